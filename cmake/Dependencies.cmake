@@ -1,0 +1,28 @@
+# Every third-party package that kvc links, and the version it is known to work with (Debian 12).
+# One folder owns each: see docs/layout.md.
+find_package(Threads REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.42)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece>=0.1.97)
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy>=1.0.3)
+pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas>=0.3.21)
+find_package(CLI11 2.1 REQUIRED)
+find_package(Eigen3 3.4 REQUIRED)
+find_library(LAPACKE_LIBRARY lapacke REQUIRED)
+
+if(KVC_TORCH)
+  # Debian's LibTorch 1.13 by default. Another one: -DCMAKE_PREFIX_PATH=<site-packages>/torch
+  find_package(Torch REQUIRED)
+endif()
+if(KVC_ONNX)
+  find_package(Protobuf 3.21 REQUIRED)
+  find_package(ONNX REQUIRED)
+endif()
+if(KVC_TESTS)
+  find_package(GTest 1.12 REQUIRED)
+endif()
+if(KVC_BENCH)
+  find_package(benchmark 1.7 REQUIRED)
+endif()

@@ -1,0 +1,102 @@
+#pragma once
+// The shape of a compressed cache and the arithmetic of its bytes. The only home of these formulas:
+// the exporter predicts with them what the runtime then allocates.
+//
+// A layer's cache is a list of groups. A group holds, for each kept token, one key row (of its key
+// width) and one value row for each of its kv heads; the heads of a group keep the same tokens
+// (a latent shared by several heads is kept or dropped for all of them together). With every layout
+// but kLatent a group is one kv head.
+//
+// Rows of a group, in storage order:
+//   tiers   tokens that were chosen, sorted by tier; each tier a dense [rows, width] block
+//   recent  the newest tokens at full width, appended in O(1); `window + margin` rows. When it is
+//           full, its `margin` oldest tokens are re-allocated into the tiers.
+//
+// Beside its rows a group with a budget holds one float score for each tier row (re-allocation
+// compares new tokens with it), and with kLatent one int32 position for each row (the rotation is
+// applied at use). A layer with a budget holds its last `query_ring` queries [ring, H, D] in float.
+// All of it counts: see BytesOf.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/model_config.h"
+#include "core/sizes.h"
+
+namespace kvc {
+
+// How tokens are chosen and budgets are spread (--method). `kFull` keeps everything.
+enum class Method { kFull, kStreaming, kUniform, kPyramid, kAda, kHeadKv, kLuKv, kLuKvMixed };
+[[nodiscard]] std::string_view MethodName(Method method);  // "full", ..., "lukv-mixed"
+[[nodiscard]] Method MethodFromName(std::string_view name);  // throws kUsage listing the names
+
+enum class ScorerKind { kSnapKv, kExpectedAttention, kKeyDiff, kKnorm, kStreaming, kOutputError };
+[[nodiscard]] std::string_view ScorerName(ScorerKind kind);  // "snapkv", "expected-attention", ...
+[[nodiscard]] ScorerKind ScorerFromName(std::string_view name);  // throws kUsage
+
+struct CacheGroup {
+  int64_t key_width = 0;               // R_n, or D
+  int64_t value_width = 0;             // D, for each head
+  std::vector<int64_t> heads;          // kv heads of the layer that this group serves
+  bool keeps_positions = false;        // kLatent
+
+  // Bytes of one stored token at full width: key row + value rows in `dtype`, and its position.
+  [[nodiscard]] int64_t BytesPerToken(DType dtype) const;
+};
+
+// A tier keeps the first `key_share` of a key's dimensions and `value_share` of a value's.
+struct Tier {
+  double key_share = 1.0;
+  double value_share = 1.0;
+};
+
+struct CacheSpec {
+  DType dtype = DType::kF32;
+  std::vector<std::vector<CacheGroup>> layers;  // [L][n]
+  int64_t num_heads = 0;                        // H
+  int64_t num_kv_heads = 0;                     // G
+  int64_t head_width = 0;                       // D
+
+  Method method = Method::kFull;
+  ScorerKind scorer = ScorerKind::kSnapKv;
+  int64_t sinks = 4;         // first tokens, never dropped
+  int64_t window = 32;       // newest tokens, never dropped
+  int64_t margin = 0;        // rows of the recent block beyond the window; 0 with kFull
+  int64_t query_ring = 0;    // queries kept for re-allocation; 0 with kFull and key-only scorers
+  std::vector<Tier> tiers;   // descending width; the implied last one is "dropped"
+
+  // Rows that group n of layer l may hold, sinks, window and margin included:
+  //   by_share: budget[l][n] is a share of the sequence's length; else a number of rows.
+  bool by_share = true;
+  std::vector<std::vector<double>> budget;  // [L][n]; empty with kFull
+
+  [[nodiscard]] bool full() const { return method == Method::kFull; }
+  [[nodiscard]] int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
+};
+
+// Bytes that the ORIGINAL model caches for one token in `dtype`: 2 L G D elements.
+[[nodiscard]] int64_t OriginalBytesPerToken(const CacheSpec& spec);
+
+// The smallest number of rows a budgeted group works with: sinks + 1 + window + margin.
+[[nodiscard]] int64_t MinRows(const CacheSpec& spec);
+
+// Rows of every group [L][n] for a sequence of `length` tokens: min(length, budget), floors of the
+// shares plus largest remainders (ties: lower layer, then lower group first), at least MinRows (or
+// `length`, if shorter). With kFull: `length`.
+[[nodiscard]] std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length);
+
+struct CacheBytes {
+  int64_t full = 0;       // OriginalBytesPerToken x length
+  int64_t logical = 0;    // rows that hold tokens, with positions and scores, and the query rings
+  int64_t allocated = 0;  // what the runtime's allocations take
+};
+// What a sequence of `length` tokens takes after prefill (before the first decoded token).
+[[nodiscard]] CacheBytes PredictBytes(const CacheSpec& spec, int64_t length);
+
+// Rows the runtime allocates for a kFull group that must hold `length`: rounded up to this.
+inline constexpr int64_t kFullCacheGranularity = 64;
+
+}  // namespace kvc

@@ -1,0 +1,69 @@
+#pragma once
+// Reading whole files, mapping them, hashing them, and outputs that appear whole or not at all.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace kvc {
+
+// Throws kIo (with the system's reason), or kBadInput when larger than `max_bytes`.
+[[nodiscard]] std::string ReadFile(const std::filesystem::path& path, int64_t max_bytes = 1LL << 32);
+// Writes to a temporary name beside `path`, flushes, renames. Throws kIo.
+void WriteFile(const std::filesystem::path& path, std::string_view bytes);
+
+// A file mapped for reading. Throws kIo.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Drops the pages of a range from the resident set; they come back when touched.
+  void Release(int64_t offset, int64_t count) const;
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Lower-case hexadecimal SHA-256.
+[[nodiscard]] std::string Sha256(std::span<const std::byte> bytes);
+[[nodiscard]] std::string Sha256File(const std::filesystem::path& path);
+
+// A directory that is written under a temporary name beside its final place and renamed by Commit.
+// Without Commit the destructor removes it. With `resumable`, the temporary name is fixed
+// (OUT.partial) and is kept when the object dies, so that a long stage can go on.
+class OutputDirectory {
+ public:
+  // `target` must not exist or be empty, unless `force`. Throws kUsage (exists), kIo.
+  OutputDirectory(std::filesystem::path target, bool force, bool resumable = false);
+  ~OutputDirectory();
+  OutputDirectory(const OutputDirectory&) = delete;
+  OutputDirectory& operator=(const OutputDirectory&) = delete;
+
+  // Where to write now.
+  [[nodiscard]] const std::filesystem::path& path() const { return temporary_; }
+  void Commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  bool resumable_ = false;
+  bool committed_ = false;
+};
+
+// Copies one file; throws kIo.
+void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// float32 or int64 C-order NumPy file, format 1.0.
+void WriteNpy(const std::filesystem::path& path, std::span<const float> values,
+              const std::vector<int64_t>& shape);
+
+}  // namespace kvc

@@ -1,0 +1,52 @@
+#pragma once
+// profile.safetensors + profile.json: what calibration found out about a model's heads.
+// Schema: docs/formats/profile.md.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/cache_spec.h"
+#include "core/json.h"
+
+namespace kvc {
+
+// Points at which utility curves are sampled: shares of the tokens, ascending, first 0, last 1.
+// 0, 1/128, ..., 1: fine enough that interpolation errs less than the calibration's noise.
+inline constexpr int64_t kCurveIntervals = 128;
+
+struct ProfileData {
+  std::string tool_version;
+  std::string model_sha256;   // of the profiled checkpoint's config and weights: see ModelDigest
+  int64_t num_layers = 0;     // L
+  int64_t num_kv_heads = 0;   // G
+  int64_t context = 0;        // tokens of a window before the horizon
+  int64_t horizon = 0;
+  int64_t windows = 0;
+  int64_t sinks = 4;          // excluded from the curves, as always kept
+  int64_t window = 32;        // likewise
+  Json options;               // every option, seed, calibration file hashes
+
+  // Oracle importance lost when only the scorer's best tokens are kept, mean over windows, for each
+  // scorer: [L * G * (kCurveIntervals + 1)], index (l * G + g) * (kCurveIntervals + 1) + point.
+  // Point i keeps the share i / kCurveIntervals of the evictable tokens. Non-increasing in i by
+  // construction; 0 at the last point.
+  std::map<ScorerKind, std::vector<float>> curves;
+  // The same with the oracle's own order: the best that any scorer could do.
+  std::vector<float> oracle_curve;
+
+  std::string importance_method;  // "oracle" or "needle"
+  int64_t importance_tests = 0;   // windows or passed needle tests behind it
+  std::vector<float> importance;  // [L * G], sums to 1
+};
+
+// Digest of a checkpoint: SHA-256 over config.json and the weight files' hashes, in name order.
+[[nodiscard]] std::string ModelDigest(const std::filesystem::path& directory);
+
+// Both write into / read from a directory. Read throws kBadInput naming key or tensor.
+void WriteProfile(const std::filesystem::path& directory, const ProfileData& profile);
+[[nodiscard]] ProfileData ReadProfile(const std::filesystem::path& directory);
+
+}  // namespace kvc

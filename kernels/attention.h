@@ -1,0 +1,74 @@
+#pragma once
+// Attention of one new token (decode) or a chunk of tokens (prefill) over cached keys and values.
+//
+// Decode sees a cache group as a few dense segments (the tiers and the recent block); attention is
+// permutation-invariant once positions are in the keys, so segments are merged by log-sum-exp and
+// nothing is kept for single tokens. Keys and values are read once for all query heads of the group,
+// in the cache's dtype; sums are in float.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/thread_pool.h"
+#include "core/view.h"
+
+namespace kvc::kernels {
+
+// Rows [rows, width] of `dtype`, `stride` elements apart.
+struct RowBlock {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t width = 0;
+  int64_t stride = 0;
+};
+
+// How a latent becomes a key: k_d = rope(norm(sum_r c_r B[d, r] + bias_d)). kLatent only.
+struct KeyRebuild {
+  ConstMatrixF rebuild;                // B of this head [D, R]
+  const float* bias = nullptr;         // [D] or null
+  const float* norm_weight = nullptr;  // [D] or null: RMS norm after the rebuild (Qwen3)
+  float norm_epsilon = 0.0F;
+  ConstMatrixF cos, sin;               // [max_position, D/2]
+};
+
+// One dense piece of a kv head's cache.
+struct Segment {
+  RowBlock keys;                       // thin width; with a rebuild, the latent's
+  RowBlock values;                     // [rows, D_v]
+  const int32_t* positions = nullptr;  // [rows]; only with a rebuild
+};
+
+// One kv head's work in a decode step.
+struct DecodeHead {
+  std::vector<Segment> segments;
+  const KeyRebuild* rebuild = nullptr;  // null: keys enter the dot product as they are
+  ConstMatrixF queries;                 // [H/G, D_k]: the group's query heads
+  MatrixF outputs;                      // [H/G, D_v]
+};
+
+// outputs = softmax(scale * queries . keys) values for every head, heads and long segments spread
+// over the pool. Heads may have any number of rows, but at least one. With a rebuild, keys are made
+// tile by tile in a buffer that stays in the cache and never written back. The split into parts
+// depends on row counts only.
+void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool& pool);
+
+// One kv head's work in a prefill chunk: queries at positions first .. first + T_c - 1 attend,
+// causally, to keys 0 .. first + T_c - 1 of this sequence's working block.
+struct PrefillHead {
+  RowBlock keys;                        // [first + T_c, width]
+  RowBlock values;                      // [first + T_c, D_v]
+  const KeyRebuild* rebuild = nullptr;  // positions are 0, 1, 2, ...
+  std::vector<ConstMatrixF> queries;    // each query head of the group: [T_c, D_k]
+  std::vector<MatrixF> outputs;         // [T_c, D_v]
+};
+void PrefillAttention(std::span<const PrefillHead> heads, int64_t first, float scale,
+                      ThreadPool& pool);
+
+// Keys of `rows` latents as they enter the dot product: keys [rows, D]. For scorers.
+void RebuildKeys(const RowBlock& latents, std::span<const int32_t> positions,
+                 const KeyRebuild& rebuild, MatrixF keys);
+
+}  // namespace kvc::kernels

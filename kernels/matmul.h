@@ -1,0 +1,53 @@
+#pragma once
+// y = x W^T (+ bias): the products of a decoder on the CPU.
+//
+// Many rows (prefill) go through OpenBLAS in tiles, with one BLAS thread per part, so that the result
+// does not depend on the number of threads. Few rows (decode) are bound by reading W once; own SIMD
+// kernels read it in its stored type.
+
+#include <cstdint>
+#include <memory>
+
+#include "core/dtype.h"
+#include "core/thread_pool.h"
+#include "core/view.h"
+
+namespace kvc::kernels {
+
+// A weight matrix [out, in], row-major, borrowed from a mapped file (float, f16 or bf16).
+struct WeightView {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t out = 0;
+  int64_t in = 0;
+};
+
+// A weight prepared for both uses. When every element of a float matrix is exactly a bf16 number
+// (checkpoints trained in bf16), it is also packed as bf16, which halves what a decode step reads
+// and changes no bit of the weights.
+class PackedWeight {
+ public:
+  // `view` must outlive the object. `lossless_bf16` false never packs.
+  PackedWeight(WeightView view, ThreadPool& pool, bool lossless_bf16 = true);
+  ~PackedWeight();
+  PackedWeight(PackedWeight&&) noexcept;
+
+  [[nodiscard]] int64_t out() const;
+  [[nodiscard]] int64_t in() const;
+  // Bytes allocated beside the view.
+  [[nodiscard]] int64_t packed_bytes() const;
+  // y [T, out] = x [T, in] W^T + bias; bias [out] or null. Rows may be strided. Throws kBadShape.
+  void Apply(ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// C [m, n] = alpha A [m, k] B^T [n, k] (+ C when accumulate): single-threaded OpenBLAS on views, for
+// use inside ParallelFor bodies.
+void GemmNT(float alpha, ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c);
+// C [m, n] = A [m, k] B [k, n] (+ C when accumulate).
+void GemmNN(ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c);
+
+}  // namespace kvc::kernels

@@ -1,0 +1,21 @@
+#pragma once
+// The next token from a row of logits.
+
+#include <cstdint>
+#include <span>
+
+#include "core/rng.h"
+
+namespace kvc::kernels {
+
+struct SamplingOptions {
+  double temperature = 0.0;  // 0: greedy
+  int64_t top_k = 0;         // 0: all
+  double top_p = 1.0;        // smallest set of most probable tokens with this mass
+};
+
+// Greedy: the lowest id among the largest logits. Throws kNumeric when the logits hold a NaN.
+[[nodiscard]] int32_t SampleToken(std::span<const float> logits, const SamplingOptions& options,
+                                  Rng& rng);
+
+}  // namespace kvc::kernels

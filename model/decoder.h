@@ -1,0 +1,70 @@
+#pragma once
+// The decoder in LibTorch: one layer as a function of its weights, with taps on what compression
+// needs to see. Autograd works through it, so that the streamed calibration pass, QK fine-tuning and
+// training from scratch run the same code. float32 throughout.
+//
+// Letters: N windows, T tokens, E model width, H query heads, G kv heads, D head width, V vocabulary.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+#include "core/checkpoint.h"
+
+namespace kvc::model {
+
+// Weights of one layer; undefined where the family has none. Linear weights are [out, in].
+struct LayerWeights {
+  torch::Tensor attn_norm, attn_norm_bias;  // [E]
+  torch::Tensor q, q_bias;                  // [H*D, E], [H*D] (thin with kAbsorb)
+  torch::Tensor k, k_bias;                  // [G*D, E], [G*D] (thin with kAbsorb, kLatent)
+  torch::Tensor v, v_bias;                  // [G*D, E], [G*D]
+  torch::Tensor o, o_bias;                  // [E, H*D], [E]
+  torch::Tensor q_norm, k_norm;             // [D]
+  torch::Tensor k_rebuild;                  // kLatent: [G*D, max_n R_n]
+  torch::Tensor mlp_norm, mlp_norm_bias;    // [E]
+  torch::Tensor gate;                       // [mlp, E]
+  torch::Tensor up, up_bias;                // [mlp, E], [mlp]
+  torch::Tensor down, down_bias;            // [E, mlp], [E]
+};
+
+// Weights outside the layers.
+struct OuterWeights {
+  torch::Tensor embedding;                     // [V, E]
+  torch::Tensor position_embedding;            // [context, E] (GPT-2)
+  torch::Tensor final_norm, final_norm_bias;   // [E]
+  torch::Tensor lm_head;                       // [V, E]; same storage as embedding when tied
+};
+
+[[nodiscard]] LayerWeights LoadLayer(const Checkpoint& checkpoint, int64_t layer);
+[[nodiscard]] OuterWeights LoadOuter(const Checkpoint& checkpoint);
+
+// What a layer's forward pass shows when asked. Tensors are undefined unless their flag is set.
+struct TapRequest {
+  bool projections = false;    // input, q_pre_rope, q, k, v
+  bool probabilities = false;  // probabilities
+  bool attention = false;      // attention
+};
+struct LayerTaps {
+  torch::Tensor input;          // [N, T, E] x: what the projections see (after the norm)
+  torch::Tensor q_pre_rope;     // [N, H, T, D] after bias and norm, before rotation
+  torch::Tensor q;              // [N, H, T, D] as it enters the dot product (R_g wide with kAbsorb)
+  torch::Tensor k;              // [N, G, T, D] likewise; rebuilt with kLatent
+  torch::Tensor v;              // [N, G, T, D]
+  torch::Tensor probabilities;  // [N, H, T, T] softmax rows, causal
+  torch::Tensor attention;      // [N, T, H*D] before the output projection
+};
+
+// Token plus position embedding: ids [N, T] int64 -> [N, T, E].
+[[nodiscard]] torch::Tensor Embed(const ModelConfig& config, const OuterWeights& outer,
+                                  const torch::Tensor& ids);
+// One decoder layer over whole sequences at positions 0..T-1, causal: hidden [N, T, E] -> [N, T, E].
+// `taps` may be null.
+[[nodiscard]] torch::Tensor LayerForward(const ModelConfig& config, const LayerWeights& weights,
+                                         int64_t layer, const torch::Tensor& hidden,
+                                         const TapRequest& request = {}, LayerTaps* taps = nullptr);
+// Final norm and head: hidden [N, T, E] -> logits [N, T, V].
+[[nodiscard]] torch::Tensor Logits(const ModelConfig& config, const OuterWeights& outer,
+                                   const torch::Tensor& hidden);
+
+}  // namespace kvc::model

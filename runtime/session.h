@@ -1,0 +1,80 @@
+#pragma once
+// A bundle, loaded, and the sequences that run through it. What kvc-run, kvc-eval, kvc-bench and the
+// verification of kvc-export are made of.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/manifest.h"
+#include "core/thread_pool.h"
+#include "core/view.h"
+
+namespace kvc::runtime {
+
+struct LoadOptions {
+  bool check_hashes = false;                // sizes are always checked
+  bool pack_weights = true;                 // kernels::PackedWeight's lossless bf16
+};
+
+// What happens to new tokens when the recent block is full.
+enum class DecodePolicy {
+  kReallocate,  // its oldest are re-allocated into the tiers: the budget holds
+  kAppend,      // the recent block grows: nothing that comes after the prompt is dropped
+};
+
+struct CacheCounters {
+  int64_t full_bytes = 0;       // of the original model, same dtype and tokens
+  int64_t logical_bytes = 0;
+  int64_t allocated_bytes = 0;  // summed over live allocations
+  int64_t peak_bytes = 0;       // highest allocated_bytes since the sequence began
+};
+
+// The mapped model and its plan. Immutable after loading; sequences borrow it.
+class Bundle {
+ public:
+  // Throws kBadInput / kVerification naming the field in which file and manifest differ,
+  // kUnsupported naming the node of an operator that the plan cannot hold.
+  static std::shared_ptr<const Bundle> Load(const std::filesystem::path& directory,
+                                            const LoadOptions& options, ThreadPool& pool);
+  virtual ~Bundle() = default;
+  [[nodiscard]] virtual const Manifest& manifest() const = 0;
+  [[nodiscard]] virtual const std::filesystem::path& directory() const = 0;
+};
+
+// One sequence and its cache.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  [[nodiscard]] virtual int64_t length() const = 0;
+  [[nodiscard]] virtual CacheCounters counters() const = 0;
+  // A copy with its own cache: one prefill serves several continuations.
+  [[nodiscard]] virtual std::unique_ptr<Sequence> Clone() const = 0;
+};
+
+struct SequenceOptions {
+  std::optional<CacheSpec> cache;  // instead of the manifest's: another budget or method
+  DecodePolicy decode = DecodePolicy::kReallocate;
+  int64_t chunk = 512;             // tokens of a prefill chunk
+  int64_t reserve = 0;             // kFull: rows to allocate from the start (prompt + new tokens)
+};
+
+class Session {
+ public:
+  static std::unique_ptr<Session> Create(std::shared_ptr<const Bundle> bundle, ThreadPool& pool);
+  virtual ~Session() = default;
+
+  [[nodiscard]] virtual std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) = 0;
+  // The whole prompt, layer by layer: each layer's cache is compressed before the next layer starts.
+  // The sequence must be empty. logits: [1, V] of the last token, or [T, V] of all of them; rows
+  // decide. Throws kBadInput for ids outside the vocabulary and prompts beyond the context length.
+  virtual void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) = 0;
+  // One token for each of B sequences of any lengths; logits [B, V].
+  virtual void Decode(std::span<Sequence* const> sequences, std::span<const int32_t> ids,
+                      MatrixF logits) = 0;
+};
+
+}  // namespace kvc::runtime
