@@ -15,7 +15,7 @@
 // Beside its rows a group with a budget holds one float score for each tier row (re-allocation
 // compares new tokens with it), and with kLatent one int32 position for each row (the rotation is
 // applied at use). A layer with a budget holds its last `query_ring` queries [ring, H, D] in float.
-// All of it counts: see BytesOf.
+// All of it counts: see PredictBytes.
 
 #include <cstdint>
 #include <string>
@@ -30,7 +30,7 @@ namespace kvc {
 
 // How tokens are chosen and budgets are spread (--method). `kFull` keeps everything.
 enum class Method { kFull, kStreaming, kUniform, kPyramid, kAda, kHeadKv, kLuKv, kLuKvMixed };
-[[nodiscard]] std::string_view MethodName(Method method);  // "full", ..., "lukv-mixed"
+[[nodiscard]] std::string_view MethodName(Method method);    // "full", ..., "lukv-mixed"
 [[nodiscard]] Method MethodFromName(std::string_view name);  // throws kUsage listing the names
 
 enum class ScorerKind { kSnapKv, kExpectedAttention, kKeyDiff, kKnorm, kStreaming, kOutputError };
@@ -38,10 +38,10 @@ enum class ScorerKind { kSnapKv, kExpectedAttention, kKeyDiff, kKnorm, kStreamin
 [[nodiscard]] ScorerKind ScorerFromName(std::string_view name);  // throws kUsage
 
 struct CacheGroup {
-  int64_t key_width = 0;               // R_n, or D
-  int64_t value_width = 0;             // D, for each head
-  std::vector<int64_t> heads;          // kv heads of the layer that this group serves
-  bool keeps_positions = false;        // kLatent
+  int64_t key_width = 0;         // R_n, or D
+  int64_t value_width = 0;       // D, for each head
+  std::vector<int64_t> heads;    // kv heads of the layer that this group serves
+  bool keeps_positions = false;  // kLatent
 
   // Bytes of one stored token at full width: key row + value rows in `dtype`, and its position.
   [[nodiscard]] int64_t BytesPerToken(DType dtype) const;
@@ -62,11 +62,11 @@ struct CacheSpec {
 
   Method method = Method::kFull;
   ScorerKind scorer = ScorerKind::kSnapKv;
-  int64_t sinks = 4;         // first tokens, never dropped
-  int64_t window = 32;       // newest tokens, never dropped
-  int64_t margin = 0;        // rows of the recent block beyond the window; 0 with kFull
-  int64_t query_ring = 0;    // queries kept for re-allocation; 0 with kFull and key-only scorers
-  std::vector<Tier> tiers;   // descending width; the implied last one is "dropped"
+  int64_t sinks = 4;        // first tokens, never dropped
+  int64_t window = 32;      // newest tokens, never dropped
+  int64_t margin = 0;       // rows of the recent block beyond the window; 0 with kFull
+  int64_t query_ring = 0;   // queries kept for re-allocation; 0 with kFull and key-only scorers
+  std::vector<Tier> tiers;  // descending width; the implied last one is "dropped"
 
   // Rows that group n of layer l may hold, sinks, window and margin included:
   //   by_share: budget[l][n] is a share of the sequence's length; else a number of rows.
@@ -83,10 +83,25 @@ struct CacheSpec {
 // The smallest number of rows a budgeted group works with: sinks + 1 + window + margin.
 [[nodiscard]] int64_t MinRows(const CacheSpec& spec);
 
-// Rows of every group [L][n] for a sequence of `length` tokens: min(length, budget), floors of the
-// shares plus largest remainders (ties: lower layer, then lower group first), at least MinRows (or
+// Rows of every group [L][n] for a sequence of `length` tokens: min(length, budget); floors of the
+// shares plus largest remainders (ties: lower layer, then lower group first); at least MinRows (or
 // `length`, if shorter). With kFull: `length`.
 [[nodiscard]] std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length);
+
+// How `rows` of a group (from RowsAt) are laid out for a sequence of `length` tokens.
+//   rows < length   tiers hold rows - window - margin, so that with a full recent block the group
+//                   holds `rows`
+//   rows == length  nothing needs dropping: tiers hold length - window
+// The recent block always has window + margin rows. Never negative.
+struct GroupRows {
+  int64_t tier_rows = 0;    // rows allocated in the tiers
+  int64_t recent_rows = 0;  // rows allocated in the recent block
+};
+[[nodiscard]] GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length);
+
+// Bytes of one layer's query ring: query_ring rows of all H query heads, as wide as the keys are in
+// the dot product (D with a latent), in float.
+[[nodiscard]] int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer);
 
 struct CacheBytes {
   int64_t full = 0;       // OriginalBytesPerToken x length

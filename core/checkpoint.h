@@ -22,19 +22,28 @@ enum class Role {
   kFinalNormBias,      // [E] (GPT-2)
   kLmHead,             // [V, E]; the embedding when tied
   // each layer
-  kAttnNorm, kAttnNormBias,  // [E]
-  kQ, kQBias,                // [H*D, E], [H*D]        kAbsorb: [sum_h R_g(h), E]
-  kK, kKBias,                // [G*D, E], [G*D]        kAbsorb, kLatent: [sum_n R_n, E]; latent keeps
-                             //                        the bias [G*D], absorb has none
-  kV, kVBias,                // [G*D, E], [G*D]
-  kO, kOBias,                // [E, H*D], [E]
-  kQNorm, kKNorm,            // [D] (Qwen3)
-  kKRebuild,                 // kLatent: B [G*D, max_n R_n], row g*D+d; head g of group n uses the
-                             // first R_n columns: k_g = c_n B_g^T
-  kMlpNorm, kMlpNormBias,    // [E]
-  kGate,                     // [mlp, E]; none in GPT-2
-  kUp, kUpBias,              // [mlp, E], [mlp]
-  kDown, kDownBias,          // [E, mlp], [E]
+  kAttnNorm,
+  kAttnNormBias,  // [E]
+  kQ,
+  kQBias,  // [H*D, E], [H*D]        kAbsorb: [sum_h R_g(h), E]
+  kK,
+  kKBias,  // [G*D, E], [G*D]        kAbsorb, kLatent: [sum_n R_n, E]; latent keeps
+           //                        the bias [G*D], absorb has none
+  kV,
+  kVBias,  // [G*D, E], [G*D]
+  kO,
+  kOBias,  // [E, H*D], [E]
+  kQNorm,
+  kKNorm,     // [D] (Qwen3)
+  kKRebuild,  // kLatent: B [G*D, max_n R_n], row g*D+d; head g of group n uses the
+              // first R_n columns: k_g = c_n B_g^T
+  kMlpNorm,
+  kMlpNormBias,  // [E]
+  kGate,         // [mlp, E]; none in GPT-2
+  kUp,
+  kUpBias,  // [mlp, E], [mlp]
+  kDown,
+  kDownBias,  // [E, mlp], [E]
 };
 
 // How a role is stored: tensor name, whether the file holds it as [in, out], and for a fused tensor

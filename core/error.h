@@ -45,11 +45,11 @@ template <class... Parts>
 }  // namespace detail
 
 // KVC_CHECK(rank <= width, kBadShape, name, ": expected rank <= ", width, ", got ", rank);
-#define KVC_CHECK(cond, kind, ...)                                  \
-  do {                                                              \
-    if (!(cond)) {                                                  \
-      ::kvc::detail::Throw(::kvc::ErrorKind::kind, __VA_ARGS__);    \
-    }                                                               \
+#define KVC_CHECK(cond, kind, ...)                               \
+  do {                                                           \
+    if (!(cond)) {                                               \
+      ::kvc::detail::Throw(::kvc::ErrorKind::kind, __VA_ARGS__); \
+    }                                                            \
   } while (false)
 
 // KVC_THROW(kUnsupported, "config.json: rope type \"", type, "\" is not supported");

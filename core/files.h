@@ -12,7 +12,8 @@
 namespace kvc {
 
 // Throws kIo (with the system's reason), or kBadInput when larger than `max_bytes`.
-[[nodiscard]] std::string ReadFile(const std::filesystem::path& path, int64_t max_bytes = 1LL << 32);
+[[nodiscard]] std::string ReadFile(const std::filesystem::path& path,
+                                   int64_t max_bytes = 1LL << 32);
 // Writes to a temporary name beside `path`, flushes, renames. Throws kIo.
 void WriteFile(const std::filesystem::path& path, std::string_view bytes);
 
@@ -63,7 +64,8 @@ class OutputDirectory {
 void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // float32 or int64 C-order NumPy file, format 1.0.
-void WriteNpy(const std::filesystem::path& path, std::span<const float> values,
+void WriteNpy(const std::filesystem::path& path,
+              std::span<const float> values,
               const std::vector<int64_t>& shape);
 
 }  // namespace kvc

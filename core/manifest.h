@@ -39,28 +39,28 @@ struct VerificationRecord {
 
 struct Manifest {
   std::string tool_version;
-  Json options;                              // every option of the export, and its seed
-  std::string source_name;                   // last component of the source directory
+  Json options;             // every option of the export, and its seed
+  std::string source_name;  // last component of the source directory
   std::map<std::string, FileRecord> source_files;
-  ModelConfig model;                         // written as config.json's own object
+  ModelConfig model;  // written as config.json's own object
   CacheSpec cache;
-  Budget budget;                             // as asked for
-  std::string profile_sha256;                // empty when no profile was used
-  Json importance;                           // method and [L][G] values; null when there is none
+  Budget budget;               // as asked for
+  std::string profile_sha256;  // empty when no profile was used
+  Json importance;             // method and [L][G] values; null when there is none
   SolverRecord solver;
   int64_t reference_length = 0;
   std::vector<std::pair<int64_t, CacheBytes>> expected_bytes;  // at several lengths
   VerificationRecord verification;
-  Json evaluation;                           // null until kvc-eval's results are attached
-  std::map<std::string, FileRecord> files;   // every other file of the bundle
+  Json evaluation;                          // null until kvc-eval's results are attached
+  std::map<std::string, FileRecord> files;  // every other file of the bundle
 };
 
 [[nodiscard]] Json ToJson(const Manifest& manifest);
 // Throws kBadInput naming the key that is missing, unknown or of the wrong type.
 [[nodiscard]] Manifest ManifestFromJson(const Json& json, const std::string& origin);
 [[nodiscard]] Manifest ReadManifest(const std::filesystem::path& bundle);
-// Checks that every file listed exists with its size and hash; throws kVerification naming the file,
-// expected and actual. `hashes` false checks sizes only (the runtime's quick start).
+// Checks that every file listed exists with its size and hash; throws kVerification naming the
+// file, expected and actual. `hashes` false checks sizes only (the runtime's quick start).
 void CheckBundleFiles(const Manifest& manifest, const std::filesystem::path& bundle, bool hashes);
 
 }  // namespace kvc

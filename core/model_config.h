@@ -24,9 +24,9 @@ struct RopeConfig {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;
-  double low_freq_factor = 1.0;    // kLlama3
-  double high_freq_factor = 4.0;   // kLlama3
-  int64_t original_context = 0;    // kLlama3
+  double low_freq_factor = 1.0;   // kLlama3
+  double high_freq_factor = 4.0;  // kLlama3
+  int64_t original_context = 0;   // kLlama3
 };
 
 // Where the truncation of the keys stands (docs/formats/thin-checkpoint.md).
@@ -48,28 +48,28 @@ struct KeyFactors {
 
 struct ModelConfig {
   Family family = Family::kLlama;
-  int64_t num_layers = 0;      // L
-  int64_t num_heads = 0;       // H
-  int64_t num_kv_heads = 0;    // G
-  int64_t head_width = 0;      // D, of the ORIGINAL model; values always have it
-  int64_t model_width = 0;     // E
+  int64_t num_layers = 0;    // L
+  int64_t num_heads = 0;     // H
+  int64_t num_kv_heads = 0;  // G
+  int64_t head_width = 0;    // D, of the ORIGINAL model; values always have it
+  int64_t model_width = 0;   // E
   int64_t mlp_width = 0;
   int64_t vocab_size = 0;
   int64_t context_length = 0;  // max_position_embeddings / n_positions
   double norm_epsilon = 1e-5;
   Activation activation = Activation::kSilu;
-  bool has_rope = true;        // false: learned positions (GPT-2)
+  bool has_rope = true;  // false: learned positions (GPT-2)
   RopeConfig rope;
   bool tied_embeddings = false;
   bool qkv_bias = false;
-  bool out_bias = false;       // bias of the attention's output projection
+  bool out_bias = false;  // bias of the attention's output projection
   bool mlp_bias = false;
-  bool qk_norm = false;        // Qwen3: RMS norm of each head's q and k before the rotation
-  DType dtype = DType::kF32;   // of the stored weights, as config.json claims
+  bool qk_norm = false;       // Qwen3: RMS norm of each head's q and k before the rotation
+  DType dtype = DType::kF32;  // of the stored weights, as config.json claims
   std::vector<int32_t> bos_ids;
   std::vector<int32_t> eos_ids;
   KeyFactors keys;
-  Json source;                 // the whole config.json, to be written back with changes
+  Json source;  // the whole config.json, to be written back with changes
 
   [[nodiscard]] int64_t group_size() const { return num_heads / num_kv_heads; }  // H/G
   [[nodiscard]] bool thin() const { return keys.layout != KeyLayout::kFull; }
@@ -90,6 +90,7 @@ struct ModelConfig {
 [[nodiscard]] Json ConfigWithKeys(const ModelConfig& config, const KeyFactors& keys);
 
 // [D/2] inverse frequencies with the scaling applied; double, then rounded by the user.
-[[nodiscard]] std::vector<double> RopeInverseFrequencies(const RopeConfig& rope, int64_t head_width);
+[[nodiscard]] std::vector<double> RopeInverseFrequencies(const RopeConfig& rope,
+                                                         int64_t head_width);
 
 }  // namespace kvc

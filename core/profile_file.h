@@ -19,15 +19,15 @@ inline constexpr int64_t kCurveIntervals = 128;
 
 struct ProfileData {
   std::string tool_version;
-  std::string model_sha256;   // of the profiled checkpoint's config and weights: see ModelDigest
-  int64_t num_layers = 0;     // L
-  int64_t num_kv_heads = 0;   // G
-  int64_t context = 0;        // tokens of a window before the horizon
+  std::string model_sha256;  // of the profiled checkpoint's config and weights: see ModelDigest
+  int64_t num_layers = 0;    // L
+  int64_t num_kv_heads = 0;  // G
+  int64_t context = 0;       // tokens of a window before the horizon
   int64_t horizon = 0;
   int64_t windows = 0;
-  int64_t sinks = 4;          // excluded from the curves, as always kept
-  int64_t window = 32;        // likewise
-  Json options;               // every option, seed, calibration file hashes
+  int64_t sinks = 4;    // excluded from the curves, as always kept
+  int64_t window = 32;  // likewise
+  Json options;         // every option, seed, calibration file hashes
 
   // Oracle importance lost when only the scorer's best tokens are kept, mean over windows, for each
   // scorer: [L * G * (kCurveIntervals + 1)], index (l * G + g) * (kCurveIntervals + 1) + point.

@@ -2,8 +2,8 @@
 // A small random generator whose numbers are the same on every machine (std distributions are not).
 // xoshiro256++ (Blackman and Vigna, 2019, bibliography key [Xoshiro]) seeded by splitmix64.
 
-#include <cstdint>
 #include <cmath>
+#include <cstdint>
 #include <numbers>
 
 namespace kvc {

@@ -66,7 +66,8 @@ struct TensorSpec {
 // bytes in the order of `specs`. Nothing is held in memory.
 class SafetensorsWriter {
  public:
-  SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorSpec> specs,
+  SafetensorsWriter(const std::filesystem::path& path,
+                    std::vector<TensorSpec> specs,
                     const std::map<std::string, std::string>& metadata = {});
   ~SafetensorsWriter();
   SafetensorsWriter(const SafetensorsWriter&) = delete;

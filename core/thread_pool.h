@@ -21,7 +21,8 @@ class ThreadPool {
   [[nodiscard]] int num_threads() const;
   // Calls body(begin, end) for consecutive parts of [0, count), each `grain` long but the last.
   // Waits for all. The first exception is rethrown. Must not be called from inside a body.
-  void ParallelFor(int64_t count, int64_t grain,
+  void ParallelFor(int64_t count,
+                   int64_t grain,
                    const std::function<void(int64_t begin, int64_t end)>& body);
 
  private:

@@ -3,8 +3,8 @@
 //
 // Decode sees a cache group as a few dense segments (the tiers and the recent block); attention is
 // permutation-invariant once positions are in the keys, so segments are merged by log-sum-exp and
-// nothing is kept for single tokens. Keys and values are read once for all query heads of the group,
-// in the cache's dtype; sums are in float.
+// nothing is kept for single tokens. Keys and values are read once for all query heads of the
+// group, in the cache's dtype; sums are in float.
 
 #include <cstdint>
 #include <span>
@@ -31,7 +31,7 @@ struct KeyRebuild {
   const float* bias = nullptr;         // [D] or null
   const float* norm_weight = nullptr;  // [D] or null: RMS norm after the rebuild (Qwen3)
   float norm_epsilon = 0.0F;
-  ConstMatrixF cos, sin;               // [max_position, D/2]
+  ConstMatrixF cos, sin;  // [max_position, D/2]
 };
 
 // One dense piece of a kv head's cache.
@@ -64,11 +64,15 @@ struct PrefillHead {
   std::vector<ConstMatrixF> queries;    // each query head of the group: [T_c, D_k]
   std::vector<MatrixF> outputs;         // [T_c, D_v]
 };
-void PrefillAttention(std::span<const PrefillHead> heads, int64_t first, float scale,
+void PrefillAttention(std::span<const PrefillHead> heads,
+                      int64_t first,
+                      float scale,
                       ThreadPool& pool);
 
 // Keys of `rows` latents as they enter the dot product: keys [rows, D]. For scorers.
-void RebuildKeys(const RowBlock& latents, std::span<const int32_t> positions,
-                 const KeyRebuild& rebuild, MatrixF keys);
+void RebuildKeys(const RowBlock& latents,
+                 std::span<const int32_t> positions,
+                 const KeyRebuild& rebuild,
+                 MatrixF keys);
 
 }  // namespace kvc::kernels

@@ -10,11 +10,15 @@
 namespace kvc::kernels {
 
 // y_t = x_t / sqrt(mean(x_t^2) + epsilon) * weight. x, y [T, E]; may alias.
-void RmsNorm(ConstMatrixF x, std::span<const float> weight, float epsilon, MatrixF y,
-             ThreadPool& pool);
+void RmsNorm(
+    ConstMatrixF x, std::span<const float> weight, float epsilon, MatrixF y, ThreadPool& pool);
 // y_t = (x_t - mean) / sqrt(var + epsilon) * weight + bias. x, y [T, E]; may alias.
-void LayerNorm(ConstMatrixF x, std::span<const float> weight, std::span<const float> bias,
-               float epsilon, MatrixF y, ThreadPool& pool);
+void LayerNorm(ConstMatrixF x,
+               std::span<const float> weight,
+               std::span<const float> bias,
+               float epsilon,
+               MatrixF y,
+               ThreadPool& pool);
 // y += x
 void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool);
 // y = silu(gate) * up, silu(z) = z / (1 + e^-z). y may alias either.
@@ -25,8 +29,12 @@ void GeluExact(MatrixF x, ThreadPool& pool);
 
 // Rotates `heads` consecutive head-wide slices of each row in place, half-split pairs (j, j + D/2):
 // x [T, heads*D]; row t has position positions[t]; cos, sin [max_position, D/2].
-void Rope(MatrixF x, int64_t heads, std::span<const int32_t> positions, ConstMatrixF cos,
-          ConstMatrixF sin, ThreadPool& pool);
+void Rope(MatrixF x,
+          int64_t heads,
+          std::span<const int32_t> positions,
+          ConstMatrixF cos,
+          ConstMatrixF sin,
+          ThreadPool& pool);
 
 // Probabilities in place: row-wise softmax over the first `cols` of each row, maximum subtracted.
 void SoftmaxRows(MatrixF x);

@@ -1,9 +1,9 @@
 #pragma once
 // y = x W^T (+ bias): the products of a decoder on the CPU.
 //
-// Many rows (prefill) go through OpenBLAS in tiles, with one BLAS thread per part, so that the result
-// does not depend on the number of threads. Few rows (decode) are bound by reading W once; own SIMD
-// kernels read it in its stored type.
+// Many rows (prefill) go through OpenBLAS in tiles, with one BLAS thread per part, so that the
+// result does not depend on the number of threads. Few rows (decode) are bound by reading W once;
+// own SIMD kernels read it in its stored type.
 
 #include <cstdint>
 #include <memory>
@@ -44,8 +44,8 @@ class PackedWeight {
   std::unique_ptr<Impl> impl_;
 };
 
-// C [m, n] = alpha A [m, k] B^T [n, k] (+ C when accumulate): single-threaded OpenBLAS on views, for
-// use inside ParallelFor bodies.
+// C [m, n] = alpha A [m, k] B^T [n, k] (+ C when accumulate): single-threaded OpenBLAS on views,
+// for use inside ParallelFor bodies.
 void GemmNT(float alpha, ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c);
 // C [m, n] = A [m, k] B [k, n] (+ C when accumulate).
 void GemmNN(ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c);

@@ -15,7 +15,8 @@ struct SamplingOptions {
 };
 
 // Greedy: the lowest id among the largest logits. Throws kNumeric when the logits hold a NaN.
-[[nodiscard]] int32_t SampleToken(std::span<const float> logits, const SamplingOptions& options,
+[[nodiscard]] int32_t SampleToken(std::span<const float> logits,
+                                  const SamplingOptions& options,
                                   Rng& rng);
 
 }  // namespace kvc::kernels

@@ -1,13 +1,14 @@
 #pragma once
 // The decoder in LibTorch: one layer as a function of its weights, with taps on what compression
-// needs to see. Autograd works through it, so that the streamed calibration pass, QK fine-tuning and
-// training from scratch run the same code. float32 throughout.
+// needs to see. Autograd works through it, so that the streamed calibration pass, QK fine-tuning
+// and training from scratch run the same code. float32 throughout.
 //
-// Letters: N windows, T tokens, E model width, H query heads, G kv heads, D head width, V vocabulary.
-
-#include <torch/torch.h>
+// Letters: N windows, T tokens, E model width, H query heads, G kv heads, D head width, V
+// vocabulary.
 
 #include <cstdint>
+
+#include <torch/torch.h>
 
 #include "core/checkpoint.h"
 
@@ -30,10 +31,10 @@ struct LayerWeights {
 
 // Weights outside the layers.
 struct OuterWeights {
-  torch::Tensor embedding;                     // [V, E]
-  torch::Tensor position_embedding;            // [context, E] (GPT-2)
-  torch::Tensor final_norm, final_norm_bias;   // [E]
-  torch::Tensor lm_head;                       // [V, E]; same storage as embedding when tied
+  torch::Tensor embedding;                    // [V, E]
+  torch::Tensor position_embedding;           // [context, E] (GPT-2)
+  torch::Tensor final_norm, final_norm_bias;  // [E]
+  torch::Tensor lm_head;                      // [V, E]; same storage as embedding when tied
 };
 
 [[nodiscard]] LayerWeights LoadLayer(const Checkpoint& checkpoint, int64_t layer);
@@ -56,15 +57,20 @@ struct LayerTaps {
 };
 
 // Token plus position embedding: ids [N, T] int64 -> [N, T, E].
-[[nodiscard]] torch::Tensor Embed(const ModelConfig& config, const OuterWeights& outer,
+[[nodiscard]] torch::Tensor Embed(const ModelConfig& config,
+                                  const OuterWeights& outer,
                                   const torch::Tensor& ids);
-// One decoder layer over whole sequences at positions 0..T-1, causal: hidden [N, T, E] -> [N, T, E].
-// `taps` may be null.
-[[nodiscard]] torch::Tensor LayerForward(const ModelConfig& config, const LayerWeights& weights,
-                                         int64_t layer, const torch::Tensor& hidden,
-                                         const TapRequest& request = {}, LayerTaps* taps = nullptr);
+// One decoder layer over whole sequences at positions 0..T-1, causal: hidden [N, T, E] -> [N, T,
+// E]. `taps` may be null.
+[[nodiscard]] torch::Tensor LayerForward(const ModelConfig& config,
+                                         const LayerWeights& weights,
+                                         int64_t layer,
+                                         const torch::Tensor& hidden,
+                                         const TapRequest& request = {},
+                                         LayerTaps* taps = nullptr);
 // Final norm and head: hidden [N, T, E] -> logits [N, T, V].
-[[nodiscard]] torch::Tensor Logits(const ModelConfig& config, const OuterWeights& outer,
+[[nodiscard]] torch::Tensor Logits(const ModelConfig& config,
+                                   const OuterWeights& outer,
                                    const torch::Tensor& hidden);
 
 }  // namespace kvc::model

@@ -1,7 +1,7 @@
 #pragma once
 // Running many windows of tokens through a model that never is in memory whole: all windows through
-// layer 0, then all through layer 1, ... Peak memory: one layer in float32, the hidden states of all
-// windows, and one window's activations.
+// layer 0, then all through layer 1, ... Peak memory: one layer in float32, the hidden states of
+// all windows, and one window's activations.
 
 #include <cstdint>
 #include <functional>
@@ -20,24 +20,29 @@ namespace kvc::model {
 // Throws kBadInput when the text gives fewer than one window, naming tokens found and needed; when
 // it gives fewer than `count`, returns as many as there are.
 [[nodiscard]] std::vector<std::vector<int32_t>> CutWindows(
-    const Tokenizer& tokenizer, const std::vector<std::string>& documents, int64_t count,
+    const Tokenizer& tokenizer,
+    const std::vector<std::string>& documents,
+    int64_t count,
     int64_t length);
 
 // Called once for each (layer, window) in that order of loops: layer outer, window inner.
-using LayerVisitor = std::function<void(int64_t layer, int64_t window, const LayerTaps& taps,
-                                        const LayerWeights& weights)>;
+using LayerVisitor = std::function<void(
+    int64_t layer, int64_t window, const LayerTaps& taps, const LayerWeights& weights)>;
 struct StreamOptions {
   TapRequest taps;
   bool want_logits = false;
-  int64_t first_layer = 0;               // resume: `hidden` of the first call is this layer's input
+  int64_t first_layer = 0;  // resume: `hidden` of the first call is this layer's input
   std::function<void(int64_t layer, const std::vector<torch::Tensor>& hidden)> after_layer;
 };
 
-// Streams `windows` through `checkpoint`. Returns the last hidden states [T, E] of each window (after
-// the last layer, before the final norm). No gradients.
+// Streams `windows` through `checkpoint`. Returns the last hidden states [T, E] of each window
+// (after the last layer, before the final norm). No gradients.
 [[nodiscard]] std::vector<torch::Tensor> StreamWindows(
-    const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows,
-    const StreamOptions& options, const LayerVisitor& visitor, Progress& progress,
+    const Checkpoint& checkpoint,
+    const std::vector<std::vector<int32_t>>& windows,
+    const StreamOptions& options,
+    const LayerVisitor& visitor,
+    Progress& progress,
     const std::string& stage);
 
 // Logits [T, V] of one sequence, streamed.
@@ -46,12 +51,13 @@ struct StreamOptions {
 
 // How far a model is from a reference on the same windows, teacher-forced, no cache compression.
 struct ModelDistance {
-  double kld = 0.0;                   // mean over tokens of KL(reference || model), nats
-  double perplexity = 0.0;            // of the model
+  double kld = 0.0;         // mean over tokens of KL(reference || model), nats
+  double perplexity = 0.0;  // of the model
   double reference_perplexity = 0.0;
   int64_t tokens = 0;
 };
-[[nodiscard]] ModelDistance CompareModels(const Checkpoint& reference, const Checkpoint& model,
+[[nodiscard]] ModelDistance CompareModels(const Checkpoint& reference,
+                                          const Checkpoint& model,
                                           const std::vector<std::vector<int32_t>>& windows,
                                           Progress& progress);
 

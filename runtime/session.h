@@ -1,6 +1,6 @@
 #pragma once
-// A bundle, loaded, and the sequences that run through it. What kvc-run, kvc-eval, kvc-bench and the
-// verification of kvc-export are made of.
+// A bundle, loaded, and the sequences that run through it. What kvc-run, kvc-eval, kvc-bench and
+// the verification of kvc-export are made of.
 
 #include <cstdint>
 #include <filesystem>
@@ -16,8 +16,8 @@
 namespace kvc::runtime {
 
 struct LoadOptions {
-  bool check_hashes = false;                // sizes are always checked
-  bool pack_weights = true;                 // kernels::PackedWeight's lossless bf16
+  bool check_hashes = false;  // sizes are always checked
+  bool pack_weights = true;   // kernels::PackedWeight's lossless bf16
 };
 
 // What happens to new tokens when the recent block is full.
@@ -27,7 +27,7 @@ enum class DecodePolicy {
 };
 
 struct CacheCounters {
-  int64_t full_bytes = 0;       // of the original model, same dtype and tokens
+  int64_t full_bytes = 0;  // of the original model, same dtype and tokens
   int64_t logical_bytes = 0;
   int64_t allocated_bytes = 0;  // summed over live allocations
   int64_t peak_bytes = 0;       // highest allocated_bytes since the sequence began
@@ -39,7 +39,8 @@ class Bundle {
   // Throws kBadInput / kVerification naming the field in which file and manifest differ,
   // kUnsupported naming the node of an operator that the plan cannot hold.
   static std::shared_ptr<const Bundle> Load(const std::filesystem::path& directory,
-                                            const LoadOptions& options, ThreadPool& pool);
+                                            const LoadOptions& options,
+                                            ThreadPool& pool);
   virtual ~Bundle() = default;
   [[nodiscard]] virtual const Manifest& manifest() const = 0;
   [[nodiscard]] virtual const std::filesystem::path& directory() const = 0;
@@ -58,8 +59,8 @@ class Sequence {
 struct SequenceOptions {
   std::optional<CacheSpec> cache;  // instead of the manifest's: another budget or method
   DecodePolicy decode = DecodePolicy::kReallocate;
-  int64_t chunk = 512;             // tokens of a prefill chunk
-  int64_t reserve = 0;             // kFull: rows to allocate from the start (prompt + new tokens)
+  int64_t chunk = 512;  // tokens of a prefill chunk
+  int64_t reserve = 0;  // kFull: rows to allocate from the start (prompt + new tokens)
 };
 
 class Session {
@@ -68,12 +69,14 @@ class Session {
   virtual ~Session() = default;
 
   [[nodiscard]] virtual std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) = 0;
-  // The whole prompt, layer by layer: each layer's cache is compressed before the next layer starts.
-  // The sequence must be empty. logits: [1, V] of the last token, or [T, V] of all of them; rows
-  // decide. Throws kBadInput for ids outside the vocabulary and prompts beyond the context length.
+  // The whole prompt, layer by layer: each layer's cache is compressed before the next layer
+  // starts. The sequence must be empty. logits: [1, V] of the last token, or [T, V] of all of them;
+  // rows decide. Throws kBadInput for ids outside the vocabulary and prompts beyond the context
+  // length.
   virtual void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) = 0;
   // One token for each of B sequences of any lengths; logits [B, V].
-  virtual void Decode(std::span<Sequence* const> sequences, std::span<const int32_t> ids,
+  virtual void Decode(std::span<Sequence* const> sequences,
+                      std::span<const int32_t> ids,
                       MatrixF logits) = 0;
 };
 

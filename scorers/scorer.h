@@ -1,7 +1,7 @@
 #pragma once
-// Which cached tokens will be needed: scores of the tokens of one cache group at the end of a prompt.
-// The same code ranks tokens in kvc-profile and in the runtime, so that a profile describes exactly
-// what runs. Formulas: docs/notation.md and reference in the implementing files.
+// Which cached tokens will be needed: scores of the tokens of one cache group at the end of a
+// prompt. The same code ranks tokens in kvc-profile and in the runtime, so that a profile describes
+// exactly what runs. Formulas: docs/notation.md and reference in the implementing files.
 
 #include <cstdint>
 #include <memory>
@@ -20,18 +20,18 @@ struct HeadInput {
   ConstMatrixF keys;                         // [T, D_k]
   ConstMatrixF values;                       // [T, D]
   std::vector<ConstMatrixF> queries;         // for each query head of the group: [W, D_k]
-  std::vector<ConstMatrixF> prompt_queries;  // likewise [T', D_k], BEFORE rotation; only for scorers
-                                             // with needs_prompt_queries()
+  std::vector<ConstMatrixF> prompt_queries;  // likewise [T', D_k], BEFORE rotation; only for
+                                             // scorers with needs_prompt_queries()
   std::span<const double> rope_frequencies;  // [D_k/2] inverse frequencies; empty: no rotation
   double scale = 1.0;                        // logit scale 1/sqrt(D)
   int64_t sinks = 4;
 };
 
 struct ScorerOptions {
-  int64_t pool = 7;             // snapkv: width of the max-pool over tokens
-  int64_t future = 512;         // expected-attention: positions averaged over
-  double epsilon = 0.02;        // expected-attention: added before weighting by |v|
-  bool use_covariance = true;   // expected-attention
+  int64_t pool = 7;            // snapkv: width of the max-pool over tokens
+  int64_t future = 512;        // expected-attention: positions averaged over
+  double epsilon = 0.02;       // expected-attention: added before weighting by |v|
+  bool use_covariance = true;  // expected-attention
 };
 
 class Scorer {
@@ -47,9 +47,9 @@ class Scorer {
   virtual void Score(const HeadInput& head, std::span<float> scores) const = 0;
 };
 
-// Mean of the heads' scores over the heads of a group, each head's scores divided by their sum first
-// so that no head outweighs another; used where heads share their tokens (kLatent). `head_scores`:
-// one span of T for each head; for a single head the scores are copied unchanged.
+// Mean of the heads' scores over the heads of a group, each head's scores divided by their sum
+// first so that no head outweighs another; used where heads share their tokens (kLatent).
+// `head_scores`: one span of T for each head; for a single head the scores are copied unchanged.
 void CombineHeads(std::span<const std::vector<float>> head_scores, std::span<float> scores);
 
 }  // namespace kvc::scorers

@@ -15,8 +15,8 @@ struct CurvePoint {
 };
 
 // Indices into `points` of the hull's vertices, from the cheapest point to the point of least loss.
-// Points that are dominated (costlier and no better) are never vertices. `points` must have strictly
-// ascending costs and finite values: throws kNumeric / kBadShape. O(n).
+// Points that are dominated (costlier and no better) are never vertices. `points` must have
+// strictly ascending costs and finite values: throws kNumeric / kBadShape. O(n).
 [[nodiscard]] std::vector<int64_t> LowerHull(std::span<const CurvePoint> points);
 
 }  // namespace kvc::solver

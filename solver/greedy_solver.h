@@ -2,10 +2,10 @@
 // Spreads a budget over curves: minimise sum_i loss_i(p_i) subject to sum_i cost_i(p_i) <= budget,
 // one point p_i of each curve (a multiple-choice knapsack).
 //
-// Hull increments of all curves are taken by slope (loss saved per cost) until the next one does not
-// fit; that is the optimum of the LP relaxation but for one split increment [Sinha1979]. What is left
-// is then filled with increments that still fit. The bound is the LP optimum, so
-// objective - bound is certified and at most the split increment's loss.
+// Hull increments of all curves are taken by slope (loss saved per cost) until the next one does
+// not fit; that is the optimum of the LP relaxation but for one split increment [Sinha1979]. What
+// is left is then filled with increments that still fit. The bound is the LP optimum, so objective
+// - bound is certified and at most the split increment's loss.
 
 #include <cstdint>
 #include <span>

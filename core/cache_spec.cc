@@ -1,0 +1,166 @@
+#include "core/cache_spec.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t kScoreBytes = sizeof(float);
+constexpr int64_t kPositionBytes = sizeof(int32_t);
+
+constexpr std::array<std::pair<Method, std::string_view>, 8> kMethods = {{
+    {Method::kFull, "full"},
+    {Method::kStreaming, "streaming"},
+    {Method::kUniform, "uniform"},
+    {Method::kPyramid, "pyramid"},
+    {Method::kAda, "ada"},
+    {Method::kHeadKv, "headkv"},
+    {Method::kLuKv, "lukv"},
+    {Method::kLuKvMixed, "lukv-mixed"},
+}};
+
+constexpr std::array<std::pair<ScorerKind, std::string_view>, 6> kScorers = {{
+    {ScorerKind::kSnapKv, "snapkv"},
+    {ScorerKind::kExpectedAttention, "expected-attention"},
+    {ScorerKind::kKeyDiff, "keydiff"},
+    {ScorerKind::kKnorm, "knorm"},
+    {ScorerKind::kStreaming, "streaming"},
+    {ScorerKind::kOutputError, "output-error"},
+}};
+
+template <class Table>
+std::string_view NameIn(const Table& table, decltype(table[0].first) value) {
+  for (const auto& [kind, name] : table) {
+    if (kind == value) return name;
+  }
+  KVC_THROW(kInternal, "enumerator without a name");
+}
+
+template <class Table>
+auto ValueIn(const Table& table, std::string_view name, const char* option) {
+  std::string known;
+  for (const auto& [kind, text] : table) {
+    if (text == name) return kind;
+    known += (known.empty() ? "" : ", ") + std::string(text);
+  }
+  KVC_THROW(kUsage, option, ": expected one of ", known, ", got \"", name, "\"");
+}
+
+// Floors of `wanted` plus one for the largest remainders, so that the sum is the floor of the sum.
+std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) {
+  std::vector<int64_t> rows(wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) rows[i] = static_cast<int64_t>(std::floor(wanted[i]));
+  const double sum = std::accumulate(wanted.begin(), wanted.end(), 0.0);
+  // A sum that should be whole can be a rounding error below it.
+  const auto total = static_cast<int64_t>(std::floor(sum + 1e-6));
+  int64_t missing = total - std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  std::vector<size_t> order(wanted.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return wanted[a] - std::floor(wanted[a]) > wanted[b] - std::floor(wanted[b]);
+  });
+  for (size_t i = 0; i < order.size() && missing > 0; ++i, --missing) ++rows[order[i]];
+  return rows;
+}
+
+}  // namespace
+
+std::string_view MethodName(Method method) { return NameIn(kMethods, method); }
+Method MethodFromName(std::string_view name) { return ValueIn(kMethods, name, "--method"); }
+std::string_view ScorerName(ScorerKind kind) { return NameIn(kScorers, kind); }
+ScorerKind ScorerFromName(std::string_view name) { return ValueIn(kScorers, name, "--scorer"); }
+
+int64_t CacheGroup::BytesPerToken(DType dtype) const {
+  const int64_t elements = key_width + static_cast<int64_t>(heads.size()) * value_width;
+  return elements * DTypeBytes(dtype) + (keeps_positions ? kPositionBytes : 0);
+}
+
+int64_t OriginalBytesPerToken(const CacheSpec& spec) {
+  return 2 * spec.num_layers() * spec.num_kv_heads * spec.head_width * DTypeBytes(spec.dtype);
+}
+
+int64_t MinRows(const CacheSpec& spec) { return spec.sinks + 1 + spec.window + spec.margin; }
+
+std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) {
+  std::vector<std::vector<int64_t>> rows;
+  if (spec.full()) {
+    for (const auto& groups : spec.layers) rows.emplace_back(groups.size(), length);
+    return rows;
+  }
+  std::vector<double> wanted;  // flat over (layer, group)
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    KVC_CHECK(
+        spec.budget.size() == spec.layers.size() && spec.budget[l].size() == spec.layers[l].size(),
+        kBadShape,
+        "cache budget: expected one value for each group of layer ",
+        l);
+    for (const double budget : spec.budget[l]) {
+      wanted.push_back(spec.by_share ? budget * static_cast<double>(length) : budget);
+    }
+  }
+  const std::vector<int64_t> flat = RoundByLargestRemainder(wanted);
+  const int64_t least = std::min(length, MinRows(spec));
+  size_t next = 0;
+  for (const auto& groups : spec.layers) {
+    std::vector<int64_t>& layer_rows = rows.emplace_back();
+    for (size_t n = 0; n < groups.size(); ++n) {
+      layer_rows.push_back(std::clamp(flat[next++], least, length));
+    }
+  }
+  return rows;
+}
+
+GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length) {
+  GroupRows layout;
+  layout.recent_rows = spec.window + spec.margin;
+  layout.tier_rows =
+      std::max<int64_t>(0, rows < length ? rows - layout.recent_rows : length - spec.window);
+  return layout;
+}
+
+int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
+  int64_t elements = 0;
+  for (const CacheGroup& group : spec.layers[layer]) {
+    const int64_t width = group.keeps_positions ? spec.head_width : group.key_width;
+    elements += static_cast<int64_t>(group.heads.size()) * width;
+  }
+  return spec.query_ring * (spec.num_heads / spec.num_kv_heads) * elements *
+         static_cast<int64_t>(sizeof(float));
+}
+
+CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
+  CacheBytes bytes;
+  bytes.full = OriginalBytesPerToken(spec) * length;
+  const auto rows = RowsAt(spec, length);
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    for (size_t n = 0; n < spec.layers[l].size(); ++n) {
+      const int64_t token_bytes = spec.layers[l][n].BytesPerToken(spec.dtype);
+      if (spec.full()) {
+        const int64_t allocated =
+            (length + kFullCacheGranularity - 1) / kFullCacheGranularity * kFullCacheGranularity;
+        bytes.logical += length * token_bytes;
+        bytes.allocated += allocated * token_bytes;
+        continue;
+      }
+      const GroupRows layout = LayoutRows(spec, rows[l][n], length);
+      const int64_t recent_used = std::min(length, spec.window);
+      const int64_t tier_used = std::min(length - recent_used, layout.tier_rows);
+      bytes.logical += (tier_used + recent_used) * token_bytes + tier_used * kScoreBytes;
+      bytes.allocated +=
+          (layout.tier_rows + layout.recent_rows) * token_bytes + layout.tier_rows * kScoreBytes;
+    }
+    if (!spec.full()) {
+      bytes.logical += QueryRingBytes(spec, l);
+      bytes.allocated += QueryRingBytes(spec, l);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace kvc
