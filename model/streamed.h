@@ -31,8 +31,8 @@ using LayerVisitor = std::function<void(
 struct StreamOptions {
   TapRequest taps;
   bool want_logits = false;
-  // Resume: `initial_hidden` [T, E] of each window is what `after_layer` last saw, the input of layer
-  // `first_layer`. Empty with first_layer = 0: the embeddings.
+  // Resume: `initial_hidden` [T, E] of each window is what `after_layer` last saw, the input of
+  // layer `first_layer`. Empty with first_layer = 0: the embeddings.
   int64_t first_layer = 0;
   std::vector<torch::Tensor> initial_hidden;
   // Called after all windows went through `layer`, with the next layer's inputs [T, E].
