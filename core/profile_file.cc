@@ -1,0 +1,136 @@
+#include "core/profile_file.h"
+
+#include <cmath>
+#include <set>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t kProfileSchema = 1;
+constexpr const char* kTensorFile = "profile.safetensors";
+constexpr const char* kJsonFile = "profile.json";
+
+std::string CurveName(ScorerKind scorer) { return "curve." + std::string(ScorerName(scorer)); }
+
+// A float tensor of exactly `shape`, finite.
+std::vector<float> ReadFloats(const SafetensorsReader& reader,
+                              const std::string& name,
+                              const std::vector<int64_t>& shape) {
+  const TensorRef& tensor = reader.Get(name);
+  KVC_CHECK(tensor.dtype == DType::kF32 && tensor.shape == shape,
+            kBadInput,
+            kTensorFile,
+            ": ",
+            name,
+            ": expected F32 with the sizes of profile.json, got another type or shape");
+  std::vector<float> values(tensor.num_elements());
+  ConvertToFloat(tensor.dtype, tensor.bytes.data(), tensor.num_elements(), values.data());
+  for (const float value : values) {
+    KVC_CHECK(std::isfinite(value), kNumeric, kTensorFile, ": ", name, ": holds a NaN or infinity");
+  }
+  return values;
+}
+
+}  // namespace
+
+std::string ModelDigest(const std::filesystem::path& directory) {
+  std::set<std::filesystem::path> files;  // sorted by name
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "config.json" || name.ends_with(".safetensors") ||
+        name.ends_with(".safetensors.index.json")) {
+      files.insert(entry.path());
+    }
+  }
+  KVC_CHECK(
+      !files.empty(), kBadInput, directory.string(), ": expected a model, got no files of one");
+  std::string text;
+  for (const auto& path : files) {
+    text += path.filename().string() + " " + Sha256File(path) + "\n";
+  }
+  return Sha256(std::as_bytes(std::span(text)));
+}
+
+void WriteProfile(const std::filesystem::path& directory, const ProfileData& profile) {
+  Json json;
+  json["schema_version"] = kProfileSchema;
+  json["kvc"] = profile.tool_version;
+  json["model_sha256"] = profile.model_sha256;
+  json["num_layers"] = profile.num_layers;
+  json["num_kv_heads"] = profile.num_kv_heads;
+  json["context"] = profile.context;
+  json["horizon"] = profile.horizon;
+  json["windows"] = profile.windows;
+  json["sinks"] = profile.sinks;
+  json["window"] = profile.window;
+  json["scorers"] = Json::array();
+  for (const auto& [scorer, curve] : profile.curves) json["scorers"].push_back(ScorerName(scorer));
+  json["importance"] = {{"method", profile.importance_method}, {"tests", profile.importance_tests}};
+  json["options"] = profile.options;
+  WriteJsonFile(directory / kJsonFile, json);
+
+  const std::vector<int64_t> curve_shape = {
+      profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
+  std::vector<TensorSpec> specs;
+  for (const auto& [scorer, curve] : profile.curves) {
+    specs.push_back({CurveName(scorer), DType::kF32, curve_shape});
+  }
+  specs.push_back({"curve.oracle", DType::kF32, curve_shape});
+  specs.push_back({"importance", DType::kF32, {profile.num_layers, profile.num_kv_heads}});
+  SafetensorsWriter writer(directory / kTensorFile, specs, {{"format", "kvc-profile"}});
+  for (const auto& [scorer, curve] : profile.curves) {
+    writer.WriteFloats(CurveName(scorer), curve);
+  }
+  writer.WriteFloats("curve.oracle", profile.oracle_curve);
+  writer.WriteFloats("importance", profile.importance);
+  writer.Close();
+}
+
+ProfileData ReadProfile(const std::filesystem::path& directory) {
+  const Json json = ReadJsonFile(directory / kJsonFile);
+  const std::string origin = kJsonFile;
+  const int64_t schema = GetInt(json, "schema_version", origin);
+  KVC_CHECK(schema == kProfileSchema,
+            kUnsupported,
+            origin,
+            ": schema_version: expected ",
+            kProfileSchema,
+            ", got ",
+            schema);
+  ProfileData profile;
+  profile.tool_version = GetString(json, "kvc", origin);
+  profile.model_sha256 = GetString(json, "model_sha256", origin);
+  profile.num_layers = GetInt(json, "num_layers", origin);
+  profile.num_kv_heads = GetInt(json, "num_kv_heads", origin);
+  KVC_CHECK(profile.num_layers > 0 && profile.num_kv_heads > 0,
+            kBadInput,
+            origin,
+            ": expected num_layers and num_kv_heads > 0");
+  profile.context = GetInt(json, "context", origin);
+  profile.horizon = GetInt(json, "horizon", origin);
+  profile.windows = GetInt(json, "windows", origin);
+  profile.sinks = GetInt(json, "sinks", origin);
+  profile.window = GetInt(json, "window", origin);
+  const Json& importance = GetObject(json, "importance", origin);
+  profile.importance_method = GetString(importance, "method", origin + ": importance");
+  profile.importance_tests = GetInt(importance, "tests", origin + ": importance");
+  profile.options = GetObject(json, "options", origin);
+
+  const auto reader = SafetensorsReader::OpenFile(directory / kTensorFile);
+  const std::vector<int64_t> curve_shape = {
+      profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
+  for (const Json& name : GetArray(json, "scorers", origin)) {
+    KVC_CHECK(name.is_string(), kBadInput, origin, ": scorers: expected names");
+    const ScorerKind scorer = ScorerFromName(name.get<std::string>());
+    profile.curves[scorer] = ReadFloats(reader, CurveName(scorer), curve_shape);
+  }
+  profile.oracle_curve = ReadFloats(reader, "curve.oracle", curve_shape);
+  profile.importance = ReadFloats(reader, "importance", {profile.num_layers, profile.num_kv_heads});
+  return profile;
+}
+
+}  // namespace kvc

@@ -1,0 +1,183 @@
+#include "tools/common_options.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <thread>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/version.h"
+#include "tools/exit_code.h"
+
+namespace kvc::tools {
+namespace {
+
+// Set by the signal handler, read at each progress report.
+volatile std::sig_atomic_t g_interrupted = 0;
+
+void OnSignal(int) {
+  // A second signal ends a command that does not report progress.
+  if (g_interrupted != 0) _exit(kExitInterrupted);
+  g_interrupted = 1;
+}
+
+class StderrProgress : public Progress {
+ public:
+  explicit StderrProgress(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+  ~StderrProgress() override { EndBar(); }
+
+  void Report(const std::string& stage, int64_t done, int64_t total) override {
+    KVC_CHECK(g_interrupted == 0, kInterrupted, stage, ": interrupted");
+    if (quiet_ || total <= 0) return;
+    if (stage != stage_) {
+      EndBar();
+      stage_ = stage;
+      start_ = std::chrono::steady_clock::now();
+      last_tenth_ = 0;
+      last_draw_ = {};
+    }
+    if (terminal_) {
+      DrawBar(done, total);
+    } else {
+      const int64_t tenth = done * 10 / total;
+      if (tenth > last_tenth_ || done == total) {
+        if (tenth > last_tenth_) std::fprintf(stderr, "%s: %d%%\n", stage.c_str(), int(tenth) * 10);
+        last_tenth_ = tenth;
+      }
+    }
+  }
+
+  void Log(const std::string& line) override {
+    if (quiet_) return;
+    EndBar();
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+
+ private:
+  void DrawBar(int64_t done, int64_t total) {
+    const auto now = std::chrono::steady_clock::now();
+    if (done < total && now - last_draw_ < std::chrono::milliseconds(100)) return;
+    last_draw_ = now;
+    constexpr int kWidth = 30;
+    const int filled = static_cast<int>(done * kWidth / total);
+    const double elapsed = std::chrono::duration<double>(now - start_).count();
+    const double left = done > 0 ? elapsed * double(total - done) / double(done) : 0.0;
+    std::fprintf(stderr,
+                 "\r%s [%s%s] %lld/%lld %.0fs left \x1b[K",
+                 stage_.c_str(),
+                 std::string(filled, '#').c_str(),
+                 std::string(kWidth - filled, '.').c_str(),
+                 static_cast<long long>(done),
+                 static_cast<long long>(total),
+                 left);
+    bar_open_ = true;
+    if (done == total) EndBar();
+  }
+  void EndBar() {
+    if (bar_open_) std::fputc('\n', stderr);
+    bar_open_ = false;
+  }
+
+  bool quiet_;
+  bool terminal_;
+  bool bar_open_ = false;
+  std::string stage_;
+  int64_t last_tenth_ = 0;
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point last_draw_;
+};
+
+int Fail(const std::string& name, const std::string& message, int code) {
+  std::string line = message;
+  for (char& c : line) {
+    if (c == '\n') c = ' ';
+  }
+  std::fprintf(stderr, "%s: error: %s\n", name.c_str(), line.c_str());
+  return code;
+}
+
+}  // namespace
+
+void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples) {
+  app.set_version_flag("--version", std::string("kvc ") + Version());
+  app.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
+  app.add_option("--threads", options.threads, "Threads; 0: one per core")->capture_default_str();
+  app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
+  app.add_option("--device", options.device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_flag("--dry-run", options.dry_run, "Print plan and sizes, write nothing");
+  app.add_flag("--quiet", options.quiet, "No progress on stderr");
+  app.footer("Examples:\n" + examples);
+}
+
+int CheckCommonOptions(const CommonOptions& options) {
+  KVC_CHECK(options.threads >= 0, kUsage, "--threads: expected 0 or more, got ", options.threads);
+  KVC_CHECK(options.device != "cuda",
+            kDevice,
+            "--device: expected a CUDA device, got none: this build has no CUDA backend; ",
+            "use --device cpu");
+  if (options.threads > 0) return options.threads;
+  const unsigned cores = std::thread::hardware_concurrency();
+  return cores > 0 ? static_cast<int>(cores) : 1;
+}
+
+std::unique_ptr<Progress> MakeProgress(const CommonOptions& options) {
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  return std::make_unique<StderrProgress>(options.quiet);
+}
+
+int64_t PeakRssBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+int RunCommand(int argc,
+               char** argv,
+               const std::string& name,
+               CLI::App& app,
+               CommonOptions& options,
+               const std::function<Json()>& body,
+               const std::function<void(const Json&)>& print_text) {
+  app.name(name);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version arrive as errors with code 0.
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return Fail(name, std::string(error.what()) + "; see --help", kExitUsage);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    const Json own = body();
+    Json result;
+    result["kvc"] = Version();
+    result["command"] = name;
+    result["seconds"] =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result["peak_rss_bytes"] = PeakRssBytes();
+    for (const auto& [key, value] : own.items()) result[key] = value;
+    if (options.json) {
+      std::cout << result.dump(2) << '\n';
+    } else {
+      print_text(result);
+    }
+    std::cout.flush();
+    KVC_CHECK(std::cout.good(), kIo, "stdout: expected to write the result, got an error");
+    // A result can carry a failed gate: everything is printed, and the exit code says so.
+    return result.value("gate", "passed") == "failed" ? kExitVerification : kExitDone;
+  } catch (const Error& error) {
+    return Fail(name, error.what(), ExitCode(error.kind()));
+  } catch (const std::bad_alloc&) {
+    return Fail(name, "memory: expected enough for this model, got none left", kExitIo);
+  } catch (const std::exception& error) {
+    return Fail(name, std::string("internal: ") + error.what(), kExitInternal);
+  }
+}
+
+}  // namespace kvc::tools

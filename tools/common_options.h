@@ -1,0 +1,53 @@
+#pragma once
+// What every command shares: the options of CLI.md's "Common to all", the progress bar, the frame
+// of the JSON result, and the one place where an exception becomes a message and an exit code.
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "core/json.h"
+#include "core/progress.h"
+
+namespace kvc::tools {
+
+struct CommonOptions {
+  bool json = false;
+  bool dry_run = false;
+  bool quiet = false;
+  int threads = 0;  // 0: one per core
+  uint64_t seed = 42;
+  std::string device = "auto";
+};
+
+// Adds --json, --threads, --seed, --device, --dry-run, --quiet, --version and -h/--help to `app`
+// and `examples` (two worked ones) to its help text.
+void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples);
+
+// Checks what the parser cannot: kDevice for --device cuda in a build or on a machine without it,
+// kUsage for a negative thread count. Returns the number of threads to use.
+[[nodiscard]] int CheckCommonOptions(const CommonOptions& options);
+
+// A bar on a terminal, one line for each tenth elsewhere, nothing with --quiet; all on stderr. Also
+// turns SIGINT and SIGTERM into kInterrupted at the next report.
+[[nodiscard]] std::unique_ptr<Progress> MakeProgress(const CommonOptions& options);
+
+// Runs a command: parses, calls `body`, prints its result, maps errors. `body` returns the object's
+// own keys; "kvc", "command", "seconds" and "peak_rss_bytes" are put in front. With --json the
+// object is printed on stdout; else `print_text` is called with it.
+int RunCommand(int argc,
+               char** argv,
+               const std::string& name,
+               CLI::App& app,
+               CommonOptions& options,
+               const std::function<Json()>& body,
+               const std::function<void(const Json&)>& print_text);
+
+// Highest resident set of this process so far.
+[[nodiscard]] int64_t PeakRssBytes();
+
+}  // namespace kvc::tools
