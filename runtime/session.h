@@ -68,6 +68,7 @@ class Session {
   static std::unique_ptr<Session> Create(std::shared_ptr<const Bundle> bundle, ThreadPool& pool);
   virtual ~Session() = default;
 
+  [[nodiscard]] virtual const Bundle& bundle() const = 0;
   [[nodiscard]] virtual std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) = 0;
   // The whole prompt, layer by layer: each layer's cache is compressed before the next layer
   // starts. The sequence must be empty. logits: [1, V] of the last token, or [T, V] of all of them;

@@ -1,0 +1,22 @@
+#pragma once
+// Numbers computed from rows of logits, in double precision.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace kvc::eval {
+
+// log sum exp, maximum subtracted.
+[[nodiscard]] double LogSumExp(std::span<const float> logits);
+// -log softmax(logits)[target]. Throws kNumeric when the logits hold a NaN.
+[[nodiscard]] double NegativeLogLikelihood(std::span<const float> logits, int32_t target);
+// KL(softmax(reference) || softmax(model)), nats, >= 0 up to rounding.
+[[nodiscard]] double KlDivergence(std::span<const float> reference, std::span<const float> model);
+// Lowest index of the largest value.
+[[nodiscard]] int32_t ArgMax(std::span<const float> values);
+// Smallest element with at least the share `q` of the elements at or below it; q in (0, 1].
+// `values` must not be empty; it is reordered.
+[[nodiscard]] double Quantile(std::vector<double>& values, double q);
+
+}  // namespace kvc::eval
