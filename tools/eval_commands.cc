@@ -1,0 +1,382 @@
+#include "tools/eval_commands.h"
+
+#include <cstdio>
+#include <sstream>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/sizes.h"
+#include "core/text_input.h"
+#include "core/tokenizer.h"
+#include "eval/needle.h"
+#include "eval/walk.h"
+#include "runtime/session.h"
+
+namespace kvc::tools {
+namespace {
+
+// A bundle with everything that runs it. The pool must outlive the session.
+struct LoadedBundle {
+  std::shared_ptr<const runtime::Bundle> bundle;
+  std::unique_ptr<runtime::Session> session;
+};
+
+LoadedBundle LoadBundle(const std::string& directory, ThreadPool& pool) {
+  LoadedBundle loaded;
+  loaded.bundle = runtime::Bundle::Load(directory, {}, pool);
+  loaded.session = runtime::Session::Create(loaded.bundle, pool);
+  return loaded;
+}
+
+std::vector<std::string> ReadAll(const std::vector<std::string>& files) {
+  std::vector<std::string> documents;
+  for (const std::string& file : files) {
+    for (std::string& document : ReadDocuments(file)) documents.push_back(std::move(document));
+  }
+  return documents;
+}
+
+runtime::DecodePolicy PolicyFromName(const std::string& name) {
+  return name == "append" ? runtime::DecodePolicy::kAppend : runtime::DecodePolicy::kReallocate;
+}
+
+void AddPolicy(CLI::App& app, std::string& policy) {
+  app.add_option(
+         "--decode-policy",
+         policy,
+         "reallocate: the budget holds while decoding; append: tokens after the context are "
+         "all kept")
+      ->check(CLI::IsMember({"reallocate", "append"}))
+      ->capture_default_str();
+}
+
+void PrintCache(const Json& cache) {
+  std::printf("cache       %s of %s (allocated %s, peak %s)\n",
+              FormatBytes(cache["logical_bytes"]).c_str(),
+              FormatBytes(cache["full_bytes"]).c_str(),
+              FormatBytes(cache["allocated_bytes"]).c_str(),
+              FormatBytes(cache["peak_bytes"]).c_str());
+}
+
+// ---- ppl and kld
+
+struct WalkArguments {
+  std::string bundle;
+  std::string against;  // kld only
+  std::vector<std::string> text;
+  std::string context = "1024";
+  std::string decode = "256";
+  std::string policy = "reallocate";
+  eval::WalkOptions options;
+};
+
+void AddWalkOptions(CLI::App& app, WalkArguments& args) {
+  app.add_option("bundle", args.bundle, "Bundle to measure")->required();
+  app.add_option("--text", args.text, "UTF-8 text or .jsonl; repeatable")->required();
+  app.add_option("--context", args.context, "Tokens prefilled")->capture_default_str();
+  app.add_option("--decode", args.decode, "Tokens predicted after them")->capture_default_str();
+  app.add_option("--samples", args.options.samples, "Windows, spread over the text")
+      ->capture_default_str();
+  app.add_option("--batch", args.options.batch, "Samples decoded together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  AddPolicy(app, args.policy);
+}
+
+eval::WalkOptions Resolve(const WalkArguments& args) {
+  eval::WalkOptions options = args.options;
+  options.context = ParseLength(args.context, "--context");
+  options.decode = ParseLength(args.decode, "--decode");
+  options.policy = PolicyFromName(args.policy);
+  return options;
+}
+
+Json WalkPlan(const eval::WalkOptions& options, size_t samples) {
+  return {{"samples", samples}, {"context", options.context}, {"decode", options.decode}};
+}
+
+Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
+  const eval::WalkOptions options = Resolve(args);
+  ThreadPool pool(CheckCommonOptions(common));
+  const auto tokenizer = Tokenizer::Load(args.bundle);
+  const auto samples = eval::CutSamples(*tokenizer, ReadAll(args.text), options);
+  Json result = WalkPlan(options, samples.size());
+  if (common.dry_run) return result;
+  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const auto progress = MakeProgress(common);
+  const auto measured = eval::MeasurePerplexity(*loaded.session, samples, options, *progress);
+  result["perplexity"] = measured.perplexity;
+  result["nll"] = measured.nll;
+  result["stderr"] = measured.stderr_nll;
+  result["tokens"] = measured.tokens;
+  result["cache"] = measured.cache.ToJson();
+  return result;
+}
+
+Json RunKld(const WalkArguments& args, const CommonOptions& common) {
+  const eval::WalkOptions options = Resolve(args);
+  ThreadPool pool(CheckCommonOptions(common));
+  const auto tokenizer = Tokenizer::Load(args.bundle);
+  const auto samples = eval::CutSamples(*tokenizer, ReadAll(args.text), options);
+  Json result = WalkPlan(options, samples.size());
+  if (common.dry_run) return result;
+  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const LoadedBundle reference = LoadBundle(args.against, pool);
+  const auto progress = MakeProgress(common);
+  const auto measured =
+      eval::MeasureDivergence(*loaded.session, *reference.session, samples, options, *progress);
+  result["kld_mean"] = measured.kld_mean;
+  result["kld_median"] = measured.kld_median;
+  result["kld_p999"] = measured.kld_p999;
+  result["same_top"] = measured.same_top;
+  result["perplexity"] = measured.model.perplexity;
+  result["perplexity_against"] = measured.reference.perplexity;
+  result["tokens"] = measured.model.tokens;
+  result["cache"] = measured.model.cache.ToJson();
+  result["cache_against"] = measured.reference.cache.ToJson();
+  return result;
+}
+
+EvalCommand AddPpl(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("ppl", "Perplexity: prefill, compress, decode the rest");
+  auto args = std::make_shared<WalkArguments>();
+  AddWalkOptions(*sub, *args);
+  return {sub,
+          [args](const CommonOptions& common) { return RunPpl(*args, common); },
+          [](const Json& r) {
+            std::printf("perplexity  %.4f (nll %.5f +- %.5f, %lld tokens)\n",
+                        r["perplexity"].get<double>(),
+                        r["nll"].get<double>(),
+                        r["stderr"].get<double>(),
+                        r["tokens"].get<long long>());
+            PrintCache(r["cache"]);
+          }};
+}
+
+EvalCommand AddKld(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("kld", "KL divergence to a reference bundle, same walk");
+  auto args = std::make_shared<WalkArguments>();
+  AddWalkOptions(*sub, *args);
+  sub->add_option("--against", args->against, "Reference bundle")->required();
+  return {sub,
+          [args](const CommonOptions& common) { return RunKld(*args, common); },
+          [](const Json& r) {
+            std::printf("kld         mean %.5f, median %.5f, 99.9 %% %.4f\n",
+                        r["kld_mean"].get<double>(),
+                        r["kld_median"].get<double>(),
+                        r["kld_p999"].get<double>());
+            std::printf("same top    %.2f %%\n", 100.0 * r["same_top"].get<double>());
+            std::printf("perplexity  %.4f against %.4f (%lld tokens)\n",
+                        r["perplexity"].get<double>(),
+                        r["perplexity_against"].get<double>(),
+                        r["tokens"].get<long long>());
+            PrintCache(r["cache"]);
+          }};
+}
+
+// ---- needle
+
+struct NeedleArguments {
+  std::string bundle;
+  std::string haystack;
+  std::vector<std::string> lengths = {"512", "1k", "2k"};
+  std::string question = "before";
+  std::string policy = "reallocate";
+  eval::NeedleOptions options;
+};
+
+Json RunNeedle(const NeedleArguments& args, const CommonOptions& common) {
+  eval::NeedleOptions options = args.options;
+  options.lengths.clear();
+  for (const std::string& length : args.lengths) {
+    options.lengths.push_back(ParseLength(length, "--lengths"));
+  }
+  options.question_before = args.question == "before";
+  options.policy = PolicyFromName(args.policy);
+  options.seed = common.seed;
+  ThreadPool pool(CheckCommonOptions(common));
+  const auto tokenizer = Tokenizer::Load(args.bundle);
+  std::string haystack;
+  for (const std::string& document : ReadDocuments(args.haystack)) haystack += document;
+  const auto cells = eval::PlanNeedles(*tokenizer, haystack, options);
+  if (common.dry_run) return {{"cells", cells.size()}, {"samples", options.samples}};
+  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const auto progress = MakeProgress(common);
+  const auto measured =
+      eval::MeasureNeedles(*loaded.session, *tokenizer, cells, options, *progress);
+  Json result;
+  result["question"] = args.question;
+  result["accuracy"] = measured.accuracy;
+  result["cells"] = Json::array();
+  for (const auto& cell : measured.cells) {
+    result["cells"].push_back({{"length", cell.length},
+                               {"depth", cell.depth},
+                               {"accuracy", cell.accuracy},
+                               {"samples", cell.samples}});
+  }
+  result["cache"] = measured.cache.ToJson();
+  return result;
+}
+
+EvalCommand AddNeedle(CLI::App& app) {
+  CLI::App* sub =
+      app.add_subcommand("needle", "Needle in a haystack: accuracy by length and depth");
+  auto args = std::make_shared<NeedleArguments>();
+  sub->add_option("bundle", args->bundle, "Bundle to measure")->required();
+  sub->add_option("--haystack", args->haystack, "UTF-8 text that hides the needles")->required();
+  sub->add_option("--lengths", args->lengths, "Prompt lengths in tokens")
+      ->delimiter(',')
+      ->capture_default_str();
+  sub->add_option("--depths", args->options.depths, "Where the needle stands, 0 to 1")
+      ->delimiter(',')
+      ->capture_default_str();
+  sub->add_option("--samples", args->options.samples, "Prompts for each cell")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--distractors", args->options.distractors, "Needles with other keys and values")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub->add_option("--question",
+                  args->question,
+                  "before: it is in the prompt when the cache is compressed; after: it is not")
+      ->check(CLI::IsMember({"before", "after"}))
+      ->capture_default_str();
+  AddPolicy(*sub, args->policy);
+  return {sub,
+          [args](const CommonOptions& common) { return RunNeedle(*args, common); },
+          [](const Json& r) {
+            std::printf("needles     %.1f %% found\n", 100.0 * r["accuracy"].get<double>());
+            std::printf("%8s %6s %9s %8s\n", "length", "depth", "accuracy", "samples");
+            for (const Json& cell : r["cells"]) {
+              std::printf("%8lld %6.2f %8.1f%% %8lld\n",
+                          cell["length"].get<long long>(),
+                          cell["depth"].get<double>(),
+                          100.0 * cell["accuracy"].get<double>(),
+                          cell["samples"].get<long long>());
+            }
+            PrintCache(r["cache"]);
+          }};
+}
+
+// ---- logits and tokenize
+
+struct LogitsArguments {
+  std::string bundle;
+  std::string ids;
+  std::string out;
+};
+
+// One prompt of token ids for each line.
+std::vector<std::vector<int32_t>> ReadIdLines(const std::string& file) {
+  std::istringstream text(ReadFile(file));
+  std::vector<std::vector<int32_t>> prompts;
+  std::string line;
+  while (std::getline(text, line)) {
+    std::istringstream words(line);
+    std::vector<int32_t> ids;
+    int32_t id = 0;
+    while (words >> id) ids.push_back(id);
+    KVC_CHECK(words.eof(),
+              kBadInput,
+              file,
+              ": line ",
+              prompts.size() + 1,
+              ": expected token ids, got \"",
+              line,
+              "\"");
+    if (!ids.empty()) prompts.push_back(std::move(ids));
+  }
+  KVC_CHECK(!prompts.empty(), kBadInput, file, ": expected lines of token ids, got none");
+  return prompts;
+}
+
+// OUT.npy, OUT.1.npy, OUT.2.npy, ...
+std::filesystem::path NpyName(const std::filesystem::path& out, size_t index) {
+  if (index == 0) return out;
+  std::filesystem::path name = out;
+  name.replace_extension(std::to_string(index) + out.extension().string());
+  return name;
+}
+
+Json RunLogits(const LogitsArguments& args, const CommonOptions& common) {
+  const auto prompts = ReadIdLines(args.ids);
+  Json result;
+  result["outputs"] = Json::array();
+  if (common.dry_run) return result;
+  ThreadPool pool(CheckCommonOptions(common));
+  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const int64_t vocabulary = loaded.bundle->manifest().model.vocab_size;
+  runtime::SequenceOptions options;
+  CacheSpec full = loaded.bundle->manifest().cache;
+  full.method = Method::kFull;
+  full.margin = 0;
+  full.query_ring = 0;
+  full.budget.clear();
+  options.cache = full;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const auto tokens = static_cast<int64_t>(prompts[p].size());
+    std::vector<float> logits(tokens * vocabulary);  // [T, V]
+    const auto sequence = loaded.session->NewSequence(options);
+    loaded.session->Prefill(*sequence, prompts[p], MatrixF(logits.data(), tokens, vocabulary));
+    const auto name = NpyName(args.out, p);
+    WriteNpy(name, logits, {tokens, vocabulary});
+    result["outputs"].push_back({{"file", name.string()}, {"tokens", tokens}});
+  }
+  result["vocabulary"] = vocabulary;
+  return result;
+}
+
+EvalCommand AddLogits(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("logits", "Logits of token ids as .npy; full cache");
+  auto args = std::make_shared<LogitsArguments>();
+  sub->add_option("bundle", args->bundle, "Bundle to run")->required();
+  sub->add_option("--ids", args->ids, "One prompt of token ids per line")->required();
+  sub->add_option("-o,--out", args->out, "OUT.npy; OUT.1.npy for the second line, ...")->required();
+  return {sub,
+          [args](const CommonOptions& common) { return RunLogits(*args, common); },
+          [](const Json& r) {
+            for (const Json& output : r["outputs"]) {
+              std::printf("%s [%lld, %lld]\n",
+                          output["file"].get<std::string>().c_str(),
+                          output["tokens"].get<long long>(),
+                          r["vocabulary"].get<long long>());
+            }
+          }};
+}
+
+struct TokenizeArguments {
+  std::string model;
+  std::string text;
+};
+
+EvalCommand AddTokenize(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("tokenize", "Token ids of a text on one line");
+  auto args = std::make_shared<TokenizeArguments>();
+  sub->add_option("model", args->model, "Model or bundle with a tokenizer")->required();
+  sub->add_option("--text", args->text, "UTF-8 text file")->required();
+  return {sub,
+          [args](const CommonOptions&) -> Json {
+            const auto tokenizer = Tokenizer::Load(args->model);
+            std::vector<int32_t> ids;
+            for (const std::string& document : ReadDocuments(args->text)) {
+              const auto more = tokenizer->Encode(document, SpecialTokens::kNone);
+              ids.insert(ids.end(), more.begin(), more.end());
+            }
+            return {{"tokens", ids.size()}, {"token_ids", ids}};
+          },
+          [](const Json& r) {
+            std::string line;
+            for (const Json& id : r["token_ids"]) {
+              line += (line.empty() ? "" : " ") + std::to_string(id.get<int64_t>());
+            }
+            std::printf("%s\n", line.c_str());
+          }};
+}
+
+}  // namespace
+
+std::vector<EvalCommand> AddEvalCommands(CLI::App& app) {
+  return {AddPpl(app), AddKld(app), AddNeedle(app), AddLogits(app), AddTokenize(app)};
+}
+
+}  // namespace kvc::tools
