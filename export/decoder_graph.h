@@ -1,0 +1,13 @@
+#pragma once
+// The graph of a decoder checkpoint: docs/formats/onnx.md, node by node.
+
+#include "core/checkpoint.h"
+#include "export/graph.h"
+
+namespace kvc::onnx_export {
+
+// Inputs, outputs, constants, weights (offsets not set), nodes and the cache function. Matrices and
+// the cache are `dtype`. Throws kUnsupported for a key layout that has no graph yet.
+[[nodiscard]] Graph BuildDecoderGraph(const Checkpoint& checkpoint, DType dtype);
+
+}  // namespace kvc::onnx_export
