@@ -1,0 +1,133 @@
+#include "core/cache_spec.h"
+
+#include <cmath>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace kvc {
+namespace {
+
+// L layers of G single-head groups, or of one latent shared by all heads.
+CacheSpec MakeSpec(int64_t layers, int64_t kv_heads, int64_t key_width, bool joint_latent) {
+  CacheSpec spec;
+  spec.num_heads = 3 * kv_heads;
+  spec.num_kv_heads = kv_heads;
+  spec.head_width = 64;
+  spec.method = Method::kUniform;
+  spec.margin = 8;
+  spec.query_ring = 8;
+  for (int64_t l = 0; l < layers; ++l) {
+    std::vector<CacheGroup>& groups = spec.layers.emplace_back();
+    if (joint_latent) {
+      CacheGroup group{key_width, 64, {}, true};
+      group.heads.resize(kv_heads);
+      std::iota(group.heads.begin(), group.heads.end(), int64_t{0});
+      groups.push_back(group);
+    } else {
+      for (int64_t g = 0; g < kv_heads; ++g) groups.push_back({key_width, 64, {g}, false});
+    }
+    spec.budget.emplace_back(groups.size(), 0.25);
+  }
+  return spec;
+}
+
+int64_t Sum(const std::vector<std::vector<int64_t>>& rows) {
+  int64_t sum = 0;
+  for (const auto& layer : rows) sum = std::accumulate(layer.begin(), layer.end(), sum);
+  return sum;
+}
+
+TEST(CacheSpec, NamesRoundTrip) {
+  for (const char* name : {"full", "streaming", "uniform", "pyramid", "ada", "headkv", "lukv"}) {
+    EXPECT_EQ(MethodName(MethodFromName(name)), name);
+  }
+  for (const char* name : {"snapkv", "expected-attention", "keydiff", "knorm", "streaming"}) {
+    EXPECT_EQ(ScorerName(ScorerFromName(name)), name);
+  }
+  EXPECT_THROW((void)MethodFromName("h2o"), Error);
+  EXPECT_THROW((void)ScorerFromName(""), Error);
+}
+
+TEST(CacheSpec, BytesPerTokenCountsKeysValuesAndPositions) {
+  const CacheGroup head{16, 64, {2}, false};
+  EXPECT_EQ(head.BytesPerToken(DType::kF32), (16 + 64) * 4);
+  EXPECT_EQ(head.BytesPerToken(DType::kBF16), (16 + 64) * 2);
+  const CacheGroup latent{48, 64, {0, 1, 2}, true};
+  EXPECT_EQ(latent.BytesPerToken(DType::kF32), (48 + 3 * 64) * 4 + 4);
+}
+
+TEST(CacheSpec, RowsOfSharesAddUpToTheFloorOfTheSum) {
+  CacheSpec spec = MakeSpec(5, 3, 64, false);
+  double sum = 0.0;
+  for (size_t l = 0; l < 5; ++l) {
+    for (size_t g = 0; g < 3; ++g) {
+      spec.budget[l][g] = 0.2 + 0.013 * static_cast<double>(3 * l + g);
+      sum += spec.budget[l][g];
+    }
+  }
+  for (const int64_t length : {400, 777, 1001, 8192}) {
+    EXPECT_EQ(Sum(RowsAt(spec, length)),
+              static_cast<int64_t>(std::floor(sum * static_cast<double>(length) + 1e-6)));
+  }
+}
+
+TEST(CacheSpec, RowsAreNeverBelowTheMinimumNorAboveTheLength) {
+  CacheSpec spec = MakeSpec(2, 3, 64, false);
+  spec.budget[0][0] = 0.001;
+  spec.budget[1][2] = 1.0;
+  for (int64_t length = 1; length < 300; ++length) {
+    for (const auto& layer : RowsAt(spec, length)) {
+      for (const int64_t rows : layer) {
+        EXPECT_GE(rows, std::min(length, MinRows(spec)));
+        EXPECT_LE(rows, length);
+      }
+    }
+  }
+}
+
+TEST(CacheSpec, RowBudgetsDoNotGrowWithTheLength) {
+  CacheSpec spec = MakeSpec(1, 3, 64, false);
+  spec.by_share = false;
+  spec.budget = {{100, 200, 300}};
+  EXPECT_EQ(RowsAt(spec, 4096), (std::vector<std::vector<int64_t>>{{100, 200, 300}}));
+  EXPECT_EQ(RowsAt(spec, 150), (std::vector<std::vector<int64_t>>{{100, 150, 150}}));
+}
+
+TEST(CacheSpec, LayoutHoldsTheBudgetWithAFullRecentBlock) {
+  const CacheSpec spec = MakeSpec(1, 3, 64, false);
+  const GroupRows tight = LayoutRows(spec, 100, 400);
+  EXPECT_EQ(tight.tier_rows + tight.recent_rows, 100);
+  const GroupRows loose = LayoutRows(spec, 400, 400);
+  EXPECT_EQ(loose.tier_rows, 400 - spec.window);
+  EXPECT_EQ(LayoutRows(spec, 10, 10).tier_rows, 0);
+}
+
+// Sums written out for one spec, independently of the code's loops.
+TEST(CacheSpec, PredictedBytesOfAJointLatent) {
+  const CacheSpec spec = MakeSpec(2, 3, 48, true);
+  const CacheBytes bytes = PredictBytes(spec, 1000);
+  EXPECT_EQ(bytes.full, 2 * 2 * 3 * 64 * 4 * 1000);
+  const int64_t token = (48 + 192) * 4 + 4;
+  const int64_t ring = 8 * 9 * 64 * 4;
+  EXPECT_EQ(bytes.allocated, 2 * (250 * token + (250 - 40) * 4 + ring));
+  EXPECT_EQ(bytes.logical, 2 * ((250 - 8) * token + (250 - 40) * 4 + ring));
+}
+
+TEST(CacheSpec, PredictedBytesOfAFullCacheRoundUp) {
+  CacheSpec spec = MakeSpec(2, 3, 64, false);
+  spec.method = Method::kFull;
+  EXPECT_EQ(PredictBytes(spec, 65).logical, PredictBytes(spec, 65).full);
+  EXPECT_EQ(PredictBytes(spec, 65).allocated, PredictBytes(spec, 128).full);
+}
+
+TEST(CacheSpec, BudgetOfTheWrongShapeIsRefused) {
+  CacheSpec spec = MakeSpec(2, 3, 64, false);
+  spec.budget.pop_back();
+  EXPECT_THROW((void)RowsAt(spec, 100), Error);
+}
+
+}  // namespace
+}  // namespace kvc

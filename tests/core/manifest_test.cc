@@ -1,0 +1,129 @@
+#include "core/manifest.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace kvc {
+namespace {
+
+Manifest MakeManifest() {
+  Manifest manifest;
+  manifest.tool_version = "1.2.3";
+  manifest.options = {{"budget", "25%"}, {"seed", 42}};
+  manifest.source_name = "tiny";
+  manifest.source_files["config.json"] = {std::string(64, 'a'), 12};
+  manifest.model = ParseModelConfig(ParseJson(R"({
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32, "intermediate_size": 64,
+    "vocab_size": 100, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+    "rope_theta": 10000.0, "tie_word_embeddings": true, "torch_dtype": "float32"})",
+                                              "test"),
+                                    "test");
+  CacheSpec& cache = manifest.cache;
+  cache.dtype = DType::kBF16;
+  cache.method = Method::kLuKv;
+  cache.scorer = ScorerKind::kKeyDiff;
+  cache.margin = 8;
+  cache.query_ring = 4;
+  cache.tiers = {{1.0, 1.0}};
+  cache.num_heads = 4;
+  cache.num_kv_heads = 2;
+  cache.head_width = 8;
+  cache.layers = {{{4, 8, {0, 1}, true}}, {{8, 8, {0}, false}, {6, 8, {1}, false}}};
+  cache.budget = {{0.25}, {0.125, 1.0 / 3.0}};
+  manifest.budget = ParseBudget("25%", "--budget");
+  manifest.solver = {0.5, 0.4375, 0.0625};
+  manifest.reference_length = 1024;
+  manifest.expected_bytes = {{1024, {4096, 1000, 1024}}};
+  manifest.verification = {true, 1e-5, 1e-3, 32};
+  manifest.files["model.onnx"] = {std::string(64, 'b'), 3};
+  return manifest;
+}
+
+TEST(Manifest, RoundTripKeepsEveryField) {
+  const Json json = ToJson(MakeManifest());
+  const Manifest read = ManifestFromJson(json, "manifest.json");
+  EXPECT_EQ(ToJson(read), json);
+  EXPECT_EQ(read.cache.layers[0][0].heads, (std::vector<int64_t>{0, 1}));
+  EXPECT_DOUBLE_EQ(read.cache.budget[1][1], 1.0 / 3.0);
+  EXPECT_EQ(read.model.num_layers, 2);
+}
+
+// Each edit breaks one thing; the message must name it.
+struct BrokenCase {
+  const char* name;
+  std::function<void(Json&)> edit;
+  const char* named;
+};
+
+TEST(Manifest, BrokenFilesAreRefusedByName) {
+  const std::vector<BrokenCase> cases = {
+      {"newer schema", [](Json& j) { j["schema_version"] = 2; }, "schema_version"},
+      {"unknown top key", [](Json& j) { j["quantized"] = true; }, "quantized"},
+      {"unknown cache key", [](Json& j) { j["cache"]["bits"] = 4; }, "bits"},
+      {"missing cache", [](Json& j) { j.erase("cache"); }, "cache"},
+      {"unknown method", [](Json& j) { j["cache"]["method"] = "h2o"; }, "h2o"},
+      {"unknown scorer", [](Json& j) { j["cache"]["scorer"] = "luck"; }, "luck"},
+      {"negative window", [](Json& j) { j["cache"]["window"] = -1; }, "window"},
+      {"no margin", [](Json& j) { j["cache"]["margin"] = 0; }, "margin"},
+      {"head twice", [](Json& j) { j["cache"]["layers"][1][1]["heads"] = {0}; }, "twice"},
+      {"head missing", [](Json& j) { j["cache"]["layers"][0][0]["heads"] = {0}; }, "kv heads"},
+      {"head too large",
+       [](Json& j) {
+         j["cache"]["layers"][0][0]["heads"] = {0, 2};
+       },
+       "heads"},
+      {"zero width", [](Json& j) { j["cache"]["layers"][0][0]["key_width"] = 0; }, "widths"},
+      {"budget too short", [](Json& j) { j["cache"]["budget"]["values"].erase(0); }, "values"},
+      {"negative budget", [](Json& j) { j["cache"]["budget"]["values"][0][0] = -0.5; }, "values"},
+      {"budget unit", [](Json& j) { j["cache"]["budget"]["unit"] = "bits"; }, "unit"},
+      {"path as file",
+       [](Json& j) {
+         j["files"]["../x"] = {{"bytes", 1}, {"sha256", ""}};
+       },
+       "../x"},
+      {"width as text", [](Json& j) { j["cache"]["head_width"] = "8"; }, "head_width"},
+      {"tiers not descending",
+       [](Json& j) {
+         j["cache"]["tiers"] = {{{"key_share", 0.25}, {"value_share", 0.25}},
+                                {{"key_share", 1.0}, {"value_share", 1.0}}};
+       },
+       "tiers"},
+  };
+  for (const BrokenCase& broken : cases) {
+    SCOPED_TRACE(broken.name);
+    Json json = ToJson(MakeManifest());
+    broken.edit(json);
+    try {
+      (void)ManifestFromJson(json, "manifest.json");
+      ADD_FAILURE() << "was accepted";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(broken.named), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(Manifest, ChangedFilesAreFound) {
+  const auto directory = std::filesystem::path(::testing::TempDir()) / "kvc_manifest_test";
+  std::filesystem::create_directories(directory);
+  WriteFile(directory / "model.onnx", "abc");
+  Manifest manifest = MakeManifest();
+  manifest.files["model.onnx"] = {Sha256File(directory / "model.onnx"), 3};
+  EXPECT_NO_THROW(CheckBundleFiles(manifest, directory, true));
+  WriteFile(directory / "model.onnx", "abd");
+  EXPECT_NO_THROW(CheckBundleFiles(manifest, directory, false));
+  EXPECT_THROW(CheckBundleFiles(manifest, directory, true), Error);
+  WriteFile(directory / "model.onnx", "abcd");
+  EXPECT_THROW(CheckBundleFiles(manifest, directory, false), Error);
+  std::filesystem::remove_all(directory);
+  EXPECT_THROW(CheckBundleFiles(manifest, directory, false), Error);
+}
+
+}  // namespace
+}  // namespace kvc

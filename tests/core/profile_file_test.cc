@@ -1,0 +1,80 @@
+#include "core/profile_file.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace kvc {
+namespace {
+
+class ProfileFile : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::path(::testing::TempDir()) / "kvc_profile_test";
+    std::filesystem::remove_all(directory_);
+    std::filesystem::create_directories(directory_);
+    profile_.tool_version = "1.2.3";
+    profile_.model_sha256 = std::string(64, 'c');
+    profile_.num_layers = 2;
+    profile_.num_kv_heads = 3;
+    profile_.context = 1024;
+    profile_.horizon = 64;
+    profile_.windows = 16;
+    profile_.options = {{"seed", 42}};
+    const size_t points = 2 * 3 * (kCurveIntervals + 1);
+    for (size_t i = 0; i < points; ++i) {
+      profile_.curves[ScorerKind::kSnapKv].push_back(1.0F / static_cast<float>(i + 1));
+      profile_.oracle_curve.push_back(0.5F / static_cast<float>(i + 1));
+    }
+    profile_.importance_method = "oracle";
+    profile_.importance_tests = 16;
+    profile_.importance = {0.1F, 0.2F, 0.3F, 0.1F, 0.2F, 0.1F};
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::filesystem::path directory_;
+  ProfileData profile_;
+};
+
+TEST_F(ProfileFile, RoundTripKeepsEveryField) {
+  WriteProfile(directory_, profile_);
+  const ProfileData read = ReadProfile(directory_);
+  EXPECT_EQ(read.model_sha256, profile_.model_sha256);
+  EXPECT_EQ(read.curves, profile_.curves);
+  EXPECT_EQ(read.oracle_curve, profile_.oracle_curve);
+  EXPECT_EQ(read.importance, profile_.importance);
+  EXPECT_EQ(read.importance_method, "oracle");
+  EXPECT_EQ(read.windows, 16);
+  EXPECT_EQ(read.options, profile_.options);
+}
+
+TEST_F(ProfileFile, NanIsRefused) {
+  profile_.importance[2] = std::numeric_limits<float>::quiet_NaN();
+  WriteProfile(directory_, profile_);
+  EXPECT_THROW((void)ReadProfile(directory_), Error);
+}
+
+TEST_F(ProfileFile, SizesThatDisagreeAreRefused) {
+  WriteProfile(directory_, profile_);
+  Json json = ReadJsonFile(directory_ / "profile.json");
+  json["num_layers"] = 3;
+  WriteJsonFile(directory_ / "profile.json", json);
+  EXPECT_THROW((void)ReadProfile(directory_), Error);
+}
+
+TEST_F(ProfileFile, DigestFollowsConfigAndWeightsOnly) {
+  WriteFile(directory_ / "config.json", "{}");
+  WriteFile(directory_ / "model.safetensors", "weights");
+  const std::string digest = ModelDigest(directory_);
+  WriteFile(directory_ / "README.md", "text");
+  EXPECT_EQ(ModelDigest(directory_), digest);
+  WriteFile(directory_ / "model.safetensors", "weightz");
+  EXPECT_NE(ModelDigest(directory_), digest);
+}
+
+}  // namespace
+}  // namespace kvc
