@@ -39,7 +39,7 @@ enum class Role {
               // first R_n columns: k_g = c_n B_g^T
   kMlpNorm,
   kMlpNormBias,  // [E]
-  kGate,         // [mlp, E]; none in GPT-2
+  kGate, kGateBias,          // [mlp, E], [mlp] (bias: Llama with mlp_bias); none in GPT-2
   kUp,
   kUpBias,  // [mlp, E], [mlp]
   kDown,

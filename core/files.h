@@ -43,7 +43,9 @@ class MappedFile {
 // (OUT.partial) and is kept when the object dies, so that a long stage can go on.
 class OutputDirectory {
  public:
-  // `target` must not exist or be empty, unless `force`. Throws kUsage (exists), kIo.
+  // `target` must not exist or be empty, unless `force`: then Commit replaces it whole. Missing
+  // parents are created. Throws kUsage (exists; is no directory; holds the working directory; its
+  // OUT.partial is in use by another run), kIo.
   OutputDirectory(std::filesystem::path target, bool force, bool resumable = false);
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;
@@ -56,8 +58,10 @@ class OutputDirectory {
  private:
   std::filesystem::path target_;
   std::filesystem::path temporary_;
+  std::vector<std::filesystem::path> created_parents_;  // outermost first
   bool resumable_ = false;
   bool committed_ = false;
+  int lock_ = -1;  // keeps a second run out of the same OUT.partial
 };
 
 // Copies one file; throws kIo.
@@ -66,6 +70,8 @@ void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to
 // float32 or int64 C-order NumPy file, format 1.0.
 void WriteNpy(const std::filesystem::path& path,
               std::span<const float> values,
+              const std::vector<int64_t>& shape);
+void WriteNpy(const std::filesystem::path& path, std::span<const int64_t> values,
               const std::vector<int64_t>& shape);
 
 }  // namespace kvc

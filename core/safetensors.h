@@ -78,7 +78,7 @@ class SafetensorsWriter {
   void Write(const std::string& name, std::span<const std::byte> bytes);
   // The same from floats, converted to the spec's dtype.
   void WriteFloats(const std::string& name, std::span<const float> values);
-  // Flushes and closes. Throws kInternal when tensors are missing.
+  // Closes; only now the file appears under its name. Throws kInternal when tensors are missing.
   void Close();
 
  private:

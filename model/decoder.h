@@ -24,7 +24,7 @@ struct LayerWeights {
   torch::Tensor q_norm, k_norm;             // [D]
   torch::Tensor k_rebuild;                  // kLatent: [G*D, max_n R_n]
   torch::Tensor mlp_norm, mlp_norm_bias;    // [E]
-  torch::Tensor gate;                       // [mlp, E]
+  torch::Tensor gate, gate_bias;            // [mlp, E], [mlp]
   torch::Tensor up, up_bias;                // [mlp, E], [mlp]
   torch::Tensor down, down_bias;            // [E, mlp], [E]
 };

@@ -1,0 +1,42 @@
+#pragma once
+// A file that appears under its name only when it is complete.
+//
+// Bytes go to a temporary file beside the target; Commit renames it. Without Commit the destructor
+// removes it. A target that exists and is no regular file (/dev/stdout, a pipe) is written
+// directly.
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace kvc {
+
+class AtomicFile {
+ public:
+  // Throws kIo.
+  explicit AtomicFile(const std::filesystem::path& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  // Throws kIo with the system's reason (no space left, ...).
+  void Write(std::span<const std::byte> bytes);
+  // Closes and renames; with `sync`, the bytes are on the disk before the name is. Throws kIo.
+  void Commit(bool sync);
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;  // empty: written directly
+  int descriptor_ = -1;
+};
+
+// "PATH: expected ACTION, got REASON" from errno; kIo.
+[[noreturn]] void ThrowSystemError(const std::filesystem::path& path, const char* action);
+
+// A name beside `path` that no other object of this or another process uses.
+[[nodiscard]] std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path);
+
+// Forces a file's or directory's content to the disk. Throws kIo.
+void SyncToDisk(const std::filesystem::path& path);
+
+}  // namespace kvc
