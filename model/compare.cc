@@ -1,0 +1,146 @@
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "model/ordered_work.h"
+#include "model/streamed.h"
+#include "model/threads.h"
+
+namespace kvc::model {
+namespace {
+
+using torch::Tensor;
+
+// Tokens whose logits are in memory at once, for each thread: 64 x 49,152 floats are 13 MB.
+constexpr int64_t kRowBlock = 64;
+constexpr int kMaxWorkers = 8;
+
+struct Sums {
+  double kl = 0.0;             // KL(reference || model)
+  double model_nll = 0.0;      // -log p(next token)
+  double reference_nll = 0.0;  // likewise
+};
+
+// log softmax of the logits of rows first .. first + rows - 1: [rows, V].
+Tensor LogProbabilities(const ModelConfig& config,
+                        const OuterWeights& outer,
+                        const Tensor& hidden,
+                        int64_t first,
+                        int64_t rows) {
+  return torch::log_softmax(
+      Logits(config, outer, hidden.narrow(0, first, rows).unsqueeze(0)).squeeze(0), -1);
+}
+
+double Total(const Tensor& rows) { return rows.to(torch::kFloat64).sum().item<double>(); }
+
+// One window: hidden states [T, E] of both, all tokens but the last.
+Sums CompareWindow(const ReferenceRun& reference,
+                   const ModelConfig& config,
+                   const OuterWeights& outer,
+                   const Tensor& hidden,
+                   int64_t window) {
+  const torch::NoGradGuard no_grad;
+  const std::vector<int32_t>& ids = reference.windows[window];
+  const Tensor next =
+      torch::tensor(std::vector<int64_t>(ids.begin() + 1, ids.end())).unsqueeze(1);  // [T - 1, 1]
+  Sums sums;
+  for (int64_t first = 0; first < next.size(0); first += kRowBlock) {
+    const int64_t rows = std::min(kRowBlock, next.size(0) - first);
+    const Tensor log_p = LogProbabilities(
+        reference.config, reference.outer, reference.hidden[window], first, rows);  // [rows, V]
+    const Tensor log_q = LogProbabilities(config, outer, hidden, first, rows);      // [rows, V]
+    const Tensor target = next.narrow(0, first, rows);                              // [rows, 1]
+    sums.reference_nll -= Total(log_p.gather(1, target));
+    sums.model_nll -= Total(log_q.gather(1, target));
+    sums.kl += Total((log_p - log_q).mul_(log_p.exp()).sum(-1));
+  }
+  return sums;
+}
+
+void CheckComparable(const ReferenceRun& reference, const ModelConfig& config, size_t num_hidden) {
+  KVC_CHECK(config.vocab_size == reference.config.vocab_size,
+            kBadShape,
+            "vocabulary: expected the reference's ",
+            reference.config.vocab_size,
+            ", got ",
+            config.vocab_size);
+  KVC_CHECK(num_hidden == reference.hidden.size() && num_hidden > 0,
+            kBadShape,
+            "windows: expected the reference's ",
+            reference.hidden.size(),
+            " and at least one, got ",
+            num_hidden);
+  for (const std::vector<int32_t>& ids : reference.windows) {
+    KVC_CHECK(ids.size() >= 2,
+              kBadInput,
+              "window: expected at least 2 tokens, got ",
+              ids.size(),
+              "; a single token has no successor to predict");
+  }
+}
+
+}  // namespace
+
+ReferenceRun RunReference(const Checkpoint& reference,
+                          const std::vector<std::vector<int32_t>>& windows,
+                          Progress& progress) {
+  ReferenceRun run;
+  run.config = reference.config();
+  run.outer = LoadOuter(reference);
+  run.windows = windows;
+  run.hidden = StreamWindows(reference, windows, {}, nullptr, progress, "reference");
+  return run;
+}
+
+ModelDistance CompareHidden(const ReferenceRun& reference,
+                            const ModelConfig& config,
+                            const OuterWeights& outer,
+                            const std::vector<Tensor>& hidden,
+                            Progress& progress) {
+  CheckComparable(reference, config, hidden.size());
+  const auto count = static_cast<int64_t>(hidden.size());
+  const SingleThreadedOperations single;
+  const int workers =
+      static_cast<int>(std::min<int64_t>({single.outer_threads(), kMaxWorkers, count}));
+  std::vector<Sums> windows(hidden.size());
+  Sums sums;
+  ModelDistance distance;
+  RunOrdered(
+      count,
+      workers,
+      [&](int64_t i) { windows[i] = CompareWindow(reference, config, outer, hidden[i], i); },
+      [&](int64_t i) {
+        sums.kl += windows[i].kl;
+        sums.model_nll += windows[i].model_nll;
+        sums.reference_nll += windows[i].reference_nll;
+        distance.tokens += static_cast<int64_t>(reference.windows[i].size()) - 1;
+        progress.Report("compare", i + 1, count);
+      });
+  KVC_CHECK(std::isfinite(sums.kl) && std::isfinite(sums.model_nll),
+            kNumeric,
+            "logits: expected finite numbers, got NaN or an infinity");
+  const auto tokens = static_cast<double>(distance.tokens);
+  distance.kld = sums.kl / tokens;
+  distance.perplexity = std::exp(sums.model_nll / tokens);
+  distance.reference_perplexity = std::exp(sums.reference_nll / tokens);
+  return distance;
+}
+
+ModelDistance CompareWith(const ReferenceRun& reference,
+                          const Checkpoint& model,
+                          Progress& progress) {
+  const std::vector<Tensor> hidden =
+      StreamWindows(model, reference.windows, {}, nullptr, progress, "model");
+  return CompareHidden(reference, model.config(), LoadOuter(model), hidden, progress);
+}
+
+ModelDistance CompareModels(const Checkpoint& reference,
+                            const Checkpoint& model,
+                            const std::vector<std::vector<int32_t>>& windows,
+                            Progress& progress) {
+  return CompareWith(RunReference(reference, windows, progress), model, progress);
+}
+
+}  // namespace kvc::model

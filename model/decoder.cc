@@ -1,0 +1,267 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+namespace kvc::model {
+namespace {
+
+using torch::Tensor;
+
+// Queries of one block of the attention when no gradient and no probabilities are wanted: keys
+// after the block are never touched, and the logits of a block stay in the cache.
+constexpr int64_t kQueryBlock = 128;
+
+// y = x / sqrt(mean(x^2) + epsilon) * weight over the last dimension.
+Tensor RmsNorm(const Tensor& x, const Tensor& weight, double epsilon) {
+  const Tensor inverse = torch::rsqrt(x.square().mean({-1}, /*keepdim=*/true) + epsilon);
+  return x * inverse * weight;
+}
+
+// The family's norm over the model width: LayerNorm with bias for GPT-2, RMS norm for the others.
+Tensor Norm(const ModelConfig& config, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (config.family == Family::kGpt2) {
+    return torch::layer_norm(x, {x.size(-1)}, weight, bias, config.norm_epsilon);
+  }
+  return RmsNorm(x, weight, config.norm_epsilon);
+}
+
+// cos and sin [T, D/2] of position * inverse frequency. Frequencies and their product with the
+// position are rounded to float as transformers does: the model was trained with those angles.
+std::pair<Tensor, Tensor> RotaryTables(const ModelConfig& config, int64_t num_tokens) {
+  const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
+  const Tensor frequencies = torch::tensor(inverse, torch::kFloat64).to(torch::kFloat32);  // [D/2]
+  const Tensor positions = torch::arange(num_tokens, torch::kFloat32);                     // [T]
+  const Tensor angles = positions.unsqueeze(1) * frequencies;  // [T, D/2]
+  return {angles.cos(), angles.sin()};
+}
+
+// Rotates pairs (j, j + D/2): x [N, heads, T, D], cos and sin [T, D/2].
+Tensor Rotate(const Tensor& x, const std::pair<Tensor, Tensor>& tables) {
+  const auto& [cos, sin] = tables;
+  const int64_t half = x.size(-1) / 2;
+  const Tensor first = x.narrow(-1, 0, half);      // [N, heads, T, D/2]
+  const Tensor second = x.narrow(-1, half, half);  // [N, heads, T, D/2]
+  return torch::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+}
+
+// [N, T, heads*W] -> [N, heads, T, W], a view.
+Tensor SplitHeads(const Tensor& x, int64_t heads) {
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+}
+
+// [N, T, sum of widths] -> [N, heads, T, max width]; narrower heads end in zeros, which add nothing
+// to a dot product.
+Tensor SplitRagged(const Tensor& x, const std::vector<int64_t>& widths) {
+  const int64_t widest = *std::max_element(widths.begin(), widths.end());
+  std::vector<Tensor> heads;
+  for (const Tensor& head : x.split_with_sizes(widths, -1)) {  // [N, T, R_g]
+    heads.push_back(torch::constant_pad_nd(head, {0, widest - head.size(-1)}, 0));
+  }
+  return torch::stack(heads, 1);
+}
+
+// Adds -inf above the diagonal of the last C columns: `logits` [B, m*C, i + C] of queries i ..
+// i+C-1.
+void MaskFuture(Tensor& logits, int64_t block) {
+  const Tensor mask = torch::full({block, block}, -std::numeric_limits<float>::infinity()).triu_(1);
+  const int64_t keys = logits.size(-1);
+  Tensor square = logits.view({logits.size(0), -1, block, keys}).narrow(-1, keys - block, block);
+  square.add_(mask);
+}
+
+struct Projections {
+  Tensor q_pre_rope;  // [N, H, T, D]
+  Tensor q;           // [N, H, T, D_k]
+  Tensor k;           // [N, G, T, D_k]
+  Tensor v;           // [N, G, T, D]
+};
+
+// Keys before norm and rotation from the joint latents: k_g = c_n B_g^T + bias_g. [N, T, G*D]
+Tensor RebuildKeys(const ModelConfig& config,
+                   const LayerWeights& weights,
+                   int64_t layer,
+                   const Tensor& latents) {
+  const int64_t groups = config.keys.num_groups;
+  const int64_t rows = config.num_kv_heads / groups * config.head_width;  // rows of B in a group
+  std::vector<Tensor> keys;
+  int64_t column = 0;
+  for (int64_t n = 0; n < groups; ++n) {
+    const int64_t rank = config.key_width(layer, n);
+    const Tensor c = latents.narrow(-1, column, rank);                                // [N, T, R_n]
+    const Tensor b = weights.k_rebuild.narrow(0, n * rows, rows).narrow(1, 0, rank);  // [rows, R_n]
+    keys.push_back(torch::matmul(c, b.t()));
+    column += rank;
+  }
+  const Tensor all = groups == 1 ? keys[0] : torch::cat(keys, -1);
+  return weights.k_bias.defined() ? all + weights.k_bias : all;
+}
+
+// Widths of the layer's heads with kAbsorb: R_g for each of `heads` heads, `share` of which use the
+// same kv head.
+std::vector<int64_t> AbsorbWidths(const ModelConfig& config, int64_t layer, int64_t share) {
+  std::vector<int64_t> widths;
+  for (int64_t head = 0; head < config.num_kv_heads * share; ++head) {
+    widths.push_back(config.key_width(layer, head / share));
+  }
+  return widths;
+}
+
+Projections ProjectAbsorbed(const ModelConfig& config,
+                            const LayerWeights& weights,
+                            int64_t layer,
+                            const Tensor& x) {
+  KVC_CHECK(!config.has_rope,
+            kUnsupported,
+            "kvc.layout: \"absorb\" folds factors past the rotation; expected a model without "
+            "rotary embedding");
+  Projections p;
+  p.q = SplitRagged(torch::linear(x, weights.q, weights.q_bias),
+                    AbsorbWidths(config, layer, config.group_size()));
+  p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), AbsorbWidths(config, layer, 1));
+  p.q_pre_rope = p.q;
+  p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  return p;
+}
+
+Projections Project(const ModelConfig& config,
+                    const LayerWeights& weights,
+                    int64_t layer,
+                    const Tensor& x) {
+  const KeyLayout layout = config.keys.layout;
+  if (layout == KeyLayout::kAbsorb) {
+    return ProjectAbsorbed(config, weights, layer, x);
+  }
+  KVC_CHECK(layout == KeyLayout::kFull || layout == KeyLayout::kLatent,
+            kUnsupported,
+            "kvc.layout: the decoder runs full, absorb and latent, got ",
+            KeyLayoutName(layout));
+  const Tensor keys = layout == KeyLayout::kLatent
+                          ? RebuildKeys(config, weights, layer, torch::linear(x, weights.k))
+                          : torch::linear(x, weights.k, weights.k_bias);  // [N, T, G*D]
+  Projections p;
+  p.q_pre_rope = SplitHeads(torch::linear(x, weights.q, weights.q_bias), config.num_heads);
+  p.k = SplitHeads(keys, config.num_kv_heads);
+  p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  if (config.qk_norm) {
+    p.q_pre_rope = RmsNorm(p.q_pre_rope, weights.q_norm, config.norm_epsilon);
+    p.k = RmsNorm(p.k, weights.k_norm, config.norm_epsilon);
+  }
+  p.q = p.q_pre_rope;
+  if (config.has_rope) {
+    const auto tables = RotaryTables(config, x.size(1));
+    p.q = Rotate(p.q_pre_rope, tables);
+    p.k = Rotate(p.k, tables);
+  }
+  return p;
+}
+
+// softmax(scale q k^T) of queries first .. first + block - 1 over keys 0 .. first + block - 1:
+// q [N, G, m, T, D_k] (already scaled), k [N*G, T, D_k] -> [N*G, m*block, first + block].
+Tensor BlockProbabilities(const Tensor& q, const Tensor& k, int64_t first, int64_t block) {
+  const Tensor rows = q.narrow(3, first, block).reshape({k.size(0), -1, k.size(2)});
+  Tensor logits = torch::bmm(rows, k.narrow(1, 0, first + block).transpose(1, 2));
+  MaskFuture(logits, block);
+  return torch::softmax(logits, -1);
+}
+
+// Causal attention: [N, T, H*D]. Fills `probabilities` [N, H, T, T] when not null.
+Tensor Attend(const ModelConfig& config, const Projections& p, Tensor* probabilities) {
+  const int64_t windows = p.q.size(0);
+  const int64_t tokens = p.q.size(2);
+  const int64_t groups = config.num_kv_heads;
+  const int64_t share = config.group_size();  // m
+  const Tensor q = (p.q * config.logit_scale()).view({windows, groups, share, tokens, -1});
+  const Tensor k = p.k.reshape({windows * groups, tokens, -1});
+  const Tensor v = p.v.reshape({windows * groups, tokens, -1});
+  const bool whole = probabilities != nullptr || torch::GradMode::is_enabled();
+  const int64_t step = whole ? tokens : kQueryBlock;
+  std::vector<Tensor> blocks;  // each [N, G, m, block, D]
+  for (int64_t first = 0; first < tokens; first += step) {
+    const int64_t block = std::min(step, tokens - first);
+    const Tensor a = BlockProbabilities(q, k, first, block);
+    if (probabilities != nullptr) {
+      *probabilities = a.view({windows, groups * share, tokens, tokens});
+    }
+    blocks.push_back(
+        torch::bmm(a, v.narrow(1, 0, first + block)).view({windows, groups, share, block, -1}));
+  }
+  const Tensor out = blocks.size() == 1 ? blocks[0] : torch::cat(blocks, 3);
+  return out.permute({0, 3, 1, 2, 4}).reshape({windows, tokens, -1});
+}
+
+Tensor Activate(const ModelConfig& config, const Tensor& x) {
+  switch (config.activation) {
+    case Activation::kGeluTanh:
+      return torch::gelu(x, "tanh");
+    case Activation::kGelu:
+      return torch::gelu(x);
+    case Activation::kSilu:
+      return torch::silu(x);
+  }
+  KVC_THROW(kInternal, "activation: expected a known one");
+}
+
+// [N, T, E] -> [N, T, E], gated when the family has a gate.
+Tensor Mlp(const ModelConfig& config, const LayerWeights& weights, const Tensor& x) {
+  Tensor inner = torch::linear(x, weights.up, weights.up_bias);  // [N, T, mlp]
+  if (weights.gate.defined()) {
+    inner = Activate(config, torch::linear(x, weights.gate, weights.gate_bias)) * inner;
+  } else {
+    inner = Activate(config, inner);
+  }
+  return torch::linear(inner, weights.down, weights.down_bias);
+}
+
+}  // namespace
+
+Tensor Embed(const ModelConfig& config, const OuterWeights& outer, const Tensor& ids) {
+  const Tensor tokens = torch::embedding(outer.embedding, ids);  // [N, T, E]
+  if (config.has_rope) {
+    return tokens;
+  }
+  KVC_CHECK(ids.size(1) <= outer.position_embedding.size(0),
+            kBadInput,
+            "position embedding: expected at most ",
+            outer.position_embedding.size(0),
+            " tokens, got ",
+            ids.size(1),
+            "; use shorter windows");
+  return tokens + outer.position_embedding.narrow(0, 0, ids.size(1));
+}
+
+Tensor LayerForward(const ModelConfig& config,
+                    const LayerWeights& weights,
+                    int64_t layer,
+                    const Tensor& hidden,
+                    const TapRequest& request,
+                    LayerTaps* taps) {
+  const Tensor x = Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);  // [N, T, E]
+  const Projections p = Project(config, weights, layer, x);
+  Tensor* probabilities = taps != nullptr && request.probabilities ? &taps->probabilities : nullptr;
+  const Tensor attention = Attend(config, p, probabilities);  // [N, T, H*D]
+  if (taps != nullptr && request.projections) {
+    taps->input = x;
+    taps->q_pre_rope = p.q_pre_rope;
+    taps->q = p.q;
+    taps->k = p.k;
+    taps->v = p.v;
+  }
+  if (taps != nullptr && request.attention) {
+    taps->attention = attention;
+  }
+  const Tensor middle = hidden + torch::linear(attention, weights.o, weights.o_bias);
+  return middle +
+         Mlp(config, weights, Norm(config, middle, weights.mlp_norm, weights.mlp_norm_bias));
+}
+
+Tensor Logits(const ModelConfig& config, const OuterWeights& outer, const Tensor& hidden) {
+  const Tensor x = Norm(config, hidden, outer.final_norm, outer.final_norm_bias);  // [N, T, E]
+  return torch::linear(x, outer.lm_head);
+}
+
+}  // namespace kvc::model

@@ -1,0 +1,140 @@
+#include "model/streamed.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "core/error.h"
+#include "model/ordered_work.h"
+#include "model/threads.h"
+
+namespace kvc::model {
+namespace {
+
+using torch::Tensor;
+
+// More workers than this would hold too many activations at once.
+constexpr int kMaxWorkers = 8;
+
+// ids [1, T] int64, each inside the vocabulary.
+Tensor IdTensor(const ModelConfig& config, std::span<const int32_t> ids) {
+  KVC_CHECK(!ids.empty(), kBadInput, "tokens: expected at least one, got none");
+  for (const int32_t id : ids) {
+    KVC_CHECK(id >= 0 && id < config.vocab_size,
+              kBadInput,
+              "token id: expected 0 to ",
+              config.vocab_size - 1,
+              ", got ",
+              id,
+              "; does the tokenizer belong to the model?");
+  }
+  const std::vector<int64_t> wide(ids.begin(), ids.end());
+  return torch::tensor(wide, torch::kInt64).unsqueeze(0);
+}
+
+// The first layer's input of every window: [T, E] each.
+std::vector<Tensor> EmbedWindows(const Checkpoint& checkpoint,
+                                 const std::vector<std::vector<int32_t>>& windows) {
+  const torch::NoGradGuard no_grad;
+  const OuterWeights outer = LoadOuter(checkpoint);
+  std::vector<Tensor> hidden;
+  for (const std::vector<int32_t>& ids : windows) {
+    hidden.push_back(
+        Embed(checkpoint.config(), outer, IdTensor(checkpoint.config(), ids)).squeeze(0));
+  }
+  return hidden;
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> CutWindows(const Tokenizer& tokenizer,
+                                             const std::vector<std::string>& documents,
+                                             int64_t count,
+                                             int64_t length) {
+  KVC_CHECK(count >= 1 && length >= 1,
+            kUsage,
+            "windows: expected at least one of at least one token, got ",
+            count,
+            " of ",
+            length);
+  std::vector<int32_t> ids;
+  for (const std::string& document : documents) {
+    const std::vector<int32_t> part = tokenizer.Encode(document, SpecialTokens::kNone);
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+  const auto found = static_cast<int64_t>(ids.size());
+  KVC_CHECK(found >= length,
+            kBadInput,
+            "text: expected at least ",
+            length,
+            " tokens for one window, got ",
+            found,
+            "; give more text or a shorter window");
+  count = std::min(count, found / length);
+  std::vector<std::vector<int32_t>> windows;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto begin = ids.begin() + i * found / count;
+    windows.emplace_back(begin, begin + length);
+  }
+  return windows;
+}
+
+std::vector<Tensor> StreamWindows(const Checkpoint& checkpoint,
+                                  const std::vector<std::vector<int32_t>>& windows,
+                                  const StreamOptions& options,
+                                  const LayerVisitor& visitor,
+                                  Progress& progress,
+                                  const std::string& stage) {
+  const ModelConfig& config = checkpoint.config();
+  const auto num_windows = static_cast<int64_t>(windows.size());
+  std::vector<Tensor> hidden = options.first_layer == 0 ? EmbedWindows(checkpoint, windows)
+                                                        : options.initial_hidden;  // [T, E] each
+  KVC_CHECK(hidden.size() == windows.size(),
+            kInternal,
+            "initial_hidden: expected one tensor for each of ",
+            windows.size(),
+            " windows, got ",
+            hidden.size());
+  const int64_t total = (config.num_layers - options.first_layer) * num_windows;
+  const int workers = static_cast<int>(std::min<int64_t>({NumThreads(), kMaxWorkers, num_windows}));
+  int64_t done = 0;
+  for (int64_t layer = options.first_layer; layer < config.num_layers; ++layer) {
+    const LayerWeights weights = LoadLayer(checkpoint, layer);
+    checkpoint.ReleaseLayer(layer);
+    {
+      std::optional<SingleThreadedOperations> single;
+      if (workers > 1) {
+        single.emplace();
+      }
+      std::vector<LayerTaps> taps(windows.size());
+      const auto forward = [&](int64_t window) {
+        const torch::NoGradGuard no_grad;
+        hidden[window] =
+            LayerForward(
+                config, weights, layer, hidden[window].unsqueeze(0), options.taps, &taps[window])
+                .squeeze(0);
+      };
+      RunOrdered(num_windows, workers, forward, [&](int64_t window) {
+        if (visitor) {
+          visitor(layer, window, taps[window], weights);
+        }
+        taps[window] = {};
+        progress.Report(stage, ++done, total);
+      });
+    }
+    if (options.after_layer) {
+      options.after_layer(layer, hidden);
+    }
+  }
+  return hidden;
+}
+
+Tensor SequenceLogits(const Checkpoint& checkpoint, std::span<const int32_t> ids) {
+  NoProgress silent;
+  const std::vector<Tensor> hidden =
+      StreamWindows(checkpoint, {{ids.begin(), ids.end()}}, {}, nullptr, silent, "logits");
+  const torch::NoGradGuard no_grad;
+  return Logits(checkpoint.config(), LoadOuter(checkpoint), hidden[0].unsqueeze(0)).squeeze(0);
+}
+
+}  // namespace kvc::model

@@ -1,0 +1,29 @@
+#pragma once
+// How many threads the LibTorch side uses.
+
+namespace kvc::model {
+
+// Sets the threads of LibTorch's operations, of the matrix products below them and of the streamed
+// passes (model/streamed.h); 0: one for each core. Call it once, before any work.
+void SetThreads(int num_threads);
+// What is set; at least 1.
+[[nodiscard]] int NumThreads();
+
+// While it lives, LibTorch's operations and matrix products run on the thread that calls them. For
+// code that runs several of them side by side.
+class SingleThreadedOperations {
+ public:
+  SingleThreadedOperations();
+  ~SingleThreadedOperations();
+  SingleThreadedOperations(const SingleThreadedOperations&) = delete;
+  SingleThreadedOperations& operator=(const SingleThreadedOperations&) = delete;
+
+  // NumThreads() outside of this object.
+  [[nodiscard]] int outer_threads() const { return product_threads_; }
+
+ private:
+  int operation_threads_ = 1;
+  int product_threads_ = 1;
+};
+
+}  // namespace kvc::model

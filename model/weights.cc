@@ -1,0 +1,68 @@
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "model/decoder.h"
+
+namespace kvc::model {
+namespace {
+
+// A float32 tensor that owns what Load returned, without a copy.
+torch::Tensor TakeTensor(std::vector<float> values, const std::vector<int64_t>& shape) {
+  auto holder = std::make_unique<std::vector<float>>(std::move(values));
+  float* data = holder->data();
+  // shared: the deleter is copied into a std::function, which a unique_ptr does not allow
+  std::shared_ptr<std::vector<float>> owner = std::move(holder);
+  return torch::from_blob(
+      data, shape, [owner](void*) mutable { owner.reset(); }, torch::kFloat32);
+}
+
+// The role's weight, or an undefined tensor when the checkpoint has none.
+torch::Tensor LoadOptional(const Checkpoint& checkpoint, Role role, int64_t layer) {
+  if (!checkpoint.Has(role, layer)) {
+    return {};
+  }
+  return TakeTensor(checkpoint.Load(role, layer), checkpoint.Shape(role, layer));
+}
+
+}  // namespace
+
+LayerWeights LoadLayer(const Checkpoint& checkpoint, int64_t layer) {
+  const auto load = [&](Role role) { return LoadOptional(checkpoint, role, layer); };
+  LayerWeights weights;
+  weights.attn_norm = load(Role::kAttnNorm);
+  weights.attn_norm_bias = load(Role::kAttnNormBias);
+  weights.q = load(Role::kQ);
+  weights.q_bias = load(Role::kQBias);
+  weights.k = load(Role::kK);
+  weights.k_bias = load(Role::kKBias);
+  weights.v = load(Role::kV);
+  weights.v_bias = load(Role::kVBias);
+  weights.o = load(Role::kO);
+  weights.o_bias = load(Role::kOBias);
+  weights.q_norm = load(Role::kQNorm);
+  weights.k_norm = load(Role::kKNorm);
+  weights.k_rebuild = load(Role::kKRebuild);
+  weights.mlp_norm = load(Role::kMlpNorm);
+  weights.mlp_norm_bias = load(Role::kMlpNormBias);
+  weights.gate = load(Role::kGate);
+  weights.gate_bias = load(Role::kGateBias);
+  weights.up = load(Role::kUp);
+  weights.up_bias = load(Role::kUpBias);
+  weights.down = load(Role::kDown);
+  weights.down_bias = load(Role::kDownBias);
+  return weights;
+}
+
+OuterWeights LoadOuter(const Checkpoint& checkpoint) {
+  const auto load = [&](Role role) { return LoadOptional(checkpoint, role, -1); };
+  OuterWeights outer;
+  outer.embedding = load(Role::kEmbedding);
+  outer.position_embedding = load(Role::kPositionEmbedding);
+  outer.final_norm = load(Role::kFinalNorm);
+  outer.final_norm_bias = load(Role::kFinalNormBias);
+  outer.lm_head = checkpoint.config().tied_embeddings ? outer.embedding : load(Role::kLmHead);
+  return outer;
+}
+
+}  // namespace kvc::model
