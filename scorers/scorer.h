@@ -36,6 +36,8 @@ struct ScorerOptions {
 
 class Scorer {
  public:
+  // Throws kUnsupported for a scorer that kvc does not have yet, by name; kUsage for options out of
+  // range.
   static std::unique_ptr<Scorer> Create(ScorerKind kind, const ScorerOptions& options);
   virtual ~Scorer() = default;
   [[nodiscard]] virtual ScorerKind kind() const = 0;
@@ -43,13 +45,16 @@ class Scorer {
   [[nodiscard]] virtual bool needs_queries() const = 0;
   [[nodiscard]] virtual bool needs_prompt_queries() const = 0;
   // Writes one score for each token, higher = keep: scores [T]. Sinks and window are scored like
-  // the others; protecting them is the caller's business.
+  // the others; protecting them is the caller's business. Single-threaded and safe to call from
+  // several threads. T = 0 is allowed; more queries than tokens: the last T count. Throws kBadShape
+  // when sizes disagree or what the scorer needs is missing, kNumeric when a score is not finite.
   virtual void Score(const HeadInput& head, std::span<float> scores) const = 0;
 };
 
-// Mean of the heads' scores over the heads of a group, each head's scores divided by their sum
-// first so that no head outweighs another; used where heads share their tokens (kLatent).
-// `head_scores`: one span of T for each head; for a single head the scores are copied unchanged.
+// Mean of the heads' scores over the heads of a group, each head's scores divided by the sum of
+// their absolute values first so that no head outweighs another (and negative scores keep their
+// order); used where heads share their tokens (kLatent). `head_scores`: one span of T for each
+// head; for a single head the scores are copied unchanged. Throws kBadShape.
 void CombineHeads(std::span<const std::vector<float>> head_scores, std::span<float> scores);
 
 }  // namespace kvc::scorers

@@ -1,0 +1,86 @@
+#include "scorers/checks.h"
+
+#include <array>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace kvc::scorers {
+namespace {
+
+void CheckQueries(const Scorer& scorer,
+                  const char* what,
+                  const std::vector<ConstMatrixF>& queries,
+                  int64_t key_width) {
+  const std::string_view name = ScorerName(scorer.kind());
+  KVC_CHECK(
+      !queries.empty(), kBadShape, name, ": expected ", what, " of each query head, got none");
+  for (const ConstMatrixF& head_queries : queries) {
+    KVC_CHECK(head_queries.cols == key_width && head_queries.rows == queries.front().rows &&
+                  head_queries.rows > 0,
+              kBadShape,
+              name,
+              ": expected ",
+              what,
+              " of width ",
+              key_width,
+              " and one row or more, the same for each head, got [",
+              head_queries.rows,
+              ", ",
+              head_queries.cols,
+              "]");
+  }
+}
+
+}  // namespace
+
+void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const float> scores) {
+  KVC_CHECK(
+      head.values.rows == head.keys.rows && static_cast<int64_t>(scores.size()) == head.keys.rows,
+      kBadShape,
+      ScorerName(scorer.kind()),
+      ": expected as many values and scores as keys (",
+      head.keys.rows,
+      "), got ",
+      head.values.rows,
+      " and ",
+      scores.size());
+  if (head.keys.rows == 0) return;
+  if (scorer.needs_queries()) {
+    CheckQueries(scorer, "the window's queries", head.queries, head.keys.cols);
+  }
+  if (scorer.needs_prompt_queries()) {
+    CheckQueries(scorer, "the prompt's queries", head.prompt_queries, head.keys.cols);
+  }
+}
+
+void CheckFinite(const Scorer& scorer, std::span<const float> scores) {
+  for (size_t j = 0; j < scores.size(); ++j) {
+    KVC_CHECK(std::isfinite(scores[j]),
+              kNumeric,
+              ScorerName(scorer.kind()),
+              ": token ",
+              j,
+              ": expected a finite score, got ",
+              scores[j],
+              "; check the model's weights for NaN");
+  }
+}
+
+float Dot(const float* a, const float* b, int64_t count) {
+  constexpr int64_t kLanes = 16;
+  std::array<float, kLanes> lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+  }
+  for (; i < count; ++i) lanes[i % kLanes] += a[i] * b[i];
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+float Norm(const float* a, int64_t count) { return std::sqrt(Dot(a, a, count)); }
+
+}  // namespace kvc::scorers

@@ -1,0 +1,34 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "scorers/scorer.h"
+
+namespace kvc::scorers {
+
+void CombineHeads(std::span<const std::vector<float>> head_scores, std::span<float> scores) {
+  KVC_CHECK(!head_scores.empty(), kBadShape, "combined scores: expected a head or more, got none");
+  for (const std::vector<float>& head : head_scores) {
+    KVC_CHECK(head.size() == scores.size(),
+              kBadShape,
+              "combined scores: expected ",
+              scores.size(),
+              " scores of each head, got ",
+              head.size());
+  }
+  if (head_scores.size() == 1) {
+    std::ranges::copy(head_scores.front(), scores.begin());
+    return;
+  }
+  std::ranges::fill(scores, 0.0F);
+  for (const std::vector<float>& head : head_scores) {
+    double sum = 0.0;
+    for (const float score : head) sum += std::abs(score);
+    // A head that scores every token 0 has nothing to say.
+    if (sum == 0.0) continue;
+    const float weight = static_cast<float>(1.0 / (sum * static_cast<double>(head_scores.size())));
+    for (size_t j = 0; j < head.size(); ++j) scores[j] += weight * head[j];
+  }
+}
+
+}  // namespace kvc::scorers

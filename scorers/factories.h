@@ -1,0 +1,23 @@
+#pragma once
+// The scorers behind Scorer::Create, one source file each.
+
+#include <memory>
+
+#include "scorers/scorer.h"
+
+namespace kvc::scorers {
+
+// [SnapKV] in the variant of [LUKV]: softmax of the window's queries over all keys, mean over
+// window and group, max-pool over tokens.
+[[nodiscard]] std::unique_ptr<Scorer> MakeSnapKv(const ScorerOptions& options);
+// [ExpectedAttention]: attention that queries at coming positions are expected to pay, from mean
+// and covariance of the prompt's queries, times |v|.
+[[nodiscard]] std::unique_ptr<Scorer> MakeExpectedAttention(const ScorerOptions& options);
+// [KeyDiff]: minus the cosine between a key and the mean of all normalised keys.
+[[nodiscard]] std::unique_ptr<Scorer> MakeKeyDiff();
+// [KNorm]: minus the norm of the key.
+[[nodiscard]] std::unique_ptr<Scorer> MakeKnorm();
+// [StreamingLLM]: the more recent, the higher.
+[[nodiscard]] std::unique_ptr<Scorer> MakeStreaming();
+
+}  // namespace kvc::scorers

@@ -1,0 +1,27 @@
+#include "scorers/checks.h"
+#include "scorers/factories.h"
+
+namespace kvc::scorers {
+namespace {
+
+// s_j = -|k_j|: keys of small norm tend to be attended to [KNorm].
+class Knorm : public Scorer {
+ public:
+  [[nodiscard]] ScorerKind kind() const override { return ScorerKind::kKnorm; }
+  [[nodiscard]] bool needs_queries() const override { return false; }
+  [[nodiscard]] bool needs_prompt_queries() const override { return false; }
+
+  void Score(const HeadInput& head, std::span<float> scores) const override {
+    CheckInput(*this, head, scores);
+    for (int64_t j = 0; j < head.keys.rows; ++j) {
+      scores[j] = -Norm(head.keys.row(j), head.keys.cols);
+    }
+    CheckFinite(*this, scores);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Scorer> MakeKnorm() { return std::make_unique<Knorm>(); }
+
+}  // namespace kvc::scorers

@@ -1,0 +1,160 @@
+#pragma once
+// Scores from the formulas of docs/notation.md, element by element in double. Nothing here is
+// shared with what it checks.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace kvc::reference {
+
+using Rows = std::vector<std::vector<double>>;  // [rows][width]
+
+inline double Dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+inline std::vector<double> Softmax(const std::vector<double>& logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> p(logits.size());
+  double sum = 0.0;
+  for (size_t i = 0; i < p.size(); ++i) sum += p[i] = std::exp(logits[i] - largest);
+  for (double& x : p) x /= sum;
+  return p;
+}
+
+// Mean attention that each token receives from the queries of the last positions, before pooling.
+// queries: [head][W][D]; row i has position T - W + i and sees keys up to itself.
+inline std::vector<double> MeanWindowAttention(const Rows& keys,
+                                               const std::vector<Rows>& queries,
+                                               double scale) {
+  const int64_t num_tokens = static_cast<int64_t>(keys.size());
+  std::vector<double> mean(keys.size(), 0.0);
+  int64_t count = 0;
+  for (const Rows& head : queries) {
+    for (size_t i = 0; i < head.size(); ++i) {
+      const int64_t position =
+          num_tokens - static_cast<int64_t>(head.size()) + static_cast<int64_t>(i);
+      if (position < 0) continue;
+      std::vector<double> logits;
+      for (int64_t j = 0; j <= position; ++j) logits.push_back(scale * Dot(head[i], keys[j]));
+      const std::vector<double> p = Softmax(logits);
+      for (size_t j = 0; j < p.size(); ++j) mean[j] += p[j];
+      ++count;
+    }
+  }
+  for (double& x : mean) x /= static_cast<double>(count);
+  return mean;
+}
+
+inline std::vector<double> SnapKv(const Rows& keys,
+                                  const std::vector<Rows>& queries,
+                                  double scale,
+                                  int64_t pool) {
+  const std::vector<double> mean = MeanWindowAttention(keys, queries, scale);
+  const int64_t num_tokens = static_cast<int64_t>(keys.size());
+  const int64_t split =
+      std::max<int64_t>(0, num_tokens - static_cast<int64_t>(queries.front().size()));
+  std::vector<double> scores;
+  for (int64_t j = 0; j < num_tokens; ++j) {
+    double best = -1.0;
+    for (int64_t i = j - pool / 2; i <= j + pool / 2; ++i) {
+      const bool same_side = (i < split) == (j < split);
+      if (i >= 0 && i < num_tokens && same_side) best = std::max(best, mean[i]);
+    }
+    scores.push_back(best);
+  }
+  return scores;
+}
+
+inline std::vector<double> KeyDiff(const Rows& keys) {
+  std::vector<double> anchor(keys.front().size(), 0.0);
+  for (const auto& key : keys) {
+    const double norm = std::sqrt(Dot(key, key));
+    for (size_t d = 0; d < key.size() && norm > 0; ++d) {
+      anchor[d] += key[d] / norm / static_cast<double>(keys.size());
+    }
+  }
+  std::vector<double> scores;
+  for (const auto& key : keys) {
+    const double norms = std::sqrt(Dot(key, key)) * std::sqrt(Dot(anchor, anchor));
+    scores.push_back(norms > 0 ? -Dot(key, anchor) / norms : 0.0);
+  }
+  return scores;
+}
+
+struct ExpectedAttentionSettings {
+  std::vector<double> frequencies;  // [D/2] or empty
+  double scale = 1.0;
+  int64_t sinks = 4;
+  int64_t future = 512;
+  double epsilon = 0.02;
+  bool use_covariance = true;
+};
+
+// [D, D] mean over positions T .. T + future - 1 of the rotation (identity without frequencies).
+inline Rows MeanRotation(int64_t num_tokens, size_t width, const ExpectedAttentionSettings& s) {
+  Rows rotation(width, std::vector<double>(width, 0.0));
+  for (size_t d = 0; d < width && s.frequencies.empty(); ++d) rotation[d][d] = 1.0;
+  for (int64_t p = num_tokens; p < num_tokens + s.future; ++p) {
+    for (size_t d = 0; d < s.frequencies.size(); ++d) {
+      const double angle = static_cast<double>(p) * s.frequencies[d];
+      const size_t e = d + width / 2;
+      rotation[d][d] += std::cos(angle) / static_cast<double>(s.future);
+      rotation[e][e] += std::cos(angle) / static_cast<double>(s.future);
+      rotation[d][e] -= std::sin(angle) / static_cast<double>(s.future);
+      rotation[e][d] += std::sin(angle) / static_cast<double>(s.future);
+    }
+  }
+  return rotation;
+}
+
+inline std::vector<double> ExpectedAttention(const Rows& keys,
+                                             const Rows& values,
+                                             const std::vector<Rows>& prompt_queries,
+                                             const ExpectedAttentionSettings& s) {
+  const size_t num_tokens = keys.size();
+  const size_t width = keys.front().size();
+  const size_t sinks = num_tokens > static_cast<size_t>(s.sinks) ? s.sinks : 0;
+  const Rows rotation = MeanRotation(static_cast<int64_t>(num_tokens), width, s);
+  std::vector<double> attention(num_tokens - sinks, 0.0);
+  for (const Rows& queries : prompt_queries) {
+    const size_t first = queries.size() > sinks ? sinks : 0;
+    const double count = static_cast<double>(queries.size() - first);
+    std::vector<double> mean(width, 0.0);
+    for (size_t t = first; t < queries.size(); ++t) {
+      for (size_t d = 0; d < width; ++d) mean[d] += queries[t][d] / count;
+    }
+    std::vector<double> logits;
+    for (size_t j = sinks; j < num_tokens; ++j) {
+      // k Rbar (q - mean) for each prompt query: k Sigma' k is the mean of its square.
+      std::vector<double> turned(width, 0.0);  // k Rbar
+      for (size_t d = 0; d < width; ++d) {
+        for (size_t e = 0; e < width; ++e) turned[e] += keys[j][d] * rotation[d][e];
+      }
+      double logit = s.scale * Dot(turned, mean);
+      for (size_t t = first; t < queries.size() && s.use_covariance; ++t) {
+        const double deviation = Dot(turned, queries[t]) - Dot(turned, mean);
+        logit += 0.5 * s.scale * s.scale * deviation * deviation / count;
+      }
+      logits.push_back(logit);
+    }
+    const std::vector<double> p = Softmax(logits);
+    for (size_t j = 0; j < p.size(); ++j) {
+      attention[j] += p[j] / static_cast<double>(prompt_queries.size());
+    }
+  }
+  std::vector<double> scores(num_tokens, 0.0);
+  double highest = 0.0;
+  for (size_t j = sinks; j < num_tokens; ++j) {
+    scores[j] = (attention[j - sinks] + s.epsilon) * std::sqrt(Dot(values[j], values[j]));
+    highest = std::max(highest, scores[j]);
+  }
+  for (size_t j = 0; j < sinks; ++j) scores[j] = highest;
+  return scores;
+}
+
+}  // namespace kvc::reference
