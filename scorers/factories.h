@@ -15,7 +15,7 @@ namespace kvc::scorers {
 [[nodiscard]] std::unique_ptr<Scorer> MakeExpectedAttention(const ScorerOptions& options);
 // [KeyDiff]: minus the cosine between a key and the mean of all normalised keys.
 [[nodiscard]] std::unique_ptr<Scorer> MakeKeyDiff();
-// [KNorm]: minus the norm of the key.
+// [Knorm]: minus the norm of the key.
 [[nodiscard]] std::unique_ptr<Scorer> MakeKnorm();
 // [StreamingLLM]: the more recent, the higher.
 [[nodiscard]] std::unique_ptr<Scorer> MakeStreaming();

@@ -4,7 +4,7 @@
 namespace kvc::scorers {
 namespace {
 
-// s_j = -|k_j|: keys of small norm tend to be attended to [KNorm].
+// s_j = -|k_j|: keys of small norm tend to be attended to [Knorm].
 class Knorm : public Scorer {
  public:
   [[nodiscard]] ScorerKind kind() const override { return ScorerKind::kKnorm; }
