@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Makes the golden models of this directory and the logits that Hugging Face transformers gives for them.
+
+Needs torch, transformers 5, tokenizers, safetensors and numpy; the tests need none of them.
+
+    python tests/golden/make_models.py                          # the small random models
+    python tests/golden/make_models.py --stories DIR --stories-text FILE
+    python tests/golden/make_models.py --smollm2 DIR --smollm2-text FILE
+
+What lies where: README.md beside this file.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import shutil
+import zlib
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import load_file, save_file
+
+HERE = pathlib.Path(__file__).resolve().parent
+MODELS = HERE / "models"
+VOCABULARY = 96
+TOKENS = 48  # of a small model's prompt
+
+
+def fill(model, name):
+    """Random weights, far from the initialisation: attention is peaked, norms and biases matter."""
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            if "norm" in key or ".ln_" in key:
+                value.copy_(noise * 0.3 if key.endswith("bias") else 1.0 + 0.3 * noise)
+            elif key.endswith("bias"):
+                value.copy_(0.3 * noise)
+            elif "embed" in key or "wte" in key or "wpe" in key or "lm_head" in key:
+                value.copy_(noise * 0.8)
+            else:
+                fan_in = value.shape[0] if "c_" in key else value.shape[1]
+                value.copy_(noise * 1.2 / math.sqrt(fan_in))
+    return model
+
+
+def prompt(name):
+    generator = np.random.default_rng(zlib.crc32((name + " prompt").encode()))
+    return generator.integers(0, VOCABULARY, TOKENS)
+
+
+def logits_of(directory, ids):
+    """[T, V] in float32 for the checkpoint as it lies on the disk."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        return model.eval()(torch.tensor([list(ids)])).logits[0].numpy()
+
+
+def edit_config(directory, **changes):
+    """Sets keys of config.json; a value of ... removes the key."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is ...:
+            config.pop(key, None)
+        else:
+            config[key] = value
+    config.pop("transformers_version", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_golden(directory, ids, logits):
+    save_numpy(
+        {"ids": np.asarray(ids, np.int64), "logits": np.ascontiguousarray(logits, np.float32)},
+        directory / "golden.safetensors",
+    )
+
+
+def make(name, model_class, config, dtype=torch.float32, shard="1GB", bare=False, changes=None, **keep):
+    """One random model: checkpoint, config as edited, golden logits."""
+    directory = MODELS / name
+    shutil.rmtree(directory, ignore_errors=True)
+    config.architectures = [model_class.__name__]
+    model = fill(model_class(config), name).to(dtype)
+    model.save_pretrained(directory, max_shard_size=shard)
+    if not keep.get("generation_config"):
+        (directory / "generation_config.json").unlink(missing_ok=True)
+    else:
+        (directory / "generation_config.json").write_text(json.dumps(keep["generation_config"]) + "\n")
+    if bare:
+        path = directory / "model.safetensors"
+        tensors = {k.removeprefix("transformer."): v for k, v in load_file(path).items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+    edit_config(directory, **(changes or {}))
+    ids = prompt(name)
+    write_golden(directory, ids, logits_of(directory, ids))
+
+
+def make_small_models():
+    t = transformers
+    sizes = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=56, num_hidden_layers=2)
+    gpt2 = dict(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=2, n_head=4,
+                bos_token_id=0, eos_token_id=0)  # fmt: skip
+    make("gpt2", t.GPT2LMHeadModel, t.GPT2Config(**gpt2))
+    # No prefix, own width of the MLP, bf16, and none of the keys that have defaults.
+    make("gpt2-bare", t.GPT2LMHeadModel, t.GPT2Config(**gpt2, n_inner=40), torch.bfloat16, bare=True,
+         changes=dict(tie_word_embeddings=..., scale_attn_weights=..., activation_function=...))  # fmt: skip
+    # Llama 3's scaling with all three bands inside 48 positions; grouped heads, tied, bf16.
+    make("llama", t.LlamaForCausalLM,
+         t.LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+                       head_dim=16, rms_norm_eps=1e-5, tie_word_embeddings=True,
+                       rope_parameters=dict(rope_type="llama3", rope_theta=500.0, factor=8.0,
+                                            low_freq_factor=1.0, high_freq_factor=4.0,
+                                            original_max_position_embeddings=64)),
+         torch.bfloat16)  # fmt: skip
+    # Biases everywhere, linear scaling, several shards; config.json as transformers 4 wrote it.
+    make("llama-bias", t.LlamaForCausalLM,
+         t.LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=128,
+                       attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
+                       rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.5)),
+         torch.float16, shard="12KB",
+         changes=dict(rope_parameters=..., rope_theta=10000.0, rope_scaling=dict(type="linear", factor=2.5),
+                      dtype=..., torch_dtype="float16", head_dim=...))  # fmt: skip
+    # Heads whose widths do not add up to the model's; one kv head.
+    make("mistral", t.MistralForCausalLM,
+         t.MistralConfig(**{**sizes, "hidden_size": 40}, num_attention_heads=4, num_key_value_heads=1,
+                         head_dim=16, max_position_embeddings=128, sliding_window=None))  # fmt: skip
+    make("qwen2", t.Qwen2ForCausalLM,
+         t.Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+                       tie_word_embeddings=True,
+                       rope_parameters=dict(rope_type="default", rope_theta=1000000.0)))  # fmt: skip
+    make("qwen3", t.Qwen3ForCausalLM,
+         t.Qwen3Config(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=24,
+                       max_position_embeddings=128, eos_token_id=5), torch.bfloat16,
+         generation_config=dict(eos_token_id=[5, 7]))  # fmt: skip
+
+
+def thin_copy(source, name, layout, groups, ranks):
+    """Directory of a thin checkpoint, its tensors, and a scratch directory for the dense equivalent."""
+    directory, dense = MODELS / name, MODELS / (name + ".dense")
+    for path in (directory, dense):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        shutil.copy(MODELS / source / "config.json", path)
+    edit_config(directory, kvc=dict(format=1, layout=layout, groups=groups, ranks=ranks), dtype="float32")
+    edit_config(dense, dtype="float32")
+    tensors = {k: v.float() for k, v in load_file(MODELS / source / "model.safetensors").items()}
+    return directory, dense, tensors, torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+
+def finish_thin(name, directory, dense, thin, full):
+    """Golden logits of the thin checkpoint are those of the dense model with the same keys."""
+    save_file({k: v.contiguous() for k, v in thin.items()}, directory / "model.safetensors")
+    save_file({k: v.contiguous() for k, v in full.items()}, dense / "model.safetensors", metadata={"format": "pt"})
+    ids = prompt(name)
+    write_golden(directory, ids, logits_of(dense, ids))
+    shutil.rmtree(dense)
+
+
+def make_latent(source, name, groups, ranks):
+    directory, dense, tensors, generator = thin_copy(source, name, "latent", groups, ranks)
+    config = json.loads((directory / "config.json").read_text())
+    kv_heads, width = config["num_key_value_heads"], config["hidden_size"]
+    head_width = config.get("head_dim") or width // config["num_attention_heads"]
+    thin, full = dict(tensors), dict(tensors)
+    rows = kv_heads // groups * head_width  # of a group
+    for layer, layer_ranks in enumerate(ranks):
+        key = f"model.layers.{layer}.self_attn.k_"
+        latent = torch.randn(sum(layer_ranks), width, generator=generator) * 1.2 / math.sqrt(width)
+        rebuild = torch.zeros(kv_heads * head_width, max(layer_ranks))
+        dense_key = torch.zeros(kv_heads * head_width, width)
+        begin = 0
+        for group, rank in enumerate(layer_ranks):
+            of_group = slice(group * rows, (group + 1) * rows)
+            rebuild[of_group, :rank] = torch.randn(rows, rank, generator=generator) / math.sqrt(rank)
+            dense_key[of_group] = rebuild[of_group, :rank] @ latent[begin : begin + rank]
+            # What lies beyond a group's rank must not be read as part of it.
+            rebuild[of_group, rank:] = 7.0
+            begin += rank
+        thin[key + "proj.weight"], thin[key + "rebuild.weight"] = latent, rebuild
+        full[key + "proj.weight"] = dense_key
+    finish_thin(name, directory, dense, thin, full)
+
+
+def make_absorb(source, name, ranks):
+    """GPT-2: thin queries and keys; the dense equivalent pads both with zeros to the head width."""
+    directory, dense, tensors, generator = thin_copy(source, name, "absorb", len(ranks[0]), ranks)
+    config = json.loads((directory / "config.json").read_text())
+    heads, width = config["n_head"], config["n_embd"]
+    head_width = width // heads
+    thin, full = dict(tensors), dict(tensors)
+    for layer, layer_ranks in enumerate(ranks):
+        key = f"transformer.h.{layer}.attn.c_attn."
+        weight, bias = tensors[key + "weight"], tensors[key + "bias"]
+        parts = {"weight": [], "bias": []}
+        padded_weight, padded_bias = weight.clone(), bias.clone()
+        padded_weight[:, : 2 * width], padded_bias[: 2 * width] = 0.0, 0.0
+        for part in range(2):  # queries, keys
+            for head, rank in enumerate(layer_ranks):
+                columns = torch.randn(width, rank, generator=generator) * 1.2 / math.sqrt(width)
+                offset = torch.zeros(rank) if part == 1 else 0.3 * torch.randn(rank, generator=generator)
+                begin = part * width + head * head_width
+                padded_weight[:, begin : begin + rank], padded_bias[begin : begin + rank] = columns, offset
+                parts["weight"].append(columns)
+                parts["bias"].append(offset)
+        thin[key + "weight"] = torch.cat(parts["weight"] + [weight[:, 2 * width :]], dim=1)
+        thin[key + "bias"] = torch.cat(parts["bias"] + [bias[2 * width :]])
+        full[key + "weight"], full[key + "bias"] = padded_weight, padded_bias
+    finish_thin(name, directory, dense, thin, full)
+
+
+def make_thin_models():
+    make_absorb("gpt2", "gpt2-absorb", [[3, 8, 1, 5], [4, 4, 4, 4]])
+    make_latent("llama", "llama-latent", 2, [[6, 3], [5, 16]])
+    make_latent("qwen2", "qwen2-latent", 1, [[7], [5]])
+    make_latent("qwen3", "qwen3-latent", 1, [[11], [4]])
+
+
+def first_ids(directory, text, count):
+    tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    return tokenizer.encode(text, add_special_tokens=False).ids[:count]
+
+
+def make_stories(directory, text_file):
+    """All logits at the first 64 tokens of a text of the model's own domain."""
+    text = text_file.read_text(encoding="utf-8")
+    ids = [1] + first_ids(directory, text, 63)  # it was trained with <s> in front
+    target = HERE / "stories260k"
+    target.mkdir(exist_ok=True)
+    write_golden(target, ids, logits_of(directory, ids))
+
+
+def make_smollm2(directory, text_file):
+    """A sample of the logits at 32 of the first 512 tokens of a text (all would be 100 MB)."""
+    ids = first_ids(directory, text_file.read_text(encoding="utf-8"), 512)
+    logits = logits_of(directory, ids).astype(np.float64)  # [512, V]
+    positions = np.arange(15, 512, 16)
+    sample = np.sort(np.random.default_rng(7).choice(logits.shape[1], 256, replace=False))
+    highest = logits.max(axis=1, keepdims=True)
+    logsumexp = (highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)))[:, 0]
+    target = HERE / "smollm2"
+    target.mkdir(exist_ok=True)
+    save_numpy(
+        {
+            "ids": np.asarray(ids, np.int64),
+            "positions": positions.astype(np.int64),
+            "vocabulary_ids": sample.astype(np.int64),
+            "logits": np.ascontiguousarray(logits[positions][:, sample], np.float32),
+            "logsumexp": logsumexp[positions].astype(np.float32),
+            "argmax": logits.argmax(axis=1)[positions].astype(np.int64),
+        },
+        target / "golden.safetensors",
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--stories", type=pathlib.Path)
+    parser.add_argument("--stories-text", type=pathlib.Path)
+    parser.add_argument("--smollm2", type=pathlib.Path)
+    parser.add_argument("--smollm2-text", type=pathlib.Path)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    if options.stories:
+        make_stories(options.stories, options.stories_text)
+    if options.smollm2:
+        make_smollm2(options.smollm2, options.smollm2_text)
+    if not options.stories and not options.smollm2:
+        MODELS.mkdir(exist_ok=True)
+        make_small_models()
+        make_thin_models()
+
+
+if __name__ == "__main__":
+    main()
