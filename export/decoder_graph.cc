@@ -299,7 +299,7 @@ std::string DecoderBuilder::AddMlp(int64_t layer, const std::string& input) {
   std::string product;
   if (checkpoint_.Has(Role::kGate, layer)) {
     const std::string gate =
-        AddLinear(prefix + "gate", input, {Role::kGate, Role::kGate, false}, layer);
+        AddLinear(prefix + "gate", input, {Role::kGate, Role::kGateBias}, layer);
     const std::string up = AddLinear(prefix + "up", input, {Role::kUp, Role::kUpBias}, layer);
     product = graph_.Add("Mul", {AddActivation(prefix, gate), up}, prefix + "product");
   } else {
