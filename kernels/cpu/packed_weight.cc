@@ -1,35 +1,109 @@
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/cpu/product.h"
 #include "kernels/matmul.h"
 
 namespace kvc::kernels {
 namespace {
 
-constexpr int64_t kColumnsPerPart = 96;  // of W^T: fixes the parts of a product
+// Up to this many rows of x, reading W is what costs; beyond, multiplying does.
+constexpr int64_t kFewRows = 8;
+// Columns of y that a part computes: its panels of W fill a third of the L2 cache.
+constexpr int64_t kPartColumns = 96;
+// Rows of x of a part when W is too narrow for enough parts.
+constexpr int64_t kPartRows = 256;
+constexpr int64_t kNarrow = 4 * kPartColumns;
+// Bytes of W of a part when rows are few: long against the start of a part, short against the
+// whole.
+constexpr int64_t kPartBytes = 64 << 10;
+constexpr int64_t kPackGrain = 1 << 18;  // elements
+
+struct FreeArray {
+  void operator()(uint16_t* data) const { ::operator delete (data, std::align_val_t{64}); }
+};
+using Array = std::unique_ptr<uint16_t, FreeArray>;
+
+// `source` as bf16, or null when that would change a number.
+Array PackAsBF16(const float* source, int64_t count, ThreadPool& pool) {
+  const auto bytes = static_cast<size_t>(count) * sizeof(uint16_t);
+  Array packed(static_cast<uint16_t*>(::operator new (bytes, std::align_val_t{64})));
+  std::atomic<bool> exact = true;
+  pool.ParallelFor(count, kPackGrain, [&](int64_t begin, int64_t end) {
+    if (exact.load(std::memory_order_relaxed) &&
+        !NarrowToBF16(source + begin, end - begin, packed.get() + begin)) {
+      exact = false;
+    }
+  });
+  return exact ? std::move(packed) : nullptr;
+}
+
+void ApplyFew(
+    const WeightView& weight, ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) {
+  const int64_t row_bytes = std::max<int64_t>(1, weight.in * DTypeBytes(weight.dtype));
+  const int64_t grain = std::max<int64_t>(8, kPartBytes / row_bytes / 8 * 8);
+  pool.ParallelFor(weight.out, grain, [&](int64_t begin, int64_t end) {
+    MultiplyFewRows({weight, begin, end, bias}, x, y.ColRange(begin, end - begin));
+  });
+}
+
+void ApplyMany(
+    const WeightView& weight, ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) {
+  const int64_t column_parts = (weight.out + kPartColumns - 1) / kPartColumns;
+  const int64_t part_rows = weight.out <= kNarrow ? kPartRows : std::max<int64_t>(1, x.rows);
+  const int64_t row_parts = (x.rows + part_rows - 1) / part_rows;
+  pool.ParallelFor(column_parts * row_parts, 1, [&](int64_t part, int64_t /*end*/) {
+    const int64_t begin = part % column_parts * kPartColumns;
+    const int64_t end = std::min(weight.out, begin + kPartColumns);
+    const int64_t row = part / column_parts * part_rows;
+    const int64_t rows = std::min(part_rows, x.rows - row);
+    MultiplyManyRows({weight, begin, end, bias},
+                     x.RowRange(row, rows),
+                     y.RowRange(row, rows).ColRange(begin, end - begin));
+  });
+}
 
 }  // namespace
 
 struct PackedWeight::Impl {
-  WeightView view;
+  WeightView view;  // what is multiplied: the caller's, or the packed one
+  Array packed;     // [out, in] or null
 };
 
-PackedWeight::PackedWeight(WeightView view, ThreadPool& /*pool*/, bool /*lossless_bf16*/)
+PackedWeight::PackedWeight(WeightView view, ThreadPool& pool, bool lossless_bf16)
     : impl_(std::make_unique<Impl>()) {
   KVC_CHECK(view.dtype == DType::kF32 || view.dtype == DType::kF16 || view.dtype == DType::kBF16,
             kUnsupported,
             "weight matrix: expected F32, F16 or BF16, got ",
             SafetensorsName(view.dtype),
             "; convert the checkpoint");
+  KVC_CHECK(view.out >= 0 && view.in >= 0,
+            kBadShape,
+            "weight matrix: expected sizes >= 0, got [",
+            view.out,
+            ", ",
+            view.in,
+            "]");
   impl_->view = view;
+  if (lossless_bf16 && view.dtype == DType::kF32) {
+    impl_->packed = PackAsBF16(static_cast<const float*>(view.data), view.out * view.in, pool);
+    if (impl_->packed != nullptr) {
+      impl_->view.data = impl_->packed.get();
+      impl_->view.dtype = DType::kBF16;
+    }
+  }
 }
+
 PackedWeight::~PackedWeight() = default;
 PackedWeight::PackedWeight(PackedWeight&&) noexcept = default;
 
 int64_t PackedWeight::out() const { return impl_->view.out; }
 int64_t PackedWeight::in() const { return impl_->view.in; }
-int64_t PackedWeight::packed_bytes() const { return 0; }
+int64_t PackedWeight::packed_bytes() const {
+  return impl_->packed == nullptr ? 0 : out() * in() * DTypeBytes(DType::kBF16);
+}
 
 void PackedWeight::Apply(ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) const {
   const WeightView& w = impl_->view;
@@ -48,24 +122,11 @@ void PackedWeight::Apply(ConstMatrixF x, const float* bias, MatrixF y, ThreadPoo
             ", ",
             y.cols,
             "]; check the model's sizes");
-  pool.ParallelFor(w.out, kColumnsPerPart, [&](int64_t begin, int64_t end) {
-    const int64_t columns = end - begin;
-    const auto* bytes = static_cast<const char*>(w.data);
-    ConstMatrixF tile(reinterpret_cast<const float*>(bytes) + begin * w.in, columns, w.in);
-    std::vector<float> converted;
-    if (w.dtype != DType::kF32) {
-      converted.resize(static_cast<size_t>(columns * w.in));
-      ConvertToFloat(
-          w.dtype, bytes + begin * w.in * DTypeBytes(w.dtype), columns * w.in, converted.data());
-      tile = ConstMatrixF(converted.data(), columns, w.in);
-    }
-    for (int64_t t = 0; t < y.rows; ++t) {
-      for (int64_t c = begin; c < end; ++c) {
-        y(t, c) = bias == nullptr ? 0.0F : bias[c];
-      }
-    }
-    GemmNT(1.0F, x, tile, true, y.ColRange(begin, columns));
-  });
+  if (x.rows <= kFewRows) {
+    ApplyFew(w, x, bias, y, pool);
+  } else {
+    ApplyMany(w, x, bias, y, pool);
+  }
 }
 
 }  // namespace kvc::kernels

@@ -1,0 +1,104 @@
+// y = x W^T on the shapes of SmolLM2-135M (E = 576, mlp 1536, vocabulary 49152) and of a 7B model.
+//   bench_matmul [--benchmark_filter=...]
+// Few rows: GB/s of W as it is stored and its share of the read bandwidth that this program
+// measures. The weights of one matrix rotate through more memory than the last-level cache holds,
+// as the layers of a model do. Many rows: GFLOP/s.
+
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/read_bandwidth.h"
+#include <benchmark/benchmark.h>
+
+#include "core/rng.h"
+#include "kernels/matmul.h"
+
+namespace {
+
+using kvc::DType;
+
+constexpr int64_t kColdBytes = int64_t{192} << 20;
+
+kvc::ThreadPool& Pool() {
+  static kvc::ThreadPool pool(0);
+  return pool;
+}
+
+double MemorySpeed() {
+  static const double speed = kvc::bench::ReadBandwidth(Pool());
+  return speed;
+}
+
+// As many weight matrices [out, in] as make `kColdBytes`, of one buffer.
+struct Weights {
+  std::vector<char> bytes;
+  std::vector<kvc::kernels::PackedWeight> matrices;
+};
+
+Weights MakeWeights(int64_t out, int64_t in, DType dtype) {
+  Weights weights;
+  const int64_t matrix_bytes = out * in * kvc::DTypeBytes(dtype);
+  const int64_t count = std::max<int64_t>(1, kColdBytes / matrix_bytes);
+  weights.bytes.resize(static_cast<size_t>(count * matrix_bytes));
+  std::vector<float> numbers(static_cast<size_t>(out * in));
+  kvc::Rng rng(1);
+  for (float& number : numbers) {
+    number = static_cast<float>(rng.NextDouble() - 0.5);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    char* data = weights.bytes.data() + i * matrix_bytes;
+    kvc::ConvertFromFloat(numbers.data(), out * in, dtype, data);
+    weights.matrices.emplace_back(kvc::kernels::WeightView{data, dtype, out, in}, Pool());
+  }
+  return weights;
+}
+
+void Apply(benchmark::State& state, DType dtype) {
+  const int64_t rows = state.range(0);
+  const int64_t out = state.range(1);
+  const int64_t in = state.range(2);
+  const Weights weights = MakeWeights(out, in, dtype);
+  std::vector<float> x(static_cast<size_t>(rows * in), 0.5F);
+  std::vector<float> y(static_cast<size_t>(rows * out));
+  size_t next = 0;
+  for (auto _ : state) {
+    weights.matrices[next].Apply({x.data(), rows, in}, nullptr, {y.data(), rows, out}, Pool());
+    next = (next + 1) % weights.matrices.size();
+  }
+  const auto products = static_cast<double>(state.iterations());
+  const double bytes = products * static_cast<double>(out * in * kvc::DTypeBytes(dtype));
+  const double operations = products * 2.0 * static_cast<double>(rows * out * in);
+  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
+  state.counters["of_read_%"] =
+      benchmark::Counter(100.0 * bytes / MemorySpeed(), benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsRate);
+}
+
+void Shapes(benchmark::internal::Benchmark* bench, const std::vector<int64_t>& row_counts) {
+  bench->ArgNames({"T", "out", "in"})->UseRealTime()->Unit(benchmark::kMicrosecond);
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {
+      {576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {49152, 576}, {14336, 4096}};
+  for (const int64_t rows : row_counts) {
+    for (const auto& [out, in] : shapes) {
+      bench->Args({rows, out, in});
+    }
+  }
+}
+void FewRows(benchmark::internal::Benchmark* bench) { Shapes(bench, {1, 4, 8}); }
+void ManyRows(benchmark::internal::Benchmark* bench) { Shapes(bench, {16, 64, 512}); }
+
+BENCHMARK_CAPTURE(Apply, f32, DType::kF32)->Apply(FewRows)->Apply(ManyRows);
+BENCHMARK_CAPTURE(Apply, bf16, DType::kBF16)->Apply(FewRows)->Apply(ManyRows);
+BENCHMARK_CAPTURE(Apply, f16, DType::kF16)->Apply(FewRows);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  std::cout << "threads " << Pool().num_threads() << ", memory read " << MemorySpeed() * 1e-9
+            << " GB/s\n";
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

@@ -1,0 +1,214 @@
+// C = start + A B from tiles that lie in the caches: A row-major, B in panels of kPanel columns.
+// The blocks of a product are chosen by the callers; here is the inner loop.
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#if defined(KVC_KERNELS_CPU_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KVC_KERNELS_CPU_GEMM_INL_H_
+#undef KVC_KERNELS_CPU_GEMM_INL_H_
+#else
+#define KVC_KERNELS_CPU_GEMM_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "core/view.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvc::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// A block of kStrip rows and kPanel columns of C stays in registers: 24 of AVX-512's 32 registers,
+// 12 of the 16 that the others have.
+constexpr int kVecs = 2;
+constexpr int kStrip = HWY_TARGET <= HWY_AVX3 ? 12 : 6;
+constexpr int64_t kPanel = kVecs * static_cast<int64_t>(hn::MaxLanes(TagF()));
+// Longest inner dimension of one pass: a strip of A then fits the L1 cache.
+constexpr int64_t kDepth = 768;
+
+// What a block of C is added to: itself, a row of biases, or nothing.
+struct BlockStart {
+  bool accumulate = false;
+  const float* bias = nullptr;
+};
+
+// kRows rows of A: element (r, k) at a[r * a_stride + k].
+// B's panel: row k of kPanel columns at b + k * kPanel.
+// c[r] = start + sum_k a(r, k) b[k], k ascending. start_stride 0: every row has the same start.
+template <int kRows>
+HWY_INLINE void MultiplyBlock(const float* a,
+                              int64_t a_stride,
+                              const float* b,
+                              int64_t depth,
+                              const float* start,
+                              int64_t start_stride,
+                              float* c,
+                              int64_t c_stride) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF sums[kRows][kVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      sums[r][v] = hn::LoadU(tag, start + r * start_stride + v * lanes);
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    const VecF b0 = hn::LoadU(tag, b);
+    const VecF b1 = hn::LoadU(tag, b + lanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const VecF a_rk = hn::Set(tag, a[r * a_stride + k]);
+      sums[r][0] = hn::MulAdd(a_rk, b0, sums[r][0]);
+      sums[r][1] = hn::MulAdd(a_rk, b1, sums[r][1]);
+    }
+    b += kPanel;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      hn::StoreU(sums[r][v], tag, c + r * c_stride + v * lanes);
+    }
+  }
+}
+
+// The same for 1 <= rows <= kStrip rows.
+inline void MultiplyRows(ConstMatrixF a,
+                         const float* b,
+                         const float* start,
+                         int64_t start_stride,
+                         float* c,
+                         int64_t c_stride) {
+  int64_t r = 0;
+  const auto run = [&](auto count) HWY_ATTR {
+    constexpr int kRows = decltype(count)::value;
+    for (; r + kRows <= a.rows; r += kRows) {
+      MultiplyBlock<kRows>(a.row(r),
+                           a.stride,
+                           b,
+                           a.cols,
+                           start + r * start_stride,
+                           start_stride,
+                           c + r * c_stride,
+                           c_stride);
+    }
+  };
+  run(std::integral_constant<int, kStrip>());
+  run(std::integral_constant<int, kStrip / 2>());
+  run(std::integral_constant<int, 2>());
+  run(std::integral_constant<int, 1>());
+}
+
+// C [rows, n] = start + A [rows, depth] B for rows <= kStrip; panels [ceil(n / kPanel), depth,
+// kPanel] hold B, the last one padded. Bias [n].
+inline void MultiplyStrip(ConstMatrixF a, const float* panels, BlockStart start, MatrixF c) {
+  static constexpr float kZeros[kPanel] = {};
+  HWY_ALIGN float edge[kStrip * kPanel];
+  HWY_ALIGN float edge_bias[kPanel];
+  for (int64_t col = 0; col < c.cols; col += kPanel, panels += a.cols * kPanel) {
+    const int64_t count = std::min(kPanel, c.cols - col);
+    const float* bias = start.bias == nullptr ? kZeros : start.bias + col;
+    if (count == kPanel) {
+      const float* from = start.accumulate ? c.data + col : bias;
+      MultiplyRows(a, panels, from, start.accumulate ? c.stride : 0, c.data + col, c.stride);
+      continue;
+    }
+    std::fill_n(edge_bias, kPanel, 0.0F);
+    std::copy_n(bias, count, edge_bias);
+    for (int64_t r = 0; r < c.rows && start.accumulate; ++r) {
+      std::fill_n(edge + r * kPanel, kPanel, 0.0F);
+      std::copy_n(c.row(r) + col, count, edge + r * kPanel);
+    }
+    MultiplyRows(a,
+                 panels,
+                 start.accumulate ? edge : edge_bias,
+                 start.accumulate ? kPanel : 0,
+                 edge,
+                 kPanel);
+    for (int64_t r = 0; r < c.rows; ++r) {
+      std::copy_n(edge + r * kPanel, count, c.row(r) + col);
+    }
+  }
+}
+
+// Elements from one row of a strip to the next: an odd number of cache lines, so that the rows of a
+// strip do not meet in the same sets of the L1 cache.
+constexpr int64_t StripStride(int64_t depth) { return ((depth + 15) / 16 | 1) * 16; }
+
+// C [T, n] = start + A [T, depth] B, strip by strip; `strip` has kStrip * StripStride(depth)
+// floats.
+inline void MultiplyPanels(
+    ConstMatrixF a, const float* panels, float* strip, BlockStart start, MatrixF c) {
+  const int64_t stride = StripStride(a.cols);
+  for (int64_t row = 0; row < a.rows; row += kStrip) {
+    const int64_t rows = std::min<int64_t>(kStrip, a.rows - row);
+    for (int64_t r = 0; r < rows; ++r) {
+      std::copy_n(a.row(row + r), a.cols, strip + r * stride);
+    }
+    MultiplyStrip({strip, rows, a.cols, stride}, panels, start, c.RowRange(row, rows));
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// target[j * kPanel + i] = source[i * stride + j] for i, j in 0..3.
+template <class Element>
+HWY_INLINE void Transpose4x4(const Element* source, int64_t stride, float* target) {
+  const hn::FixedTag<float, 4> tag;
+  const hn::Repartition<uint64_t, decltype(tag)> pairs;
+  const auto r0 = LoadFloat(tag, source);
+  const auto r1 = LoadFloat(tag, source + stride);
+  const auto r2 = LoadFloat(tag, source + 2 * stride);
+  const auto r3 = LoadFloat(tag, source + 3 * stride);
+  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(tag, r0, r1));
+  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(tag, r2, r3));
+  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(tag, r0, r1));
+  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(tag, r2, r3));
+  hn::StoreU(hn::BitCast(tag, hn::InterleaveLower(pairs, low01, low23)), tag, target);
+  hn::StoreU(hn::BitCast(tag, hn::InterleaveUpper(pairs, low01, low23)), tag, target + kPanel);
+  hn::StoreU(
+      hn::BitCast(tag, hn::InterleaveLower(pairs, high01, high23)), tag, target + 2 * kPanel);
+  hn::StoreU(
+      hn::BitCast(tag, hn::InterleaveUpper(pairs, high01, high23)), tag, target + 3 * kPanel);
+}
+#endif
+
+// Rows of w [count, depth] become the columns of one panel [depth, kPanel]; the rest is zero.
+template <class Element>
+void PackPanel(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panel) {
+  constexpr int64_t kLine = 16;  // elements of k at a time: what is written stays in the L1 cache
+  for (int64_t k0 = 0; k0 < depth; k0 += kLine) {
+    const int64_t end = std::min(depth, k0 + kLine);
+    int64_t c = 0;
+#if HWY_TARGET != HWY_SCALAR
+    for (; c + 4 <= count && k0 + kLine <= depth; c += 4) {
+      for (int64_t k = k0; k < end; k += 4) {
+        Transpose4x4(w + c * stride + k, stride, panel + k * kPanel + c);
+      }
+    }
+#endif
+    for (; c < kPanel; ++c) {
+      for (int64_t k = k0; k < end; ++k) {
+        panel[k * kPanel + c] = c < count ? LoadOne(w + c * stride + k) : 0.0F;
+      }
+    }
+  }
+}
+
+// Rows of w [count, depth] become panels [ceil(count / kPanel), depth, kPanel].
+template <class Element>
+void PackPanels(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panels) {
+  for (int64_t c = 0; c < count; c += kPanel) {
+    PackPanel(w + c * stride, stride, std::min(kPanel, count - c), depth, panels + c * depth);
+  }
+}
+
+}  // namespace kvc::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // KVC_KERNELS_CPU_GEMM_INL_H_

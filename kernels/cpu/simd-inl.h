@@ -1,0 +1,142 @@
+// Vector helpers shared by the kernels, compiled once for each instruction set (Highway): loads
+// that convert to float, sums across lanes in a fixed order, and an exponential that keeps NaN.
+
+#include <cstdint>
+
+#if defined(KVC_KERNELS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KVC_KERNELS_CPU_SIMD_INL_H_
+#undef KVC_KERNELS_CPU_SIMD_INL_H_
+#else
+#define KVC_KERNELS_CPU_SIMD_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "core/dtype.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvc::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using TagF = hn::ScalableTag<float>;
+using VecF = hn::Vec<TagF>;
+
+// Lanes(tag) elements as float.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFloat(D tag, const float* source) {
+  return hn::LoadU(tag, source);
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFloat(D tag, const hwy::bfloat16_t* source) {
+  const hn::Rebind<hwy::bfloat16_t, D> narrow;
+  return hn::PromoteTo(tag, hn::LoadU(narrow, source));
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFloat(D tag, const hwy::float16_t* source) {
+#if HWY_TARGET <= HWY_AVX2
+  const hn::Rebind<hwy::float16_t, D> narrow;
+  return hn::PromoteTo(tag, hn::LoadU(narrow, source));
+#else
+  // Highway's emulation loses infinity and NaN. Shifting f16's exponent and mantissa into place
+  // leaves the value times 2^-112, exactly, subnormals included; exponent 31 becomes 255.
+  const hn::Rebind<uint16_t, D> narrow;
+  const hn::RebindToUnsigned<D> wide;
+  const auto bits =
+      hn::PromoteTo(wide, hn::LoadU(narrow, reinterpret_cast<const uint16_t*>(source)));
+  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(wide, 0x8000U)));
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(wide, 0x7fffU)));
+  const auto finite =
+      hn::BitCast(wide, hn::Mul(hn::BitCast(tag, magnitude), hn::Set(tag, 0x1.0p112F)));
+  const auto special = hn::Or(magnitude, hn::Set(wide, 0x7f800000U));
+  const auto is_special = hn::Eq(hn::And(bits, hn::Set(wide, 0x7c00U)), hn::Set(wide, 0x7c00U));
+  return hn::BitCast(tag, hn::Or(sign, hn::IfThenElse(is_special, special, finite)));
+#endif
+}
+
+HWY_INLINE float LoadOne(const float* source) { return *source; }
+HWY_INLINE float LoadOne(const hwy::bfloat16_t* source) { return BF16ToFloat(source->bits); }
+HWY_INLINE float LoadOne(const hwy::float16_t* source) { return F16ToFloat(source->bits); }
+
+// Calls body(pointer) with `data` as elements of its dtype, which is kF32, kF16 or kBF16.
+template <class Body>
+HWY_INLINE void WithElements(DType dtype, const void* data, const Body& body) {
+  if (dtype == DType::kF32) {
+    body(static_cast<const float*>(data));
+  } else if (dtype == DType::kBF16) {
+    body(static_cast<const hwy::bfloat16_t*>(data));
+  } else {
+    body(static_cast<const hwy::float16_t*>(data));
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Adds the 128-bit blocks of v: upper half to lower half until one block is left.
+template <class D>
+HWY_INLINE auto AddBlocks(D tag, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(tag) > 4) {
+    const hn::Half<D> half;
+    return AddBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return v;
+  }
+}
+#endif
+
+// target[i] = the sum of v_i's lanes: four reductions for little more than the price of one.
+HWY_INLINE void StoreSums(TagF tag, VecF v0, VecF v1, VecF v2, VecF v3, float* target) {
+#if HWY_TARGET == HWY_SCALAR
+  hn::StoreU(v0, tag, target);
+  hn::StoreU(v1, tag, target + 1);
+  hn::StoreU(v2, tag, target + 2);
+  hn::StoreU(v3, tag, target + 3);
+#else
+  const hn::Repartition<uint64_t, TagF> pairs;
+  const auto sum01 = hn::Add(hn::InterleaveLower(tag, v0, v1), hn::InterleaveUpper(tag, v0, v1));
+  const auto sum23 = hn::Add(hn::InterleaveLower(tag, v2, v3), hn::InterleaveUpper(tag, v2, v3));
+  const auto low = hn::InterleaveLower(pairs, hn::BitCast(pairs, sum01), hn::BitCast(pairs, sum23));
+  const auto high =
+      hn::InterleaveUpper(pairs, hn::BitCast(pairs, sum01), hn::BitCast(pairs, sum23));
+  const auto sums = hn::Add(hn::BitCast(tag, low), hn::BitCast(tag, high));
+  hn::StoreU(AddBlocks(tag, sums), hn::FixedTag<float, 4>(), target);
+#endif
+}
+
+HWY_INLINE float SumLanes(TagF tag, VecF v) {
+  HWY_ALIGN float sums[4];
+  const VecF zero = hn::Zero(tag);
+  StoreSums(tag, v, zero, zero, zero, sums);
+  return sums[0];
+}
+
+// e^x, relative error below 2^-22 for x in [-87, 88]; 0 below, infinity above, NaN for NaN.
+// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder 5e-9).
+HWY_INLINE VecF Exp(TagF tag, VecF x) {
+  const hn::RebindToSigned<TagF> integers;
+  const auto too_small = hn::Lt(x, hn::Set(tag, -87.0F));
+  const auto too_large = hn::Gt(x, hn::Set(tag, 88.0F));
+  const VecF safe = hn::IfThenElse(hn::Or(too_small, too_large), hn::Zero(tag), x);
+  const VecF n = hn::Round(hn::Mul(safe, hn::Set(tag, 1.44269504F)));
+  VecF r = hn::NegMulAdd(n, hn::Set(tag, 0.693359375F), safe);  // exact: 10 bits of ln 2
+  r = hn::NegMulAdd(n, hn::Set(tag, -2.12194440e-4F), r);
+  VecF p = hn::Set(tag, 1.0F / 5040);
+  p = hn::MulAdd(p, r, hn::Set(tag, 1.0F / 720));
+  p = hn::MulAdd(p, r, hn::Set(tag, 1.0F / 120));
+  p = hn::MulAdd(p, r, hn::Set(tag, 1.0F / 24));
+  p = hn::MulAdd(p, r, hn::Set(tag, 1.0F / 6));
+  p = hn::MulAdd(p, r, hn::Set(tag, 0.5F));
+  p = hn::MulAdd(p, r, hn::Set(tag, 1.0F));
+  p = hn::MulAdd(p, r, hn::Set(tag, 1.0F));
+  const auto exponent =
+      hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(integers, n), hn::Set(integers, 127)));
+  p = hn::Mul(p, hn::BitCast(tag, exponent));
+  p = hn::IfThenZeroElse(too_small, p);
+  return hn::IfThenElse(too_large, hn::Inf(tag), p);
+}
+
+}  // namespace kvc::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // KVC_KERNELS_CPU_SIMD_INL_H_
