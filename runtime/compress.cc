@@ -1,0 +1,181 @@
+#include "runtime/compress.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+#include "runtime/kv_layout.h"
+
+namespace kvc::runtime {
+namespace {
+
+// The score of a token that is never dropped.
+constexpr float kPinned = std::numeric_limits<float>::infinity();
+
+// Moves the chosen tokens of a working block into new blocks. `chosen`: candidates, ascending.
+void BuildGroup(SequenceCache& cache,
+                int64_t layer,
+                int64_t n,
+                std::span<const float> scores,
+                int64_t tier_rows) {
+  const CacheSpec& spec = cache.spec();
+  GroupCache& group = cache.layer(layer).groups[n];
+  const CacheBlock working = std::move(group.recent);
+  const int64_t recent_rows = RecentAfterPrompt(spec, working.rows());
+  const int64_t candidates = working.rows() - recent_rows;
+  CacheBlock tier(cache.ShapeOf(layer, n, 0), tier_rows, cache.meter());
+  const std::span<const float> ranked = scores.first(static_cast<size_t>(candidates));
+  for (const int64_t row : SelectTop(ranked, std::min(tier_rows, candidates))) {
+    tier.AppendRow(working, row, scores[row]);
+  }
+  group.tiers.push_back(std::move(tier));
+  group.recent = CacheBlock(cache.ShapeOf(layer, n, -1), spec.window + spec.margin, cache.meter());
+  for (int64_t row = candidates; row < working.rows(); ++row) {
+    group.recent.AppendRow(working, row, 0.0F);
+  }
+}
+
+// Brings the ring to the rows that re-allocation needs.
+void TrimRing(SequenceCache& cache, int64_t layer) {
+  const CacheSpec& spec = cache.spec();
+  QueryRing& ring = cache.layer(layer).queries;
+  if (ring.rows() == spec.query_ring) return;
+  ring = ring.Resized(spec.query_ring, cache.meter());
+}
+
+// Scores of the tier's rows and of the recent block's oldest `moving` rows.
+std::vector<float> CompetingScores(const SequenceCache& cache,
+                                   const GroupCache& group,
+                                   std::span<const float> fresh,
+                                   int64_t moving) {
+  const std::span<const float> stored = group.tiers[0].scores();
+  std::vector<float> scores(fresh.begin(), fresh.begin() + std::ssize(stored) + moving);
+  // Streaming scores are ages, counted anew each time.
+  const bool keeps_ages =
+      cache.spec().scorer == ScorerKind::kStreaming || cache.spec().method == Method::kStreaming;
+  for (size_t i = 0; i < stored.size(); ++i) {
+    if (!keeps_ages || stored[i] == kPinned) scores[i] = std::max(scores[i], stored[i]);
+  }
+  return scores;
+}
+
+void ReallocateGroup(SequenceCache& cache,
+                     GroupCache& group,
+                     std::span<const float> fresh,
+                     int64_t tier_rows) {
+  CacheBlock& tier = group.tiers[0];
+  const int64_t old_rows = tier.rows();
+  const int64_t moving = std::min(RowsToReallocate(cache.spec()), group.recent.rows());
+  std::vector<float> scores = CompetingScores(cache, group, fresh, moving);
+  // A prompt shorter than the sinks leaves some of them to the first tokens that come after it;
+  // they lie in front of everything else, because tokens leave the recent block in their order.
+  const int64_t pinned = std::min(cache.spec().sinks, std::ssize(scores));
+  std::fill_n(scores.begin(), pinned, kPinned);
+  const int64_t rows = std::min<int64_t>(tier_rows, std::ssize(scores));
+  const std::vector<int64_t> chosen = SelectTop(scores, rows);
+  const auto split = std::lower_bound(chosen.begin(), chosen.end(), old_rows);
+  const std::span<const int64_t> kept(chosen.begin(), split);
+  tier.Keep(kept);
+  for (size_t i = 0; i < kept.size(); ++i) tier.scores()[i] = scores[kept[i]];
+  tier.Reserve(tier_rows, cache.meter());
+  for (auto it = split; it != chosen.end(); ++it) {
+    tier.AppendRow(group.recent, *it - old_rows, scores[*it]);
+  }
+  group.recent.DropFront(moving);
+}
+
+// kAda: shares of the layer's groups from their scores.
+void SpreadByScores(SequenceCache& cache,
+                    int64_t layer,
+                    int64_t length,
+                    std::span<const std::vector<float>> scores) {
+  const CacheSpec& spec = cache.spec();
+  const int64_t least = std::min(length, MinRows(spec));
+  if (least == length) return;
+  const int64_t candidates = length - RecentAfterPrompt(spec, length);
+  std::vector<std::vector<float>> free;  // without sinks and window
+  for (const auto& group : scores) {
+    free.emplace_back(group.begin() + spec.sinks, group.begin() + candidates);
+  }
+  std::vector<double> shares;
+  for (const int64_t rows : AdaRows(free, cache.RowsOfLayer(layer, length), least, length - 1)) {
+    shares.push_back(static_cast<double>(rows - least));
+  }
+  cache.set_layer_shares(layer, std::move(shares));
+}
+
+// Tier rows that each group is allocated for a sequence of `length` tokens.
+std::vector<int64_t> TierRows(SequenceCache& cache, int64_t layer, int64_t length) {
+  std::vector<int64_t> rows = cache.RowsOfLayer(layer, length);
+  for (int64_t& count : rows) count = LayoutRows(cache.spec(), count, length).tier_rows;
+  return rows;
+}
+
+}  // namespace
+
+std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count) {
+  std::vector<int64_t> order(scores.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  count = std::min<int64_t>(count, std::ssize(scores));
+  const auto better = [&](int64_t a, int64_t b) {
+    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+  };
+  if (count < std::ssize(scores)) {
+    std::nth_element(order.begin(), order.begin() + count, order.end(), better);
+    order.resize(count);
+  }
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
+                             std::span<const int64_t> rows,
+                             int64_t fixed,
+                             int64_t most) {
+  int64_t budget = 0;  // rows to spread over the layer
+  std::vector<float> all;
+  std::vector<size_t> owner;
+  for (size_t n = 0; n < scores.size(); ++n) {
+    budget += std::max<int64_t>(0, rows[n] - fixed);
+    all.insert(all.end(), scores[n].begin(), scores[n].end());
+    owner.insert(owner.end(), scores[n].size(), n);
+  }
+  std::vector<double> wanted(scores.size(), 0.0);
+  for (const int64_t i : SelectTop(all, budget)) wanted[owner[i]] += 1.0 - kAdaSafeguard;
+  for (size_t n = 0; n < scores.size(); ++n) {
+    wanted[n] += kAdaSafeguard * static_cast<double>(std::max<int64_t>(0, rows[n] - fixed));
+  }
+  const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  return Apportion(wanted, total, std::min(fixed, most), most);
+}
+
+void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
+  const CacheSpec& spec = cache.spec();
+  if (spec.full()) return;
+  const int64_t layer = scoring.attention->layer;
+  const int64_t length = cache.layer(layer).groups[0].recent.rows();
+  std::vector<std::vector<float>> scores = ScoreLayer(scoring, cache);
+  for (std::vector<float>& group : scores) {
+    std::fill_n(group.begin(), std::min(spec.sinks, length), kPinned);
+  }
+  if (spec.method == Method::kAda) SpreadByScores(cache, layer, length, scores);
+  const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
+  for (size_t n = 0; n < scores.size(); ++n) {
+    BuildGroup(cache, layer, static_cast<int64_t>(n), scores[n], tier_rows[n]);
+  }
+  TrimRing(cache, layer);
+}
+
+void ReallocateLayer(const LayerScoring& scoring, SequenceCache& cache, int64_t length) {
+  const int64_t layer = scoring.attention->layer;
+  const std::vector<std::vector<float>> fresh = ScoreLayer(scoring, cache);
+  const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
+  for (size_t n = 0; n < fresh.size(); ++n) {
+    ReallocateGroup(cache, cache.layer(layer).groups[n], fresh[n], tier_rows[n]);
+  }
+}
+
+}  // namespace kvc::runtime

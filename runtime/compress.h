@@ -1,0 +1,38 @@
+#pragma once
+// What is kept: the end of a layer's prefill, and the re-allocation when a recent block is full.
+//
+// Sinks and the newest `window` tokens are always kept. Of the others a group keeps those of the
+// highest scores; ties go to the older token.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/kv_cache.h"
+#include "runtime/scoring.h"
+
+namespace kvc::runtime {
+
+// Indices of the `count` highest scores, ascending.
+[[nodiscard]] std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count);
+
+// Ada-KV [AdaKV]: rows of each group of a layer. The rows beyond `fixed` (sinks, window and margin,
+// which every group has) go to the highest scores of all groups together; then each group's count
+// is mixed with its even budget, share `kAdaSafeguard`. scores: [n][candidates]; the sum of the
+// rows stays that of `rows`.
+inline constexpr double kAdaSafeguard = 0.2;
+[[nodiscard]] std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
+                                           std::span<const int64_t> rows,
+                                           int64_t fixed,
+                                           int64_t most);
+
+// Turns the working blocks of a layer that holds the whole prompt into tiers and a recent block,
+// and frees them.
+void CompressLayer(const LayerScoring& scoring, SequenceCache& cache);
+
+// Makes room in every full recent block of a layer: its oldest tokens compete with those in the
+// tiers by max(stored score, fresh score) for the rows of the sequence's length. `length`: tokens
+// cached so far.
+void ReallocateLayer(const LayerScoring& scoring, SequenceCache& cache, int64_t length);
+
+}  // namespace kvc::runtime

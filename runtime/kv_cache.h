@@ -1,0 +1,109 @@
+#pragma once
+// The cache of one sequence (core/cache_spec.h says what it is made of).
+//
+// A layer passes through three states:
+//   empty
+//   prompt   the recent block of each group holds every token so far at full width (the working
+//            block), the query ring the newest queries
+//   ready    with kFull the same; with a budget tiers and a recent block of window + margin rows
+// BeginLayer starts the second, compress.h makes the third of it.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/cache_spec.h"
+#include "core/view.h"
+#include "runtime/cache_block.h"
+#include "runtime/cache_memory.h"
+
+namespace kvc::runtime {
+
+struct GroupCache {
+  std::vector<CacheBlock> tiers;  // by descending width, tokens oldest first in each
+  CacheBlock recent;
+
+  [[nodiscard]] int64_t tier_rows() const;  // tokens in the tiers
+  [[nodiscard]] int64_t rows() const { return tier_rows() + recent.rows(); }
+};
+
+// The newest queries of a layer: row (position % ring) holds all query heads, head after head, each
+// as wide as its group's keys are in the dot product.
+class QueryRing {
+ public:
+  QueryRing() = default;
+  QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, CacheMeter& meter);
+
+  [[nodiscard]] int64_t rows() const { return rows_; }
+  // Queries that are there: min(rows, pushed).
+  [[nodiscard]] int64_t count() const;
+  // queries [T, H * stored_width]: head h's first columns stand at h * stored_width.
+  void Push(ConstMatrixF queries, int64_t stored_width);
+  // The newest `count` queries of head h, oldest first: out [count, width of h].
+  void Copy(int64_t head, MatrixF out) const;
+  [[nodiscard]] QueryRing Clone(CacheMeter& meter) const;
+  // A ring of `rows` rows with the newest queries of this one.
+  [[nodiscard]] QueryRing Resized(int64_t rows, CacheMeter& meter) const;
+  // Width of head h's queries.
+  [[nodiscard]] int64_t width(int64_t head) const { return offsets_[head + 1] - offsets_[head]; }
+
+ private:
+  int64_t rows_ = 0;
+  int64_t pushed_ = 0;
+  std::vector<int64_t> offsets_;  // [H + 1]
+  CacheBuffer data_;              // [rows, offsets_[H]]
+};
+
+struct LayerCache {
+  std::vector<GroupCache> groups;  // [n]; empty before BeginLayer
+  QueryRing queries;
+};
+
+class SequenceCache {
+ public:
+  // `reserve`: rows that a kFull block is allocated with at least. Throws kBadInput when the spec
+  // contradicts itself, kUnsupported for tiers narrower than a row.
+  SequenceCache(CacheSpec spec, int64_t reserve);
+  [[nodiscard]] std::unique_ptr<SequenceCache> Clone() const;
+
+  [[nodiscard]] const CacheSpec& spec() const { return spec_; }
+  [[nodiscard]] CacheMeter& meter() { return *meter_; }
+  [[nodiscard]] const CacheMeter& meter() const { return *meter_; }
+  [[nodiscard]] int64_t length() const { return length_; }
+  void set_length(int64_t length) { length_ = length; }
+  [[nodiscard]] LayerCache& layer(int64_t l) { return layers_[l]; }
+  [[nodiscard]] const LayerCache& layer(int64_t l) const { return layers_[l]; }
+  // Bytes of rows that hold tokens, with positions and scores, and the query rings.
+  [[nodiscard]] int64_t logical_bytes() const;
+  // Rows that the groups of a layer may hold at a length: RowsAt, spread within the layer by what
+  // kAda found in the prompt.
+  [[nodiscard]] std::vector<int64_t> RowsOfLayer(int64_t layer, int64_t length);
+  // kAda: the shares of the layer's groups in its rows.
+  void set_layer_shares(int64_t layer, std::vector<double> shares);
+
+  // Allocates the working blocks of a layer for a prompt of `length` tokens, and a ring of at least
+  // `least_queries` rows.
+  void BeginLayer(int64_t layer, int64_t length, int64_t least_queries);
+  // Shape of a group's rows: in a tier, or (-1) in the recent block.
+  [[nodiscard]] BlockShape ShapeOf(int64_t layer, int64_t group, int64_t tier) const;
+
+ private:
+  CacheSpec spec_;
+  int64_t reserve_ = 0;
+  int64_t length_ = 0;
+  std::unique_ptr<CacheMeter> meter_;  // before layers_: outlives their buffers
+  std::vector<LayerCache> layers_;
+  std::vector<std::vector<double>> shares_;  // kAda: [L][n]
+  int64_t rows_length_ = -1;                 // length of rows_
+  std::vector<std::vector<int64_t>> rows_;   // RowsAt(spec, rows_length_)
+};
+
+// Integers >= least that sum to max(total, n * least) and follow `weights` (largest remainders,
+// ties by index), at most `most` each as long as the total allows it.
+[[nodiscard]] std::vector<int64_t> Apportion(std::span<const double> weights,
+                                             int64_t total,
+                                             int64_t least,
+                                             int64_t most);
+
+}  // namespace kvc::runtime

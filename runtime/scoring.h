@@ -1,0 +1,32 @@
+#pragma once
+// Scores of cached tokens for a whole layer: brings what the cache holds into the form that
+// scorers::Scorer takes, one kv head at a time on each thread.
+
+#include <span>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "core/view.h"
+#include "runtime/kv_cache.h"
+#include "runtime/plan.h"
+#include "scorers/scorer.h"
+
+namespace kvc::runtime {
+
+struct LayerScoring {
+  const scorers::Scorer* scorer = nullptr;
+  const AttentionStep* attention = nullptr;
+  ConstMatrixF cos, sin;                     // rotation of the queries; no rows: none
+  std::span<const double> rope_frequencies;  // [D/2]; empty: no rotation
+  // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
+  // stand for them.
+  ConstMatrixF prompt_queries;
+  ThreadPool* pool = nullptr;
+};
+
+// For each group the scores of its tokens, tiers first, then the recent block. Latents are rebuilt
+// into a scratch buffer of one head, freed afterwards.
+[[nodiscard]] std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,
+                                                         const SequenceCache& cache);
+
+}  // namespace kvc::runtime

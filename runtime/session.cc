@@ -1,0 +1,358 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+#include "kernels/attention.h"
+#include "runtime/bundle.h"
+#include "runtime/compress.h"
+#include "runtime/executor.h"
+#include "runtime/kv_layout.h"
+#include "runtime/sequence.h"
+
+namespace kvc::runtime {
+namespace {
+
+// Columns of the query heads of a step.
+int64_t QueryStride(const AttentionStep& step, ConstMatrixF q) { return q.cols / step.num_heads; }
+
+class CpuSession : public Session {
+ public:
+  CpuSession(std::shared_ptr<const LoadedBundle> bundle, ThreadPool& pool)
+      : bundle_(std::move(bundle)),
+        plan_(bundle_->plan()),
+        pool_(pool),
+        executor_(plan_, bundle_->linears(), pool) {}
+
+  std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) override;
+  void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) override;
+  void Decode(std::span<Sequence* const> sequences,
+              std::span<const int32_t> ids,
+              MatrixF logits) override;
+
+ private:
+  [[nodiscard]] int64_t context_length() const;
+  void CheckIds(std::span<const int32_t> ids) const;
+  [[nodiscard]] const scorers::Scorer* ScorerOf(const CacheSpec& spec);
+  [[nodiscard]] LayerScoring Scoring(const CachedSequence& sequence,
+                                     const AttentionStep& step,
+                                     ConstMatrixF prompt_queries);
+  void PrefillLayer(CachedSequence& sequence, int64_t layer, MatrixF hidden);
+  void StoreAndAttend(LayerCache& cache,
+                      const AttentionStep& step,
+                      ConstMatrixF q,
+                      ConstMatrixF k,
+                      ConstMatrixF v,
+                      MatrixF out);
+  void MakeRoom(CachedSequence& sequence, const AttentionStep& step);
+  void AddDecodeHeads(const LayerCache& cache,
+                      const AttentionStep& step,
+                      ConstMatrixF q,
+                      MatrixF out,
+                      std::vector<kernels::DecodeHead>& heads) const;
+
+  std::shared_ptr<const LoadedBundle> bundle_;  // shared by sessions
+  const Plan& plan_;
+  ThreadPool& pool_;
+  Executor executor_;
+  std::map<ScorerKind, std::unique_ptr<scorers::Scorer>> scorers_;
+};
+
+// Appends rows of all groups: k [T, n * R], v [T, G * D]; the first has position `first`.
+void Store(
+    LayerCache& cache, const AttentionStep& step, ConstMatrixF k, ConstMatrixF v, int64_t first) {
+  const auto groups = std::ssize(cache.groups);
+  const int64_t values = v.cols / groups;
+  for (int64_t n = 0; n < groups; ++n) {
+    cache.groups[n].recent.Append(k.ColRange(n * step.stored_width, step.stored_width),
+                                  v.ColRange(n * values, values),
+                                  first);
+  }
+}
+
+void CheckGeometry(const CacheSpec& spec, const CacheSpec& manifest) {
+  bool same = spec.num_heads == manifest.num_heads && spec.num_kv_heads == manifest.num_kv_heads &&
+              spec.head_width == manifest.head_width &&
+              spec.layers.size() == manifest.layers.size();
+  for (size_t l = 0; same && l < spec.layers.size(); ++l) {
+    same = spec.layers[l].size() == manifest.layers[l].size();
+    for (size_t n = 0; same && n < spec.layers[l].size(); ++n) {
+      const CacheGroup& a = spec.layers[l][n];
+      const CacheGroup& b = manifest.layers[l][n];
+      same = a.key_width == b.key_width && a.value_width == b.value_width && a.heads == b.heads &&
+             a.keeps_positions == b.keeps_positions;
+    }
+  }
+  KVC_CHECK(same, kBadShape, "cache: expected the bundle's layers, groups and widths, got others");
+}
+
+int64_t CpuSession::context_length() const {
+  return std::min(plan_.max_positions, bundle_->manifest().model.context_length);
+}
+
+void CpuSession::CheckIds(std::span<const int32_t> ids) const {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    KVC_CHECK(ids[i] >= 0 && ids[i] < plan_.vocab_size,
+              kBadInput,
+              "token ",
+              i,
+              ": expected an id below ",
+              plan_.vocab_size,
+              ", got ",
+              ids[i]);
+  }
+}
+
+const scorers::Scorer* CpuSession::ScorerOf(const CacheSpec& spec) {
+  if (spec.full()) return nullptr;
+  const ScorerKind kind = spec.method == Method::kStreaming ? ScorerKind::kStreaming : spec.scorer;
+  auto& scorer = scorers_[kind];
+  if (scorer == nullptr) scorer = scorers::Scorer::Create(kind, {});
+  return scorer.get();
+}
+
+std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options) {
+  const CacheSpec& manifest = bundle_->manifest().cache;
+  CacheSpec spec = options.cache.value_or(manifest);
+  CheckGeometry(spec, manifest);
+  KVC_CHECK(options.chunk > 0 && options.reserve >= 0,
+            kUsage,
+            "sequence: expected a chunk of 1 or more tokens, got ",
+            options.chunk);
+  const scorers::Scorer* scorer = ScorerOf(spec);
+  const bool wants_queries =
+      scorer != nullptr && (scorer->needs_queries() || scorer->needs_prompt_queries());
+  KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
+            kBadInput,
+            "cache: query_ring: expected 1 or more to re-allocate by ",
+            ScorerName(spec.scorer),
+            ", got 0");
+  return std::make_unique<CachedSequence>(
+      std::make_unique<SequenceCache>(std::move(spec), options.reserve), options, scorer);
+}
+
+LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
+                                 const AttentionStep& step,
+                                 ConstMatrixF prompt_queries) {
+  LayerScoring scoring;
+  scoring.scorer = sequence.scorer();
+  scoring.attention = &step;
+  scoring.cos = bundle_->cos();
+  scoring.sin = bundle_->sin();
+  scoring.rope_frequencies = bundle_->rope_frequencies();
+  scoring.prompt_queries = prompt_queries;
+  scoring.pool = &pool_;
+  return scoring;
+}
+
+void CpuSession::Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) {
+  auto& cached = static_cast<CachedSequence&>(sequence);
+  const auto length = static_cast<int64_t>(ids.size());  // T
+  KVC_CHECK(cached.length() == 0, kUsage, "prefill: expected an empty sequence");
+  KVC_CHECK(length > 0 && length <= context_length(),
+            kBadInput,
+            "prompt: expected 1 to ",
+            context_length(),
+            " tokens, got ",
+            length,
+            "; shorten it");
+  CheckIds(ids);
+  KVC_CHECK((logits.rows == 1 || logits.rows == length) && logits.cols == plan_.vocab_size,
+            kBadShape,
+            "prefill: expected logits [1 or ",
+            length,
+            ", ",
+            plan_.vocab_size,
+            "], got [",
+            logits.rows,
+            ", ",
+            logits.cols,
+            "]");
+  std::vector<float> storage(static_cast<size_t>(length * plan_.model_width));
+  const MatrixF hidden(storage.data(), length, plan_.model_width);  // [T, E]
+  std::vector<int32_t> positions(ids.size());
+  std::iota(positions.begin(), positions.end(), 0);
+  const auto for_chunks = [&](int64_t section, int64_t begin, MatrixF out) {
+    for (int64_t t = begin; t < length; t += cached.chunk()) {
+      const int64_t rows = std::min(cached.chunk(), length - t);
+      RowBatch batch;
+      batch.ids = ids.subspan(t, rows);
+      batch.positions = std::span(positions).subspan(t, rows);
+      batch.hidden = hidden.RowRange(t, rows);
+      if (out.rows > 0) batch.logits = out.RowRange(t - begin, rows);
+      executor_.RunSection(section, batch, {});
+    }
+  };
+  for_chunks(0, 0, {});
+  for (int64_t layer = 0; layer < std::ssize(plan_.attentions); ++layer) {
+    PrefillLayer(cached, layer, hidden);
+  }
+  for_chunks(std::ssize(plan_.sections) - 1, length - logits.rows, logits);
+  cached.cache().set_length(length);
+}
+
+void CpuSession::PrefillLayer(CachedSequence& sequence, int64_t layer, MatrixF hidden) {
+  SequenceCache& cache = sequence.cache();
+  const AttentionStep& step = plan_.attentions[layer];
+  const scorers::Scorer* scorer = sequence.scorer();
+  const bool by_window = scorer != nullptr && scorer->needs_queries();
+  cache.BeginLayer(layer, hidden.rows, by_window ? std::max<int64_t>(cache.spec().window, 1) : 0);
+  const bool by_prompt = scorer != nullptr && scorer->needs_prompt_queries();
+  std::vector<float> storage;
+  MatrixF prompt_queries;  // [T, H * W], only where the scorer asks for it
+  std::vector<int32_t> positions(static_cast<size_t>(hidden.rows));
+  std::iota(positions.begin(), positions.end(), 0);
+  int64_t first = 0;
+  const AttentionFunction attention = [&](const AttentionStep& attention_step,
+                                          ConstMatrixF q,
+                                          ConstMatrixF k,
+                                          ConstMatrixF v,
+                                          MatrixF out) {
+    LayerCache& layer_cache = cache.layer(layer);
+    if (!cache.spec().full()) layer_cache.queries.Push(q, QueryStride(step, q));
+    if (by_prompt) {
+      storage.resize(static_cast<size_t>(hidden.rows * q.cols));
+      prompt_queries = {storage.data(), hidden.rows, q.cols};
+      for (int64_t t = 0; t < q.rows; ++t) {
+        std::copy_n(q.row(t), q.cols, prompt_queries.row(first + t));
+      }
+    }
+    StoreAndAttend(layer_cache, attention_step, q, k, v, out);
+  };
+  for (; first < hidden.rows; first += sequence.chunk()) {
+    const int64_t rows = std::min(sequence.chunk(), hidden.rows - first);
+    RowBatch batch;
+    batch.positions = std::span(positions).subspan(first, rows);
+    batch.hidden = hidden.RowRange(first, rows);
+    executor_.RunSection(1 + layer, batch, attention);
+  }
+  if (!cache.spec().full()) CompressLayer(Scoring(sequence, step, prompt_queries), cache);
+}
+
+void CpuSession::StoreAndAttend(LayerCache& cache,
+                                const AttentionStep& step,
+                                ConstMatrixF q,
+                                ConstMatrixF k,
+                                ConstMatrixF v,
+                                MatrixF out) {
+  const int64_t first = cache.groups[0].recent.rows();
+  Store(cache, step, k, v, first);
+  const int64_t group_size = step.num_heads / step.num_kv_heads;
+  const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
+  const int64_t stride = QueryStride(step, q);
+  const int64_t value_width = out.cols / step.num_heads;
+  std::vector<kernels::PrefillHead> heads(static_cast<size_t>(step.num_kv_heads));
+  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
+    const CacheBlock& block = cache.groups[g / planes].recent;
+    kernels::PrefillHead& head = heads[g];
+    head.keys = block.keys();
+    head.values = block.values(g % planes);
+    head.rebuild = step.latent ? &step.rebuild[g] : nullptr;
+    const int64_t width = step.latent ? stride : step.key_ranks[g];
+    for (int64_t h = g * group_size; h < (g + 1) * group_size; ++h) {
+      head.queries.push_back(q.ColRange(h * stride, width));
+      head.outputs.push_back(out.ColRange(h * value_width, value_width));
+    }
+  }
+  kernels::PrefillAttention(heads, first, step.scale, pool_);
+}
+
+void CpuSession::MakeRoom(CachedSequence& sequence, const AttentionStep& step) {
+  SequenceCache& cache = sequence.cache();
+  LayerCache& layer = cache.layer(step.layer);
+  if (!layer.groups[0].recent.full()) return;
+  if (!cache.spec().full() && sequence.policy() == DecodePolicy::kReallocate) {
+    ReallocateLayer(Scoring(sequence, step, {}), cache, cache.length());
+    return;
+  }
+  for (GroupCache& group : layer.groups) {
+    const int64_t rows = cache.spec().full() ? GrownRows(group.recent.rows() + 1)
+                                             : group.recent.rows() + kFullCacheGranularity;
+    group.recent.Reserve(rows, cache.meter());
+  }
+}
+
+void CpuSession::AddDecodeHeads(const LayerCache& cache,
+                                const AttentionStep& step,
+                                ConstMatrixF q,
+                                MatrixF out,
+                                std::vector<kernels::DecodeHead>& heads) const {
+  const int64_t group_size = step.num_heads / step.num_kv_heads;
+  const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
+  const int64_t stride = QueryStride(step, q);
+  const int64_t value_width = out.cols / step.num_heads;
+  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
+    const GroupCache& group = cache.groups[g / planes];
+    kernels::DecodeHead& head = heads.emplace_back();
+    for (const CacheBlock& tier : group.tiers) {
+      if (tier.rows() > 0) head.segments.push_back(tier.segment(g % planes));
+    }
+    head.segments.push_back(group.recent.segment(g % planes));
+    head.rebuild = step.latent ? &step.rebuild[g] : nullptr;
+    const int64_t width = step.latent ? stride : step.key_ranks[g];
+    head.queries = {q.data + g * group_size * stride, group_size, width, stride};
+    head.outputs = {out.data + g * group_size * value_width, group_size, value_width, value_width};
+  }
+}
+
+void CpuSession::Decode(std::span<Sequence* const> sequences,
+                        std::span<const int32_t> ids,
+                        MatrixF logits) {
+  const auto batch_size = static_cast<int64_t>(sequences.size());  // B
+  KVC_CHECK(sequences.size() == ids.size() && logits.rows == batch_size &&
+                logits.cols == plan_.vocab_size,
+            kBadShape,
+            "decode: expected one id and one row of logits for each of ",
+            batch_size,
+            " sequences");
+  if (batch_size == 0) return;
+  CheckIds(ids);
+  std::vector<CachedSequence*> cached;
+  std::vector<int32_t> positions;
+  for (Sequence* sequence : sequences) {
+    cached.push_back(static_cast<CachedSequence*>(sequence));
+    const int64_t length = sequence->length();
+    KVC_CHECK(length > 0, kUsage, "decode: expected a sequence with a prompt");
+    KVC_CHECK(length < context_length(),
+              kBadInput,
+              "sequence: expected at most ",
+              context_length(),
+              " tokens, got one more");
+    positions.push_back(static_cast<int32_t>(length));
+  }
+  std::vector<float> storage(static_cast<size_t>(batch_size * plan_.model_width));
+  RowBatch batch;
+  batch.ids = ids;
+  batch.positions = positions;
+  batch.hidden = {storage.data(), batch_size, plan_.model_width};
+  batch.logits = logits;
+  std::vector<kernels::DecodeHead> heads;
+  const AttentionFunction attention =
+      [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k, ConstMatrixF v, MatrixF out) {
+        heads.clear();
+        for (int64_t b = 0; b < batch_size; ++b) {
+          MakeRoom(*cached[b], step);
+          SequenceCache& cache = cached[b]->cache();
+          LayerCache& layer = cache.layer(step.layer);
+          Store(layer, step, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
+          if (!cache.spec().full()) layer.queries.Push(q.RowRange(b, 1), QueryStride(step, q));
+          AddDecodeHeads(layer, step, q.RowRange(b, 1), out.RowRange(b, 1), heads);
+        }
+        kernels::DecodeAttention(heads, step.scale, pool_);
+      };
+  for (int64_t section = 0; section < std::ssize(plan_.sections); ++section) {
+    executor_.RunSection(section, batch, attention);
+  }
+  for (CachedSequence* sequence : cached) sequence->cache().set_length(sequence->length() + 1);
+}
+
+}  // namespace
+
+std::unique_ptr<Session> Session::Create(std::shared_ptr<const Bundle> bundle, ThreadPool& pool) {
+  return std::make_unique<CpuSession>(std::static_pointer_cast<const LoadedBundle>(bundle), pool);
+}
+
+}  // namespace kvc::runtime
