@@ -1,0 +1,56 @@
+#pragma once
+// Added tokens (<s>, <|im_end|>, ...): cut out of a text before the model sees it.
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace kvc::tokenizer {
+
+struct AddedToken {
+  std::string content;
+  int32_t id = -1;
+  bool single_word = false;  // not where a word character stands on either side
+  bool lstrip = false;       // takes the white space in front along
+  bool rstrip = false;       // ... and behind
+  bool normalized = false;   // looked for in the normalized text, by its normalized content
+  bool special = false;
+};
+
+// A part of a text: an added token, or (id -1) what stands between.
+struct Section {
+  int32_t id = -1;
+  size_t begin = 0;  // byte offset in the text
+  std::string_view text;
+};
+
+// Finds the tokens of a list, at each place the longest, from the left (as Hugging Face's
+// Aho-Corasick automaton, leftmost-longest).
+class AddedTokenFinder {
+ public:
+  AddedTokenFinder() = default;
+  // Tokens with empty content are not looked for.
+  explicit AddedTokenFinder(const std::vector<AddedToken>& tokens);
+
+  // Calls `found` for each section of `text` (valid UTF-8), in order; none is empty.
+  void Split(std::string_view text, const std::function<void(const Section&)>& found) const;
+
+ private:
+  struct Match {
+    size_t token = 0;  // in tokens_
+    size_t end = 0;    // 0: no match
+  };
+  [[nodiscard]] Match LongestAt(std::string_view text, size_t begin) const;
+
+  std::vector<AddedToken> tokens_;
+  std::array<bool, 256> begins_{};  // bytes with which a token begins
+  // The trie: (node << 8 | byte) -> child; node 0 is the root.
+  std::unordered_map<uint64_t, uint32_t> children_;
+  std::vector<int64_t> token_at_;  // [node] index into tokens_, or -1
+};
+
+}  // namespace kvc::tokenizer
