@@ -102,7 +102,7 @@ int Fail(const std::string& name, const std::string& message, int code) {
 }  // namespace
 
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples) {
-  app.set_version_flag("--version", std::string("kvc ") + Version());
+  app.set_version_flag("--version", "kvc " + std::string(Version()));
   app.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
   app.add_option("--threads", options.threads, "Threads; 0: one per core")->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();

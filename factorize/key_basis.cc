@@ -1,0 +1,123 @@
+#include "factorize/key_basis.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace kvc::factorize {
+namespace {
+
+constexpr double kSmallestScale = 1e-6;        // of the largest; see ScaledBasis
+constexpr double kSmallestEigenvalue = 1e-12;  // of the trace; see LogitBasis
+
+// v diag(f(values)) v^T
+Matrix Recompose(const EigenResult& eigen, const std::vector<double>& values) {
+  Matrix scaled = eigen.vectors;
+  for (int64_t r = 0; r < scaled.rows; ++r) {
+    for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= values[c];
+  }
+  return MultiplyTransposed(scaled.view(), eigen.vectors.view());
+}
+
+// I - rebuild_r reduce_r, [m, m]
+Matrix Residual(const KeyBasis& basis, int64_t rank) {
+  Matrix residual = Identity(basis.rebuild.rows);
+  const Matrix projection =
+      Multiply(basis.rebuild.view().ColRange(0, rank), basis.reduce.view().RowRange(0, rank));
+  for (size_t i = 0; i < residual.data.size(); ++i) residual.data[i] -= projection.data[i];
+  return residual;
+}
+
+double Trace(ConstMatrixD a, ConstMatrixD b) {
+  double sum = 0.0;  // tr(a b) of symmetric a, b
+  for (int64_t r = 0; r < a.rows; ++r) {
+    for (int64_t c = 0; c < a.cols; ++c) sum += a(r, c) * b(r, c);
+  }
+  return sum;
+}
+
+}  // namespace
+
+KeyBasis ScaledBasis(const Matrix& gram, std::span<const double> scale, const Svd& svd) {
+  const int64_t m = gram.rows;
+  KVC_CHECK(static_cast<int64_t>(scale.size()) == m, kInternal, "one scale for each key dimension");
+  const double largest = *std::max_element(scale.begin(), scale.end());
+  KVC_CHECK(largest > 0.0, kNumeric, "query energies: expected a positive one, got none");
+  std::vector<double> s(scale.begin(), scale.end());
+  for (double& value : s) value = std::max(value, kSmallestScale * largest);
+
+  Matrix scaled = gram;
+  for (int64_t r = 0; r < m; ++r) {
+    for (int64_t c = 0; c < m; ++c) scaled(r, c) *= s[r] * s[c];
+  }
+  const EigenResult eigen = svd.DecomposeSymmetric(scaled.view());
+  KeyBasis basis;
+  basis.spectrum = eigen.values;
+  for (double& value : basis.spectrum) value = std::max(value, 0.0);
+  basis.reduce = Matrix(m, m);
+  basis.rebuild = Matrix(m, m);
+  for (int64_t d = 0; d < m; ++d) {
+    for (int64_t i = 0; i < m; ++i) {
+      basis.reduce(i, d) = eigen.vectors(d, i) * s[d];
+      basis.rebuild(d, i) = eigen.vectors(d, i) / s[d];
+    }
+  }
+  return basis;
+}
+
+KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd) {
+  const EigenResult keys = svd.DecomposeSymmetric(key_gram.view());
+  const EigenResult queries = svd.DecomposeSymmetric(query_gram.view());
+  double trace = 0.0;
+  for (const double value : keys.values) trace += std::max(value, 0.0);
+  KVC_CHECK(trace > 0.0, kNumeric, "keys: expected some that differ, got all alike");
+  std::vector<double> root, inverse_root, query_root;
+  for (const double value : keys.values) {
+    const bool there = value > kSmallestEigenvalue * trace;
+    root.push_back(there ? std::sqrt(value) : 0.0);
+    inverse_root.push_back(there ? 1.0 / std::sqrt(value) : 0.0);
+  }
+  for (const double value : queries.values) query_root.push_back(std::sqrt(std::max(value, 0.0)));
+
+  const Matrix key_root = Recompose(keys, root);
+  const SvdResult product =
+      svd.Decompose(Multiply(key_root.view(), Recompose(queries, query_root).view()).view());
+  KeyBasis basis;
+  basis.rebuild = Multiply(key_root.view(), product.u.view());
+  basis.reduce = Transpose(Multiply(Recompose(keys, inverse_root).view(), product.u.view()).view());
+  for (const double s : product.s) basis.spectrum.push_back(s * s);
+  return basis;
+}
+
+double RelativeError(const KeyBasis& basis,
+                     int64_t rank,
+                     const Matrix& gram,
+                     std::span<const double> scale,
+                     int64_t begin,
+                     int64_t count) {
+  const Matrix residual = Residual(basis, rank);
+  const Matrix identity = Identity(gram.rows);
+  double lost = 0.0;
+  double all = 0.0;
+  for (int64_t d = begin; d < begin + count; ++d) {
+    const double weight = scale[d] * scale[d];
+    lost += weight * Energy(residual.view().RowRange(d, 1), gram.view());
+    all += weight * Energy(identity.view().RowRange(d, 1), gram.view());
+  }
+  return all > 0.0 ? std::sqrt(std::max(lost, 0.0) / all) : 0.0;
+}
+
+double RelativeLogitError(const KeyBasis& basis,
+                          int64_t rank,
+                          const Matrix& key_gram,
+                          const Matrix& query_gram) {
+  const Matrix residual = Residual(basis, rank);
+  const Matrix covariance =
+      MultiplyTransposed(Multiply(residual.view(), key_gram.view()).view(), residual.view());
+  const double all = Trace(query_gram.view(), key_gram.view());
+  const double lost = Trace(query_gram.view(), covariance.view());
+  return all > 0.0 ? std::sqrt(std::max(lost, 0.0) / all) : 0.0;
+}
+
+}  // namespace kvc::factorize

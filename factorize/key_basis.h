@@ -1,0 +1,60 @@
+#pragma once
+// The closed forms of thin keys: for one group of heads, a pair of nested bases whose first r
+// columns are the best rank-r keys under an objective. Everything is a small symmetric problem of
+// the group's key width m: the model width never enters.
+//
+// Notation (docs/notation.md): keys of the group are rows k [m]; the truncated key is
+//   k^ = k reduce_r^T rebuild_r^T,    c = k reduce_r^T [r] is what the cache holds.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "factorize/matrix.h"
+#include "factorize/svd.h"
+
+namespace kvc::factorize {
+
+struct KeyBasis {
+  Matrix reduce;                 // [m, m]; row i gives coordinate i of the cached key
+  Matrix rebuild;                // [m, m]; column i is coordinate i's direction in key space
+  std::vector<double> spectrum;  // [m] energy of each coordinate under the objective, descending
+};
+
+// min over rank-r k^ of E | (k - k^) diag(scale) |^2 with E k^T k = gram [m, m]; scale [m] > 0.
+//   U = eigenvectors of diag(scale) gram diag(scale);  reduce = U^T diag(scale),
+//   rebuild = diag(1/scale) U.
+// With gram = W W^T and scale 1 this is the truncated SVD of the key projection W; with the Gram of
+// calibration keys it is W whitened by the inputs; with scale^2 the query energy of each rotation
+// pair it is PhasorKV's objective [PhasorKV]: averaging q R_delta e^T over relative positions
+// leaves exactly that diagonal. Scales below 1e-6 of the largest are raised to it: a dimension that
+// no query reads may hold anything, but not divide by zero.
+[[nodiscard]] KeyBasis ScaledBasis(const Matrix& gram,
+                                   std::span<const double> scale,
+                                   const Svd& svd);
+
+// KQ-SVD [KQSVD]: min E | (k - mu) q^T - k' q'^T |^2 with k' = (k - mu) A, q' = q B.
+//   C_K^1/2 C_Q^1/2 = U S V^T;  A = C_K^-1/2 U_r (reduce^T), B = C_K^1/2 U_r (rebuild).
+// key_gram C_K [m, m] is the covariance of keys, query_gram C_Q [m, m] the sum of the group's query
+// second moments. Directions of C_K below 1e-12 of its trace are left out of the inverse root: keys
+// never move there.
+[[nodiscard]] KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd);
+
+// Share of the energy that rank r loses: |(I - P_r) under gram and scale| / |I ...|, each summed
+// over the rows [begin, begin + count) of the group, square root taken: the head's relative logit
+// error. P_r = rebuild_r reduce_r.
+[[nodiscard]] double RelativeError(const KeyBasis& basis,
+                                   int64_t rank,
+                                   const Matrix& gram,
+                                   std::span<const double> scale,
+                                   int64_t begin,
+                                   int64_t count);
+
+// The same for queries with a full second-moment matrix: sqrt(tr(C_Q (I-P) C_K (I-P)^T) / tr(C_Q
+// C_K)).
+[[nodiscard]] double RelativeLogitError(const KeyBasis& basis,
+                                        int64_t rank,
+                                        const Matrix& key_gram,
+                                        const Matrix& query_gram);
+
+}  // namespace kvc::factorize

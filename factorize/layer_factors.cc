@@ -1,0 +1,242 @@
+#include "factorize/layer_factors.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "core/error.h"
+
+namespace kvc::factorize {
+namespace {
+
+constexpr std::array<std::pair<Objective, std::string_view>, 6> kObjectives = {{
+    {Objective::kAuto, "auto"},
+    {Objective::kWeight, "weight"},
+    {Objective::kInput, "input"},
+    {Objective::kInputQuery, "input-query"},
+    {Objective::kInputAttentionQuery, "input-attention-query"},
+    {Objective::kLogit, "logit"},
+}};
+
+Matrix RowsOf(const std::vector<float>& weight, int64_t begin, int64_t count, int64_t cols) {
+  Matrix rows(count, cols);
+  std::copy_n(weight.begin() + begin * cols, count * cols, rows.data.begin());
+  return rows;
+}
+
+void Append(std::vector<float>& target, const Matrix& rows) {
+  target.insert(target.end(), rows.data.begin(), rows.data.end());
+}
+
+// What one group's basis is computed from.
+struct GroupProblem {
+  Matrix gram;                // [m, m]
+  std::vector<double> scale;  // [m]
+};
+
+bool ScalesByQueries(Objective objective) {
+  return objective == Objective::kInputQuery || objective == Objective::kInputAttentionQuery;
+}
+
+// Square roots of the query energies of the group's dimensions. A key norm (Qwen3) multiplies a key
+// dimension by its weight behind the rebuild, so an error there weighs as much more.
+std::vector<double> QueryScale(const ModelConfig& config,
+                               const LayerKeyWeights& weights,
+                               const KeyStatistics& statistics,
+                               int64_t begin,
+                               int64_t m) {
+  std::vector<double> scale(m);
+  for (int64_t d = 0; d < m; ++d) {
+    scale[d] = std::sqrt(statistics.query_energy[begin + d]);
+    if (!weights.k_norm.empty()) {
+      scale[d] *= std::abs(weights.k_norm[(begin + d) % config.head_width]);
+    }
+  }
+  return scale;
+}
+
+GroupProblem MakeProblem(const ModelConfig& config,
+                         Objective objective,
+                         const Matrix& key_rows,
+                         const LayerKeyWeights& weights,
+                         const KeyStatistics* statistics,
+                         int64_t group) {
+  const int64_t m = key_rows.rows;
+  GroupProblem problem;
+  problem.scale.assign(m, 1.0);
+  if (objective == Objective::kWeight) {
+    problem.gram = MultiplyTransposed(key_rows.view(), key_rows.view());
+    return problem;
+  }
+  problem.gram = objective == Objective::kInputAttentionQuery ? statistics->attention_gram[group]
+                                                              : statistics->gram[group];
+  if (ScalesByQueries(objective)) {
+    problem.scale = QueryScale(config, weights, *statistics, group * m, m);
+  }
+  return problem;
+}
+
+// Errors of the group's heads as they are measured for every objective alike: by the calibration's
+// inputs and query energies where there are any, so that objectives can be compared.
+void AppendErrors(const ModelConfig& config,
+                  const LayerKeyWeights& weights,
+                  const KeyStatistics* statistics,
+                  const GroupProblem& problem,
+                  const KeyBasis& basis,
+                  int64_t group,
+                  int64_t rank,
+                  std::vector<double>& errors) {
+  const int64_t m = problem.gram.rows;
+  const int64_t D = config.head_width;
+  const bool measured = statistics != nullptr;
+  const Matrix& gram = measured ? statistics->gram[group] : problem.gram;
+  const std::vector<double> scale =
+      measured ? QueryScale(config, weights, *statistics, group * m, m) : problem.scale;
+  for (int64_t begin = 0; begin < m; begin += D) {
+    errors.push_back(RelativeError(basis, rank, gram, scale, begin, D));
+  }
+}
+
+LayerFactors FactorLatent(const ModelConfig& config,
+                          const FactorRequest& request,
+                          const LayerKeyWeights& weights,
+                          const KeyStatistics* statistics,
+                          const Svd& svd) {
+  const int64_t m = config.num_kv_heads / request.num_groups * config.head_width;
+  const int64_t rank = RankFor(request.rank, m);
+  LayerFactors factors;
+  for (int64_t n = 0; n < request.num_groups; ++n) {
+    const Matrix key_rows = RowsOf(weights.k, n * m, m, config.model_width);  // [m, E]
+    const GroupProblem problem =
+        MakeProblem(config, request.objective, key_rows, weights, statistics, n);
+    const KeyBasis basis = ScaledBasis(problem.gram, problem.scale, svd);
+    Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
+    for (int64_t d = 0; d < m; ++d) {
+      for (int64_t r = 0; r < rank; ++r) {
+        factors.k_rebuild.push_back(static_cast<float>(basis.rebuild(d, r)));
+      }
+    }
+    AppendErrors(config, weights, statistics, problem, basis, n, rank, factors.logit_errors);
+    factors.ranks.push_back(rank);
+    factors.spectra.push_back(basis.spectrum);
+  }
+  return factors;
+}
+
+// One kv head: k' = k reduce^T and, for each of its query heads, q' = q rebuild.
+void AbsorbHead(const ModelConfig& config,
+                const LayerKeyWeights& weights,
+                const Matrix& key_rows,
+                const KeyBasis& basis,
+                int64_t head,
+                int64_t rank,
+                LayerFactors& factors) {
+  const int64_t D = config.head_width;
+  const int64_t E = config.model_width;
+  Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
+  const Matrix rebuild_t = Transpose(basis.rebuild.view().ColRange(0, rank));  // [R, D]
+  for (int64_t i = 0; i < config.group_size(); ++i) {
+    const int64_t first = (head * config.group_size() + i) * D;
+    Append(factors.q, Multiply(rebuild_t.view(), RowsOf(weights.q, first, D, E).view()));
+    if (!weights.q_bias.empty()) {
+      Append(factors.q_bias,
+             Multiply(rebuild_t.view(), RowsOf(weights.q_bias, first, D, 1).view()));
+    }
+  }
+}
+
+LayerFactors FactorAbsorb(const ModelConfig& config,
+                          const FactorRequest& request,
+                          const LayerKeyWeights& weights,
+                          const KeyStatistics* statistics,
+                          const Svd& svd) {
+  const int64_t D = config.head_width;
+  const int64_t rank = RankFor(request.rank, D);
+  LayerFactors factors;
+  for (int64_t g = 0; g < config.num_kv_heads; ++g) {
+    const Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
+    const GroupProblem problem =
+        MakeProblem(config, request.objective, key_rows, weights, statistics, g);
+    const KeyBasis basis =
+        request.objective == Objective::kLogit
+            ? LogitBasis(statistics->key_covariance[g], statistics->query_gram[g], svd)
+            : ScaledBasis(problem.gram, problem.scale, svd);
+    AbsorbHead(config, weights, key_rows, basis, g, rank, factors);
+    if (statistics != nullptr) {
+      factors.logit_errors.push_back(RelativeLogitError(
+          basis, rank, statistics->key_covariance[g], statistics->query_gram[g]));
+    } else {
+      AppendErrors(config, weights, statistics, problem, basis, g, rank, factors.logit_errors);
+    }
+    factors.ranks.push_back(rank);
+    factors.spectra.push_back(basis.spectrum);
+  }
+  return factors;
+}
+
+}  // namespace
+
+std::string_view ObjectiveName(Objective objective) {
+  for (const auto& [value, name] : kObjectives) {
+    if (value == objective) return name;
+  }
+  KVC_THROW(kInternal, "objective without a name");
+}
+
+Objective ObjectiveFromName(std::string_view name) {
+  std::string known;
+  for (const auto& [value, text] : kObjectives) {
+    if (text == name) return value;
+    known += (known.empty() ? "" : ", ") + std::string(text);
+  }
+  KVC_CHECK(name != "attention",
+            kUnsupported,
+            "--objective: attention weights keys after rotation and needs --layout post-rope, ",
+            "which this version does not have; use input-attention-query");
+  KVC_THROW(kUsage, "--objective: expected one of ", known, ", got \"", name, "\"");
+}
+
+Objective ResolveObjective(Objective objective, KeyLayout layout) {
+  if (objective == Objective::kAuto) {
+    return layout == KeyLayout::kAbsorb ? Objective::kLogit : Objective::kInputAttentionQuery;
+  }
+  KVC_CHECK(objective != Objective::kLogit || layout == KeyLayout::kAbsorb,
+            kUsage,
+            "--objective: expected weight, input, input-query or input-attention-query with ",
+            "--layout latent, got logit: rotation stands between its keys and queries");
+  return objective;
+}
+
+int64_t RankFor(const RankRequest& rank, int64_t width) {
+  if (!rank.is_share) {
+    KVC_CHECK(rank.dims >= 1 && rank.dims <= width,
+              kUsage,
+              "--rank: expected 1 to ",
+              width,
+              " dimensions of a group, got ",
+              rank.dims);
+    return rank.dims;
+  }
+  const int64_t step = width >= 32 ? 8 : 1;
+  const auto steps =
+      std::llround(rank.share * static_cast<double>(width) / static_cast<double>(step));
+  return std::clamp<int64_t>(steps * step, std::min(step, width), width);
+}
+
+LayerFactors FactorLayer(const ModelConfig& config,
+                         const FactorRequest& request,
+                         const LayerKeyWeights& weights,
+                         const KeyStatistics* statistics,
+                         const Svd& svd) {
+  KVC_CHECK(!NeedsCalibration(request.objective) || statistics != nullptr,
+            kInternal,
+            "objective ",
+            ObjectiveName(request.objective),
+            " without calibration");
+  return request.layout == KeyLayout::kAbsorb
+             ? FactorAbsorb(config, request, weights, statistics, svd)
+             : FactorLatent(config, request, weights, statistics, svd);
+}
+
+}  // namespace kvc::factorize

@@ -1,0 +1,87 @@
+#include <algorithm>
+
+#include <lapacke.h>
+
+#include "core/error.h"
+#include "factorize/svd.h"
+
+namespace kvc::factorize::detail {
+namespace {
+
+Matrix Copy(ConstMatrixD a) {
+  Matrix result(a.rows, a.cols);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    std::copy_n(a.row(r), a.cols, result.data.begin() + r * a.cols);
+  }
+  return result;
+}
+
+void CheckInfo(lapack_int info, const char* routine, ConstMatrixD a) {
+  KVC_CHECK(info == 0,
+            kNumeric,
+            "LAPACK ",
+            routine,
+            " of [",
+            a.rows,
+            ", ",
+            a.cols,
+            "]: expected info 0, got ",
+            info,
+            "; the matrix may be too badly scaled");
+}
+
+class LapackSvd : public Svd {
+ public:
+  [[nodiscard]] SvdBackend backend() const override { return SvdBackend::kLapack; }
+
+ private:
+  SvdResult DoDecompose(ConstMatrixD a) const override {
+    Matrix copy = Copy(a);  // dgesdd destroys its input
+    const int64_t k = std::min(a.rows, a.cols);
+    SvdResult result;
+    result.u = Matrix(a.rows, k);
+    result.s.resize(k);
+    result.vt = Matrix(k, a.cols);
+    const lapack_int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR,
+                                           'S',
+                                           static_cast<lapack_int>(a.rows),
+                                           static_cast<lapack_int>(a.cols),
+                                           copy.data.data(),
+                                           static_cast<lapack_int>(a.cols),
+                                           result.s.data(),
+                                           result.u.data.data(),
+                                           static_cast<lapack_int>(k),
+                                           result.vt.data.data(),
+                                           static_cast<lapack_int>(a.cols));
+    CheckInfo(info, "dgesdd", a);
+    return result;
+  }
+
+  EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override {
+    Matrix vectors = Copy(a);
+    std::vector<double> ascending(a.rows);
+    const lapack_int info = LAPACKE_dsyevd(LAPACK_ROW_MAJOR,
+                                           'V',
+                                           'U',
+                                           static_cast<lapack_int>(a.rows),
+                                           vectors.data.data(),
+                                           static_cast<lapack_int>(a.rows),
+                                           ascending.data());
+    CheckInfo(info, "dsyevd", a);
+    EigenResult result;
+    result.values.assign(ascending.rbegin(), ascending.rend());
+    result.vectors = Matrix(a.rows, a.rows);
+    for (int64_t r = 0; r < a.rows; ++r) {
+      for (int64_t c = 0; c < a.rows; ++c) {
+        result.vectors(r, c) = vectors(r, a.rows - 1 - c);
+      }
+    }
+    return result;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Svd> CreateLapackSvd() { return std::make_unique<LapackSvd>(); }
+
+}  // namespace kvc::factorize::detail
