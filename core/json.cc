@@ -69,6 +69,12 @@ std::string ToText(const Json& value, const char* key, const std::string& origin
 
 Json ParseJson(std::string_view text, const std::string& origin) {
   CheckUtf8(text, origin);
+  // nlohmann takes a null byte for the end of the text, whatever follows.
+  KVC_CHECK(text.find('\0') == std::string_view::npos,
+            kBadInput,
+            origin,
+            ": expected JSON, got a null byte at offset ",
+            text.find('\0'));
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {

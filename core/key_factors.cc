@@ -90,7 +90,7 @@ KeyFactors ParseKeys(const Json& config,
               layer.is_array() ? std::to_string(layer.size()) : "no list");
     std::vector<int64_t>& row = keys.ranks.emplace_back();
     for (const Json& rank : layer) {
-      KVC_CHECK(rank.is_number_unsigned() && rank >= 1 && rank <= max_rank,
+      KVC_CHECK(rank.is_number_integer() && rank >= 1 && rank <= max_rank,
                 kBadInput,
                 origin,
                 ": ranks: expected ranks in 1..",

@@ -35,6 +35,10 @@ struct Header {
 // JSON without repeated keys, which nlohmann would quietly merge.
 Json ParseUnique(std::string_view text, const std::string& origin) {
   std::vector<std::set<std::string>> open;  // keys seen in each open object
+  KVC_CHECK(text.find('\0') == std::string_view::npos,
+            kBadInput,
+            origin,
+            ": expected a JSON header, got a null byte in it");
   const auto watch = [&](int, Json::parse_event_t event, Json& value) {
     if (event == Json::parse_event_t::object_start) {
       open.emplace_back();

@@ -1,0 +1,296 @@
+#include "core/model_config.h"
+
+#include <cmath>
+#include <numbers>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvc {
+namespace {
+
+Json Llama() {
+  return ParseJson(R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 172,
+      "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 512,
+      "max_position_embeddings": 512, "rms_norm_eps": 1e-05, "hidden_act": "silu",
+      "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2})",
+                   "config.json");
+}
+
+Json Gpt2() {
+  return ParseJson(R"({"model_type": "gpt2", "n_embd": 48, "n_head": 4, "n_layer": 3,
+      "n_positions": 64, "n_inner": null, "vocab_size": 97, "activation_function": "gelu_new",
+      "layer_norm_epsilon": 1e-05})",
+                   "config.json");
+}
+
+Json With(Json config, const std::string& changes) {
+  config.update(ParseJson(changes, "test"));
+  return config;
+}
+
+Json Mistral(const std::string& changes) {
+  return With(With(Llama(), R"({"model_type": "mistral"})"), changes);
+}
+
+ModelConfig Parse(const Json& config) { return ParseModelConfig(config, "config.json"); }
+
+TEST(ModelConfig, Llama) {
+  const ModelConfig model = Parse(Llama());
+  EXPECT_EQ(model.family, Family::kLlama);
+  EXPECT_EQ(model.num_layers, 2);
+  EXPECT_EQ(model.group_size(), 2);
+  EXPECT_EQ(model.head_width, 8);
+  EXPECT_EQ(model.dtype, DType::kBF16);
+  EXPECT_TRUE(model.has_rope);
+  EXPECT_EQ(model.rope.theta, 10000.0);
+  EXPECT_FALSE(model.tied_embeddings);  // transformers' default of the family
+  EXPECT_FALSE(model.qkv_bias || model.out_bias || model.mlp_bias || model.qk_norm || model.thin());
+  EXPECT_EQ(model.eos_ids, std::vector<int32_t>{2});
+  EXPECT_EQ(model.num_key_groups(), 4);
+  EXPECT_EQ(model.key_width(1, 3), 8);
+  EXPECT_DOUBLE_EQ(model.logit_scale(), 1.0 / std::sqrt(8.0));
+}
+
+TEST(ModelConfig, Defaults) {
+  Json config = Llama();
+  config.erase("num_key_value_heads");
+  config.erase("rms_norm_eps");
+  config.erase("torch_dtype");
+  const ModelConfig model = Parse(With(config, R"({"head_dim": null, "eos_token_id": [2, 5]})"));
+  EXPECT_EQ(model.num_kv_heads, 8);
+  EXPECT_EQ(model.norm_epsilon, 1e-6);
+  EXPECT_EQ(model.dtype, DType::kF32);
+  EXPECT_EQ(model.eos_ids, (std::vector<int32_t>{2, 5}));
+  EXPECT_EQ(Parse(With(Llama(), R"({"head_dim": 24})")).head_width, 24);
+  config = Mistral(R"({"sliding_window": null})");
+  config.erase("num_key_value_heads");  // MistralConfig's own default is 8, whatever the heads
+  EXPECT_KVC_ERROR((void)Parse(config), kBadInput, "num_key_value_heads");
+  EXPECT_EQ(Parse(With(Llama(), R"({"model_type": "qwen3"})")).head_width, 128);
+}
+
+TEST(ModelConfig, Gpt2) {
+  const ModelConfig model = Parse(Gpt2());
+  EXPECT_EQ(model.family, Family::kGpt2);
+  EXPECT_EQ(model.num_kv_heads, 4);
+  EXPECT_EQ(model.head_width, 12);
+  EXPECT_EQ(model.mlp_width, 192);
+  EXPECT_EQ(model.context_length, 64);
+  EXPECT_EQ(model.activation, Activation::kGeluTanh);
+  EXPECT_FALSE(model.has_rope);
+  EXPECT_TRUE(model.tied_embeddings && model.qkv_bias && model.out_bias && model.mlp_bias);
+  EXPECT_EQ(Parse(With(Gpt2(), R"({"n_inner": 50})")).mlp_width, 50);
+  EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"scale_attn_weights": false})")),
+                   kUnsupported,
+                   "scale_attn_weights");
+  EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"scale_attn_by_inverse_layer_idx": true})")),
+                   kUnsupported,
+                   "scale_attn_by_inverse_layer_idx");
+  EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"n_head": 5})")), kBadInput, "multiple of n_head");
+}
+
+TEST(ModelConfig, BiasesAndNormsOfTheFamilies) {
+  const ModelConfig llama = Parse(With(Llama(), R"({"attention_bias": true, "mlp_bias": true})"));
+  EXPECT_TRUE(llama.qkv_bias && llama.out_bias && llama.mlp_bias);
+  const ModelConfig mistral = Parse(Mistral(R"({"sliding_window": null, "attention_bias": true})"));
+  EXPECT_FALSE(mistral.qkv_bias || mistral.out_bias);  // Mistral has no such option
+  const ModelConfig qwen2 = Parse(With(Llama(), R"({"model_type": "qwen2"})"));
+  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.out_bias && !qwen2.qk_norm);
+  const ModelConfig qwen3 = Parse(With(Llama(), R"({"model_type": "qwen3", "head_dim": 8})"));
+  EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias);
+}
+
+TEST(ModelConfig, RopeOfBothVersions) {
+  const ModelConfig old = Parse(With(Llama(), R"({"rope_theta": 5e5, "rope_scaling": {"rope_type":
+      "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 8192}})"));
+  const ModelConfig current = Parse(With(Llama(), R"({"rope_parameters": {"rope_theta": 5e5,
+      "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 8192}, "dtype": "float16"})"));
+  for (const ModelConfig& model : {old, current}) {
+    EXPECT_EQ(model.rope.theta, 5e5);
+    EXPECT_EQ(model.rope.scaling, RopeScaling::kLlama3);
+    EXPECT_EQ(model.rope.factor, 8.0);
+    EXPECT_EQ(model.rope.original_context, 8192);
+  }
+  EXPECT_EQ(current.dtype, DType::kF16);  // "dtype" wins over the older key
+  const ModelConfig linear =
+      Parse(With(Llama(), R"({"rope_scaling": {"type": "linear", "factor": 4}})"));
+  EXPECT_EQ(linear.rope.scaling, RopeScaling::kLinear);
+  EXPECT_EQ(linear.rope.factor, 4.0);
+  const ModelConfig none = Parse(With(Llama(), R"({"rope_scaling": {"rope_type": "default"}})"));
+  EXPECT_EQ(none.rope.scaling, RopeScaling::kNone);
+  EXPECT_EQ(Parse(With(Llama(), R"({"rope_scaling": null})")).rope.scaling, RopeScaling::kNone);
+  for (const char* type : {"yarn", "dynamic", "longrope", "mrope"}) {
+    const Json config =
+        With(Llama(), std::string(R"({"rope_scaling": {"factor": 2.0, "type": ")") + type + "\"}}");
+    EXPECT_KVC_ERROR((void)Parse(config), kUnsupported, type);
+  }
+  EXPECT_KVC_ERROR(
+      (void)Parse(With(Llama(), R"({"rope_scaling": {"type": "linear"}})")), kBadInput, "factor");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"rope_theta": 0})")), kBadInput, "rope_theta");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"partial_rotary_factor": 0.5})")),
+                   kUnsupported,
+                   "partial_rotary_factor");
+}
+
+TEST(ModelConfig, SlidingWindows) {
+  EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": null})")));
+  EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": 512})")));
+  EXPECT_NO_THROW((void)Parse(Mistral("{}")));  // absent means 4096, which covers 512 positions
+  EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": 16, "use_sliding_window": false})")));
+  EXPECT_KVC_ERROR(
+      (void)Parse(Mistral(R"({"sliding_window": 511})")), kUnsupported, "sliding_window");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"max_position_embeddings": 32768})")),
+                   kUnsupported,
+                   "absent, so 4096");
+  EXPECT_NO_THROW((void)Parse(With(
+      Llama(), R"({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": false})")));
+  EXPECT_KVC_ERROR(
+      (void)Parse(With(Llama(), R"({"model_type": "qwen2", "use_sliding_window": true})")),
+      kUnsupported,
+      "use_sliding_window");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"model_type": "qwen3",
+          "layer_types": ["full_attention", "sliding_attention"]})")),
+                   kUnsupported,
+                   "layer_types");
+}
+
+TEST(ModelConfig, RefusesByName) {
+  const std::vector<std::pair<const char*, const char*>> unsupported = {
+      {R"({"model_type": "mixtral"})", "mixtral"},
+      {R"({"model_type": "gemma2"})", "gemma2"},
+      {R"({"num_local_experts": 8})", "mixture of experts"},
+      {R"({"hidden_act": "relu2"})", "relu2"},
+      {R"({"quantization_config": {"bits": 4}})", "quantized"},
+      {R"({"torch_dtype": "float8_e4m3fn"})", "float8_e4m3fn"},
+  };
+  for (const auto& [changes, text] : unsupported) {
+    EXPECT_KVC_ERROR((void)Parse(With(Llama(), changes)), kUnsupported, text);
+  }
+  const std::vector<std::pair<const char*, const char*>> bad = {
+      {R"({"hidden_size": 0})", "hidden_size"},
+      {R"({"hidden_size": "64"})", "expected an integer"},
+      {R"({"hidden_size": 4294967296})", "hidden_size"},
+      {R"({"hidden_size": 63})", "multiple of num_attention_heads"},
+      {R"({"num_key_value_heads": 3})", "multiple of num_key_value_heads"},
+      {R"({"head_dim": 7})", "even"},
+      {R"({"rms_norm_eps": -1})", "rms_norm_eps"},
+      {R"({"eos_token_id": "x"})", "eos_token_id"},
+      {R"({"eos_token_id": [-1]})", "eos_token_id"},
+  };
+  for (const auto& [changes, text] : bad) {
+    EXPECT_KVC_ERROR((void)Parse(With(Llama(), changes)), kBadInput, text);
+  }
+  Json config = Llama();
+  config.erase("vocab_size");
+  EXPECT_KVC_ERROR((void)Parse(config), kBadInput, "vocab_size");
+  EXPECT_KVC_ERROR((void)Parse(Json::array()), kBadInput, "expected an object");
+}
+
+TEST(ModelConfig, ThinKeys) {
+  const ModelConfig model = Parse(With(Llama(), R"({"kvc": {"format": 1, "layout": "latent",
+      "groups": 2, "ranks": [[1, 16], [5, 6]], "objective": "input-query"}})"));
+  EXPECT_TRUE(model.thin());
+  EXPECT_EQ(model.num_key_groups(), 2);
+  EXPECT_EQ(model.key_width(0, 1), 16);
+  const ModelConfig again = Parse(ConfigWithKeys(model, model.keys));
+  EXPECT_EQ(again.keys.layout, KeyLayout::kLatent);
+  EXPECT_EQ(again.keys.ranks, model.keys.ranks);
+  EXPECT_FALSE(Parse(ConfigWithKeys(model, {})).thin());
+  const ModelConfig absorb = Parse(With(Gpt2(), R"({"kvc": {"format": 1, "layout": "absorb",
+      "groups": 4, "ranks": [[1, 2, 3, 12], [4, 4, 4, 4], [1, 1, 1, 1]]}})"));
+  EXPECT_EQ(absorb.key_width(0, 3), 12);
+}
+
+TEST(ModelConfig, RefusesBrokenThinKeys) {
+  const std::vector<std::pair<const char*, const char*>> bad = {
+      {R"({"format": 1, "layout": "latent", "groups": 3, "ranks": []})", "divisor"},
+      {R"({"format": 1, "layout": "latent", "groups": 0, "ranks": []})", "divisor"},
+      {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4]]})", "2 layers, got 1"},
+      {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], [4, 4]]})",
+       "1 ranks in layer 1"},
+      {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], 4]})", "no list"},
+      {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], [0]]})", "1..32"},
+      {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], [33]]})", "got 33"},
+      {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], [4.0]]})", "got 4.0"},
+      {R"({"format": 1, "layout": "absorb", "groups": 4, "ranks": []})",
+       "expected the layout latent"},
+      {R"({"format": 1, "layout": "thin", "groups": 4, "ranks": []})", "thin"},
+      {R"({"format": 1, "groups": 4, "ranks": []})", "layout"},
+      {R"([])", "expected an object"},
+  };
+  for (const auto& [block, text] : bad) {
+    Json config = Llama();
+    config["kvc"] = ParseJson(block, "test");
+    EXPECT_KVC_ERROR((void)Parse(config), kBadInput, text);
+  }
+  EXPECT_KVC_ERROR(
+      (void)Parse(With(Llama(), R"({"kvc": {"format": 2}})")), kUnsupported, "format 1");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"kvc": {"format": 1, "layout": "post-rope",
+      "groups": 4, "ranks": []}})")),
+                   kUnsupported,
+                   "post-rope");
+}
+
+TEST(ModelConfig, GenerationConfigNamesTheEnd) {
+  const testing::TempDir dir;
+  WriteJsonFile(dir / "config.json", Llama());
+  EXPECT_EQ(ReadModelConfig(dir.path()).eos_ids, std::vector<int32_t>{2});
+  WriteFile(dir / "generation_config.json", R"({"eos_token_id": [7, 9]})");
+  EXPECT_EQ(ReadModelConfig(dir.path()).eos_ids, (std::vector<int32_t>{7, 9}));
+  WriteFile(dir / "generation_config.json", "{}");
+  EXPECT_EQ(ReadModelConfig(dir.path()).eos_ids, std::vector<int32_t>{2});
+  WriteFile(dir / "generation_config.json", "[]");
+  EXPECT_KVC_ERROR((void)ReadModelConfig(dir.path()), kBadInput, "generation_config.json");
+}
+
+TEST(Rope, PlainAndLinear) {
+  RopeConfig rope;
+  rope.theta = 100.0;
+  const std::vector<double> plain = RopeInverseFrequencies(rope, 4);
+  ASSERT_EQ(plain.size(), 2U);
+  EXPECT_DOUBLE_EQ(plain[0], 1.0);
+  EXPECT_DOUBLE_EQ(plain[1], 0.1);
+  rope.scaling = RopeScaling::kLinear;
+  rope.factor = 4.0;
+  EXPECT_DOUBLE_EQ(RopeInverseFrequencies(rope, 4)[1], 0.025);
+  EXPECT_KVC_ERROR((void)RopeInverseFrequencies(rope, 5), kBadShape, "even");
+}
+
+// From the description of the scaling: short wavelengths stay, long ones are stretched by the
+// factor, between them the share of the unscaled frequency falls linearly in context / wavelength.
+TEST(Rope, Llama3Bands) {
+  RopeConfig rope{500000.0, RopeScaling::kLlama3, 8.0, 1.0, 4.0, 8192};
+  RopeConfig plain_config = rope;
+  plain_config.scaling = RopeScaling::kNone;
+  const std::vector<double> scaled = RopeInverseFrequencies(rope, 128);
+  const std::vector<double> plain = RopeInverseFrequencies(plain_config, 128);
+  int kept = 0;
+  int stretched = 0;
+  int blended = 0;
+  for (size_t j = 0; j < plain.size(); ++j) {
+    const double turns = 8192.0 * plain[j] / (2.0 * std::numbers::pi);  // over the old context
+    if (turns > 4.0) {
+      EXPECT_EQ(scaled[j], plain[j]);
+      ++kept;
+    } else if (turns < 1.0) {
+      EXPECT_DOUBLE_EQ(scaled[j], plain[j] / 8.0);
+      ++stretched;
+    } else {
+      const double share = (turns - 1.0) / 3.0;
+      EXPECT_NEAR(scaled[j], plain[j] * (share + (1.0 - share) / 8.0), 1e-12 * plain[j]);
+      ++blended;
+    }
+  }
+  EXPECT_GT(kept, 0);
+  EXPECT_GT(stretched, 0);
+  EXPECT_GT(blended, 0);
+}
+
+}  // namespace
+}  // namespace kvc
