@@ -1,0 +1,339 @@
+#include "model/needle_source.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+#include "core/needle_task.h"
+
+namespace kvc::model {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+constexpr int64_t kMostHaystackTokens = 60;  // of one piece of text between facts
+constexpr int64_t kLeastHaystackTokens = 4;
+
+// The templates of the task as token ids.
+struct Phrases {
+  explicit Phrases(const Tokenizer& tokenizer) {
+    for (const std::string& key : NeedleKeys()) {
+      const std::string fact = NeedleSentence(key, "");  // " The code of KEY is ."
+      facts.push_back(EncodeContinuation(tokenizer, fact.substr(0, fact.size() - 2)));
+      questions.push_back(EncodeContinuation(tokenizer, NeedleQuestion(key)));
+      words.push_back(EncodeContinuation(tokenizer, " " + key));
+    }
+    for (const std::string& value : NeedleValues()) {
+      values.push_back(EncodeContinuation(tokenizer, " " + value));
+      words.push_back(values.back());
+    }
+    stop = EncodeContinuation(tokenizer, ".");
+  }
+
+  std::vector<Ids> facts;      // [key] " The code of KEY is"
+  std::vector<Ids> questions;  // [key] " Question: What is the code of KEY? ... is"
+  std::vector<Ids> values;     // [value] " VALUE"
+  std::vector<Ids> words;      // [keys, then values] " WORD"
+  Ids stop;                    // "."
+};
+
+// A sequence that grows piece by piece.
+struct Sequence {
+  Ids ids;
+  std::vector<uint8_t> answers;
+
+  void Add(const Ids& piece, bool is_answer) {
+    ids.insert(ids.end(), piece.begin(), piece.end());
+    answers.insert(answers.end(), piece.size(), is_answer ? 1 : 0);
+  }
+};
+
+// `count` different numbers below `bound`.
+std::vector<size_t> Sample(int64_t count, int64_t bound, Rng& rng) {
+  std::vector<size_t> all(static_cast<size_t>(bound));
+  std::iota(all.begin(), all.end(), size_t{0});
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    std::swap(all[i], all[i + static_cast<size_t>(rng.NextBelow(bound - static_cast<int64_t>(i)))]);
+  }
+  all.resize(static_cast<size_t>(count));
+  return all;
+}
+
+class NeedleSource : public BatchSource {
+ public:
+  NeedleSource(const Tokenizer& tokenizer,
+               Ids text,
+               std::vector<NeedleStage> stages,
+               int64_t batch_tokens)
+      : phrases_(tokenizer),
+        text_(std::move(text)),
+        stages_(std::move(stages)),
+        batch_tokens_(batch_tokens) {}
+
+  TrainBatch Next(Rng& rng) override {
+    const NeedleStage& stage = stages_[stage_];
+    TrainBatch batch;
+    batch.length = stage.length;
+    batch.sequences = std::max<int64_t>(1, batch_tokens_ / stage.length);
+    for (int64_t n = 0; n < batch.sequences; ++n) {
+      const Sequence sequence = MakeSequence(stage, rng);
+      batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.begin() + stage.length);
+      batch.answers.insert(
+          batch.answers.end(), sequence.answers.begin(), sequence.answers.begin() + stage.length);
+    }
+    return batch;
+  }
+
+  void Observe(int64_t right, int64_t answers) override {
+    ++steps_;
+    window_right_.push_back(right);
+    window_answers_.push_back(answers);
+    if (static_cast<int64_t>(window_right_.size()) > kStageWindow) {
+      window_right_.erase(window_right_.begin());
+      window_answers_.erase(window_answers_.begin());
+    }
+    const NeedleStage& stage = stages_[stage_];
+    const int64_t sum = std::accumulate(window_answers_.begin(), window_answers_.end(), int64_t{0});
+    const int64_t hits = std::accumulate(window_right_.begin(), window_right_.end(), int64_t{0});
+    const bool learned = steps_ >= kStageWindow && sum > 0 &&
+                         static_cast<double>(hits) >= stage.until * static_cast<double>(sum);
+    if ((learned || steps_ >= stage.steps) && stage_ + 1 < stages_.size()) {
+      ++stage_;
+      steps_ = 0;
+      window_right_.clear();
+      window_answers_.clear();
+    }
+  }
+
+  std::string Describe() const override {
+    return "stage " + std::to_string(stage_ + 1) + " of " + std::to_string(stages_.size());
+  }
+
+  Json State() const override {
+    return {{"stage", stage_},
+            {"steps", steps_},
+            {"right", window_right_},
+            {"answers", window_answers_}};
+  }
+
+  void Restore(const Json& state) override {
+    const std::string origin = "training_state.safetensors: source";
+    const int64_t stage = GetInt(state, "stage", origin);
+    KVC_CHECK(stage >= 0 && stage < static_cast<int64_t>(stages_.size()),
+              kBadInput,
+              origin,
+              ": expected a stage below ",
+              stages_.size(),
+              ", got ",
+              stage);
+    stage_ = static_cast<size_t>(stage);
+    steps_ = GetInt(state, "steps", origin);
+    window_right_ = GetArray(state, "right", origin).get<std::vector<int64_t>>();
+    window_answers_ = GetArray(state, "answers", origin).get<std::vector<int64_t>>();
+  }
+
+ private:
+  Sequence MakeSequence(const NeedleStage& stage, Rng& rng) const {
+    const double kind = rng.NextDouble();
+    if (kind < stage.text) {
+      return TextWindow(stage.length, rng);
+    }
+    if (kind < stage.text + stage.repeat) {
+      return RepeatedMotif(stage, rng);
+    }
+    return Facts(stage, rng);
+  }
+
+  Sequence TextWindow(int64_t length, Rng& rng) const {
+    Sequence sequence;
+    const int64_t first = rng.NextBelow(static_cast<int64_t>(text_.size()) - length + 1);
+    sequence.Add({text_.begin() + first, text_.begin() + first + length}, false);
+    return sequence;
+  }
+
+  Sequence RepeatedMotif(const NeedleStage& stage, Rng& rng) const {
+    const auto all = static_cast<int64_t>(phrases_.words.size());
+    const int64_t count = 2 + rng.NextBelow(stage.motif - 1);
+    const std::vector<size_t> motif = Sample(count, all, rng);
+    Sequence sequence;
+    for (bool again = false; static_cast<int64_t>(sequence.ids.size()) < stage.length;
+         again = true) {
+      for (const size_t word : motif) {
+        sequence.Add(phrases_.words[word], again);
+      }
+    }
+    return sequence;
+  }
+
+  Sequence Facts(const NeedleStage& stage, Rng& rng) const {
+    const std::vector<size_t> keys = Sample(stage.facts, stage.words, rng);
+    const std::vector<size_t> values = Sample(stage.facts, stage.words, rng);
+    int64_t told = 0;
+    Sequence sequence;
+    while (static_cast<int64_t>(sequence.ids.size()) < stage.length) {
+      if (rng.NextDouble() < stage.haystack) {
+        const int64_t count =
+            kLeastHaystackTokens + rng.NextBelow(kMostHaystackTokens - kLeastHaystackTokens + 1);
+        const Sequence piece = TextWindow(count, rng);
+        sequence.Add(piece.ids, false);
+        continue;
+      }
+      const bool fresh = told < stage.facts && (told == 0 || rng.NextDouble() < 0.5);
+      const auto fact = static_cast<size_t>(fresh ? told++ : rng.NextBelow(told));
+      const bool ask = !fresh && rng.NextDouble() < stage.question;
+      sequence.Add(ask ? phrases_.questions[keys[fact]] : phrases_.facts[keys[fact]], false);
+      sequence.Add(phrases_.values[values[fact]], !fresh);
+      sequence.Add(phrases_.stop, false);
+    }
+    return sequence;
+  }
+
+  Phrases phrases_;
+  Ids text_;
+  std::vector<NeedleStage> stages_;
+  int64_t batch_tokens_;
+  size_t stage_ = 0;
+  int64_t steps_ = 0;                    // in this stage
+  std::vector<int64_t> window_right_;    // [<= kStageWindow] of the last steps
+  std::vector<int64_t> window_answers_;  // [<= kStageWindow]
+};
+
+bool IsShare(double x) { return x >= 0 && x <= 1; }
+
+void CheckStage(const NeedleStage& s, const std::string& where) {
+  const auto most = static_cast<int64_t>(std::min(NeedleKeys().size(), NeedleValues().size()));
+  KVC_CHECK(s.length >= 2, kBadInput, where, ": length: expected at least 2, got ", s.length);
+  KVC_CHECK(s.words >= 1 && s.words <= most,
+            kBadInput,
+            where,
+            ": words: expected 1 to ",
+            most,
+            ", got ",
+            s.words);
+  KVC_CHECK(s.facts >= 1 && s.facts <= s.words,
+            kBadInput,
+            where,
+            ": facts: expected 1 to ",
+            s.words,
+            ", got ",
+            s.facts);
+  KVC_CHECK(s.motif >= 2 && s.motif <= 2 * most,
+            kBadInput,
+            where,
+            ": motif: expected 2 to ",
+            2 * most,
+            ", got ",
+            s.motif);
+  KVC_CHECK(IsShare(s.repeat) && IsShare(s.text) && IsShare(s.repeat + s.text),
+            kBadInput,
+            where,
+            ": repeat and text: expected shares whose sum is at most 1, got ",
+            s.repeat,
+            " and ",
+            s.text);
+  KVC_CHECK(IsShare(s.haystack) && s.haystack < 1,
+            kBadInput,
+            where,
+            ": haystack: expected a share below 1, got ",
+            s.haystack);
+  KVC_CHECK(
+      IsShare(s.question), kBadInput, where, ": question: expected a share, got ", s.question);
+  KVC_CHECK(s.steps >= 1, kBadInput, where, ": steps: expected at least 1, got ", s.steps);
+}
+
+NeedleStage ParseStage(const Json& json, const std::string& where) {
+  CheckKeys(json,
+            {"length",
+             "words",
+             "facts",
+             "motif",
+             "repeat",
+             "text",
+             "haystack",
+             "question",
+             "until",
+             "steps"},
+            where);
+  const NeedleStage standard;
+  NeedleStage s;
+  s.length = GetInt(json, "length", where, standard.length);
+  s.words = GetInt(json, "words", where, standard.words);
+  s.facts = GetInt(json, "facts", where, standard.facts);
+  s.motif = GetInt(json, "motif", where, standard.motif);
+  s.repeat = GetDouble(json, "repeat", where, standard.repeat);
+  s.text = GetDouble(json, "text", where, standard.text);
+  s.haystack = GetDouble(json, "haystack", where, standard.haystack);
+  s.question = GetDouble(json, "question", where, standard.question);
+  s.until = GetDouble(json, "until", where, standard.until);
+  s.steps = GetInt(json, "steps", where, standard.steps);
+  CheckStage(s, where);
+  return s;
+}
+
+}  // namespace
+
+std::vector<NeedleStage> DefaultNeedleStages(int64_t length) {
+  const int64_t half = std::max<int64_t>(64, length / 2);
+  return {
+      {.length = 48, .motif = 8, .repeat = 1.0},
+      {.length = 48, .facts = 2, .motif = 8, .repeat = 0.2},
+      {.length = 64, .facts = 4, .motif = 16, .repeat = 0.1},
+      {.length = 128, .facts = 8, .motif = 16, .repeat = 0.05, .text = 0.2, .question = 0.3},
+      {.length = half, .facts = 8, .text = 0.4, .haystack = 0.3, .question = 0.5},
+      {.length = length, .facts = 12, .text = 0.5, .haystack = 0.5, .question = 0.6},
+  };
+}
+
+std::vector<NeedleStage> ParseNeedleStages(const Json& stages, const std::string& origin) {
+  KVC_CHECK(stages.is_array() && !stages.empty(),
+            kBadInput,
+            origin,
+            ": expected an array of stages, got ",
+            stages.type_name());
+  std::vector<NeedleStage> parsed;
+  for (const Json& stage : stages) {
+    parsed.push_back(ParseStage(stage, origin + ": stage " + std::to_string(parsed.size() + 1)));
+  }
+  return parsed;
+}
+
+Json ToJson(const std::vector<NeedleStage>& stages) {
+  Json json = Json::array();
+  for (const NeedleStage& s : stages) {
+    json.push_back({{"length", s.length},
+                    {"words", s.words},
+                    {"facts", s.facts},
+                    {"motif", s.motif},
+                    {"repeat", s.repeat},
+                    {"text", s.text},
+                    {"haystack", s.haystack},
+                    {"question", s.question},
+                    {"until", s.until},
+                    {"steps", s.steps}});
+  }
+  return json;
+}
+
+std::unique_ptr<BatchSource> MakeNeedleSource(const Tokenizer& tokenizer,
+                                              std::vector<int32_t> text,
+                                              std::vector<NeedleStage> stages,
+                                              int64_t batch_tokens) {
+  KVC_CHECK(!stages.empty(), kInternal, "needle curriculum: expected at least one stage");
+  int64_t longest = 0;  // text that some stage takes at once
+  for (const NeedleStage& stage : stages) {
+    longest = std::max(longest, stage.text > 0 ? stage.length : 0);
+    longest = std::max(longest, stage.haystack > 0 ? kMostHaystackTokens : 0);
+  }
+  KVC_CHECK(static_cast<int64_t>(text.size()) >= longest,
+            kBadInput,
+            "training text: expected at least ",
+            longest,
+            " tokens for the curriculum, got ",
+            text.size(),
+            "; pass --text");
+  return std::make_unique<NeedleSource>(
+      tokenizer, std::move(text), std::move(stages), batch_tokens);
+}
+
+}  // namespace kvc::model

@@ -1,0 +1,57 @@
+#pragma once
+// Training sequences that teach the needle task (core/needle_task.h), easy ones first.
+//
+// A model that learns to look facts up first learns to copy any value that it has seen and stays
+// there for millions of tokens: finding the right one takes two attention heads that are of no use
+// without each other. What gets it off that plateau, in this order: sequences that repeat a short
+// random motif of words (every token after the first round can be predicted, and short motifs need
+// position only), facts in short sequences that come back in random order, then more facts,
+// questions and text between them, and longer sequences. A curriculum is a list of such stages; the
+// next one begins when the answers of the current one are right often enough.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/tokenizer.h"
+#include "model/batch_source.h"
+
+namespace kvc::model {
+
+// A sequence is, with the probabilities given, a window of the text, a repeated motif, or a
+// document of facts: pieces of text, facts told for the first time (their values cannot be
+// predicted), and facts told again or asked for (their values are the answers).
+struct NeedleStage {
+  int64_t length = 128;     // tokens of a sequence
+  int64_t words = 32;       // keys, and values, in use: the first of the lists
+  int64_t facts = 8;        // in a document, at most
+  int64_t motif = 8;        // words of the longest repeated motif
+  double repeat = 0;        // share of sequences that repeat a motif
+  double text = 0;          // share of sequences that are text
+  double haystack = 0;      // share of a document's pieces that are text
+  double question = 0;      // share of returning facts that are questions
+  double until = 0.9;       // share of right answers over kStageWindow steps that ends the stage
+  int64_t steps = 1000000;  // that end the stage in any case
+};
+
+inline constexpr int64_t kStageWindow = 50;  // steps over which `until` is measured
+
+// The curriculum that --task needle uses when none is given; its last stages have `length` tokens.
+[[nodiscard]] std::vector<NeedleStage> DefaultNeedleStages(int64_t length);
+// A JSON array of objects with the fields above; absent ones keep their defaults. Throws kBadInput
+// naming the stage and field for unknown fields and for values out of range.
+[[nodiscard]] std::vector<NeedleStage> ParseNeedleStages(const Json& stages,
+                                                         const std::string& origin);
+[[nodiscard]] Json ToJson(const std::vector<NeedleStage>& stages);
+
+// Batches of about `batch_tokens` tokens, at least one sequence, in the current stage's length.
+// `text` is a stream of ids, longer than every stage's length where a stage uses text (kBadInput).
+// Borrows nothing.
+[[nodiscard]] std::unique_ptr<BatchSource> MakeNeedleSource(const Tokenizer& tokenizer,
+                                                            std::vector<int32_t> text,
+                                                            std::vector<NeedleStage> stages,
+                                                            int64_t batch_tokens);
+
+}  // namespace kvc::model

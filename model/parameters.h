@@ -1,0 +1,75 @@
+#pragma once
+// All trainable weights of a decoder in one flat buffer, and views of it by role. An optimizer step
+// is then a handful of operations on the buffer, a sum of gradients is one addition, and a snapshot
+// is one copy.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "core/model_config.h"
+#include "core/rng.h"
+#include "model/decoder.h"
+
+namespace kvc::model {
+
+// One weight: a Hugging Face tensor and its place in the flat buffer.
+struct Parameter {
+  std::string name;                                     // "model.layers.0.self_attn.q_proj.weight"
+  std::vector<int64_t> shape;                           // [out, in] or [out]
+  int64_t layer = -1;                                   // -1: outside the layers
+  torch::Tensor LayerWeights::*layer_member = nullptr;  // where a replica puts it
+  torch::Tensor OuterWeights::*outer_member = nullptr;
+  double init_std = 0;    // of the normal distribution; 0: every element is init_value
+  double init_value = 0;  // 1 for norms, 0 for biases
+  int64_t offset = 0;     // first element in the flat buffer
+  int64_t count = 0;      // elements
+};
+
+// The weights of a configuration, matrices first (they are decayed), then vectors (they are not).
+class ParameterList {
+ public:
+  // Rotary families: llama, mistral, qwen2, qwen3. Throws kUnsupported for others, and for thin
+  // keys, naming them.
+  explicit ParameterList(const ModelConfig& config);
+
+  [[nodiscard]] const std::vector<Parameter>& all() const { return all_; }
+  [[nodiscard]] int64_t count() const { return count_; }                // elements of all
+  [[nodiscard]] int64_t matrix_count() const { return matrix_count_; }  // elements of matrices
+
+  // Random initial values [count]: matrices normal with standard deviation 1/sqrt(in), divided by
+  // sqrt(2 L) where they add to the residual stream; embeddings 0.1, so that a token is not drowned
+  // by the first layers; norms 1.
+  [[nodiscard]] torch::Tensor Initialize(Rng& rng) const;
+  // model.safetensors of `values` [count], in the stored type, written to `path`.
+  void Write(const torch::Tensor& values, DType dtype, const std::filesystem::path& path) const;
+
+ private:
+  void Add(Parameter parameter);
+
+  std::vector<Parameter> all_;
+  int64_t count_ = 0;
+  int64_t matrix_count_ = 0;
+};
+
+// Leaf tensors over one flat buffer of values, which replicas share, and a flat buffer of
+// gradients, which is this replica's own. Backward adds to the gradients.
+class Replica {
+ public:
+  Replica(const ModelConfig& config, const ParameterList& list, const torch::Tensor& values);
+
+  // ids [N, T] -> logits [N, T, V]
+  [[nodiscard]] torch::Tensor Forward(const torch::Tensor& ids) const;
+  [[nodiscard]] torch::Tensor& gradients() { return gradients_; }  // [count]
+
+ private:
+  const ModelConfig& config_;
+  std::vector<LayerWeights> layers_;
+  OuterWeights outer_;
+  torch::Tensor gradients_;
+};
+
+}  // namespace kvc::model

@@ -1,0 +1,383 @@
+#include "model/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numbers>
+#include <utility>
+
+#include <torch/torch.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/thread_pool.h"
+#include "model/parameters.h"
+#include "model/threads.h"
+#include "model/training_state.h"
+
+namespace kvc::model {
+namespace {
+
+using torch::Tensor;
+
+constexpr uint64_t kBatchStream = 0x6b76632d62617463;  // keeps batches apart from initial weights
+
+// What a shard of a batch adds to a step. Sums over tokens, in double.
+struct ShardResult {
+  double loss = 0;  // of all predicted tokens
+  int64_t answers = 0;
+  int64_t right = 0;
+};
+
+// Loss and gradients of sequences [first, last) of a batch; weights are those of the whole batch.
+ShardResult RunShard(
+    const TrainBatch& batch, int64_t first, int64_t last, double answer_weight, Replica& replica) {
+  replica.gradients().zero_();
+  if (first == last) {
+    return {};
+  }
+  const int64_t total = batch.sequences * (batch.length - 1);
+  const int64_t all_answers =
+      std::accumulate(batch.answers.begin(), batch.answers.end(), int64_t{0});
+  const auto begin = first * batch.length;
+  const auto shape = std::vector<int64_t>{last - first, batch.length};
+  const Tensor ids =
+      torch::tensor(at::ArrayRef<int64_t>(batch.ids.data() + begin,
+                                          static_cast<size_t>((last - first) * batch.length)),
+                    torch::kInt64)
+          .view(shape);  // [n, T]
+  const Tensor answers =
+      torch::tensor(at::ArrayRef<uint8_t>(batch.answers.data() + begin,
+                                          static_cast<size_t>((last - first) * batch.length)),
+                    torch::kUInt8)
+          .view(shape)
+          .narrow(1, 1, batch.length - 1)
+          .to(torch::kFloat32)
+          .reshape({-1});                                                     // [n*(T-1)]
+  const Tensor logits = replica.Forward(ids).narrow(1, 0, batch.length - 1);  // [n, T-1, V]
+  const Tensor rows = logits.reshape({-1, logits.size(-1)});                  // [n*(T-1), V]
+  const Tensor targets = ids.narrow(1, 1, batch.length - 1).reshape({-1});    // [n*(T-1)]
+  const Tensor losses =
+      torch::cross_entropy_loss(rows, targets, {}, at::Reduction::None);  // [n*(T-1)]
+  const double answer_share =
+      all_answers > 0 ? answer_weight / static_cast<double>(all_answers) : 0;
+  const Tensor weights = answers * answer_share + 1.0 / static_cast<double>(total);  // [n*(T-1)]
+  (losses * weights).sum().backward();
+
+  torch::NoGradGuard no_grad;
+  ShardResult result;
+  result.loss = losses.sum(torch::kFloat64).item<double>();
+  result.answers = answers.sum().item<int64_t>();
+  result.right = ((rows.argmax(-1) == targets).to(torch::kFloat32) * answers).sum().item<int64_t>();
+  return result;
+}
+
+// The optimizer and the step: everything between a batch and new weights.
+class Stepper {
+ public:
+  Stepper(const ModelConfig& config, const ParameterList& list, TrainingState& state)
+      : state_(state), matrix_count_(list.matrix_count()) {
+    for (int64_t i = 0; i < kTrainShards; ++i) {
+      replicas_.push_back(std::make_unique<Replica>(config, list, state.values));
+    }
+  }
+
+  // Sum of the shards; afterwards the first replica holds the whole gradient.
+  ShardResult Backward(const TrainBatch& batch, double answer_weight, ThreadPool& pool) {
+    std::vector<ShardResult> results(kTrainShards);
+    pool.ParallelFor(kTrainShards, 1, [&](int64_t shard, int64_t) {
+      results[static_cast<size_t>(shard)] = RunShard(batch,
+                                                     shard * batch.sequences / kTrainShards,
+                                                     (shard + 1) * batch.sequences / kTrainShards,
+                                                     answer_weight,
+                                                     *replicas_[static_cast<size_t>(shard)]);
+    });
+    ShardResult sum = results[0];
+    for (size_t i = 1; i < results.size(); ++i) {
+      replicas_[0]->gradients().add_(replicas_[i]->gradients());
+      sum.loss += results[i].loss;
+      sum.answers += results[i].answers;
+      sum.right += results[i].right;
+    }
+    return sum;
+  }
+
+  [[nodiscard]] double GradientNorm() { return replicas_[0]->gradients().norm().item<double>(); }
+
+  // AdamW, Algorithm 2 of [AdamW]: theta -= rate (m_hat / (sqrt(v_hat) + epsilon) + decay theta).
+  void Apply(const TrainOptions& options, int64_t step, double rate, double norm) {
+    torch::NoGradGuard no_grad;
+    Tensor& g = replicas_[0]->gradients();  // [count]
+    if (options.clip > 0 && norm > options.clip) {
+      g.mul_(options.clip / norm);
+    }
+    state_.first_moment.mul_(options.beta1).add_(g, 1 - options.beta1);
+    state_.second_moment.mul_(options.beta2).addcmul_(g, g, 1 - options.beta2);
+    const double correction1 = 1 - std::pow(options.beta1, static_cast<double>(step + 1));
+    const double correction2 = 1 - std::pow(options.beta2, static_cast<double>(step + 1));
+    const Tensor scale =
+        (state_.second_moment / correction2).sqrt_().add_(options.epsilon);  // [count]
+    state_.values.narrow(0, 0, matrix_count_).mul_(1 - rate * options.weight_decay);
+    state_.values.addcdiv_(state_.first_moment, scale, -rate / correction1);
+  }
+
+ private:
+  TrainingState& state_;
+  int64_t matrix_count_;
+  std::vector<std::unique_ptr<Replica>> replicas_;
+};
+
+Json OptionsJson(const TrainOptions& o) {
+  return {{"steps", o.steps},
+          {"learning_rate", o.learning_rate},
+          {"last_rate_share", o.last_rate_share},
+          {"warmup", o.warmup},
+          {"weight_decay", o.weight_decay},
+          {"beta1", o.beta1},
+          {"beta2", o.beta2},
+          {"epsilon", o.epsilon},
+          {"clip", o.clip},
+          {"answer_weight", o.answer_weight},
+          {"seed", o.seed},
+          {"log_every", o.log_every},
+          {"checkpoint_every", o.checkpoint_every},
+          {"dtype", std::string(ShortName(o.dtype))}};
+}
+
+Json ToJson(const TrainLogRow& row) {
+  return {{"step", row.step},
+          {"loss", row.loss},
+          {"answer_accuracy", row.answer_accuracy},
+          {"learning_rate", row.learning_rate},
+          {"source", row.source}};
+}
+
+TrainLogRow RowFromJson(const Json& json) {
+  const std::string origin = "training_state.safetensors: log";
+  return {GetInt(json, "step", origin),
+          GetDouble(json, "loss", origin),
+          GetDouble(json, "answer_accuracy", origin),
+          GetDouble(json, "learning_rate", origin),
+          GetString(json, "source", origin)};
+}
+
+// Refuses a checkpoint of another run, naming the first differing field.
+void CheckSame(const Json& expected, const Json& actual, const std::string& what) {
+  for (const auto& [key, value] : expected.items()) {
+    KVC_CHECK(actual.contains(key) && actual[key] == value,
+              kUsage,
+              "unfinished training: ",
+              what,
+              ": ",
+              key,
+              ": expected ",
+              actual.contains(key) ? actual[key].dump() : "none",
+              ", got ",
+              value.dump(),
+              "; use the same options, another output, or remove the unfinished directory");
+  }
+}
+
+// One run: the state, and what has been summed since the last line of the log.
+class Run {
+ public:
+  Run(const ModelConfig& config,
+      BatchSource& source,
+      const TrainOptions& options,
+      const Json& settings,
+      std::filesystem::path directory)
+      : config_(config),
+        source_(source),
+        options_(options),
+        settings_(settings),
+        directory_(std::move(directory)),
+        list_(config) {
+    const std::filesystem::path path = TrainingStatePath(directory_);
+    if (std::filesystem::exists(path)) {
+      Resume(path);
+    } else {
+      Rng rng(options.seed);
+      state_.values = list_.Initialize(rng);
+      state_.first_moment = torch::zeros_like(state_.values);
+      state_.second_moment = torch::zeros_like(state_.values);
+    }
+    stepper_ = std::make_unique<Stepper>(config, list_, state_);
+  }
+
+  TrainReport Go(Progress& progress) {
+    const SingleThreadedOperations single;
+    ThreadPool pool(single.outer_threads());
+    for (; step_ < options_.steps; ++step_) {
+      progress_guard(progress);
+      Step(pool, progress);
+      if ((step_ + 1) % options_.checkpoint_every == 0 && step_ + 1 < options_.steps) {
+        Save(step_ + 1);
+      }
+    }
+    WriteModel();
+    std::filesystem::remove(TrainingStatePath(directory_));
+    report_.parameters = list_.count();
+    report_.steps = step_;
+    return report_;
+  }
+
+ private:
+  // An interruption is noticed between steps, when the state is whole.
+  void progress_guard(Progress& progress) {
+    try {
+      progress.Report("train", step_, options_.steps);
+    } catch (const Error&) {
+      Save(step_);
+      throw;
+    }
+  }
+
+  void Step(ThreadPool& pool, Progress& progress) {
+    // the golden ratio's multiples: steps get unrelated seeds
+    Rng rng((options_.seed ^ kBatchStream) + static_cast<uint64_t>(step_) * 0x9e3779b97f4a7c15ULL);
+    const TrainBatch batch = source_.Next(rng);
+    CheckIds(batch);
+    const ShardResult result = stepper_->Backward(batch, options_.answer_weight, pool);
+    const int64_t predicted = batch.sequences * (batch.length - 1);
+    const double loss = result.loss / static_cast<double>(predicted);
+    const double norm = stepper_->GradientNorm();
+    KVC_CHECK(std::isfinite(loss) && std::isfinite(norm),
+              kNumeric,
+              "training step ",
+              step_ + 1,
+              ": expected a finite loss and gradient, got ",
+              loss,
+              " and ",
+              norm,
+              "; the last checkpoint is kept, lower --lr");
+    const double rate = LearningRate(options_, step_);
+    stepper_->Apply(options_, step_, rate, norm);
+    source_.Observe(result.right, result.answers);
+
+    loss_sum_ += loss;
+    right_sum_ += result.right;
+    answer_sum_ += result.answers;
+    report_.tokens += predicted;
+    if ((step_ + 1) % options_.log_every == 0 || step_ + 1 == options_.steps) {
+      LogRow(rate, progress);
+    }
+  }
+
+  void LogRow(double rate, Progress& progress) {
+    const int64_t since = report_.log.empty() ? 0 : report_.log.back().step;
+    TrainLogRow row;
+    row.step = step_ + 1;
+    row.loss = loss_sum_ / static_cast<double>(row.step - since);
+    row.answer_accuracy =
+        answer_sum_ > 0 ? static_cast<double>(right_sum_) / static_cast<double>(answer_sum_) : 0;
+    row.learning_rate = rate;
+    row.source = source_.Describe();
+    report_.log.push_back(row);
+    loss_sum_ = 0;
+    right_sum_ = 0;
+    answer_sum_ = 0;
+    progress.Log("step " + std::to_string(row.step) + ": loss " + std::to_string(row.loss) +
+                 ", answers " + std::to_string(row.answer_accuracy) + ", rate " +
+                 std::to_string(rate) + ", " + row.source);
+  }
+
+  void CheckIds(const TrainBatch& batch) const {
+    for (const int64_t id : batch.ids) {
+      KVC_CHECK(id >= 0 && id < config_.vocab_size,
+                kBadInput,
+                "training token: expected an id below the model's vocabulary of ",
+                config_.vocab_size,
+                ", got ",
+                id,
+                "; the tokenizer does not belong to this config.json");
+    }
+  }
+
+  Json LogJson() const {
+    Json rows = Json::array();
+    for (const TrainLogRow& row : report_.log) {
+      rows.push_back(ToJson(row));
+    }
+    return rows;
+  }
+
+  void WriteModel() const {
+    list_.Write(state_.values, options_.dtype, directory_ / "model.safetensors");
+    WriteJsonFile(directory_ / "training.json",
+                  {{"parameters", list_.count()},
+                   {"options", OptionsJson(options_)},
+                   {"settings", settings_},
+                   {"tokens", report_.tokens},
+                   {"log", LogJson()}});
+  }
+
+  void Save(int64_t steps_done) {
+    state_.progress = {{"step", steps_done},
+                       {"options", OptionsJson(options_)},
+                       {"settings", settings_},
+                       {"source", source_.State()},
+                       {"tokens", report_.tokens},
+                       {"loss_sum", loss_sum_},
+                       {"right_sum", right_sum_},
+                       {"answer_sum", answer_sum_},
+                       {"log", LogJson()}};
+    WriteModel();
+    SaveTrainingState(state_, TrainingStatePath(directory_));
+  }
+
+  void Resume(const std::filesystem::path& path) {
+    state_ = LoadTrainingState(path, list_.count());
+    const std::string origin = path.filename().string();
+    CheckSame(OptionsJson(options_), GetObject(state_.progress, "options", origin), "options");
+    CheckSame(settings_, GetObject(state_.progress, "settings", origin), "settings");
+    step_ = GetInt(state_.progress, "step", origin);
+    loss_sum_ = GetDouble(state_.progress, "loss_sum", origin);
+    right_sum_ = GetInt(state_.progress, "right_sum", origin);
+    answer_sum_ = GetInt(state_.progress, "answer_sum", origin);
+    report_.tokens = GetInt(state_.progress, "tokens", origin);
+    report_.resumed_at = step_;
+    for (const Json& row : GetArray(state_.progress, "log", origin)) {
+      report_.log.push_back(RowFromJson(row));
+    }
+    source_.Restore(GetObject(state_.progress, "source", origin));
+  }
+
+  const ModelConfig& config_;
+  BatchSource& source_;
+  const TrainOptions& options_;
+  const Json& settings_;
+  std::filesystem::path directory_;
+  ParameterList list_;
+  TrainingState state_;
+  std::unique_ptr<Stepper> stepper_;
+  TrainReport report_;
+  int64_t step_ = 0;
+  double loss_sum_ = 0;  // since the last line of the log
+  int64_t right_sum_ = 0;
+  int64_t answer_sum_ = 0;
+};
+
+}  // namespace
+
+double LearningRate(const TrainOptions& options, int64_t step) {
+  const int64_t warmup =
+      options.warmup >= 0 ? options.warmup : std::min<int64_t>(100, options.steps / 10);
+  if (step < warmup) {
+    return options.learning_rate * static_cast<double>(step + 1) / static_cast<double>(warmup);
+  }
+  const int64_t rest = std::max<int64_t>(1, options.steps - warmup - 1);
+  const double done = static_cast<double>(step - warmup) / static_cast<double>(rest);
+  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));
+  return options.learning_rate * (options.last_rate_share + (1 - options.last_rate_share) * cosine);
+}
+
+TrainReport Train(const ModelConfig& config,
+                  BatchSource& source,
+                  const TrainOptions& options,
+                  const Json& settings,
+                  const std::filesystem::path& directory,
+                  Progress& progress) {
+  return Run(config, source, options, settings, directory).Go(progress);
+}
+
+}  // namespace kvc::model

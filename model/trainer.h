@@ -1,0 +1,78 @@
+#pragma once
+// Training a small decoder from scratch: AdamW [AdamW] with a linear warm-up, a cosine to a tenth
+// of the rate, and clipped gradients, over whatever a BatchSource gives.
+//
+// The loss is the mean cross entropy of all predicted tokens plus answer_weight times the mean over
+// the answers. Every batch is cut into kTrainShards parts whose gradients are added in order, and
+// each part runs on one thread: results do not depend on the number of threads. A step's batch
+// depends on the seed, the step and the source's state only, so a run that was stopped and goes on
+// from its checkpoint ends with the same bytes as one that was not.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/model_config.h"
+#include "core/progress.h"
+#include "model/batch_source.h"
+
+namespace kvc::model {
+
+inline constexpr int64_t kTrainShards = 4;
+
+struct TrainOptions {
+  int64_t steps = 1000;
+  double learning_rate = 3e-3;
+  double last_rate_share = 0.1;  // of learning_rate, reached by the cosine at the last step
+  int64_t warmup = -1;           // steps; -1: min(100, steps / 10)
+  double weight_decay = 0.01;    // of matrices; vectors are not decayed
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double clip = 1.0;  // largest norm of the gradient
+  double answer_weight = 1.0;
+  uint64_t seed = 42;
+  int64_t log_every = 50;          // steps
+  int64_t checkpoint_every = 500;  // steps
+  DType dtype = DType::kBF16;      // of the written weights
+};
+
+// Means over `log_every` steps.
+struct TrainLogRow {
+  int64_t step = 0;            // the last one
+  double loss = 0;             // cross entropy of all predicted tokens, nats
+  double answer_accuracy = 0;  // share of the answers predicted right; 0 when there are none
+  double learning_rate = 0;    // of the last step
+  std::string source;          // BatchSource::Describe
+};
+
+struct TrainReport {
+  int64_t parameters = 0;
+  int64_t steps = 0;
+  int64_t resumed_at = 0;  // 0: from the start
+  int64_t tokens = 0;      // predicted, over all steps
+  std::vector<TrainLogRow> log;
+};
+
+// Learning rate of a step (0 is the first): warm-up reaches learning_rate at step `warmup` - 1.
+[[nodiscard]] double LearningRate(const TrainOptions& options, int64_t step);
+
+// Trains and writes model.safetensors and training.json (options and log) into `directory`. Every
+// checkpoint_every steps the same files are written together with training_state.safetensors,
+// from which a later call with the same options goes on; it is removed at the end. `settings` is
+// what the caller's batches depend on (files, batch, length, curriculum): it is stored in
+// training.json, and another one than that of the checkpoint is refused.
+//
+// Throws kNumeric when loss or gradient is not finite (the last checkpoint stays), kUsage when the
+// directory holds a checkpoint of another run (naming the field), kInterrupted from `progress`
+// (after writing a checkpoint), kBadInput for ids outside the vocabulary.
+TrainReport Train(const ModelConfig& config,
+                  BatchSource& source,
+                  const TrainOptions& options,
+                  const Json& settings,
+                  const std::filesystem::path& directory,
+                  Progress& progress);
+
+}  // namespace kvc::model

@@ -1,0 +1,27 @@
+#pragma once
+// What a training run must keep to go on: weights, the optimizer's moments, and a JSON with the
+// step, the log and the batch source's state. One safetensors file that appears by rename.
+
+#include <filesystem>
+
+#include <torch/torch.h>
+
+#include "core/json.h"
+
+namespace kvc::model {
+
+struct TrainingState {
+  torch::Tensor values;         // [count] weights (ParameterList's order)
+  torch::Tensor first_moment;   // [count] of AdamW
+  torch::Tensor second_moment;  // [count]
+  Json progress;                // "step", "log", "source", ...; see trainer.cc
+};
+
+// DIR/training_state.safetensors
+[[nodiscard]] std::filesystem::path TrainingStatePath(const std::filesystem::path& directory);
+
+void SaveTrainingState(const TrainingState& state, const std::filesystem::path& path);
+// Throws kBadInput when the file is broken or holds another number of parameters than `count`.
+[[nodiscard]] TrainingState LoadTrainingState(const std::filesystem::path& path, int64_t count);
+
+}  // namespace kvc::model

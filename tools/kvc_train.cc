@@ -1,0 +1,199 @@
+// kvc-train: trains a small decoder from scratch on text, or on the needle task and text.
+
+#include <iostream>
+
+#include "core/checkpoint.h"
+#include "core/files.h"
+#include "core/needle_task.h"
+#include "core/sizes.h"
+#include "core/text_input.h"
+#include "model/needle_source.h"
+#include "model/parameters.h"
+#include "model/threads.h"
+#include "model/trainer.h"
+#include "tools/common_options.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using kvc::Json;
+
+struct TrainCommand {
+  std::string config;
+  std::string output;
+  std::string tokenizer;
+  std::vector<std::string> texts;
+  std::string task = "text";
+  std::string curriculum;
+  std::string length = "256";
+  std::string rank;
+  std::string dtype = "bf16";
+  int64_t batch = 16;
+  bool force = false;
+  bool list_words = false;
+  kvc::model::TrainOptions train;
+};
+
+void AddOptions(CLI::App& app, TrainCommand& c) {
+  app.add_option("CONFIG", c.config, "config.json of the model to train");
+  app.add_option("-o,--output", c.output, "directory of the trained model");
+  app.add_flag("--force", c.force, "replace the output directory");
+  app.add_option("--tokenizer", c.tokenizer, "directory with the tokenizer (default: CONFIG's)");
+  app.add_option("--text", c.texts, "training text, .txt or .jsonl (repeatable)");
+  app.add_option("--task", c.task, "text or needle (needles between pieces of the text)")
+      ->check(CLI::IsMember({"text", "needle"}));
+  app.add_option("--curriculum", c.curriculum, "stages of the needle task (JSON)");
+  app.add_option("--steps", c.train.steps, "optimizer steps")->check(CLI::PositiveNumber);
+  app.add_option("--batch", c.batch, "sequences of --length tokens for each step")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--length", c.length, "tokens of a sequence");
+  app.add_option("--lr", c.train.learning_rate, "highest learning rate")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--weight-decay", c.train.weight_decay, "of matrices")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--answer-weight", c.train.answer_weight, "weight of the answers' mean loss")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--log-every", c.train.log_every, "steps between lines of the log")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--checkpoint-every", c.train.checkpoint_every, "steps between checkpoints")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--dtype", c.dtype, "type of the written weights")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  app.add_option("--rank", c.rank, "thin keys from scratch (not supported yet)");
+  app.add_flag("--list-words", c.list_words, "print the needle task's words and stop");
+}
+
+void CheckOptions(const TrainCommand& c) {
+  KVC_CHECK(c.rank.empty(),
+            kUnsupported,
+            "--rank: expected no thin keys, got ",
+            c.rank,
+            "; train full keys and thin them with kvc-factorize");
+  KVC_CHECK(!c.config.empty(), kUsage, "CONFIG: expected a config.json, got nothing");
+  KVC_CHECK(!c.output.empty(), kUsage, "-o: expected an output directory, got nothing");
+  KVC_CHECK(!c.texts.empty() || c.task == "needle",
+            kUsage,
+            "--text: expected a file, got none; only --task needle can do without");
+  KVC_CHECK(c.curriculum.empty() || c.task == "needle",
+            kUsage,
+            "--curriculum: expected --task needle, got --task ",
+            c.task);
+}
+
+struct Plan {
+  kvc::ModelConfig config;
+  std::unique_ptr<kvc::Tokenizer> tokenizer;
+  std::unique_ptr<kvc::model::BatchSource> source;
+  Json settings;  // what the batches depend on
+};
+
+Plan MakePlan(const TrainCommand& c) {
+  Plan plan;
+  plan.config = kvc::ParseModelConfig(kvc::ReadJsonFile(c.config), c.config);
+  plan.tokenizer = kvc::Tokenizer::Load(c.tokenizer);
+  KVC_CHECK(plan.tokenizer->vocab_size() <= plan.config.vocab_size,
+            kBadInput,
+            c.config,
+            ": vocab_size: expected at least the tokenizer's ",
+            plan.tokenizer->vocab_size(),
+            ", got ",
+            plan.config.vocab_size);
+  const int64_t length = kvc::ParseLength(c.length, "--length");
+  KVC_CHECK(length >= 2 && length <= plan.config.context_length,
+            kUsage,
+            "--length: expected 2 to the model's context of ",
+            plan.config.context_length,
+            ", got ",
+            length);
+  std::vector<std::string> documents;
+  Json texts = Json::array();
+  for (const std::string& path : c.texts) {
+    for (std::string& document : kvc::ReadDocuments(path)) {
+      documents.push_back(std::move(document));
+    }
+    texts.push_back(
+        {{"file", fs::path(path).filename().string()}, {"sha256", kvc::Sha256File(path)}});
+  }
+  plan.settings = {{"task", c.task}, {"batch", c.batch}, {"length", length}, {"text", texts}};
+  if (c.task == "text") {
+    plan.source = kvc::model::MakeTextSource(
+        kvc::model::EncodeDocuments(*plan.tokenizer, documents, length), c.batch, length);
+    return plan;
+  }
+  const std::vector<kvc::model::NeedleStage> stages =
+      c.curriculum.empty()
+          ? kvc::model::DefaultNeedleStages(length)
+          : kvc::model::ParseNeedleStages(kvc::ReadJsonFile(c.curriculum), c.curriculum);
+  plan.settings["curriculum"] = kvc::model::ToJson(stages);
+  plan.source =
+      kvc::model::MakeNeedleSource(*plan.tokenizer,
+                                   kvc::model::EncodeDocuments(*plan.tokenizer, documents, 0),
+                                   stages,
+                                   c.batch * length);
+  return plan;
+}
+
+Json Train(TrainCommand& c, const kvc::tools::CommonOptions& common) {
+  if (c.list_words) {
+    return {{"words", kvc::NeedleWords()}};
+  }
+  CheckOptions(c);
+  kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
+  c.train.seed = common.seed;
+  c.train.dtype = kvc::DTypeFromShortName(c.dtype);
+  if (c.tokenizer.empty()) {
+    c.tokenizer = fs::path(c.config).parent_path().string();
+  }
+  Plan plan = MakePlan(c);
+  const int64_t parameters = kvc::model::ParameterList(plan.config).count();
+  Json result = {{"parameters", parameters},
+                 {"weight_bytes", parameters * kvc::DTypeBytes(c.train.dtype)},
+                 {"steps", c.train.steps},
+                 {"settings", plan.settings}};
+  if (common.dry_run) {
+    return result;
+  }
+  const auto progress = kvc::tools::MakeProgress(common);
+  kvc::OutputDirectory out(c.output, c.force, /*resumable=*/true);
+  for (const fs::path& file : kvc::CompanionFiles(c.tokenizer)) {
+    kvc::CopyFile(file, out.path() / file.filename());
+  }
+  kvc::WriteJsonFile(out.path() / "config.json", plan.config.source);
+  const kvc::model::TrainReport report =
+      kvc::model::Train(plan.config, *plan.source, c.train, plan.settings, out.path(), *progress);
+  out.Commit();
+  result["resumed_at"] = report.resumed_at;
+  result["tokens"] = report.tokens;
+  result["loss"] = report.log.back().loss;
+  result["answer_accuracy"] = report.log.back().answer_accuracy;
+  return result;
+}
+
+void Print(const Json& result) {
+  if (result.contains("words")) {
+    for (const Json& word : result["words"]) std::cout << word.get<std::string>() << '\n';
+    return;
+  }
+  std::cout << result["parameters"] << " parameters, " << result["weight_bytes"] << " bytes, "
+            << result["steps"] << " steps\n";
+  if (result.contains("loss")) {
+    std::cout << "loss " << result["loss"] << " nats, " << result["answer_accuracy"]
+              << " of the answers right, " << result["tokens"] << " tokens\n";
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains a small decoder from scratch");
+  kvc::tools::CommonOptions common;
+  TrainCommand command;
+  AddOptions(app, command);
+  kvc::tools::AddCommonOptions(
+      app,
+      common,
+      "  kvc-train config.json -o model --text book.txt --steps 2000 --length 256\n"
+      "  kvc-train config.json -o model --text book.txt --task needle --steps 12000 --length 512");
+  return kvc::tools::RunCommand(
+      argc, argv, "kvc-train", app, common, [&] { return Train(command, common); }, Print);
+}
