@@ -27,6 +27,7 @@ class CpuSession : public Session {
         pool_(pool),
         executor_(plan_, bundle_->linears(), pool) {}
 
+  const Bundle& bundle() const override { return *bundle_; }
   std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) override;
   void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) override;
   void Decode(std::span<Sequence* const> sequences,

@@ -1,0 +1,111 @@
+// The runtime on exported golden checkpoints: with the full cache its logits are the source
+// model's.
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "core/thread_pool.h"
+#include "runtime/session.h"
+#include "tests/runtime/test_bundles.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvc::runtime {
+namespace {
+
+using testing::DecodeOne;
+using testing::GoldenLogits;
+using testing::MaxDifference;
+using testing::PrefillAll;
+using testing::PrefillLast;
+using testing::TempDir;
+
+// The project's promise for an exported model in float.
+constexpr double kTolerance = 1e-3;
+
+class GoldenTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  GoldenTest() : pool_(2) {
+    const auto model = testing::GoldenModel(GetParam());
+    golden_ = testing::ReadGolden(model / "golden.safetensors");
+    testing::WriteBundle(model, directory_.path());
+    session_ = Session::Create(Bundle::Load(directory_.path(), {}, pool_), pool_);
+  }
+  [[nodiscard]] std::vector<float> Row(int64_t t) const {
+    const size_t vocabulary = golden_.logits.size() / golden_.ids.size();
+    const auto begin = golden_.logits.begin() + t * static_cast<int64_t>(vocabulary);
+    return {begin, begin + static_cast<int64_t>(vocabulary)};
+  }
+
+  TempDir directory_;
+  ThreadPool pool_;
+  GoldenLogits golden_;
+  std::unique_ptr<Session> session_;
+};
+
+TEST_P(GoldenTest, PrefillInChunks) {
+  for (const int64_t chunk : {1, 7, 512}) {
+    SequenceOptions options;
+    options.chunk = chunk;
+    const auto sequence = session_->NewSequence(options);
+    EXPECT_LE(MaxDifference(PrefillAll(*session_, *sequence, golden_.ids), golden_.logits),
+              kTolerance)
+        << "chunk " << chunk;
+    EXPECT_EQ(sequence->length(), static_cast<int64_t>(golden_.ids.size()));
+  }
+}
+
+TEST_P(GoldenTest, LastRowAlone) {
+  const auto sequence = session_->NewSequence({});
+  const auto last = static_cast<int64_t>(golden_.ids.size()) - 1;
+  EXPECT_LE(MaxDifference(PrefillLast(*session_, *sequence, golden_.ids), Row(last)), kTolerance);
+}
+
+TEST_P(GoldenTest, DecodeFromOneToken) {
+  const auto sequence = session_->NewSequence({});
+  EXPECT_LE(MaxDifference(PrefillLast(*session_, *sequence, {golden_.ids[0]}), Row(0)), kTolerance);
+  for (size_t t = 1; t < golden_.ids.size(); ++t) {
+    EXPECT_LE(MaxDifference(DecodeOne(*session_, *sequence, golden_.ids[t]),
+                            Row(static_cast<int64_t>(t))),
+              kTolerance)
+        << "token " << t;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models,
+                         GoldenTest,
+                         ::testing::Values("gpt2",
+                                           "gpt2-bare",
+                                           "llama",
+                                           "llama-bias",
+                                           "mistral",
+                                           "qwen2",
+                                           "qwen3",
+                                           "gpt2-absorb",
+                                           "llama-latent",
+                                           "qwen2-latent",
+                                           "qwen3-latent"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(RuntimeGolden, Stories260k) {
+  const std::filesystem::path model =
+      std::filesystem::path(KVC_SOURCE_DIR) / ".." / "shared" / "data" / "models" / "stories260k";
+  if (!std::filesystem::exists(model)) GTEST_SKIP() << "needs ../shared/data/models/stories260k";
+  TempDir directory;
+  ThreadPool pool(2);
+  testing::WriteBundle(model, directory.path());
+  const auto session = Session::Create(Bundle::Load(directory.path(), {}, pool), pool);
+  const GoldenLogits golden = testing::ReadGolden(std::filesystem::path(KVC_SOURCE_DIR) /
+                                                  "tests/golden/stories260k/golden.safetensors");
+  const auto sequence = session->NewSequence({});
+  EXPECT_LE(MaxDifference(PrefillAll(*session, *sequence, golden.ids), golden.logits), kTolerance);
+}
+
+}  // namespace
+}  // namespace kvc::runtime
