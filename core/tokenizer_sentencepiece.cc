@@ -1,18 +1,15 @@
-// tokenizer.model, by the SentencePiece library.
+// tokenizer.model, by the SentencePiece library (core/sentencepiece_model.h).
 
 #include <utility>
 
-#include <sentencepiece_processor.h>
-
 #include "core/error.h"
 #include "core/files.h"
+#include "core/sentencepiece_model.h"
 #include "core/text_input.h"
 #include "core/tokenizer_hf.h"
 
 namespace kvc::tokenizer {
 namespace {
-
-using sentencepiece::SentencePieceProcessor;
 
 constexpr int64_t kMaxFileBytes = 256 << 20;
 
@@ -22,11 +19,10 @@ std::optional<int32_t> IfValid(int id) {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(std::unique_ptr<SentencePieceProcessor> processor,
-                         const TokenizerConfig& config)
-      : processor_(std::move(processor)),
-        bos_id_(IfValid(processor_->bos_id())),
-        eos_id_(IfValid(processor_->eos_id())),
+  SentencePieceTokenizer(std::unique_ptr<SentencePieceModel> model, const TokenizerConfig& config)
+      : model_(std::move(model)),
+        bos_id_(IfValid(model_->bos_id())),
+        eos_id_(IfValid(model_->eos_id())),
         adds_bos_(config.add_bos_token.value_or(true)),
         adds_eos_(config.add_eos_token.value_or(false)) {}
 
@@ -34,8 +30,8 @@ class SentencePieceTokenizer final : public Tokenizer {
                                             SpecialTokens special) const override {
     CheckUtf8(text, "text to encode");
     std::vector<int> pieces;
-    const auto status = processor_->Encode(text, &pieces);
-    KVC_CHECK(status.ok(), kInternal, "SentencePiece: ", status.ToString());
+    std::string error;
+    KVC_CHECK(model_->Encode(text, pieces, error), kInternal, "SentencePiece: ", error);
     const bool adds = special == SpecialTokens::kAdd;
     std::vector<int32_t> ids;
     ids.reserve(pieces.size() + 2);
@@ -49,25 +45,25 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::vector<int> known;
     known.reserve(ids.size());
     for (const int32_t id : ids) {
-      if (id >= 0 && id < processor_->GetPieceSize()) known.push_back(id);
+      if (id >= 0 && id < model_->size()) known.push_back(id);
     }
     std::string text;
-    const auto status = processor_->Decode(known, &text);
-    KVC_CHECK(status.ok(), kInternal, "SentencePiece: ", status.ToString());
+    std::string error;
+    KVC_CHECK(model_->Decode(known, text, error), kInternal, "SentencePiece: ", error);
     return text;
   }
 
-  [[nodiscard]] int64_t vocab_size() const override { return processor_->GetPieceSize(); }
+  [[nodiscard]] int64_t vocab_size() const override { return model_->size(); }
   [[nodiscard]] std::optional<int32_t> TokenId(std::string_view token) const override {
-    const int id = processor_->PieceToId(token);  // that of <unk> for what is no piece
-    const bool known = id >= 0 && id < processor_->GetPieceSize();
-    return known && processor_->IdToPiece(id) == token ? IfValid(id) : std::nullopt;
+    const int id = model_->PieceToId(token);  // that of <unk> for what is no piece
+    const bool known = id >= 0 && id < model_->size();
+    return known && model_->IdToPiece(id) == token ? IfValid(id) : std::nullopt;
   }
   [[nodiscard]] std::optional<int32_t> bos_id() const override { return bos_id_; }
   [[nodiscard]] std::optional<int32_t> eos_id() const override { return eos_id_; }
 
  private:
-  std::unique_ptr<SentencePieceProcessor> processor_;
+  std::unique_ptr<SentencePieceModel> model_;
   std::optional<int32_t> bos_id_;
   std::optional<int32_t> eos_id_;
   bool adds_bos_;
@@ -78,15 +74,9 @@ class SentencePieceTokenizer final : public Tokenizer {
 
 std::unique_ptr<Tokenizer> LoadSentencePiece(const std::filesystem::path& file) {
   const std::string origin = file.string();
-  auto processor = std::make_unique<SentencePieceProcessor>();
-  const auto status = processor->LoadFromSerializedProto(ReadFile(file, kMaxFileBytes));
-  KVC_CHECK(status.ok() && processor->GetPieceSize() > 0,
-            kBadInput,
-            origin,
-            ": expected a SentencePiece model, got another file or a broken one: ",
-            status.ToString());
+  auto model = OpenSentencePieceModel(ReadFile(file, kMaxFileBytes), origin);
   const TokenizerConfig config = ReadTokenizerConfig(file.parent_path());
-  auto tokenizer = std::make_unique<SentencePieceTokenizer>(std::move(processor), config);
+  auto tokenizer = std::make_unique<SentencePieceTokenizer>(std::move(model), config);
   for (const AddedToken& token : config.added_tokens) {
     KVC_CHECK(tokenizer->TokenId(token.content) == token.id,
               kUnsupported,

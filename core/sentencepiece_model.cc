@@ -1,0 +1,39 @@
+#include "core/sentencepiece_model.h"
+
+#include <dlfcn.h>
+
+#include "core/error.h"
+
+namespace kvc::tokenizer {
+namespace {
+
+SentencePieceEntry OpenModule() {
+  // Found through the program's run path: build/lib, or ../lib of an installation.
+  void* module = dlopen(KVC_SENTENCEPIECE_MODULE, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  KVC_CHECK(module != nullptr,
+            kInternal,
+            KVC_SENTENCEPIECE_MODULE,
+            ": expected beside the commands, got ",
+            dlerror(),
+            "; build or install kvc again");
+  void* entry = dlsym(module, kSentencePieceEntry);
+  KVC_CHECK(entry != nullptr, kInternal, KVC_SENTENCEPIECE_MODULE, ": has no entry");
+  return reinterpret_cast<SentencePieceEntry>(entry);
+}
+
+}  // namespace
+
+std::unique_ptr<SentencePieceModel> OpenSentencePieceModel(const std::string& serialized,
+                                                           const std::string& origin) {
+  static const SentencePieceEntry entry = OpenModule();
+  std::string error;
+  std::unique_ptr<SentencePieceModel> model(entry(serialized, error));
+  KVC_CHECK(model != nullptr && model->size() > 0,
+            kBadInput,
+            origin,
+            ": expected a SentencePiece model, got another file or a broken one: ",
+            error);
+  return model;
+}
+
+}  // namespace kvc::tokenizer
