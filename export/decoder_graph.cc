@@ -172,12 +172,12 @@ std::string DecoderBuilder::AddWeight(const std::string& name, Role role, int64_
   weight.layer = layer;
   weight.dims = checkpoint_.Shape(role, layer);
   weight.dtype = weight.dims.size() == 2 ? dtype_ : DType::kF32;
-  const bool padded =
-      (role == Role::kK && (latent() || absorbed())) || (role == Role::kQ && absorbed());
+  const bool query = role == Role::kQ || role == Role::kQBias;
+  const bool padded = (role == Role::kK && (latent() || absorbed())) || (query && absorbed());
   if (padded) {
     weight.kind = WeightKind::kPaddedRows;
     weight.stride = PaddedKeyWidth(config_, layer);
-    const int64_t blocks = role == Role::kQ ? config_.num_heads : config_.num_key_groups();
+    const int64_t blocks = query ? config_.num_heads : config_.num_key_groups();
     const int64_t share = blocks / config_.num_key_groups();  // query heads of a group, or 1
     for (int64_t block = 0; block < blocks; ++block) {
       weight.ranks.push_back(config_.key_width(layer, block / share));

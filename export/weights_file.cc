@@ -37,9 +37,10 @@ std::vector<float> RopeTable(const ModelConfig& config, const Weight& weight) {
   return table;
 }
 
-// Spreads packed blocks of ranks[i] rows to blocks of `stride` rows, zeros between.
+// Spreads packed blocks of ranks[i] rows (elements of a vector) to blocks of `stride` rows, zeros
+// between.
 std::vector<float> PadRows(const Weight& weight, const std::vector<float>& packed) {
-  const int64_t columns = weight.dims[1];
+  const int64_t columns = weight.dims.size() > 1 ? weight.dims[1] : 1;
   std::vector<float> padded(static_cast<size_t>(NumElements(weight)), 0.0F);
   int64_t source = 0;
   for (size_t block = 0; block < weight.ranks.size(); ++block) {

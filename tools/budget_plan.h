@@ -1,0 +1,61 @@
+#pragma once
+// From a budget to the rows of every cache group (DESIGN: "What a budget means").
+//
+// A budget is a number of bytes that a sequence of `reference_length` tokens may take, everything
+// counted that the runtime allocates for it: keys, values, positions, scores, query rings and the
+// empty rows of the recent block. A plan is the largest allocation of the method that stays within.
+//
+// How a method spreads rows over the groups of the model, p = sinks + window + margin being what
+// every group needs anyway and b the mean of what is left (reference: docs/bibliography.md):
+//   streaming, uniform, ada   the same rows everywhere (ada moves them within a layer for each
+//   prompt) pyramid   [PyramidKV]     linear over the layers, from 2b - b/20 at the first to b/20
+//   at the last headkv    [HeadKV]        (b - b/beta) for all, the rest in proportion to head
+//   importance lukv      [LUKV]          greedy on the lower hulls of the heads' utility curves,
+//   cost in bytes
+
+#include <cstdint>
+#include <vector>
+
+#include "core/cache_spec.h"
+#include "core/manifest.h"
+#include "core/profile_file.h"
+#include "core/sizes.h"
+
+namespace kvc::tools {
+
+struct PlanRequest {
+  Budget budget;
+  Method method = Method::kUniform;
+  ScorerKind scorer = ScorerKind::kSnapKv;
+  int64_t sinks = 4;
+  int64_t window = 32;
+  int64_t reference_length = 4096;
+  const ProfileData* profile = nullptr;  // needed by headkv and lukv
+};
+
+struct BudgetPlan {
+  CacheSpec spec;
+  SolverRecord solver;  // zeros unless the method is lukv
+  CacheBytes bytes;     // at the reference length
+  int64_t reference_length = 0;
+  std::vector<std::vector<int64_t>> rows;  // [L][n] at the reference length
+};
+
+// `geometry`: groups and widths of the model (onnx_export::MakeCacheSpec). Throws kUsage when the
+// method needs a profile that is not there or has not the scorer's curves, kBadShape when the
+// profile is of another model, kUnsupported (lukv-mixed), kInfeasible naming the smallest possible
+// budget.
+[[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request);
+
+// Bytes that the budget allows for a sequence of `length` tokens.
+[[nodiscard]] int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t length);
+
+// Rows and bytes of every kv head [L][G]; what the heads of a group share is split evenly, the
+// remainder going to its first heads.
+struct HeadShare {
+  int64_t tokens = 0;
+  int64_t bytes = 0;
+};
+[[nodiscard]] std::vector<std::vector<HeadShare>> HeadShares(const BudgetPlan& plan);
+
+}  // namespace kvc::tools

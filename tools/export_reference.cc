@@ -1,0 +1,132 @@
+#include "tools/export_reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "runtime/session.h"
+
+namespace kvc::tools {
+namespace {
+
+constexpr int64_t kVerificationTokens = 32;
+constexpr uint64_t kVerificationSeed = 20;
+constexpr double kFloatTolerance = 1e-3;
+// Twice what was seen on SmolLM2 and on the golden models, relative to the largest logit.
+constexpr double kF16Tolerance = 4e-3;
+constexpr double kBF16Tolerance = 3e-2;
+
+double LargestMagnitude(const std::vector<float>& values) {
+  double largest = 0.0;
+  for (const float value : values) largest = std::max(largest, std::abs(double{value}));
+  return largest;
+}
+
+double LargestDifference(std::span<const float> actual, std::span<const float> expected) {
+  double largest = 0.0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double difference = std::abs(double{actual[i]} - double{expected[i]});
+    // A NaN compares false with everything and must not pass.
+    if (!(difference <= largest)) largest = difference;
+    if (std::isnan(difference)) return std::numeric_limits<double>::infinity();
+  }
+  return largest;
+}
+
+}  // namespace
+
+std::vector<int32_t> VerificationIds(const ModelConfig& config) {
+  Rng rng(kVerificationSeed);
+  std::vector<int32_t> ids(
+      static_cast<size_t>(std::min(kVerificationTokens, config.context_length)));
+  for (int32_t& id : ids) id = static_cast<int32_t>(rng.NextBelow(config.vocab_size));
+  return ids;
+}
+
+double VerificationTolerance(DType dtype, const ReferenceLogits& reference) {
+  if (dtype == DType::kF32) return kFloatTolerance;
+  const double relative = dtype == DType::kF16 ? kF16Tolerance : kBF16Tolerance;
+  return std::max(kFloatTolerance, relative * LargestMagnitude(reference.logits));
+}
+
+void WriteReference(const std::filesystem::path& bundle, const ReferenceLogits& reference) {
+  const auto tokens = static_cast<int64_t>(reference.ids.size());
+  const auto vocab = static_cast<int64_t>(reference.logits.size()) / tokens;
+  const std::vector<int64_t> ids(reference.ids.begin(), reference.ids.end());
+  SafetensorsWriter writer(
+      bundle / kReferenceFile,
+      {{"ids", DType::kI64, {tokens}}, {"logits", DType::kF32, {tokens, vocab}}});
+  writer.Write("ids", std::as_bytes(std::span(ids)));
+  writer.WriteFloats("logits", reference.logits);
+  writer.Close();
+}
+
+ReferenceLogits ReadReference(const std::filesystem::path& bundle) {
+  const SafetensorsReader reader = SafetensorsReader::OpenFile(bundle / kReferenceFile);
+  const TensorRef& ids = reader.Get("ids");
+  const TensorRef& logits = reader.Get("logits");
+  KVC_CHECK(ids.dtype == DType::kI64 && ids.shape.size() == 1 && ids.shape[0] > 0 &&
+                logits.dtype == DType::kF32 && logits.shape.size() == 2 &&
+                logits.shape[0] == ids.shape[0],
+            kBadInput,
+            kReferenceFile,
+            ": expected int64 ids [T] and float logits [T, V]; export the bundle again");
+  std::vector<int64_t> wide(static_cast<size_t>(ids.shape[0]));
+  std::copy(ids.bytes.begin(), ids.bytes.end(), std::as_writable_bytes(std::span(wide)).begin());
+  ReferenceLogits reference;
+  for (const int64_t id : wide) {
+    KVC_CHECK(id >= 0 && id < logits.shape[1],
+              kBadInput,
+              kReferenceFile,
+              ": expected ids below ",
+              logits.shape[1],
+              ", got ",
+              id,
+              "; export the bundle again");
+    reference.ids.push_back(static_cast<int32_t>(id));
+  }
+  reference.logits.resize(static_cast<size_t>(logits.num_elements()));
+  ConvertToFloat(DType::kF32, logits.bytes.data(), logits.num_elements(), reference.logits.data());
+  return reference;
+}
+
+double BundleError(const std::filesystem::path& bundle,
+                   const ReferenceLogits& reference,
+                   ThreadPool& pool) {
+  const auto loaded = runtime::Bundle::Load(bundle, {}, pool);
+  const auto session = runtime::Session::Create(loaded, pool);
+  runtime::SequenceOptions options;
+  options.cache = loaded->manifest().cache;
+  options.cache->method = Method::kFull;
+  options.cache->margin = 0;
+  options.cache->query_ring = 0;
+  options.cache->budget.clear();
+  const auto sequence = session->NewSequence(options);
+
+  const auto tokens = static_cast<int64_t>(reference.ids.size());
+  const int64_t vocab = loaded->manifest().model.vocab_size;
+  KVC_CHECK(static_cast<int64_t>(reference.logits.size()) == tokens * vocab,
+            kBadShape,
+            kReferenceFile,
+            ": expected ",
+            vocab,
+            " logits for a token, got ",
+            reference.logits.size() / reference.ids.size());
+  const int64_t prompt = std::max<int64_t>(1, tokens * 3 / 4);
+  std::vector<float> logits(static_cast<size_t>(tokens * vocab));  // [T, V]
+  session->Prefill(*sequence,
+                   std::span(reference.ids).first(static_cast<size_t>(prompt)),
+                   MatrixF(logits.data(), prompt, vocab));
+  for (int64_t t = prompt; t < tokens; ++t) {
+    runtime::Sequence* const one = sequence.get();
+    session->Decode(std::span(&one, 1),
+                    std::span(reference.ids).subspan(static_cast<size_t>(t), 1),
+                    MatrixF(logits.data() + t * vocab, 1, vocab));
+  }
+  return LargestDifference(logits, reference.logits);
+}
+
+}  // namespace kvc::tools

@@ -1,0 +1,45 @@
+#pragma once
+// The proof that a bundle computes what its source computes: logits of the source checkpoint for a
+// few fixed tokens, stored in the bundle (verify.safetensors), and the bundle's own beside them.
+
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/thread_pool.h"
+
+namespace kvc::tools {
+
+inline constexpr char kReferenceFile[] = "verify.safetensors";
+
+struct ReferenceLogits {
+  std::vector<int32_t> ids;   // [T]
+  std::vector<float> logits;  // [T, V]
+};
+
+// Token ids of the verification: fixed for a vocabulary, spread over all of it; at most 32, fewer
+// when the context is shorter.
+[[nodiscard]] std::vector<int32_t> VerificationIds(const ModelConfig& config);
+
+// Logits of the source checkpoint by the LibTorch decoder; nothing in a build without LibTorch.
+[[nodiscard]] std::optional<ReferenceLogits> SourceLogits(const Checkpoint& checkpoint,
+                                                          int num_threads);
+
+// Largest difference that passes: float sums differ in their order; a 16-bit dtype also rounds
+// weights and cache, which moves logits by about sqrt(layers) roundings of their own size (`scale`,
+// the largest reference logit).
+[[nodiscard]] double VerificationTolerance(DType dtype, const ReferenceLogits& reference);
+
+// verify.safetensors: `ids` int64 [T], `logits` float [T, V]. Read throws kBadInput.
+void WriteReference(const std::filesystem::path& bundle, const ReferenceLogits& reference);
+[[nodiscard]] ReferenceLogits ReadReference(const std::filesystem::path& bundle);
+
+// Loads the bundle into the runtime (which compares graph and manifest), runs the ids through a
+// full cache, three quarters as a prompt and the rest token by token, and returns the largest
+// absolute difference from the reference's logits; infinity when a logit is no number.
+[[nodiscard]] double BundleError(const std::filesystem::path& bundle,
+                                 const ReferenceLogits& reference,
+                                 ThreadPool& pool);
+
+}  // namespace kvc::tools
