@@ -1,0 +1,119 @@
+#include "runtime/generator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace kvc::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// One prompt on its way.
+struct Stream {
+  std::unique_ptr<Sequence> sequence;
+  Rng rng;
+  int32_t next = 0;  // sampled, not yet fed
+  bool done = false;
+};
+
+class Generator {
+ public:
+  Generator(Session& session, const GenerateOptions& options)
+      : session_(session),
+        options_(options),
+        vocabulary_(session.bundle().manifest().model.vocab_size),
+        context_(session.bundle().manifest().model.context_length) {}
+
+  GenerateResult Run(std::span<const std::vector<int32_t>> prompts, Progress& progress) {
+    result_.outputs.resize(prompts.size());
+    logits_.resize(prompts.size() * static_cast<size_t>(vocabulary_));
+    for (size_t i = 0; i < prompts.size(); ++i) Prefill(i, prompts[i]);
+    const int64_t steps = options_.max_new_tokens - 1;
+    for (int64_t step = 0; step < steps && DecodeStep(); ++step) {
+      progress.Report("decode", step + 1, steps);
+    }
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      result_.outputs[i].cache = streams_[i].sequence->counters();
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void Prefill(size_t i, const std::vector<int32_t>& prompt) {
+    SequenceOptions sequence = options_.sequence;
+    const auto length = static_cast<int64_t>(prompt.size());
+    sequence.reserve = std::min(length + options_.max_new_tokens - 1, context_);
+    streams_.push_back({session_.NewSequence(sequence), Rng(options_.seed + i)});
+    const auto start = Clock::now();
+    session_.Prefill(*streams_[i].sequence, prompt, MatrixF(logits_.data(), 1, vocabulary_));
+    result_.prefill_seconds += SecondsSince(start);
+    result_.prefill_tokens += length;
+    Accept(i, std::span(logits_).first(static_cast<size_t>(vocabulary_)));
+  }
+
+  // Takes the next token of stream i from its logits.
+  void Accept(size_t i, std::span<const float> logits) {
+    Stream& stream = streams_[i];
+    Generation& output = result_.outputs[i];
+    stream.next = kernels::SampleToken(logits, options_.sampling, stream.rng);
+    const auto& stops = options_.stop_ids;
+    output.stopped = std::find(stops.begin(), stops.end(), stream.next) != stops.end();
+    if (!output.stopped) output.ids.push_back(stream.next);
+    stream.done = output.stopped || stream.sequence->length() >= context_;
+  }
+
+  // Feeds every live stream its token; false when none is left.
+  bool DecodeStep() {
+    std::vector<Sequence*> sequences;
+    std::vector<int32_t> ids;
+    std::vector<size_t> owners;
+    for (size_t i = 0; i < streams_.size(); ++i) {
+      if (streams_[i].done) continue;
+      sequences.push_back(streams_[i].sequence.get());
+      ids.push_back(streams_[i].next);
+      owners.push_back(i);
+    }
+    if (sequences.empty()) return false;
+    const auto rows = static_cast<int64_t>(ids.size());
+    const auto start = Clock::now();
+    session_.Decode(sequences, ids, MatrixF(logits_.data(), rows, vocabulary_));
+    result_.decode_seconds += SecondsSince(start);
+    result_.decode_tokens += rows;
+    for (size_t b = 0; b < owners.size(); ++b) {
+      const auto vocabulary = static_cast<size_t>(vocabulary_);
+      Accept(owners[b], std::span(logits_).subspan(b * vocabulary, vocabulary));
+    }
+    return true;
+  }
+
+  Session& session_;
+  const GenerateOptions& options_;
+  int64_t vocabulary_;
+  int64_t context_;
+  std::vector<Stream> streams_;
+  std::vector<float> logits_;  // [B, V]
+  GenerateResult result_;
+};
+
+}  // namespace
+
+GenerateResult Generate(Session& session,
+                        std::span<const std::vector<int32_t>> prompts,
+                        const GenerateOptions& options,
+                        Progress& progress) {
+  KVC_CHECK(options.max_new_tokens >= 1,
+            kUsage,
+            "-n: expected 1 or more new tokens, got ",
+            options.max_new_tokens);
+  return Generator(session, options).Run(prompts, progress);
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,44 @@
+#pragma once
+// Prompts to new tokens: prefill each, then decode all of them together, one token at a time.
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/progress.h"
+#include "kernels/sampling.h"
+#include "runtime/session.h"
+
+namespace kvc::runtime {
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 64;
+  kernels::SamplingOptions sampling;
+  uint64_t seed = 42;  // prompt i draws from seed + i
+  std::vector<int32_t> stop_ids;
+  SequenceOptions sequence;
+};
+
+struct Generation {
+  std::vector<int32_t> ids;  // new tokens, without the stop token
+  bool stopped = false;      // at a stop token; else by max_new_tokens or the context length
+  CacheCounters cache;       // when it ended
+};
+
+struct GenerateResult {
+  std::vector<Generation> outputs;  // one for each prompt
+  int64_t prefill_tokens = 0;
+  double prefill_seconds = 0.0;
+  int64_t decode_tokens = 0;  // fed one by one, summed over the batch
+  double decode_seconds = 0.0;
+};
+
+// Reports progress as stage "decode". A sequence that has ended leaves the batch. Throws kUsage for
+// max_new_tokens < 1, and what the session throws.
+[[nodiscard]] GenerateResult Generate(Session& session,
+                                      std::span<const std::vector<int32_t>> prompts,
+                                      const GenerateOptions& options,
+                                      Progress& progress);
+
+}  // namespace kvc::runtime

@@ -1,0 +1,32 @@
+#pragma once
+// What kvc-run does: prompts through a bundle, text and counters out.
+
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "core/json.h"
+#include "kernels/sampling.h"
+#include "tools/common_options.h"
+
+namespace kvc::tools {
+
+struct RunOptions {
+  std::string bundle;
+  std::vector<std::string> prompts;
+  std::vector<std::string> prompt_files;
+  int64_t new_tokens = 64;
+  kernels::SamplingOptions sampling;
+  std::string budget;  // empty: the manifest's
+};
+
+void AddRunOptions(CLI::App& app, RunOptions& options);
+
+// Returns the command's JSON keys (CLI.md).
+[[nodiscard]] Json RunPrompts(const RunOptions& options, const CommonOptions& common);
+
+// Texts on stdout, timing and cache counters on stderr.
+void PrintRun(const Json& result);
+
+}  // namespace kvc::tools
