@@ -55,29 +55,33 @@ void StoreAt(void* target, int64_t index, T value) {
       static_cast<char*>(target) + index * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
 }
 
-// The conversions stand in the anonymous namespace once more as inline functions without branches
-// on the value (only selects), so that the loops below become vector code.
+// The conversions are inline and select by masks instead of branching on the value, so that the
+// loops below become vector code.
+inline uint32_t Select(bool condition, uint32_t when_true, uint32_t when_false) {
+  const uint32_t mask = 0U - static_cast<uint32_t>(condition);
+  return (when_true & mask) | (when_false & ~mask);
+}
+
 inline float WidenBF16(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
 
 inline uint16_t NarrowBF16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
   const uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
-  const uint32_t quiet = (bits >> 16) | 0x40U;
-  return static_cast<uint16_t>(is_nan ? quiet : rounded);
+  const uint32_t quiet_nan = (bits >> 16) | 0x40U;
+  return static_cast<uint16_t>(Select((bits & 0x7fffffffU) > 0x7f800000U, quiet_nan, rounded));
 }
 
 inline float WidenF16(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000U) << 16;
   const uint32_t magnitude = half & 0x7fffU;
   // Exponents 1..30 shift the bias by 127 - 15; 31 (infinity, NaN) becomes 255.
-  const uint32_t shift = magnitude >= 0x7c00U ? (255U - 31U) << 23 : (127U - 15U) << 23;
+  const uint32_t shift = Select(magnitude >= 0x7c00U, (255U - 31U) << 23, (127U - 15U) << 23);
   const uint32_t normal = (magnitude << 13) + shift;
   // Subnormal: mantissa x 2^-24, exact in float.
   const float tiny = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1.0p-24F;
-  const uint32_t bits = magnitude < 0x400U ? std::bit_cast<uint32_t>(tiny) : normal;
+  const uint32_t bits = Select(magnitude < 0x400U, std::bit_cast<uint32_t>(tiny), normal);
   return std::bit_cast<float>(bits | sign);
 }
 
@@ -91,9 +95,10 @@ inline uint16_t NarrowF16(float value) {
   // rounds to it, ties to even.
   const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
   const uint32_t subnormal = std::bit_cast<uint32_t>(shifted) - 0x3f000000U;
-  uint32_t result = magnitude < 0x38800000U ? subnormal : normal;
-  result = magnitude >= 0x477ff000U ? 0x7c00U : result;  // 65520 and above round to infinity
-  result = magnitude > 0x7f800000U ? (0x7e00U | ((magnitude >> 13) & 0x3ffU)) : result;
+  const uint32_t nan = 0x7e00U | ((magnitude >> 13) & 0x3ffU);
+  uint32_t result = Select(magnitude < 0x38800000U, subnormal, normal);
+  result = Select(magnitude >= 0x477ff000U, 0x7c00U, result);  // 65520 and above: infinity
+  result = Select(magnitude > 0x7f800000U, nan, result);
   return static_cast<uint16_t>(result | sign);
 }
 
