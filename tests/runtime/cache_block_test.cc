@@ -1,0 +1,159 @@
+#include "runtime/cache_block.h"
+
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/rng.h"
+#include "tests/support/expect_error.h"
+
+namespace kvc::runtime {
+namespace {
+
+BlockShape Shape(DType dtype) {
+  BlockShape shape;
+  shape.dtype = dtype;
+  shape.key_width = 3;
+  shape.value_width = 5;
+  shape.heads = 2;
+  shape.positions = true;
+  shape.scores = true;
+  return shape;
+}
+
+std::vector<float> Random(int64_t count, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = static_cast<float>(rng.NextNormal());
+  return values;
+}
+
+std::vector<float> RowOf(const kernels::RowBlock& block, int64_t row) {
+  std::vector<float> values(static_cast<size_t>(block.width));
+  const auto* bytes = static_cast<const std::byte*>(block.data);
+  ConvertToFloat(block.dtype,
+                 bytes + row * block.stride * DTypeBytes(block.dtype),
+                 block.width,
+                 values.data());
+  return values;
+}
+
+// What a float becomes in the block's dtype.
+std::vector<float> Rounded(const float* values, int64_t count, DType dtype) {
+  std::vector<std::byte> bytes(static_cast<size_t>(count * DTypeBytes(dtype)));
+  ConvertFromFloat(values, count, dtype, bytes.data());
+  std::vector<float> result(static_cast<size_t>(count));
+  ConvertToFloat(dtype, bytes.data(), count, result.data());
+  return result;
+}
+
+class CacheBlockTest : public ::testing::TestWithParam<DType> {
+ protected:
+  static constexpr int64_t kRows = 7;
+  // Key rows are wider than the block keeps.
+  static constexpr int64_t kKeyStride = 4;
+  CacheBlockTest()
+      : keys_(Random(kRows * kKeyStride, 1)),
+        values_(Random(kRows * 10, 2)),
+        block_(Shape(GetParam()), 9, meter_) {
+    block_.Append(Keys(0, 4), Values(0, 4), 20);
+    block_.Append(Keys(4, 3), Values(4, 3), 24);
+    for (int64_t i = 0; i < kRows; ++i) block_.scores()[i] = static_cast<float>(i);
+  }
+  [[nodiscard]] ConstMatrixF Keys(int64_t first, int64_t rows) const {
+    return {keys_.data() + first * kKeyStride, rows, kKeyStride};
+  }
+  [[nodiscard]] ConstMatrixF Values(int64_t first, int64_t rows) const {
+    return {values_.data() + first * 10, rows, 10};
+  }
+  // Row `row` of `block` holds what was appended as row `source`.
+  void ExpectRow(const CacheBlock& block, int64_t row, int64_t source) const {
+    EXPECT_EQ(RowOf(block.keys(), row), Rounded(Keys(source, 1).data, 3, GetParam()));
+    for (int64_t plane = 0; plane < 2; ++plane) {
+      EXPECT_EQ(RowOf(block.values(plane), row),
+                Rounded(Values(source, 1).data + plane * 5, 5, GetParam()));
+    }
+    EXPECT_EQ(block.positions()[row], 20 + source);
+    EXPECT_EQ(block.scores()[row], static_cast<float>(source));
+  }
+
+  CacheMeter meter_;
+  std::vector<float> keys_;
+  std::vector<float> values_;
+  CacheBlock block_;
+};
+
+TEST_P(CacheBlockTest, AppendRoundsToTheDtype) {
+  ASSERT_EQ(block_.rows(), kRows);
+  for (int64_t i = 0; i < kRows; ++i) ExpectRow(block_, i, i);
+  EXPECT_KVC_ERROR(block_.Append(Keys(0, 3), Values(0, 3), 0), kInternal, "room for 3 rows, got 2");
+}
+
+TEST_P(CacheBlockTest, MeterCountsEveryByte) {
+  const int64_t row_bytes = (3 + 2 * 5) * DTypeBytes(GetParam()) + 4 + 4;
+  EXPECT_EQ(block_.shape().BytesPerRow(), row_bytes);
+  EXPECT_EQ(meter_.live_bytes(), 9 * row_bytes);
+  {
+    const CacheBlock copy = block_.Clone(meter_);
+    EXPECT_EQ(meter_.live_bytes(), 18 * row_bytes);
+  }
+  EXPECT_EQ(meter_.live_bytes(), 9 * row_bytes);
+  EXPECT_EQ(meter_.peak_bytes(), 18 * row_bytes);
+  block_ = CacheBlock();
+  EXPECT_EQ(meter_.live_bytes(), 0);
+}
+
+TEST_P(CacheBlockTest, ReserveAndCloneKeepRows) {
+  block_.Reserve(64, meter_);
+  EXPECT_EQ(block_.capacity(), 64);
+  for (int64_t i = 0; i < kRows; ++i) ExpectRow(block_, i, i);
+  block_.Reserve(kRows, meter_);
+  EXPECT_TRUE(block_.full());
+  const CacheBlock copy = block_.Clone(meter_);
+  block_.DropFront(kRows);
+  for (int64_t i = 0; i < kRows; ++i) ExpectRow(copy, i, i);
+  EXPECT_KVC_ERROR(CacheBlock(copy.Clone(meter_)).Reserve(3, meter_), kInternal, "at least 7");
+}
+
+TEST_P(CacheBlockTest, KeepAndDropFront) {
+  const std::vector<int64_t> kept = {0, 3, 4, 6};
+  block_.Keep(kept);
+  ASSERT_EQ(block_.rows(), 4);
+  for (int64_t i = 0; i < 4; ++i) ExpectRow(block_, i, kept[i]);
+  block_.DropFront(1);
+  ASSERT_EQ(block_.rows(), 3);
+  for (int64_t i = 0; i < 3; ++i) ExpectRow(block_, i, kept[i + 1]);
+  block_.DropFront(0);
+  EXPECT_EQ(block_.rows(), 3);
+  block_.Keep({});
+  EXPECT_EQ(block_.rows(), 0);
+}
+
+TEST_P(CacheBlockTest, AppendRowTakesAPrefix) {
+  BlockShape narrow = Shape(GetParam());
+  narrow.key_width = 2;
+  narrow.value_width = 1;
+  CacheBlock tier(narrow, 2, meter_);
+  tier.AppendRow(block_, 5, 0.5F);
+  EXPECT_EQ(RowOf(tier.keys(), 0), Rounded(Keys(5, 1).data, 2, GetParam()));
+  EXPECT_EQ(RowOf(tier.values(1), 0), Rounded(Values(5, 1).data + 5, 1, GetParam()));
+  EXPECT_EQ(tier.positions()[0], 25);
+  EXPECT_EQ(tier.scores()[0], 0.5F);
+}
+
+TEST_P(CacheBlockTest, NoRowsTakeNoMemory) {
+  CacheMeter meter;
+  CacheBlock empty(Shape(GetParam()), 0, meter);
+  EXPECT_EQ(meter.live_bytes(), 0);
+  EXPECT_TRUE(empty.full());
+  EXPECT_EQ(empty.keys().rows, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes,
+                         CacheBlockTest,
+                         ::testing::Values(DType::kF32, DType::kF16, DType::kBF16),
+                         [](const auto& test) { return std::string(ShortName(test.param)); });
+
+}  // namespace
+}  // namespace kvc::runtime
