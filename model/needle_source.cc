@@ -75,7 +75,8 @@ class NeedleSource : public BatchSource {
     const NeedleStage& stage = stages_[stage_];
     TrainBatch batch;
     batch.length = stage.length;
-    batch.sequences = std::max<int64_t>(1, batch_tokens_ / stage.length);
+    batch.sequences =
+        stage.batch > 0 ? stage.batch : std::max<int64_t>(1, batch_tokens_ / stage.length);
     for (int64_t n = 0; n < batch.sequences; ++n) {
       const Sequence sequence = MakeSequence(stage, rng);
       batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.begin() + stage.length);
@@ -156,11 +157,14 @@ class NeedleSource : public BatchSource {
     const auto all = static_cast<int64_t>(phrases_.words.size());
     const int64_t count = 2 + rng.NextBelow(stage.motif - 1);
     const std::vector<size_t> motif = Sample(count, all, rng);
+    // Motifs have ten times as many predictable tokens as facts: counted together, they would hide
+    // whether facts are found.
+    const bool only_motifs = stage.text + stage.repeat >= 1;
     Sequence sequence;
     for (bool again = false; static_cast<int64_t>(sequence.ids.size()) < stage.length;
          again = true) {
       for (const size_t word : motif) {
-        sequence.Add(phrases_.words[word], again);
+        sequence.Add(phrases_.words[word], again && only_motifs);
       }
     }
     return sequence;
@@ -204,6 +208,7 @@ bool IsShare(double x) { return x >= 0 && x <= 1; }
 void CheckStage(const NeedleStage& s, const std::string& where) {
   const auto most = static_cast<int64_t>(std::min(NeedleKeys().size(), NeedleValues().size()));
   KVC_CHECK(s.length >= 2, kBadInput, where, ": length: expected at least 2, got ", s.length);
+  KVC_CHECK(s.batch >= 0, kBadInput, where, ": batch: expected at least 0, got ", s.batch);
   KVC_CHECK(s.words >= 1 && s.words <= most,
             kBadInput,
             where,
@@ -245,6 +250,7 @@ void CheckStage(const NeedleStage& s, const std::string& where) {
 NeedleStage ParseStage(const Json& json, const std::string& where) {
   CheckKeys(json,
             {"length",
+             "batch",
              "words",
              "facts",
              "motif",
@@ -258,6 +264,7 @@ NeedleStage ParseStage(const Json& json, const std::string& where) {
   const NeedleStage standard;
   NeedleStage s;
   s.length = GetInt(json, "length", where, standard.length);
+  s.batch = GetInt(json, "batch", where, standard.batch);
   s.words = GetInt(json, "words", where, standard.words);
   s.facts = GetInt(json, "facts", where, standard.facts);
   s.motif = GetInt(json, "motif", where, standard.motif);
@@ -302,6 +309,7 @@ Json ToJson(const std::vector<NeedleStage>& stages) {
   Json json = Json::array();
   for (const NeedleStage& s : stages) {
     json.push_back({{"length", s.length},
+                    {"batch", s.batch},
                     {"words", s.words},
                     {"facts", s.facts},
                     {"motif", s.motif},

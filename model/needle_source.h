@@ -25,6 +25,7 @@ namespace kvc::model {
 // predicted), and facts told again or asked for (their values are the answers).
 struct NeedleStage {
   int64_t length = 128;     // tokens of a sequence
+  int64_t batch = 0;        // sequences of a step; 0: as many as make the default number of tokens
   int64_t words = 32;       // keys, and values, in use: the first of the lists
   int64_t facts = 8;        // in a document, at most
   int64_t motif = 8;        // words of the longest repeated motif
@@ -46,7 +47,7 @@ inline constexpr int64_t kStageWindow = 50;  // steps over which `until` is meas
                                                          const std::string& origin);
 [[nodiscard]] Json ToJson(const std::vector<NeedleStage>& stages);
 
-// Batches of about `batch_tokens` tokens, at least one sequence, in the current stage's length.
+// Batches of the stage's sequences, or of about `batch_tokens` tokens and at least one sequence.
 // `text` is a stream of ids, longer than every stage's length where a stage uses text (kBadInput).
 // Borrows nothing.
 [[nodiscard]] std::unique_ptr<BatchSource> MakeNeedleSource(const Tokenizer& tokenizer,

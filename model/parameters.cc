@@ -154,6 +154,24 @@ torch::Tensor ParameterList::Initialize(Rng& rng) const {
   return values;
 }
 
+torch::Tensor ParameterList::Read(const std::filesystem::path& directory) const {
+  const SafetensorsReader reader = SafetensorsReader::OpenDirectory(directory);
+  Tensor values = torch::empty({count_}, torch::kFloat32);
+  for (const Parameter& p : all_) {
+    const TensorRef& ref = reader.Get(p.name);
+    KVC_CHECK(ref.shape == p.shape,
+              kBadShape,
+              p.name,
+              ": expected ",
+              p.count,
+              " elements in the shape of config.json, got ",
+              ref.num_elements(),
+              "; start from a model of the same sizes");
+    ConvertToFloat(ref.dtype, ref.bytes.data(), p.count, values.data_ptr<float>() + p.offset);
+  }
+  return values;
+}
+
 void ParameterList::Write(const torch::Tensor& values,
                           DType dtype,
                           const std::filesystem::path& path) const {

@@ -44,6 +44,9 @@ class ParameterList {
   // sqrt(2 L) where they add to the residual stream; embeddings 0.1, so that a token is not drowned
   // by the first layers; norms 1.
   [[nodiscard]] torch::Tensor Initialize(Rng& rng) const;
+  // The weights of a checkpoint [count], as float. Throws kBadInput for a missing tensor, kBadShape
+  // for another shape.
+  [[nodiscard]] torch::Tensor Read(const std::filesystem::path& directory) const;
   // model.safetensors of `values` [count], in the stored type, written to `path`.
   void Write(const torch::Tensor& values, DType dtype, const std::filesystem::path& path) const;
 

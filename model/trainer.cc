@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <numbers>
+#include <numeric>
 #include <utility>
 
 #include <torch/torch.h>
@@ -197,7 +198,7 @@ class Run {
       Resume(path);
     } else {
       Rng rng(options.seed);
-      state_.values = list_.Initialize(rng);
+      state_.values = options.initial.empty() ? list_.Initialize(rng) : list_.Read(options.initial);
       state_.first_moment = torch::zeros_like(state_.values);
       state_.second_moment = torch::zeros_like(state_.values);
     }
@@ -208,7 +209,7 @@ class Run {
     const SingleThreadedOperations single;
     ThreadPool pool(single.outer_threads());
     for (; step_ < options_.steps; ++step_) {
-      progress_guard(progress);
+      ReportOrSave(progress);
       Step(pool, progress);
       if ((step_ + 1) % options_.checkpoint_every == 0 && step_ + 1 < options_.steps) {
         Save(step_ + 1);
@@ -223,7 +224,7 @@ class Run {
 
  private:
   // An interruption is noticed between steps, when the state is whole.
-  void progress_guard(Progress& progress) {
+  void ReportOrSave(Progress& progress) {
     try {
       progress.Report("train", step_, options_.steps);
     } catch (const Error&) {

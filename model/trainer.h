@@ -36,7 +36,9 @@ struct TrainOptions {
   uint64_t seed = 42;
   int64_t log_every = 50;          // steps
   int64_t checkpoint_every = 500;  // steps
-  DType dtype = DType::kBF16;      // of the written weights
+  // Hugging Face directory of the same sizes whose weights are the first ones; empty: random ones.
+  std::filesystem::path initial;
+  DType dtype = DType::kBF16;  // of the written weights
 };
 
 // Means over `log_every` steps.

@@ -22,6 +22,7 @@ struct TrainCommand {
   std::string config;
   std::string output;
   std::string tokenizer;
+  std::string initial;
   std::vector<std::string> texts;
   std::string task = "text";
   std::string curriculum;
@@ -49,6 +50,9 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("--length", c.length, "tokens of a sequence");
   app.add_option("--lr", c.train.learning_rate, "highest learning rate")
       ->check(CLI::PositiveNumber);
+  app.add_option("--last-lr-share", c.train.last_rate_share, "of --lr, reached at the last step")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--init", c.initial, "model whose weights are the first ones");
   app.add_option("--weight-decay", c.train.weight_decay, "of matrices")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--answer-weight", c.train.answer_weight, "weight of the answers' mean loss")
@@ -114,7 +118,12 @@ Plan MakePlan(const TrainCommand& c) {
     texts.push_back(
         {{"file", fs::path(path).filename().string()}, {"sha256", kvc::Sha256File(path)}});
   }
-  plan.settings = {{"task", c.task}, {"batch", c.batch}, {"length", length}, {"text", texts}};
+  plan.settings = {
+      {"init", c.initial.empty() ? "" : kvc::Sha256File(fs::path(c.initial) / "model.safetensors")},
+      {"task", c.task},
+      {"batch", c.batch},
+      {"length", length},
+      {"text", texts}};
   if (c.task == "text") {
     plan.source = kvc::model::MakeTextSource(
         kvc::model::EncodeDocuments(*plan.tokenizer, documents, length), c.batch, length);
@@ -140,6 +149,7 @@ Json Train(TrainCommand& c, const kvc::tools::CommonOptions& common) {
   CheckOptions(c);
   kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
   c.train.seed = common.seed;
+  c.train.initial = c.initial;
   c.train.dtype = kvc::DTypeFromShortName(c.dtype);
   if (c.tokenizer.empty()) {
     c.tokenizer = fs::path(c.config).parent_path().string();

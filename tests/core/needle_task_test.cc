@@ -1,0 +1,188 @@
+#include "core/needle_task.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace kvc {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+// One id for each word with its leading space, and for each other character. With `marks`, it puts
+// a marker in front of a text, as Metaspace tokenizers do, which must not appear inside a prompt.
+class WordTokenizer : public Tokenizer {
+ public:
+  explicit WordTokenizer(bool marks = false, bool has_bos = false)
+      : marks_(marks), has_bos_(has_bos) {}
+
+  Ids Encode(std::string_view text, SpecialTokens special) const override {
+    Ids ids;
+    if (special == SpecialTokens::kAdd && has_bos_) ids.push_back(Id("<bos>"));
+    if (marks_ && !text.empty()) ids.push_back(Id("<mark>"));
+    for (size_t i = 0; i < text.size();) {
+      size_t end = i + 1;
+      while (end < text.size() && IsLetter(text[end]) && (IsLetter(text[i]) || text[i] == ' ')) {
+        ++end;
+      }
+      ids.push_back(Id(std::string(text.substr(i, end - i))));
+      i = end;
+    }
+    return ids;
+  }
+  std::string Decode(std::span<const int32_t> ids) const override {
+    std::string text;
+    for (const int32_t id : ids) text += pieces_[static_cast<size_t>(id)];
+    return text;
+  }
+  int64_t vocab_size() const override { return static_cast<int64_t>(pieces_.size()); }
+  std::optional<int32_t> TokenId(std::string_view token) const override {
+    return Id(std::string(token));
+  }
+  std::optional<int32_t> bos_id() const override {
+    return has_bos_ ? std::optional<int32_t>(Id("<bos>")) : std::nullopt;
+  }
+  std::optional<int32_t> eos_id() const override { return std::nullopt; }
+
+ private:
+  static bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+  int32_t Id(const std::string& piece) const {
+    const auto [place, is_new] = ids_.try_emplace(piece, static_cast<int32_t>(pieces_.size()));
+    if (is_new) pieces_.push_back(piece);
+    return place->second;
+  }
+
+  bool marks_;
+  bool has_bos_;
+  mutable std::map<std::string, int32_t> ids_;
+  mutable std::vector<std::string> pieces_;
+};
+
+constexpr const char* kHaystack =
+    "It was a bright  day.\nThe sun shone on the hill, and nobody came. 'Who is there?' asked the "
+    "owl. No one answered! A dog barked twice in the valley below the old mill.";
+
+int64_t Count(const std::string& text, const std::string& part) {
+  int64_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+TEST(NeedleTaskTest, WordListsAreLargeAndDisjoint) {
+  std::set<std::string> all(NeedleKeys().begin(), NeedleKeys().end());
+  all.insert(NeedleValues().begin(), NeedleValues().end());
+  EXPECT_EQ(all.size(), NeedleKeys().size() + NeedleValues().size());
+  EXPECT_GE(NeedleKeys().size(), 32U);
+  EXPECT_GE(NeedleValues().size(), 32U);
+}
+
+TEST(NeedleTaskTest, QuestionEndsWhereTheNeedleGivesTheValue) {
+  const std::string needle = NeedleSentence("harbor", "amber");
+  const std::string question = NeedleQuestion("harbor");
+  const std::string lead = needle.substr(0, needle.find(" amber"));
+  ASSERT_GE(question.size(), lead.size());
+  EXPECT_EQ(question.substr(question.size() - lead.size()), lead);
+}
+
+TEST(NeedleTaskTest, PromptHasTheLengthTheNeedleAndTheDistractors) {
+  const WordTokenizer tokenizer;
+  const NeedleTask task(tokenizer, kHaystack);
+  Rng rng(3);
+  for (const int64_t length : {61, 100, 257, 1024}) {
+    for (const int64_t distractors : {0, 1, 3}) {
+      const NeedlePrompt p = task.Make({length, 0.5, distractors}, rng);
+      EXPECT_EQ(static_cast<int64_t>(p.context.size() + p.question.size()), length);
+      const std::string text = tokenizer.Decode(p.context);
+      EXPECT_EQ(Count(text, NeedleSentence(p.key, p.value)), 1) << text;
+      EXPECT_EQ(tokenizer.Decode(p.question), NeedleQuestion(p.key));
+      EXPECT_EQ(tokenizer.Decode(p.answer), " " + p.value);
+      const std::span<const int32_t> needle(p.context.data() + p.needle_begin,
+                                            p.context.data() + p.needle_end);
+      EXPECT_EQ(tokenizer.Decode(needle), NeedleSentence(p.key, p.value));
+      int64_t told = 0;
+      for (const std::string& key : NeedleKeys()) {
+        for (const std::string& value : NeedleValues()) {
+          told += Count(text, NeedleSentence(key, value));
+          const bool same = (key == p.key) != (value == p.value);
+          EXPECT_FALSE(same && Count(text, NeedleSentence(key, value)) > 0);
+        }
+      }
+      EXPECT_EQ(told, distractors + 1);
+    }
+  }
+}
+
+TEST(NeedleTaskTest, DepthPlacesTheNeedle) {
+  const WordTokenizer tokenizer;
+  const NeedleTask task(tokenizer, kHaystack);
+  Rng rng(11);
+  for (const double depth : {0.0, 0.25, 0.5, 0.9, 1.0}) {
+    const NeedlePrompt p = task.Make({1000, depth, 0}, rng);
+    const double room = 1000.0 - static_cast<double>(p.question.size()) -
+                        static_cast<double>(p.needle_end - p.needle_begin);
+    // the longest sentence has 17 tokens, so a boundary is at most 9 away
+    EXPECT_NEAR(static_cast<double>(p.needle_begin), depth * room, 9.0);
+  }
+}
+
+TEST(NeedleTaskTest, SameSeedSamePromptAndAllKeysComeUp) {
+  const WordTokenizer tokenizer;
+  const NeedleTask task(tokenizer, kHaystack);
+  Rng a(5);
+  Rng b(5);
+  std::set<std::string> keys;
+  for (int i = 0; i < 400; ++i) {
+    const NeedlePrompt p = task.Make({200, 0.3, 2}, a);
+    EXPECT_EQ(p.context, task.Make({200, 0.3, 2}, b).context);
+    keys.insert(p.key);
+  }
+  EXPECT_EQ(keys.size(), NeedleKeys().size());
+}
+
+TEST(NeedleTaskTest, MarkersOfATextStartDoNotStandInside) {
+  const WordTokenizer tokenizer(/*marks=*/true, /*has_bos=*/true);
+  const NeedleTask task(tokenizer, kHaystack);
+  Rng rng(1);
+  const NeedlePrompt p = task.Make({150, 0.5, 3}, rng);
+  ASSERT_FALSE(p.context.empty());
+  EXPECT_EQ(p.context.front(), *tokenizer.bos_id());
+  const int32_t mark = *tokenizer.TokenId("<mark>");
+  EXPECT_EQ(std::count(p.context.begin(), p.context.end(), mark), 0);
+  EXPECT_EQ(std::count(p.question.begin(), p.question.end(), mark), 0);
+  EXPECT_EQ(static_cast<int64_t>(p.context.size() + p.question.size()), 150);
+}
+
+TEST(NeedleTaskTest, RefusesWhatCannotBe) {
+  const WordTokenizer tokenizer;
+  EXPECT_THROW(NeedleTask(tokenizer, " \n "), Error);
+  const NeedleTask task(tokenizer, kHaystack);
+  Rng rng(1);
+  EXPECT_THROW((void)task.Make({20, 0.5, 3}, rng), Error);
+  EXPECT_THROW((void)task.Make({1000, 1.5, 3}, rng), Error);
+  EXPECT_THROW((void)task.Make({1000, 0.5, -1}, rng), Error);
+  EXPECT_THROW((void)task.Make({1000, 0.5, 32}, rng), Error);
+  try {
+    (void)task.Make({20, 0.5, 0}, rng);
+    FAIL() << "a prompt without room for the question";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_NE(std::string(error.what()).find("got 20"), std::string::npos);
+  }
+}
+
+TEST(NeedleTaskTest, AnswersAreWholeWords) {
+  EXPECT_TRUE(NeedleAnswered(" amber. The", "amber"));
+  EXPECT_TRUE(NeedleAnswered("Amber", "amber"));
+  EXPECT_TRUE(NeedleAnswered("\n amber", "amber"));
+  EXPECT_FALSE(NeedleAnswered(" ambers", "amber"));
+  EXPECT_FALSE(NeedleAnswered(" amb", "amber"));
+  EXPECT_FALSE(NeedleAnswered("", "amber"));
+  EXPECT_FALSE(NeedleAnswered(" the amber", "amber"));
+}
+
+}  // namespace
+}  // namespace kvc
