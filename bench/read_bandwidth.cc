@@ -1,14 +1,14 @@
 #include "bench/read_bandwidth.h"
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <vector>
+
+#include "bench/timing.h"
 
 namespace kvc::bench {
 namespace {
 
-// Eight independent sums, so that the additions do not wait for one another.
+// Independent sums, so that the additions do not wait for one another.
 uint64_t Sum(const uint64_t* data, int64_t count) {
   constexpr int64_t kStreams = 32;
   uint64_t sums[kStreams] = {};
@@ -31,16 +31,15 @@ double ReadBandwidth(ThreadPool& pool, int64_t mebibytes) {
   const auto count = static_cast<int64_t>(data.size());
   constexpr int64_t kGrain = 1 << 17;
   std::atomic<uint64_t> sink = 0;
-  double best = 0.0;
-  for (int pass = 0; pass < 9; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    pool.ParallelFor(count, kGrain, [&](int64_t begin, int64_t end) {
-      sink += Sum(data.data() + begin, end - begin);
+  BestTime best;
+  for (int pass = 0; pass < 30; ++pass) {
+    best.Run([&] {
+      pool.ParallelFor(count, kGrain, [&](int64_t begin, int64_t end) {
+        sink += Sum(data.data() + begin, end - begin);
+      });
     });
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(count) * 8.0 / time.count());
   }
-  return best;
+  return static_cast<double>(count) * sizeof(uint64_t) / best.seconds();
 }
 
 }  // namespace kvc::bench

@@ -34,7 +34,8 @@ struct KeyRebuild {
   ConstMatrixF cos, sin;  // [max_position, D/2]
 };
 
-// One dense piece of a kv head's cache.
+// One dense piece of a kv head's cache. Its rows may be narrower than the head's queries and outputs:
+// a prefix of their columns, as tiers keep them; what is missing counts as zero.
 struct Segment {
   RowBlock keys;                       // thin width; with a rebuild, the latent's
   RowBlock values;                     // [rows, D_v]

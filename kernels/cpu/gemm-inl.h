@@ -105,13 +105,14 @@ inline void MultiplyRows(ConstMatrixF a,
   run(std::integral_constant<int, 1>());
 }
 
-// C [rows, n] = start + A [rows, depth] B for rows <= kStrip; panels [ceil(n / kPanel), depth,
-// kPanel] hold B, the last one padded. Bias [n].
-inline void MultiplyStrip(ConstMatrixF a, const float* panels, BlockStart start, MatrixF c) {
+// C [rows, n] = start + A [rows, depth] B for rows <= kStrip. B's panels lie `panel_stride`
+// elements apart, >= depth * kPanel; the last one is padded. Bias [n].
+inline void MultiplyStrip(
+    ConstMatrixF a, const float* panels, int64_t panel_stride, BlockStart start, MatrixF c) {
   static constexpr float kZeros[kPanel] = {};
   HWY_ALIGN float edge[kStrip * kPanel];
   HWY_ALIGN float edge_bias[kPanel];
-  for (int64_t col = 0; col < c.cols; col += kPanel, panels += a.cols * kPanel) {
+  for (int64_t col = 0; col < c.cols; col += kPanel, panels += panel_stride) {
     const int64_t count = std::min(kPanel, c.cols - col);
     const float* bias = start.bias == nullptr ? kZeros : start.bias + col;
     if (count == kPanel) {
@@ -151,7 +152,8 @@ inline void MultiplyPanels(
     for (int64_t r = 0; r < rows; ++r) {
       std::copy_n(a.row(row + r), a.cols, strip + r * stride);
     }
-    MultiplyStrip({strip, rows, a.cols, stride}, panels, start, c.RowRange(row, rows));
+    MultiplyStrip(
+        {strip, rows, a.cols, stride}, panels, a.cols * kPanel, start, c.RowRange(row, rows));
   }
 }
 

@@ -6,7 +6,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/product.cc"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -16,90 +15,104 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
-// Rows of W that are multiplied by kTokens rows of x at once: as many sums as registers hold.
-constexpr int RowsAtOnce(int tokens) {
-  if (HWY_TARGET <= HWY_AVX3) {
-    return tokens <= 3 ? 8 : 4;
-  }
-  return tokens == 1 ? 8 : tokens <= 3 ? 4 : 2;
-}
+// Tokens that are multiplied by a row of W at once. One row at a time: the hardware prefetcher
+// follows a single stream best.
+constexpr int kTokensAtOnce = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
 
-// y[t][r] = x[t] . w[r] (+ bias[r]) for kRows rows w [kRows, in] and kTokens rows of x.
-template <int kRows, int kTokens, class Element>
-HWY_INLINE void DotBlock(const Element* w, ConstMatrixF x, const float* bias, MatrixF y) {
-  constexpr int kSums = kRows * kTokens;
-  constexpr int kPadded = (kSums + 3) / 4 * 4;
+// totals[t] holds, lane by lane, x[t] . w over the elements of a row that fill vectors. Two sums
+// for each token, so that additions need not wait for one another.
+template <int kTokens, class Element>
+HWY_INLINE void MultiplyRow(const Element* w, ConstMatrixF x, VecF* totals) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
-  const int64_t in = x.cols;
-  VecF sums[kPadded];
-#pragma GCC unroll 32
-  for (int i = 0; i < kPadded; ++i) {
-    sums[i] = hn::Zero(tag);
+  VecF even[kTokens];
+  VecF odd[kTokens];
+  const auto add = [&](int64_t k, VecF* sums) HWY_ATTR {
+    const VecF w_k = LoadFloat(tag, w + k);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t] = hn::MulAdd(hn::LoadU(tag, x.data + t * x.stride + k), w_k, sums[t]);
+    }
+  };
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) {
+    even[t] = odd[t] = hn::Zero(tag);
   }
   int64_t k = 0;
-  for (; k + lanes <= in; k += lanes) {
-    VecF x_k[kTokens];
+  for (; k + 2 * lanes <= x.cols; k += 2 * lanes) {
+    add(k, even);
+    add(k + lanes, odd);
+  }
+  if (k + lanes <= x.cols) {
+    add(k, even);
+    k += lanes;
+  }
+  if (k < x.cols) {
+    const VecF w_k = LoadFirst(tag, w + k, x.cols - k);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
-      x_k[t] = hn::LoadU(tag, x.data + t * x.stride + k);
+      const VecF x_k = LoadFirst(tag, x.data + t * x.stride + k, x.cols - k);
+      odd[t] = hn::MulAdd(x_k, w_k, odd[t]);
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      // The same place of the next block of rows, which follows this one in memory.
-      hwy::Prefetch(w + (r + kRows) * in + k);
-      const VecF w_rk = LoadFloat(tag, w + r * in + k);
+  }
 #pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        sums[r * kTokens + t] = hn::MulAdd(x_k[t], w_rk, sums[r * kTokens + t]);
-      }
-    }
+  for (int t = 0; t < kTokens; ++t) {
+    totals[t] = hn::Add(even[t], odd[t]);
   }
-  HWY_ALIGN float totals[kPadded];
-#pragma GCC unroll 8
-  for (int i = 0; i < kPadded; i += 4) {
-    StoreSums(tag, sums[i], sums[i + 1], sums[i + 2], sums[i + 3], totals + i);
+}
+
+// y[t][r] = x[t] . w[r] + bias[r] for kTokens rows of x and as many rows of W as four sums are made
+// of.
+template <int kTokens, class Element>
+HWY_INLINE void MultiplyGroup(const Element* w, ConstMatrixF x, const float* bias, MatrixF y) {
+  const TagF tag;
+  VecF totals[4] = {hn::Zero(tag), hn::Zero(tag), hn::Zero(tag), hn::Zero(tag)};
+  for (int64_t r = 0; r < y.cols; ++r) {
+    MultiplyRow<kTokens>(w + r * x.cols, x, totals + r * kTokens);
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int t = 0; t < kTokens; ++t) {
-      float total = totals[r * kTokens + t];
-      for (int64_t rest = k; rest < in; ++rest) {
-        total += x(t, rest) * LoadOne(w + r * in + rest);
-      }
-      y(t, r) = bias == nullptr ? total : total + bias[r];
+  HWY_ALIGN float sums[4];
+  StoreSums(tag, totals[0], totals[1], totals[2], totals[3], sums);
+  for (int64_t r = 0; r < y.cols; ++r) {
+    for (int64_t t = 0; t < kTokens; ++t) {
+      const float sum = sums[r * kTokens + t];
+      y(t, r) = bias == nullptr ? sum : sum + bias[r];
     }
   }
 }
 
 template <int kTokens, class Element>
-void DotRows(const Element* w, int64_t rows, ConstMatrixF x, const float* bias, MatrixF y) {
-  constexpr int kRows = RowsAtOnce(kTokens);
-  int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) {
-    const float* bias_r = bias == nullptr ? nullptr : bias + r;
-    DotBlock<kRows, kTokens>(w + r * x.cols, x, bias_r, y.ColRange(r, kRows));
-  }
-  for (; r < rows; ++r) {
-    const float* bias_r = bias == nullptr ? nullptr : bias + r;
-    DotBlock<1, kTokens>(w + r * x.cols, x, bias_r, y.ColRange(r, 1));
+HWY_INLINE void MultiplyGroups(const Element* w, ConstMatrixF x, const float* bias, MatrixF y) {
+  constexpr int64_t kRows = kTokens == 3 ? 1 : 4 / kTokens;
+  for (int64_t r = 0; r < y.cols; r += kRows) {
+    const int64_t rows = std::min(kRows, y.cols - r);
+    MultiplyGroup<kTokens>(
+        w + r * x.cols, x, bias == nullptr ? nullptr : bias + r, y.ColRange(r, rows));
   }
 }
 
+// The same for any number of tokens: those after the first group find the rows of W in the cache.
 template <class Element>
-void DotTokens(const Element* w, int64_t rows, ConstMatrixF x, const float* bias, MatrixF y) {
-  // Four tokens at a time; the next four find this part of W in the cache.
-  for (int64_t t = 0; t < x.rows; t += 4) {
-    const int64_t tokens = std::min<int64_t>(4, x.rows - t);
-    const ConstMatrixF x_t = x.RowRange(t, tokens);
-    const MatrixF y_t = y.RowRange(t, tokens);
-    if (tokens == 1) {
-      DotRows<1>(w, rows, x_t, bias, y_t);
-    } else if (tokens == 2) {
-      DotRows<2>(w, rows, x_t, bias, y_t);
-    } else if (tokens == 3) {
-      DotRows<3>(w, rows, x_t, bias, y_t);
-    } else {
-      DotRows<4>(w, rows, x_t, bias, y_t);
+void MultiplyTokens(const Element* w, ConstMatrixF x, const float* bias, MatrixF y) {
+  constexpr int64_t kRows = 4;
+  for (int64_t r = 0; r < y.cols; r += kRows) {
+    const Element* w_r = w + r * x.cols;
+    const float* bias_r = bias == nullptr ? nullptr : bias + r;
+    const MatrixF y_r = y.ColRange(r, std::min(kRows, y.cols - r));
+    for (int64_t t = 0; t < x.rows; t += kTokensAtOnce) {
+      const int64_t tokens = std::min<int64_t>(kTokensAtOnce, x.rows - t);
+      const ConstMatrixF x_t = x.RowRange(t, tokens);
+      const MatrixF y_t = y_r.RowRange(t, tokens);
+      if (tokens == 1) {
+        MultiplyGroups<1>(w_r, x_t, bias_r, y_t);
+      } else if (tokens == 2) {
+        MultiplyGroups<2>(w_r, x_t, bias_r, y_t);
+      } else if constexpr (kTokensAtOnce > 2) {
+        if (tokens == 3) {
+          MultiplyGroups<3>(w_r, x_t, bias_r, y_t);
+        } else {
+          MultiplyGroups<4>(w_r, x_t, bias_r, y_t);
+        }
+      }
     }
   }
 }
@@ -107,7 +120,7 @@ void DotTokens(const Element* w, int64_t rows, ConstMatrixF x, const float* bias
 void FewRows(const ProductPart& part, ConstMatrixF x, MatrixF y) {
   const float* bias = part.bias == nullptr ? nullptr : part.bias + part.begin;
   WithElements(part.weight.dtype, part.weight.data, [&](const auto* w) HWY_ATTR {
-    DotTokens(w + part.begin * part.weight.in, part.end - part.begin, x, bias, y);
+    MultiplyTokens(w + part.begin * part.weight.in, x, bias, y);
   });
 }
 

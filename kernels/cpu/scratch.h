@@ -7,7 +7,19 @@
 namespace kvc::kernels {
 
 // What a buffer holds; two uses never share one.
-enum class ScratchUse { kPanels, kStrip, kScores, kKeys, kValues, kPartials, kCount };
+enum class ScratchUse {
+  kPanels,         // B of a product
+  kStrip,          // a few rows of A
+  kScores,         // logits and probabilities of a tile
+  kKeys,           // rebuilt keys of a tile
+  kShrink,         // a factor for each query
+  kQueries,        // a head's query rows, scaled
+  kPartials,       // decode: what the parts of a step hand to the merge
+  kPrefillKeys,    // prefill: panels of the keys in work, all heads
+  kPrefillValues,  // the same of values
+  kPrefillStates,  // prefill: running maximum and sum of each query row
+  kCount
+};
 
 // At least `count` floats, 64-byte aligned, of unspecified content, until this thread's next call
 // for the same use. Grows, never shrinks.

@@ -60,6 +60,42 @@ HWY_INLINE float LoadOne(const float* source) { return *source; }
 HWY_INLINE float LoadOne(const hwy::bfloat16_t* source) { return BF16ToFloat(source->bits); }
 HWY_INLINE float LoadOne(const hwy::float16_t* source) { return F16ToFloat(source->bits); }
 
+// The first `count` < Lanes(tag) elements at `source`, then zeros; reads nothing beyond them.
+template <class Element>
+HWY_INLINE VecF LoadFirst(TagF tag, const Element* source, int64_t count) {
+#if HWY_TARGET <= HWY_AVX3
+  if constexpr (sizeof(Element) == 2) {
+    const hn::Rebind<uint16_t, TagF> bits;
+    const hn::Rebind<Element, TagF> narrow;
+    const auto mask = hn::FirstN(bits, static_cast<size_t>(count));
+    const auto* raw = reinterpret_cast<const uint16_t*>(source);
+    return hn::PromoteTo(tag, hn::BitCast(narrow, hn::MaskedLoad(mask, bits, raw)));
+  } else {
+    return hn::MaskedLoad(hn::FirstN(tag, static_cast<size_t>(count)), tag, source);
+  }
+#else
+  HWY_ALIGN float padded[hn::MaxLanes(TagF())] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    padded[i] = LoadOne(source + i);
+  }
+  return hn::Load(tag, padded);
+#endif
+}
+
+// target[0..count) = source as float.
+template <class Element>
+HWY_INLINE void CopyToFloat(const Element* source, int64_t count, float* target) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    hn::StoreU(LoadFloat(tag, source + i), tag, target + i);
+  }
+  for (; i < count; ++i) {
+    target[i] = LoadOne(source + i);
+  }
+}
+
 // Calls body(pointer) with `data` as elements of its dtype, which is kF32, kF16 or kBF16.
 template <class Body>
 HWY_INLINE void WithElements(DType dtype, const void* data, const Body& body) {

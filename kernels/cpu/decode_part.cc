@@ -1,0 +1,342 @@
+#include "kernels/cpu/decode_part.h"
+
+#include <algorithm>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/decode_part.cc"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/key_rebuild-inl.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvc::kernels::HWY_NAMESPACE {
+
+// Rows between two updates of the running maximum: 12 KiB of values at 64 floats a row. A multiple
+// of kStrip, of every vector's lanes and of kRowsAtOnce.
+constexpr int64_t kTile = 48;
+// From one query's scores to the next: room for a block of sums that begins at the tile's last row.
+constexpr int64_t kScoreStride = kTile + 16;
+// Key rows and query rows of one block of sums.
+constexpr int kRowsAtOnce = 4;
+constexpr int kQueriesAtOnce = 4;
+
+// Some rows of a segment as elements of one type.
+template <class Element>
+struct Rows {
+  const Element* data = nullptr;
+  int64_t count = 0;
+  int64_t width = 0;
+  int64_t stride = 0;
+};
+
+template <class Element>
+Rows<Element> MakeRows(const RowBlock& block, const Element* data, int64_t first, int64_t count) {
+  return {data + first * block.stride, count, block.width, block.stride};
+}
+
+// Asks for row `row` of a block that is needed soon.
+HWY_INLINE void PrefetchRow(const RowBlock& block, int64_t row, int64_t element_bytes) {
+  const auto* begin = static_cast<const char*>(block.data) + row * block.stride * element_bytes;
+  for (int64_t byte = 0; byte < block.width * element_bytes; byte += 64) {
+    hwy::Prefetch(begin + byte);
+  }
+}
+
+// One head's queries and running results during a part.
+struct Work {
+  const float* queries = nullptr;  // [count, stride], scaled, padded with zeros
+  int64_t count = 0;
+  int64_t stride = 0;
+  int64_t value_width = 0;
+  float* scores = nullptr;    // [count, kScoreStride]
+  float* partials = nullptr;  // [count, PartialStride]
+  [[nodiscard]] float* partial(int64_t q) const {
+    return partials + q * PartialStride(value_width);
+  }
+};
+
+// scores[q][r] = queries[q] . keys[r] for kQueries queries and kRowsAtOnce rows.
+template <int kQueries, class Element>
+HWY_INLINE void ScoreBlock(const Element* keys,
+                           int64_t width,
+                           int64_t key_stride,
+                           const float* queries,
+                           int64_t query_stride,
+                           float* scores) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF sums[kQueries][kRowsAtOnce];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      sums[q][r] = hn::Zero(tag);
+    }
+  }
+  const auto add = [&](int64_t k, const VecF* key) HWY_ATTR {
+#pragma GCC unroll 4
+    for (int q = 0; q < kQueries; ++q) {
+      const VecF query = hn::LoadU(tag, queries + q * query_stride + k);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRowsAtOnce; ++r) {
+        sums[q][r] = hn::MulAdd(query, key[r], sums[q][r]);
+      }
+    }
+  };
+  int64_t k = 0;
+  VecF key[kRowsAtOnce];
+  for (; k + lanes <= width; k += lanes) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      key[r] = LoadFloat(tag, keys + r * key_stride + k);
+    }
+    add(k, key);
+  }
+  if (k < width) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      key[r] = LoadFirst(tag, keys + r * key_stride + k, width - k);
+    }
+    add(k, key);
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    StoreSums(tag, sums[q][0], sums[q][1], sums[q][2], sums[q][3], scores + q * kScoreStride);
+  }
+}
+
+template <class Element>
+HWY_INLINE void ScoreQueries(
+    const Element* keys, int64_t width, int64_t key_stride, const Work& work, float* scores) {
+  for (int64_t q = 0; q < work.count; q += kQueriesAtOnce) {
+    const float* queries = work.queries + q * work.stride;
+    float* out = scores + q * kScoreStride;
+    const int64_t left = work.count - q;
+    if (left >= 4) {
+      ScoreBlock<4>(keys, width, key_stride, queries, work.stride, out);
+    } else if (left == 3) {
+      ScoreBlock<3>(keys, width, key_stride, queries, work.stride, out);
+    } else if (left == 2) {
+      ScoreBlock<2>(keys, width, key_stride, queries, work.stride, out);
+    } else {
+      ScoreBlock<1>(keys, width, key_stride, queries, work.stride, out);
+    }
+  }
+}
+
+// work.scores of a tile's rows; asks for the values of the same rows, first + r, on the way.
+template <class Element>
+void ScoreTile(const Rows<Element>& keys, const RowBlock& values, int64_t first, const Work& work) {
+  const int64_t value_bytes = DTypeBytes(values.dtype);
+  for (int64_t r = 0; r < keys.count; r += kRowsAtOnce) {
+    const int64_t rows = std::min<int64_t>(kRowsAtOnce, keys.count - r);
+    for (int64_t i = 0; i < rows; ++i) {
+      PrefetchRow(values, first + r + i, value_bytes);
+    }
+    const Element* data = keys.data + r * keys.stride;
+    if (rows == kRowsAtOnce) {
+      ScoreQueries(data, keys.width, keys.stride, work, work.scores + r);
+      continue;
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      // Four times the same row: the tile ends here, and nothing beyond it is read. What is written
+      // too much lies behind the rows of the tile and is overwritten or masked.
+      ScoreQueries(data + i * keys.stride, keys.width, 0, work, work.scores + r + i);
+    }
+  }
+}
+
+// Turns the scores of a tile into exp(s - maximum), updates maximum and sum; returns the factor by
+// which what was summed before must shrink.
+HWY_INLINE float Soften(float* scores, int64_t count, float* maximum, float* sum) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  std::fill(scores + count, scores + kTile, -std::numeric_limits<float>::infinity());
+  VecF largest = hn::Set(tag, *maximum);
+  for (int64_t i = 0; i < count; i += lanes) {
+    largest = hn::Max(largest, hn::LoadU(tag, scores + i));
+  }
+  const VecF new_maximum = hn::MaxOfLanes(tag, largest);
+  VecF total = hn::Zero(tag);
+  for (int64_t i = 0; i < count; i += lanes) {
+    const VecF p = Exp(tag, hn::Sub(hn::LoadU(tag, scores + i), new_maximum));
+    hn::StoreU(p, tag, scores + i);
+    total = hn::Add(total, p);
+  }
+  const VecF shrink = Exp(tag, hn::Sub(hn::Set(tag, *maximum), new_maximum));
+  *maximum = hn::GetLane(new_maximum);
+  *sum = *sum * hn::GetLane(shrink) + SumLanes(tag, total);
+  return hn::GetLane(shrink);
+}
+
+// outputs[q][c..] = shrink[q] outputs[q][c..] + sum_r scores[q][r] values[r][c..] for kQueries
+// queries and kVectors vectors of columns, the last of them `last` elements wide.
+template <int kQueries, int kVectors, class Element>
+HWY_INLINE void AddValues(const Rows<Element>& values,
+                          int64_t column,
+                          int64_t last,
+                          const Work& work,
+                          int64_t first_query,
+                          const float* shrink) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF sums[kQueries][kVectors];
+  float* outputs[kQueries];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    outputs[q] = work.partial(first_query + q) + kPartialHeader + column;
+    const VecF factor = hn::Set(tag, shrink[first_query + q]);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sums[q][v] = hn::Mul(factor, hn::LoadU(tag, outputs[q] + v * lanes));
+    }
+  }
+  const float* scores = work.scores + first_query * kScoreStride;
+  const Element* row = values.data + column;
+  for (int64_t r = 0; r < values.count; ++r, row += values.stride) {
+    VecF value[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors - 1; ++v) {
+      value[v] = LoadFloat(tag, row + v * lanes);
+    }
+    value[kVectors - 1] = last == lanes ? LoadFloat(tag, row + (kVectors - 1) * lanes)
+                                        : LoadFirst(tag, row + (kVectors - 1) * lanes, last);
+#pragma GCC unroll 4
+    for (int q = 0; q < kQueries; ++q) {
+      const VecF p = hn::Set(tag, scores[q * kScoreStride + r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        sums[q][v] = hn::MulAdd(p, value[v], sums[q][v]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(sums[q][v], tag, outputs[q] + v * lanes);
+    }
+  }
+}
+
+template <int kVectors, class Element>
+HWY_INLINE void AddValuesOfQueries(const Rows<Element>& values,
+                                   int64_t column,
+                                   int64_t last,
+                                   const Work& work,
+                                   const float* shrink) {
+  for (int64_t q = 0; q < work.count; q += kQueriesAtOnce) {
+    const int64_t left = work.count - q;
+    if (left >= 4) {
+      AddValues<4, kVectors>(values, column, last, work, q, shrink);
+    } else if (left == 3) {
+      AddValues<3, kVectors>(values, column, last, work, q, shrink);
+    } else if (left == 2) {
+      AddValues<2, kVectors>(values, column, last, work, q, shrink);
+    } else {
+      AddValues<1, kVectors>(values, column, last, work, q, shrink);
+    }
+  }
+}
+
+// Adds a tile's values to every query's output. Columns beyond values.width only shrink.
+template <class Element>
+void AddTile(const Rows<Element>& values, const Work& work, const float* shrink) {
+  constexpr int64_t kVectors = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
+  int64_t column = 0;
+  for (; column + kVectors * lanes <= values.width; column += kVectors * lanes) {
+    AddValuesOfQueries<kVectors>(values, column, lanes, work, shrink);
+  }
+  for (; column < values.width; column += lanes) {
+    AddValuesOfQueries<1>(values, column, std::min(lanes, values.width - column), work, shrink);
+  }
+  for (int64_t q = 0; q < work.count && column < work.value_width; ++q) {
+    float* output = work.partial(q) + kPartialHeader;
+    for (int64_t c = column; c < work.value_width; ++c) {
+      output[c] *= shrink[q];
+    }
+  }
+}
+
+// Rows first .. first + count - 1 of a segment.
+void AttendTile(const Segment& segment,
+                const KeyRebuild* rebuild,
+                const float* packed,
+                int64_t first,
+                int64_t count,
+                const Work& work) {
+  if (rebuild == nullptr) {
+    WithElements(segment.keys.dtype, segment.keys.data, [&](const auto* data) HWY_ATTR {
+      ScoreTile(MakeRows(segment.keys, data, first, count), segment.values, first, work);
+    });
+  } else {
+    const int64_t width = rebuild->rebuild.rows;
+    float* keys = Scratch(ScratchUse::kKeys, kTile * width);
+    RebuildTile(
+        segment.keys, first, segment.positions + first, *rebuild, packed, {keys, count, width});
+    ScoreTile(Rows<float>{keys, count, width, width}, segment.values, first, work);
+  }
+  float* shrink = Scratch(ScratchUse::kShrink, work.count);
+  for (int64_t q = 0; q < work.count; ++q) {
+    float* partial = work.partial(q);
+    shrink[q] = Soften(work.scores + q * kScoreStride, count, partial, partial + 1);
+  }
+  WithElements(segment.values.dtype, segment.values.data, [&](const auto* data) HWY_ATTR {
+    AddTile(MakeRows(segment.values, data, first, count), work, shrink);
+  });
+}
+
+// The queries times `scale`, and results that have seen no row.
+Work StartWork(const DecodeHead& head, float scale, float* partials) {
+  Work work;
+  work.count = head.queries.rows;
+  work.stride = (head.queries.cols + 15) / 16 * 16;
+  work.value_width = head.outputs.cols;
+  work.scores = Scratch(ScratchUse::kScores, work.count * kScoreStride);
+  work.partials = partials;
+  float* queries = Scratch(ScratchUse::kQueries, work.count * work.stride);
+  work.queries = queries;
+  for (int64_t q = 0; q < work.count; ++q) {
+    float* query = queries + q * work.stride;
+    for (int64_t k = 0; k < work.stride; ++k) {
+      query[k] = k < head.queries.cols ? head.queries(q, k) * scale : 0.0F;
+    }
+    std::fill_n(work.partial(q), PartialStride(work.value_width), 0.0F);
+    work.partial(q)[0] = -std::numeric_limits<float>::infinity();
+  }
+  return work;
+}
+
+void Attend(const DecodeHead& head, int64_t begin, int64_t end, float scale, float* partials) {
+  const Work work = StartWork(head, scale, partials);
+  const float* packed = head.rebuild == nullptr ? nullptr : PackRebuild(*head.rebuild);
+  int64_t segment_begin = 0;
+  for (const Segment& segment : head.segments) {
+    const int64_t from = std::max(begin - segment_begin, int64_t{0});
+    const int64_t to = std::min(end - segment_begin, segment.keys.rows);
+    for (int64_t row = from; row < to; row += kTile) {
+      AttendTile(segment, head.rebuild, packed, row, std::min(kTile, to - row), work);
+    }
+    segment_begin += segment.keys.rows;
+  }
+}
+
+}  // namespace kvc::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvc::kernels {
+
+HWY_EXPORT(Attend);
+
+void AttendRows(const DecodeHead& head, int64_t begin, int64_t end, float scale, float* partials) {
+  HWY_DYNAMIC_DISPATCH(Attend)(head, begin, end, scale, partials);
+}
+
+}  // namespace kvc::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,198 @@
+#include "kernels/cpu/prefill_part.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/prefill_part.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/key_rebuild-inl.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvc::kernels::HWY_NAMESPACE {
+
+static_assert(kKeyTile % kPanel == 0 && kWidestPanel % kPanel == 0);
+
+// Rows of values [count, width] become panels [.., kKeyTile, kPanel] of floats, padded with zeros.
+void LayOutValues(const RowBlock& values, int64_t first, int64_t count, float* panels) {
+  WithElements(values.dtype, values.data, [&](const auto* data) HWY_ATTR {
+    for (int64_t c = 0; c < values.width; c += kPanel, panels += kKeyTile * kPanel) {
+      const int64_t columns = std::min(kPanel, values.width - c);
+      for (int64_t r = 0; r < count; ++r) {
+        float* target = panels + r * kPanel;
+        CopyToFloat(data + (first + r) * values.stride + c, columns, target);
+        std::fill(target + columns, target + kPanel, 0.0F);
+      }
+    }
+  });
+}
+
+void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
+  const int64_t first = block.first + tile * kKeyTile;
+  const int64_t count = std::min(kKeyTile, head.keys.rows - first);
+  const int64_t width = head.queries[0].cols;
+  float* panels = block.keys + tile * kKeyTile * width;
+  if (head.rebuild == nullptr) {
+    WithElements(head.keys.dtype, head.keys.data, [&](const auto* data) HWY_ATTR {
+      PackPanels(data + first * head.keys.stride, head.keys.stride, count, width, panels);
+    });
+  } else {
+    float* keys = Scratch(ScratchUse::kKeys, kKeyTile * width);
+    int32_t positions[kKeyTile];
+    std::iota(positions, positions + count, static_cast<int32_t>(first));
+    RebuildTile(head.keys,
+                first,
+                positions,
+                *head.rebuild,
+                PackRebuild(*head.rebuild),
+                {keys, count, width});
+    PackPanels(keys, width, count, width, panels);
+  }
+  LayOutValues(
+      head.values, first, count, block.values + tile * kKeyTile * PaddedWidth(head.values.width));
+}
+
+// Row `row` of scores, of which the first `seen` count: exp(s - maximum), zeros up to `count`;
+// updates maximum and sum and returns the factor by which the output so far must shrink.
+HWY_INLINE float Soften(float* scores, int64_t seen, int64_t count, float* state) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  const int64_t padded = (count + lanes - 1) / lanes * lanes;
+  std::fill(scores + seen, scores + padded, -std::numeric_limits<float>::infinity());
+  VecF largest = hn::Set(tag, state[0]);
+  for (int64_t i = 0; i < padded; i += lanes) {
+    largest = hn::Max(largest, hn::LoadU(tag, scores + i));
+  }
+  const VecF maximum = hn::MaxOfLanes(tag, largest);
+  VecF total = hn::Zero(tag);
+  for (int64_t i = 0; i < padded; i += lanes) {
+    const VecF p = Exp(tag, hn::Sub(hn::LoadU(tag, scores + i), maximum));
+    hn::StoreU(p, tag, scores + i);
+    total = hn::Add(total, p);
+  }
+  const float shrink = hn::GetLane(Exp(tag, hn::Sub(hn::Set(tag, state[0]), maximum)));
+  state[0] = hn::GetLane(maximum);
+  state[1] = state[1] * shrink + SumLanes(tag, total);
+  return shrink;
+}
+
+HWY_INLINE void Scale(float* row, int64_t count, float factor) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(tag, row + i), hn::Set(tag, factor)), tag, row + i);
+  }
+  for (; i < count; ++i) {
+    row[i] *= factor;
+  }
+}
+
+// A strip of query rows of one head and what it needs from its surroundings.
+struct Strip {
+  ConstMatrixF queries;  // [rows, D_k], scaled
+  MatrixF outputs;       // [rows, D_v]
+  float* states = nullptr;
+  int64_t position = 0;  // of its first row
+};
+
+void TakeInTile(
+    const Strip& strip, const float* keys, const float* values, int64_t first, int64_t count) {
+  HWY_ALIGN float scores[kStrip * kKeyTile];
+  // shape: scores [rows, count], rows kKeyTile apart
+  const MatrixF view(scores, strip.queries.rows, count, kKeyTile);
+  MultiplyStrip(strip.queries, keys, strip.queries.cols * kPanel, {}, view);
+  for (int64_t r = 0; r < view.rows; ++r) {
+    const int64_t seen = std::clamp<int64_t>(strip.position + r + 1 - first, 0, count);
+    const float shrink = Soften(view.row(r), seen, count, strip.states + 2 * r);
+    Scale(strip.outputs.row(r), strip.outputs.cols, shrink);
+  }
+  MultiplyStrip(view, values, kKeyTile * kPanel, {true, nullptr}, strip.outputs);
+}
+
+void TakeInStrip(const PrefillHead& head, const KeyBlock& block, const Strip& strip) {
+  const int64_t last = strip.position + strip.queries.rows - 1;
+  const int64_t end = std::min(block.first + kKeyBlock, last + 1);
+  const int64_t key_tile = kKeyTile * strip.queries.cols;
+  const int64_t value_tile = kKeyTile * PaddedWidth(head.values.width);
+  for (int64_t first = block.first; first < end; first += kKeyTile) {
+    const int64_t tile = (first - block.first) / kKeyTile;
+    TakeInTile(strip,
+               block.keys + tile * key_tile,
+               block.values + tile * value_tile,
+               first,
+               std::min(kKeyTile, end - first));
+  }
+  for (int64_t r = 0; r < strip.queries.rows; ++r) {
+    const int64_t own = strip.position + r;
+    if (own >= block.first && own < block.first + kKeyBlock) {
+      Scale(strip.outputs.row(r), strip.outputs.cols, 1.0F / strip.states[2 * r + 1]);
+    }
+  }
+}
+
+void TakeIn(const PrefillHead& head,
+            const KeyBlock& block,
+            int64_t first,
+            int64_t begin,
+            int64_t end,
+            float scale,
+            float* states) {
+  const int64_t width = head.queries[0].cols;
+  const int64_t tokens = head.queries[0].rows;
+  const int64_t stride = StripStride(width);
+  float* scaled = Scratch(ScratchUse::kStrip, kStrip * stride);
+  for (size_t h = 0; h < head.queries.size(); ++h) {
+    for (int64_t row = begin; row < end; row += kStrip) {
+      const int64_t rows = std::min<int64_t>(kStrip, end - row);
+      if (first + row + rows <= block.first) {
+        continue;
+      }
+      Strip strip;
+      strip.queries = {scaled, rows, width, stride};
+      strip.outputs = head.outputs[h].RowRange(row, rows);
+      strip.states = states + 2 * (static_cast<int64_t>(h) * tokens + row);
+      strip.position = first + row;
+      for (int64_t r = 0; r < rows; ++r) {
+        std::copy_n(head.queries[h].row(row + r), width, scaled + r * stride);
+        Scale(scaled + r * stride, width, scale);
+        if (block.first == 0) {
+          strip.states[2 * r] = -std::numeric_limits<float>::infinity();
+          strip.states[2 * r + 1] = 0.0F;
+          std::fill_n(strip.outputs.row(r), strip.outputs.cols, 0.0F);
+        }
+      }
+      TakeInStrip(head, block, strip);
+    }
+  }
+}
+
+}  // namespace kvc::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvc::kernels {
+
+HWY_EXPORT(LayOut);
+HWY_EXPORT(TakeIn);
+
+void LayOutTile(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
+  HWY_DYNAMIC_DISPATCH(LayOut)(head, block, tile);
+}
+
+void TakeInBlock(const PrefillHead& head,
+                 const KeyBlock& block,
+                 int64_t first,
+                 int64_t begin,
+                 int64_t end,
+                 float scale,
+                 float* states) {
+  HWY_DYNAMIC_DISPATCH(TakeIn)(head, block, first, begin, end, scale, states);
+}
+
+}  // namespace kvc::kernels
+#endif  // HWY_ONCE

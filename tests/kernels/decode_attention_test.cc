@@ -1,0 +1,238 @@
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "kernels/attention.h"
+#include "tests/kernels/attention_reference.h"
+#include "tests/kernels/simd_target_test.h"
+
+namespace kvc::kernels {
+namespace {
+
+struct Shape {
+  int64_t queries = 1;
+  int64_t key_width = 64;
+  int64_t value_width = 64;
+  DType dtype = DType::kF32;
+  int64_t rank = 0;  // of a rebuild; 0: none
+  bool bias = false;
+  bool norm = false;
+};
+
+// A head and all that it points to.
+struct Case {
+  std::vector<TestArray> keys;
+  std::vector<TestArray> values;
+  std::vector<std::vector<int32_t>> positions;
+  TestArray queries;
+  TestArray outputs;
+  TestRebuild rebuild;
+  KeyRebuild rebuild_view;
+  DecodeHead head;
+};
+
+constexpr float kScale = 0.3F;
+
+// Rows of each segment, with its widths where they are narrower than the head's.
+struct SegmentShape {
+  int64_t rows = 0;
+  int64_t key_width = 0;
+  int64_t value_width = 0;
+};
+
+std::unique_ptr<Case> MakeCase(uint64_t seed,
+                               const Shape& shape,
+                               const std::vector<SegmentShape>& segments) {
+  Rng rng(seed);
+  auto test = std::make_unique<Case>();
+  test->queries = RandomArray(rng, shape.queries, shape.key_width, DType::kF32, 2);
+  test->outputs = RandomArray(rng, shape.queries, shape.value_width, DType::kF32, 3);
+  int64_t rows = 0;
+  for (const SegmentShape& segment : segments) {
+    const int64_t key_width = segment.key_width > 0 ? segment.key_width
+                              : shape.rank > 0      ? shape.rank
+                                                    : shape.key_width;
+    const int64_t value_width = segment.value_width > 0 ? segment.value_width : shape.value_width;
+    test->keys.push_back(RandomArray(rng, segment.rows, key_width, shape.dtype, 1));
+    test->values.push_back(RandomArray(rng, segment.rows, value_width, shape.dtype, 4));
+    std::vector<int32_t> positions;
+    for (int64_t r = 0; r < segment.rows; ++r) {
+      positions.push_back(static_cast<int32_t>(rng.NextBelow(50)));
+    }
+    test->positions.push_back(positions);
+    rows += segment.rows;
+  }
+  if (shape.rank > 0) {
+    test->rebuild = RandomRebuild(rng, shape.key_width, shape.rank, 50, shape.bias, shape.norm);
+    test->rebuild_view = test->rebuild.view();
+    test->head.rebuild = &test->rebuild_view;
+  }
+  for (size_t s = 0; s < segments.size(); ++s) {
+    test->head.segments.push_back(
+        {test->keys[s].block(), test->values[s].block(), test->positions[s].data()});
+  }
+  test->head.queries = test->queries.view();
+  test->head.outputs = test->outputs.view();
+  return test;
+}
+
+std::vector<Token> TokensOf(const Case& test) {
+  std::vector<Token> tokens;
+  for (size_t s = 0; s < test.keys.size(); ++s) {
+    for (int64_t r = 0; r < test.keys[s].rows; ++r) {
+      const Bounded key =
+          test.head.rebuild == nullptr
+              ? StoredKey(test.keys[s], r)
+              : RebuiltKey(
+                    test.keys[s], r, test.positions[s][static_cast<size_t>(r)], test.rebuild);
+      tokens.push_back({key, StoredValue(test.values[s], r)});
+    }
+  }
+  return tokens;
+}
+
+void ExpectMatches(const Case& test, const std::string& what) {
+  const std::vector<Token> tokens = TokensOf(test);
+  for (int64_t q = 0; q < test.queries.rows; ++q) {
+    const Bounded expected =
+        AttentionReference(StoredValue(test.queries, q), tokens, kScale, test.outputs.cols);
+    for (int64_t c = 0; c < test.outputs.cols; ++c) {
+      const auto i = static_cast<size_t>(c);
+      ASSERT_LE(std::abs(test.outputs(q, c) - expected.value[i]), expected.bound[i])
+          << what << ": query " << q << ", column " << c;
+    }
+    if (q + 1 < test.queries.rows) {
+      ASSERT_TRUE(std::isnan(test.outputs(q, test.outputs.cols))) << "wrote behind a row";
+    }
+  }
+}
+
+class DecodeAttentionTest : public SimdTargetTest {
+ protected:
+  void Check(const Shape& shape,
+             const std::vector<SegmentShape>& segments,
+             const std::string& what) {
+    const auto test = MakeCase(++seed_, shape, segments);
+    DecodeAttention({&test->head, 1}, kScale, pool_);
+    ExpectMatches(*test, what);
+  }
+  ThreadPool pool_{2};
+  uint64_t seed_ = 0;
+};
+
+TEST_P(DecodeAttentionTest, EveryDTypeAndGroupSize) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const int64_t queries : {1, 2, 3, 4, 5, 7, 8}) {
+      Check({queries, 64, 64, dtype}, {{77}}, "queries " + std::to_string(queries));
+    }
+  }
+}
+
+TEST_P(DecodeAttentionTest, EveryWidth) {
+  for (int64_t width = 1; width <= 200; width += 1 + width / 20) {
+    const DType dtype = width % 3 == 0 ? DType::kF32 : width % 3 == 1 ? DType::kF16 : DType::kBF16;
+    Check({3, width, 201 - width, dtype}, {{9}}, "width " + std::to_string(width));
+  }
+}
+
+TEST_P(DecodeAttentionTest, RaggedSegments) {
+  Check({3, 64, 64, DType::kF32}, {{1}}, "one row");
+  Check({3, 64, 64, DType::kF32}, {{0}, {1}, {0}}, "empty segments");
+  Check({3, 64, 64, DType::kBF16}, {{5}, {47}, {48}, {49}, {3}, {0}, {100}}, "many");
+  Check({2, 64, 32, DType::kF32}, {{255}, {2}}, "a part ends inside a segment");
+  for (int64_t rows = 1; rows < 20; ++rows) {
+    Check({4, 20, 20, DType::kF16}, {{rows}}, "rows " + std::to_string(rows));
+  }
+}
+
+// Tiers keep a prefix of the columns of keys and values.
+TEST_P(DecodeAttentionTest, NarrowerSegments) {
+  Check({3, 64, 64, DType::kF32}, {{30, 8, 8}, {30, 16, 16}, {20, 64, 64}}, "tiers");
+  Check({3, 64, 64, DType::kBF16}, {{10, 64, 64}, {60, 8, 24}, {1, 1, 1}}, "wide first");
+}
+
+TEST_P(DecodeAttentionTest, Rebuild) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    Check({3, 64, 64, dtype, 48}, {{100}, {7}}, "plain");
+    Check({2, 64, 64, dtype, 33, true}, {{61}}, "bias");
+    Check({2, 64, 64, dtype, 16, true, true}, {{0}, {49}}, "bias and norm");
+  }
+  Check({1, 2, 5, DType::kF32, 1, true, true}, {{13}}, "smallest");
+  Check({5, 128, 128, DType::kF32, 300}, {{14}}, "large rank");
+  Check({2, 34, 30, DType::kF32, 7, false, true}, {{300}}, "odd half");
+}
+
+TEST_P(DecodeAttentionTest, LongRowsAndManyHeads) {
+  Check({3, 32, 32, DType::kF16}, {{9000}, {1000, 8, 8}}, "ten thousand rows");
+  std::vector<std::unique_ptr<Case>> cases;
+  std::vector<DecodeHead> heads;
+  for (int64_t h = 0; h < 6; ++h) {
+    cases.push_back(MakeCase(++seed_, {3, 24, 40, DType::kF32}, {{1 + h * h * 40}, {h}}));
+    heads.push_back(cases.back()->head);
+  }
+  DecodeAttention(heads, kScale, pool_);
+  for (const auto& test : cases) {
+    ExpectMatches(*test, "heads of different lengths");
+  }
+}
+
+TEST_P(DecodeAttentionTest, SameBitsForAnyNumberOfThreads) {
+  ThreadPool one(1);
+  for (const int64_t rank : {int64_t{0}, int64_t{24}}) {
+    const Shape shape{3, 64, 64, DType::kBF16, rank};
+    const auto test = MakeCase(5, shape, {{1500}, {700}});
+    const auto same = MakeCase(5, shape, {{1500}, {700}});
+    DecodeAttention({&test->head, 1}, kScale, pool_);
+    DecodeAttention({&same->head, 1}, kScale, one);
+    EXPECT_TRUE(SameBits(test->outputs, same->outputs));
+  }
+}
+
+TEST_P(DecodeAttentionTest, NaNReachesEveryOutputItTouches) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const auto by_key = MakeCase(6, {2, 20, 20, dtype}, {{400}, {30}});
+    by_key->keys[1].Set(29, 19, std::nanf(""));
+    DecodeAttention({&by_key->head, 1}, kScale, pool_);
+    const auto by_value = MakeCase(7, {2, 20, 20, dtype}, {{400}, {30}});
+    by_value->values[0].Set(0, 7, std::nanf(""));
+    DecodeAttention({&by_value->head, 1}, kScale, pool_);
+    for (int64_t q = 0; q < 2; ++q) {
+      for (int64_t c = 0; c < 20; ++c) {
+        EXPECT_TRUE(std::isnan(by_key->outputs(q, c)));
+        EXPECT_EQ(std::isnan(by_value->outputs(q, c)), c == 7);
+      }
+    }
+  }
+}
+
+// Scores far apart: the maximum is subtracted before exponentials are taken.
+TEST_P(DecodeAttentionTest, HugeScores) {
+  const auto test = MakeCase(8, {1, 16, 16}, {{120}});
+  for (int64_t k = 0; k < 16; ++k) {
+    test->queries.Set(0, k, 1000.0F);
+    test->keys[0].Set(60, k, 100.0F);
+  }
+  DecodeAttention({&test->head, 1}, kScale, pool_);
+  for (int64_t c = 0; c < 16; ++c) {
+    EXPECT_EQ(test->outputs(0, c), test->values[0](60, c));
+  }
+}
+
+KVC_FOR_EVERY_SIMD_TARGET(DecodeAttentionTest);
+
+TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
+  ThreadPool pool(1);
+  const auto no_rows = MakeCase(1, {1, 8, 8}, {{0}});
+  EXPECT_THROW(DecodeAttention({&no_rows->head, 1}, kScale, pool), Error);
+  const auto wide = MakeCase(1, {1, 8, 8}, {{3, 9, 8}});
+  EXPECT_THROW(DecodeAttention({&wide->head, 1}, kScale, pool), Error);
+  const auto beyond = MakeCase(1, {1, 8, 8, DType::kF32, 4}, {{3}});
+  beyond->positions[0][2] = 50;
+  EXPECT_THROW(DecodeAttention({&beyond->head, 1}, kScale, pool), Error);
+  const auto no_positions = MakeCase(1, {1, 8, 8, DType::kF32, 4}, {{3}});
+  no_positions->head.segments[0].positions = nullptr;
+  EXPECT_THROW(DecodeAttention({&no_positions->head, 1}, kScale, pool), Error);
+  DecodeAttention({}, kScale, pool);
+}
+
+}  // namespace
+}  // namespace kvc::kernels

@@ -1,0 +1,225 @@
+#include "kernels/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/kernels/simd_target_test.h"
+#include "tests/kernels/test_arrays.h"
+
+namespace kvc::kernels {
+namespace {
+
+struct Sum {
+  double value = 0.0;
+  double magnitude = 0.0;  // sum of absolute terms
+  void Add(double term) {
+    value += term;
+    magnitude += std::abs(term);
+  }
+};
+
+// |float sum of n products - exact| <= n u sum |terms| in any order (Higham 2002, section 4.2), one
+// more rounding for the bias.
+double Bound(int64_t terms, const Sum& sum) {
+  return static_cast<double>(terms + 2) * kUnit * sum.magnitude + 1e-37;
+}
+
+WeightView ViewOf(const TestArray& w) { return {w.bytes.data(), w.dtype, w.rows, w.cols}; }
+
+void ExpectProduct(const TestArray& x,
+                   const TestArray& w,
+                   const TestArray* bias,
+                   const TestArray& y) {
+  for (int64_t t = 0; t < x.rows; ++t) {
+    for (int64_t n = 0; n < w.rows; ++n) {
+      Sum sum;
+      for (int64_t k = 0; k < w.cols; ++k) {
+        sum.Add(x(t, k) * w(n, k));
+      }
+      if (bias != nullptr) {
+        sum.Add((*bias)(0, n));
+      }
+      ASSERT_LE(std::abs(y(t, n) - sum.value), Bound(w.cols, sum))
+          << "t " << t << " of " << x.rows << ", n " << n << " of " << w.rows << ", in " << w.cols;
+    }
+  }
+}
+
+class PackedWeightTest : public SimdTargetTest {
+ protected:
+  void Check(int64_t rows, int64_t out, int64_t in, DType dtype, bool with_bias) {
+    Rng rng(static_cast<uint64_t>(rows * 1000003 + out * 1009 + in));
+    const TestArray w = RandomArray(rng, out, in, dtype);
+    const TestArray x = RandomArray(rng, rows, in, DType::kF32, 3);
+    const TestArray bias = RandomArray(rng, 1, out);
+    TestArray y = RandomArray(rng, rows, out, DType::kF32, 5);
+    const PackedWeight weight(ViewOf(w), pool_);
+    weight.Apply(x.view(), with_bias ? bias.view().data : nullptr, y.view(), pool_);
+    ExpectProduct(x, w, with_bias ? &bias : nullptr, y);
+    for (int64_t t = 0; t + 1 < rows; ++t) {
+      ASSERT_TRUE(std::isnan(y(t, out))) << "wrote behind a row";
+    }
+  }
+  ThreadPool pool_{2};
+};
+
+TEST_P(PackedWeightTest, EveryDTypeAndRowCount) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 23, 50}) {
+      Check(rows, 97, 75, dtype, rows % 2 == 0);
+    }
+  }
+}
+
+TEST_P(PackedWeightTest, OddWidths) {
+  for (int64_t in = 1; in <= 200; in += 1 + in / 40) {
+    Check(1, 5, in, DType::kBF16, true);
+    Check(3, 2, in, DType::kF32, false);
+    Check(11, 35, in, DType::kF16, true);
+  }
+  for (const int64_t out : {1, 3, 31, 32, 33, 64, 96, 100, 193}) {
+    Check(1, out, 40, DType::kF32, true);
+    Check(10, out, 40, DType::kF32, true);
+  }
+}
+
+TEST_P(PackedWeightTest, InnerSizesBeyondOneBlock) {
+  Check(14, 40, 1537, DType::kF32, true);
+  Check(2, 9, 1537, DType::kBF16, true);
+  Check(300, 100, 17, DType::kF32, true);
+}
+
+TEST_P(PackedWeightTest, EmptySizes) {
+  Check(0, 5, 5, DType::kF32, true);
+  Check(3, 0, 5, DType::kF32, false);
+  Check(3, 5, 0, DType::kF32, true);
+  Check(12, 5, 0, DType::kF32, true);
+}
+
+TEST_P(PackedWeightTest, PacksOnlyWhatStaysTheSame) {
+  Rng rng(7);
+  const TestArray narrow = RandomArray(rng, 37, 53, DType::kBF16);
+  TestArray wide = RandomArray(rng, 37, 53);
+  for (int64_t r = 0; r < wide.rows; ++r) {
+    for (int64_t c = 0; c < wide.cols; ++c) {
+      wide.Set(r, c, static_cast<float>(narrow(r, c)));
+    }
+  }
+  const PackedWeight packed(ViewOf(wide), pool_);
+  EXPECT_EQ(packed.packed_bytes(), 37 * 53 * 2);
+  const PackedWeight told_not_to(ViewOf(wide), pool_, false);
+  EXPECT_EQ(told_not_to.packed_bytes(), 0);
+  const TestArray x = RandomArray(rng, 2, 53);
+  TestArray y = RandomArray(rng, 2, 37);
+  TestArray same = RandomArray(rng, 2, 37);
+  packed.Apply(x.view(), nullptr, y.view(), pool_);
+  told_not_to.Apply(x.view(), nullptr, same.view(), pool_);
+  EXPECT_TRUE(SameBits(y, same));
+  wide.Set(36, 52, 1.0F + 0x1.0p-20F);
+  EXPECT_EQ(PackedWeight(ViewOf(wide), pool_).packed_bytes(), 0);
+}
+
+TEST_P(PackedWeightTest, SameBitsForAnyNumberOfThreads) {
+  Rng rng(8);
+  const TestArray w = RandomArray(rng, 700, 130);
+  ThreadPool one(1);
+  for (const int64_t rows : {1, 6, 300}) {
+    const TestArray x = RandomArray(rng, rows, 130);
+    TestArray y = RandomArray(rng, rows, 700);
+    TestArray same = y;
+    PackedWeight(ViewOf(w), pool_).Apply(x.view(), nullptr, y.view(), pool_);
+    PackedWeight(ViewOf(w), one).Apply(x.view(), nullptr, same.view(), one);
+    EXPECT_TRUE(SameBits(y, same)) << rows << " rows";
+  }
+}
+
+// A sequence gives the same logits whether it is decoded alone or beside up to seven others.
+TEST_P(PackedWeightTest, FewRowsDoNotDependOnOneAnother) {
+  Rng rng(9);
+  const TestArray w = RandomArray(rng, 50, 77, DType::kBF16);
+  const PackedWeight weight(ViewOf(w), pool_);
+  const TestArray x = RandomArray(rng, 8, 77);
+  TestArray all = RandomArray(rng, 8, 50);
+  weight.Apply(x.view(), nullptr, all.view(), pool_);
+  for (int64_t t = 0; t < 8; ++t) {
+    TestArray one = RandomArray(rng, 1, 50);
+    weight.Apply(x.view().RowRange(t, 1), nullptr, one.view(), pool_);
+    for (int64_t n = 0; n < 50; ++n) {
+      ASSERT_EQ(one(0, n), all(t, n));
+    }
+  }
+}
+
+TEST_P(PackedWeightTest, NaNAndInfinityReachTheOutput) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    Rng rng(10);
+    TestArray w = RandomArray(rng, 40, 21, dtype);
+    w.Set(3, 20, std::nanf(""));
+    w.Set(5, 0, INFINITY);
+    const PackedWeight weight(ViewOf(w), pool_);
+    for (const int64_t rows : {1, 12}) {
+      TestArray x = RandomArray(rng, rows, 21);
+      x.Set(0, 0, 1.0F);
+      TestArray y = RandomArray(rng, rows, 40);
+      weight.Apply(x.view(), nullptr, y.view(), pool_);
+      EXPECT_TRUE(std::isnan(y(0, 3)));
+      EXPECT_EQ(y(0, 5), INFINITY);
+      EXPECT_FALSE(std::isnan(y(0, 4)));
+    }
+  }
+}
+
+KVC_FOR_EVERY_SIMD_TARGET(PackedWeightTest);
+
+TEST(PackedWeightErrors, NameWhatDoesNotFit) {
+  ThreadPool pool(1);
+  std::vector<float> w(12);
+  const PackedWeight weight({w.data(), DType::kF32, 3, 4}, pool);
+  std::vector<float> x(5);
+  std::vector<float> y(3);
+  try {
+    weight.Apply({x.data(), 1, 5}, nullptr, {y.data(), 1, 3}, pool);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kBadShape);
+    EXPECT_NE(std::string(error.what()).find("x [1, 5]"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(PackedWeight({w.data(), DType::kI32, 3, 4}, pool), Error);
+}
+
+// C = alpha A B^T and C = A B, added to what is there or not.
+TEST(Gemm, MatchesDouble) {
+  Rng rng(11);
+  for (const int64_t depth : {0, 1, 64, 129}) {
+    const TestArray a = RandomArray(rng, 13, depth, DType::kF32, 2);
+    const TestArray nt = RandomArray(rng, 9, depth, DType::kF32, 1);
+    const TestArray nn = RandomArray(rng, depth, 9, DType::kF32, 4);
+    for (const bool accumulate : {false, true}) {
+      const TestArray start = RandomArray(rng, 13, 9, DType::kF32, 6);
+      TestArray c_nt = start;
+      TestArray c_nn = start;
+      GemmNT(0.5F, a.view(), nt.view(), accumulate, c_nt.view());
+      GemmNN(a.view(), nn.view(), accumulate, c_nn.view());
+      for (int64_t m = 0; m < 13; ++m) {
+        for (int64_t n = 0; n < 9; ++n) {
+          Sum by_row;
+          Sum by_col;
+          by_row.Add(accumulate ? start(m, n) : 0.0);
+          by_col.Add(accumulate ? start(m, n) : 0.0);
+          for (int64_t k = 0; k < depth; ++k) {
+            by_row.Add(0.5 * a(m, k) * nt(n, k));
+            by_col.Add(a(m, k) * nn(k, n));
+          }
+          ASSERT_LE(std::abs(c_nt(m, n) - by_row.value), Bound(depth, by_row));
+          ASSERT_LE(std::abs(c_nn(m, n) - by_col.value), Bound(depth, by_col));
+        }
+      }
+    }
+  }
+  const TestArray a = RandomArray(rng, 2, 3);
+  TestArray c = RandomArray(rng, 2, 2);
+  EXPECT_THROW(GemmNN(a.view(), a.view(), false, c.view()), Error);
+}
+
+}  // namespace
+}  // namespace kvc::kernels

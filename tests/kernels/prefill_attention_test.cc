@@ -1,0 +1,194 @@
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "kernels/attention.h"
+#include "tests/kernels/attention_reference.h"
+#include "tests/kernels/simd_target_test.h"
+
+namespace kvc::kernels {
+namespace {
+
+constexpr float kScale = 0.25F;
+
+struct Shape {
+  int64_t first = 0;
+  int64_t tokens = 1;
+  int64_t queries = 1;
+  int64_t key_width = 64;
+  int64_t value_width = 64;
+  DType dtype = DType::kF32;
+  int64_t rank = 0;
+  bool norm = false;
+};
+
+struct Case {
+  Shape shape;
+  TestArray keys;
+  TestArray values;
+  std::vector<TestArray> queries;
+  std::vector<TestArray> outputs;
+  TestRebuild rebuild;
+  KeyRebuild rebuild_view;
+  PrefillHead head;
+};
+
+std::unique_ptr<Case> MakeCase(uint64_t seed, const Shape& shape) {
+  Rng rng(seed);
+  auto test = std::make_unique<Case>();
+  test->shape = shape;
+  const int64_t rows = shape.first + shape.tokens;
+  const int64_t width = shape.rank > 0 ? shape.rank : shape.key_width;
+  test->keys = RandomArray(rng, rows, width, shape.dtype, 1);
+  test->values = RandomArray(rng, rows, shape.value_width, shape.dtype, 2);
+  for (int64_t h = 0; h < shape.queries; ++h) {
+    test->queries.push_back(RandomArray(rng, shape.tokens, shape.key_width, DType::kF32, 3));
+    test->outputs.push_back(RandomArray(rng, shape.tokens, shape.value_width, DType::kF32, 4));
+  }
+  if (shape.rank > 0) {
+    test->rebuild = RandomRebuild(rng, shape.key_width, shape.rank, rows, shape.norm, shape.norm);
+    test->rebuild_view = test->rebuild.view();
+    test->head.rebuild = &test->rebuild_view;
+  }
+  test->head.keys = test->keys.block();
+  test->head.values = test->values.block();
+  for (size_t h = 0; h < test->queries.size(); ++h) {
+    test->head.queries.push_back(test->queries[h].view());
+    test->head.outputs.push_back(test->outputs[h].view());
+  }
+  return test;
+}
+
+// Checks rows 0, step, 2 step, ... and the last one of each head.
+void ExpectMatches(const Case& test, int64_t step) {
+  std::vector<Token> tokens;
+  for (int64_t r = 0; r < test.keys.rows; ++r) {
+    tokens.push_back({test.head.rebuild == nullptr ? StoredKey(test.keys, r)
+                                                   : RebuiltKey(test.keys, r, r, test.rebuild),
+                      StoredValue(test.values, r)});
+  }
+  for (size_t h = 0; h < test.queries.size(); ++h) {
+    for (int64_t t = test.shape.tokens - 1; t >= 0; t -= step) {
+      const std::span<const Token> seen(tokens.data(),
+                                        static_cast<size_t>(test.shape.first + t + 1));
+      const Bounded expected =
+          AttentionReference(StoredValue(test.queries[h], t), seen, kScale, test.shape.value_width);
+      for (int64_t c = 0; c < test.shape.value_width; ++c) {
+        const auto i = static_cast<size_t>(c);
+        ASSERT_LE(std::abs(test.outputs[h](t, c) - expected.value[i]), expected.bound[i])
+            << "head " << h << ", token " << t << " of " << test.shape.tokens << " after "
+            << test.shape.first << ", column " << c;
+      }
+    }
+  }
+}
+
+class PrefillAttentionTest : public SimdTargetTest {
+ protected:
+  void Check(const Shape& shape, int64_t step = 1) {
+    const auto test = MakeCase(++seed_, shape);
+    PrefillAttention({&test->head, 1}, shape.first, kScale, pool_);
+    ExpectMatches(*test, step);
+  }
+  ThreadPool pool_{2};
+  uint64_t seed_ = 0;
+};
+
+TEST_P(PrefillAttentionTest, EveryDTypeAndGroupSize) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const int64_t queries : {1, 3, 8}) {
+      Check({0, 50, queries, 64, 64, dtype}, 7);
+    }
+  }
+}
+
+TEST_P(PrefillAttentionTest, OddSizes) {
+  for (int64_t width = 1; width <= 200; width += 1 + width / 10) {
+    Check({width % 5, 14, 2, width, 201 - width, DType::kF32}, 5);
+  }
+  for (const int64_t tokens : {1, 2, 11, 12, 13, 47, 48, 49, 97, 193}) {
+    Check({0, tokens, 2, 20, 24, DType::kF16}, 1 + tokens / 10);
+    Check({200, tokens, 1, 20, 24, DType::kF32}, 1 + tokens / 10);
+  }
+}
+
+TEST_P(PrefillAttentionTest, SeveralBlocksOfKeys) {
+  Check({0, 1000, 1, 16, 16, DType::kBF16}, 37);
+  Check({1900, 100, 2, 16, 16, DType::kF32}, 9);
+  Check({955, 10, 1, 16, 16, DType::kF32});  // the last rows' own keys begin the second block
+  Check({959, 1, 1, 16, 16, DType::kF32});
+  Check({960, 1, 1, 16, 16, DType::kF32});
+}
+
+TEST_P(PrefillAttentionTest, Rebuild) {
+  Check({0, 60, 3, 64, 64, DType::kF32, 48}, 7);
+  Check({130, 70, 2, 32, 40, DType::kF16, 17, true}, 7);
+  Check({950, 20, 1, 8, 8, DType::kF32, 5, true}, 3);
+}
+
+TEST_P(PrefillAttentionTest, ManyHeadsSameBitsForAnyNumberOfThreads) {
+  ThreadPool one(1);
+  std::vector<std::unique_ptr<Case>> cases;
+  std::vector<std::unique_ptr<Case>> same;
+  std::vector<PrefillHead> heads;
+  std::vector<PrefillHead> same_heads;
+  for (int64_t h = 0; h < 3; ++h) {
+    const Shape shape{20, 150, 2, 16 + h, 32 - h, DType::kF32, h == 1 ? 9 : 0};
+    cases.push_back(MakeCase(90 + static_cast<uint64_t>(h), shape));
+    same.push_back(MakeCase(90 + static_cast<uint64_t>(h), shape));
+    heads.push_back(cases.back()->head);
+    same_heads.push_back(same.back()->head);
+  }
+  PrefillAttention(heads, 20, kScale, pool_);
+  PrefillAttention(same_heads, 20, kScale, one);
+  for (size_t h = 0; h < cases.size(); ++h) {
+    ExpectMatches(*cases[h], 11);
+    for (size_t q = 0; q < 2; ++q) {
+      EXPECT_TRUE(SameBits(cases[h]->outputs[q], same[h]->outputs[q]));
+    }
+  }
+}
+
+TEST_P(PrefillAttentionTest, NaNReachesTheRowsThatSeeIt) {
+  const auto test = MakeCase(4, {0, 40, 1, 16, 16});
+  test->keys.Set(25, 3, std::nanf(""));
+  PrefillAttention({&test->head, 1}, 0, kScale, pool_);
+  for (int64_t t = 0; t < 40; ++t) {
+    EXPECT_EQ(std::isnan(test->outputs[0](t, 0)), t >= 25) << t;
+  }
+}
+
+// Keys rebuilt for scorers are those of attention.
+TEST_P(PrefillAttentionTest, RebuildKeys) {
+  for (const int64_t rows : {0, 1, 13, 100}) {
+    Rng rng(5);
+    const TestArray latents = RandomArray(rng, rows, 19, DType::kF16, 1);
+    const TestRebuild rebuild = RandomRebuild(rng, 44, 19, 120, true, rows == 13);
+    std::vector<int32_t> positions(static_cast<size_t>(rows));
+    std::iota(positions.rbegin(), positions.rend(), 7);
+    TestArray keys = RandomArray(rng, rows, 44, DType::kF32, 2);
+    RebuildKeys(latents.block(), positions, rebuild.view(), keys.view());
+    for (int64_t r = 0; r < rows; ++r) {
+      const Bounded expected = RebuiltKey(latents, r, positions[static_cast<size_t>(r)], rebuild);
+      for (int64_t d = 0; d < 44; ++d) {
+        const auto i = static_cast<size_t>(d);
+        ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i]);
+      }
+    }
+  }
+}
+
+KVC_FOR_EVERY_SIMD_TARGET(PrefillAttentionTest);
+
+TEST(PrefillAttentionErrors, NameWhatDoesNotFit) {
+  ThreadPool pool(1);
+  const auto test = MakeCase(1, {3, 4, 1, 8, 8});
+  EXPECT_THROW(PrefillAttention({&test->head, 1}, 4, kScale, pool), Error);
+  test->head.outputs[0].cols = 7;
+  EXPECT_THROW(PrefillAttention({&test->head, 1}, 3, kScale, pool), Error);
+  PrefillAttention({}, 0, kScale, pool);
+}
+
+}  // namespace
+}  // namespace kvc::kernels
