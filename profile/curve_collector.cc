@@ -1,0 +1,130 @@
+#include "profile/curve_collector.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "profile/utility_curve.h"
+
+namespace kvc::profile {
+namespace {
+
+constexpr int64_t kCurvePoints = kCurveIntervals + 1;
+
+// Rows [begin, begin + count) of head h of x [1, heads, T, W]; the last dimension is dense.
+ConstMatrixF HeadRows(const torch::Tensor& x, int64_t h, int64_t begin, int64_t count) {
+  return {
+      x.data_ptr<float>() + h * x.stride(1) + begin * x.stride(2), count, x.size(3), x.stride(2)};
+}
+
+// `x` with a dense last dimension.
+torch::Tensor DenseRows(const torch::Tensor& x) { return x.stride(3) == 1 ? x : x.contiguous(); }
+
+// Row g of importance [G, context].
+std::span<const float> HeadImportance(const torch::Tensor& importance, int64_t g) {
+  return {importance.data_ptr<float>() + g * importance.size(1),
+          static_cast<size_t>(importance.size(1))};
+}
+
+}  // namespace
+
+CurveCollector::CurveCollector(const ModelConfig& config, const ProfileOptions& options)
+    : config_(config), options_(options) {
+  if (config.has_rope) frequencies_ = RopeInverseFrequencies(config.rope, config.head_width);
+  const int64_t size = config.num_layers * config.num_kv_heads * kCurvePoints;
+  for (const ScorerKind kind : options.scorers) {
+    scorers_.push_back(scorers::Scorer::Create(kind, options.scorer));
+    sums_[std::string(ScorerName(kind))].assign(size, 0.0);
+  }
+  sums_[kOracleName].assign(size, 0.0);
+}
+
+void CurveCollector::Restore(CurveSums sums) {
+  bool fits = sums.size() == sums_.size();
+  for (const auto& [name, sum] : sums_) {
+    fits = fits && sums.contains(name) && sums[name].size() == sum.size();
+  }
+  KVC_CHECK(fits, kBadInput, "saved progress: expected the sums of this run, got others");
+  sums_ = std::move(sums);
+}
+
+void CurveCollector::Visit(int64_t layer,
+                           const model::LayerTaps& taps,
+                           const model::LayerWeights& weights) {
+  const torch::NoGradGuard no_grad;
+  if (layer != norms_layer_) {
+    norms_.emplace(weights.o, config_.num_heads, config_.num_kv_heads);
+    norms_layer_ = layer;
+  }
+  const torch::Tensor importance =
+      OracleImportance(taps, *norms_, options_.context, config_.logit_scale());  // [G, C]
+  model::LayerTaps rows;
+  rows.q_pre_rope = DenseRows(taps.q_pre_rope);
+  rows.q = DenseRows(taps.q);
+  rows.k = DenseRows(taps.k);
+  rows.v = DenseRows(taps.v);
+  const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
+  for (int64_t first = 0; first < config_.num_kv_heads; first += group_heads) {
+    const HeadRange group = {layer, first, group_heads};
+    const torch::Tensor joint = importance.narrow(0, first, group_heads).sum(0);  // [C]
+    AddCurves(kOracleName,
+              group,
+              {joint.data_ptr<float>(), static_cast<size_t>(joint.numel())},
+              importance);
+    for (const auto& scorer : scorers_) {
+      AddCurves(std::string(ScorerName(scorer->kind())),
+                group,
+                GroupScores(*scorer, group, rows),
+                importance);
+    }
+  }
+}
+
+scorers::HeadInput CurveCollector::InputOf(const model::LayerTaps& rows,
+                                           int64_t kv_head,
+                                           const scorers::Scorer& scorer) const {
+  const int64_t context = options_.context;
+  const int64_t window = options_.window;
+  scorers::HeadInput input;
+  input.keys = HeadRows(rows.k, kv_head, 0, context);
+  input.values = HeadRows(rows.v, kv_head, 0, context);
+  const int64_t share = config_.group_size();
+  for (int64_t h = kv_head * share; h < (kv_head + 1) * share; ++h) {
+    if (scorer.needs_queries()) {
+      input.queries.push_back(HeadRows(rows.q, h, context - window, window));
+    }
+    if (scorer.needs_prompt_queries()) {
+      input.prompt_queries.push_back(HeadRows(rows.q_pre_rope, h, 0, context));
+    }
+  }
+  input.rope_frequencies = frequencies_;
+  input.scale = config_.logit_scale();
+  input.sinks = options_.sinks;
+  return input;
+}
+
+std::vector<float> CurveCollector::GroupScores(const scorers::Scorer& scorer,
+                                               const HeadRange& group,
+                                               const model::LayerTaps& rows) const {
+  std::vector<std::vector<float>> head_scores(group.count, std::vector<float>(options_.context));
+  for (int64_t i = 0; i < group.count; ++i) {
+    scorer.Score(InputOf(rows, group.first + i, scorer), head_scores[i]);
+  }
+  std::vector<float> scores(options_.context);
+  scorers::CombineHeads(head_scores, scores);
+  return scores;
+}
+
+void CurveCollector::AddCurves(const std::string& name,
+                               const HeadRange& group,
+                               std::span<const float> scores,
+                               const torch::Tensor& importance) {
+  const std::vector<int64_t> order =
+      RankTokens(scores, options_.sinks, options_.context - options_.window);
+  for (int64_t g = group.first; g < group.first + group.count; ++g) {
+    const int64_t offset = (group.layer * config_.num_kv_heads + g) * kCurvePoints;
+    AddUtilityCurve(
+        HeadImportance(importance, g), order, std::span(sums_[name]).subspan(offset, kCurvePoints));
+  }
+}
+
+}  // namespace kvc::profile

@@ -1,0 +1,65 @@
+#pragma once
+// Sums of utility curves over the windows of one profile run, filled layer by layer.
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/decoder.h"
+#include "profile/oracle.h"
+#include "profile/profile_model.h"
+#include "profile/profile_state.h"
+
+namespace kvc::profile {
+
+// Name of the oracle's own curve beside those of the scorers.
+inline constexpr const char* kOracleName = "oracle";
+
+// What it does with a window is steps 1 to 3 of profile/profile_model.h. `config` and `options`
+// must outlive it.
+class CurveCollector {
+ public:
+  CurveCollector(const ModelConfig& config, const ProfileOptions& options);
+
+  // One window at one layer; `taps` [1, ...] hold its projections. Windows of a layer must come
+  // together and in the same order for the same sums.
+  void Visit(int64_t layer, const model::LayerTaps& taps, const model::LayerWeights& weights);
+
+  [[nodiscard]] const CurveSums& sums() const { return sums_; }
+  // Goes on from saved sums. Throws kBadInput when they are not of this shape.
+  void Restore(CurveSums sums);
+
+ private:
+  // kv heads that keep the same tokens.
+  struct HeadRange {
+    int64_t layer = 0;
+    int64_t first = 0;
+    int64_t count = 0;
+  };
+
+  [[nodiscard]] scorers::HeadInput InputOf(const model::LayerTaps& rows,
+                                           int64_t kv_head,
+                                           const scorers::Scorer& scorer) const;
+  // Scores [context] that order the tokens of the group.
+  [[nodiscard]] std::vector<float> GroupScores(const scorers::Scorer& scorer,
+                                               const HeadRange& group,
+                                               const model::LayerTaps& rows) const;
+  // The curves of the group's heads when the tokens are ordered by `scores`; `importance`
+  // [G, context].
+  void AddCurves(const std::string& name,
+                 const HeadRange& group,
+                 std::span<const float> scores,
+                 const torch::Tensor& importance);
+
+  const ModelConfig& config_;
+  const ProfileOptions& options_;
+  std::vector<std::unique_ptr<scorers::Scorer>> scorers_;
+  std::vector<double> frequencies_;  // [D/2]; empty without rotation
+  CurveSums sums_;
+  std::optional<ValueNorms> norms_;  // of layer norms_layer_
+  int64_t norms_layer_ = -1;
+};
+
+}  // namespace kvc::profile

@@ -1,0 +1,204 @@
+#include "profile/profile_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <span>
+
+#include <torch/torch.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/version.h"
+#include "model/streamed.h"
+#include "model/threads.h"
+#include "profile/curve_collector.h"
+#include "profile/profile_state.h"
+
+namespace kvc::profile {
+namespace {
+
+constexpr int64_t kCurvePoints = kCurveIntervals + 1;
+
+Json OptionsJson(const ProfileOptions& options) {
+  Json json;
+  json["scorers"] = Json::array();
+  for (const ScorerKind kind : options.scorers) json["scorers"].push_back(ScorerName(kind));
+  json["context"] = options.context;
+  json["horizon"] = options.horizon;
+  json["sinks"] = options.sinks;
+  json["window"] = options.window;
+  json["continuation"] = options.continuation;
+  json["importance"] = options.importance;
+  json["snapkv_pool"] = options.scorer.pool;
+  json["expected_attention_future"] = options.scorer.future;
+  json["expected_attention_epsilon"] = options.scorer.epsilon;
+  json["expected_attention_covariance"] = options.scorer.use_covariance;
+  return json;
+}
+
+std::string WindowsDigest(const std::vector<std::vector<int32_t>>& windows) {
+  std::string digests;
+  for (const std::vector<int32_t>& ids : windows) {
+    digests += Sha256(std::as_bytes(std::span(ids))) + "\n";
+  }
+  return Sha256(std::as_bytes(std::span(digests)));
+}
+
+// Means over windows, rounded to float; falls kept monotone through the rounding of the sums.
+std::vector<float> MeanCurves(const std::vector<double>& sums, int64_t num_windows) {
+  std::vector<float> curves(sums.size());
+  for (size_t i = 0; i < sums.size(); ++i) {
+    curves[i] = static_cast<float>(sums[i] / static_cast<double>(num_windows));
+    if (i % kCurvePoints != 0) curves[i] = std::min(curves[i], curves[i - 1]);
+  }
+  return curves;
+}
+
+// Each head's mass of evictable importance as a share of the model's: [L * G].
+std::vector<float> HeadShares(const std::vector<float>& oracle_curve) {
+  double total = 0.0;
+  for (size_t i = 0; i < oracle_curve.size(); i += kCurvePoints) total += oracle_curve[i];
+  KVC_CHECK(total > 0.0,
+            kNumeric,
+            "oracle importance: expected a positive sum, got ",
+            total,
+            "; do the values or the output projections hold only zeros?");
+  std::vector<float> shares;
+  for (size_t i = 0; i < oracle_curve.size(); i += kCurvePoints) {
+    shares.push_back(static_cast<float>(oracle_curve[i] / total));
+  }
+  return shares;
+}
+
+// Hidden states of the saved run, checked against this one.
+std::vector<torch::Tensor> RestoreHidden(const ProfileState& state,
+                                         const ModelConfig& config,
+                                         int64_t num_windows,
+                                         int64_t length) {
+  bool fits = state.next_layer >= 1 && state.next_layer <= config.num_layers &&
+              std::ssize(state.hidden) == num_windows;
+  std::vector<torch::Tensor> hidden;
+  for (const std::vector<float>& values : state.hidden) {
+    fits = fits && std::ssize(values) == length * config.model_width;
+    if (!fits) break;
+    hidden.push_back(
+        torch::from_blob(const_cast<float*>(values.data()), {length, config.model_width}).clone());
+  }
+  KVC_CHECK(fits, kBadInput, "saved progress: expected the hidden states of this run, got others");
+  return hidden;
+}
+
+ProfileData Finish(const CurveSums& sums,
+                   const ModelConfig& config,
+                   const ProfileOptions& options,
+                   int64_t num_windows) {
+  ProfileData data;
+  data.tool_version = Version();
+  data.num_layers = config.num_layers;
+  data.num_kv_heads = config.num_kv_heads;
+  data.context = options.context;
+  data.horizon = options.horizon;
+  data.windows = num_windows;
+  data.sinks = options.sinks;
+  data.window = options.window;
+  for (const ScorerKind kind : options.scorers) {
+    data.curves[kind] = MeanCurves(sums.at(std::string(ScorerName(kind))), num_windows);
+  }
+  data.oracle_curve = MeanCurves(sums.at(kOracleName), num_windows);
+  data.importance_method = options.importance;
+  data.importance_tests = num_windows;
+  data.importance = HeadShares(data.oracle_curve);
+  return data;
+}
+
+void CheckWindows(const std::vector<std::vector<int32_t>>& windows, int64_t length) {
+  KVC_CHECK(!windows.empty(), kBadShape, "calibration windows: expected one or more, got none");
+  for (const std::vector<int32_t>& ids : windows) {
+    KVC_CHECK(std::ssize(ids) == length,
+              kBadShape,
+              "calibration window: expected ",
+              length,
+              " tokens, got ",
+              ids.size());
+  }
+}
+
+// What the result depends on; a saved run with another signature is not this run.
+Json SignatureOf(const Checkpoint& checkpoint,
+                 const std::vector<std::vector<int32_t>>& windows,
+                 const Json& options) {
+  Json signature = {{"kvc", Version()},
+                    {"model_sha256", ModelDigest(checkpoint.directory())},
+                    {"windows", windows.size()}};
+  signature.update(options);
+  return signature;
+}
+
+void Save(const std::filesystem::path& directory,
+          const Json& signature,
+          int64_t next_layer,
+          const CurveSums& sums,
+          const std::vector<torch::Tensor>& hidden) {
+  std::vector<torch::Tensor> dense;
+  std::vector<std::span<const float>> rows;
+  for (const torch::Tensor& x : hidden) {
+    dense.push_back(x.contiguous());
+    rows.emplace_back(dense.back().data_ptr<float>(), dense.back().numel());
+  }
+  SaveState(directory, signature, next_layer, sums, rows);
+}
+
+}  // namespace
+
+ProfileData ProfileModel(const Checkpoint& checkpoint,
+                         const std::vector<std::vector<int32_t>>& windows,
+                         const ProfileOptions& options,
+                         const Json& provenance,
+                         const std::filesystem::path& directory,
+                         Progress& progress) {
+  const ModelConfig& config = checkpoint.config();
+  CheckProfileOptions(options, config);
+  const int64_t length = options.context + options.horizon;
+  CheckWindows(windows, length);
+  const int64_t num_windows = std::ssize(windows);
+  Json all_options = OptionsJson(options);
+  all_options.update(provenance);
+  all_options["windows_sha256"] = WindowsDigest(windows);
+  const Json signature = SignatureOf(checkpoint, windows, all_options);
+
+  CurveCollector collector(config, options);
+  model::StreamOptions stream;
+  stream.taps.projections = true;
+  if (std::optional<ProfileState> state = LoadState(directory, signature)) {
+    stream.first_layer = state->next_layer;
+    stream.initial_hidden = RestoreHidden(*state, config, num_windows, length);
+    collector.Restore(std::move(state->sums));
+    progress.Log("profile: going on with layer " + std::to_string(stream.first_layer));
+  }
+  stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>& hidden) {
+    Save(directory, signature, layer + 1, collector.sums(), hidden);
+  };
+  const auto visit = [&](int64_t layer,
+                         int64_t,
+                         const model::LayerTaps& taps,
+                         const model::LayerWeights& weights) {
+    // The scorers' products set OpenBLAS to one thread for good; this sets it back.
+    const model::SingleThreadedOperations single;
+    collector.Visit(layer, taps, weights);
+  };
+  static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
+
+  ProfileData data = Finish(collector.sums(), config, options, num_windows);
+  data.model_sha256 = signature["model_sha256"];
+  data.options = all_options;
+  return data;
+}
+
+bool HasProgress(const std::filesystem::path& directory) {
+  return std::filesystem::exists(StatePath(directory));
+}
+
+void RemoveProgress(const std::filesystem::path& directory) { RemoveState(directory); }
+
+}  // namespace kvc::profile

@@ -1,0 +1,84 @@
+#pragma once
+// The stage kvc-profile: which scorer finds the tokens that each head will need, and how much is
+// lost when it may keep only some of them (docs/formats/profile.md).
+//
+// Each window of calibration text is `context` tokens that are cached and scored, then `horizon`
+// tokens that show what was needed. At every layer and window:
+//   1. Oracle importance of each context token (profile/oracle.h).
+//   2. Each scorer's scores as of the end of the context: it sees the context's keys, values and
+//      queries only, as the runtime does at the end of a prefill.
+//   3. A utility curve for each (kv head, scorer): importance lost when only the best tokens are
+//      kept. Sinks and window are always kept, so they are neither ranked nor counted. The curve
+//      `oracle` ranks by importance itself.
+// Where the heads of a group share their tokens (latents of several heads), the group has one
+// order, from the combined scores of its heads (scorers::CombineHeads; for the oracle, the sum of
+// their importances); the curves still are each head's own loss under that order.
+//
+// Head importance is the oracle mass of the evictable tokens: the curves' first point, normalised
+// over all heads of the model.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/cache_spec.h"
+#include "core/checkpoint.h"
+#include "core/json.h"
+#include "core/profile_file.h"
+#include "core/progress.h"
+#include "scorers/scorer.h"
+
+namespace kvc::profile {
+
+struct ProfileOptions {
+  std::vector<ScorerKind> scorers = {ScorerKind::kSnapKv};
+  scorers::ScorerOptions scorer;
+  int64_t windows = 16;    // calibration windows wanted
+  int64_t context = 1024;  // tokens of a window that are cached and scored
+  int64_t horizon = 64;    // tokens behind them
+  int64_t sinks = 4;
+  int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
+  std::string continuation = "teacher";  // or "sample"
+  std::string importance = "oracle";     // or "needle"
+};
+
+// Throws kUsage for sizes that leave no token to rank or do not fit the model's context, and for
+// repeated scorers; kUnsupported, by name, for what this version does not have.
+void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config);
+
+// What a run will take.
+struct ProfilePlan {
+  int64_t windows = 0;
+  int64_t tokens = 0;        // of all windows
+  int64_t hidden_bytes = 0;  // hidden states of all windows, in memory, and on disk while it runs
+  int64_t memory_bytes = 0;  // estimate of the peak, mapped weights not counted
+};
+[[nodiscard]] ProfilePlan PlanProfile(const ModelConfig& config,
+                                      const ProfileOptions& options,
+                                      int64_t num_windows);
+
+// Profiles `checkpoint`, thin or not, on `windows` of context + horizon tokens each.
+//   provenance  JSON object of what else the result depends on or should name (hashes of the
+//               calibration files, seed); becomes part of ProfileData::options
+//   directory   exists; progress is saved in it after each layer. A run that finds progress there
+//               goes on after it and gives the same result as one that was never interrupted; it
+//               throws kUsage, naming the field, when the progress is of another run. The caller
+//               removes it with RemoveProgress once the result is written.
+// Throws kNumeric for weights or activations that are not finite.
+[[nodiscard]] ProfileData ProfileModel(const Checkpoint& checkpoint,
+                                       const std::vector<std::vector<int32_t>>& windows,
+                                       const ProfileOptions& options,
+                                       const Json& provenance,
+                                       const std::filesystem::path& directory,
+                                       Progress& progress);
+
+// Whether ProfileModel has saved progress in `directory`, and how to remove it.
+[[nodiscard]] bool HasProgress(const std::filesystem::path& directory);
+void RemoveProgress(const std::filesystem::path& directory);
+
+// Share of the oracle importance of all evictable tokens that is lost when every head keeps the
+// share `kept` of them under `scorer`; with the oracle's own order when `scorer` is null.
+[[nodiscard]] double MeanLoss(const ProfileData& profile, const ScorerKind* scorer, double kept);
+
+}  // namespace kvc::profile

@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "profile/profile_model.h"
+
+namespace kvc::profile {
+namespace {
+
+// float32 everywhere
+constexpr int64_t kFloatBytes = 4;
+
+// Windows in flight: two workers' and the one that is being scored.
+constexpr int64_t kWindowsInFlight = 3;
+
+void CheckSizes(const ProfileOptions& options, const ModelConfig& config) {
+  KVC_CHECK(options.windows >= 1, kUsage, "--windows: expected 1 or more, got ", options.windows);
+  KVC_CHECK(options.horizon >= 1, kUsage, "--horizon: expected 1 or more, got ", options.horizon);
+  KVC_CHECK(options.sinks >= 0, kUsage, "--sinks: expected 0 or more, got ", options.sinks);
+  KVC_CHECK(options.window >= 1, kUsage, "--window: expected 1 or more, got ", options.window);
+  KVC_CHECK(options.context > options.sinks + options.window,
+            kUsage,
+            "--context: expected more than the ",
+            options.sinks,
+            " sinks and the window of ",
+            options.window,
+            " that are always kept, got ",
+            options.context);
+  KVC_CHECK(options.context + options.horizon <= config.context_length,
+            kUsage,
+            "--context and --horizon: expected at most ",
+            config.context_length,
+            " tokens together, which is the model's context, got ",
+            options.context + options.horizon,
+            "; lower --context");
+}
+
+}  // namespace
+
+void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config) {
+  CheckSizes(options, config);
+  KVC_CHECK(!options.scorers.empty(), kUsage, "--scorer: expected one or more, got none");
+  std::set<ScorerKind> seen;
+  for (const ScorerKind kind : options.scorers) {
+    KVC_CHECK(seen.insert(kind).second,
+              kUsage,
+              "--scorer: expected each scorer once, got ",
+              ScorerName(kind),
+              " twice");
+    static_cast<void>(scorers::Scorer::Create(kind, options.scorer));  // throws what it cannot do
+  }
+  KVC_CHECK(options.continuation == "teacher" || options.continuation == "sample",
+            kUsage,
+            "--continuation: expected teacher or sample, got ",
+            options.continuation);
+  KVC_CHECK(options.continuation == "teacher",
+            kUnsupported,
+            "--continuation sample: expected teacher; this version does not sample continuations");
+  KVC_CHECK(options.importance == "oracle" || options.importance == "needle",
+            kUsage,
+            "--importance: expected oracle or needle, got ",
+            options.importance);
+  KVC_CHECK(options.importance == "oracle",
+            kUnsupported,
+            "--importance needle: expected oracle; this version does not score heads by needles");
+}
+
+ProfilePlan PlanProfile(const ModelConfig& config,
+                        const ProfileOptions& options,
+                        int64_t num_windows) {
+  const int64_t length = options.context + options.horizon;
+  const int64_t attention_width = (2 * config.num_heads + 2 * config.num_kv_heads) *
+                                  config.head_width;  // q before and after rotation, k, v
+  const int64_t projections = attention_width + config.model_width;
+  ProfilePlan plan;
+  plan.windows = num_windows;
+  plan.tokens = num_windows * length;
+  plan.hidden_bytes = plan.tokens * config.model_width * kFloatBytes;
+  const int64_t layer_bytes =
+      config.model_width * (attention_width + 3 * config.mlp_width) * kFloatBytes;
+  const int64_t embedding_bytes =
+      (config.tied_embeddings ? 1 : 2) * config.vocab_size * config.model_width * kFloatBytes;
+  const int64_t window_bytes =
+      length * (projections + 2 * config.mlp_width + 2 * config.model_width) * kFloatBytes;
+  plan.memory_bytes =
+      plan.hidden_bytes +
+      std::max(layer_bytes + std::min(kWindowsInFlight, num_windows + 1) * window_bytes,
+               embedding_bytes);
+  return plan;
+}
+
+double MeanLoss(const ProfileData& profile, const ScorerKind* scorer, double kept) {
+  const std::vector<float>& curve =
+      scorer == nullptr ? profile.oracle_curve : profile.curves.at(*scorer);
+  const int64_t point = static_cast<int64_t>(kept * kCurveIntervals + 0.5);
+  double lost = 0.0;
+  double all = 0.0;
+  for (size_t begin = 0; begin < curve.size(); begin += kCurveIntervals + 1) {
+    lost += curve[begin + point];
+    all += curve[begin];
+  }
+  return all > 0.0 ? lost / all : 0.0;
+}
+
+}  // namespace kvc::profile

@@ -1,0 +1,44 @@
+#pragma once
+// Progress of a profile run on disk, so that an interrupted run goes on after its last whole layer.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+namespace kvc::profile {
+
+// Sums over windows of the curves, by scorer name and "oracle": [L * G * (kCurveIntervals + 1)].
+using CurveSums = std::map<std::string, std::vector<double>>;
+
+struct ProfileState {
+  int64_t next_layer = 0;
+  CurveSums sums;
+  std::vector<std::vector<float>> hidden;  // inputs of next_layer, [T * E] for each window
+};
+
+// Where the state of a run in `directory` lies.
+[[nodiscard]] std::filesystem::path StatePath(const std::filesystem::path& directory);
+
+// Replaces the state in `directory` by rename. `signature` is what the run depends on; `hidden`:
+// the inputs of `next_layer`. Throws kIo.
+void SaveState(const std::filesystem::path& directory,
+               const Json& signature,
+               int64_t next_layer,
+               const CurveSums& sums,
+               const std::vector<std::span<const float>>& hidden);
+
+// The state in `directory`, or nothing when there is none. Throws kBadInput naming the field when
+// it belongs to a run with another signature, and when it is broken.
+[[nodiscard]] std::optional<ProfileState> LoadState(const std::filesystem::path& directory,
+                                                    const Json& signature);
+
+// Removes the state, so that the directory holds results only.
+void RemoveState(const std::filesystem::path& directory);
+
+}  // namespace kvc::profile

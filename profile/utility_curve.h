@@ -1,0 +1,24 @@
+#pragma once
+// Utility curves [LUKV]: oracle importance lost when only the best tokens under some score are
+// kept.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace kvc::profile {
+
+// Tokens `begin` .. `end` - 1 by descending score; equal scores: the earlier token first.
+[[nodiscard]] std::vector<int64_t> RankTokens(std::span<const float> scores,
+                                              int64_t begin,
+                                              int64_t end);
+
+// Adds to `curve` [kCurveIntervals + 1] the importance lost when the share i / kCurveIntervals of
+// `order` is kept, from its front; between whole tokens linear. Summed from the back in double, so
+// that it never rises and ends in 0.
+//   importance  of each token [T]; `order` indexes into it
+void AddUtilityCurve(std::span<const float> importance,
+                     std::span<const int64_t> order,
+                     std::span<double> curve);
+
+}  // namespace kvc::profile

@@ -1,0 +1,367 @@
+#include "profile/profile_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "core/rng.h"
+#include "model/streamed.h"
+#include "model/threads.h"
+#include "tests/model/golden_models.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvc::profile {
+namespace {
+
+constexpr int64_t kPoints = kCurveIntervals + 1;
+
+ProfileOptions SmallOptions() {
+  ProfileOptions options;
+  options.scorers = {ScorerKind::kSnapKv,
+                     ScorerKind::kExpectedAttention,
+                     ScorerKind::kKeyDiff,
+                     ScorerKind::kKnorm,
+                     ScorerKind::kStreaming};
+  options.context = 40;
+  options.horizon = 8;
+  options.sinks = 2;
+  options.window = 5;
+  return options;
+}
+
+std::vector<std::vector<int32_t>> RandomWindows(const ProfileOptions& options, int64_t count) {
+  Rng rng(77);
+  std::vector<std::vector<int32_t>> windows(count);
+  for (auto& window : windows) {
+    for (int64_t t = 0; t < options.context + options.horizon; ++t) {
+      window.push_back(static_cast<int32_t>(rng.NextBelow(96)));
+    }
+  }
+  return windows;
+}
+
+const Json kProvenance = {{"seed", 42}};
+
+ProfileData Profile(const std::string& model,
+                    const ProfileOptions& options,
+                    int64_t num_windows = 3) {
+  const testing::TempDir directory;
+  NoProgress silent;
+  return ProfileModel(testing::OpenGolden(model),
+                      RandomWindows(options, num_windows),
+                      options,
+                      kProvenance,
+                      directory.path(),
+                      silent);
+}
+
+// --- The whole stage against a slow double-precision version -----------------------------------
+
+// Importance [G][context] from the full attention matrix and the full width of the model.
+std::vector<std::vector<double>> SlowImportance(const model::LayerTaps& taps,
+                                                const torch::Tensor& o,
+                                                const ModelConfig& config,
+                                                int64_t context) {
+  const torch::Tensor a = taps.probabilities[0].to(torch::kFloat64);  // [H, T, T]
+  const torch::Tensor v = taps.v[0].to(torch::kFloat64);              // [G, T, D]
+  const int64_t width = config.head_width;
+  std::vector<torch::Tensor> norms;  // of each query head [context]
+  torch::Tensor total = torch::zeros({}, torch::kFloat64);
+  for (int64_t h = 0; h < config.num_heads; ++h) {
+    const torch::Tensor w = o.narrow(1, h * width, width).to(torch::kFloat64);  // [E, D]
+    norms.push_back(
+        torch::matmul(v[h / config.group_size()], w.t()).norm(2, {1}).narrow(0, 0, context));
+    total = total + norms.back().sum();
+  }
+  std::vector<std::vector<double>> importance(config.num_kv_heads,
+                                              std::vector<double>(context, 0.0));
+  for (int64_t h = 0; h < config.num_heads; ++h) {
+    for (int64_t t = context; t < a.size(1); ++t) {
+      const torch::Tensor use = a[h][t].narrow(0, 0, context) * norms[h] / total;
+      auto& best = importance[h / config.group_size()];
+      for (int64_t j = 0; j < context; ++j) best[j] = std::max(best[j], use[j].item<double>());
+    }
+  }
+  return importance;
+}
+
+// Adds a head's curve when the evictable tokens are kept by descending `key`.
+void AddSlowCurve(const std::vector<double>& importance,
+                  const std::vector<double>& key,
+                  const ProfileOptions& options,
+                  double* curve) {
+  std::vector<std::pair<double, int64_t>> order;  // (-key, token): earlier first among equals
+  for (int64_t j = options.sinks; j < options.context - options.window; ++j) {
+    order.emplace_back(-key[j], j);
+  }
+  std::sort(order.begin(), order.end());
+  for (int64_t i = 0; i < kPoints; ++i) {
+    const double kept = static_cast<double>(i) * order.size() / kCurveIntervals;
+    for (size_t m = 0; m < order.size(); ++m) {
+      const double stays = std::clamp(kept - static_cast<double>(m), 0.0, 1.0);
+      curve[i] += (1.0 - stays) * importance[order[m].second];
+    }
+  }
+}
+
+std::vector<double> Sum(const std::vector<std::vector<double>>& rows,
+                        int64_t first,
+                        int64_t count) {
+  std::vector<double> sum(rows[first].size(), 0.0);
+  for (int64_t r = first; r < first + count; ++r) {
+    for (size_t j = 0; j < sum.size(); ++j) sum[j] += rows[r][j];
+  }
+  return sum;
+}
+
+// Mean oracle curve and mean key-norm curve of every head, [L * G * points] each.
+struct SlowCurves {
+  std::vector<double> oracle, knorm;
+};
+
+SlowCurves SlowProfile(const Checkpoint& checkpoint,
+                       const std::vector<std::vector<int32_t>>& windows,
+                       const ProfileOptions& options) {
+  const ModelConfig& config = checkpoint.config();
+  SlowCurves curves;
+  curves.oracle.assign(config.num_layers * config.num_kv_heads * kPoints, 0.0);
+  curves.knorm = curves.oracle;
+  model::StreamOptions stream;
+  stream.taps = {.projections = true, .probabilities = true};
+  NoProgress silent;
+  const int64_t share = config.num_kv_heads / config.num_key_groups();
+  const auto visit = [&](int64_t layer,
+                         int64_t,
+                         const model::LayerTaps& taps,
+                         const model::LayerWeights& weights) {
+    const auto importance = SlowImportance(taps, weights.o, config, options.context);
+    std::vector<std::vector<double>> norms;  // [G][context], minus the key norms, sum -1 in a group
+    for (int64_t g = 0; g < config.num_kv_heads; ++g) {
+      const torch::Tensor norm =
+          taps.k[0][g].narrow(0, 0, options.context).to(torch::kFloat64).norm(2, {1});
+      const double sum = norm.sum().item<double>();
+      norms.emplace_back();
+      for (int64_t j = 0; j < options.context; ++j) {
+        norms.back().push_back(-norm[j].item<double>() / sum);
+      }
+    }
+    for (int64_t g = 0; g < config.num_kv_heads; ++g) {
+      const int64_t first = g / share * share;
+      const int64_t offset = (layer * config.num_kv_heads + g) * kPoints;
+      AddSlowCurve(importance[g], Sum(importance, first, share), options, &curves.oracle[offset]);
+      AddSlowCurve(importance[g], Sum(norms, first, share), options, &curves.knorm[offset]);
+    }
+  };
+  static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, silent, "slow"));
+  for (double& x : curves.oracle) x /= static_cast<double>(windows.size());
+  for (double& x : curves.knorm) x /= static_cast<double>(windows.size());
+  return curves;
+}
+
+void ExpectClose(const std::vector<float>& actual, const std::vector<double>& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < actual.size(); ++i) {
+    // Relative to the head's whole mass: float attention against double, some 1e-6 of it.
+    const double mass = expected[i / kPoints * kPoints];
+    ASSERT_NEAR(actual[i], expected[i], 1e-4 * mass)
+        << "head " << i / kPoints << " point " << i % kPoints;
+  }
+}
+
+class EveryFamily : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(EveryFamily, EqualsSlowProfile) {
+  const ProfileOptions options = SmallOptions();
+  const ProfileData data = Profile(GetParam(), options);
+  const SlowCurves slow =
+      SlowProfile(testing::OpenGolden(GetParam()), RandomWindows(options, 3), options);
+  ExpectClose(data.oracle_curve, slow.oracle);
+  ExpectClose(data.curves.at(ScorerKind::kKnorm), slow.knorm);
+}
+
+TEST_P(EveryFamily, CurvesKeepTheirPromises) {
+  const ProfileData data = Profile(GetParam(), SmallOptions());
+  const ModelConfig& config = testing::OpenGolden(GetParam()).config();
+  ASSERT_EQ(data.curves.size(), 5U);
+  const int64_t heads = config.num_layers * config.num_kv_heads;
+  for (const auto& [kind, curve] : data.curves) {
+    ASSERT_EQ(std::ssize(curve), heads * kPoints);
+    for (int64_t h = 0; h < heads; ++h) {
+      const auto begin = curve.begin() + h * kPoints;
+      EXPECT_TRUE(std::is_sorted(begin, begin + kPoints, std::greater<>())) << ScorerName(kind);
+      EXPECT_EQ(begin[kCurveIntervals], 0.0F);
+      // Every order loses the same when nothing is kept.
+      EXPECT_NEAR(begin[0], data.oracle_curve[h * kPoints], 1e-6 * begin[0]);
+    }
+    // Nothing loses less than the oracle; where heads share tokens, over the group.
+    const int64_t share = config.num_kv_heads / config.num_key_groups();
+    for (int64_t first = 0; first < heads; first += share) {
+      for (int64_t i = 0; i < kPoints; ++i) {
+        double lost = 0.0;
+        double least = 0.0;
+        for (int64_t h = first; h < first + share; ++h) {
+          lost += curve[h * kPoints + i];
+          least += data.oracle_curve[h * kPoints + i];
+        }
+        EXPECT_GE(lost, least * (1 - 1e-6)) << ScorerName(kind) << " head " << first;
+      }
+    }
+  }
+  double sum = 0.0;
+  for (const float share : data.importance) sum += share;
+  EXPECT_EQ(std::ssize(data.importance), heads);
+  EXPECT_NEAR(sum, 1.0, 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden,
+                         EveryFamily,
+                         ::testing::ValuesIn(testing::GoldenNames()),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+// --- Interrupted runs ---------------------------------------------------------------------------
+
+// Interrupts at the given report, like a signal does.
+class InterruptAt : public NoProgress {
+ public:
+  explicit InterruptAt(int64_t report) : left_(report) {}
+  void Report(const std::string& stage, int64_t, int64_t) override {
+    KVC_CHECK(left_-- > 0, kInterrupted, stage, ": interrupted");
+  }
+
+ private:
+  int64_t left_;
+};
+
+void ExpectSameBits(const ProfileData& a, const ProfileData& b) {
+  EXPECT_EQ(a.curves, b.curves);
+  EXPECT_EQ(a.oracle_curve, b.oracle_curve);
+  EXPECT_EQ(a.importance, b.importance);
+  EXPECT_EQ(a.options, b.options);
+  EXPECT_EQ(a.model_sha256, b.model_sha256);
+}
+
+TEST(ProfileModel, GoesOnAfterAnInterruption) {
+  const ProfileOptions options = SmallOptions();
+  const auto windows = RandomWindows(options, 3);
+  const Checkpoint checkpoint = testing::OpenGolden("qwen3");
+  const ProfileData expected = Profile("qwen3", options);
+  for (int64_t report = 0; report < 6; ++report) {  // 2 layers x 3 windows
+    const testing::TempDir directory;
+    InterruptAt stop(report);
+    EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(
+                         checkpoint, windows, options, kProvenance, directory.path(), stop)),
+                     kInterrupted,
+                     "profile");
+    EXPECT_EQ(HasProgress(directory.path()), report >= 3);
+    NoProgress silent;
+    const ProfileData data =
+        ProfileModel(checkpoint, windows, options, kProvenance, directory.path(), silent);
+    ExpectSameBits(data, expected);
+    RemoveProgress(directory.path());
+    EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+  }
+}
+
+TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
+  const ProfileOptions options = SmallOptions();
+  const auto windows = RandomWindows(options, 2);
+  const Checkpoint checkpoint = testing::OpenGolden("llama");
+  const testing::TempDir directory;
+  InterruptAt stop(3);
+  EXPECT_ANY_THROW(static_cast<void>(
+      ProfileModel(checkpoint, windows, options, kProvenance, directory.path(), stop)));
+  NoProgress silent;
+  const auto go_on = [&](const Checkpoint& model, const auto& texts, const ProfileOptions& o) {
+    static_cast<void>(ProfileModel(model, texts, o, kProvenance, directory.path(), silent));
+  };
+  ProfileOptions other = options;
+  other.sinks = 3;
+  EXPECT_KVC_ERROR(go_on(checkpoint, windows, other), kUsage, "sinks: expected 2");
+  other = options;
+  other.scorers.pop_back();
+  EXPECT_KVC_ERROR(go_on(checkpoint, windows, other), kUsage, "scorers");
+  auto other_windows = windows;
+  other_windows[1][7] ^= 1;
+  EXPECT_KVC_ERROR(go_on(checkpoint, other_windows, options), kUsage, "windows_sha256");
+  EXPECT_KVC_ERROR(go_on(testing::OpenGolden("mistral"), windows, options), kUsage, "model_sha256");
+}
+
+TEST(ProfileModel, ThreadsDoNotChangeBits) {
+  const ProfileOptions options = SmallOptions();
+  const int before = model::NumThreads();
+  model::SetThreads(1);
+  const ProfileData one = Profile("llama-latent", options, 5);
+  model::SetThreads(3);
+  const ProfileData three = Profile("llama-latent", options, 5);
+  model::SetThreads(before);
+  ExpectSameBits(one, three);
+}
+
+// --- Refusals -----------------------------------------------------------------------------------
+
+TEST(CheckProfileOptions, RefusesByName) {
+  const ModelConfig& config = testing::OpenGolden("llama").config();
+  const auto check = [&](auto change) {
+    ProfileOptions options = SmallOptions();
+    change(options);
+    CheckProfileOptions(options, config);
+  };
+  EXPECT_NO_THROW(check([](auto&) {}));
+  EXPECT_KVC_ERROR(check([](auto& o) { o.context = 7; }), kUsage, "--context");
+  EXPECT_NO_THROW(check([](auto& o) { o.context = 8; }));
+  EXPECT_KVC_ERROR(check([](auto& o) { o.context = 1 << 20; }), kUsage, "model's context");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.horizon = 0; }), kUsage, "--horizon");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.windows = 0; }), kUsage, "--windows");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.sinks = -1; }), kUsage, "--sinks");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.clear(); }), kUsage, "--scorer");
+  EXPECT_KVC_ERROR(
+      check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage, "knorm twice");
+  EXPECT_KVC_ERROR(
+      check([](auto& o) { o.scorers = {ScorerKind::kOutputError}; }), kUnsupported, "output-error");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "sample"; }), kUnsupported, "sample");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "guess"; }), kUsage, "guess");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.importance = "needle"; }), kUnsupported, "needle");
+}
+
+TEST(ProfileModel, RefusesWindowsOfAnotherLength) {
+  ProfileOptions options = SmallOptions();
+  auto windows = RandomWindows(options, 2);
+  windows[1].pop_back();
+  const testing::TempDir directory;
+  NoProgress silent;
+  EXPECT_KVC_ERROR(
+      static_cast<void>(ProfileModel(
+          testing::OpenGolden("llama"), windows, options, kProvenance, directory.path(), silent)),
+      kBadShape,
+      "expected 48 tokens, got 47");
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+}
+
+TEST(PlanProfile, CountsTokensAndHiddenStates) {
+  const ModelConfig& config = testing::OpenGolden("llama").config();
+  const ProfilePlan plan = PlanProfile(config, SmallOptions(), 10);
+  EXPECT_EQ(plan.tokens, 480);
+  EXPECT_EQ(plan.hidden_bytes, 480 * config.model_width * 4);
+  EXPECT_GT(plan.memory_bytes, plan.hidden_bytes);
+}
+
+TEST(MeanLoss, IsTheShareOfAllMass) {
+  ProfileData data;
+  data.oracle_curve.assign(2 * kPoints, 0.0F);
+  data.oracle_curve[0] = 3.0F;
+  data.oracle_curve[kPoints] = 1.0F;
+  data.oracle_curve[32] = 0.5F;  // a quarter kept
+  data.oracle_curve[kPoints + 32] = 0.5F;
+  EXPECT_DOUBLE_EQ(MeanLoss(data, nullptr, 0.25), 0.25);
+  EXPECT_DOUBLE_EQ(MeanLoss(data, nullptr, 1.0), 0.0);
+}
+
+}  // namespace
+}  // namespace kvc::profile
