@@ -115,9 +115,9 @@ std::string AddRebuild(Body& body, const ModelConfig& config, const std::string&
     keys = "keys_biased";
   }
   if (config.qk_norm) {
-    body.AddReshape(keys, {0, 0, config.num_kv_heads, config.head_width}, "keys_split");
+    body.AddReshape(keys, {0, 0, config.num_kv_heads, config.head_width}, "keys_by_head");
     body.Add("RMSNormalization",
-             {"keys_split", "key_norm"},
+             {"keys_by_head", "key_norm"},
              "keys_normed",
              {IntAttribute("axis", -1), {"epsilon", static_cast<float>(config.norm_epsilon), ""}});
     body.AddReshape("keys_normed", {0, 0, -1}, "keys_flat");

@@ -108,7 +108,9 @@ void DecoderBuilder::DeclareConstants() {
   graph_.AddConstant({"const.axes_1_2", {2}, {1, 2}});
   if (config_.qk_norm) {
     graph_.AddConstant({"const.split_q", {4}, {0, 0, config_.num_heads, config_.head_width}});
-    graph_.AddConstant({"const.split_k", {4}, {0, 0, config_.num_kv_heads, config_.head_width}});
+    if (!latent()) {
+      graph_.AddConstant({"const.split_k", {4}, {0, 0, config_.num_kv_heads, config_.head_width}});
+    }
     graph_.AddConstant({"const.flat", {3}, {0, 0, -1}});
   }
 }
