@@ -4,202 +4,13 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "core/error.h"
+#include "core/weight_layout.h"
 
 namespace kvc {
 namespace {
-
-// A role's tensor name in GPT-2 and in the Llama families, without prefix. A name that begins with
-// a dot belongs to a layer; empty: the family does not have it.
-struct RoleRow {
-  Role role;
-  const char* gpt2;
-  const char* llama;
-};
-
-constexpr std::array<RoleRow, 26> kRoles = {{
-    {Role::kEmbedding, "wte.weight", "embed_tokens.weight"},
-    {Role::kPositionEmbedding, "wpe.weight", ""},
-    {Role::kFinalNorm, "ln_f.weight", "norm.weight"},
-    {Role::kFinalNormBias, "ln_f.bias", ""},
-    {Role::kLmHead, "lm_head.weight", "lm_head.weight"},
-    {Role::kAttnNorm, ".ln_1.weight", ".input_layernorm.weight"},
-    {Role::kAttnNormBias, ".ln_1.bias", ""},
-    {Role::kQ, ".attn.c_attn.weight", ".self_attn.q_proj.weight"},
-    {Role::kQBias, ".attn.c_attn.bias", ".self_attn.q_proj.bias"},
-    {Role::kK, ".attn.c_attn.weight", ".self_attn.k_proj.weight"},
-    {Role::kKBias, ".attn.c_attn.bias", ".self_attn.k_proj.bias"},
-    {Role::kV, ".attn.c_attn.weight", ".self_attn.v_proj.weight"},
-    {Role::kVBias, ".attn.c_attn.bias", ".self_attn.v_proj.bias"},
-    {Role::kO, ".attn.c_proj.weight", ".self_attn.o_proj.weight"},
-    {Role::kOBias, ".attn.c_proj.bias", ".self_attn.o_proj.bias"},
-    {Role::kQNorm, "", ".self_attn.q_norm.weight"},
-    {Role::kKNorm, "", ".self_attn.k_norm.weight"},
-    {Role::kKRebuild, "", ".self_attn.k_rebuild.weight"},
-    {Role::kMlpNorm, ".ln_2.weight", ".post_attention_layernorm.weight"},
-    {Role::kMlpNormBias, ".ln_2.bias", ""},
-    {Role::kGate, "", ".mlp.gate_proj.weight"},
-    {Role::kGateBias, "", ".mlp.gate_proj.bias"},
-    {Role::kUp, ".mlp.c_fc.weight", ".mlp.up_proj.weight"},
-    {Role::kUpBias, ".mlp.c_fc.bias", ".mlp.up_proj.bias"},
-    {Role::kDown, ".mlp.c_proj.weight", ".mlp.down_proj.weight"},
-    {Role::kDownBias, ".mlp.c_proj.bias", ".mlp.down_proj.bias"},
-}};
-
-const RoleRow& RowOf(Role role) {
-  const auto* row =
-      std::find_if(kRoles.begin(), kRoles.end(), [&](const RoleRow& r) { return r.role == role; });
-  KVC_CHECK(row != kRoles.end(),
-            kInternal,
-            "role: expected one of the enumeration, got ",
-            static_cast<int>(role));
-  return *row;
-}
-
-bool IsOuter(Role role) {
-  return role == Role::kEmbedding || role == Role::kPositionEmbedding || role == Role::kFinalNorm ||
-         role == Role::kFinalNormBias || role == Role::kLmHead;
-}
-
-// GPT-2's projections are Conv1D: [in, out] in the file.
-bool IsConv1D(Role role) {
-  return role == Role::kQ || role == Role::kK || role == Role::kV || role == Role::kO ||
-         role == Role::kUp || role == Role::kDown;
-}
-
-bool IsFused(Role role) {
-  return role == Role::kQ || role == Role::kK || role == Role::kV || role == Role::kQBias ||
-         role == Role::kKBias || role == Role::kVBias;
-}
-
-int64_t SumOfRanks(const ModelConfig& config, int64_t layer) {
-  const auto& ranks = config.keys.ranks.at(static_cast<size_t>(layer));
-  return std::accumulate(ranks.begin(), ranks.end(), int64_t{0});
-}
-
-// Rows of the query projection. Absorbed queries are as wide as the key of the group they meet.
-int64_t QueryRows(const ModelConfig& config, int64_t layer) {
-  return config.keys.layout == KeyLayout::kAbsorb ? config.group_size() * SumOfRanks(config, layer)
-                                                  : config.num_heads * config.head_width;
-}
-
-// Rows of the key projection: what a layer caches for a token.
-int64_t KeyRows(const ModelConfig& config, int64_t layer) {
-  return config.thin() ? SumOfRanks(config, layer) : config.num_kv_heads * config.head_width;
-}
-
-bool HasRole(const ModelConfig& config, Role role) {
-  const bool gpt2 = config.family == Family::kGpt2;
-  switch (role) {
-    case Role::kPositionEmbedding:
-    case Role::kFinalNormBias:
-    case Role::kAttnNormBias:
-    case Role::kMlpNormBias:
-      return gpt2;
-    case Role::kQBias:
-    case Role::kVBias:
-      return config.qkv_bias;
-    case Role::kKBias:
-      return config.qkv_bias && config.keys.layout != KeyLayout::kAbsorb;
-    case Role::kOBias:
-      return config.out_bias;
-    case Role::kQNorm:
-    case Role::kKNorm:
-      return config.qk_norm;
-    case Role::kKRebuild:
-      return config.keys.layout == KeyLayout::kLatent;
-    case Role::kGate:
-      return !gpt2;
-    case Role::kGateBias:
-      return !gpt2 && config.mlp_bias;
-    case Role::kUpBias:
-    case Role::kDownBias:
-      return config.mlp_bias;
-    default:
-      return true;
-  }
-}
-
-// [out, in] or [out] of the role, not of the tensor that may hold it fused or transposed.
-std::vector<int64_t> ShapeOf(const ModelConfig& config, Role role, int64_t layer) {
-  const int64_t width = config.model_width;
-  const int64_t value_rows = config.num_kv_heads * config.head_width;
-  switch (role) {
-    case Role::kEmbedding:
-    case Role::kLmHead:
-      return {config.vocab_size, width};
-    case Role::kPositionEmbedding:
-      return {config.context_length, width};
-    case Role::kQ:
-      return {QueryRows(config, layer), width};
-    case Role::kQBias:
-      return {QueryRows(config, layer)};
-    case Role::kK:
-      return {KeyRows(config, layer), width};
-    case Role::kKBias:
-    case Role::kVBias:
-      return {value_rows};
-    case Role::kV:
-      return {value_rows, width};
-    case Role::kO:
-      return {width, config.num_heads * config.head_width};
-    case Role::kQNorm:
-    case Role::kKNorm:
-      return {config.head_width};
-    case Role::kKRebuild: {
-      const auto& ranks = config.keys.ranks.at(static_cast<size_t>(layer));
-      return {value_rows, *std::max_element(ranks.begin(), ranks.end())};
-    }
-    case Role::kGate:
-    case Role::kUp:
-      return {config.mlp_width, width};
-    case Role::kGateBias:
-    case Role::kUpBias:
-      return {config.mlp_width};
-    case Role::kDown:
-      return {width, config.mlp_width};
-    default:
-      return {width};  // norms and their biases, biases of outputs
-  }
-}
-
-// [first row, rows] of the role inside GPT-2's fused c_attn, and its rows in all.
-struct FusedSlice {
-  int64_t begin = 0;
-  int64_t count = 0;
-  int64_t total = 0;
-};
-
-FusedSlice SliceOf(const ModelConfig& config, Role role, int64_t layer) {
-  const int64_t q = QueryRows(config, layer);
-  const int64_t k = KeyRows(config, layer);
-  const int64_t v = config.num_kv_heads * config.head_width;
-  if (role == Role::kQ || role == Role::kQBias) {
-    return {0, q, q + k + v};
-  }
-  if (role == Role::kK || role == Role::kKBias) {
-    return {q, k, q + k + v};
-  }
-  return {q + k, v, q + k + v};
-}
-
-// Shape of the tensor in the file that holds the role.
-std::vector<int64_t> StoredShape(const ModelConfig& config, Role role, int64_t layer) {
-  std::vector<int64_t> shape = ShapeOf(config, role, layer);
-  if (config.family != Family::kGpt2) {
-    return shape;
-  }
-  if (IsFused(role)) {
-    shape[0] = SliceOf(config, role, layer).total;
-  }
-  if (IsConv1D(role)) {
-    std::swap(shape[0], shape[1]);
-  }
-  return shape;
-}
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
@@ -342,7 +153,7 @@ WeightPlace Checkpoint::Place(Role role, int64_t layer) const {
             static_cast<int>(role),
             " of layer ",
             layer);
-  WeightPlace place;
+  WeightPlace place = PlaceInTensor(config_, role, layer);
   if (role == Role::kLmHead) {
     // Not under the prefix: the head is outside the model proper.
     place.name = config_.tied_embeddings ? Place(Role::kEmbedding).name : local;
@@ -350,14 +161,6 @@ WeightPlace Checkpoint::Place(Role role, int64_t layer) const {
   }
   place.name = IsOuter(role) ? prefix_ + local
                              : prefix_ + (gpt2 ? "h." : "layers.") + std::to_string(layer) + local;
-  if (gpt2) {
-    place.transposed = IsConv1D(role);
-    if (IsFused(role)) {
-      const FusedSlice slice = SliceOf(config_, role, layer);
-      place.out_begin = slice.begin;
-      place.out_count = slice.count;
-    }
-  }
   return place;
 }
 
