@@ -175,10 +175,12 @@ std::string NeedleQuestion(std::string_view key) {
 std::vector<std::string> NeedleWords() {
   std::vector<std::string> words = {
       " The", " code", " of", " is", " Question", " What", " the", " Answer"};
-  for (const auto* list : {&NeedleKeys(), &NeedleValues()}) {
-    for (const std::string& word : *list) {
-      words.push_back(" " + word);
-    }
+  for (const std::string& key : NeedleKeys()) {
+    words.push_back(" " + key);
+    words.push_back(" " + key + " is");
+  }
+  for (const std::string& value : NeedleValues()) {
+    words.push_back(" " + value);
   }
   return words;
 }
@@ -209,8 +211,13 @@ std::vector<std::vector<int32_t>> NeedleTask::Haystack(int64_t tokens, Rng& rng)
     count += static_cast<int64_t>(sentences_[next].size());
     next = (next + 1) % sentences_.size();
   }
-  Ids& head = pieces.front();
-  head.erase(head.begin(), head.begin() + (count - tokens));
+  // What is too much goes from the front, so that the text before the question is whole.
+  int64_t surplus = count - tokens;
+  while (surplus >= Size(pieces.front())) {
+    surplus -= Size(pieces.front());
+    pieces.erase(pieces.begin());
+  }
+  pieces.front().erase(pieces.front().begin(), pieces.front().begin() + surplus);
   return pieces;
 }
 

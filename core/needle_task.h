@@ -27,8 +27,9 @@ namespace kvc {
 [[nodiscard]] std::string NeedleSentence(std::string_view key, std::string_view value);
 // " Question: What is the code of KEY? Answer: The code of KEY is"
 [[nodiscard]] std::string NeedleQuestion(std::string_view key);
-// Every pre-token (leading space included) of the templates and lists that a tokenizer made for the
-// task should hold as one token.
+// Every piece of the templates and lists, leading space included, that a tokenizer made for the
+// task should hold as one token. " KEY is" is one of them: a value next to its key is much easier
+// to learn to find.
 [[nodiscard]] std::vector<std::string> NeedleWords();
 
 // Ids of `text` as they come behind a full stop: Encode("." + text) without the common start with

@@ -22,7 +22,7 @@ struct Phrases {
       const std::string fact = NeedleSentence(key, "");  // " The code of KEY is ."
       facts.push_back(EncodeContinuation(tokenizer, fact.substr(0, fact.size() - 2)));
       questions.push_back(EncodeContinuation(tokenizer, NeedleQuestion(key)));
-      words.push_back(EncodeContinuation(tokenizer, " " + key));
+      words.push_back(EncodeContinuation(tokenizer, " " + key + " is"));
     }
     for (const std::string& value : NeedleValues()) {
       values.push_back(EncodeContinuation(tokenizer, " " + value));
@@ -34,7 +34,7 @@ struct Phrases {
   std::vector<Ids> facts;      // [key] " The code of KEY is"
   std::vector<Ids> questions;  // [key] " Question: What is the code of KEY? ... is"
   std::vector<Ids> values;     // [value] " VALUE"
-  std::vector<Ids> words;      // [keys, then values] " WORD"
+  std::vector<Ids> words;      // [keys, then values] " KEY is", " VALUE": what motifs are made of
   Ids stop;                    // "."
 };
 

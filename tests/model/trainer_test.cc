@@ -73,7 +73,7 @@ class StopAt : public NoProgress {
 };
 
 TEST(TrainerTest, LearnsATextByHeart) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   const TrainReport report = TrainTiny(dir.path(), TinyOptions(250), progress);
   EXPECT_GT(report.log.front().loss, 2.5);  // ln 29 is 3.4
@@ -84,7 +84,7 @@ TEST(TrainerTest, LearnsATextByHeart) {
 }
 
 TEST(TrainerTest, WritesACheckpointThatKvcReads) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   (void)TrainTiny(dir.path(), TinyOptions(2), progress);
   WriteJsonFile(dir.path() / "config.json", TinyJson());
@@ -96,7 +96,7 @@ TEST(TrainerTest, WritesACheckpointThatKvcReads) {
 }
 
 TEST(TrainerTest, SameSeedSameBytesWhateverTheThreads) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   SetThreads(1);
   (void)TrainTiny(dir.path() / "a", TinyOptions(12), progress);
@@ -111,7 +111,7 @@ TEST(TrainerTest, SameSeedSameBytesWhateverTheThreads) {
 }
 
 TEST(TrainerTest, ResumedRunEndsWithTheSameBytes) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   (void)TrainTiny(dir.path() / "whole", TinyOptions(17), progress);
   StopAt stop(9);
@@ -125,7 +125,7 @@ TEST(TrainerTest, ResumedRunEndsWithTheSameBytes) {
 }
 
 TEST(TrainerTest, RefusesToResumeWithOtherOptions) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   StopAt stop(3);
   EXPECT_THROW((void)TrainTiny(dir.path(), TinyOptions(17), stop), Error);
   NoProgress progress;
@@ -139,7 +139,7 @@ TEST(TrainerTest, RefusesToResumeWithOtherOptions) {
 }
 
 TEST(TrainerTest, StopsAtNaNAndKeepsTheLastCheckpoint) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   (void)TrainTiny(dir.path() / "good", TinyOptions(5), progress);
   TrainOptions options = TinyOptions(40);
@@ -159,7 +159,7 @@ TEST(TrainerTest, StopsAtNaNAndKeepsTheLastCheckpoint) {
 }
 
 TEST(TrainerTest, StartsFromGivenWeights) {
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   (void)TrainTiny(dir.path() / "first", TinyOptions(250), progress);
   TrainOptions options = TinyOptions(7);
@@ -222,7 +222,7 @@ TEST(TrainerTest, RefusesWhatItCannotTrain) {
   EXPECT_THROW(ParameterList{gpt2}, Error);
   const ModelConfig config = Tiny();
   const auto source = MakeTextSource({1, 2, 99, 4, 5, 6}, 2, 4);  // 99 is no id of the model
-  const TempDir dir;
+  const kvc::testing::TempDir dir;
   NoProgress progress;
   EXPECT_THROW((void)Train(config, *source, TinyOptions(20), Json::object(), dir.path(), progress),
                Error);

@@ -16,8 +16,14 @@ import pathlib
 import re
 
 END_OF_TEXT = "<|endoftext|>"
-# GPT-2's split, with letters and digits narrowed to ASCII: the training text has few others.
-PRE_TOKEN = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
+# GPT-2's split, except that " is" stays with the word before it: " harbor is" can be one token, and
+# the value that follows stands next to its key.
+SPLIT = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+(?: is(?!\p{L}))?| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
+         r"|\s+(?!\S)|\s+")
+# The same with letters and digits narrowed to ASCII (Python's re has no \p): to count pre-tokens.
+PRE_TOKEN = re.compile(SPLIT.replace(r"\p{L}", "A-Za-z").replace(r"\p{N}", "0-9")
+                       .replace(" ?A-Za-z+", " ?[A-Za-z]+").replace("(?!A-Za-z)", "(?![A-Za-z])")
+                       .replace(" ?0-9+", " ?[0-9]+"))
 
 
 def byte_alphabet():
@@ -80,6 +86,8 @@ def main():
 
     merges = []
     room = options.size - 256 - 1
+    space = spell(" ")
+    learn(collections.Counter(w for w in wanted if space not in w[1:]), merges, room)
     learn(collections.Counter(wanted), merges, room)
     num_word_merges = len(merges)
     learn({w: c for w, c in prose.items() if c > 1}, merges, room)
@@ -89,13 +97,15 @@ def main():
         raise SystemExit(f"make_tokenizer.py: error: words without a token: {missing}; raise --size")
 
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                  "use_regex": True}
+                  "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": False}
     document = {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": 0, "content": END_OF_TEXT, "single_word": False, "lstrip": False,
                           "rstrip": False, "normalized": False, "special": True}],
-        "normalizer": None, "pre_tokenizer": byte_level, "post_processor": None,
-        "decoder": byte_level,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": None, "decoder": byte_level,
         "model": {"type": "BPE", "dropout": None, "unk_token": None,
                   "continuing_subword_prefix": None, "end_of_word_suffix": None,
                   "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
