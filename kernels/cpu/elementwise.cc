@@ -6,28 +6,194 @@
 
 #include "core/error.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/rows-inl.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvc::kernels::HWY_NAMESPACE {
+
+// Calls body(c, load, store) for the vectors of a row of `count` elements; the last one may be
+// partial: load reads and store writes only what belongs to the row.
+template <class Body>
+HWY_INLINE void ForVectors(int64_t count, const Body& body) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  int64_t c = 0;
+  for (; c + lanes <= count; c += lanes) {
+    body(
+        c,
+        [tag](const float* p) HWY_ATTR { return hn::LoadU(tag, p); },
+        [tag](VecF v, float* p) HWY_ATTR { hn::StoreU(v, tag, p); });
+  }
+  if (c < count) {
+    const int64_t rest = count - c;
+    body(
+        c,
+        [tag, rest](const float* p) HWY_ATTR { return LoadFirst(tag, p, rest); },
+        [tag, rest](VecF v, float* p) HWY_ATTR {
+          HWY_ALIGN float lane[hn::MaxLanes(TagF())];
+          hn::Store(v, tag, lane);
+          std::copy_n(lane, rest, p);
+        });
+  }
+}
+
+void RmsNormRow(const float* x, const float* weight, float epsilon, int64_t count, float* y) {
+  const TagF tag;
+  const float mean = SumOfSquares(x, count) / static_cast<float>(count);
+  const VecF scale = hn::Set(tag, 1.0F / std::sqrt(mean + epsilon));
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    store(hn::Mul(hn::Mul(load(x + c), scale), load(weight + c)), y + c);
+  });
+}
+
+// y = (x - mean) / sqrt(var + epsilon) * weight + bias; y may be x.
+void LayerNormRow(const float* x,
+                  const float* weight,
+                  const float* bias,
+                  float epsilon,
+                  int64_t count,
+                  float* y) {
+  const TagF tag;
+  VecF sum = hn::Zero(tag);
+  ForVectors(count, [&](int64_t c, auto load, auto /*store*/) HWY_ATTR {
+    sum = hn::Add(sum, load(x + c));
+  });
+  const float mean = SumLanes(tag, sum) / static_cast<float>(count);
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    store(hn::Sub(load(x + c), hn::Set(tag, mean)), y + c);
+  });
+  const float variance = SumOfSquares(y, count) / static_cast<float>(count);
+  const VecF scale = hn::Set(tag, 1.0F / std::sqrt(variance + epsilon));
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    store(hn::MulAdd(hn::Mul(load(y + c), scale), load(weight + c), load(bias + c)), y + c);
+  });
+}
+
+void AddRow(const float* x, int64_t count, float* y) {
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    store(hn::Add(load(x + c), load(y + c)), y + c);
+  });
+}
+
+// z / (1 + e^-z)
+HWY_INLINE VecF Silu(VecF z) {
+  const TagF tag;
+  return hn::Div(z, hn::Add(hn::Set(tag, 1.0F), Exp(tag, hn::Neg(z))));
+}
+
+void SiluMulRow(const float* gate, const float* up, int64_t count, float* y) {
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    store(hn::Mul(Silu(load(gate + c)), load(up + c)), y + c);
+  });
+}
+
+// 0.5 x (1 + tanh u) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
+void GeluTanhRow(float* x, int64_t count) {
+  const TagF tag;
+  const VecF twice_root = hn::Set(tag, 1.5957691216F);
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    const VecF z = load(x + c);
+    const VecF cubic = hn::MulAdd(hn::Mul(z, z), hn::Mul(hn::Set(tag, 0.044715F), z), z);
+    const VecF e = Exp(tag, hn::Neg(hn::Mul(twice_root, cubic)));
+    store(hn::Div(z, hn::Add(hn::Set(tag, 1.0F), e)), x + c);
+  });
+}
+
+void RopeRow(float* row, int64_t heads, int64_t width, const float* cos, const float* sin) {
+  for (int64_t h = 0; h < heads; ++h, row += width) {
+    RotateHalves(row, row + width / 2, cos, sin, width / 2);
+  }
+}
+
+void SoftmaxRow(float* x, int64_t count) {
+  const TagF tag;
+  const float largest = *std::max_element(x, x + count);
+  float sum = 0.0F;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF total = hn::Zero(tag);
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    VecF p = Exp(tag, hn::Sub(load(x + c), hn::Set(tag, largest)));
+    if (count - c < lanes) {
+      p = hn::IfThenElseZero(hn::FirstN(tag, static_cast<size_t>(count - c)), p);
+    }
+    total = hn::Add(total, p);
+    store(p, x + c);
+  });
+  sum = SumLanes(tag, total);
+  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
+    store(hn::Div(load(x + c), hn::Set(tag, sum)), x + c);
+  });
+}
+
+}  // namespace kvc::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace kvc::kernels {
+
+HWY_EXPORT(RmsNormRow);
+HWY_EXPORT(LayerNormRow);
+HWY_EXPORT(AddRow);
+HWY_EXPORT(SiluMulRow);
+HWY_EXPORT(GeluTanhRow);
+HWY_EXPORT(RopeRow);
+HWY_EXPORT(SoftmaxRow);
+
 namespace {
 
-// Rows of one part: enough elements to be worth a thread.
-int64_t RowGrain(int64_t cols) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(cols, 1)); }
+// Elements of a part: worth a thread.
+constexpr int64_t kGrain = 16384;
+
+// Calls body(t) for every row.
+template <class Body>
+void ForRows(int64_t rows, int64_t cols, ThreadPool& pool, const Body& body) {
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(cols, 1));
+  pool.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      body(t);
+    }
+  });
+}
+
+void CheckSame(const char* name, ConstMatrixF x, ConstMatrixF y) {
+  KVC_CHECK(x.rows == y.rows && x.cols == y.cols,
+            kBadShape,
+            name,
+            ": expected matrices of one size, got [",
+            x.rows,
+            ", ",
+            x.cols,
+            "] and [",
+            y.rows,
+            ", ",
+            y.cols,
+            "]");
+}
+
+void CheckWidth(const char* name, std::span<const float> weight, int64_t cols) {
+  KVC_CHECK(static_cast<int64_t>(weight.size()) == cols,
+            kBadShape,
+            name,
+            ": expected ",
+            cols,
+            " weights, got ",
+            weight.size());
+}
 
 }  // namespace
 
 void RmsNorm(
     ConstMatrixF x, std::span<const float> weight, float epsilon, MatrixF y, ThreadPool& pool) {
-  pool.ParallelFor(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* in = x.row(t);
-      float sum = 0.0F;
-      for (int64_t c = 0; c < x.cols; ++c) {
-        sum += in[c] * in[c];
-      }
-      const float scale = 1.0F / std::sqrt(sum / static_cast<float>(x.cols) + epsilon);
-      for (int64_t c = 0; c < x.cols; ++c) {
-        y(t, c) = in[c] * scale * weight[static_cast<size_t>(c)];
-      }
-    }
+  CheckSame("RmsNorm", x, y);
+  CheckWidth("RmsNorm", weight, x.cols);
+  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+    HWY_DYNAMIC_DISPATCH(RmsNormRow)(x.row(t), weight.data(), epsilon, x.cols, y.row(t));
   });
 }
 
@@ -37,67 +203,41 @@ void LayerNorm(ConstMatrixF x,
                float epsilon,
                MatrixF y,
                ThreadPool& pool) {
-  pool.ParallelFor(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* in = x.row(t);
-      float sum = 0.0F;
-      for (int64_t c = 0; c < x.cols; ++c) {
-        sum += in[c];
-      }
-      const float mean = sum / static_cast<float>(x.cols);
-      float squares = 0.0F;
-      for (int64_t c = 0; c < x.cols; ++c) {
-        squares += (in[c] - mean) * (in[c] - mean);
-      }
-      const float scale = 1.0F / std::sqrt(squares / static_cast<float>(x.cols) + epsilon);
-      for (int64_t c = 0; c < x.cols; ++c) {
-        const auto i = static_cast<size_t>(c);
-        y(t, c) = (in[c] - mean) * scale * weight[i] + bias[i];
-      }
-    }
+  CheckSame("LayerNorm", x, y);
+  CheckWidth("LayerNorm", weight, x.cols);
+  CheckWidth("LayerNorm", bias, x.cols);
+  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+    HWY_DYNAMIC_DISPATCH(LayerNormRow)
+    (x.row(t), weight.data(), bias.data(), epsilon, x.cols, y.row(t));
   });
 }
 
 void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool) {
-  pool.ParallelFor(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t c = 0; c < x.cols; ++c) {
-        y(t, c) += x(t, c);
-      }
-    }
+  CheckSame("Add", x, y);
+  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+    HWY_DYNAMIC_DISPATCH(AddRow)(x.row(t), x.cols, y.row(t));
   });
 }
 
 void SiluMul(ConstMatrixF gate, ConstMatrixF up, MatrixF y, ThreadPool& pool) {
-  pool.ParallelFor(y.rows, RowGrain(y.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t c = 0; c < y.cols; ++c) {
-        const float z = gate(t, c);
-        y(t, c) = z / (1.0F + std::exp(-z)) * up(t, c);
-      }
-    }
+  CheckSame("SiluMul", gate, y);
+  CheckSame("SiluMul", up, y);
+  ForRows(y.rows, y.cols, pool, [&](int64_t t) {
+    HWY_DYNAMIC_DISPATCH(SiluMulRow)(gate.row(t), up.row(t), y.cols, y.row(t));
   });
 }
 
 void GeluTanh(MatrixF x, ThreadPool& pool) {
-  pool.ParallelFor(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t c = 0; c < x.cols; ++c) {
-        const float z = x(t, c);
-        const float u = 0.7978845608028654F * (z + 0.044715F * z * z * z);
-        x(t, c) = 0.5F * z * (1.0F + std::tanh(u));
-      }
-    }
+  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+    HWY_DYNAMIC_DISPATCH(GeluTanhRow)(x.row(t), x.cols);
   });
 }
 
 void GeluExact(MatrixF x, ThreadPool& pool) {
-  pool.ParallelFor(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t c = 0; c < x.cols; ++c) {
-        const float z = x(t, c);
-        x(t, c) = 0.5F * z * (1.0F + std::erf(z / std::numbers::sqrt2_v<float>));
-      }
+  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+    for (int64_t c = 0; c < x.cols; ++c) {
+      const float z = x(t, c);
+      x(t, c) = 0.5F * z * std::erfc(-z / std::numbers::sqrt2_v<float>);
     }
   });
 }
@@ -108,42 +248,41 @@ void Rope(MatrixF x,
           ConstMatrixF cos,
           ConstMatrixF sin,
           ThreadPool& pool) {
-  const int64_t width = x.cols / heads;
-  const int64_t half = width / 2;
-  pool.ParallelFor(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* c = cos.row(positions[static_cast<size_t>(t)]);
-      const float* s = sin.row(positions[static_cast<size_t>(t)]);
-      for (int64_t h = 0; h < heads; ++h) {
-        float* low = x.row(t) + h * width;
-        float* high = low + half;
-        for (int64_t j = 0; j < half; ++j) {
-          const float a = low[j];
-          const float b = high[j];
-          low[j] = a * c[j] - b * s[j];
-          high[j] = b * c[j] + a * s[j];
-        }
-      }
-    }
+  KVC_CHECK(heads > 0 && x.cols % (2 * heads) == 0 && cos.cols == x.cols / heads / 2 &&
+                sin.cols == cos.cols && static_cast<int64_t>(positions.size()) == x.rows,
+            kBadShape,
+            "Rope: expected x [positions, heads * 2 * cos columns], got x [",
+            x.rows,
+            ", ",
+            x.cols,
+            "], ",
+            positions.size(),
+            " positions, ",
+            heads,
+            " heads, cos [",
+            cos.rows,
+            ", ",
+            cos.cols,
+            "]");
+  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+    const int64_t position = positions[static_cast<size_t>(t)];
+    KVC_CHECK(position >= 0 && position < cos.rows,
+              kBadShape,
+              "Rope: expected a position below ",
+              cos.rows,
+              ", got ",
+              position,
+              "; check the model's context length");
+    HWY_DYNAMIC_DISPATCH(RopeRow)
+    (x.row(t), heads, x.cols / heads, cos.row(position), sin.row(position));
   });
 }
 
 void SoftmaxRows(MatrixF x) {
-  for (int64_t t = 0; t < x.rows; ++t) {
-    float* row = x.row(t);
-    float largest = -INFINITY;
-    for (int64_t c = 0; c < x.cols; ++c) {
-      largest = std::max(largest, row[c]);
-    }
-    float sum = 0.0F;
-    for (int64_t c = 0; c < x.cols; ++c) {
-      row[c] = std::exp(row[c] - largest);
-      sum += row[c];
-    }
-    for (int64_t c = 0; c < x.cols; ++c) {
-      row[c] /= sum;
-    }
+  for (int64_t t = 0; t < x.rows && x.cols > 0; ++t) {
+    HWY_DYNAMIC_DISPATCH(SoftmaxRow)(x.row(t), x.cols);
   }
 }
 
 }  // namespace kvc::kernels
+#endif  // HWY_ONCE
