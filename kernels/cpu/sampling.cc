@@ -43,6 +43,8 @@ class ByProbability {
   size_t sorted_ = 0;
 };
 
+}  // namespace
+
 int32_t SampleToken(std::span<const float> logits, const SamplingOptions& options, Rng& rng) {
   KVC_CHECK(!logits.empty(), kBadShape, "sampling: expected at least one logit, got none");
   KVC_CHECK(std::none_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }),
