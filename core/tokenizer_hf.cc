@@ -113,7 +113,7 @@ class HfTokenizer final : public Tokenizer {
                 *model_token,
                 "\"");
       const bool is_new = added_ids_.emplace(token.content, token.id).second &&
-                          added_texts_.emplace(token.id, &token.content).second;
+                          added_texts_.emplace(token.id, token.content).second;
       KVC_CHECK(is_new,
                 kBadInput,
                 origin,
@@ -125,10 +125,11 @@ class HfTokenizer final : public Tokenizer {
       if (model_id < 0) ++vocab_size_;
       (token.normalized ? normalized : raw).push_back(token);
     }
-    if (pipeline_.normalizer != nullptr) {
-      for (AddedToken& token : normalized) {
+    for (AddedToken& token : normalized) {
+      if (pipeline_.normalizer != nullptr) {
         token.content = pipeline_.normalizer->Apply(token.content);
       }
+      added_texts_[token.id] = token.content;  // also what it decodes to
     }
     raw_finder_ = AddedTokenFinder(raw);
     normalized_finder_ = AddedTokenFinder(normalized);
@@ -152,7 +153,7 @@ class HfTokenizer final : public Tokenizer {
 
   [[nodiscard]] const std::string* TokenText(int32_t id) const {
     const auto added = added_texts_.find(id);
-    return added != added_texts_.end() ? added->second : pipeline_.model->vocabulary().Token(id);
+    return added != added_texts_.end() ? &added->second : pipeline_.model->vocabulary().Token(id);
   }
 
   void EncodeSection(const Section& raw, BpeEncoder& encoder, std::vector<int32_t>& ids) const {
@@ -176,8 +177,8 @@ class HfTokenizer final : public Tokenizer {
   }
 
   Pipeline pipeline_;
-  std::unordered_map<std::string_view, int32_t> added_ids_;      // views into pipeline_
-  std::unordered_map<int32_t, const std::string*> added_texts_;  // likewise
+  std::unordered_map<std::string_view, int32_t> added_ids_;  // views into pipeline_
+  std::unordered_map<int32_t, std::string> added_texts_;
   AddedTokenFinder raw_finder_;
   AddedTokenFinder normalized_finder_;
   int64_t vocab_size_ = 0;

@@ -250,6 +250,14 @@ std::unique_ptr<PreTokenizer> ParseMetaspace(const Json& json, const std::string
   return std::make_unique<Metaspace>(replacement, parsed, GetBool(json, "split", origin, true));
 }
 
+// \w+|[^\w\s]+ of Rust's regular expressions, whose \w is that of UTS 18 and not Oniguruma's.
+std::unique_ptr<PreTokenizer> ParseWhitespace(const std::string& origin) {
+  const std::string word =
+      R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149})"
+      R"(\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
+  return MakeSplit("[" + word + "]+|[^" + word + "\\s]+", Behavior::kRemoved, true, origin);
+}
+
 std::unique_ptr<PreTokenizer> Parse(const Json& json, const std::string& origin, int depth) {
   KVC_CHECK(depth < kMaxComponentDepth,
             kBadInput,
@@ -280,10 +288,7 @@ std::unique_ptr<PreTokenizer> Parse(const Json& json, const std::string& origin,
         "\\p{N}", individual ? Behavior::kIsolated : Behavior::kContiguous, false, origin);
   }
   if (type == "Metaspace") return ParseMetaspace(json, origin);
-  if (type == "Whitespace") {  // \w of Rust's expressions has Join_Control, Oniguruma's has not
-    return MakeSplit(
-        R"([\w\x{200c}\x{200d}]+|[^\w\s\x{200c}\x{200d}]+)", Behavior::kRemoved, true, origin);
-  }
+  if (type == "Whitespace") return ParseWhitespace(origin);
   if (type == "WhitespaceSplit") return MakeSplit("\\s", Behavior::kRemoved, false, origin);
   if (type == "Punctuation") {  // Unicode's and all of ASCII's, which has symbols among them
     return MakeSplit(R"([\p{P}!-/:-@\[-`{-~])",

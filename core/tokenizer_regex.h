@@ -10,7 +10,8 @@
 // What would mean another thing in PCRE2 or has no counterpart (\h, [a&&b], [a[b]], back
 // references, inline flags other than (?i:...)) is refused. Known difference: under (?i:...)
 // Oniguruma also folds to several characters ("ss" matches U+00DF), PCRE2 does not; no tokenizer in
-// use depends on it. Properties are those of Unicode 14 with PCRE2 10.42.
+// use depends on it. Properties are those of PCRE2, Unicode 14 with Debian 12's 10.42;
+// tokenizers 0.23 has Unicode 16. Checked over all code points that 14 knows: no difference.
 
 #include <cstddef>
 #include <functional>

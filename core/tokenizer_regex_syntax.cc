@@ -17,10 +17,11 @@ constexpr std::string_view kSpace =
 constexpr std::string_view kNotSpace =
     R"(\x{0}-\x{8}\x{e}-\x{1f}\x{21}-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff})"
     R"(\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
-// Alphabetic (letters, letter numbers, marks, enclosed letters), Decimal_Number, Connector.
+// Oniguruma's: letters, letter numbers, marks, decimal digits, connectors, enclosed letters, and of
+// the other numbers those of Latin-1.
 constexpr std::string_view kWord =
     R"(\p{L}\p{Nl}\p{M}\p{Nd}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169})"
-    R"(\x{1f170}-\x{1f189})";
+    R"(\x{1f170}-\x{1f189}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 
 // Properties with the same short name and meaning in both.
 constexpr std::array<std::string_view, 37> kCategories = {
