@@ -1,0 +1,185 @@
+// The stage on the golden models: exact at full rank, rank-enforced below, readable again.
+
+#include "factorize/factorize_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "factorize/svd.h"
+#include "model/streamed.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvc::factorize {
+namespace {
+
+const std::filesystem::path kModels = std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/models";
+const std::filesystem::path kStories =
+    std::filesystem::path(KVC_SOURCE_DIR) / "../shared/data/models/stories260k";
+const std::filesystem::path kStoriesText =
+    std::filesystem::path(KVC_SOURCE_DIR) / "../shared/data/text/tinystories_sample.txt";
+
+std::vector<int32_t> SomeIds(int64_t vocabulary) {
+  std::vector<int32_t> ids;
+  for (int64_t t = 0; t < 40; ++t)
+    ids.push_back(static_cast<int32_t>((7 * t * t + 3) % vocabulary));
+  return ids;
+}
+
+double MaxLogitDifference(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const Checkpoint source = Checkpoint::Open(a);
+  const auto ids = SomeIds(source.config().vocab_size);
+  const auto difference =
+      model::SequenceLogits(source, ids) - model::SequenceLogits(Checkpoint::Open(b), ids);
+  return difference.abs().max().item<double>();
+}
+
+class WeightObjective : public ::testing::TestWithParam<const char*> {
+ protected:
+  testing::TempDir temp_;
+
+  FactorizeOptions Options(const std::string& layout, const std::string& rank) {
+    FactorizeOptions options;
+    options.model = kModels / GetParam();
+    options.output = temp_.path() / "thin";
+    options.force = true;
+    options.layout = layout;
+    options.objective = Objective::kWeight;
+    options.rank = ParseRank(rank, "--rank");
+    return options;
+  }
+};
+
+TEST_P(WeightObjective, FullRankReproducesTheSource) {
+  NoProgress progress;
+  const bool absorbs = Checkpoint::Open(kModels / GetParam()).config().family == Family::kGpt2;
+  for (const std::string layout : {"latent:1", "latent:heads", "absorb"}) {
+    if (absorbs != (layout == "absorb")) continue;
+    const FactorizeOptions options = Options(layout, "100%");
+    const Json result = FactorizeModel(options, progress);
+    EXPECT_DOUBLE_EQ(result["key_bytes_share"].get<double>(), 1.0);
+    EXPECT_LE(MaxLogitDifference(options.model, options.output), 1e-3) << layout;
+  }
+}
+
+TEST_P(WeightObjective, ThinKeysHaveTheirRankAndDiffer) {
+  NoProgress progress;
+  const FactorizeOptions options = Options("auto", "50%");
+  const Json result = FactorizeModel(options, progress);
+  const Checkpoint thin = Checkpoint::Open(options.output);
+  EXPECT_TRUE(thin.config().thin());
+  EXPECT_LE(result["key_bytes_share"].get<double>(), 0.5);
+  for (int64_t l = 0; l < thin.config().num_layers; ++l) {
+    int64_t rows = 0;
+    for (const int64_t rank : thin.config().keys.ranks[l]) rows += rank;
+    EXPECT_EQ(thin.Shape(Role::kK, l)[0], rows);
+    EXPECT_EQ(result["layers"][l]["rank"].get<int64_t>(), rows);
+    EXPECT_GT(result["layers"][l]["logit_error"].get<double>(), 0.0);
+  }
+  EXPECT_GT(MaxLogitDifference(options.model, options.output), 1e-3);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families,
+    WeightObjective,
+    ::testing::Values("gpt2", "gpt2-bare", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
+    [](const auto& info) {
+      std::string name = info.param;
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+class Calibrated : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(kStories)) GTEST_SKIP() << "needs ../shared/data";
+    options_.model = kStories;
+    options_.output = temp_.path() / "thin";
+    options_.force = true;
+    options_.calibration = {kStoriesText};
+    options_.calibration_tokens = 1024;
+    options_.window = 128;
+    options_.held_back = 2;
+  }
+  Json Run(const std::string& layout, Objective objective, const std::string& rank) {
+    NoProgress progress;
+    options_.layout = layout;
+    options_.objective = objective;
+    options_.rank = ParseRank(rank, "--rank");
+    return FactorizeModel(options_, progress);
+  }
+
+  testing::TempDir temp_;
+  FactorizeOptions options_;
+};
+
+// What the design rests on: knowing inputs and queries beats the weights alone.
+TEST_F(Calibrated, BetterObjectivesLoseLess) {
+  const auto kld = [&](Objective objective) {
+    return Run("latent:1", objective, "25%")["kld_before_tuning"].get<double>();
+  };
+  const double weight = kld(Objective::kWeight);
+  const double input = kld(Objective::kInput);
+  const double query = kld(Objective::kInputQuery);
+  EXPECT_LT(input, weight);
+  EXPECT_LT(query, weight);
+  EXPECT_LT(kld(Objective::kInputAttentionQuery), weight);
+}
+
+TEST_F(Calibrated, JointLatentLosesLessThanHeadsAlone) {
+  const auto kld = [&](const char* layout) {
+    return Run(layout, Objective::kInputQuery, "50%")["kld_before_tuning"].get<double>();
+  };
+  EXPECT_LT(kld("latent:1"), kld("latent:heads"));
+}
+
+TEST_F(Calibrated, SameInputsGiveTheSameBytes) {
+  (void)Run("latent:1", Objective::kInputAttentionQuery, "25%");
+  const std::string first = Sha256File(options_.output / "model.safetensors");
+  (void)Run("latent:1", Objective::kInputAttentionQuery, "25%");
+  EXPECT_EQ(Sha256File(options_.output / "model.safetensors"), first);
+}
+
+void ExpectRefused(const FactorizeOptions& options, ErrorKind kind, const std::string& named) {
+  NoProgress progress;
+  try {
+    (void)FactorizeModel(options, progress);
+    ADD_FAILURE() << "was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    EXPECT_NE(std::string(error.what()).find(named), std::string::npos) << error.what();
+  }
+  EXPECT_FALSE(std::filesystem::exists(options.output));
+}
+
+TEST(FactorizeModel, RefusesByName) {
+  const testing::TempDir temp;
+  FactorizeOptions options;
+  options.model = kModels / "llama";
+  options.output = temp.path() / "out";
+  options.objective = Objective::kWeight;
+  options.layout = "absorb";
+  ExpectRefused(options, ErrorKind::kUsage, "latent:N");
+  options.layout = "latent:3";
+  ExpectRefused(options, ErrorKind::kUsage, "divisor");
+  options.layout = "post-rope";
+  ExpectRefused(options, ErrorKind::kUnsupported, "post-rope");
+  options.layout = "latent:1";
+  options.rank = ParseRank("1000", "--rank");
+  ExpectRefused(options, ErrorKind::kUsage, "1000");
+  options.rank = ParseRank("25%", "--rank");
+  options.objective = Objective::kLogit;
+  ExpectRefused(options, ErrorKind::kUsage, "logit");
+  options.objective = Objective::kInput;
+  ExpectRefused(options, ErrorKind::kUsage, "--calib");
+  options.model = kModels / "llama-latent";
+  options.objective = Objective::kWeight;
+  ExpectRefused(options, ErrorKind::kBadInput, "latent");
+}
+
+}  // namespace
+}  // namespace kvc::factorize

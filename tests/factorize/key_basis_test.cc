@@ -1,0 +1,153 @@
+#include "factorize/key_basis.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "core/rng.h"
+
+namespace kvc::factorize {
+namespace {
+
+constexpr int64_t kWidth = 6;  // m
+constexpr int64_t kTokens = 40;
+
+Matrix RandomRows(int64_t rows, int64_t cols, uint64_t seed) {
+  Rng rng(seed);
+  Matrix a(rows, cols);
+  for (int64_t r = 0; r < rows; ++r) {
+    // Graded and correlated columns, so that the objectives differ.
+    double shared = rng.NextNormal();
+    for (int64_t c = 0; c < cols; ++c) {
+      a(r, c) = shared + rng.NextNormal() * std::pow(0.6, static_cast<double>(c));
+    }
+  }
+  return a;
+}
+
+Matrix Gram(const Matrix& rows) {
+  Matrix gram = Multiply(Transpose(rows.view()).view(), rows.view());
+  for (double& value : gram.data) value /= static_cast<double>(rows.rows);
+  return gram;
+}
+
+// k rebuild_r reduce_r by the definition: coordinates, then back.
+Matrix Truncate(const Matrix& keys, const KeyBasis& basis, int64_t rank) {
+  const Matrix latent =
+      MultiplyTransposed(keys.view(), basis.reduce.view().RowRange(0, rank));  // [T, r]
+  return MultiplyTransposed(latent.view(), basis.rebuild.view().ColRange(0, rank));
+}
+
+class KeyBasisTest : public ::testing::Test {
+ protected:
+  const Matrix keys_ = RandomRows(kTokens, kWidth, 1);
+  const Matrix queries_ = RandomRows(kTokens, kWidth, 2);
+  const std::vector<double> scale_ = {1.0, 0.2, 3.0, 0.7, 0.1, 2.0};
+  const std::unique_ptr<Svd> svd_ = Svd::Create(SvdBackend::kLapack);
+
+  // E |(k - k^) diag(scale)|^2 over the rows, by loops.
+  [[nodiscard]] double ScaledError(const Matrix& truncated) const {
+    double sum = 0.0;
+    for (int64_t t = 0; t < kTokens; ++t) {
+      for (int64_t d = 0; d < kWidth; ++d) {
+        const double error = (keys_(t, d) - truncated(t, d)) * scale_[d];
+        sum += error * error / kTokens;
+      }
+    }
+    return sum;
+  }
+  // E over all (query, key) pairs of ((k - k^) q)^2, keys centred.
+  [[nodiscard]] double LogitError(const Matrix& keys, const Matrix& truncated) const {
+    double sum = 0.0;
+    for (int64_t i = 0; i < kTokens; ++i) {
+      for (int64_t t = 0; t < kTokens; ++t) {
+        double logit = 0.0;
+        for (int64_t d = 0; d < kWidth; ++d) {
+          logit += queries_(i, d) * (keys(t, d) - truncated(t, d));
+        }
+        sum += logit * logit / (kTokens * kTokens);
+      }
+    }
+    return sum;
+  }
+};
+
+TEST_F(KeyBasisTest, ScaledErrorIsTheRestOfTheSpectrum) {
+  const KeyBasis basis = ScaledBasis(Gram(keys_), scale_, *svd_);
+  double rest = 0.0;
+  for (int64_t rank = kWidth; rank >= 0; --rank) {
+    EXPECT_NEAR(ScaledError(Truncate(keys_, basis, rank)), rest, 1e-10);
+    if (rank > 0) rest += basis.spectrum[rank - 1];
+  }
+}
+
+// No other pair of the same rank does better: random pairs, and the unscaled optimum.
+TEST_F(KeyBasisTest, ScaledBasisBeatsOthersOfItsRank) {
+  const KeyBasis best = ScaledBasis(Gram(keys_), scale_, *svd_);
+  const KeyBasis unscaled = ScaledBasis(Gram(keys_), std::vector<double>(kWidth, 1.0), *svd_);
+  for (int64_t rank = 1; rank < kWidth; ++rank) {
+    const double error = ScaledError(Truncate(keys_, best, rank));
+    EXPECT_LT(error, ScaledError(Truncate(keys_, unscaled, rank)));
+    for (uint64_t seed = 10; seed < 20; ++seed) {
+      KeyBasis other = best;
+      Rng rng(seed);
+      for (double& value : other.reduce.data) value += 1e-3 * rng.NextNormal();
+      EXPECT_LE(error, ScaledError(Truncate(keys_, other, rank)) + 1e-12);
+    }
+  }
+}
+
+TEST_F(KeyBasisTest, LogitErrorIsTheRestOfTheSpectrum) {
+  Matrix centred = keys_;
+  for (int64_t d = 0; d < kWidth; ++d) {
+    double mean = 0.0;
+    for (int64_t t = 0; t < kTokens; ++t) mean += keys_(t, d) / kTokens;
+    for (int64_t t = 0; t < kTokens; ++t) centred(t, d) -= mean;
+  }
+  const KeyBasis basis = LogitBasis(Gram(centred), Gram(queries_), *svd_);
+  double rest = 0.0;
+  for (int64_t rank = kWidth; rank >= 1; --rank) {
+    const double error = LogitError(centred, Truncate(centred, basis, rank));
+    EXPECT_NEAR(error, rest, 1e-9);
+    const double all = LogitError(centred, Matrix(kTokens, kWidth));
+    EXPECT_NEAR(RelativeLogitError(basis, rank, Gram(centred), Gram(queries_)),
+                std::sqrt(error / all),
+                1e-7);
+    rest += basis.spectrum[rank - 1];
+  }
+}
+
+TEST_F(KeyBasisTest, FullRankIsTheIdentity) {
+  for (const KeyBasis& basis :
+       {ScaledBasis(Gram(keys_), scale_, *svd_), LogitBasis(Gram(keys_), Gram(queries_), *svd_)}) {
+    const Matrix product = Multiply(basis.rebuild.view(), basis.reduce.view());
+    for (int64_t r = 0; r < kWidth; ++r) {
+      for (int64_t c = 0; c < kWidth; ++c) EXPECT_NEAR(product(r, c), r == c ? 1.0 : 0.0, 1e-9);
+    }
+  }
+}
+
+TEST_F(KeyBasisTest, RelativeErrorOfOneHead) {
+  const KeyBasis basis = ScaledBasis(Gram(keys_), scale_, *svd_);
+  const Matrix truncated = Truncate(keys_, basis, 2);
+  double lost = 0.0;
+  double all = 0.0;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    for (int64_t d = 3; d < 6; ++d) {  // the second head of width 3
+      const double weight = scale_[d] * scale_[d];
+      lost += weight * std::pow(keys_(t, d) - truncated(t, d), 2.0);
+      all += weight * std::pow(keys_(t, d), 2.0);
+    }
+  }
+  EXPECT_NEAR(RelativeError(basis, 2, Gram(keys_), scale_, 3, 3), std::sqrt(lost / all), 1e-9);
+}
+
+TEST_F(KeyBasisTest, DimensionsThatNoQueryReadsDoNotDivideByZero) {
+  std::vector<double> scale = scale_;
+  scale[4] = 0.0;
+  const KeyBasis basis = ScaledBasis(Gram(keys_), scale, *svd_);
+  for (const double value : basis.rebuild.data) EXPECT_TRUE(std::isfinite(value));
+}
+
+}  // namespace
+}  // namespace kvc::factorize

@@ -1,0 +1,135 @@
+#include "factorize/svd.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace kvc::factorize {
+namespace {
+
+constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
+
+Matrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed, double size = 1.0) {
+  Rng rng(seed);
+  Matrix a(rows, cols);
+  for (double& value : a.data) value = size * rng.NextNormal();
+  return a;
+}
+
+double Norm(const Matrix& a) {
+  double sum = 0.0;
+  for (const double value : a.data) sum += value * value;
+  return std::sqrt(sum);
+}
+
+Matrix Difference(Matrix a, const Matrix& b) {
+  for (size_t i = 0; i < a.data.size(); ++i) a.data[i] -= b.data[i];
+  return a;
+}
+
+// u diag(s) vt of the first `rank` triplets, by loops.
+Matrix Product(const SvdResult& svd, int64_t rank) {
+  Matrix result(svd.u.rows, svd.vt.cols);
+  for (int64_t r = 0; r < result.rows; ++r) {
+    for (int64_t c = 0; c < result.cols; ++c) {
+      for (int64_t i = 0; i < rank; ++i) {
+        result(r, c) += svd.u(r, i) * svd.s[i] * svd.vt(i, c);
+      }
+    }
+  }
+  return result;
+}
+
+class SvdTest : public ::testing::TestWithParam<SvdBackend> {
+ protected:
+  std::unique_ptr<Svd> svd_ = Svd::Create(GetParam());
+};
+
+// What makes a decomposition one, whatever the signs and the order of equal values.
+void CheckInvariants(const Svd& svd, const Matrix& a) {
+  const SvdResult result = svd.Decompose(a.view());
+  const auto k = static_cast<int64_t>(result.s.size());
+  ASSERT_EQ(k, std::min(a.rows, a.cols));
+  const double bound = 50.0 * kEpsilon * static_cast<double>(std::max(a.rows, a.cols));
+  EXPECT_LE(Norm(Difference(Product(result, k), a)), bound * Norm(a));
+  const Matrix u_gram = Multiply(Transpose(result.u.view()).view(), result.u.view());
+  const Matrix v_gram = MultiplyTransposed(result.vt.view(), result.vt.view());
+  EXPECT_LE(Norm(Difference(u_gram, Identity(k))), bound * static_cast<double>(k));
+  EXPECT_LE(Norm(Difference(v_gram, Identity(k))), bound * static_cast<double>(k));
+  double tail = 0.0;  // Eckart-Young: the best rank-r error is the rest of the spectrum
+  for (int64_t i = k; i-- > 0;) {
+    EXPECT_GE(result.s[i], 0.0);
+    if (i + 1 < k) EXPECT_GE(result.s[i], result.s[i + 1]);
+    tail += result.s[i] * result.s[i];
+    EXPECT_NEAR(Norm(Difference(Product(result, i), a)), std::sqrt(tail), bound * Norm(a) + 1e-300);
+  }
+}
+
+TEST_P(SvdTest, InvariantsOverShapesAndScales) {
+  CheckInvariants(*svd_, RandomMatrix(9, 4, 1));
+  CheckInvariants(*svd_, RandomMatrix(4, 9, 2));
+  CheckInvariants(*svd_, RandomMatrix(7, 7, 3));
+  CheckInvariants(*svd_, RandomMatrix(1, 5, 4));
+  CheckInvariants(*svd_, RandomMatrix(5, 1, 5));
+  CheckInvariants(*svd_, RandomMatrix(6, 5, 6, 1e120));
+  CheckInvariants(*svd_, RandomMatrix(6, 5, 7, 1e-120));
+  CheckInvariants(*svd_, Matrix(3, 4));  // zero
+  CheckInvariants(*svd_, Identity(5));   // repeated values
+  CheckInvariants(
+      *svd_,
+      MultiplyTransposed(RandomMatrix(8, 2, 8).view(), RandomMatrix(6, 2, 9).view()));  // rank 2
+}
+
+TEST_P(SvdTest, EigenvectorsOfASymmetricMatrix) {
+  const Matrix root = RandomMatrix(12, 8, 10);
+  const Matrix a = MultiplyTransposed(root.view(), root.view());  // [12, 12], rank 8
+  const EigenResult eigen = svd_->DecomposeSymmetric(a.view());
+  Matrix scaled = eigen.vectors;
+  for (int64_t r = 0; r < 12; ++r) {
+    for (int64_t c = 0; c < 12; ++c) scaled(r, c) *= eigen.values[c];
+  }
+  const Matrix again = MultiplyTransposed(scaled.view(), eigen.vectors.view());
+  EXPECT_LE(Norm(Difference(again, a)), 200.0 * kEpsilon * Norm(a));
+  for (size_t i = 1; i < eigen.values.size(); ++i) {
+    EXPECT_GE(eigen.values[i - 1], eigen.values[i]);
+  }
+  for (size_t i = 8; i < 12; ++i) EXPECT_NEAR(eigen.values[i], 0.0, 1e-12 * Norm(a));
+}
+
+TEST_P(SvdTest, BackendsAgreeOnSignsToo) {
+  const Matrix a = RandomMatrix(10, 6, 11);
+  const SvdResult one = svd_->Decompose(a.view());
+  const SvdResult other = Svd::Create(SvdBackend::kEigen)->Decompose(a.view());
+  EXPECT_LE(Norm(Difference(one.u, other.u)), 1e-12);
+  EXPECT_LE(Norm(Difference(one.vt, other.vt)), 1e-12);
+}
+
+TEST_P(SvdTest, RefusesWhatIsNoMatrix) {
+  Matrix a = RandomMatrix(3, 3, 12);
+  a(1, 2) = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW((void)svd_->Decompose(a.view()), Error);
+  EXPECT_THROW((void)svd_->DecomposeSymmetric(a.view()), Error);
+  EXPECT_THROW((void)svd_->Decompose(Matrix(0, 3).view()), Error);
+  EXPECT_THROW((void)svd_->DecomposeSymmetric(Matrix(2, 3).view()), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends,
+                         SvdTest,
+                         ::testing::Values(SvdBackend::kEigen, SvdBackend::kLapack),
+                         [](const auto& info) { return SvdBackendName(info.param); });
+
+TEST(Svd, CuSolverIsRefusedInThisBuild) {
+  try {
+    (void)Svd::Create(SvdBackend::kCuSolver);
+    FAIL() << "was created";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+  }
+}
+
+}  // namespace
+}  // namespace kvc::factorize
