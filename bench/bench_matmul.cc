@@ -4,13 +4,10 @@
 // measures. The weights of one matrix rotate through more memory than the last-level cache holds,
 // as the layers of a model do. Many rows: GFLOP/s.
 
-#include <cstdlib>
 #include <iostream>
-#include <memory>
-#include <string>
 #include <vector>
 
-#include "bench/read_bandwidth.h"
+#include "bench/pool.h"
 #include "bench/timing.h"
 #include <benchmark/benchmark.h>
 
@@ -20,21 +17,10 @@
 namespace {
 
 using kvc::DType;
+using kvc::bench::MemorySpeed;
+using kvc::bench::Pool;
 
 constexpr int64_t kColdBytes = int64_t{192} << 20;
-
-kvc::ThreadPool& Pool() {
-  static kvc::ThreadPool pool([] {
-    const char* threads = std::getenv("KVC_BENCH_THREADS");
-    return threads == nullptr ? 0 : std::atoi(threads);
-  }());
-  return pool;
-}
-
-double MemorySpeed() {
-  static const double speed = kvc::bench::ReadBandwidth(Pool());
-  return speed;
-}
 
 // As many weight matrices [out, in] as make `kColdBytes`, of one buffer.
 struct Weights {
@@ -104,8 +90,7 @@ BENCHMARK_CAPTURE(Apply, f16, DType::kF16)->Apply(FewRows);
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  std::cout << "threads " << Pool().num_threads() << ", memory read " << MemorySpeed() * 1e-9
-            << " GB/s\n";
+  kvc::bench::PrintMachine(std::cout);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

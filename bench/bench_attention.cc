@@ -1,0 +1,200 @@
+// Attention over a cache, on the shapes of SmolLM2-135M (9/3 heads of 64) and of a 7B model (32/8
+// heads of 128).
+//   bench_attention [--benchmark_filter=...]
+// Decode: GB/s of the cache that one step reads, and its share of the read bandwidth that this
+// program measures; layers rotate through more memory than the last-level cache holds. Prefill:
+// GFLOP/s of the two products, counting what causality leaves. Rates are those of the shortest run.
+// KVC_BENCH_THREADS sets the number of threads (default: one per core).
+
+#include <cmath>
+#include <iostream>
+#include <numeric>
+#include <vector>
+
+#include "bench/pool.h"
+#include "bench/timing.h"
+#include <benchmark/benchmark.h>
+
+#include "kernels/attention.h"
+
+namespace {
+
+using kvc::DType;
+using kvc::bench::MemorySpeed;
+using kvc::bench::Pool;
+
+constexpr int64_t kColdBytes = int64_t{160} << 20;
+
+struct Heads {
+  int64_t query_heads = 0;
+  int64_t kv_heads = 0;
+  int64_t width = 0;
+};
+constexpr Heads kSmall{9, 3, 64};
+constexpr Heads kLarge{32, 8, 128};
+
+// Numbers that are cheap to make; every third element differs.
+std::vector<char> Fill(int64_t count, DType dtype) {
+  std::vector<char> bytes(static_cast<size_t>(count * kvc::DTypeBytes(dtype)));
+  std::vector<float> pattern(3000);
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    pattern[i] = std::sin(static_cast<float>(i));
+  }
+  for (int64_t i = 0; i < count; i += 3000) {
+    kvc::ConvertFromFloat(pattern.data(),
+                          std::min<int64_t>(3000, count - i),
+                          dtype,
+                          bytes.data() + i * kvc::DTypeBytes(dtype));
+  }
+  return bytes;
+}
+
+// A rebuild's tables for `positions` positions.
+struct Tables {
+  Tables(int64_t width, int64_t rank, int64_t positions)
+      : b(static_cast<size_t>(width * rank), 0.1F),
+        cos(static_cast<size_t>(positions * width / 2), 0.6F),
+        sin(static_cast<size_t>(positions * width / 2), 0.8F) {
+    rebuild.rebuild = {b.data(), width, rank};
+    rebuild.cos = {cos.data(), positions, width / 2};
+    rebuild.sin = {sin.data(), positions, width / 2};
+  }
+  std::vector<float> b, cos, sin;
+  kvc::kernels::KeyRebuild rebuild;
+};
+
+// A step over several layers' caches, one layer after the other.
+void DecodeBody(
+    benchmark::State& state, Heads heads, DType dtype, int64_t key_width, bool rebuild) {
+  const int64_t rows = state.range(0);
+  const int64_t head_rows = rows * heads.kv_heads;
+  // A latent serves all heads; keys belong to one each.
+  const int64_t key_count = rebuild ? rows * key_width : head_rows * key_width;
+  const int64_t layer_bytes = (key_count + head_rows * heads.width) * kvc::DTypeBytes(dtype);
+  const int64_t layers = std::max<int64_t>(1, kColdBytes / layer_bytes);
+  const std::vector<char> keys = Fill(key_count * layers, dtype);
+  const std::vector<char> values = Fill(head_rows * heads.width * layers, dtype);
+  const int64_t query_width = rebuild ? heads.width : key_width;
+  std::vector<float> queries(static_cast<size_t>(heads.query_heads * query_width), 0.01F);
+  std::vector<float> outputs(static_cast<size_t>(heads.query_heads * heads.width));
+  std::vector<int32_t> positions(static_cast<size_t>(rows));
+  std::iota(positions.begin(), positions.end(), 0);
+  const Tables tables(heads.width, rebuild ? key_width : 1, rows);
+  const int64_t group = heads.query_heads / heads.kv_heads;
+  const int64_t element = kvc::DTypeBytes(dtype);
+  std::vector<std::vector<kvc::kernels::DecodeHead>> steps;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    std::vector<kvc::kernels::DecodeHead> step;
+    for (int64_t g = 0; g < heads.kv_heads; ++g) {
+      const int64_t key_block = rebuild ? layer : layer * heads.kv_heads + g;
+      const int64_t value_block = layer * heads.kv_heads + g;
+      kvc::kernels::Segment segment;
+      segment.keys = {
+          keys.data() + key_block * rows * key_width * element, dtype, rows, key_width, key_width};
+      segment.values = {values.data() + value_block * rows * heads.width * element,
+                        dtype,
+                        rows,
+                        heads.width,
+                        heads.width};
+      segment.positions = positions.data();
+      kvc::kernels::DecodeHead head;
+      head.segments = {segment};
+      head.rebuild = rebuild ? &tables.rebuild : nullptr;
+      head.queries = {queries.data() + g * group * query_width, group, query_width};
+      head.outputs = {outputs.data() + g * group * heads.width, group, heads.width};
+      step.push_back(head);
+    }
+    steps.push_back(step);
+  }
+  size_t next = 0;
+  kvc::bench::BestTime best;
+  for (auto _ : state) {
+    best.Run([&] { kvc::kernels::DecodeAttention(steps[next], 0.125F, Pool()); });
+    next = (next + 1) % steps.size();
+  }
+  const double speed = static_cast<double>(layer_bytes) / best.seconds();
+  state.counters["best_us"] = best.seconds() * 1e6;
+  state.counters["GB/s"] = speed * 1e-9;
+  state.counters["of_read_%"] = 100.0 * speed / MemorySpeed();
+}
+
+void Decode(benchmark::State& state, Heads heads, DType dtype) {
+  DecodeBody(state, heads, dtype, heads.width, false);
+}
+void DecodeThin(benchmark::State& state, Heads heads, DType dtype, int64_t key_width) {
+  DecodeBody(state, heads, dtype, key_width, false);
+}
+void DecodeRebuild(benchmark::State& state, Heads heads, DType dtype, int64_t rank) {
+  DecodeBody(state, heads, dtype, rank, true);
+}
+
+void PrefillBody(benchmark::State& state, Heads heads, int64_t rank) {
+  const int64_t tokens = state.range(0);
+  const int64_t first = state.range(1);
+  const int64_t rows = first + tokens;
+  const int64_t group = heads.query_heads / heads.kv_heads;
+  const int64_t key_width = rank > 0 ? rank : heads.width;
+  const std::vector<char> keys = Fill(heads.kv_heads * rows * key_width, DType::kF32);
+  const std::vector<char> values = Fill(heads.kv_heads * rows * heads.width, DType::kF32);
+  std::vector<float> queries(static_cast<size_t>(heads.query_heads * tokens * heads.width), 0.01F);
+  std::vector<float> outputs(queries.size());
+  const Tables tables(heads.width, std::max<int64_t>(rank, 1), rows);
+  std::vector<kvc::kernels::PrefillHead> work;
+  for (int64_t g = 0; g < heads.kv_heads; ++g) {
+    kvc::kernels::PrefillHead head;
+    head.keys = {keys.data() + g * rows * key_width * 4, DType::kF32, rows, key_width, key_width};
+    head.values = {
+        values.data() + g * rows * heads.width * 4, DType::kF32, rows, heads.width, heads.width};
+    head.rebuild = rank > 0 ? &tables.rebuild : nullptr;
+    const int64_t stride = heads.query_heads * heads.width;
+    for (int64_t h = g * group; h < (g + 1) * group; ++h) {
+      head.queries.emplace_back(queries.data() + h * heads.width, tokens, heads.width, stride);
+      head.outputs.emplace_back(outputs.data() + h * heads.width, tokens, heads.width, stride);
+    }
+    work.push_back(head);
+  }
+  kvc::bench::BestTime best;
+  for (auto _ : state) {
+    best.Run([&] { kvc::kernels::PrefillAttention(work, first, 0.125F, Pool()); });
+  }
+  const double pairs = static_cast<double>(tokens * first + tokens * (tokens + 1) / 2);
+  state.counters["best_us"] = best.seconds() * 1e6;
+  state.counters["GFLOP/s"] =
+      4e-9 * pairs * static_cast<double>(heads.query_heads * heads.width) / best.seconds();
+}
+
+void Prefill(benchmark::State& state, Heads heads, int64_t rank) {
+  PrefillBody(state, heads, rank);
+}
+
+void Lengths(benchmark::internal::Benchmark* bench) {
+  bench->ArgName("rows")->UseRealTime()->Unit(benchmark::kMicrosecond);
+  for (const int64_t rows : {512, 4096, 32768}) {
+    bench->Arg(rows);
+  }
+}
+void Chunks(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"T", "first"})->UseRealTime()->Unit(benchmark::kMicrosecond);
+  bench->Args({512, 0})->Args({512, 3584})->Args({64, 448});
+}
+
+BENCHMARK_CAPTURE(Decode, small_f32, kSmall, DType::kF32)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, small_bf16, kSmall, DType::kBF16)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_f32, kLarge, DType::kF32)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_f16, kLarge, DType::kF16)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_bf16, kLarge, DType::kBF16)->Apply(Lengths);
+BENCHMARK_CAPTURE(DecodeThin, large_f16_32, kLarge, DType::kF16, 32)->Apply(Lengths);
+BENCHMARK_CAPTURE(DecodeThin, small_f32_16, kSmall, DType::kF32, 16)->Apply(Lengths);
+BENCHMARK_CAPTURE(DecodeRebuild, small_f32_48, kSmall, DType::kF32, 48)->Apply(Lengths);
+BENCHMARK_CAPTURE(Prefill, small, kSmall, 0)->Apply(Chunks);
+BENCHMARK_CAPTURE(Prefill, small_rank48, kSmall, 48)->Apply(Chunks);
+BENCHMARK_CAPTURE(Prefill, large, kLarge, 0)->Apply(Chunks);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  kvc::bench::PrintMachine(std::cout);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
