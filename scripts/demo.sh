@@ -13,14 +13,14 @@ text=$root/examples/text
 case $name in
   bundled)
     model=$root/examples/models/needle-llama
-    calibration=$text/calibration.txt held_back=$text/held-back.txt
+    calibration=$text/alice-calibration.txt held_back=$text/alice-evaluation.txt
     calib_tokens=16k windows=16 context=768
     eval_context=768 eval_decode=128 eval_samples=8
     lengths=256,512,1000 samples=8
     prompt="Alice was beginning to get very tired of" ;;
   smollm2)
     model=$build/models/smollm2
-    calibration=$text/calibration.txt held_back=$text/held-back.txt
+    calibration=$text/alice-calibration.txt held_back=$text/alice-evaluation.txt
     calib_tokens=16k windows=8 context=1024
     eval_context=1024 eval_decode=128 eval_samples=8
     lengths=512,1k,2k samples=4

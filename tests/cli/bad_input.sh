@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# usage: bad_input.sh BIN SOURCE WORK
+# What users get for bad input: the exit code of the contract, one line that names the object, and
+# nothing left behind.
+set -uo pipefail
+bin=$1 source=$2 work=$3
+models=$source/tests/golden/models
+text=$source/examples/text/alice-calibration.txt
+rm -rf "$work" && mkdir -p "$work"
+failures=0
+
+# expect CODE WORD command...: exit code, "error:" line holding WORD, $work/out not there.
+expect() {
+  local code=$1 word=$2
+  shift 2
+  rm -rf "$work/out"
+  "$@" > "$work/stdout" 2> "$work/stderr"
+  local got=$?
+  local line
+  line=$(grep 'error:' "$work/stderr" | tail -n 1)
+  local problem=""
+  [ "$got" -eq "$code" ] || problem="expected exit code $code, got $got"
+  [[ "$line" == *"$word"* ]] || problem="$problem; expected \"$word\" in the message"
+  [ "$(grep -c 'error:' "$work/stderr")" -eq 1 ] || problem="$problem; expected one error line"
+  [ -s "$work/stdout" ] && problem="$problem; expected nothing on stdout"
+  [ -e "$work/out" ] && problem="$problem; $work/out was left behind"
+  compgen -G "$work/out*" > /dev/null && problem="$problem; something of the output was left behind"
+  if [ -n "$problem" ]; then
+    echo "FAILED: ${*##*/}: ${problem#; } -- $(cat "$work/stderr")"
+    failures=$((failures + 1))
+  fi
+}
+
+# A copy of a golden model to break.
+broken() { rm -rf "$work/model" && cp -r "$models/${1:-llama}" "$work/model"; }
+
+weight=(--objective weight --rank 50% -o "$work/out")
+
+# usage: 2
+expect 2 "--rank" "$bin/kvc-factorize" "$models/llama" -o "$work/out" --rank 200% --objective weight
+expect 2 "--nonsense" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --nonsense
+expect 2 "divisor" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --layout latent:3
+expect 2 "absorb" "$bin/kvc-factorize" "$models/gpt2" "${weight[@]}" --layout latent:1
+expect 2 "--budget" "$bin/kvc-export" "$models/llama" -o "$work/out" --budget much
+mkdir "$work/taken" && touch "$work/taken/file"
+expect 2 "taken" "$bin/kvc-factorize" "$models/llama" -o "$work/taken" --objective weight
+[ "$(ls "$work/taken")" = file ] || { echo "FAILED: an existing directory was changed"; failures=$((failures + 1)); }
+
+# bad input: 3
+expect 3 "config.json" "$bin/kvc-factorize" "$work/nowhere" "${weight[@]}"
+broken; head -c 2000 "$models/llama/model.safetensors" > "$work/model/model.safetensors"
+expect 3 "model.safetensors" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
+broken llama-bias; rm "$work/model/model-00002-of-00005.safetensors"
+expect 3 "model-00002" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
+broken; sed -i 's/"model_type": *"llama"/"model_type": "mamba"/' "$work/model/config.json"
+expect 3 "mamba" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
+broken; sed -i 's/"hidden_size": *[0-9]*/"hidden_size": 48/' "$work/model/config.json"
+expect 3 "expected shape" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
+broken; echo '{"model_type": "llama"' > "$work/model/config.json"
+expect 3 "config.json" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
+expect 3 "tokenizer" "$bin/kvc-factorize" "$models/llama" -o "$work/out" --calib "$text"
+expect 3 "post-rope" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --layout post-rope
+expect 3 "not in this version" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune local
+
+# I/O: 6
+expect 6 "nowhere.txt" "$bin/kvc-profile" "$models/llama" -o "$work/out" --calib "$work/nowhere.txt"
+expect 6 "/proc/kvc" "$bin/kvc-factorize" "$models/llama" -o /proc/kvc --objective weight
+
+# device: 7
+expect 7 "--device" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --device cuda
+
+# budgets: 4, with the smallest possible one named
+if [ -x "$bin/kvc-export" ]; then
+  expect 4 "smallest" "$bin/kvc-export" "$models/llama" -o "$work/out" --budget 0.1% --method uniform --no-verify
+fi
+
+rm -rf "$work"
+[ "$failures" -eq 0 ] || { echo "$failures failed"; exit 1; }
+echo "all refused as they should be"
