@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "model/embedding_rows.h"
 #include "model/ordered_work.h"
 #include "model/threads.h"
 
@@ -16,8 +17,7 @@ using torch::Tensor;
 // More workers than this would hold too many activations at once.
 constexpr int kMaxWorkers = 8;
 
-// ids [1, T] int64, each inside the vocabulary.
-Tensor IdTensor(const ModelConfig& config, std::span<const int32_t> ids) {
+void CheckIds(const ModelConfig& config, const std::vector<int32_t>& ids) {
   KVC_CHECK(!ids.empty(), kBadInput, "tokens: expected at least one, got none");
   for (const int32_t id : ids) {
     KVC_CHECK(id >= 0 && id < config.vocab_size,
@@ -28,19 +28,23 @@ Tensor IdTensor(const ModelConfig& config, std::span<const int32_t> ids) {
               id,
               "; does the tokenizer belong to the model?");
   }
-  const std::vector<int64_t> wide(ids.begin(), ids.end());
-  return torch::tensor(wide, torch::kInt64).unsqueeze(0);
 }
 
-// The first layer's input of every window: [T, E] each.
+// The first layer's input of every window: [T, E] each. Reads only the embedding's rows in use.
 std::vector<Tensor> EmbedWindows(const Checkpoint& checkpoint,
                                  const std::vector<std::vector<int32_t>>& windows) {
   const torch::NoGradGuard no_grad;
-  const OuterWeights outer = LoadOuter(checkpoint);
+  OuterWeights rows;  // an embedding that holds token t's row as row t
+  if (checkpoint.Has(Role::kPositionEmbedding)) {
+    const std::vector<int64_t> shape = checkpoint.Shape(Role::kPositionEmbedding);
+    rows.position_embedding = torch::tensor(checkpoint.Load(Role::kPositionEmbedding)).view(shape);
+  }
   std::vector<Tensor> hidden;
   for (const std::vector<int32_t>& ids : windows) {
-    hidden.push_back(
-        Embed(checkpoint.config(), outer, IdTensor(checkpoint.config(), ids)).squeeze(0));
+    CheckIds(checkpoint.config(), ids);
+    rows.embedding = LoadEmbeddingRows(checkpoint, ids);                      // [T, E]
+    const Tensor order = torch::arange(rows.embedding.size(0)).unsqueeze(0);  // [1, T]
+    hidden.push_back(Embed(checkpoint.config(), rows, order).squeeze(0));
   }
   return hidden;
 }

@@ -3,8 +3,10 @@
 
 namespace kvc::model {
 
-// Sets the threads of LibTorch's operations, of the matrix products below them and of the streamed
-// passes (model/streamed.h); 0: one for each core. Call it once, before any work.
+// Sets the threads of matrix products, of LibTorch's other operations where they share theirs with
+// the products, and of the streamed passes (model/streamed.h); 0: one for each core. Call it once,
+// before any work. Code that can run whole windows or sequences side by side (RunOrdered in
+// model/ordered_work.h) under SingleThreadedOperations is faster than threads inside operations.
 void SetThreads(int num_threads);
 // What is set; at least 1.
 [[nodiscard]] int NumThreads();

@@ -1,20 +1,22 @@
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "model/decoder.h"
+#include "model/embedding_rows.h"
 
 namespace kvc::model {
 namespace {
 
 // A float32 tensor that owns what Load returned, without a copy.
 torch::Tensor TakeTensor(std::vector<float> values, const std::vector<int64_t>& shape) {
-  auto holder = std::make_unique<std::vector<float>>(std::move(values));
-  float* data = holder->data();
-  // shared: the deleter is copied into a std::function, which a unique_ptr does not allow
-  std::shared_ptr<std::vector<float>> owner = std::move(holder);
+  const auto owner = std::make_shared<std::vector<float>>(std::move(values));
+  // The tensor's deleter holds a share of `owner` and dies with the tensor.
   return torch::from_blob(
-      data, shape, [owner](void*) mutable { owner.reset(); }, torch::kFloat32);
+      owner->data(), shape, [owner](void*) {}, torch::kFloat32);
 }
 
 // The role's weight, or an undefined tensor when the checkpoint has none.
@@ -63,6 +65,25 @@ OuterWeights LoadOuter(const Checkpoint& checkpoint) {
   outer.final_norm_bias = load(Role::kFinalNormBias);
   outer.lm_head = checkpoint.config().tied_embeddings ? outer.embedding : load(Role::kLmHead);
   return outer;
+}
+
+torch::Tensor LoadEmbeddingRows(const Checkpoint& checkpoint, std::span<const int32_t> ids) {
+  const int64_t width = checkpoint.config().model_width;
+  const std::string name = checkpoint.Place(Role::kEmbedding).name;
+  const TensorRef& table = checkpoint.tensors().Get(name);  // [V, E]
+  const int64_t row_bytes = width * DTypeBytes(table.dtype);
+  std::vector<float> rows(ids.size() * width);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    float* row = rows.data() + i * width;
+    ConvertToFloat(table.dtype, table.bytes.data() + ids[i] * row_bytes, width, row);
+    KVC_CHECK(std::all_of(row, row + width, [](float value) { return std::isfinite(value); }),
+              kNumeric,
+              name,
+              ": expected finite numbers, got NaN or an infinity in row ",
+              ids[i]);
+  }
+  checkpoint.tensors().Release(name);
+  return TakeTensor(std::move(rows), {static_cast<int64_t>(ids.size()), width});
 }
 
 }  // namespace kvc::model
