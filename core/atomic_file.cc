@@ -17,7 +17,7 @@ namespace {
 std::filesystem::path Resolved(const std::filesystem::path& path) {
   std::error_code error;
   if (std::filesystem::is_symlink(path, error)) {
-    const std::filesystem::path target = std::filesystem::canonical(path, error);
+    std::filesystem::path target = std::filesystem::canonical(path, error);
     if (!error) {
       return target;
     }

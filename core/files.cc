@@ -42,7 +42,7 @@ class ReadHandle {
     return S_ISREG(status.st_mode) ? static_cast<int64_t>(status.st_size) : 0;
   }
   // Fills as much of `target` as the file gives; 0 at its end.
-  size_t Read(std::span<char> target) const {
+  [[nodiscard]] size_t Read(std::span<char> target) const {
     while (true) {
       const ssize_t count = ::read(descriptor_, target.data(), target.size());
       if (count >= 0) {

@@ -46,7 +46,7 @@ class OutputDirectory {
   // `target` must not exist or be empty, unless `force`: then Commit replaces it whole. Missing
   // parents are created. Throws kUsage (exists; is no directory; holds the working directory; its
   // OUT.partial is in use by another run), kIo.
-  OutputDirectory(std::filesystem::path target, bool force, bool resumable = false);
+  OutputDirectory(const std::filesystem::path& target, bool force, bool resumable = false);
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;

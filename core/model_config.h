@@ -46,7 +46,7 @@ struct KeyFactors {
   std::vector<std::vector<int64_t>> ranks;  // [L][n] width of each group's cached key
 };
 
-struct ModelConfig {
+struct ModelConfig {  // NOLINT(bugprone-exception-escape): moving a Json does not throw
   Family family = Family::kLlama;
   int64_t num_layers = 0;    // L
   int64_t num_heads = 0;     // H

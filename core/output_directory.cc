@@ -96,7 +96,7 @@ void SyncTree(const fs::path& directory) {
 
 }  // namespace
 
-OutputDirectory::OutputDirectory(fs::path target, bool force, bool resumable)
+OutputDirectory::OutputDirectory(const fs::path& target, bool force, bool resumable)
     : target_(Normalised(target)), resumable_(resumable) {
   CheckTarget(target_, force);
   created_parents_ = CreateParents(target_);

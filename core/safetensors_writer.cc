@@ -54,6 +54,7 @@ std::string HeaderOf(const std::vector<TensorSpec>& specs,
 
 void CheckNames(const std::vector<TensorSpec>& specs) {
   std::vector<std::string> names;
+  names.reserve(specs.size());
   for (const TensorSpec& spec : specs) {
     names.push_back(spec.name);
   }
