@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/decode_part.cc"
@@ -15,14 +16,13 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
-// Rows between two updates of the running maximum: 12 KiB of values at 64 floats a row. A multiple
+// Rows between two updates of the running maximum: 24 KiB of values at 64 floats a row. A multiple
 // of kStrip, of every vector's lanes and of kRowsAtOnce.
-constexpr int64_t kTile = 48;
+constexpr int64_t kTile = 96;
 // From one query's scores to the next: room for a block of sums that begins at the tile's last row.
 constexpr int64_t kScoreStride = kTile + 16;
-// Key rows and query rows of one block of sums.
+// Key rows of one block of sums; up to four query rows share it.
 constexpr int kRowsAtOnce = 4;
-constexpr int kQueriesAtOnce = 4;
 
 // Some rows of a segment as elements of one type.
 template <class Element>
@@ -80,7 +80,7 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   const auto add = [&](int64_t k, const VecF* key) HWY_ATTR {
 #pragma GCC unroll 4
     for (int q = 0; q < kQueries; ++q) {
-      const VecF query = hn::LoadU(tag, queries + q * query_stride + k);
+      const VecF query = InRegister(hn::LoadU(tag, queries + q * query_stride + k));
 #pragma GCC unroll 4
       for (int r = 0; r < kRowsAtOnce; ++r) {
         sums[q][r] = hn::MulAdd(query, key[r], sums[q][r]);
@@ -92,7 +92,7 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   for (; k + lanes <= width; k += lanes) {
 #pragma GCC unroll 4
     for (int r = 0; r < kRowsAtOnce; ++r) {
-      key[r] = LoadFloat(tag, keys + r * key_stride + k);
+      key[r] = InRegister(LoadFloat(tag, keys + r * key_stride + k));
     }
     add(k, key);
   }
@@ -109,23 +109,33 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   }
 }
 
+// Calls body(q, n) for groups of n <= 4 queries that begin with q; n is a constant.
+template <class Body>
+HWY_INLINE void ForQueries(int64_t count, const Body& body) {
+  int64_t q = 0;
+  for (; q + 4 <= count; q += 4) {
+    body(q, std::integral_constant<int, 4>());
+  }
+  if (count - q == 3) {
+    body(q, std::integral_constant<int, 3>());
+  } else if (count - q == 2) {
+    body(q, std::integral_constant<int, 2>());
+  } else if (count - q == 1) {
+    body(q, std::integral_constant<int, 1>());
+  }
+}
+
 template <class Element>
 HWY_INLINE void ScoreQueries(
     const Element* keys, int64_t width, int64_t key_stride, const Work& work, float* scores) {
-  for (int64_t q = 0; q < work.count; q += kQueriesAtOnce) {
-    const float* queries = work.queries + q * work.stride;
-    float* out = scores + q * kScoreStride;
-    const int64_t left = work.count - q;
-    if (left >= 4) {
-      ScoreBlock<4>(keys, width, key_stride, queries, work.stride, out);
-    } else if (left == 3) {
-      ScoreBlock<3>(keys, width, key_stride, queries, work.stride, out);
-    } else if (left == 2) {
-      ScoreBlock<2>(keys, width, key_stride, queries, work.stride, out);
-    } else {
-      ScoreBlock<1>(keys, width, key_stride, queries, work.stride, out);
-    }
-  }
+  ForQueries(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+    ScoreBlock<decltype(queries)::value>(keys,
+                                         width,
+                                         key_stride,
+                                         work.queries + q * work.stride,
+                                         work.stride,
+                                         scores + q * kScoreStride);
+  });
 }
 
 // work.scores of a tile's rows; asks for the values of the same rows, first + r, on the way.
@@ -150,27 +160,50 @@ void ScoreTile(const Rows<Element>& keys, const RowBlock& values, int64_t first,
   }
 }
 
-// Turns the scores of a tile into exp(s - maximum), updates maximum and sum; returns the factor by
-// which what was summed before must shrink.
-HWY_INLINE float Soften(float* scores, int64_t count, float* maximum, float* sum) {
+// Turns the tile's scores of kQueries queries into exp(s - maximum) and updates maxima and sums;
+// shrink: the factors by which what was summed before must shrink. Queries go together, so that
+// their reductions overlap.
+template <int kQueries>
+HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, float* shrink) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
-  std::fill(scores + count, scores + kTile, -std::numeric_limits<float>::infinity());
-  VecF largest = hn::Set(tag, *maximum);
-  for (int64_t i = 0; i < count; i += lanes) {
-    largest = hn::Max(largest, hn::LoadU(tag, scores + i));
+  float* scores = work.scores + first_query * kScoreStride;
+  VecF row[4];
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; ++q) {
+    row[q] = hn::Set(tag, q < kQueries ? work.partial(first_query + q)[0] : 0.0F);
   }
-  const VecF new_maximum = hn::MaxOfLanes(tag, largest);
-  VecF total = hn::Zero(tag);
-  for (int64_t i = 0; i < count; i += lanes) {
-    const VecF p = Exp(tag, hn::Sub(hn::LoadU(tag, scores + i), new_maximum));
-    hn::StoreU(p, tag, scores + i);
-    total = hn::Add(total, p);
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    float* row_scores = scores + q * kScoreStride;
+    std::fill(row_scores + count, row_scores + kTile, -std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < count; i += lanes) {
+      row[q] = hn::Max(row[q], hn::LoadU(tag, row_scores + i));
+    }
   }
-  const VecF shrink = Exp(tag, hn::Sub(hn::Set(tag, *maximum), new_maximum));
-  *maximum = hn::GetLane(new_maximum);
-  *sum = *sum * hn::GetLane(shrink) + SumLanes(tag, total);
-  return hn::GetLane(shrink);
+  HWY_ALIGN float maxima[4];
+  FoldLanes(tag, row[0], row[1], row[2], row[3], LargerLanes(), maxima);
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    const VecF maximum = hn::Set(tag, maxima[q]);
+    float* row_scores = scores + q * kScoreStride;
+    row[q] = hn::Zero(tag);
+    for (int64_t i = 0; i < count; i += lanes) {
+      const VecF p = Exp(tag, hn::Sub(hn::LoadU(tag, row_scores + i), maximum));
+      hn::StoreU(p, tag, row_scores + i);
+      row[q] = hn::Add(row[q], p);
+    }
+  }
+  HWY_ALIGN float sums[4];
+  StoreSums(tag, row[0], row[1], row[2], row[3], sums);
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    float* partial = work.partial(first_query + q);
+    const float factor = hn::GetLane(Exp(tag, hn::Set(tag, partial[0] - maxima[q])));
+    shrink[first_query + q] = factor;
+    partial[0] = maxima[q];
+    partial[1] = partial[1] * factor + sums[q];
+  }
 }
 
 // outputs[q][c..] = shrink[q] outputs[q][c..] + sum_r scores[q][r] values[r][c..] for kQueries
@@ -201,10 +234,11 @@ HWY_INLINE void AddValues(const Rows<Element>& values,
     VecF value[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors - 1; ++v) {
-      value[v] = LoadFloat(tag, row + v * lanes);
+      value[v] = InRegister(LoadFloat(tag, row + v * lanes));
     }
-    value[kVectors - 1] = last == lanes ? LoadFloat(tag, row + (kVectors - 1) * lanes)
-                                        : LoadFirst(tag, row + (kVectors - 1) * lanes, last);
+    const Element* end = row + (kVectors - 1) * lanes;
+    value[kVectors - 1] =
+        InRegister(last == lanes ? LoadFloat(tag, end) : LoadFirst(tag, end, last));
 #pragma GCC unroll 4
     for (int q = 0; q < kQueries; ++q) {
       const VecF p = hn::Set(tag, scores[q * kScoreStride + r]);
@@ -229,18 +263,9 @@ HWY_INLINE void AddValuesOfQueries(const Rows<Element>& values,
                                    int64_t last,
                                    const Work& work,
                                    const float* shrink) {
-  for (int64_t q = 0; q < work.count; q += kQueriesAtOnce) {
-    const int64_t left = work.count - q;
-    if (left >= 4) {
-      AddValues<4, kVectors>(values, column, last, work, q, shrink);
-    } else if (left == 3) {
-      AddValues<3, kVectors>(values, column, last, work, q, shrink);
-    } else if (left == 2) {
-      AddValues<2, kVectors>(values, column, last, work, q, shrink);
-    } else {
-      AddValues<1, kVectors>(values, column, last, work, q, shrink);
-    }
-  }
+  ForQueries(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+    AddValues<decltype(queries)::value, kVectors>(values, column, last, work, q, shrink);
+  });
 }
 
 // Adds a tile's values to every query's output. Columns beyond values.width only shrink.
@@ -282,10 +307,9 @@ void AttendTile(const Segment& segment,
     ScoreTile(Rows<float>{keys, count, width, width}, segment.values, first, work);
   }
   float* shrink = Scratch(ScratchUse::kShrink, work.count);
-  for (int64_t q = 0; q < work.count; ++q) {
-    float* partial = work.partial(q);
-    shrink[q] = Soften(work.scores + q * kScoreStride, count, partial, partial + 1);
-  }
+  ForQueries(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+    Soften<decltype(queries)::value>(work, q, count, shrink);
+  });
   WithElements(segment.values.dtype, segment.values.data, [&](const auto* data) HWY_ATTR {
     AddTile(MakeRows(segment.values, data, first, count), work, shrink);
   });

@@ -28,7 +28,7 @@ HWY_INLINE void MultiplyRow(const Element* w, ConstMatrixF x, VecF* totals) {
   VecF even[kTokens];
   VecF odd[kTokens];
   const auto add = [&](int64_t k, VecF* sums) HWY_ATTR {
-    const VecF w_k = LoadFloat(tag, w + k);
+    const VecF w_k = InRegister(LoadFloat(tag, w + k));
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
       sums[t] = hn::MulAdd(hn::LoadU(tag, x.data + t * x.stride + k), w_k, sums[t]);

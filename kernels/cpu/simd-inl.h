@@ -56,6 +56,14 @@ HWY_INLINE hn::Vec<D> LoadFloat(D tag, const hwy::float16_t* source) {
 #endif
 }
 
+// Keeps a vector that several products share in a register: GCC would load it again for each.
+HWY_INLINE VecF InRegister(VecF v) {
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL && HWY_TARGET != HWY_SCALAR
+  asm("" : "+v"(v.raw));
+#endif
+  return v;
+}
+
 HWY_INLINE float LoadOne(const float* source) { return *source; }
 HWY_INLINE float LoadOne(const hwy::bfloat16_t* source) { return BF16ToFloat(source->bits); }
 HWY_INLINE float LoadOne(const hwy::float16_t* source) { return F16ToFloat(source->bits); }
@@ -108,36 +116,59 @@ HWY_INLINE void WithElements(DType dtype, const void* data, const Body& body) {
   }
 }
 
+// How lanes are combined by FoldLanes.
+struct AddLanes {
+  template <class V>
+  V operator()(V a, V b) const {
+    return hn::Add(a, b);
+  }
+};
+struct LargerLanes {
+  template <class V>
+  V operator()(V a, V b) const {
+    return hn::Max(a, b);
+  }
+};
+
 #if HWY_TARGET != HWY_SCALAR
-// Adds the 128-bit blocks of v: upper half to lower half until one block is left.
-template <class D>
-HWY_INLINE auto AddBlocks(D tag, hn::Vec<D> v) {
+// Combines the 128-bit blocks of v: upper half with lower half until one block is left.
+template <class D, class Combine>
+HWY_INLINE auto FoldBlocks(D tag, hn::Vec<D> v, Combine combine) {
   if constexpr (hn::MaxLanes(tag) > 4) {
     const hn::Half<D> half;
-    return AddBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+    return FoldBlocks(half, combine(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), combine);
   } else {
     return v;
   }
 }
 #endif
 
-// target[i] = the sum of v_i's lanes: four reductions for little more than the price of one.
-HWY_INLINE void StoreSums(TagF tag, VecF v0, VecF v1, VecF v2, VecF v3, float* target) {
+// target[i] = all lanes of v_i combined, in a fixed order: four reductions for little more than the
+// price of one.
+template <class Combine>
+HWY_INLINE void FoldLanes(
+    TagF tag, VecF v0, VecF v1, VecF v2, VecF v3, Combine combine, float* target) {
 #if HWY_TARGET == HWY_SCALAR
+  (void)combine;
   hn::StoreU(v0, tag, target);
   hn::StoreU(v1, tag, target + 1);
   hn::StoreU(v2, tag, target + 2);
   hn::StoreU(v3, tag, target + 3);
 #else
   const hn::Repartition<uint64_t, TagF> pairs;
-  const auto sum01 = hn::Add(hn::InterleaveLower(tag, v0, v1), hn::InterleaveUpper(tag, v0, v1));
-  const auto sum23 = hn::Add(hn::InterleaveLower(tag, v2, v3), hn::InterleaveUpper(tag, v2, v3));
-  const auto low = hn::InterleaveLower(pairs, hn::BitCast(pairs, sum01), hn::BitCast(pairs, sum23));
+  const auto fold01 = combine(hn::InterleaveLower(tag, v0, v1), hn::InterleaveUpper(tag, v0, v1));
+  const auto fold23 = combine(hn::InterleaveLower(tag, v2, v3), hn::InterleaveUpper(tag, v2, v3));
+  const auto low =
+      hn::InterleaveLower(pairs, hn::BitCast(pairs, fold01), hn::BitCast(pairs, fold23));
   const auto high =
-      hn::InterleaveUpper(pairs, hn::BitCast(pairs, sum01), hn::BitCast(pairs, sum23));
-  const auto sums = hn::Add(hn::BitCast(tag, low), hn::BitCast(tag, high));
-  hn::StoreU(AddBlocks(tag, sums), hn::FixedTag<float, 4>(), target);
+      hn::InterleaveUpper(pairs, hn::BitCast(pairs, fold01), hn::BitCast(pairs, fold23));
+  const auto folded = combine(hn::BitCast(tag, low), hn::BitCast(tag, high));
+  hn::StoreU(FoldBlocks(tag, folded, combine), hn::FixedTag<float, 4>(), target);
 #endif
+}
+
+HWY_INLINE void StoreSums(TagF tag, VecF v0, VecF v1, VecF v2, VecF v3, float* target) {
+  FoldLanes(tag, v0, v1, v2, v3, AddLanes(), target);
 }
 
 HWY_INLINE float SumLanes(TagF tag, VecF v) {
