@@ -135,8 +135,8 @@ TEST_P(DecoderGraphTest, CacheSpecAgreesWithTheGraph) {
 INSTANTIATE_TEST_SUITE_P(GoldenModels,
                          DecoderGraphTest,
                          ::testing::ValuesIn(ModelNames()),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& test) {
+                           std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

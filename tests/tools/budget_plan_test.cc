@@ -1,0 +1,297 @@
+// Budgets: never exceeded, never wasted, spread as each method says.
+
+#include "tools/budget_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "core/rng.h"
+#include "tests/support/expect_error.h"
+#include "tools/budget_curves.h"
+
+namespace kvc::tools {
+namespace {
+
+constexpr int64_t kLayers = 3;
+constexpr int64_t kKvHeads = 4;
+constexpr int64_t kHeadWidth = 16;
+
+// `heads_of_group` kv heads share a key of width `key_width`; more than one: a latent.
+CacheSpec Geometry(int64_t heads_of_group = 1,
+                   int64_t key_width = kHeadWidth,
+                   DType dtype = DType::kF16) {
+  CacheSpec spec;
+  spec.dtype = dtype;
+  spec.num_heads = 2 * kKvHeads;
+  spec.num_kv_heads = kKvHeads;
+  spec.head_width = kHeadWidth;
+  for (int64_t l = 0; l < kLayers; ++l) {
+    std::vector<CacheGroup> groups;
+    for (int64_t first = 0; first < kKvHeads; first += heads_of_group) {
+      CacheGroup group;
+      group.key_width = key_width + 2 * l;  // ragged over the layers
+      group.value_width = kHeadWidth;
+      for (int64_t i = 0; i < heads_of_group; ++i) group.heads.push_back(first + i);
+      group.keeps_positions = heads_of_group > 1;
+      groups.push_back(group);
+    }
+    spec.layers.push_back(groups);
+  }
+  return spec;
+}
+
+// Curves that fall at different rates, with the wiggles that make hulls necessary.
+ProfileData Profile(uint64_t seed) {
+  Rng rng(seed);
+  ProfileData profile;
+  profile.num_layers = kLayers;
+  profile.num_kv_heads = kKvHeads;
+  std::vector<float>& curves = profile.curves[ScorerKind::kSnapKv];
+  double total = 0.0;
+  for (int64_t head = 0; head < kLayers * kKvHeads; ++head) {
+    const double rate = 0.5 + 8.0 * rng.NextDouble();
+    double last = 1.0;
+    for (int64_t i = 0; i <= kCurveIntervals; ++i) {
+      const double share = static_cast<double>(i) / kCurveIntervals;
+      const double value = (1.0 - share) * std::exp(-rate * share) * (0.8 + 0.2 * rng.NextDouble());
+      last = std::min(last, value);
+      curves.push_back(static_cast<float>(last));
+    }
+    profile.importance.push_back(static_cast<float>(rng.NextDouble()));
+    total += static_cast<double>(profile.importance.back());
+  }
+  for (float& value : profile.importance) value = static_cast<float>(double{value} / total);
+  return profile;
+}
+
+PlanRequest Request(const std::string& budget,
+                    Method method,
+                    const ProfileData* profile = nullptr) {
+  PlanRequest request;
+  request.budget = ParseBudget(budget, "--budget");
+  request.method = method;
+  request.profile = profile;
+  return request;
+}
+
+int64_t BytesOfOneRowEverywhere(const CacheSpec& spec) {
+  int64_t bytes = 0;
+  for (const auto& groups : spec.layers) {
+    for (const CacheGroup& group : groups) bytes += group.BytesPerToken(spec.dtype) + 4;
+  }
+  return bytes;
+}
+
+TEST(BudgetPlan, EveryMethodUsesItsBudgetAndNoMore) {
+  const ProfileData profile = Profile(1);
+  for (const Method method : {Method::kStreaming,
+                              Method::kUniform,
+                              Method::kPyramid,
+                              Method::kAda,
+                              Method::kHeadKv,
+                              Method::kLuKv}) {
+    for (const CacheSpec& geometry :
+         {Geometry(), Geometry(1, 4), Geometry(2, 10), Geometry(4, 8, DType::kF32)}) {
+      for (const char* budget : {"6.25%", "25%", "47%", "300tok", "200KB@3000"}) {
+        SCOPED_TRACE(std::string(MethodName(method)) + " " + budget);
+        const PlanRequest request = Request(budget, method, &profile);
+        const BudgetPlan plan = MakeBudgetPlan(geometry, request);
+        const int64_t bytes = BudgetBytes(geometry, request.budget, plan.reference_length);
+        EXPECT_LE(plan.bytes.allocated, bytes);
+        EXPECT_EQ(plan.bytes.allocated, PredictBytes(plan.spec, plan.reference_length).allocated);
+        const bool all_kept = std::all_of(plan.rows.begin(), plan.rows.end(), [&](const auto& row) {
+          return *std::min_element(row.begin(), row.end()) == plan.reference_length;
+        });
+        if (!all_kept) {
+          EXPECT_GT(plan.bytes.allocated + BytesOfOneRowEverywhere(plan.spec), bytes);
+        }
+        for (const auto& row : plan.rows) {
+          EXPECT_GE(*std::min_element(row.begin(), row.end()), MinRows(plan.spec));
+        }
+      }
+    }
+  }
+}
+
+TEST(BudgetPlan, UniformIsEqualToARow) {
+  const BudgetPlan plan = MakeBudgetPlan(Geometry(), Request("25%", Method::kUniform));
+  int64_t least = std::numeric_limits<int64_t>::max();
+  int64_t most = 0;
+  for (const auto& row : plan.rows) {
+    for (const int64_t rows : row) {
+      least = std::min(least, rows);
+      most = std::max(most, rows);
+    }
+  }
+  EXPECT_LE(most - least, 1);
+  EXPECT_TRUE(plan.spec.by_share);
+  EXPECT_EQ(plan.spec.query_ring, 8);
+  EXPECT_EQ(plan.spec.margin, 64);  // an eighth of about 900 rows, at most 64
+  EXPECT_EQ(plan.spec.scorer, ScorerKind::kSnapKv);
+}
+
+TEST(BudgetPlan, SmallBudgetsHaveASmallMargin) {
+  const BudgetPlan plan = MakeBudgetPlan(Geometry(), Request("72tok", Method::kUniform));
+  EXPECT_EQ(plan.spec.margin, 8);
+  EXPECT_FALSE(plan.spec.by_share);
+}
+
+TEST(BudgetPlan, StreamingScoresByAgeAndKeepsNoQueries) {
+  const BudgetPlan plan = MakeBudgetPlan(Geometry(), Request("25%", Method::kStreaming));
+  EXPECT_EQ(plan.spec.scorer, ScorerKind::kStreaming);
+  EXPECT_EQ(plan.spec.query_ring, 0);
+}
+
+TEST(BudgetPlan, PyramidFallsInEqualSteps) {
+  const BudgetPlan plan = MakeBudgetPlan(Geometry(), Request("25%", Method::kPyramid));
+  const auto base = static_cast<double>(ProtectedRows(plan.spec));
+  const double first = static_cast<double>(plan.rows[0][0]) - base;
+  const double middle = static_cast<double>(plan.rows[1][0]) - base;
+  const double last = static_cast<double>(plan.rows[2][0]) - base;
+  EXPECT_NEAR(first - middle, middle - last, 3.0);
+  EXPECT_NEAR(last, middle / 20.0, 2.0);  // beta of PyramidKV
+}
+
+TEST(BudgetPlan, PyramidStaysWithinTheSequence) {
+  const BudgetPlan plan = MakeBudgetPlan(Geometry(1, 4), Request("55%", Method::kPyramid));
+  EXPECT_EQ(plan.rows[0][0], plan.reference_length);
+  EXPECT_LT(plan.rows[2][0], plan.rows[1][0]);
+}
+
+TEST(BudgetPlan, HeadKvFollowsImportance) {
+  const ProfileData profile = Profile(2);
+  const BudgetPlan plan =
+      MakeBudgetPlan(Geometry(2, 10), Request("20%", Method::kHeadKv, &profile));
+  // rows = base + importance * pool, the same two numbers for every group.
+  std::vector<std::pair<double, double>> points;
+  for (int64_t l = 0; l < kLayers; ++l) {
+    for (int64_t n = 0; n < 2; ++n) {
+      const auto head = static_cast<size_t>(l * kKvHeads + 2 * n);
+      points.emplace_back(double{profile.importance[head]} + double{profile.importance[head + 1]},
+                          static_cast<double>(plan.rows[l][n]));
+    }
+  }
+  const auto [low, high] = std::minmax_element(points.begin(), points.end());
+  const double slope = (high->second - low->second) / (high->first - low->first);
+  for (const auto& [importance, rows] : points) {
+    EXPECT_NEAR(rows, low->second + slope * (importance - low->first), 2.0);
+  }
+  const double mean_share = 1.0 / static_cast<double>(points.size());
+  const double mean = low->second + slope * (mean_share - low->first);
+  const double b = mean - static_cast<double>(ProtectedRows(plan.spec));
+  EXPECT_NEAR(slope * mean_share, b / 1.2, 3.0);  // beta of HeadKV
+}
+
+double LossAt(const ProfileData& profile, const BudgetPlan& plan) {
+  const auto evictable =
+      static_cast<double>(plan.reference_length - plan.spec.sinks - plan.spec.window);
+  double loss = 0.0;
+  for (int64_t l = 0; l < kLayers; ++l) {
+    for (size_t n = 0; n < plan.rows[l].size(); ++n) {
+      const auto kept = static_cast<double>(plan.rows[l][n] - ProtectedRows(plan.spec));
+      const auto point = std::min<int64_t>(
+          kCurveIntervals, static_cast<int64_t>(kept / evictable * kCurveIntervals + 0.5));
+      for (const int64_t head : plan.spec.layers[l][n].heads) {
+        const int64_t first = (l * kKvHeads + head) * (kCurveIntervals + 1);
+        loss += double{profile.curves.at(ScorerKind::kSnapKv)[static_cast<size_t>(first + point)]};
+      }
+    }
+  }
+  return loss;
+}
+
+TEST(BudgetPlan, LuKvLosesLessThanTheOthersAndMoreThanItsBound) {
+  for (const uint64_t seed : {3, 4, 5}) {
+    const ProfileData profile = Profile(seed);
+    for (const int64_t heads_of_group : {1, 2, 4}) {
+      const CacheSpec geometry = Geometry(heads_of_group, 10);
+      const BudgetPlan lukv = MakeBudgetPlan(geometry, Request("20%", Method::kLuKv, &profile));
+      const double loss = LossAt(profile, lukv);
+      EXPECT_GE(lukv.solver.gap, 0.0);
+      EXPECT_LE(loss, lukv.solver.objective + 1e-9);
+      EXPECT_GE(loss, lukv.solver.bound - 0.05);  // single rows between the grid's points
+      for (const Method method : {Method::kUniform, Method::kPyramid, Method::kHeadKv}) {
+        const BudgetPlan other = MakeBudgetPlan(geometry, Request("20%", method, &profile));
+        EXPECT_LT(loss, LossAt(profile, other)) << MethodName(method) << " seed " << seed;
+      }
+    }
+  }
+}
+
+TEST(BudgetPlan, TheSmallestBudgetThatIsNamedIsPossible) {
+  for (const char* budget : {"0.5%", "5tok", "1KB@2000"}) {
+    SCOPED_TRACE(budget);
+    std::string least;
+    try {
+      (void)MakeBudgetPlan(Geometry(), Request(budget, Method::kUniform));
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(ErrorKind::kInfeasible));
+      const std::string text = error.what();
+      const std::string mark = "expected at least ";
+      const size_t begin = text.find(mark) + mark.size();
+      least = text.substr(begin, text.find(' ', begin) - begin);
+    }
+    const BudgetPlan plan = MakeBudgetPlan(Geometry(), Request(least, Method::kUniform));
+    for (const auto& row : plan.rows) {
+      for (const int64_t rows : row) EXPECT_LE(rows, MinRows(plan.spec) + 2);
+    }
+  }
+}
+
+TEST(BudgetPlan, FullKeepsEverythingOrRefuses) {
+  const BudgetPlan plan = MakeBudgetPlan(Geometry(4, 16), Request("100%", Method::kFull));
+  EXPECT_TRUE(plan.spec.full());
+  EXPECT_TRUE(plan.spec.budget.empty());
+  EXPECT_EQ(plan.rows[0][0], plan.reference_length);
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), Request("50%", Method::kFull)),
+                   kInfeasible,
+                   "--method full");
+}
+
+TEST(BudgetPlan, RefusesWhatIsMissing) {
+  const ProfileData profile = Profile(6);
+  EXPECT_KVC_ERROR(
+      (void)MakeBudgetPlan(Geometry(), Request("25%", Method::kLuKv)), kUsage, "--profile");
+  EXPECT_KVC_ERROR(
+      (void)MakeBudgetPlan(Geometry(), Request("25%", Method::kHeadKv)), kUsage, "--profile");
+  PlanRequest other_scorer = Request("25%", Method::kLuKv, &profile);
+  other_scorer.scorer = ScorerKind::kKnorm;
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), other_scorer), kUsage, "knorm");
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), Request("25%", Method::kLuKvMixed, &profile)),
+                   kUnsupported,
+                   "lukv-mixed");
+  ProfileData deeper = profile;
+  deeper.num_layers = 5;
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), Request("25%", Method::kLuKv, &deeper)),
+                   kBadShape,
+                   "5 of 4");
+  PlanRequest no_window = Request("25%", Method::kUniform);
+  no_window.window = 0;
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), no_window), kUsage, "--window");
+}
+
+TEST(HeadShares, AddUpToTheAllocatedRows) {
+  const ProfileData profile = Profile(7);
+  for (const int64_t heads_of_group : {1, 2, 4}) {
+    const BudgetPlan plan =
+        MakeBudgetPlan(Geometry(heads_of_group, 10), Request("25%", Method::kLuKv, &profile));
+    int64_t bytes = 0;
+    const auto shares = HeadShares(plan);
+    for (int64_t l = 0; l < kLayers; ++l) {
+      bytes += QueryRingBytes(plan.spec, l);
+      for (int64_t g = 0; g < kKvHeads; ++g) {
+        bytes += shares[l][g].bytes;
+        EXPECT_EQ(shares[l][g].tokens, plan.rows[l][g / heads_of_group]);
+      }
+    }
+    EXPECT_EQ(bytes, plan.bytes.allocated);
+  }
+}
+
+}  // namespace
+}  // namespace kvc::tools
