@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <cblas.h>
+#include <malloc.h>
 
 namespace kvc::model {
 namespace {
@@ -19,6 +20,20 @@ bool ProductsHaveOwnThreads() {
   return !at::hasMKL() && openblas_get_parallel() == kOpenBlasOwnThreads;
 }
 
+#ifdef __GLIBC__
+// Sizes up to which freed memory stays with the process. Without it every temporary of a layer is
+// returned and faulted in again: a tenth of the time of a layer of 512 tokens and width 576.
+constexpr int kLargestHeapBlock = 64 << 20;
+constexpr int kKeptFreeMemory = 256 << 20;
+
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, kLargestHeapBlock);
+  mallopt(M_TRIM_THRESHOLD, kKeptFreeMemory);
+}
+#else
+void KeepFreedMemory() {}
+#endif
+
 }  // namespace
 
 void SetThreads(int num_threads) {
@@ -31,6 +46,7 @@ void SetThreads(int num_threads) {
   at::set_num_threads(ProductsHaveOwnThreads() ? 1 : num_threads);
   // LibTorch does not pass the number on to OpenBLAS.
   openblas_set_num_threads(num_threads);
+  KeepFreedMemory();
 }
 
 int NumThreads() { return std::max(1, openblas_get_num_threads()); }

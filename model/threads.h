@@ -4,9 +4,10 @@
 namespace kvc::model {
 
 // Sets the threads of matrix products, of LibTorch's other operations where they share theirs with
-// the products, and of the streamed passes (model/streamed.h); 0: one for each core. Call it once,
-// before any work. Code that can run whole windows or sequences side by side (RunOrdered in
-// model/ordered_work.h) under SingleThreadedOperations is faster than threads inside operations.
+// the products, and of the streamed passes (model/streamed.h); 0: one for each core. Also lets the
+// process keep up to 256 MB of freed memory. Call it once, before any work. Code that can run whole
+// windows or sequences side by side (RunOrdered in model/ordered_work.h) under
+// SingleThreadedOperations is faster than threads inside operations.
 void SetThreads(int num_threads);
 // What is set; at least 1.
 [[nodiscard]] int NumThreads();
