@@ -7,9 +7,15 @@
 namespace kvc::tokenizer {
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kBinding = 0;  // its run time refuses RTLD_DEEPBIND and ends the program
+#else
+constexpr int kBinding = RTLD_DEEPBIND;
+#endif
+
 SentencePieceEntry OpenModule() {
   // Found through the program's run path: build/lib, or ../lib of an installation.
-  void* module = dlopen(KVC_SENTENCEPIECE_MODULE, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  void* module = dlopen(KVC_SENTENCEPIECE_MODULE, RTLD_NOW | RTLD_LOCAL | kBinding);
   KVC_CHECK(module != nullptr,
             kInternal,
             KVC_SENTENCEPIECE_MODULE,
