@@ -2,11 +2,13 @@
 // model's.
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "core/safetensors.h"
 #include "core/thread_pool.h"
 #include "runtime/session.h"
 #include "tests/runtime/test_bundles.h"
@@ -105,6 +107,44 @@ TEST(RuntimeGolden, Stories260k) {
                                                   "tests/golden/stories260k/golden.safetensors");
   const auto sequence = session->NewSequence({});
   EXPECT_LE(MaxDifference(PrefillAll(*session, *sequence, golden.ids), golden.logits), kTolerance);
+}
+
+// A real model: 32 of 512 positions and 256 of 49,152 logits at each are stored.
+TEST(RuntimeGolden, SmolLm2) {
+  const std::filesystem::path model =
+      std::filesystem::path(KVC_SOURCE_DIR) / "build" / "models" / "smollm2";
+  if (!std::filesystem::exists(model)) GTEST_SKIP() << "needs build/models/smollm2 (make smollm2)";
+  const SafetensorsReader golden = SafetensorsReader::OpenFile(
+      std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/smollm2/golden.safetensors");
+  const auto integers = [&](const char* name) {
+    const TensorRef& tensor = golden.Get(name);
+    std::vector<int64_t> values(static_cast<size_t>(tensor.num_elements()));
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    return values;
+  };
+  std::vector<int32_t> ids;
+  for (const int64_t id : integers("ids")) ids.push_back(static_cast<int32_t>(id));
+  const auto positions = integers("positions");
+  const auto vocabulary_ids = integers("vocabulary_ids");
+  const TensorRef& stored = golden.Get("logits");
+  std::vector<float> expected(static_cast<size_t>(stored.num_elements()));
+  ConvertToFloat(stored.dtype, stored.bytes.data(), stored.num_elements(), expected.data());
+
+  TempDir directory;
+  ThreadPool pool(2);
+  testing::WriteBundle(model, directory.path(), DType::kBF16);
+  const auto session = Session::Create(Bundle::Load(directory.path(), {}, pool), pool);
+  SequenceOptions options;
+  options.cache = session->bundle().manifest().cache;
+  options.cache->dtype = DType::kF32;
+  const auto sequence = session->NewSequence(options);
+  const std::vector<float> logits = PrefillAll(*session, *sequence, ids);
+  const int64_t vocabulary = session->bundle().manifest().model.vocab_size;
+  std::vector<float> actual;
+  for (const int64_t position : positions) {
+    for (const int64_t id : vocabulary_ids) actual.push_back(logits[position * vocabulary + id]);
+  }
+  EXPECT_LE(MaxDifference(actual, expected), kTolerance);
 }
 
 }  // namespace

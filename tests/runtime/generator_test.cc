@@ -1,0 +1,103 @@
+#include "runtime/generator.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/runtime/test_bundles.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvc::runtime {
+namespace {
+
+using testing::TempDir;
+
+class GeneratorTest : public ::testing::Test {
+ protected:
+  GeneratorTest() : pool_(2) {
+    testing::WriteBundle(testing::GoldenModel("gpt2"), directory_.path());
+    session_ = Session::Create(Bundle::Load(directory_.path(), {}, pool_), pool_);
+  }
+  GenerateResult Run(const std::vector<std::vector<int32_t>>& prompts,
+                     const GenerateOptions& options) {
+    NoProgress progress;
+    return Generate(*session_, prompts, options, progress);
+  }
+
+  TempDir directory_;
+  ThreadPool pool_;
+  std::unique_ptr<Session> session_;
+};
+
+// What greedy decoding gives, by prefilling the whole text for every token.
+TEST_F(GeneratorTest, GreedyIsTheArgmaxOfEachPrefill) {
+  std::vector<int32_t> text = {3, 1, 4, 1, 5};
+  GenerateOptions options;
+  options.max_new_tokens = 12;
+  const auto result = Run({text}, options);
+  ASSERT_EQ(result.outputs.size(), 1U);
+  ASSERT_EQ(result.outputs[0].ids.size(), 12U);
+  for (const int32_t id : result.outputs[0].ids) {
+    const auto sequence = session_->NewSequence({});
+    const auto logits = testing::PrefillLast(*session_, *sequence, text);
+    EXPECT_EQ(id, std::max_element(logits.begin(), logits.end()) - logits.begin());
+    text.push_back(id);
+  }
+  EXPECT_FALSE(result.outputs[0].stopped);
+  EXPECT_EQ(result.prefill_tokens, 5);
+  EXPECT_EQ(result.decode_tokens, 11);
+  EXPECT_EQ(result.outputs[0].cache.full_bytes / (5 + 11),
+            OriginalBytesPerToken(session_->bundle().manifest().cache));
+}
+
+TEST_F(GeneratorTest, StopsAtAStopToken) {
+  GenerateOptions options;
+  options.max_new_tokens = 12;
+  const auto free = Run({{3, 1, 4}}, options).outputs[0].ids;
+  options.stop_ids = {free[6]};
+  const auto stopped = Run({{3, 1, 4}}, options).outputs[0];
+  const auto first = std::find(free.begin(), free.end(), free[6]);
+  EXPECT_EQ(stopped.ids, std::vector<int32_t>(free.begin(), first));
+  EXPECT_TRUE(stopped.stopped);
+}
+
+TEST_F(GeneratorTest, ABatchOfUnequalEnds) {
+  GenerateOptions options;
+  options.max_new_tokens = 10;
+  const std::vector<std::vector<int32_t>> prompts = {{3, 1, 4}, {1}, {9, 2, 6, 5, 3, 5, 8, 9}};
+  std::vector<std::vector<int32_t>> alone;
+  for (const auto& prompt : prompts) alone.push_back(Run({prompt}, options).outputs[0].ids);
+  options.stop_ids = {alone[1][4]};
+  const auto together = Run(prompts, options);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto end = std::find(alone[i].begin(), alone[i].end(), alone[1][4]);
+    EXPECT_EQ(together.outputs[i].ids, std::vector<int32_t>(alone[i].begin(), end)) << i;
+  }
+}
+
+TEST_F(GeneratorTest, ASeedRepeatsAndSeedsDiffer) {
+  GenerateOptions options;
+  options.max_new_tokens = 20;
+  options.sampling.temperature = 3.0;
+  const auto one = Run({{3, 1, 4}}, options).outputs[0].ids;
+  EXPECT_EQ(one, Run({{3, 1, 4}}, options).outputs[0].ids);
+  options.seed += 1;
+  EXPECT_NE(one, Run({{3, 1, 4}}, options).outputs[0].ids);
+}
+
+TEST_F(GeneratorTest, EndsWithTheContext) {
+  const int64_t context = session_->bundle().manifest().model.context_length;
+  GenerateOptions options;
+  options.max_new_tokens = 1000;
+  const auto output = Run({std::vector<int32_t>(static_cast<size_t>(context - 3), 7)}, options);
+  // Three more tokens fit, and the last one's prediction needs no room.
+  EXPECT_EQ(output.outputs[0].ids.size(), 4U);
+  options.max_new_tokens = 0;
+  EXPECT_KVC_ERROR(Run({{1}}, options), kUsage, "-n");
+}
+
+}  // namespace
+}  // namespace kvc::runtime
