@@ -12,10 +12,10 @@ int main(int argc, char** argv) {
                                "  kvc report results\n"
                                "  kvc report --json results");
   std::string directory;
+  app.fallthrough();
   CLI::App* report = app.add_subcommand("report", "Tables of the JSON results in a folder");
   report->add_option("dir", directory, "Folder of NAME.json files")->required();
   app.require_subcommand(1);
-  app.fallthrough();
   return kvc::tools::RunCommand(
       argc,
       argv,

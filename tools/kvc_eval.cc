@@ -10,10 +10,11 @@ int main(int argc, char** argv) {
                    options,
                    "  kvc-eval ppl bundle --text book.txt --context 1k --decode 256\n"
                    "  kvc-eval kld bundle --against full-bundle --text book.txt --json");
+  // The common options may stand behind the subcommand; subcommands inherit this when they are
+  // made.
+  app.fallthrough();
   const std::vector<EvalCommand> commands = AddEvalCommands(app);
   app.require_subcommand(1);
-  // The common options may stand behind the subcommand.
-  app.fallthrough();
 
   const auto chosen = [&]() -> const EvalCommand& {
     for (const EvalCommand& command : commands) {

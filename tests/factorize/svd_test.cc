@@ -63,7 +63,9 @@ void CheckInvariants(const Svd& svd, const Matrix& a) {
   double tail = 0.0;  // Eckart-Young: the best rank-r error is the rest of the spectrum
   for (int64_t i = k; i-- > 0;) {
     EXPECT_GE(result.s[i], 0.0);
-    if (i + 1 < k) EXPECT_GE(result.s[i], result.s[i + 1]);
+    if (i + 1 < k) {
+      EXPECT_GE(result.s[i], result.s[i + 1]);
+    }
     tail += result.s[i] * result.s[i];
     EXPECT_NEAR(Norm(Difference(Product(result, i), a)), std::sqrt(tail), bound * Norm(a) + 1e-300);
   }
@@ -120,7 +122,7 @@ TEST_P(SvdTest, RefusesWhatIsNoMatrix) {
 INSTANTIATE_TEST_SUITE_P(Backends,
                          SvdTest,
                          ::testing::Values(SvdBackend::kEigen, SvdBackend::kLapack),
-                         [](const auto& info) { return SvdBackendName(info.param); });
+                         [](const auto& backend) { return SvdBackendName(backend.param); });
 
 TEST(Svd, CuSolverIsRefusedInThisBuild) {
   try {

@@ -1,6 +1,7 @@
 #include "profile/profile_model.h"
 
 #include <algorithm>
+#include <numeric>
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -32,12 +33,17 @@ ProfileOptions SmallOptions() {
   return options;
 }
 
+// No token stands twice in a window: rotation keeps the norm of equal keys equal, and rounding would
+// then decide their order.
 std::vector<std::vector<int32_t>> RandomWindows(const ProfileOptions& options, int64_t count) {
   Rng rng(77);
   std::vector<std::vector<int32_t>> windows(count);
   for (auto& window : windows) {
+    std::vector<int32_t> tokens(96);
+    std::iota(tokens.begin(), tokens.end(), 0);
     for (int64_t t = 0; t < options.context + options.horizon; ++t) {
-      window.push_back(static_cast<int32_t>(rng.NextBelow(96)));
+      std::swap(tokens[t], tokens[t + rng.NextBelow(96 - t)]);
+      window.push_back(tokens[t]);
     }
   }
   return windows;
