@@ -63,7 +63,7 @@ expect 3 "post-rope" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --layou
 expect 3 "not in this version" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune local
 
 # I/O: 6
-expect 6 "nowhere.txt" "$bin/kvc-profile" "$source/examples/models/needle-llama" -o "$work/out" --calib "$work/nowhere.txt"
+expect 6 "nowhere.txt" "$bin/kvc-profile" "$source/examples/models/needle-llama" -o "$work/out" --context 256 --calib "$work/nowhere.txt"
 expect 6 "/proc/" "$bin/kvc-factorize" "$models/llama" -o /proc/kvc --objective weight
 
 # device: 7

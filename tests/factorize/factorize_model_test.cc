@@ -140,6 +140,7 @@ TEST(SmolLm2, BetterObjectivesLoseLess) {
   options.calibration_tokens = 4096;
   options.window = 256;
   options.held_back = 4;
+  options.rank = ParseRank("25%", "--rank");
   const auto kld = [&](Objective objective) {
     NoProgress progress;
     options.objective = objective;
