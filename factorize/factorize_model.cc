@@ -56,7 +56,8 @@ LayerKeyWeights LoadKeyWeights(const Checkpoint& checkpoint, KeyLayout layout, i
   return weights;
 }
 
-// The model on the held-back windows, remembered while the calibration pass runs.
+// Factors every layer: from the weights alone without windows, else from statistics that one
+// streamed pass over them collects.
 std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                        const FactorRequest& request,
                                        const Windows& windows,

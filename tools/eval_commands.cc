@@ -95,11 +95,23 @@ Json WalkPlan(const eval::WalkOptions& options, size_t samples) {
   return {{"samples", samples}, {"context", options.context}, {"decode", options.decode}};
 }
 
-Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
-  const eval::WalkOptions options = Resolve(args);
-  ThreadPool pool(CheckCommonOptions(common));
+// What a walk needs before any bundle is loaded.
+struct PreparedWalk {
+  eval::WalkOptions options;
+  std::vector<std::vector<int32_t>> samples;
+};
+
+PreparedWalk PrepareWalk(const WalkArguments& args) {
+  PreparedWalk walk;
+  walk.options = Resolve(args);
   const auto tokenizer = Tokenizer::Load(args.bundle);
-  const auto samples = eval::CutSamples(*tokenizer, ReadAll(args.text), options);
+  walk.samples = eval::CutSamples(*tokenizer, ReadAll(args.text), walk.options);
+  return walk;
+}
+
+Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
+  const auto [options, samples] = PrepareWalk(args);
+  ThreadPool pool(CheckCommonOptions(common));
   Json result = WalkPlan(options, samples.size());
   if (common.dry_run) return result;
   const LoadedBundle loaded = LoadBundle(args.bundle, pool);
@@ -114,10 +126,8 @@ Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
 }
 
 Json RunKld(const WalkArguments& args, const CommonOptions& common) {
-  const eval::WalkOptions options = Resolve(args);
+  const auto [options, samples] = PrepareWalk(args);
   ThreadPool pool(CheckCommonOptions(common));
-  const auto tokenizer = Tokenizer::Load(args.bundle);
-  const auto samples = eval::CutSamples(*tokenizer, ReadAll(args.text), options);
   Json result = WalkPlan(options, samples.size());
   if (common.dry_run) return result;
   const LoadedBundle loaded = LoadBundle(args.bundle, pool);
