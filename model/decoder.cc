@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/projections.h"
 
 namespace kvc::model {
 namespace {
@@ -74,13 +75,6 @@ void MaskFuture(Tensor& logits, int64_t block) {
   square.add_(mask);
 }
 
-struct Projections {
-  Tensor q_pre_rope;  // [N, H, T, D]
-  Tensor q;           // [N, H, T, D_k]
-  Tensor k;           // [N, G, T, D_k]
-  Tensor v;           // [N, G, T, D]
-};
-
 // Keys before norm and rotation from the joint latents: k_g = c_n B_g^T + bias_g. [N, T, G*D]
 Tensor RebuildKeys(const ModelConfig& config,
                    const LayerWeights& weights,
@@ -111,6 +105,13 @@ std::vector<int64_t> AbsorbWidths(const ModelConfig& config, int64_t layer, int6
   return widths;
 }
 
+Tensor SplitValues(const ModelConfig& config, const LayerWeights& weights, const Tensor& x) {
+  if (!weights.v.defined()) {
+    return {};
+  }
+  return SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+}
+
 Projections ProjectAbsorbed(const ModelConfig& config,
                             const LayerWeights& weights,
                             int64_t layer,
@@ -124,8 +125,16 @@ Projections ProjectAbsorbed(const ModelConfig& config,
                     AbsorbWidths(config, layer, config.group_size()));
   p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), AbsorbWidths(config, layer, 1));
   p.q_pre_rope = p.q;
-  p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  p.v = SplitValues(config, weights, x);
   return p;
+}
+
+}  // namespace
+
+Tensor AttentionInput(const ModelConfig& config,
+                      const LayerWeights& weights,
+                      const Tensor& hidden) {
+  return Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);
 }
 
 Projections Project(const ModelConfig& config,
@@ -146,7 +155,7 @@ Projections Project(const ModelConfig& config,
   Projections p;
   p.q_pre_rope = SplitHeads(torch::linear(x, weights.q, weights.q_bias), config.num_heads);
   p.k = SplitHeads(keys, config.num_kv_heads);
-  p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  p.v = SplitValues(config, weights, x);
   if (config.qk_norm) {
     p.q_pre_rope = RmsNorm(p.q_pre_rope, weights.q_norm, config.norm_epsilon);
     p.k = RmsNorm(p.k, weights.k_norm, config.norm_epsilon);
@@ -159,6 +168,8 @@ Projections Project(const ModelConfig& config,
   }
   return p;
 }
+
+namespace {
 
 // softmax(scale q k^T) of queries first .. first + block - 1 over keys 0 .. first + block - 1:
 // q [N, G, m, T, D_k] (already scaled), k [N*G, T, D_k] -> [N*G, m*block, first + block].
@@ -240,7 +251,7 @@ Tensor LayerForward(const ModelConfig& config,
                     const Tensor& hidden,
                     const TapRequest& request,
                     LayerTaps* taps) {
-  const Tensor x = Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);  // [N, T, E]
+  const Tensor x = AttentionInput(config, weights, hidden);  // [N, T, E]
   const Projections p = Project(config, weights, layer, x);
   Tensor* probabilities = taps != nullptr && request.probabilities ? &taps->probabilities : nullptr;
   const Tensor attention = Attend(config, p, probabilities);  // [N, T, H*D]
