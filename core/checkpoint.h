@@ -25,21 +25,25 @@ enum class Role {
   kAttnNorm,
   kAttnNormBias,  // [E]
   kQ,
-  kQBias,  // [H*D, E], [H*D]        kAbsorb: [sum_h R_g(h), E]
+  kQBias,  // [H*D, E], [H*D]        kAbsorb, kRopePairs: [sum_h R_g(h), E]
   kK,
-  kKBias,  // [G*D, E], [G*D]        kAbsorb, kLatent: [sum_n R_n, E]; latent keeps
-           //                        the bias [G*D], absorb has none
+  kKBias,  // [G*D, E], [G*D]        kAbsorb, kLatent, kRopePairs: [sum_n R_n, E]; latent
+           //                        keeps the bias [G*D], absorb has none
   kV,
   kVBias,  // [G*D, E], [G*D]
   kO,
   kOBias,  // [E, H*D], [E]
   kQNorm,
-  kKNorm,     // [D] (Qwen3)
-  kKRebuild,  // kLatent: B [G*D, max_n R_n], row g*D+d; head g of group n uses the
-              // first R_n columns: k_g = c_n B_g^T
+  kKNorm,        // [D] (Qwen3)
+  kKRebuild,     // kLatent: B [G*D, max_n R_n], row g*D+d; head g of group n uses the
+                 // first R_n columns: k_g = c_n B_g^T
+  kKReduce,      // kPostRope: A^T [sum_g R_g, D], heads one after the other
+  kKReduceBias,  // kPostRope: -mu A [sum_g R_g]
+  kQReduce,      // kPostRope: B^T [sum_g R_g, D]
   kMlpNorm,
   kMlpNormBias,  // [E]
-  kGate, kGateBias,          // [mlp, E], [mlp] (bias: Llama with mlp_bias); none in GPT-2
+  kGate,
+  kGateBias,  // [mlp, E], [mlp] (bias: Llama with mlp_bias); none in GPT-2
   kUp,
   kUpBias,  // [mlp, E], [mlp]
   kDown,

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -18,21 +19,19 @@ constexpr std::array<std::pair<KeyLayout, std::string_view>, 5> kLayouts = {{
 
 // Widest key a group of the layout can have; refuses layouts that the family cannot have.
 int64_t MaxRank(const ModelConfig& model, const KeyFactors& keys, const std::string& origin) {
-  const bool latent = keys.layout == KeyLayout::kLatent;
-  KVC_CHECK(latent || keys.layout == KeyLayout::kAbsorb,
-            kUnsupported,
-            origin,
-            ": expected the layout absorb or latent, got ",
-            KeyLayoutName(keys.layout));
-  KVC_CHECK(latent == model.has_rope,
+  const std::string_view obstacle = LayoutObstacle(model, keys.layout);
+  KVC_CHECK(obstacle.empty(),
             kBadInput,
             origin,
-            ": expected the layout ",
-            model.has_rope ? "latent" : "absorb",
+            ": layout: expected one of ",
+            PossibleLayouts(model),
             " for ",
             FamilyName(model.family),
             ", got ",
-            KeyLayoutName(keys.layout));
+            KeyLayoutName(keys.layout),
+            ": ",
+            obstacle);
+  const bool latent = keys.layout == KeyLayout::kLatent;
   const bool groups_fit = latent ? keys.num_groups >= 1 && model.num_kv_heads % keys.num_groups == 0
                                  : keys.num_groups == model.num_kv_heads;
   KVC_CHECK(groups_fit,
@@ -44,6 +43,101 @@ int64_t MaxRank(const ModelConfig& model, const KeyFactors& keys, const std::str
             ", got ",
             keys.num_groups);
   return model.num_kv_heads / keys.num_groups * model.head_width;
+}
+
+// One layer's list of ranks, one for each group.
+std::vector<int64_t> ParseRanks(const Json& layer,
+                                const KeyFactors& keys,
+                                int64_t max_rank,
+                                const std::string& origin) {
+  KVC_CHECK(layer.is_array() && static_cast<int64_t>(layer.size()) == keys.num_groups,
+            kBadInput,
+            origin,
+            ": ranks: expected ",
+            keys.num_groups,
+            " ranks in layer ",
+            keys.ranks.size(),
+            ", got ",
+            layer.is_array() ? std::to_string(layer.size()) : "no list");
+  const int64_t step = keys.layout == KeyLayout::kRopePairs ? 2 : 1;
+  std::vector<int64_t> row;
+  for (const Json& rank : layer) {
+    KVC_CHECK(rank.is_number_integer() && rank >= step && rank <= max_rank &&
+                  rank.get<int64_t>() % step == 0,
+              kBadInput,
+              origin,
+              ": ranks: expected ",
+              step == 1 ? "" : "even ",
+              "ranks in ",
+              step,
+              "..",
+              max_rank,
+              " in layer ",
+              keys.ranks.size(),
+              ", got ",
+              rank.is_structured() ? "a nested value" : rank.dump());
+    row.push_back(rank.get<int64_t>());
+  }
+  return row;
+}
+
+// The rotation pairs of one kv head: R/2 different ones of 0..D/2-1.
+std::vector<int64_t> ParseHeadPairs(const Json& head,
+                                    int64_t count,
+                                    int64_t available,
+                                    const std::string& origin) {
+  KVC_CHECK(head.is_array() && static_cast<int64_t>(head.size()) == count,
+            kBadInput,
+            origin,
+            ": expected ",
+            count,
+            " rotation pairs, half the rank, got ",
+            head.is_array() ? std::to_string(head.size()) : "no list");
+  std::vector<int64_t> pairs;
+  for (const Json& pair : head) {
+    const bool in_range = pair.is_number_integer() && pair >= 0 && pair < available;
+    KVC_CHECK(in_range && std::find(pairs.begin(), pairs.end(), pair.get<int64_t>()) == pairs.end(),
+              kBadInput,
+              origin,
+              ": expected different pairs in 0..",
+              available - 1,
+              ", got ",
+              pair.is_structured() ? "a nested value" : pair.dump());
+    pairs.push_back(pair.get<int64_t>());
+  }
+  return pairs;
+}
+
+void ParsePairs(const Json& block,
+                const ModelConfig& model,
+                const std::string& origin,
+                KeyFactors& keys) {
+  const Json& layers = GetArray(block, "pairs", origin);
+  KVC_CHECK(layers.size() == keys.ranks.size(),
+            kBadInput,
+            origin,
+            ": pairs: expected one list for each of ",
+            keys.ranks.size(),
+            " layers, got ",
+            layers.size());
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const std::string name = origin + ": pairs of layer " + std::to_string(l);
+    const Json& heads = layers[l];
+    KVC_CHECK(heads.is_array() && heads.size() == keys.ranks[l].size(),
+              kBadInput,
+              name,
+              ": expected one list for each of ",
+              keys.ranks[l].size(),
+              " kv heads, got ",
+              heads.is_array() ? std::to_string(heads.size()) : "no list");
+    auto& layer = keys.pairs.emplace_back();
+    for (size_t g = 0; g < heads.size(); ++g) {
+      layer.push_back(ParseHeadPairs(heads[g],
+                                     keys.ranks[l][g] / 2,
+                                     model.head_width / 2,
+                                     name + ", head " + std::to_string(g)));
+    }
+  }
 }
 
 }  // namespace
@@ -79,29 +173,9 @@ KeyFactors ParseKeys(const Json& config,
             " layers, got ",
             ranks.size());
   for (const Json& layer : ranks) {
-    KVC_CHECK(layer.is_array() && static_cast<int64_t>(layer.size()) == keys.num_groups,
-              kBadInput,
-              origin,
-              ": ranks: expected ",
-              keys.num_groups,
-              " ranks in layer ",
-              keys.ranks.size(),
-              ", got ",
-              layer.is_array() ? std::to_string(layer.size()) : "no list");
-    std::vector<int64_t>& row = keys.ranks.emplace_back();
-    for (const Json& rank : layer) {
-      KVC_CHECK(rank.is_number_integer() && rank >= 1 && rank <= max_rank,
-                kBadInput,
-                origin,
-                ": ranks: expected ranks in 1..",
-                max_rank,
-                " in layer ",
-                keys.ranks.size() - 1,
-                ", got ",
-                rank.is_structured() ? "a nested value" : rank.dump());
-      row.push_back(rank.get<int64_t>());
-    }
+    keys.ranks.push_back(ParseRanks(layer, keys, max_rank, origin));
   }
+  if (keys.layout == KeyLayout::kRopePairs) ParsePairs(block, model, origin, keys);
   return keys;
 }
 
@@ -126,6 +200,35 @@ KeyLayout KeyLayoutFromName(std::string_view name) {
             "\"");
 }
 
+std::string_view LayoutObstacle(const ModelConfig& config, KeyLayout layout) {
+  if (layout == KeyLayout::kFull) return "";
+  if (layout == KeyLayout::kAbsorb) {
+    return config.has_rope ? "rotation stands between the projection and the dot product" : "";
+  }
+  if (!config.has_rope) {
+    return "there is no rotation, and absorb caches the same keys without a factor beside the "
+           "projections";
+  }
+  return layout == KeyLayout::kRopePairs && config.qk_norm
+             ? "its key norm needs all dimensions of a head"
+             : "";
+}
+
+std::string PossibleLayouts(const ModelConfig& config) {
+  constexpr std::array<std::pair<KeyLayout, std::string_view>, 4> kNames = {{
+      {KeyLayout::kAbsorb, "absorb"},
+      {KeyLayout::kLatent, "latent:N, latent:heads"},
+      {KeyLayout::kPostRope, "post-rope"},
+      {KeyLayout::kRopePairs, "rope-pairs"},
+  }};
+  std::string names;
+  for (const auto& [layout, name] : kNames) {
+    if (!LayoutObstacle(config, layout).empty()) continue;
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  return names;
+}
+
 Json ConfigWithKeys(const ModelConfig& config, const KeyFactors& keys) {
   Json result = config.source;
   result.erase("kvc");
@@ -137,6 +240,7 @@ Json ConfigWithKeys(const ModelConfig& config, const KeyFactors& keys) {
   block["layout"] = std::string(KeyLayoutName(keys.layout));
   block["groups"] = keys.num_groups;
   block["ranks"] = keys.ranks;
+  if (keys.layout == KeyLayout::kRopePairs) block["pairs"] = keys.pairs;
   result["kvc"] = block;
   return result;
 }

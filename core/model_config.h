@@ -33,8 +33,8 @@ struct RopeConfig {
 //   kFull      keys as the source model has them
 //   kAbsorb    no rotation: k' = x A_g, q' = x Wq B_g, both R_g wide, scale 1/sqrt(D)
 //   kLatent    n groups of heads: c = x A_n (cached), k_g = rope(norm(c B_g^T + bias_g))
-//   kPostRope  k' = (k_g - mu_g) A_g, q' = q B_g after rotation
-//   kRopePairs whole rotation pairs kept for each head
+//   kPostRope  k' = (k_g - mu_g) A_g, q' = q B_g after norm and rotation
+//   kRopePairs whole rotation pairs (j, j + D/2) kept for each kv head and the queries that meet it
 enum class KeyLayout { kFull, kAbsorb, kLatent, kPostRope, kRopePairs };
 [[nodiscard]] std::string_view KeyLayoutName(KeyLayout layout);  // "full", "absorb", "latent", ...
 [[nodiscard]] KeyLayout KeyLayoutFromName(std::string_view name);  // throws kBadInput
@@ -44,6 +44,8 @@ struct KeyFactors {
   KeyLayout layout = KeyLayout::kFull;
   int64_t num_groups = 0;                   // n; G for every layout but kLatent
   std::vector<std::vector<int64_t>> ranks;  // [L][n] width of each group's cached key
+  // kRopePairs: [L][G] of [R/2]: rotation pairs j in 0..D/2-1 in the order in which they are stored
+  std::vector<std::vector<std::vector<int64_t>>> pairs = {};
 };
 
 struct ModelConfig {  // NOLINT(bugprone-exception-escape): moving a Json does not throw
@@ -86,6 +88,10 @@ struct ModelConfig {  // NOLINT(bugprone-exception-escape): moving a Json does n
 [[nodiscard]] ModelConfig ParseModelConfig(const Json& config, const std::string& origin);
 // Reads DIR/config.json and, for the end-of-sequence ids, DIR/generation_config.json if present.
 [[nodiscard]] ModelConfig ReadModelConfig(const std::filesystem::path& directory);
+// Why the family cannot have keys of this layout, or "" when it can.
+[[nodiscard]] std::string_view LayoutObstacle(const ModelConfig& config, KeyLayout layout);
+// Names of the layouts that it can have, as --layout takes them: "latent:N, latent:heads, ...".
+[[nodiscard]] std::string PossibleLayouts(const ModelConfig& config);
 // config.json of a checkpoint whose keys are `keys`: the source's with the "kvc" block replaced.
 [[nodiscard]] Json ConfigWithKeys(const ModelConfig& config, const KeyFactors& keys);
 

@@ -25,15 +25,20 @@ int64_t SumOfRanks(const ModelConfig& config, int64_t layer) {
   return std::accumulate(ranks.begin(), ranks.end(), int64_t{0});
 }
 
-// Rows of the query projection. Absorbed queries are as wide as the key of the group they meet.
+// Rows of the query projection. Absorbed queries and those of rotation pairs are as wide as the key
+// of the group they meet.
 int64_t QueryRows(const ModelConfig& config, int64_t layer) {
-  return config.keys.layout == KeyLayout::kAbsorb ? config.group_size() * SumOfRanks(config, layer)
-                                                  : config.num_heads * config.head_width;
+  const KeyLayout layout = config.keys.layout;
+  return layout == KeyLayout::kAbsorb || layout == KeyLayout::kRopePairs
+             ? config.group_size() * SumOfRanks(config, layer)
+             : config.num_heads * config.head_width;
 }
 
-// Rows of the key projection: what a layer caches for a token.
+// Rows of the key projection: what a layer caches for a token, unless it is reduced later.
 int64_t KeyRows(const ModelConfig& config, int64_t layer) {
-  return config.thin() ? SumOfRanks(config, layer) : config.num_kv_heads * config.head_width;
+  return config.thin() && config.keys.layout != KeyLayout::kPostRope
+             ? SumOfRanks(config, layer)
+             : config.num_kv_heads * config.head_width;
 }
 
 // [first row, rows] of the role inside GPT-2's fused c_attn, and its rows in all.
@@ -93,6 +98,10 @@ bool HasRole(const ModelConfig& config, Role role) {
       return config.qk_norm;
     case Role::kKRebuild:
       return config.keys.layout == KeyLayout::kLatent;
+    case Role::kKReduce:
+    case Role::kKReduceBias:
+    case Role::kQReduce:
+      return config.keys.layout == KeyLayout::kPostRope;
     case Role::kGate:
       return !gpt2;
     case Role::kGateBias:
@@ -120,7 +129,8 @@ std::vector<int64_t> ShapeOf(const ModelConfig& config, Role role, int64_t layer
       return {QueryRows(config, layer)};
     case Role::kK:
       return {KeyRows(config, layer), width};
-    case Role::kKBias:
+    case Role::kKBias:  // of a latent's rebuilt keys
+      return {config.keys.layout == KeyLayout::kLatent ? value_rows : KeyRows(config, layer)};
     case Role::kVBias:
       return {value_rows};
     case Role::kV:
@@ -134,6 +144,11 @@ std::vector<int64_t> ShapeOf(const ModelConfig& config, Role role, int64_t layer
       const auto& ranks = config.keys.ranks.at(static_cast<size_t>(layer));
       return {value_rows, *std::max_element(ranks.begin(), ranks.end())};
     }
+    case Role::kKReduce:
+    case Role::kQReduce:
+      return {SumOfRanks(config, layer), config.head_width};
+    case Role::kKReduceBias:
+      return {SumOfRanks(config, layer)};
     case Role::kGate:
     case Role::kUp:
       return {config.mlp_width, width};

@@ -18,7 +18,7 @@ struct RoleRow {
   const char* llama;
 };
 
-inline constexpr std::array<RoleRow, 26> kRoles = {{
+inline constexpr std::array<RoleRow, 29> kRoles = {{
     {Role::kEmbedding, "wte.weight", "embed_tokens.weight"},
     {Role::kPositionEmbedding, "wpe.weight", ""},
     {Role::kFinalNorm, "ln_f.weight", "norm.weight"},
@@ -37,6 +37,9 @@ inline constexpr std::array<RoleRow, 26> kRoles = {{
     {Role::kQNorm, "", ".self_attn.q_norm.weight"},
     {Role::kKNorm, "", ".self_attn.k_norm.weight"},
     {Role::kKRebuild, "", ".self_attn.k_rebuild.weight"},
+    {Role::kKReduce, "", ".self_attn.k_reduce.weight"},
+    {Role::kKReduceBias, "", ".self_attn.k_reduce.bias"},
+    {Role::kQReduce, "", ".self_attn.q_reduce.weight"},
     {Role::kMlpNorm, ".ln_2.weight", ".post_attention_layernorm.weight"},
     {Role::kMlpNormBias, ".ln_2.bias", ""},
     {Role::kGate, "", ".mlp.gate_proj.weight"},

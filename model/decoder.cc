@@ -66,6 +66,16 @@ Tensor SplitRagged(const Tensor& x, const std::vector<int64_t>& widths) {
   return torch::stack(heads, 1);
 }
 
+// The rows of each kv head, padded with zero rows to the widest head: [sum_g R_g, C] -> [G, R, C].
+Tensor PadHeads(const Tensor& rows, const std::vector<int64_t>& widths) {
+  const int64_t widest = *std::max_element(widths.begin(), widths.end());
+  std::vector<Tensor> heads;
+  for (const Tensor& head : rows.split_with_sizes(widths, 0)) {  // [R_g, C]
+    heads.push_back(torch::constant_pad_nd(head, {0, 0, 0, widest - head.size(0)}, 0));
+  }
+  return torch::stack(heads);
+}
+
 // Adds -inf above the diagonal of the last C columns: `logits` [B, m*C, i + C] of queries i ..
 // i+C-1.
 void MaskFuture(Tensor& logits, int64_t block) {
@@ -95,9 +105,8 @@ Tensor RebuildKeys(const ModelConfig& config,
   return weights.k_bias.defined() ? all + weights.k_bias : all;
 }
 
-// Widths of the layer's heads with kAbsorb: R_g for each of `heads` heads, `share` of which use the
-// same kv head.
-std::vector<int64_t> AbsorbWidths(const ModelConfig& config, int64_t layer, int64_t share) {
+// Thin widths of the layer's heads: R_g of each kv head g, `share` times.
+std::vector<int64_t> ThinWidths(const ModelConfig& config, int64_t layer, int64_t share) {
   std::vector<int64_t> widths;
   for (int64_t head = 0; head < config.num_kv_heads * share; ++head) {
     widths.push_back(config.key_width(layer, head / share));
@@ -122,8 +131,8 @@ Projections ProjectAbsorbed(const ModelConfig& config,
             "rotary embedding");
   Projections p;
   p.q = SplitRagged(torch::linear(x, weights.q, weights.q_bias),
-                    AbsorbWidths(config, layer, config.group_size()));
-  p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), AbsorbWidths(config, layer, 1));
+                    ThinWidths(config, layer, config.group_size()));
+  p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), ThinWidths(config, layer, 1));
   p.q_pre_rope = p.q;
   p.v = SplitValues(config, weights, x);
   return p;
@@ -137,6 +146,64 @@ Tensor AttentionInput(const ModelConfig& config,
   return Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);
 }
 
+// kRopePairs: a head's row holds its pairs one after the other, pair i the source's dimensions
+// (j, j + D/2) with j = pairs[g][i]. x [N, heads, T, R], cos and sin of all pairs [T, D/2].
+Tensor RotatePairs(const Tensor& x,
+                   const std::pair<Tensor, Tensor>& tables,
+                   const std::vector<std::vector<int64_t>>& pairs) {
+  const int64_t half = x.size(3) / 2;
+  const auto groups = static_cast<int64_t>(pairs.size());
+  std::vector<int64_t> flat;  // [G * R/2]; narrower heads rotate their zeros as pair 0
+  for (const std::vector<int64_t>& head : pairs) {
+    flat.insert(flat.end(), head.begin(), head.end());
+    flat.resize(flat.size() + half - head.size(), 0);
+  }
+  const Tensor index = torch::tensor(flat, torch::kInt64);
+  const auto of_heads = [&](const Tensor& table) {  // [T, D/2] -> [heads, T, R/2]
+    const Tensor chosen = table.index_select(1, index).view({-1, groups, half}).transpose(0, 1);
+    return chosen.repeat_interleave(x.size(1) / groups, 0);
+  };
+  const Tensor cos = of_heads(tables.first);
+  const Tensor sin = of_heads(tables.second);
+  const Tensor split = x.unflatten(-1, {half, 2});  // [N, heads, T, R/2, 2]
+  const Tensor first = split.select(-1, 0);
+  const Tensor second = split.select(-1, 1);
+  return torch::stack({first * cos - second * sin, second * cos + first * sin}, -1).flatten(-2);
+}
+
+Projections ProjectPairs(const ModelConfig& config,
+                         const LayerWeights& weights,
+                         int64_t layer,
+                         const Tensor& x) {
+  Projections p;
+  p.q_pre_rope = SplitRagged(torch::linear(x, weights.q, weights.q_bias),
+                             ThinWidths(config, layer, config.group_size()));
+  p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), ThinWidths(config, layer, 1));
+  p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  const auto tables = RotaryTables(config, x.size(1));
+  const auto& pairs = config.keys.pairs.at(static_cast<size_t>(layer));
+  p.q = RotatePairs(p.q_pre_rope, tables, pairs);
+  p.k = RotatePairs(p.k, tables, pairs);
+  return p;
+}
+
+// kPostRope: x [N, heads, T, D] times the matrix [sum_g R_g, D] of each head's kv head, plus
+// `bias` [sum_g R_g]: [N, heads, T, R].
+Tensor ReduceHeads(const Tensor& x,
+                   const Tensor& matrix,
+                   const Tensor& bias,
+                   const std::vector<int64_t>& widths) {
+  const auto groups = static_cast<int64_t>(widths.size());
+  const Tensor heads = x.unflatten(1, {groups, x.size(1) / groups});  // [N, G, m, T, D]
+  const Tensor columns = PadHeads(matrix, widths).transpose(1, 2);    // [G, D, R]
+  Tensor reduced = torch::matmul(heads, columns.unsqueeze(1));        // [N, G, m, T, R]
+  if (bias.defined()) {
+    const Tensor offsets = PadHeads(bias.unsqueeze(1), widths).transpose(1, 2);  // [G, 1, R]
+    reduced = reduced + offsets.unsqueeze(1);
+  }
+  return reduced.flatten(1, 2);
+}
+
 Projections Project(const ModelConfig& config,
                     const LayerWeights& weights,
                     int64_t layer,
@@ -145,10 +212,9 @@ Projections Project(const ModelConfig& config,
   if (layout == KeyLayout::kAbsorb) {
     return ProjectAbsorbed(config, weights, layer, x);
   }
-  KVC_CHECK(layout == KeyLayout::kFull || layout == KeyLayout::kLatent,
-            kUnsupported,
-            "kvc.layout: the decoder runs full, absorb and latent, got ",
-            KeyLayoutName(layout));
+  if (layout == KeyLayout::kRopePairs) {
+    return ProjectPairs(config, weights, layer, x);
+  }
   const Tensor keys = layout == KeyLayout::kLatent
                           ? RebuildKeys(config, weights, layer, torch::linear(x, weights.k))
                           : torch::linear(x, weights.k, weights.k_bias);  // [N, T, G*D]
@@ -165,6 +231,11 @@ Projections Project(const ModelConfig& config,
     const auto tables = RotaryTables(config, x.size(1));
     p.q = Rotate(p.q_pre_rope, tables);
     p.k = Rotate(p.k, tables);
+  }
+  if (layout == KeyLayout::kPostRope) {
+    const std::vector<int64_t> widths = ThinWidths(config, layer, 1);
+    p.q = ReduceHeads(p.q, weights.q_reduce, {}, widths);
+    p.k = ReduceHeads(p.k, weights.k_reduce, weights.k_reduce_bias, widths);
   }
   return p;
 }

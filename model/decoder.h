@@ -17,12 +17,14 @@ namespace kvc::model {
 // Weights of one layer; undefined where the family has none. Linear weights are [out, in].
 struct LayerWeights {
   torch::Tensor attn_norm, attn_norm_bias;  // [E]
-  torch::Tensor q, q_bias;                  // [H*D, E], [H*D] (thin with kAbsorb)
-  torch::Tensor k, k_bias;                  // [G*D, E], [G*D] (thin with kAbsorb, kLatent)
+  torch::Tensor q, q_bias;                  // [H*D, E], [H*D] (thin: kAbsorb, kRopePairs)
+  torch::Tensor k, k_bias;                  // [G*D, E], [G*D] (thin: also kLatent)
   torch::Tensor v, v_bias;                  // [G*D, E], [G*D]
   torch::Tensor o, o_bias;                  // [E, H*D], [E]
   torch::Tensor q_norm, k_norm;             // [D]
   torch::Tensor k_rebuild;                  // kLatent: [G*D, max_n R_n]
+  torch::Tensor k_reduce, k_reduce_bias;    // kPostRope: [sum_g R_g, D], [sum_g R_g]
+  torch::Tensor q_reduce;                   // kPostRope: [sum_g R_g, D]
   torch::Tensor mlp_norm, mlp_norm_bias;    // [E]
   torch::Tensor gate, gate_bias;            // [mlp, E], [mlp]
   torch::Tensor up, up_bias;                // [mlp, E], [mlp]
@@ -47,10 +49,12 @@ struct TapRequest {
   bool attention = false;      // attention
 };
 struct LayerTaps {
-  torch::Tensor input;          // [N, T, E] x: what the projections see (after the norm)
-  torch::Tensor q_pre_rope;     // [N, H, T, D] after bias and norm, before rotation
-  torch::Tensor q;              // [N, H, T, D] as it enters the dot product (R_g wide with kAbsorb)
-  torch::Tensor k;              // [N, G, T, D] likewise; rebuilt with kLatent
+  torch::Tensor input;       // [N, T, E] x: what the projections see (after the norm)
+  torch::Tensor q_pre_rope;  // [N, H, T, D] after bias and norm, before rotation
+  // As they enter the dot product, rebuilt with kLatent. The other thin layouts: as wide as the
+  // layer's largest rank, narrower heads end in zeros.
+  torch::Tensor q;              // [N, H, T, D]
+  torch::Tensor k;              // [N, G, T, D]
   torch::Tensor v;              // [N, G, T, D]
   torch::Tensor probabilities;  // [N, H, T, T] softmax rows, causal
   torch::Tensor attention;      // [N, T, H*D] before the output projection

@@ -45,6 +45,9 @@ LayerWeights LoadLayer(const Checkpoint& checkpoint, int64_t layer) {
   weights.q_norm = load(Role::kQNorm);
   weights.k_norm = load(Role::kKNorm);
   weights.k_rebuild = load(Role::kKRebuild);
+  weights.k_reduce = load(Role::kKReduce);
+  weights.k_reduce_bias = load(Role::kKReduceBias);
+  weights.q_reduce = load(Role::kQReduce);
   weights.mlp_norm = load(Role::kMlpNorm);
   weights.mlp_norm_bias = load(Role::kMlpNormBias);
   weights.gate = load(Role::kGate);

@@ -219,7 +219,8 @@ TEST(ModelConfig, RefusesBrokenThinKeys) {
       {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], [33]]})", "got 33"},
       {R"({"format": 1, "layout": "latent", "groups": 1, "ranks": [[4], [4.0]]})", "got 4.0"},
       {R"({"format": 1, "layout": "absorb", "groups": 4, "ranks": []})",
-       "expected the layout latent"},
+       "expected one of latent:N, latent:heads, post-rope, rope-pairs for llama, got absorb"},
+      {R"({"format": 1, "layout": "post-rope", "groups": 1, "ranks": []})", "number of kv heads"},
       {R"({"format": 1, "layout": "thin", "groups": 4, "ranks": []})", "thin"},
       {R"({"format": 1, "groups": 4, "ranks": []})", "layout"},
       {R"([])", "expected an object"},
@@ -231,10 +232,40 @@ TEST(ModelConfig, RefusesBrokenThinKeys) {
   }
   EXPECT_KVC_ERROR(
       (void)Parse(With(Llama(), R"({"kvc": {"format": 2}})")), kUnsupported, "format 1");
-  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"kvc": {"format": 1, "layout": "post-rope",
-      "groups": 4, "ranks": []}})")),
-                   kUnsupported,
-                   "post-rope");
+}
+
+TEST(ModelConfig, RotationPairs) {
+  const Json two_heads = With(Llama(), R"({"num_key_value_heads": 2})");
+  const ModelConfig model = Parse(With(two_heads,
+                                       R"({"kvc": {"format": 1, "layout": "rope-pairs",
+      "groups": 2, "ranks": [[2, 8], [4, 2]], "pairs": [[[3], [1, 0, 2, 3]], [[0, 2], [1]]]}})"));
+  EXPECT_EQ(model.keys.pairs[0][1], (std::vector<int64_t>{1, 0, 2, 3}));
+  EXPECT_EQ(Parse(ConfigWithKeys(model, model.keys)).keys.pairs, model.keys.pairs);
+  const std::vector<std::pair<const char*, const char*>> bad = {
+      {R"("ranks": [[4, 3], [2, 2]])", "even"},
+      {R"("ranks": [[2, 2], [2, 2]])", "pairs"},
+      {R"("ranks": [[2, 2], [2, 2]], "pairs": [[[0], [1]]])", "2 layers, got 1"},
+      {R"("ranks": [[2, 2], [2, 4]], "pairs": [[[0], [1]], [[0], [1]]])",
+       "pairs of layer 1, head 1: expected 2"},
+      {R"("ranks": [[2, 2], [2, 4]], "pairs": [[[0], [1]], [[0], [3, 3]]])",
+       "different pairs in 0..3, got 3"},
+      {R"("ranks": [[2, 2], [2, 2]], "pairs": [[[0], [1]], [[0], [4]]])", "got 4"},
+      {R"("ranks": [[2, 2], [2, 2]], "pairs": [[[0], [1]], [[0]]])", "each of 2 kv heads, got 1"},
+  };
+  for (const auto& [fields, text] : bad) {
+    const std::string block =
+        std::string(R"({"kvc": {"format": 1, "layout": "rope-pairs", "groups": 2, )") + fields +
+        "}}";
+    EXPECT_KVC_ERROR((void)Parse(With(two_heads, block)), kBadInput, text);
+  }
+}
+
+TEST(ModelConfig, LayoutsOfTheFamilies) {
+  EXPECT_EQ(PossibleLayouts(Parse(Gpt2())), "absorb");
+  EXPECT_EQ(PossibleLayouts(Parse(Llama())), "latent:N, latent:heads, post-rope, rope-pairs");
+  const ModelConfig qwen3 = Parse(With(Llama(), R"({"model_type": "qwen3", "head_dim": 8})"));
+  EXPECT_EQ(PossibleLayouts(qwen3), "latent:N, latent:heads, post-rope");
+  EXPECT_NE(LayoutObstacle(qwen3, KeyLayout::kRopePairs), "");
 }
 
 TEST(ModelConfig, GenerationConfigNamesTheEnd) {

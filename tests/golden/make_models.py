@@ -53,10 +53,10 @@ def prompt(name):
     return generator.integers(0, VOCABULARY, TOKENS)
 
 
-def logits_of(directory, ids):
+def logits_of(directory, ids, attention="eager"):
     """[T, V] in float32 for the checkpoint as it lies on the disk."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager"
+        directory, dtype=torch.float32, attn_implementation=attention
     )
     with torch.no_grad():
         return model.eval()(torch.tensor([list(ids)])).logits[0].numpy()
@@ -154,12 +154,12 @@ def thin_copy(source, name, layout, groups, ranks):
     return directory, dense, tensors, torch.Generator().manual_seed(zlib.crc32(name.encode()))
 
 
-def finish_thin(name, directory, dense, thin, full):
+def finish_thin(name, directory, dense, thin, full, attention="eager"):
     """Golden logits of the thin checkpoint are those of the dense model with the same keys."""
     save_file({k: v.contiguous() for k, v in thin.items()}, directory / "model.safetensors")
     save_file({k: v.contiguous() for k, v in full.items()}, dense / "model.safetensors", metadata={"format": "pt"})
     ids = prompt(name)
-    write_golden(directory, ids, logits_of(dense, ids))
+    write_golden(directory, ids, logits_of(dense, ids, attention))
     shutil.rmtree(dense)
 
 
@@ -215,11 +215,84 @@ def make_absorb(source, name, ranks):
     finish_thin(name, directory, dense, thin, full)
 
 
+def head_sizes(directory):
+    """kv heads and head width of a checkpoint with rotation."""
+    config = json.loads((directory / "config.json").read_text())
+    return config["num_key_value_heads"], config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
+def make_post_rope(source, name, ranks):
+    """Projections behind the rotation: transformers' own attention is called with thin queries and keys."""
+    directory, dense, thin, generator = thin_copy(source, name, "post-rope", len(ranks[0]), ranks)
+    kv_heads, head_width = head_sizes(directory)
+    full = dict(thin)
+    factors = []  # of each layer: A and B [G, D, R], offsets [G, R], zeros beyond a head's rank
+    for layer, layer_ranks in enumerate(ranks):
+        key = f"model.layers.{layer}.self_attn."
+        a, b = (torch.zeros(kv_heads, head_width, max(layer_ranks)) for _ in range(2))
+        offset = torch.zeros(kv_heads, max(layer_ranks))
+        for head, rank in enumerate(layer_ranks):
+            a[head, :, :rank] = torch.randn(head_width, rank, generator=generator) / math.sqrt(head_width)
+            b[head, :, :rank] = torch.randn(head_width, rank, generator=generator) / math.sqrt(rank)
+            offset[head, :rank] = torch.randn(rank, generator=generator)
+        rows = [a[head, :, :rank].T for head, rank in enumerate(layer_ranks)]
+        thin[key + "k_reduce.weight"] = torch.cat(rows)
+        thin[key + "k_reduce.bias"] = torch.cat([offset[head, :rank] for head, rank in enumerate(layer_ranks)])
+        thin[key + "q_reduce.weight"] = torch.cat([b[head, :, :rank].T for head, rank in enumerate(layer_ranks)])
+        factors.append((a, b, offset))
+
+    def attention(module, query, key, value, mask, scaling, **options):
+        a, b, offset = factors[module.layer_idx]
+        share = query.shape[1] // kv_heads
+        key = key @ a + offset[:, None, :]
+        query = query @ b.repeat_interleave(share, dim=0)
+        key, value = (x.repeat_interleave(share, dim=1) for x in (key, value))
+        logits = query @ key.transpose(2, 3) * scaling
+        positions = torch.arange(query.shape[2])
+        logits = logits.masked_fill(positions[:, None] < positions[None, :], -math.inf)
+        return (logits.softmax(dim=-1) @ value).transpose(1, 2).contiguous(), None
+
+    transformers.AttentionInterface.register("thin", attention)
+    finish_thin(name, directory, dense, thin, full, "thin")
+
+
+def make_rope_pairs(source, name, ranks):
+    """Rotation pairs: the dense equivalent has zeros where pairs are dropped."""
+    directory, dense, thin, generator = thin_copy(source, name, "rope-pairs", len(ranks[0]), ranks)
+    kv_heads, head_width = head_sizes(directory)
+    full, pairs = dict(thin), []
+    for layer, layer_ranks in enumerate(ranks):
+        pairs.append([torch.randperm(head_width // 2, generator=generator)[: rank // 2].tolist() for rank in layer_ranks])
+        for part in "qk":
+            for kind in ("weight", "bias"):
+                tensor = f"model.layers.{layer}.self_attn.{part}_proj.{kind}"
+                if tensor not in full:
+                    continue
+                rows = full[tensor]
+                heads = rows.shape[0] // head_width
+                kept = torch.tensor([
+                    head * head_width + j + half
+                    for head in range(heads)
+                    for j in pairs[layer][head * kv_heads // heads]
+                    for half in (0, head_width // 2)
+                ])  # fmt: skip
+                zeroed = torch.zeros_like(rows)
+                zeroed[kept] = rows[kept]
+                full[tensor], thin[tensor] = zeroed, rows[kept]
+    block = json.loads((directory / "config.json").read_text())["kvc"]
+    edit_config(directory, kvc=dict(**block, pairs=pairs))
+    finish_thin(name, directory, dense, thin, full)
+
+
 def make_thin_models():
     make_absorb("gpt2", "gpt2-absorb", [[3, 8, 1, 5], [4, 4, 4, 4]])
     make_latent("llama", "llama-latent", 2, [[6, 3], [5, 16]])
     make_latent("qwen2", "qwen2-latent", 1, [[7], [5]])
     make_latent("qwen3", "qwen3-latent", 1, [[11], [4]])
+    make_post_rope("llama", "llama-post-rope", [[5, 16], [3, 8]])
+    make_post_rope("qwen3", "qwen3-post-rope", [[7, 11], [24, 2]])
+    make_rope_pairs("qwen2", "qwen2-rope-pairs", [[2, 6], [8, 4]])
+    make_rope_pairs("mistral", "mistral-rope-pairs", [[6], [10]])
 
 
 def first_ids(directory, text, count):

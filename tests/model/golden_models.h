@@ -31,7 +31,11 @@ inline std::vector<std::string> GoldenNames() {
           "gpt2-absorb",
           "llama-latent",
           "qwen2-latent",
-          "qwen3-latent"};
+          "qwen3-latent",
+          "llama-post-rope",
+          "qwen3-post-rope",
+          "qwen2-rope-pairs",
+          "mistral-rope-pairs"};
 }
 
 // Elements of an int64 or float32 tensor.
