@@ -104,21 +104,24 @@ LayerFactors FactorLatent(const ModelConfig& config,
                           const KeyStatistics* statistics,
                           const Svd& svd) {
   const int64_t m = config.num_kv_heads / request.num_groups * config.head_width;
-  const int64_t rank = RankFor(request.rank, m);
   LayerFactors factors;
   for (int64_t n = 0; n < request.num_groups; ++n) {
+    factors.ranks.push_back(request.RankOf(n, m));
+  }
+  const int64_t widest = *std::max_element(factors.ranks.begin(), factors.ranks.end());
+  for (int64_t n = 0; n < request.num_groups; ++n) {
+    const int64_t rank = factors.ranks[n];
     const Matrix key_rows = RowsOf(weights.k, n * m, m, config.model_width);  // [m, E]
     const GroupProblem problem =
         MakeProblem(config, request.objective, key_rows, weights, statistics, n);
     const KeyBasis basis = ScaledBasis(problem.gram, problem.scale, svd);
     Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
     for (int64_t d = 0; d < m; ++d) {
-      for (int64_t r = 0; r < rank; ++r) {
-        factors.k_rebuild.push_back(static_cast<float>(basis.rebuild(d, r)));
+      for (int64_t r = 0; r < widest; ++r) {
+        factors.k_rebuild.push_back(r < rank ? static_cast<float>(basis.rebuild(d, r)) : 0.0F);
       }
     }
     AppendErrors(config, weights, statistics, problem, basis, n, rank, factors.logit_errors);
-    factors.ranks.push_back(rank);
     factors.spectra.push_back(basis.spectrum);
   }
   return factors;
@@ -152,9 +155,9 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
                           const KeyStatistics* statistics,
                           const Svd& svd) {
   const int64_t D = config.head_width;
-  const int64_t rank = RankFor(request.rank, D);
   LayerFactors factors;
   for (int64_t g = 0; g < config.num_kv_heads; ++g) {
+    const int64_t rank = request.RankOf(g, D);
     const Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
     const GroupProblem problem =
         MakeProblem(config, request.objective, key_rows, weights, statistics, g);
@@ -222,6 +225,10 @@ int64_t RankFor(const RankRequest& rank, int64_t width) {
   const auto steps =
       std::llround(rank.share * static_cast<double>(width) / static_cast<double>(step));
   return std::clamp<int64_t>(steps * step, std::min(step, width), width);
+}
+
+int64_t FactorRequest::RankOf(int64_t group, int64_t width) const {
+  return group_ranks.empty() ? RankFor(rank, width) : group_ranks[group];
 }
 
 LayerFactors FactorLayer(const ModelConfig& config,

@@ -36,7 +36,8 @@ struct LayerFactors {
   std::vector<int64_t> ranks;                // [n]
   std::vector<float> k;                      // [sum_n R_n, E] thin key projection
   std::vector<float> k_rebuild;              // kLatent: [G*D, max R]
-  std::vector<float> q, q_bias;              // kAbsorb: [sum_h R_h, E], [sum_h R_h]
+  std::vector<float> q, q_bias;              // kAbsorb: [sum_h R_h, E], [sum_h R_h]; kLatent
+                                             // after tuning: q [H*D, E]
   std::vector<double> logit_errors;          // [G] relative logit error of each kv head
   std::vector<std::vector<double>> spectra;  // [n] of [m]
 };
@@ -46,6 +47,10 @@ struct FactorRequest {
   int64_t num_groups = 1;                 // n
   Objective objective = Objective::kInputQuery;
   RankRequest rank;
+  std::vector<int64_t> group_ranks;  // [n] instead of `rank`, or empty
+
+  // Rank of group n, whose full width is `width`.
+  [[nodiscard]] int64_t RankOf(int64_t group, int64_t width) const;
 };
 
 // Rank of a group whose full width is `width`: the share rounded to a multiple of 8 (of 1 below 32

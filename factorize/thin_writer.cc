@@ -78,6 +78,10 @@ std::map<std::string, Item> ThinItems(const Checkpoint& source,
       continue;
     }
     items[name] = {{name, DType::kF32, {rows, E}}, [&layer] { return layer.k; }};
+    if (!layer.q.empty()) {  // tuned
+      const std::string q = source.Place(Role::kQ, l).name;
+      items[q] = {{q, DType::kF32, source.Shape(Role::kQ, l)}, [&layer] { return layer.q; }};
+    }
     const std::string rebuild = RebuildName(name);
     const int64_t key_rows = config.num_kv_heads * config.head_width;
     const auto width = static_cast<int64_t>(layer.k_rebuild.size()) / key_rows;
