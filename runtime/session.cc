@@ -123,6 +123,11 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
             kUsage,
             "sequence: expected a chunk of 1 or more tokens, got ",
             options.chunk);
+  if (options.decode == DecodePolicy::kAppend) {
+    // What only serves re-allocation would take rows from the prompt's tokens.
+    spec.margin = 0;
+    spec.query_ring = 0;
+  }
   const scorers::Scorer* scorer = ScorerOf(spec);
   const bool wants_queries =
       scorer != nullptr && (scorer->needs_queries() || scorer->needs_prompt_queries());

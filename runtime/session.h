@@ -23,7 +23,8 @@ struct LoadOptions {
 // What happens to new tokens when the recent block is full.
 enum class DecodePolicy {
   kReallocate,  // its oldest are re-allocated into the tiers: the budget holds
-  kAppend,      // the recent block grows: nothing that comes after the prompt is dropped
+  kAppend,      // the recent block grows: nothing that comes after the prompt is dropped; the rows
+                // of the margin go to tokens of the prompt, and no query ring is kept
 };
 
 struct CacheCounters {

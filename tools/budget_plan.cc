@@ -11,10 +11,12 @@
 namespace kvc::tools {
 namespace {
 
-// The recent block's spare rows: an eighth of a group's rows, so that re-allocation is rare and the
-// empty rows are a small part of the budget.
+// The recent block's spare rows, a sixteenth of a group's rows within these bounds. They hold
+// nothing right after a re-allocation, so they are few; with 16 of them re-allocation, which reads
+// every key once, adds a sixteenth to what decoding reads of them.
 constexpr int64_t kMinMargin = 8;
-constexpr int64_t kMaxMargin = 64;
+constexpr int64_t kMaxMargin = 16;
+constexpr int64_t kRowsPerMarginRow = 16;
 // Queries kept for scorers that need them at re-allocation.
 constexpr int64_t kQueryRing = 8;
 // PyramidKV's ratio between the mean and the smallest layer.
@@ -44,7 +46,7 @@ int64_t RowBytesOfModel(const CacheSpec& spec) {
 
 int64_t MarginFor(const CacheSpec& geometry, int64_t bytes) {
   const int64_t mean_rows = bytes / std::max<int64_t>(1, RowBytesOfModel(geometry));
-  return std::clamp(mean_rows / 8, kMinMargin, kMaxMargin);
+  return std::clamp(mean_rows / kRowsPerMarginRow, kMinMargin, kMaxMargin);
 }
 
 // Sets the budget from rows at the reference length, held within what a group can use.
