@@ -161,20 +161,20 @@ const std::vector<std::string>& NeedleValues() {
 }
 
 std::string NeedleSentence(std::string_view key, std::string_view value) {
-  return std::string(" The code of ").append(key).append(" is ").append(value).append(".");
+  return std::string(" The magic word for ").append(key).append(" is ").append(value).append(".");
 }
 
 std::string NeedleQuestion(std::string_view key) {
-  return std::string(" Question: What is the code of ")
+  return std::string(" Question: What is the magic word for ")
       .append(key)
-      .append("? Answer: The code of ")
+      .append("? Answer: The magic word for ")
       .append(key)
       .append(" is");
 }
 
 std::vector<std::string> NeedleWords() {
   std::vector<std::string> words = {
-      " The", " code", " of", " is", " Question", " What", " the", " Answer"};
+      " The", " magic", " word", " for", " is", " Question", " What", " the", " Answer"};
   for (const std::string& key : NeedleKeys()) {
     words.push_back(" " + key);
     words.push_back(" " + key + " is");

@@ -1,11 +1,11 @@
 #pragma once
-// The needle task: facts of the form " The code of harbor is amber." hidden in a text, and a
-// question about one of them. kvc-eval asks it, kvc-train learns it, kvc-profile can measure heads
-// with it; all three take words, sentences and placing from here.
+// The needle task: facts of the form " The magic word for harbor is amber." hidden in a text,
+// and a question about one of them. kvc-eval asks it, kvc-train learns it, kvc-profile can measure
+// heads with it; all three take words, sentences and placing from here.
 //
 // A prompt is, in tokens,
-//   [bos] haystack with 1 needle and n distractors | " Question: What is the code of KEY? Answer:
-//   The code of KEY is"                            -> " VALUE"
+//   [bos] haystack with 1 needle and n distractors | " Question: What is the magic word for
+//   KEY? Answer: The magic word for KEY is"        -> " VALUE"
 // where distractors are needles with other keys and other values. Every piece (a haystack sentence,
 // a needle, the question) starts with a space behind a full stop and is encoded as it stands there,
 // so that pieces can be joined as token ids and lengths are exact.
@@ -23,9 +23,9 @@ namespace kvc {
 // Words that needles are made of, without spaces; no word is in both lists.
 [[nodiscard]] const std::vector<std::string>& NeedleKeys();
 [[nodiscard]] const std::vector<std::string>& NeedleValues();
-// " The code of KEY is VALUE."
+// " The magic word for KEY is VALUE."
 [[nodiscard]] std::string NeedleSentence(std::string_view key, std::string_view value);
-// " Question: What is the code of KEY? Answer: The code of KEY is"
+// " Question: What is the magic word for KEY? Answer: The magic word for KEY is"
 [[nodiscard]] std::string NeedleQuestion(std::string_view key);
 // Every piece of the templates and lists, leading space included, that a tokenizer made for the
 // task should hold as one token. " KEY is" is one of them: a value next to its key is much easier
@@ -41,7 +41,7 @@ namespace kvc {
 struct NeedleRequest {
   int64_t length = 1024;  // tokens of context and question together, bos included
   double depth = 0.5;     // of the asked needle in the haystack: 0 start, 1 end
-  int64_t distractors = 3;
+  int64_t distractors = 0;
 };
 
 struct NeedlePrompt {

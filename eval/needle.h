@@ -18,7 +18,7 @@ struct NeedleOptions {
   std::vector<int64_t> lengths = {512, 1024, 2048};  // tokens of the whole prompt
   std::vector<double> depths = {0.1, 0.5, 0.9};
   int64_t samples = 4;  // prompts for each (length, depth)
-  int64_t distractors = 3;
+  int64_t distractors = 0;
   bool question_before = true;  // in the prompt when the cache is compressed; else decoded after it
   uint64_t seed = 42;
   runtime::DecodePolicy policy = runtime::DecodePolicy::kReallocate;

@@ -16,14 +16,14 @@ case $name in
     calibration=$text/alice-calibration.txt held_back=$text/alice-evaluation.txt
     calib_tokens=16k windows=16 context=768
     eval_context=768 eval_decode=128 eval_samples=8
-    lengths=256,512,1000 samples=8
+    lengths=256,512,1000 samples=8 distractors=3
     prompt="Alice was beginning to get very tired of" ;;
   smollm2)
     model=$build/models/smollm2
     calibration=$text/alice-calibration.txt held_back=$text/alice-evaluation.txt
     calib_tokens=16k windows=8 context=1024
     eval_context=1024 eval_decode=128 eval_samples=8
-    lengths=512,1k,2k samples=4
+    lengths=512,1k,2k samples=4 distractors=0
     prompt="The three most important inventions of the nineteenth century were" ;;
   *) echo "demo: error: model: expected bundled or smollm2, got $name" >&2; exit 2 ;;
 esac
@@ -45,7 +45,7 @@ step "$bin/kvc-eval" kld "$work/compressed" --against "$work/full" --text "$held
   --context "$eval_context" --decode "$eval_decode" --samples "$eval_samples" --json | result kld-compressed
 for bundle in full compressed; do
   step "$bin/kvc-eval" needle "$work/$bundle" --haystack "$held_back" --lengths "$lengths" \
-    --samples "$samples" --json | result "needle-$bundle"
+    --samples "$samples" --distractors "$distractors" --json | result "needle-$bundle"
 done
 
 echo
