@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <torch/torch.h>
 
@@ -14,5 +15,10 @@ namespace kvc::model {
 // when one of them holds a NaN or an infinity.
 [[nodiscard]] torch::Tensor LoadEmbeddingRows(const Checkpoint& checkpoint,
                                               std::span<const int32_t> ids);
+
+// The first layer's input of every window, positions added where the family has them: [T, E] each.
+// Reads only the rows in use. Throws kBadInput for ids outside the vocabulary and empty windows.
+[[nodiscard]] std::vector<torch::Tensor> EmbedWindows(
+    const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows);
 
 }  // namespace kvc::model

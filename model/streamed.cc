@@ -30,7 +30,8 @@ void CheckIds(const ModelConfig& config, const std::vector<int32_t>& ids) {
   }
 }
 
-// The first layer's input of every window: [T, E] each. Reads only the embedding's rows in use.
+}  // namespace
+
 std::vector<Tensor> EmbedWindows(const Checkpoint& checkpoint,
                                  const std::vector<std::vector<int32_t>>& windows) {
   const torch::NoGradGuard no_grad;
@@ -48,8 +49,6 @@ std::vector<Tensor> EmbedWindows(const Checkpoint& checkpoint,
   }
   return hidden;
 }
-
-}  // namespace
 
 std::vector<std::vector<int32_t>> CutWindows(const Tokenizer& tokenizer,
                                              const std::vector<std::string>& documents,

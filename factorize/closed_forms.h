@@ -1,0 +1,38 @@
+#pragma once
+// The closed forms of every layer: one streamed pass collects statistics, each layer's factors
+// follow from its own.
+
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/progress.h"
+#include "factorize/calibration_text.h"
+#include "factorize/key_statistics.h"
+#include "factorize/layer_factors.h"
+
+namespace kvc::factorize {
+
+// What config.json says of keys with these factors.
+[[nodiscard]] KeyFactors MakeKeys(const FactorRequest& request,
+                                  const std::vector<LayerFactors>& factors);
+
+// From the weights alone without windows, else from the statistics of one pass over them, which
+// `kept` receives if it is not null: [L], two matrices of the group's key width each.
+[[nodiscard]] std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
+                                                     const FactorRequest& request,
+                                                     const Windows& windows,
+                                                     const Svd& svd,
+                                                     Progress& progress,
+                                                     std::vector<KeyStatistics>* kept);
+
+// The same again with ranks spread over layers and groups (factorize/rank_spread.h). `factors` are
+// the uniform ones and become the spread ones. Returns the layers' measured sensitivity.
+std::vector<double> SpreadFactors(const Checkpoint& source,
+                                  const FactorRequest& uniform,
+                                  const std::vector<KeyStatistics>& statistics,
+                                  const Windows& calibration,
+                                  const Svd& svd,
+                                  Progress& progress,
+                                  std::vector<LayerFactors>& factors);
+
+}  // namespace kvc::factorize

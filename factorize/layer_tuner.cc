@@ -1,0 +1,234 @@
+#include "factorize/layer_tuner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace kvc::factorize {
+namespace {
+
+using torch::Tensor;
+
+constexpr double kBeta1 = 0.9;
+constexpr double kBeta2 = 0.99;
+constexpr double kEpsilon = 1e-12;     // gradients of a relative error are small
+constexpr double kWarmupShare = 0.05;  // of all steps
+constexpr int64_t kPatience = 2;       // passes without a better one that end the training
+
+// Error and gradients of one window.
+struct WindowResult {
+  double error = 0.0;
+  std::vector<Tensor> gradients;  // as the trained weights
+};
+
+struct AdamState {
+  Tensor first, second;  // moments
+  double scale = 1.0;    // root mean square of the first values
+};
+
+double RootMeanSquare(const Tensor& x) {
+  return std::sqrt(x.square().mean(torch::kDouble).item<double>());
+}
+
+class Tuner {
+ public:
+  Tuner(const ModelConfig& thin,
+        int64_t layer,
+        const std::vector<TuneWindow>& windows,
+        const TuneOptions& options,
+        ThreadPool& pool,
+        const model::LayerWeights& weights)
+      : thin_(thin),
+        layer_(layer),
+        windows_(windows),
+        options_(options),
+        pool_(pool),
+        weights_(weights),
+        trained_(TrainedWeights(weights)) {
+    for (const TrainedWeight& weight : trained_) {
+      const Tensor value = (weights_.*weight.member).detach().clone();
+      states_.push_back(
+          {torch::zeros_like(value), torch::zeros_like(value), RootMeanSquare(value)});
+      weights_.*weight.member = value.requires_grad_(true);
+    }
+    for (size_t i = 0; i < windows.size(); ++i) {
+      // the middle one of each kCheckEvery; the first when there are fewer
+      const bool check = i % kCheckEvery == kCheckEvery / 2 || (i == 0 && !HasMiddle());
+      (check ? checked_ : training_).push_back(static_cast<int64_t>(i));
+    }
+  }
+
+  LayerTuneReport Run(const std::function<void(int64_t, int64_t)>& report) {
+    LayerTuneReport result;
+    result.error_before = CheckError();
+    result.error_after = result.error_before;
+    best_ = Values();
+    const auto count = static_cast<int64_t>(training_.size());
+    const int64_t step_windows =
+        std::clamp<int64_t>(options_.step_tokens / windows_[0].hidden.size(0), 1, count);
+    const int64_t pass_steps = (count + step_windows - 1) / step_windows;
+    const int64_t steps = pass_steps * options_.passes;
+    Rng rng(options_.seed + static_cast<uint64_t>(layer_));
+    for (int64_t step = 0; step < steps; ++step) {
+      if (step % pass_steps == 0) Shuffle(rng);
+      const int64_t first = step % pass_steps * step_windows;
+      Step(first, std::min(step_windows, count - first), step, steps);
+      report(step + 1, steps);
+      const int64_t pass = (step + 1) / pass_steps;
+      if ((step + 1) % pass_steps == 0 && !Keep(pass, result)) break;
+    }
+    return result;
+  }
+
+  // The weights of the best pass.
+  [[nodiscard]] model::LayerWeights Best() const {
+    model::LayerWeights weights = weights_;
+    for (size_t i = 0; i < trained_.size(); ++i) weights.*trained_[i].member = best_[i];
+    return weights;
+  }
+
+ private:
+  [[nodiscard]] bool HasMiddle() const {
+    return static_cast<int64_t>(windows_.size()) > kCheckEvery / 2;
+  }
+
+  [[nodiscard]] std::vector<Tensor> Values() const {
+    std::vector<Tensor> values;
+    for (const TrainedWeight& weight : trained_) {
+      values.push_back((weights_.*weight.member).detach().clone());
+    }
+    return values;
+  }
+
+  [[nodiscard]] WindowResult RunWindow(int64_t window, bool with_gradient) const {
+    const torch::AutoGradMode grad(with_gradient);
+    const TuneWindow& data = windows_[window];
+    const Tensor x = model::AttentionInput(thin_, weights_, data.hidden.unsqueeze(0));  // [1, T, E]
+    const model::Projections p = model::Project(thin_, weights_, layer_, x);
+    const AttentionError error = MeasureAttention(thin_, p, weights_.o, data.target, with_gradient);
+    WindowResult result;
+    result.error = error.error;
+    if (with_gradient) {
+      std::vector<Tensor> leaves;
+      for (const TrainedWeight& weight : trained_) leaves.push_back(weights_.*weight.member);
+      result.gradients = torch::autograd::grad({p.q, p.k}, leaves, {error.q, error.k});
+    }
+    return result;
+  }
+
+  // Mean over the windows that are not trained on.
+  double CheckError() {
+    std::vector<double> errors(checked_.size());
+    pool_.ParallelFor(static_cast<int64_t>(checked_.size()), 1, [&](int64_t i, int64_t) {
+      errors[i] = RunWindow(checked_[i], false).error;
+    });
+    double sum = 0.0;
+    for (const double error : errors) sum += error;
+    CheckFinite(sum, "error");
+    return sum / static_cast<double>(errors.size());
+  }
+
+  void CheckFinite(double value, const char* what) const {
+    KVC_CHECK(std::isfinite(value),
+              kNumeric,
+              "tuning of layer ",
+              layer_,
+              ": expected a finite ",
+              what,
+              ", got ",
+              value,
+              "; the layers before it are kept, run again with a lower --lr");
+  }
+
+  void Shuffle(Rng& rng) {
+    for (size_t i = training_.size() - 1; i > 0; --i) {
+      std::swap(training_[i], training_[rng.NextBelow(static_cast<int64_t>(i) + 1)]);
+    }
+  }
+
+  void Step(int64_t first, int64_t count, int64_t step, int64_t steps) {
+    std::vector<WindowResult> results(count);
+    pool_.ParallelFor(
+        count, 1, [&](int64_t i, int64_t) { results[i] = RunWindow(training_[first + i], true); });
+    const torch::NoGradGuard no_grad;
+    for (int64_t i = 1; i < count; ++i) {
+      for (size_t w = 0; w < trained_.size(); ++w) {
+        results[0].gradients[w].add_(results[i].gradients[w]);
+      }
+    }
+    const double warmup = 1.0 + kWarmupShare * static_cast<double>(steps);
+    const double at = static_cast<double>(step);
+    const double cosine =
+        0.5 * (1.0 + std::cos(std::numbers::pi * at / static_cast<double>(steps)));
+    const double rate = options_.learning_rate * cosine * std::min(1.0, (at + 1.0) / warmup);
+    for (size_t w = 0; w < trained_.size(); ++w) {
+      const Tensor& gradient = results[0].gradients[w];
+      CheckFinite(gradient.abs().sum(torch::kDouble).item<double>(), "gradient");
+      Apply(states_[w], gradient, rate, at + 1.0, weights_.*trained_[w].member);
+    }
+  }
+
+  static void Apply(AdamState& state, const Tensor& g, double rate, double t, Tensor weight) {
+    state.first.mul_(kBeta1).add_(g, 1.0 - kBeta1);
+    state.second.mul_(kBeta2).addcmul_(g, g, 1.0 - kBeta2);
+    const Tensor root = (state.second / (1.0 - std::pow(kBeta2, t))).sqrt_().add_(kEpsilon);
+    weight.addcdiv_(state.first, root, -rate * state.scale / (1.0 - std::pow(kBeta1, t)));
+  }
+
+  // Checks what the pass has reached; false when training should end.
+  bool Keep(int64_t pass, LayerTuneReport& result) {
+    const double error = CheckError();
+    if (error < result.error_after) {
+      result.error_after = error;
+      result.kept_pass = pass;
+      best_ = Values();
+    }
+    return pass - result.kept_pass < kPatience;
+  }
+
+  const ModelConfig& thin_;
+  const int64_t layer_;
+  const std::vector<TuneWindow>& windows_;
+  const TuneOptions& options_;
+  ThreadPool& pool_;
+  model::LayerWeights weights_;
+  const std::vector<TrainedWeight> trained_;
+  std::vector<AdamState> states_;
+  std::vector<Tensor> best_;
+  std::vector<int64_t> training_;  // windows in the order of the pass
+  std::vector<int64_t> checked_;   // windows that are not trained on
+};
+
+}  // namespace
+
+std::vector<TrainedWeight> TrainedWeights(const model::LayerWeights& weights) {
+  std::vector<TrainedWeight> trained;
+  for (const TrainedWeight& weight : {TrainedWeight{"q", &model::LayerWeights::q},
+                                      TrainedWeight{"k", &model::LayerWeights::k},
+                                      TrainedWeight{"k_rebuild", &model::LayerWeights::k_rebuild},
+                                      TrainedWeight{"k_reduce", &model::LayerWeights::k_reduce},
+                                      TrainedWeight{"q_reduce", &model::LayerWeights::q_reduce}}) {
+    if ((weights.*weight.member).defined()) trained.push_back(weight);
+  }
+  return trained;
+}
+
+LayerTuneReport TuneLayer(const ModelConfig& thin,
+                          int64_t layer,
+                          const std::vector<TuneWindow>& windows,
+                          const TuneOptions& options,
+                          ThreadPool& pool,
+                          const std::function<void(int64_t done, int64_t total)>& report,
+                          model::LayerWeights& weights) {
+  KVC_CHECK(windows.size() >= 2, kInternal, "tuning: expected two windows at least");
+  Tuner tuner(thin, layer, windows, options, pool, weights);
+  const LayerTuneReport result = tuner.Run(report);
+  weights = tuner.Best();
+  return result;
+}
+
+}  // namespace kvc::factorize

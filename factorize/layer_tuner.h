@@ -1,0 +1,55 @@
+#pragma once
+// Trains the query and key side of one layer, in factored form, so that its attention does to the
+// residual stream what the full model's does. The result has the layer's ranks by construction.
+//
+// Every matrix of the query and key side is trained with Adam ([AdamW] without decay) in steps
+// relative to its own size: theta -= rate * rms(theta_0) * m / (sqrt(v) + epsilon), the rate after
+// a linear warm-up down a cosine to 0. One window in kCheckEvery is not trained on: after every
+// pass the error on these decides whether the pass is kept. Gradients of a step's windows are added
+// in order, each computed on one thread: results do not depend on the number of threads.
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "factorize/attention_loss.h"
+#include "factorize/tune_options.h"
+#include "model/decoder.h"
+
+namespace kvc::factorize {
+
+inline constexpr int64_t kCheckEvery = 12;
+
+struct TuneWindow {
+  torch::Tensor hidden;  // [T, E] what enters the thin model's layer
+  AttentionTarget target;
+};
+
+// The weights that are trained: those of q, k, k_rebuild, k_reduce and q_reduce that the layout
+// has. Biases and norms stay.
+struct TrainedWeight {
+  const char* name;
+  torch::Tensor model::LayerWeights::*member;
+};
+[[nodiscard]] std::vector<TrainedWeight> TrainedWeights(const model::LayerWeights& weights);
+
+// Mean over windows of the relative error of the attention (AttentionError::error).
+struct LayerTuneReport {
+  double error_before = 0.0;  // on the windows that are not trained on
+  double error_after = 0.0;   // on the same, of the weights that are kept
+  int64_t kept_pass = 0;      // 0: no pass was better than the closed form
+};
+
+// `weights` is a layer of the thin model, replaced by the tuned one. Needs two windows at least.
+// `report(done, total)` is called after every step. Throws kNumeric, naming the layer, when an
+// error or a gradient is not finite; `weights` then stays as it was.
+LayerTuneReport TuneLayer(const ModelConfig& thin,
+                          int64_t layer,
+                          const std::vector<TuneWindow>& windows,
+                          const TuneOptions& options,
+                          ThreadPool& pool,
+                          const std::function<void(int64_t done, int64_t total)>& report,
+                          model::LayerWeights& weights);
+
+}  // namespace kvc::factorize

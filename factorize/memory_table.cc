@@ -1,0 +1,122 @@
+#include "factorize/memory_table.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "factorize/layer_factors.h"
+
+namespace kvc::factorize {
+namespace {
+
+// Elements that one token caches of values: every layout keeps them whole.
+int64_t ValueWidth(const ModelConfig& config) {
+  return config.num_layers * config.num_kv_heads * config.head_width;
+}
+
+int64_t NumLayerParameters(const ModelConfig& config) {
+  const int64_t E = config.model_width;
+  const int64_t queries = config.num_heads * config.head_width;
+  const int64_t keys = config.num_kv_heads * config.head_width;
+  const bool gpt2 = config.family == Family::kGpt2;
+  const int64_t projections = gpt2 ? 2 : 3;  // of the MLP: no gate in GPT-2
+  int64_t count = (2 * queries + 2 * keys) * E + projections * E * config.mlp_width;
+  count += gpt2 ? 4 * E : 2 * E;  // norms
+  if (config.qkv_bias) count += queries + 2 * keys;
+  if (config.out_bias) count += E;
+  if (config.mlp_bias) count += (projections - 1) * config.mlp_width + E;
+  if (config.qk_norm) count += 2 * config.head_width;
+  return count;
+}
+
+int64_t UsersOf(int64_t weight_bytes, int64_t cache_bytes) {
+  return std::max<int64_t>(0, kTableDeviceBytes - weight_bytes) / cache_bytes;
+}
+
+Json LayoutRow(const ModelConfig& config,
+               const std::string& name,
+               KeyLayout layout,
+               int64_t num_groups,
+               int64_t rank) {
+  const TokenCost cost = CostOfLayout(config, layout, std::vector<int64_t>(num_groups, rank));
+  return {{"layout", name},
+          {"rank", rank},
+          {"key_bytes", cost.key_bytes},
+          {"rebuild_macs", cost.rebuild_macs},
+          {"score_macs", cost.score_macs}};
+}
+
+}  // namespace
+
+int64_t NumParameters(const ModelConfig& config) {
+  const int64_t E = config.model_width;
+  int64_t count = config.vocab_size * E * (config.tied_embeddings ? 1 : 2);
+  if (config.family == Family::kGpt2) count += config.context_length * E + E;  // positions, norm
+  return count + E + config.num_layers * NumLayerParameters(config);
+}
+
+Json MemoryTable(const ModelConfig& config, int64_t key_width, std::span<const int64_t> lengths) {
+  const int64_t weight_bytes = kTableElementBytes * NumParameters(config);
+  Json rows = Json::array();
+  for (const int64_t tokens : lengths) {
+    const int64_t full = tokens * kTableElementBytes * 2 * ValueWidth(config);
+    const int64_t thin = tokens * kTableElementBytes * (key_width + ValueWidth(config));
+    rows.push_back({{"tokens", tokens},
+                    {"full_bytes", full},
+                    {"thin_bytes", thin},
+                    {"saved_bytes", full - thin},
+                    {"users_full", UsersOf(weight_bytes, full)},
+                    {"users_thin", UsersOf(weight_bytes, thin)},
+                    {"users_ratio", static_cast<double>(full) / static_cast<double>(thin)}});
+  }
+  return {{"element_bytes", kTableElementBytes},
+          {"weight_bytes", weight_bytes},
+          {"device_bytes", kTableDeviceBytes},
+          {"lengths", std::move(rows)}};
+}
+
+TokenCost CostOfLayout(const ModelConfig& config,
+                       KeyLayout layout,
+                       std::span<const int64_t> ranks) {
+  const auto num_groups = static_cast<int64_t>(ranks.size());
+  const bool latent = layout == KeyLayout::kLatent;
+  TokenCost cost;
+  for (const int64_t rank : ranks) {
+    cost.key_bytes += config.num_layers * kTableElementBytes * rank;
+    if (latent) {
+      cost.rebuild_macs +=
+          config.num_layers * rank * config.num_kv_heads / num_groups * config.head_width;
+    }
+    cost.score_macs +=
+        config.num_layers * config.num_heads / num_groups * (latent ? config.head_width : rank);
+  }
+  return cost;
+}
+
+Json LayoutTable(const ModelConfig& config, const RankRequest& rank, int64_t reference_width) {
+  const int64_t D = config.head_width;
+  const int64_t G = config.num_kv_heads;
+  RankRequest share;
+  share.share = rank.is_share
+                    ? rank.share
+                    : static_cast<double>(rank.dims) / static_cast<double>(reference_width);
+  Json rows = Json::array();
+  rows.push_back(LayoutRow(config, "full", KeyLayout::kFull, G, D));
+  for (const KeyLayout layout : {KeyLayout::kAbsorb, KeyLayout::kPostRope, KeyLayout::kRopePairs}) {
+    if (!LayoutObstacle(config, layout).empty()) continue;
+    // whole pairs: an even rank
+    const int64_t step = layout == KeyLayout::kRopePairs ? 2 : 1;
+    const int64_t head_rank = std::max(step, RankFor(share, D) / step * step);
+    rows.push_back(LayoutRow(config, std::string(KeyLayoutName(layout)), layout, G, head_rank));
+  }
+  if (!LayoutObstacle(config, KeyLayout::kLatent).empty()) return rows;
+  for (int64_t n = 1; n <= G; ++n) {
+    if (G % n != 0) continue;
+    const int64_t group_rank = RankFor(share, G / n * D);
+    rows.push_back(
+        LayoutRow(config, "latent:" + std::to_string(n), KeyLayout::kLatent, n, group_rank));
+  }
+  return rows;
+}
+
+}  // namespace kvc::factorize

@@ -1,0 +1,52 @@
+#pragma once
+// What thin keys save and what they cost, from a configuration alone: cache bytes at several
+// lengths, sequences that fit a device, and for each layout the bytes and multiply-adds of one
+// cached token.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/model_config.h"
+#include "core/sizes.h"
+
+namespace kvc::factorize {
+
+// The table counts a 16-bit cache and 16-bit weights on a device of 80 GB.
+inline constexpr int64_t kTableElementBytes = 2;
+inline constexpr int64_t kTableDeviceBytes = 80'000'000'000;
+
+// Weights and biases of the source model, tied embeddings once.
+[[nodiscard]] int64_t NumParameters(const ModelConfig& config);
+
+// {"element_bytes", "weight_bytes", "device_bytes", "lengths": [{"tokens", "full_bytes",
+// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}. `key_width` is what
+// one token caches of keys, summed over layers and groups. users_*: whole sequences that fit beside
+// the weights; users_ratio: full_bytes / thin_bytes, what their number approaches when they are
+// many.
+[[nodiscard]] Json MemoryTable(const ModelConfig& config,
+                               int64_t key_width,
+                               std::span<const int64_t> lengths);
+
+// What one cached token costs in a decode step, summed over the layers.
+struct TokenCost {
+  int64_t key_bytes = 0;     // read, in a 16-bit cache
+  int64_t rebuild_macs = 0;  // kLatent: R x D for each kv head of a group
+  int64_t score_macs = 0;    // dot products with the queries: H x the width of a (rebuilt) key
+};
+// `ranks` [n]: widths of a layer's groups, the same in every layer.
+[[nodiscard]] TokenCost CostOfLayout(const ModelConfig& config,
+                                     KeyLayout layout,
+                                     std::span<const int64_t> ranks);
+
+// [{"layout", "rank", "key_bytes", "rebuild_macs", "score_macs"}]: full keys, then every layout
+// that the family can have, each at the same share of the key bytes (rounded as RankFor rounds). A
+// rank in dimensions is taken as the share that it is of `reference_width`, the width of the group
+// it was asked for.
+[[nodiscard]] Json LayoutTable(const ModelConfig& config,
+                               const RankRequest& rank,
+                               int64_t reference_width);
+
+}  // namespace kvc::factorize

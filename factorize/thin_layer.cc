@@ -1,0 +1,89 @@
+#include "factorize/thin_layer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+#include "core/thread_pool.h"
+#include "model/embedding_rows.h"
+#include "model/threads.h"
+
+namespace kvc::factorize {
+namespace {
+
+using torch::Tensor;
+
+// [rows, columns] of its own memory.
+Tensor ToTensor(const std::vector<float>& values, int64_t columns) {
+  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view({-1, columns});
+}
+
+std::vector<float> ToVector(const Tensor& tensor) {
+  const Tensor dense = tensor.detach().contiguous();
+  const auto* data = dense.data_ptr<float>();
+  return {data, data + dense.numel()};
+}
+
+}  // namespace
+
+ModelConfig ThinConfig(const ModelConfig& source, const KeyFactors& keys) {
+  ModelConfig config = source;
+  config.keys = keys;
+  return config;
+}
+
+model::LayerWeights ThinLayer(const ModelConfig& thin,
+                              const model::LayerWeights& full,
+                              const LayerFactors& factors) {
+  model::LayerWeights weights = full;
+  weights.k = ToTensor(factors.k, thin.model_width);
+  if (!factors.q.empty()) weights.q = ToTensor(factors.q, thin.model_width);
+  if (thin.keys.layout == KeyLayout::kAbsorb) {
+    if (!factors.q_bias.empty()) weights.q_bias = ToTensor(factors.q_bias, 1).view({-1});
+    weights.k_bias = {};  // the same for every key of a query: softmax ignores it
+  }
+  if (!factors.k_rebuild.empty()) {
+    const auto width = *std::max_element(factors.ranks.begin(), factors.ranks.end());
+    weights.k_rebuild = ToTensor(factors.k_rebuild, width);
+  }
+  return weights;
+}
+
+void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors) {
+  factors.q = ToVector(weights.q);
+  factors.k = ToVector(weights.k);
+  if (weights.k_rebuild.defined()) factors.k_rebuild = ToVector(weights.k_rebuild);
+}
+
+void RunLayer(const ModelConfig& config,
+              const model::LayerWeights& weights,
+              int64_t layer,
+              ThreadPool& pool,
+              std::vector<Tensor>& hidden) {
+  pool.ParallelFor(static_cast<int64_t>(hidden.size()), 1, [&](int64_t i, int64_t) {
+    const torch::NoGradGuard no_grad;
+    hidden[i] = model::LayerForward(config, weights, layer, hidden[i].unsqueeze(0)).squeeze(0);
+  });
+}
+
+model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
+                                    const Checkpoint& source,
+                                    const KeyFactors& keys,
+                                    const std::vector<LayerFactors>& factors,
+                                    Progress& progress) {
+  const ModelConfig thin = ThinConfig(source.config(), keys);
+  std::vector<Tensor> hidden = model::EmbedWindows(source, reference.windows);  // [T, E] each
+  {
+    const model::SingleThreadedOperations single;
+    ThreadPool pool(single.outer_threads());
+    for (int64_t l = 0; l < thin.num_layers; ++l) {
+      const model::LayerWeights full = model::LoadLayer(source, l);
+      source.ReleaseLayer(l);
+      RunLayer(thin, ThinLayer(thin, full, factors[l]), l, pool, hidden);
+      progress.Report("thin model", l + 1, thin.num_layers);
+    }
+  }
+  return model::CompareHidden(reference, thin, reference.outer, hidden, progress);
+}
+
+}  // namespace kvc::factorize

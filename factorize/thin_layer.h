@@ -1,0 +1,41 @@
+#pragma once
+// A thin model that exists in memory only: the source's layers with factors in the place of their
+// keys. What tuning trains and what ranks are judged by, without writing a checkpoint. (Shows
+// LibTorch's types, as model/decoder.h does.)
+
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/progress.h"
+#include "core/thread_pool.h"
+#include "factorize/layer_factors.h"
+#include "model/decoder.h"
+#include "model/streamed.h"
+
+namespace kvc::factorize {
+
+// The source's configuration with thin keys.
+[[nodiscard]] ModelConfig ThinConfig(const ModelConfig& source, const KeyFactors& keys);
+
+// `full` with the query and key side of `factors`; everything else is shared.
+[[nodiscard]] model::LayerWeights ThinLayer(const ModelConfig& thin,
+                                            const model::LayerWeights& full,
+                                            const LayerFactors& factors);
+// The inverse after training: queries, keys and, where the layout has it, the rebuild.
+void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors);
+
+// All windows' hidden states [T, E] through one layer, in place, windows side by side. No autograd.
+void RunLayer(const ModelConfig& config,
+              const model::LayerWeights& weights,
+              int64_t layer,
+              ThreadPool& pool,
+              std::vector<torch::Tensor>& hidden);
+
+// The thin model on the reference's windows, streamed layer by layer.
+[[nodiscard]] model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
+                                                  const Checkpoint& source,
+                                                  const KeyFactors& keys,
+                                                  const std::vector<LayerFactors>& factors,
+                                                  Progress& progress);
+
+}  // namespace kvc::factorize

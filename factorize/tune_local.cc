@@ -1,0 +1,117 @@
+#include "factorize/tune_local.h"
+
+#include <optional>
+#include <utility>
+
+#include "core/error.h"
+#include "factorize/thin_layer.h"
+#include "model/embedding_rows.h"
+#include "model/threads.h"
+
+namespace kvc::factorize {
+namespace {
+
+using torch::Tensor;
+
+// Runs the full model's layer on every window: `hidden` [T, E] becomes the next layer's input.
+// Returns what the layer's attention did.
+std::vector<AttentionTarget> RunFullLayer(const ModelConfig& config,
+                                          const model::LayerWeights& weights,
+                                          int64_t layer,
+                                          ThreadPool& pool,
+                                          std::vector<Tensor>& hidden) {
+  std::vector<AttentionTarget> targets(hidden.size());
+  model::TapRequest request;
+  request.attention = true;
+  pool.ParallelFor(static_cast<int64_t>(hidden.size()), 1, [&](int64_t i, int64_t) {
+    const torch::NoGradGuard no_grad;
+    model::LayerTaps taps;
+    const Tensor next =
+        model::LayerForward(config, weights, layer, hidden[i].unsqueeze(0), request, &taps);
+    targets[i].output = torch::matmul(taps.attention[0], weights.o.t());     // [T, E]
+    const Tensor energy = (hidden[i] + targets[i].output).square().sum(-1);  // [T]
+    targets[i].weight = energy.reciprocal() / static_cast<double>(energy.size(0));
+    hidden[i] = next.squeeze(0);
+  });
+  return targets;
+}
+
+Json Describe(const LayerTuneReport& report, double learning_rate) {
+  return {{"error_before", report.error_before},
+          {"error_after", report.error_after},
+          {"kept_pass", report.kept_pass},
+          {"lr", learning_rate}};
+}
+
+class LocalTuning {
+ public:
+  LocalTuning(const Checkpoint& source,
+              const KeyFactors& keys,
+              const Windows& windows,
+              const TuneOptions& options,
+              Progress& progress)
+      : source_(source),
+        config_(source.config()),
+        thin_(ThinConfig(source.config(), keys)),
+        options_(options),
+        progress_(progress),
+        pool_(single_.outer_threads()),
+        full_hidden_(model::EmbedWindows(source, windows)),
+        thin_hidden_(full_hidden_) {}
+
+  Json RunLayers(const TuneState& state, std::vector<LayerFactors>& factors) {
+    Json reports = Json::array();
+    for (int64_t l = 0; l < config_.num_layers; ++l) {
+      const model::LayerWeights full = model::LoadLayer(source_, l);
+      source_.ReleaseLayer(l);
+      const std::vector<AttentionTarget> targets =
+          RunFullLayer(config_, full, l, pool_, full_hidden_);
+      std::optional<Json> report = state.Load(l, factors[l]);
+      model::LayerWeights thin = ThinLayer(thin_, full, factors[l]);
+      if (!report) {
+        report = Tune(l, targets, thin);
+        TakeFactors(thin, factors[l]);
+        state.Save(l, factors[l], *report);
+      }
+      reports.push_back(std::move(*report));
+      RunLayer(thin_, thin, l, pool_, thin_hidden_);
+    }
+    return reports;
+  }
+
+ private:
+  Json Tune(int64_t layer, const std::vector<AttentionTarget>& targets, model::LayerWeights& thin) {
+    std::vector<TuneWindow> windows;
+    for (size_t i = 0; i < targets.size(); ++i) windows.push_back({thin_hidden_[i], targets[i]});
+    // Progress in hundredths of a layer: the number of steps is the tuner's business.
+    const auto report = [&](int64_t done, int64_t total) {
+      progress_.Report("tune", 100 * layer + 100 * done / total, 100 * config_.num_layers);
+    };
+    return Describe(TuneLayer(thin_, layer, windows, options_, pool_, report, thin),
+                    options_.learning_rate);
+  }
+
+  const Checkpoint& source_;
+  const ModelConfig& config_;
+  const ModelConfig thin_;
+  const TuneOptions& options_;
+  Progress& progress_;
+  const model::SingleThreadedOperations single_;
+  ThreadPool pool_;
+  std::vector<Tensor> full_hidden_;  // [T, E] of each window, what enters the layer
+  std::vector<Tensor> thin_hidden_;  // the same in the thin model
+};
+
+}  // namespace
+
+Json TuneLocally(const Checkpoint& source,
+                 const KeyFactors& keys,
+                 const Windows& windows,
+                 const TuneOptions& options,
+                 const TuneState& state,
+                 Progress& progress,
+                 std::vector<LayerFactors>& factors) {
+  return LocalTuning(source, keys, windows, options, progress).RunLayers(state, factors);
+}
+
+}  // namespace kvc::factorize

@@ -1,0 +1,29 @@
+#pragma once
+// --tune local: every layer trained alone, in order, against the full model (factorize/
+// layer_tuner.h). The thin layer sees what the thin layers before it make of the text, the target
+// is what the full model's attention does at that place: so it learns with the errors that it will
+// meet. Memory: one layer, its optimizer, and the hidden states of the tuning windows, twice.
+
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/progress.h"
+#include "factorize/calibration_text.h"
+#include "factorize/layer_factors.h"
+#include "factorize/layer_tuner.h"
+#include "factorize/tune_state.h"
+
+namespace kvc::factorize {
+
+// Tunes `factors` (one for each layer) in place. Layers that `state` holds are taken from it, every
+// further one is saved there. Returns [{"error_before", "error_after", "kept_pass", "lr"}], one for
+// each layer. Throws kUnsupported for layouts that cannot be tuned, kNumeric as TuneLayer.
+[[nodiscard]] Json TuneLocally(const Checkpoint& source,
+                               const KeyFactors& keys,
+                               const Windows& windows,
+                               const TuneOptions& options,
+                               const TuneState& state,
+                               Progress& progress,
+                               std::vector<LayerFactors>& factors);
+
+}  // namespace kvc::factorize
