@@ -6,6 +6,7 @@
 
 #include "core/checkpoint.h"
 #include "core/files.h"
+#include "core/tokenizer_match.h"
 #include "core/version.h"
 #include "export/export_model.h"
 #include "runtime/session.h"
@@ -252,6 +253,7 @@ Json ExportBundle(const ExportPlan& plan,
                   const CommonOptions& common) {
   KVC_CHECK(!options.output.empty(), kUsage, "-o: expected an output directory, got none");
   const int threads = CheckCommonOptions(common);
+  CheckTokenizerMatches(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
   const std::unique_ptr<Progress> progress = MakeProgress(common);
   OutputDirectory output(options.output, options.force);
   Manifest manifest = MakeManifest(plan, options, common);

@@ -61,8 +61,21 @@ expect 3 "config.json" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
 expect 3 "tokenizer" "$bin/kvc-factorize" "$models/llama" -o "$work/out" --calib "$text"
 expect 3 "post-rope" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --layout post-rope
 expect 3 "not in this version" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune local
+broken
+size=$(stat -c %s "$work/model/model.safetensors")
+printf '\xc0\x7f\xc0\x7f' | dd of="$work/model/model.safetensors" bs=1 seek=$((size - 4)) conv=notrunc 2> /dev/null
+expect 3 "expected finite weights" "$bin/kvc-export" "$work/model" -o "$work/out" --budget 100%
+rm -rf "$work/model" && cp -r "$source/examples/models/needle-llama" "$work/model"
+sed -i 's/"added_tokens": *\[/&{"id":1024,"content":"<more>","special":true,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false},/' "$work/model/tokenizer.json"
+expect 3 "tokenizer: expected at most the 1024 ids" "$bin/kvc-export" "$work/model" -o "$work/out" --budget 100%
+echo "A text of a few words." > "$work/short.txt"
+expect 3 "at least 512 tokens" "$bin/kvc-factorize" "$source/examples/models/needle-llama" -o "$work/out" --rank 50% --calib "$work/short.txt"
 
-# I/O: 6
+# I/O: 6. A limit on the size of files stands for a full disk.
+limited() { (trap '' XFSZ && ulimit -f 20 && "$@"); }
+for command in "kvc-factorize --objective weight --rank 50%" "kvc-export --budget 100% --no-verify"; do
+  expect 6 "expected to write" limited "$bin/"$command "$source/examples/models/needle-llama" -o "$work/out" --quiet
+done
 expect 6 "nowhere.txt" "$bin/kvc-profile" "$source/examples/models/needle-llama" -o "$work/out" --context 256 --calib "$work/nowhere.txt"
 expect 6 "/proc/" "$bin/kvc-factorize" "$models/llama" -o /proc/kvc --objective weight
 
