@@ -35,17 +35,25 @@ ModelConfig ThinConfig(const ModelConfig& source, const KeyFactors& keys) {
 model::LayerWeights ThinLayer(const ModelConfig& thin,
                               const model::LayerWeights& full,
                               const LayerFactors& factors) {
+  const int64_t E = thin.model_width;
   model::LayerWeights weights = full;
-  weights.k = ToTensor(factors.k, thin.model_width);
-  if (!factors.q.empty()) weights.q = ToTensor(factors.q, thin.model_width);
-  if (thin.keys.layout == KeyLayout::kAbsorb) {
-    if (!factors.q_bias.empty()) weights.q_bias = ToTensor(factors.q_bias, 1).view({-1});
-    weights.k_bias = {};  // the same for every key of a query: softmax ignores it
+  const auto replace = [](Tensor& weight, const std::vector<float>& values, int64_t columns) {
+    if (!values.empty()) weight = ToTensor(values, columns);
+  };
+  replace(weights.q, factors.q, E);
+  replace(weights.k, factors.k, E);
+  replace(weights.k_reduce, factors.k_reduce, thin.head_width);
+  replace(weights.q_reduce, factors.q_reduce, thin.head_width);
+  replace(weights.k_rebuild,
+          factors.k_rebuild,
+          *std::max_element(factors.ranks.begin(), factors.ranks.end()));
+  if (!factors.q_bias.empty()) weights.q_bias = ToTensor(factors.q_bias, 1).view({-1});
+  if (!factors.k_bias.empty()) weights.k_bias = ToTensor(factors.k_bias, 1).view({-1});
+  if (!factors.k_reduce_bias.empty()) {
+    weights.k_reduce_bias = ToTensor(factors.k_reduce_bias, 1).view({-1});
   }
-  if (!factors.k_rebuild.empty()) {
-    const auto width = *std::max_element(factors.ranks.begin(), factors.ranks.end());
-    weights.k_rebuild = ToTensor(factors.k_rebuild, width);
-  }
+  // The same for every key of a query: softmax ignores it.
+  if (thin.keys.layout == KeyLayout::kAbsorb) weights.k_bias = Tensor();
   return weights;
 }
 
@@ -53,6 +61,8 @@ void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors) {
   factors.q = ToVector(weights.q);
   factors.k = ToVector(weights.k);
   if (weights.k_rebuild.defined()) factors.k_rebuild = ToVector(weights.k_rebuild);
+  if (weights.k_reduce.defined()) factors.k_reduce = ToVector(weights.k_reduce);
+  if (weights.q_reduce.defined()) factors.q_reduce = ToVector(weights.q_reduce);
 }
 
 void RunLayer(const ModelConfig& config,

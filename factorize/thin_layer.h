@@ -21,7 +21,7 @@ namespace kvc::factorize {
 [[nodiscard]] model::LayerWeights ThinLayer(const ModelConfig& thin,
                                             const model::LayerWeights& full,
                                             const LayerFactors& factors);
-// The inverse after training: queries, keys and, where the layout has it, the rebuild.
+// The inverse after training: queries, keys and what else of the layout is trained.
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors);
 
 // All windows' hidden states [T, E] through one layer, in place, windows side by side. No autograd.
