@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "export/graph_builder.h"
+#include "export/function_body.h"
 
 namespace kvc::onnx_export {
 namespace {
@@ -13,29 +13,6 @@ Attribute Reference(std::string name, std::string function_attribute) {
   return {std::move(name), int64_t{0}, std::move(function_attribute)};
 }
 Attribute ScaleReference() { return {"scale", 0.0F, "scale"}; }
-
-// The nodes of a function body.
-class Body : public GraphBuilder {
- public:
-  // An int64 constant used as a shape.
-  void AddShape(const std::string& name, std::vector<int64_t> values) {
-    Add("Constant", {}, name, {{"value_ints", std::move(values), ""}});
-  }
-  void AddReshape(const std::string& input, std::vector<int64_t> shape, const std::string& output) {
-    AddShape(output + "_shape", std::move(shape));
-    Add("Reshape", {input, output + "_shape"}, output);
-  }
-  void AddTranspose(const std::string& input,
-                    std::vector<int64_t> order,
-                    const std::string& output) {
-    Add("Transpose", {input}, output, {{"perm", std::move(order), ""}});
-  }
-  // [B, T, count*W] -> [B, count, T, W]
-  void AddSplitHeads(const std::string& input, int64_t count, const std::string& output) {
-    AddReshape(input, {0, 0, count, -1}, output + "_split");
-    AddTranspose(output + "_split", {0, 2, 1, 3}, output);
-  }
-};
 
 const std::vector<std::string>& FunctionAttributes() {
   static const std::vector<std::string> kNames = {
@@ -51,7 +28,7 @@ Function MakeAttentionFunction(DType dtype) {
                     {"output", "present_key", "present_value"},
                     FunctionAttributes(),
                     {}};
-  Body body;
+  FunctionBody body;
   const bool cast = dtype != DType::kF32;
   if (cast) {
     for (const char* name : {"key", "value"}) {
@@ -85,8 +62,11 @@ Function MakeAttentionFunction(DType dtype) {
 
 // present_X = concat(past_X, new rows by heads), and `present_X_float` where a cast is needed.
 // Returns the name of the float version.
-std::string AddPresent(
-    Body& body, const std::string& input, const std::string& what, int64_t count, DType dtype) {
+std::string AddPresent(FunctionBody& body,
+                       const std::string& input,
+                       const std::string& what,
+                       int64_t count,
+                       DType dtype) {
   const std::string rows = input + "_rows";
   body.AddSplitHeads(input, count, rows);
   if (dtype == DType::kF32) {
@@ -101,7 +81,7 @@ std::string AddPresent(
 }
 
 // keys [B, T, G*D] of all latents, before the rotation. Returns the name.
-std::string AddRebuild(Body& body, const ModelConfig& config, const std::string& latents) {
+std::string AddRebuild(FunctionBody& body, const ModelConfig& config, const std::string& latents) {
   const int64_t groups = config.keys.num_groups;
   const int64_t rows = config.num_kv_heads / groups * config.head_width;
   body.AddReshape("rebuild", {groups, rows, -1}, "rebuild_groups");   // [n, G/n*D, R]
@@ -143,7 +123,7 @@ Function MakeLatentFunction(const ModelConfig& config, DType dtype) {
                     {"output", "present_key", "present_value"},
                     FunctionAttributes(),
                     {}};
-  Body body;
+  FunctionBody body;
   const std::string latents = AddPresent(body, "latent", "key", config.keys.num_groups, dtype);
   const std::string values = AddPresent(body, "value", "value", config.num_kv_heads, dtype);
   const std::string keys = AddRebuild(body, config, latents);

@@ -18,7 +18,7 @@ namespace kvc::onnx_export {
 
 // The values that enter a layer's cache node.
 struct CacheInputs {
-  std::string query;  // [B, S, H*D] after rotation (H*R with absorbed keys)
+  std::string query;  // [B, S, H*D] after rotation (H*R with thin keys other than latents)
   std::string key;    // [B, S, G*R] after rotation, or the latents [B, S, n*R]
   std::string value;  // [B, S, G*D]
 };

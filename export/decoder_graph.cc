@@ -7,6 +7,8 @@
 #include "core/error.h"
 #include "export/cache_functions.h"
 #include "export/graph_builder.h"
+#include "export/key_functions.h"
+#include "export/stored_weight.h"
 
 namespace kvc::onnx_export {
 namespace {
@@ -35,12 +37,15 @@ class DecoderBuilder {
     AddHead(hidden);
     Graph graph = graph_.Take();
     graph.functions.push_back(MakeCacheFunction(config_, dtype_));
+    if (reduced()) graph.functions.push_back(MakeProjectionFunction(config_));
+    if (paired()) graph.functions.push_back(MakePairFunction());
     return graph;
   }
 
  private:
   [[nodiscard]] bool latent() const { return config_.keys.layout == KeyLayout::kLatent; }
-  [[nodiscard]] bool absorbed() const { return config_.keys.layout == KeyLayout::kAbsorb; }
+  [[nodiscard]] bool reduced() const { return config_.keys.layout == KeyLayout::kPostRope; }
+  [[nodiscard]] bool paired() const { return config_.keys.layout == KeyLayout::kRopePairs; }
 
   void DeclareInterface();
   void DeclareConstants();
@@ -71,6 +76,11 @@ class DecoderBuilder {
                          const std::string& input,
                          const std::string& output);
   std::string AddRope(const std::string& name, const std::string& input, int64_t heads);
+  std::string AddPairRope(const std::string& name,
+                          const std::string& input,
+                          int64_t layer,
+                          int64_t heads);
+  void ReduceHeads(int64_t layer, CacheInputs& cache);
   std::string AddActivation(const std::string& prefix, const std::string& input);
   std::string AddWeight(const std::string& name, Role role, int64_t layer);
 
@@ -166,34 +176,8 @@ void DecoderBuilder::AddRopeTables() {
   }
 }
 
-// Declares a weight of the checkpoint: dtype for matrices, float for vectors and the rebuild.
 std::string DecoderBuilder::AddWeight(const std::string& name, Role role, int64_t layer) {
-  Weight weight;
-  weight.name = name;
-  weight.role = role;
-  weight.layer = layer;
-  weight.dims = checkpoint_.Shape(role, layer);
-  weight.dtype = weight.dims.size() == 2 ? dtype_ : DType::kF32;
-  const bool query = role == Role::kQ || role == Role::kQBias;
-  const bool padded = (role == Role::kK && (latent() || absorbed())) || (query && absorbed());
-  if (padded) {
-    weight.kind = WeightKind::kPaddedRows;
-    weight.stride = PaddedKeyWidth(config_, layer);
-    const int64_t blocks = query ? config_.num_heads : config_.num_key_groups();
-    const int64_t share = blocks / config_.num_key_groups();  // query heads of a group, or 1
-    for (int64_t block = 0; block < blocks; ++block) {
-      weight.ranks.push_back(config_.key_width(layer, block / share));
-    }
-    weight.dims[0] = blocks * weight.stride;
-  } else if (role == Role::kKRebuild) {
-    weight.kind = WeightKind::kRebuild;
-    weight.dtype = DType::kF32;
-    weight.stride = weight.dims[1];
-    for (int64_t group = 0; group < config_.num_key_groups(); ++group) {
-      weight.ranks.push_back(config_.key_width(layer, group));
-    }
-  }
-  graph_.AddWeight(std::move(weight));
+  graph_.AddWeight(DescribeWeight(checkpoint_, name, role, layer, dtype_));
   return name;
 }
 
@@ -258,6 +242,30 @@ std::string DecoderBuilder::AddRope(const std::string& name,
                     {{"num_heads", heads, ""}});
 }
 
+// Rotation of the layer's kept pairs.
+std::string DecoderBuilder::AddPairRope(const std::string& name,
+                                        const std::string& input,
+                                        int64_t layer,
+                                        int64_t heads) {
+  const std::vector<int64_t> pairs = StoredPairs(config_, layer, heads);
+  graph_.AddConstant({name + ".pairs", {static_cast<int64_t>(pairs.size())}, pairs});
+  graph_.AddNode(MakePairNode(name, input, name + ".pairs"));
+  return name;
+}
+
+// Queries and keys behind the rotation, times the factors of their kv head.
+void DecoderBuilder::ReduceHeads(int64_t layer, CacheInputs& cache) {
+  const std::string q = LayerPrefix(layer) + "q_reduce";
+  const std::string k = LayerPrefix(layer) + "k_reduce";
+  AddWeight(q + ".weight", Role::kQReduce, layer);
+  graph_.AddNode(MakeProjectionNode(config_, q, cache.query, q + ".weight", config_.num_heads));
+  cache.query = q;
+  AddWeight(k + ".weight", Role::kKReduce, layer);
+  graph_.AddNode(MakeProjectionNode(config_, k, cache.key, k + ".weight", config_.num_kv_heads));
+  AddWeight(k + ".bias", Role::kKReduceBias, layer);
+  cache.key = graph_.Add("Add", {k, k + ".bias"}, k + ".add");
+}
+
 std::string DecoderBuilder::AddActivation(const std::string& prefix, const std::string& input) {
   if (config_.activation == Activation::kSilu) {
     graph_.Add("Sigmoid", {input}, prefix + "sigmoid");
@@ -283,10 +291,14 @@ std::string DecoderBuilder::AddAttention(int64_t layer, const std::string& input
       cache.key = AddHeadNorm(prefix + "k_norm", cache.key, Role::kKNorm, layer, "const.split_k");
     }
   }
-  if (config_.has_rope) {
+  if (paired()) {
+    cache.query = AddPairRope(prefix + "q.rope", cache.query, layer, config_.num_heads);
+    cache.key = AddPairRope(prefix + "k.rope", cache.key, layer, config_.num_kv_heads);
+  } else if (config_.has_rope) {
     cache.query = AddRope(prefix + "q.rope", cache.query, config_.num_heads);
     if (!latent()) cache.key = AddRope(prefix + "k.rope", cache.key, config_.num_kv_heads);
   }
+  if (reduced()) ReduceHeads(layer, cache);
   if (latent()) {
     if (config_.qk_norm) AddWeight(prefix + "k_norm.weight", Role::kKNorm, layer);
     AddWeight(prefix + "k_rebuild.weight", Role::kKRebuild, layer);
@@ -335,14 +347,6 @@ void DecoderBuilder::AddHead(const std::string& input) {
 }  // namespace
 
 Graph BuildDecoderGraph(const Checkpoint& checkpoint, DType dtype) {
-  const KeyLayout layout = checkpoint.config().keys.layout;
-  KVC_CHECK(
-      layout == KeyLayout::kFull || layout == KeyLayout::kAbsorb || layout == KeyLayout::kLatent,
-      kUnsupported,
-      checkpoint.directory().string(),
-      ": expected key layout full, absorb or latent, got ",
-      KeyLayoutName(layout),
-      "; kvc-export has no graph for it yet");
   return DecoderBuilder(checkpoint, dtype).Build();
 }
 

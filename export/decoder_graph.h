@@ -6,8 +6,8 @@
 
 namespace kvc::onnx_export {
 
-// Inputs, outputs, constants, weights (offsets not set), nodes and the cache function. Matrices and
-// the cache are `dtype`. Throws kUnsupported for a key layout that has no graph yet.
+// Inputs, outputs, constants, weights (offsets not set), nodes and functions. Matrices and
+// the cache are `dtype`.
 [[nodiscard]] Graph BuildDecoderGraph(const Checkpoint& checkpoint, DType dtype);
 
 }  // namespace kvc::onnx_export

@@ -90,5 +90,7 @@ struct Graph {
 inline constexpr char kFunctionDomain[] = "com.kvc";
 inline constexpr char kAttentionFunction[] = "CompressedAttention";
 inline constexpr char kLatentFunction[] = "CompressedLatentAttention";
+inline constexpr char kProjectionFunction[] = "HeadProjection";
+inline constexpr char kPairFunction[] = "PairRotation";
 
 }  // namespace kvc::onnx_export

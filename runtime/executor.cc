@@ -5,6 +5,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/heads.h"
 
 namespace kvc::runtime {
 namespace {
@@ -120,6 +121,13 @@ void Executor::RunStep(const Step& step,
     case StepKind::kRope:
       Copy(in(0), out);
       kernels::Rope(out, step.heads, batch.positions, step.cos, step.sin, pool_);
+      return;
+    case StepKind::kPairRope:
+      Copy(in(0), out);
+      kernels::RopePairs(out, step.pairs, batch.positions, step.cos, step.sin, pool_);
+      return;
+    case StepKind::kProjectHeads:
+      kernels::ProjectHeads(in(0), step.heads, step.columns, step.groups, step.bias, out, pool_);
       return;
     case StepKind::kLinear:
       linears_[step.linear].Apply(in(0), step.bias, out, pool_);

@@ -55,6 +55,14 @@ class Lowerer {
       Attention(node);
       return;
     }
+    if (node.domain == kCacheDomain && node.op == "HeadProjection") {
+      LowerHeadProjection(node, context_);
+      return;
+    }
+    if (node.domain == kCacheDomain && node.op == "PairRotation") {
+      LowerPairRotation(node, context_);
+      return;
+    }
     const auto handler = kHandlers.find(node.op);
     SupportNode(node.domain.empty() && handler != kHandlers.end(),
                 node,
@@ -204,8 +212,13 @@ class Lowerer {
     for (LoweredStep& step : context_.lowered().steps) {
       if (step.out == product.reg) producer = &step;
     }
-    SupportNode(producer != nullptr && producer->step.kind == StepKind::kLinear &&
-                    producer->step.bias == nullptr && context_.uses(node.inputs[0]) == 1,
+    const bool product_of_weights =
+        producer != nullptr && (producer->step.kind == StepKind::kLinear ||
+                                producer->step.kind == StepKind::kProjectHeads);
+    // The bias of heads that share a matrix would be one for each head.
+    SupportNode(product_of_weights && producer->step.bias == nullptr &&
+                    producer->step.heads == producer->step.groups &&
+                    context_.uses(node.inputs[0]) == 1,
                 node,
                 "expected a vector of weights to be added to a product used only here");
     producer->step.bias = context_.Vector(node, 1, context_.WidthOf(product.reg));

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "runtime/lowering_context.h"
 
@@ -81,6 +82,72 @@ void AddRebuild(const Node& node,
 }
 
 }  // namespace
+
+void LowerHeadProjection(const Node& node, LoweringContext& context) {
+  RequireNode(node.inputs.size() == 2 && node.outputs.size() == 1,
+              node,
+              "expected two inputs and one output");
+  const int64_t x = context.Flat(node, 0);
+  const Tensor& weight = context.Weight(node, 1);
+  const int64_t heads = node.Int("num_heads");
+  const int64_t groups = node.Int("num_kv_heads");
+  const bool fits = weight.dtype == DType::kF32 && weight.dims.size() == 2 && groups > 0 &&
+                    heads > 0 && heads % groups == 0 && weight.dims[0] % groups == 0 &&
+                    weight.dims[0] > 0 && context.WidthOf(x) % heads == 0 &&
+                    context.WidthOf(x) / heads == weight.dims[1];
+  RequireNode(fits,
+              node,
+              "expected a float matrix [num_kv_heads * R, D] for ",
+              heads,
+              " heads of a row ",
+              context.WidthOf(x),
+              " wide");
+  const int64_t width = weight.dims[0] / groups;  // R
+  const int64_t depth = weight.dims[1];           // D
+  auto columns = std::make_unique<float[]>(static_cast<size_t>(weight.elements));
+  for (int64_t row = 0; row < weight.dims[0]; ++row) {
+    for (int64_t d = 0; d < depth; ++d) {
+      const int64_t target = (row / width * depth + d) * width + row % width;
+      columns[static_cast<size_t>(target)] = weight.as<float>()[row * depth + d];
+    }
+  }
+  LoweredStep& step = context.AddStep(node, StepKind::kProjectHeads, {x}, heads * width);
+  step.step.heads = heads;
+  step.step.groups = groups;
+  step.step.columns = {columns.get(), groups * depth, width};
+  context.lowered().plan.constants.push_back(std::move(columns));
+}
+
+void LowerPairRotation(const Node& node, LoweringContext& context) {
+  RequireNode(node.inputs.size() == 5 && node.outputs.size() == 1,
+              node,
+              "expected five inputs and one output");
+  const int64_t x = context.Flat(node, 0);
+  SupportNode(context.Input(node, 3).kind == Value::Kind::kPositions,
+              node,
+              "expected a rotation at position_ids");
+  const Tensor& pairs = context.Weight(node, 4);
+  RequireNode(pairs.dtype == DType::kI64 &&
+                  pairs.dims == std::vector<int64_t>({context.WidthOf(x) / 2}) &&
+                  context.WidthOf(x) % 2 == 0,
+              node,
+              "expected one pair for each two of ",
+              context.WidthOf(x),
+              " columns, got ",
+              pairs.elements);
+  const Tensor& table = context.Weight(node, 1);
+  const int64_t available = table.dims.size() == 2 ? table.dims[1] : 0;  // D/2
+  const std::span<const int64_t> indices(pairs.as<int64_t>(), static_cast<size_t>(pairs.elements));
+  const bool in_range = std::all_of(
+      indices.begin(), indices.end(), [&](int64_t pair) { return pair >= 0 && pair < available; });
+  RequireNode(in_range, node, "expected pairs below ", available);
+  const ConstMatrixF cos = context.Table(node, 1, available);
+  const ConstMatrixF sin = context.Table(node, 2, available);
+  LoweredStep& step = context.AddStep(node, StepKind::kPairRope, {x}, context.WidthOf(x));
+  step.step.pairs = indices;
+  step.step.cos = cos;
+  step.step.sin = sin;
+}
 
 AttentionStep ReadAttention(const Node& node, LoweringContext& context) {
   AttentionStep attention;

@@ -80,6 +80,10 @@ void SupportNode(bool holds, const Node& node, const Parts&... parts) {
 // True for F32, F16, BF16.
 [[nodiscard]] bool IsFloat(const Tensor& tensor);
 
+// com.kvc.HeadProjection and com.kvc.PairRotation.
+void LowerHeadProjection(const Node& node, LoweringContext& context);
+void LowerPairRotation(const Node& node, LoweringContext& context);
+
 // The cache node: checks that heads, ranks and widths fit together, reads the rebuild of a latent.
 [[nodiscard]] AttentionStep ReadAttention(const Node& node, LoweringContext& context);
 

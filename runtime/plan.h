@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,9 +28,11 @@ enum class StepKind {
   kGeluExact,
   kRmsNorm,  // out = norm(in[0]) for each of `heads` slices of a row
   kLayerNorm,
-  kRope,       // out = rotate(in[0]), `heads` slices
-  kLinear,     // out = in[0] W^T + bias
-  kAttention,  // out = attention of queries in[0], keys in[1], values in[2] over the cache
+  kRope,          // out = rotate(in[0]), `heads` slices
+  kPairRope,      // out = in[0] with adjacent dimensions rotated by the angles of `pairs`
+  kProjectHeads,  // out = each of `heads` slices of in[0] times the matrix of its group, + bias
+  kLinear,        // out = in[0] W^T + bias
+  kAttention,     // out = attention of queries in[0], keys in[1], values in[2] over the cache
 };
 
 // Columns offset .. offset + width of a workspace slot [rows, slot width].
@@ -64,11 +67,14 @@ struct Step {
   int64_t linear = -1;            // kLinear: index into Plan::linears
   const Tensor* table = nullptr;  // kEmbed*: [entries, width]
   const float* weight = nullptr;  // norms
-  const float* bias = nullptr;    // norms and kLinear, or null
+  const float* bias = nullptr;    // norms, kLinear and kProjectHeads, or null
   float epsilon = 0.0F;
   int64_t heads = 1;
-  ConstMatrixF cos, sin;   // kRope: [positions, D/2]
-  int64_t attention = -1;  // kAttention: index into Plan::attentions
+  ConstMatrixF cos, sin;           // kRope, kPairRope: [positions, D/2]
+  std::span<const int64_t> pairs;  // kPairRope: [width/2] of 0..D/2-1
+  int64_t groups = 1;              // kProjectHeads
+  ConstMatrixF columns;            // kProjectHeads: [groups*D, R]
+  int64_t attention = -1;          // kAttention: index into Plan::attentions
 };
 
 struct Plan {
@@ -79,7 +85,7 @@ struct Plan {
   std::vector<int64_t> slot_widths;         // floats in a row of each slot; 0 for kLogitsSlot
   std::vector<kernels::WeightView> linears;
   std::vector<AttentionStep> attentions;            // [L], by layer
-  std::vector<std::unique_ptr<float[]>> constants;  // biases put together by fusion
+  std::vector<std::unique_ptr<float[]>> constants;  // fused biases, transposed small matrices
 };
 
 // Lowers a graph. Throws kUnsupported naming the node of an operator or a wiring that the plan

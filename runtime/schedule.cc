@@ -95,6 +95,7 @@ bool MayWriteInPlace(StepKind kind) {
     case StepKind::kRmsNorm:
     case StepKind::kLayerNorm:
     case StepKind::kRope:
+    case StepKind::kPairRope:
       return true;
     default:
       return false;

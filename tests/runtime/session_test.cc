@@ -78,7 +78,11 @@ INSTANTIATE_TEST_SUITE_P(Models,
                                            "gpt2-absorb",
                                            "llama-latent",
                                            "qwen2-latent",
-                                           "qwen3-latent"),
+                                           "qwen3-latent",
+                                           "llama-post-rope",
+                                           "qwen3-post-rope",
+                                           "qwen2-rope-pairs",
+                                           "mistral-rope-pairs"),
                          [](const auto& test) {
                            std::string name = test.param;
                            for (char& c : name) {
