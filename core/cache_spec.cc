@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/enum_names.h"
 #include "core/error.h"
 
 namespace kvc {
@@ -24,33 +25,6 @@ constexpr std::array<std::pair<Method, std::string_view>, 8> kMethods = {{
     {Method::kLuKv, "lukv"},
     {Method::kLuKvMixed, "lukv-mixed"},
 }};
-
-constexpr std::array<std::pair<ScorerKind, std::string_view>, 6> kScorers = {{
-    {ScorerKind::kSnapKv, "snapkv"},
-    {ScorerKind::kExpectedAttention, "expected-attention"},
-    {ScorerKind::kKeyDiff, "keydiff"},
-    {ScorerKind::kKnorm, "knorm"},
-    {ScorerKind::kStreaming, "streaming"},
-    {ScorerKind::kOutputError, "output-error"},
-}};
-
-template <class Table>
-std::string_view NameIn(const Table& table, decltype(table[0].first) value) {
-  for (const auto& [kind, name] : table) {
-    if (kind == value) return name;
-  }
-  KVC_THROW(kInternal, "enumerator without a name");
-}
-
-template <class Table>
-auto ValueIn(const Table& table, std::string_view name, const char* option) {
-  std::string known;
-  for (const auto& [kind, text] : table) {
-    if (text == name) return kind;
-    known += (known.empty() ? "" : ", ") + std::string(text);
-  }
-  KVC_THROW(kUsage, option, ": expected one of ", known, ", got \"", name, "\"");
-}
 
 // Floors of `wanted` plus one for the largest remainders, so that the sum is the floor of the sum.
 std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) {
@@ -71,10 +45,8 @@ std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) 
 
 }  // namespace
 
-std::string_view MethodName(Method method) { return NameIn(kMethods, method); }
-Method MethodFromName(std::string_view name) { return ValueIn(kMethods, name, "--method"); }
-std::string_view ScorerName(ScorerKind kind) { return NameIn(kScorers, kind); }
-ScorerKind ScorerFromName(std::string_view name) { return ValueIn(kScorers, name, "--scorer"); }
+std::string_view MethodName(Method method) { return EnumName(kMethods, method); }
+Method MethodFromName(std::string_view name) { return EnumValue(kMethods, name, "--method"); }
 
 int64_t CacheGroup::BytesPerToken(DType dtype) const {
   const int64_t elements = key_width + static_cast<int64_t>(heads.size()) * value_width;

@@ -24,6 +24,7 @@
 
 #include "core/dtype.h"
 #include "core/model_config.h"
+#include "core/scorer_spec.h"
 #include "core/sizes.h"
 
 namespace kvc {
@@ -32,10 +33,6 @@ namespace kvc {
 enum class Method { kFull, kStreaming, kUniform, kPyramid, kAda, kHeadKv, kLuKv, kLuKvMixed };
 [[nodiscard]] std::string_view MethodName(Method method);    // "full", ..., "lukv-mixed"
 [[nodiscard]] Method MethodFromName(std::string_view name);  // throws kUsage listing the names
-
-enum class ScorerKind { kSnapKv, kExpectedAttention, kKeyDiff, kKnorm, kStreaming, kOutputError };
-[[nodiscard]] std::string_view ScorerName(ScorerKind kind);  // "snapkv", "expected-attention", ...
-[[nodiscard]] ScorerKind ScorerFromName(std::string_view name);  // throws kUsage
 
 struct CacheGroup {
   int64_t key_width = 0;         // R_n, or D
@@ -61,7 +58,7 @@ struct CacheSpec {
   int64_t head_width = 0;                       // D
 
   Method method = Method::kFull;
-  ScorerKind scorer = ScorerKind::kSnapKv;
+  ScorerSpec scorer;
   int64_t sinks = 4;        // first tokens, never dropped
   int64_t window = 32;      // newest tokens, never dropped
   int64_t margin = 0;       // rows of the recent block beyond the window; 0 with kFull

@@ -21,7 +21,7 @@ Json CacheToJson(const CacheSpec& spec) {
   Json json;
   json["dtype"] = ShortName(spec.dtype);
   json["method"] = MethodName(spec.method);
-  json["scorer"] = ScorerName(spec.scorer);
+  json["scorer"] = ToString(spec.scorer);
   json["sinks"] = spec.sinks;
   json["window"] = spec.window;
   json["margin"] = spec.margin;
@@ -161,7 +161,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   CacheSpec spec;
   spec.dtype = DTypeFromShortName(GetString(json, "dtype", origin));
   spec.method = MethodFromName(GetString(json, "method", origin));
-  spec.scorer = ScorerFromName(GetString(json, "scorer", origin));
+  spec.scorer = ParseScorer(GetString(json, "scorer", origin), "scorer");
   spec.sinks = GetInt(json, "sinks", origin);
   spec.window = GetInt(json, "window", origin);
   spec.margin = GetInt(json, "margin", origin);

@@ -14,7 +14,8 @@ constexpr int64_t kProfileSchema = 1;
 constexpr const char* kTensorFile = "profile.safetensors";
 constexpr const char* kJsonFile = "profile.json";
 
-std::string CurveName(ScorerKind scorer) { return "curve." + std::string(ScorerName(scorer)); }
+std::string CurveName(const ScorerSpec& scorer) { return "curve." + ToString(scorer); }
+std::string ErrorName(const ScorerSpec& scorer) { return "error." + ToString(scorer); }
 
 // A float tensor of exactly `shape`, finite.
 std::vector<float> ReadFloats(const SafetensorsReader& reader,
@@ -68,7 +69,7 @@ void WriteProfile(const std::filesystem::path& directory, const ProfileData& pro
   json["sinks"] = profile.sinks;
   json["window"] = profile.window;
   json["scorers"] = Json::array();
-  for (const auto& [scorer, curve] : profile.curves) json["scorers"].push_back(ScorerName(scorer));
+  for (const auto& [scorer, curve] : profile.curves) json["scorers"].push_back(ToString(scorer));
   json["importance"] = {{"method", profile.importance_method}, {"tests", profile.importance_tests}};
   json["options"] = profile.options;
   WriteJsonFile(directory / kJsonFile, json);
@@ -79,11 +80,17 @@ void WriteProfile(const std::filesystem::path& directory, const ProfileData& pro
   for (const auto& [scorer, curve] : profile.curves) {
     specs.push_back({CurveName(scorer), DType::kF32, curve_shape});
   }
+  for (const auto& [scorer, curve] : profile.error_curves) {
+    specs.push_back({ErrorName(scorer), DType::kF32, curve_shape});
+  }
   specs.push_back({"curve.oracle", DType::kF32, curve_shape});
   specs.push_back({"importance", DType::kF32, {profile.num_layers, profile.num_kv_heads}});
   SafetensorsWriter writer(directory / kTensorFile, specs, {{"format", "kvc-profile"}});
   for (const auto& [scorer, curve] : profile.curves) {
     writer.WriteFloats(CurveName(scorer), curve);
+  }
+  for (const auto& [scorer, curve] : profile.error_curves) {
+    writer.WriteFloats(ErrorName(scorer), curve);
   }
   writer.WriteFloats("curve.oracle", profile.oracle_curve);
   writer.WriteFloats("importance", profile.importance);
@@ -125,8 +132,11 @@ ProfileData ReadProfile(const std::filesystem::path& directory) {
       profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
   for (const Json& name : GetArray(json, "scorers", origin)) {
     KVC_CHECK(name.is_string(), kBadInput, origin, ": scorers: expected names");
-    const ScorerKind scorer = ScorerFromName(name.get<std::string>());
+    const ScorerSpec scorer = ParseScorer(name.get<std::string>(), "scorers");
     profile.curves[scorer] = ReadFloats(reader, CurveName(scorer), curve_shape);
+    if (reader.Contains(ErrorName(scorer))) {
+      profile.error_curves[scorer] = ReadFloats(reader, ErrorName(scorer), curve_shape);
+    }
   }
   profile.oracle_curve = ReadFloats(reader, "curve.oracle", curve_shape);
   profile.importance = ReadFloats(reader, "importance", {profile.num_layers, profile.num_kv_heads});

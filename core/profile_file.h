@@ -33,8 +33,11 @@ struct ProfileData {
   // scorer: [L * G * (kCurveIntervals + 1)], index (l * G + g) * (kCurveIntervals + 1) + point.
   // Point i keeps the share i / kCurveIntervals of the evictable tokens. Non-increasing in i by
   // construction; 0 at the last point.
-  std::map<ScorerKind, std::vector<float>> curves;
-  // The same with the oracle's own order: the best that any scorer could do.
+  std::map<ScorerSpec, std::vector<float>> curves;
+  // Error of the attention's output instead (profile/output_error.h of the profiler, in units of
+  // the residual stream's squared norm), for the same scorers or, in older profiles, for none.
+  std::map<ScorerSpec, std::vector<float>> error_curves;
+  // Lost importance with the oracle's own order: the best that any scorer could do.
   std::vector<float> oracle_curve;
 
   std::string importance_method;  // "oracle" or "needle"

@@ -28,6 +28,9 @@ class ProfileFile : public ::testing::Test {
     const size_t points = 2 * 3 * (kCurveIntervals + 1);
     for (size_t i = 0; i < points; ++i) {
       profile_.curves[ScorerKind::kSnapKv].push_back(1.0F / static_cast<float>(i + 1));
+      profile_.error_curves[ScorerKind::kSnapKv].push_back(2.0F / static_cast<float>(i + 1));
+      const ScorerSpec pooled(ScorerKind::kOutputError, {.pool = 15});
+      profile_.curves[pooled].push_back(3.0F / static_cast<float>(i + 1));
       profile_.oracle_curve.push_back(0.5F / static_cast<float>(i + 1));
     }
     profile_.importance_method = "oracle";
@@ -45,6 +48,7 @@ TEST_F(ProfileFile, RoundTripKeepsEveryField) {
   const ProfileData read = ReadProfile(directory_);
   EXPECT_EQ(read.model_sha256, profile_.model_sha256);
   EXPECT_EQ(read.curves, profile_.curves);
+  EXPECT_EQ(read.error_curves, profile_.error_curves);
   EXPECT_EQ(read.oracle_curve, profile_.oracle_curve);
   EXPECT_EQ(read.importance, profile_.importance);
   EXPECT_EQ(read.importance_method, "oracle");
