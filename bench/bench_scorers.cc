@@ -34,7 +34,7 @@ void BM_Score(benchmark::State& state, kvc::ScorerKind kind) {
   }
   head.rope_frequencies = frequencies;
   head.scale = 0.125;
-  const auto scorer = kvc::scorers::Scorer::Create(kind, {});
+  const auto scorer = kvc::scorers::Scorer::Create(kind);
   std::vector<float> scores(static_cast<size_t>(tokens));
   for (auto _ : state) {
     scorer->Score(head, scores);

@@ -55,7 +55,7 @@ std::vector<float> CompetingScores(const SequenceCache& cache,
   std::vector<float> scores(fresh.begin(), fresh.begin() + std::ssize(stored) + moving);
   // Streaming scores are ages, counted anew each time.
   const bool keeps_ages =
-      cache.spec().scorer == ScorerKind::kStreaming || cache.spec().method == Method::kStreaming;
+      cache.spec().scorer.kind == ScorerKind::kStreaming || cache.spec().method == Method::kStreaming;
   for (size_t i = 0; i < stored.size(); ++i) {
     if (!keeps_ages || stored[i] == kPinned) scores[i] = std::max(scores[i], stored[i]);
   }

@@ -184,6 +184,7 @@ std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
       target_group.recent = group.recent.Clone(*copy->meter_);
     }
     target.queries = layers_[l].queries.Clone(*copy->meter_);
+    target.residual_energy = layers_[l].residual_energy;
   }
   return copy;
 }

@@ -58,6 +58,8 @@ class QueryRing {
 struct LayerCache {
   std::vector<GroupCache> groups;  // [n]; empty before BeginLayer
   QueryRing queries;
+  // Mean squared norm of what the layer reads, over the prompt's last `window` tokens.
+  double residual_energy = 1.0;
 };
 
 class SequenceCache {

@@ -99,6 +99,12 @@ class HeadScorer {
     input.rope_frequencies = scoring_.rope_frequencies;
     std::vector<std::vector<float>> storage;  // what the query views point into
     AddQueries(head, keys.view.rows, input, storage);
+    if (scoring_.scorer->needs_output()) {
+      const size_t group_size = input.queries.size();
+      const auto grams = scoring_.output_grams.subspan(head * group_size, group_size);
+      input.output_grams.assign(grams.begin(), grams.end());
+      input.residual_energy = layer_.residual_energy;
+    }
     std::vector<float> scores(static_cast<size_t>(keys.view.rows));
     scoring_.scorer->Score(input, scores);
     return scores;
@@ -187,7 +193,7 @@ std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,
   std::vector<std::vector<float>> scores;
   for (size_t n = 0; n < groups.size(); ++n) {
     std::vector<float>& combined = scores.emplace_back(head_scores[n].front().size());
-    scorers::CombineHeads(head_scores[n], combined);
+    scorers::CombineHeads(*scoring.scorer, head_scores[n], combined);
   }
   return scores;
 }

@@ -21,6 +21,7 @@ struct LayerScoring {
   // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
   // stand for them.
   ConstMatrixF prompt_queries;
+  std::span<const ConstMatrixF> output_grams;  // [H]; empty where the scorer does not ask for them
   ThreadPool* pool = nullptr;
 };
 

@@ -11,6 +11,7 @@
 #include "runtime/compress.h"
 #include "runtime/executor.h"
 #include "runtime/kv_layout.h"
+#include "runtime/output_grams.h"
 #include "runtime/sequence.h"
 
 namespace kvc::runtime {
@@ -25,7 +26,8 @@ class CpuSession : public Session {
       : bundle_(std::move(bundle)),
         plan_(bundle_->plan()),
         pool_(pool),
-        executor_(plan_, bundle_->linears(), pool) {}
+        executor_(plan_, bundle_->linears(), pool),
+        grams_(plan_, pool) {}
 
   const Bundle& bundle() const override { return *bundle_; }
   std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) override;
@@ -59,7 +61,8 @@ class CpuSession : public Session {
   const Plan& plan_;
   ThreadPool& pool_;
   Executor executor_;
-  std::map<ScorerKind, std::unique_ptr<scorers::Scorer>> scorers_;
+  OutputGrams grams_;
+  std::map<ScorerSpec, std::unique_ptr<scorers::Scorer>> scorers_;
 };
 
 // Appends rows of all groups: k [T, n * R], v [T, G * D]; the first has position `first`.
@@ -72,6 +75,15 @@ void Store(
                                   v.ColRange(n * values, values),
                                   first);
   }
+}
+
+// Mean squared norm of the rows.
+double MeanEnergy(ConstMatrixF x) {
+  double sum = 0.0;
+  for (int64_t t = 0; t < x.rows; ++t) {
+    for (int64_t e = 0; e < x.cols; ++e) sum += static_cast<double>(x(t, e)) * x(t, e);
+  }
+  return sum / static_cast<double>(x.rows);
 }
 
 void CheckGeometry(const CacheSpec& spec, const CacheSpec& manifest) {
@@ -109,9 +121,10 @@ void CpuSession::CheckIds(std::span<const int32_t> ids) const {
 
 const scorers::Scorer* CpuSession::ScorerOf(const CacheSpec& spec) {
   if (spec.full()) return nullptr;
-  const ScorerKind kind = spec.method == Method::kStreaming ? ScorerKind::kStreaming : spec.scorer;
-  auto& scorer = scorers_[kind];
-  if (scorer == nullptr) scorer = scorers::Scorer::Create(kind, {});
+  const ScorerSpec chosen =
+      spec.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming) : spec.scorer;
+  auto& scorer = scorers_[chosen];
+  if (scorer == nullptr) scorer = scorers::Scorer::Create(chosen);
   return scorer.get();
 }
 
@@ -134,7 +147,7 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
   KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
             kBadInput,
             "cache: query_ring: expected 1 or more to re-allocate by ",
-            ScorerName(spec.scorer),
+            ToString(spec.scorer),
             ", got 0");
   return std::make_unique<CachedSequence>(
       std::make_unique<SequenceCache>(std::move(spec), options.reserve), options, scorer);
@@ -150,6 +163,7 @@ LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
   scoring.sin = bundle_->sin();
   scoring.rope_frequencies = bundle_->rope_frequencies();
   scoring.prompt_queries = prompt_queries;
+  if (scoring.scorer->needs_output()) scoring.output_grams = grams_.Of(step.layer);
   scoring.pool = &pool_;
   return scoring;
 }
@@ -206,6 +220,10 @@ void CpuSession::PrefillLayer(CachedSequence& sequence, int64_t layer, MatrixF h
   const scorers::Scorer* scorer = sequence.scorer();
   const bool by_window = scorer != nullptr && scorer->needs_queries();
   cache.BeginLayer(layer, hidden.rows, by_window ? std::max<int64_t>(cache.spec().window, 1) : 0);
+  if (scorer != nullptr && scorer->needs_output()) {
+    const int64_t rows = std::clamp<int64_t>(cache.spec().window, 1, hidden.rows);
+    cache.layer(layer).residual_energy = MeanEnergy(hidden.RowRange(hidden.rows - rows, rows));
+  }
   const bool by_prompt = scorer != nullptr && scorer->needs_prompt_queries();
   std::vector<float> storage;
   MatrixF prompt_queries;  // [T, H * W], only where the scorer asks for it

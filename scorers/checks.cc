@@ -32,6 +32,28 @@ void CheckQueries(const Scorer& scorer,
   }
 }
 
+void CheckOutput(const Scorer& scorer, const HeadInput& head) {
+  bool fits = head.output_grams.size() == head.queries.size();
+  for (const ConstMatrixF& gram : head.output_grams) {
+    fits = fits && gram.rows == head.values.cols && gram.cols == head.values.cols;
+  }
+  KVC_CHECK(fits,
+            kBadShape,
+            ScorerName(scorer.kind()),
+            ": expected for each query head an output matrix of ",
+            head.values.cols,
+            " rows and columns, got ",
+            head.output_grams.size(),
+            " for ",
+            head.queries.size(),
+            " heads or another size");
+  KVC_CHECK(head.residual_energy > 0.0 && std::isfinite(head.residual_energy),
+            kNumeric,
+            ScorerName(scorer.kind()),
+            ": expected a residual stream above 0, got a squared norm of ",
+            head.residual_energy);
+}
+
 }  // namespace
 
 void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const float> scores) {
@@ -52,6 +74,7 @@ void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const flo
   if (scorer.needs_prompt_queries()) {
     CheckQueries(scorer, "the prompt's queries", head.prompt_queries, head.keys.cols);
   }
+  if (scorer.needs_output()) CheckOutput(scorer, head);
 }
 
 void CheckFinite(const Scorer& scorer, std::span<const float> scores) {

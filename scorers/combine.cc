@@ -6,7 +6,9 @@
 
 namespace kvc::scorers {
 
-void CombineHeads(std::span<const std::vector<float>> head_scores, std::span<float> scores) {
+void CombineHeads(const Scorer& scorer,
+                  std::span<const std::vector<float>> head_scores,
+                  std::span<float> scores) {
   KVC_CHECK(!head_scores.empty(), kBadShape, "combined scores: expected a head or more, got none");
   for (const std::vector<float>& head : head_scores) {
     KVC_CHECK(head.size() == scores.size(),
@@ -26,7 +28,8 @@ void CombineHeads(std::span<const std::vector<float>> head_scores, std::span<flo
     for (const float score : head) sum += std::abs(score);
     // A head that scores every token 0 has nothing to say.
     if (sum == 0.0) continue;
-    const float weight = static_cast<float>(1.0 / (sum * static_cast<double>(head_scores.size())));
+    const double mean = sum * static_cast<double>(head_scores.size());
+    const float weight = scorer.comparable() ? 1.0F : static_cast<float>(1.0 / mean);
     for (size_t j = 0; j < head.size(); ++j) scores[j] += weight * head[j];
   }
 }

@@ -136,7 +136,6 @@ class ExpectedAttention : public Scorer {
  public:
   explicit ExpectedAttention(const ScorerOptions& options) : options_(options) {}
   [[nodiscard]] ScorerKind kind() const override { return ScorerKind::kExpectedAttention; }
-  [[nodiscard]] bool needs_queries() const override { return false; }
   [[nodiscard]] bool needs_prompt_queries() const override { return true; }
 
   void Score(const HeadInput& head, std::span<float> scores) const override {

@@ -17,6 +17,8 @@ namespace kvc::scorers {
 [[nodiscard]] std::unique_ptr<Scorer> MakeKeyDiff();
 // [Knorm]: minus the norm of the key.
 [[nodiscard]] std::unique_ptr<Scorer> MakeKnorm();
+// Change of the attention output when the token is dropped, squared, seen by the residual stream.
+[[nodiscard]] std::unique_ptr<Scorer> MakeOutputError(const ScorerOptions& options);
 // [StreamingLLM]: the more recent, the higher.
 [[nodiscard]] std::unique_ptr<Scorer> MakeStreaming();
 

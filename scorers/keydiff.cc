@@ -14,8 +14,6 @@ constexpr float kSmallestNorm = 1e-12F;
 class KeyDiff : public Scorer {
  public:
   [[nodiscard]] ScorerKind kind() const override { return ScorerKind::kKeyDiff; }
-  [[nodiscard]] bool needs_queries() const override { return false; }
-  [[nodiscard]] bool needs_prompt_queries() const override { return false; }
 
   void Score(const HeadInput& head, std::span<float> scores) const override {
     CheckInput(*this, head, scores);

@@ -8,8 +8,6 @@ namespace {
 class Knorm : public Scorer {
  public:
   [[nodiscard]] ScorerKind kind() const override { return ScorerKind::kKnorm; }
-  [[nodiscard]] bool needs_queries() const override { return false; }
-  [[nodiscard]] bool needs_prompt_queries() const override { return false; }
 
   void Score(const HeadInput& head, std::span<float> scores) const override {
     CheckInput(*this, head, scores);

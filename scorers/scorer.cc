@@ -5,12 +5,12 @@
 
 namespace kvc::scorers {
 
-std::unique_ptr<Scorer> Scorer::Create(ScorerKind kind, const ScorerOptions& options) {
-  switch (kind) {
+std::unique_ptr<Scorer> Scorer::Create(const ScorerSpec& spec) {
+  switch (spec.kind) {
     case ScorerKind::kSnapKv:
-      return MakeSnapKv(options);
+      return MakeSnapKv(spec.options);
     case ScorerKind::kExpectedAttention:
-      return MakeExpectedAttention(options);
+      return MakeExpectedAttention(spec.options);
     case ScorerKind::kKeyDiff:
       return MakeKeyDiff();
     case ScorerKind::kKnorm:
@@ -18,12 +18,9 @@ std::unique_ptr<Scorer> Scorer::Create(ScorerKind kind, const ScorerOptions& opt
     case ScorerKind::kStreaming:
       return MakeStreaming();
     case ScorerKind::kOutputError:
-      break;
+      return MakeOutputError(spec.options);
   }
-  KVC_THROW(kUnsupported,
-            "scorer: expected snapkv, expected-attention, keydiff, knorm or streaming, got ",
-            ScorerName(kind),
-            ", which this version does not have");
+  KVC_THROW(kInternal, "scorer: expected an enumerator that has a scorer");
 }
 
 }  // namespace kvc::scorers

@@ -8,8 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "core/cache_spec.h"
-#include "core/thread_pool.h"
+#include "core/scorer_spec.h"
 #include "core/view.h"
 
 namespace kvc::scorers {
@@ -23,27 +22,27 @@ struct HeadInput {
   std::vector<ConstMatrixF> prompt_queries;  // likewise [T', D_k], BEFORE rotation; only for
                                              // scorers with needs_prompt_queries()
   std::span<const double> rope_frequencies;  // [D_k/2] inverse frequencies; empty: no rotation
-  double scale = 1.0;                        // logit scale 1/sqrt(D)
+  // Likewise M_h = W_O^hT W_O^h [D, D], W_O^h [E, D] being the head's columns of the output
+  // projection, so that |x W_O^hT|^2 = x M_h x^T; only for scorers with needs_output().
+  std::vector<ConstMatrixF> output_grams;
+  // Mean over `queries` of the squared norm of the residual stream that the layer reads; likewise.
+  double residual_energy = 1.0;
+  double scale = 1.0;  // logit scale 1/sqrt(D)
   int64_t sinks = 4;
-};
-
-struct ScorerOptions {
-  int64_t pool = 7;            // snapkv: width of the max-pool over tokens
-  int64_t future = 512;        // expected-attention: positions averaged over
-  double epsilon = 0.02;       // expected-attention: added before weighting by |v|
-  bool use_covariance = true;  // expected-attention
 };
 
 class Scorer {
  public:
-  // Throws kUnsupported for a scorer that kvc does not have yet, by name; kUsage for options out of
-  // range.
-  static std::unique_ptr<Scorer> Create(ScorerKind kind, const ScorerOptions& options);
+  // Throws kUsage for options out of range.
+  static std::unique_ptr<Scorer> Create(const ScorerSpec& spec);
   virtual ~Scorer() = default;
   [[nodiscard]] virtual ScorerKind kind() const = 0;
-  // Needs `queries` / `prompt_queries` of HeadInput.
-  [[nodiscard]] virtual bool needs_queries() const = 0;
-  [[nodiscard]] virtual bool needs_prompt_queries() const = 0;
+  // Needs `queries` / `prompt_queries` / `output_grams` and `residual_energy` of HeadInput.
+  [[nodiscard]] virtual bool needs_queries() const { return false; }
+  [[nodiscard]] virtual bool needs_prompt_queries() const { return false; }
+  [[nodiscard]] virtual bool needs_output() const { return false; }
+  // Scores of different heads and layers are losses in one unit, which can be compared and added.
+  [[nodiscard]] virtual bool comparable() const { return false; }
   // Writes one score for each token, higher = keep: scores [T]. Sinks and window are scored like
   // the others; protecting them is the caller's business. Single-threaded and safe to call from
   // several threads. T = 0 is allowed; more queries than tokens: the last T count. Throws kBadShape
@@ -51,10 +50,13 @@ class Scorer {
   virtual void Score(const HeadInput& head, std::span<float> scores) const = 0;
 };
 
-// Mean of the heads' scores over the heads of a group, each head's scores divided by the sum of
-// their absolute values first so that no head outweighs another (and negative scores keep their
-// order); used where heads share their tokens (kLatent). `head_scores`: one span of T for each
-// head; for a single head the scores are copied unchanged. Throws kBadShape.
-void CombineHeads(std::span<const std::vector<float>> head_scores, std::span<float> scores);
+// One score for tokens that several heads share (kLatent): the sum of the heads' scores where the
+// scorer gives them in one unit; else their mean, each head's scores divided by the sum of their
+// absolute values first so that no head outweighs another (and negative scores keep their order).
+// `head_scores`: one span of T for each head; for a single head the scores are copied unchanged.
+// Throws kBadShape.
+void CombineHeads(const Scorer& scorer,
+                  std::span<const std::vector<float>> head_scores,
+                  std::span<float> scores);
 
 }  // namespace kvc::scorers

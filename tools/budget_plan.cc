@@ -165,20 +165,23 @@ void CheckProfile(const CacheSpec& spec, const PlanRequest& request) {
   KVC_CHECK(request.method != Method::kLuKv || profile.curves.count(request.scorer) == 1,
             kUsage,
             "--profile: expected utility curves of the scorer ",
-            ScorerName(request.scorer),
+            ToString(request.scorer),
             ", got none; run kvc-profile with --scorer ",
-            ScorerName(request.scorer));
+            ToString(request.scorer));
 }
 
 CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request, int64_t margin) {
   CacheSpec spec = geometry;
   spec.method = request.method;
-  spec.scorer = request.method == Method::kStreaming ? ScorerKind::kStreaming : request.scorer;
+  spec.scorer =
+      request.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming) : request.scorer;
   spec.sinks = request.sinks;
   spec.window = request.window;
   spec.margin = margin;
-  const bool needs_queries =
-      spec.scorer == ScorerKind::kSnapKv || spec.scorer == ScorerKind::kExpectedAttention;
+  const ScorerKind kind = spec.scorer.kind;
+  const bool needs_queries = kind == ScorerKind::kSnapKv ||
+                             kind == ScorerKind::kExpectedAttention ||
+                             kind == ScorerKind::kOutputError;
   spec.query_ring = needs_queries ? kQueryRing : 0;
   spec.tiers = {Tier{}};
   spec.by_share = request.budget.unit == Budget::Unit::kShare;

@@ -26,7 +26,7 @@ namespace kvc::tools {
 struct PlanRequest {
   Budget budget;
   Method method = Method::kUniform;
-  ScorerKind scorer = ScorerKind::kSnapKv;
+  ScorerSpec scorer;
   int64_t sinks = 4;
   int64_t window = 32;
   int64_t reference_length = 4096;

@@ -107,7 +107,7 @@ ExportPlan MakePlan(const ExportOptions& options) {
   PlanRequest request;
   request.budget = plan.budget;
   request.method = ChooseMethod(options, plan.budget);
-  request.scorer = ScorerFromName(options.scorer);
+  request.scorer = ParseScorer(options.scorer, "--scorer");
   request.sinks = options.sinks;
   request.window = options.window;
   request.reference_length = ReferenceLength(options, config, plan.profile);
@@ -223,7 +223,7 @@ Json PlanToJson(const ExportPlan& plan) {
   const BudgetPlan& cache = plan.cache;
   Json json;
   json["method"] = MethodName(cache.spec.method);
-  json["scorer"] = ScorerName(cache.spec.scorer);
+  json["scorer"] = ToString(cache.spec.scorer);
   json["dtype"] = ShortName(cache.spec.dtype);
   json["budget"] = ToString(plan.budget);
   json["reference_length"] = cache.reference_length;
@@ -321,7 +321,12 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
                  options.method,
                  "full, streaming, uniform, pyramid, ada, headkv or lukv; default: full at 100%, "
                  "lukv with a profile, else uniform");
-  app.add_option("--scorer", options.scorer, "What ranks cached tokens")->capture_default_str();
+  app.add_option(
+         "--scorer",
+         options.scorer,
+         "What ranks cached tokens: snapkv, expected-attention, keydiff, knorm, streaming or "
+         "output-error; options as in output-error:pool=15,keydiff=0.3")
+      ->capture_default_str();
   app.add_option("--tiers", options.tiers, "Shares of its width that a token may keep")
       ->capture_default_str();
   app.add_option("--basis", options.basis, "Where bases of tiers come from")->capture_default_str();

@@ -70,6 +70,72 @@ inline std::vector<double> SnapKv(const Rows& keys,
   return scores;
 }
 
+struct OutputErrorSettings {
+  double scale = 1.0;
+  double residual_energy = 1.0;
+  int64_t pool = 11;
+  bool mean = false;
+};
+
+// |output without token j - output|^2 behind the projection, by leaving the token out of the
+// softmax; max or mean over queries and heads, then max-pooled. projections: [head][E][D]. A token
+// that is alone leaves an output of zero.
+inline std::vector<double> OutputError(const Rows& keys,
+                                       const Rows& values,
+                                       const std::vector<Rows>& queries,
+                                       const std::vector<Rows>& projections,
+                                       const OutputErrorSettings& s) {
+  const size_t num_tokens = keys.size();
+  const size_t window = std::min(queries.front().size(), num_tokens);
+  const auto output = [&](const std::vector<double>& logits, size_t without) {
+    std::vector<double> sum(values.front().size(), 0.0);
+    double largest = -1e300;
+    for (size_t j = 0; j < logits.size(); ++j) {
+      if (j != without) largest = std::max(largest, logits[j]);
+    }
+    double total = 0.0;
+    for (size_t j = 0; j < logits.size(); ++j) {
+      if (j == without) continue;
+      const double p = std::exp(logits[j] - largest);
+      total += p;
+      for (size_t d = 0; d < sum.size(); ++d) sum[d] += p * values[j][d];
+    }
+    for (double& x : sum) x = total > 0.0 ? x / total : 0.0;
+    return sum;
+  };
+  std::vector<double> errors(num_tokens, 0.0);
+  for (size_t h = 0; h < queries.size(); ++h) {
+    for (size_t i = 0; i < window; ++i) {
+      const auto& query = queries[h][queries[h].size() - window + i];
+      std::vector<double> logits;
+      for (size_t j = 0; j <= num_tokens - window + i; ++j) {
+        logits.push_back(s.scale * Dot(query, keys[j]));
+      }
+      const std::vector<double> all = output(logits, logits.size());
+      for (size_t j = 0; j < logits.size(); ++j) {
+        std::vector<double> change = output(logits, j);
+        for (size_t d = 0; d < change.size(); ++d) change[d] -= all[d];
+        double error = 0.0;
+        for (const auto& row : projections[h]) error += Dot(row, change) * Dot(row, change);
+        errors[j] = s.mean ? errors[j] + error : std::max(errors[j], error);
+      }
+    }
+  }
+  const double weight = s.mean ? static_cast<double>(window * queries.size()) : 1.0;
+  std::vector<double> scores;
+  for (size_t j = 0; j < num_tokens; ++j) {
+    const size_t begin = j < num_tokens - window ? 0 : num_tokens - window;
+    const size_t end = j < num_tokens - window ? num_tokens - window : num_tokens;
+    double best = 0.0;
+    for (size_t i = begin; i < end; ++i) {
+      const auto distance = static_cast<int64_t>(i) - static_cast<int64_t>(j);
+      if (std::abs(distance) <= s.pool / 2) best = std::max(best, errors[i]);
+    }
+    scores.push_back(best / (weight * s.residual_energy));
+  }
+  return scores;
+}
+
 inline std::vector<double> KeyDiff(const Rows& keys) {
   std::vector<double> anchor(keys.front().size(), 0.0);
   for (const auto& key : keys) {

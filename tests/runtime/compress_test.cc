@@ -42,7 +42,7 @@ struct Fixture {
     rebuild.cos = {cos.data(), kPositions, kWidth / 2};
     rebuild.sin = {sin.data(), kPositions, kWidth / 2};
     step.rebuild = {rebuild};
-    scorer = scorers::Scorer::Create(kind, {});
+    scorer = scorers::Scorer::Create(kind);
     cache = std::make_unique<SequenceCache>(spec, 0);
   }
 

@@ -16,7 +16,8 @@ constexpr ScorerKind kKinds[] = {ScorerKind::kSnapKv,
                                  ScorerKind::kExpectedAttention,
                                  ScorerKind::kKeyDiff,
                                  ScorerKind::kKnorm,
-                                 ScorerKind::kStreaming};
+                                 ScorerKind::kStreaming,
+                                 ScorerKind::kOutputError};
 
 // A float score is built from dot products of `width` terms of order 1 and a softmax: its relative
 // error stays below some 10 width eps. NaN never agrees.
@@ -206,13 +207,23 @@ TEST(Scorers, RefuseSizesThatDisagree) {
   input.prompt_queries.clear();
   EXPECT_EQ(KindOf(ScorerKind::kExpectedAttention, input), ErrorKind::kBadShape);
   input = head.input;
+  input.output_grams.pop_back();
+  EXPECT_EQ(KindOf(ScorerKind::kOutputError, input), ErrorKind::kBadShape);
+  input = head.input;
+  input.output_grams[1].cols = 23;
+  EXPECT_EQ(KindOf(ScorerKind::kOutputError, input), ErrorKind::kBadShape);
+  input = head.input;
+  input.residual_energy = 0.0;
+  EXPECT_EQ(KindOf(ScorerKind::kOutputError, input), ErrorKind::kNumeric);
+  input = head.input;
   input.rope_frequencies = input.rope_frequencies.first(3);
   EXPECT_EQ(KindOf(ScorerKind::kExpectedAttention, input), ErrorKind::kBadShape);
 }
 
 TEST(Scorers, CreateRefusesByName) {
   const HeadInput input;
-  EXPECT_EQ(KindOf(ScorerKind::kOutputError, input), ErrorKind::kUnsupported);
+  EXPECT_EQ(KindOf(ScorerKind::kOutputError, input, {.pool = 4}), ErrorKind::kUsage);
+  EXPECT_EQ(KindOf(ScorerKind::kOutputError, input, {.keydiff = 1.0}), ErrorKind::kUsage);
   EXPECT_EQ(KindOf(ScorerKind::kSnapKv, input, {.pool = 4}), ErrorKind::kUsage);
   EXPECT_EQ(KindOf(ScorerKind::kExpectedAttention, input, {.future = 0}), ErrorKind::kUsage);
   EXPECT_EQ(KindOf(ScorerKind::kExpectedAttention, input, {.epsilon = -1}), ErrorKind::kUsage);
@@ -221,7 +232,7 @@ TEST(Scorers, CreateRefusesByName) {
 TEST(CombineHeads, EqualWeights) {
   const std::vector<std::vector<float>> heads = {{1, 3}, {6, 2}};  // sums 4 and 8
   std::vector<float> scores(2);
-  CombineHeads(heads, scores);
+  CombineHeads(*Scorer::Create(ScorerKind::kSnapKv), heads, scores);
   EXPECT_FLOAT_EQ(scores[0], (0.25F + 0.75F) / 2);
   EXPECT_FLOAT_EQ(scores[1], (0.75F + 0.25F) / 2);
 }
@@ -229,26 +240,34 @@ TEST(CombineHeads, EqualWeights) {
 TEST(CombineHeads, NegativeScoresKeepTheirOrder) {
   const std::vector<std::vector<float>> heads = {{-1, -2, -3}, {-10, -20, -30}};
   std::vector<float> scores(3);
-  CombineHeads(heads, scores);
+  CombineHeads(*Scorer::Create(ScorerKind::kSnapKv), heads, scores);
   EXPECT_GT(scores[0], scores[1]);
   EXPECT_GT(scores[1], scores[2]);
+}
+
+TEST(CombineHeads, LossesInOneUnitAreAdded) {
+  const std::vector<std::vector<float>> heads = {{1, 3}, {6, 2}};
+  std::vector<float> scores(2);
+  CombineHeads(*Scorer::Create(ScorerKind::kOutputError), heads, scores);
+  EXPECT_EQ(scores, (std::vector<float>{7, 5}));
 }
 
 TEST(CombineHeads, SingleHeadIsCopied) {
   const std::vector<std::vector<float>> heads = {{-7, 0.1F, 9}};
   std::vector<float> scores(3);
-  CombineHeads(heads, scores);
+  CombineHeads(*Scorer::Create(ScorerKind::kSnapKv), heads, scores);
   EXPECT_EQ(scores, heads[0]);
 }
 
 TEST(CombineHeads, ZeroHeadAndBadSizes) {
   const std::vector<std::vector<float>> heads = {{0, 0}, {1, 3}};
   std::vector<float> scores(2);
-  CombineHeads(heads, scores);
+  CombineHeads(*Scorer::Create(ScorerKind::kSnapKv), heads, scores);
   EXPECT_FLOAT_EQ(scores[1], 0.375F);
   std::vector<float> wrong(3);
-  EXPECT_THROW(CombineHeads(heads, wrong), Error);
-  EXPECT_THROW(CombineHeads({}, wrong), Error);
+  const auto scorer = Scorer::Create(ScorerKind::kSnapKv);
+  EXPECT_THROW(CombineHeads(*scorer, heads, wrong), Error);
+  EXPECT_THROW(CombineHeads(*scorer, {}, wrong), Error);
 }
 
 }  // namespace

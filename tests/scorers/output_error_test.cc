@@ -1,0 +1,171 @@
+// The score `output-error` against a reference that leaves each token out of the softmax.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "scorers/scorer.h"
+#include "tests/scorers/random_head.h"
+
+namespace kvc::scorers {
+namespace {
+
+std::vector<reference::Rows> ProjectionRows(const RandomHead& head) {
+  std::vector<reference::Rows> all;
+  const int64_t width = head.input.values.cols;
+  for (const auto& p : head.projections) {
+    all.push_back(ToRows(ConstMatrixF(p.data(), std::ssize(p) / width, width)));
+  }
+  return all;
+}
+
+std::vector<double> Expected(const RandomHead& head, const ScorerOptions& options) {
+  return reference::OutputError(ToRows(head.input.keys),
+                                ToRows(head.input.values),
+                                ToRows(head.input.queries),
+                                ProjectionRows(head),
+                                {.scale = head.input.scale,
+                                 .residual_energy = options.relative ? 7.5 : 1.0,
+                                 .pool = options.pool == 0 ? 11 : options.pool,
+                                 .mean = options.mean});
+}
+
+// The expanded square subtracts numbers of the size of |v|^2 + |o|^2, where the largest error is a
+// good part of them: some 10 D eps of it.
+void ExpectClose(const std::vector<float>& actual, const std::vector<double>& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  const double largest = *std::ranges::max_element(expected);
+  for (size_t j = 0; j < actual.size(); ++j) {
+    ASSERT_NEAR(actual[j], expected[j], 10 * 24 * 6e-8 * largest) << "token " << j;
+  }
+}
+
+TEST(OutputError, EqualsReference) {
+  uint64_t seed = 10;
+  for (const int64_t tokens : {1, 2, 7, 12, 31, 100, 403}) {
+    for (const int64_t window : {1, 5, 8, 40}) {
+      for (const int64_t heads : {1, 3}) {
+        const RandomHead head =
+            MakeRandomHead(++seed, {.tokens = tokens, .heads = heads, .window = window});
+        SCOPED_TRACE(testing::Message() << "seed " << seed << " T " << tokens << " W " << window);
+        ExpectClose(ScoreOf(ScorerKind::kOutputError, head.input), Expected(head, {}));
+      }
+    }
+  }
+}
+
+TEST(OutputError, OptionsEqualReference) {
+  const RandomHead head = MakeRandomHead(50, {.tokens = 90});
+  for (const ScorerOptions& options : {ScorerOptions{.pool = 1},
+                                       ScorerOptions{.pool = 15, .mean = true},
+                                       ScorerOptions{.pool = 3, .relative = false}}) {
+    ExpectClose(ScoreOf(ScorerKind::kOutputError, head.input, options), Expected(head, options));
+  }
+}
+
+// Where a query looks at one token almost alone, a/(1-a) is huge and v - o next to nothing: their
+// product still has its digits.
+TEST(OutputError, DominantTokens) {
+  RandomHead head = MakeRandomHead(60, {.tokens = 40, .rope = false});
+  for (const float strength : {1.0F, 3.0F, 8.0F, 30.0F}) {
+    for (int64_t d = 0; d < 16; ++d)
+      head.keys[17 * 16 + d] = strength * head.queries[1][3 * 16 + d];
+    SCOPED_TRACE(testing::Message() << "strength " << strength);
+    ExpectClose(ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1}),
+                Expected(head, {.pool = 1}));
+  }
+}
+
+// So alone that the others vanish in float: the output without the token counts as 0.
+TEST(OutputError, TokenAlone) {
+  RandomHead head = MakeRandomHead(61, {.tokens = 1, .heads = 1, .window = 1});
+  const double alone = ScoreOf(ScorerKind::kOutputError, head.input)[0];
+  const std::vector<float> far = {0.0F, 1e4F};
+  const std::vector<float> values = {5.0F, 1.0F};
+  const float query = 1.0F;
+  const float gram = 4.0F;
+  HeadInput input;
+  input.keys = {far.data(), 2, 1};
+  input.values = {values.data(), 2, 1};
+  input.queries = {ConstMatrixF(&query, 1, 1)};
+  input.output_grams = {ConstMatrixF(&gram, 1, 1)};
+  EXPECT_GT(alone, 0.0);
+  EXPECT_EQ(ScoreOf(ScorerKind::kOutputError, input, {.pool = 1}), (std::vector<float>{0, 4}));
+}
+
+// Two tokens, one query, attention 1/4 and 3/4, values 0 and 1, W_O = 2: without token 0 the output
+// moves from 3/4 to 1, without token 1 to 0.
+TEST(OutputError, HandWorked) {
+  const std::vector<float> keys = {0.0F, std::log(3.0F)};
+  const std::vector<float> values = {0.0F, 1.0F};
+  const float query = 1.0F;
+  const float gram = 4.0F;
+  HeadInput input;
+  input.keys = {keys.data(), 2, 1};
+  input.values = {values.data(), 2, 1};
+  input.queries = {ConstMatrixF(&query, 1, 1)};
+  input.output_grams = {ConstMatrixF(&gram, 1, 1)};
+  input.residual_energy = 2.0;
+  const std::vector<float> scores = ScoreOf(ScorerKind::kOutputError, input);
+  EXPECT_NEAR(scores[0], 4.0 / 16.0 / 2.0, 1e-6);
+  EXPECT_NEAR(scores[1], 4.0 * 9.0 / 16.0 / 2.0, 1e-6);
+}
+
+// Of any number of best tokens KeyDiff has chosen its share, the errors the rest.
+TEST(OutputError, KeyDiffTakesItsShare) {
+  RandomHead head = MakeRandomHead(70, {.tokens = 300});
+  head.input.sinks = 3;
+  const std::vector<float> mixed =
+      ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1, .keydiff = 0.25});
+  const std::vector<float> errors = ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1});
+  const std::vector<float> distinct = ScoreOf(ScorerKind::kKeyDiff, head.input);
+  const int64_t last = 300 - 8;  // the window is 8 queries
+  const auto best = [&](const std::vector<float>& scores, int64_t count) {
+    std::vector<int64_t> order(last - 3);
+    std::iota(order.begin(), order.end(), int64_t{3});
+    std::ranges::stable_sort(order, [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+    order.resize(count);
+    return order;
+  };
+  for (const int64_t by_error : {6, 30, 90}) {
+    // The union of the best by error and, of a third as many, the most distinct.
+    std::vector<int64_t> both = best(errors, by_error);
+    const std::vector<int64_t> others = best(distinct, by_error / 3);
+    both.insert(both.end(), others.begin(), others.end());
+    std::ranges::sort(both);
+    const auto repeated = std::ranges::unique(both);
+    both.erase(repeated.begin(), repeated.end());
+    std::vector<int64_t> chosen = best(mixed, std::ssize(both));
+    std::ranges::sort(chosen);
+    EXPECT_EQ(chosen, both) << by_error;
+  }
+  for (int64_t j = 0; j < 3; ++j) EXPECT_EQ(mixed[j], errors[j]);
+  for (int64_t j = last; j < 300; ++j) EXPECT_EQ(mixed[j], errors[j]);
+}
+
+TEST(OutputError, KeyDiffWithFewTokens) {
+  for (const int64_t tokens : {1, 4, 8, 12, 13}) {
+    const RandomHead head = MakeRandomHead(80, {.tokens = tokens});
+    const auto plain = ScoreOf(ScorerKind::kOutputError, head.input);
+    const auto mixed = ScoreOf(ScorerKind::kOutputError, head.input, {.keydiff = 0.3});
+    for (int64_t j = 0; j < tokens; ++j) EXPECT_GE(mixed[j], plain[j]);
+  }
+}
+
+TEST(OutputError, RefusesNan) {
+  for (const bool mean : {false, true}) {
+    RandomHead head = MakeRandomHead(90, {.tokens = 30});
+    head.values[4 * 24 + 5] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.mean = mean}), Error);
+    head = MakeRandomHead(90, {.tokens = 30});
+    head.grams[2][7] = std::numeric_limits<float>::infinity();
+    EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.mean = mean}), Error);
+  }
+}
+
+}  // namespace
+}  // namespace kvc::scorers
