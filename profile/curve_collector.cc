@@ -27,15 +27,22 @@ std::span<const float> HeadImportance(const torch::Tensor& importance, int64_t g
 
 }  // namespace
 
+std::string CurveSum(const std::string& name) { return "curve." + name; }
+std::string ErrorSum(const std::string& name) { return "error." + name; }
+
 CurveCollector::CurveCollector(const ModelConfig& config, const ProfileOptions& options)
     : config_(config), options_(options) {
   if (config.has_rope) frequencies_ = RopeInverseFrequencies(config.rope, config.head_width);
   const int64_t size = config.num_layers * config.num_kv_heads * kCurvePoints;
-  for (const ScorerKind kind : options.scorers) {
-    scorers_.push_back(scorers::Scorer::Create(kind, options.scorer));
-    sums_[std::string(ScorerName(kind))].assign(size, 0.0);
+  const auto add_sums = [&](const std::string& name) {
+    sums_[CurveSum(name)].assign(size, 0.0);
+    sums_[ErrorSum(name)].assign(size, 0.0);
+  };
+  for (const ScorerSpec& spec : options.scorers) {
+    scorers_.push_back({ToString(spec), scorers::Scorer::Create(spec)});
+    add_sums(scorers_.back().name);
   }
-  sums_[kOracleName].assign(size, 0.0);
+  add_sums(kOracleName);
 }
 
 void CurveCollector::Restore(CurveSums sums) {
@@ -49,41 +56,43 @@ void CurveCollector::Restore(CurveSums sums) {
 
 void CurveCollector::Visit(int64_t layer,
                            const model::LayerTaps& taps,
-                           const model::LayerWeights& weights) {
+                           const model::LayerWeights& weights,
+                           const torch::Tensor& energy) {
   const torch::NoGradGuard no_grad;
-  if (layer != norms_layer_) {
+  if (layer != weights_layer_) {
     norms_.emplace(weights.o, config_.num_heads, config_.num_kv_heads);
-    norms_layer_ = layer;
+    grams_ = OutputGrams(weights.o, config_.num_heads);
+    weights_layer_ = layer;
   }
-  const torch::Tensor importance =
-      OracleImportance(taps, *norms_, options_.context, config_.logit_scale());  // [G, C]
-  model::LayerTaps rows;
-  rows.q_pre_rope = DenseRows(taps.q_pre_rope);
-  rows.q = DenseRows(taps.q);
-  rows.k = DenseRows(taps.k);
-  rows.v = DenseRows(taps.v);
+  View view;
+  view.importance = OracleImportance(taps, *norms_, options_.context, config_.logit_scale());
+  for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
+    view.errors.emplace_back(taps, grams_, energy, g, options_.context, config_.logit_scale());
+  }
+  view.residual_energy =
+      energy.narrow(0, options_.context - options_.window, options_.window).mean().item<double>();
+  view.rows.q_pre_rope = DenseRows(taps.q_pre_rope);
+  view.rows.q = DenseRows(taps.q);
+  view.rows.k = DenseRows(taps.k);
+  view.rows.v = DenseRows(taps.v);
   const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
   for (int64_t first = 0; first < config_.num_kv_heads; first += group_heads) {
     const HeadRange group = {layer, first, group_heads};
-    const torch::Tensor joint = importance.narrow(0, first, group_heads).sum(0);  // [C]
-    AddCurves(kOracleName,
-              group,
-              {joint.data_ptr<float>(), static_cast<size_t>(joint.numel())},
-              importance);
-    for (const auto& scorer : scorers_) {
-      AddCurves(std::string(ScorerName(scorer->kind())),
-                group,
-                GroupScores(*scorer, group, rows),
-                importance);
+    const torch::Tensor joint = view.importance.narrow(0, first, group_heads).sum(0);  // [C]
+    AddCurves(
+        kOracleName, group, {joint.data_ptr<float>(), static_cast<size_t>(joint.numel())}, view);
+    for (const auto& [name, scorer] : scorers_) {
+      AddCurves(name, group, GroupScores(*scorer, group, view), view);
     }
   }
 }
 
-scorers::HeadInput CurveCollector::InputOf(const model::LayerTaps& rows,
+scorers::HeadInput CurveCollector::InputOf(const View& view,
                                            int64_t kv_head,
                                            const scorers::Scorer& scorer) const {
   const int64_t context = options_.context;
   const int64_t window = options_.window;
+  const model::LayerTaps& rows = view.rows;
   scorers::HeadInput input;
   input.keys = HeadRows(rows.k, kv_head, 0, context);
   input.values = HeadRows(rows.v, kv_head, 0, context);
@@ -95,7 +104,12 @@ scorers::HeadInput CurveCollector::InputOf(const model::LayerTaps& rows,
     if (scorer.needs_prompt_queries()) {
       input.prompt_queries.push_back(HeadRows(rows.q_pre_rope, h, 0, context));
     }
+    if (scorer.needs_output()) {
+      const int64_t width = config_.head_width;
+      input.output_grams.emplace_back(grams_.data_ptr<float>() + h * width * width, width, width);
+    }
   }
+  input.residual_energy = view.residual_energy;
   input.rope_frequencies = frequencies_;
   input.scale = config_.logit_scale();
   input.sinks = options_.sinks;
@@ -104,26 +118,28 @@ scorers::HeadInput CurveCollector::InputOf(const model::LayerTaps& rows,
 
 std::vector<float> CurveCollector::GroupScores(const scorers::Scorer& scorer,
                                                const HeadRange& group,
-                                               const model::LayerTaps& rows) const {
+                                               const View& view) const {
   std::vector<std::vector<float>> head_scores(group.count, std::vector<float>(options_.context));
   for (int64_t i = 0; i < group.count; ++i) {
-    scorer.Score(InputOf(rows, group.first + i, scorer), head_scores[i]);
+    scorer.Score(InputOf(view, group.first + i, scorer), head_scores[i]);
   }
   std::vector<float> scores(options_.context);
-  scorers::CombineHeads(head_scores, scores);
+  scorers::CombineHeads(scorer, head_scores, scores);
   return scores;
 }
 
 void CurveCollector::AddCurves(const std::string& name,
                                const HeadRange& group,
                                std::span<const float> scores,
-                               const torch::Tensor& importance) {
+                               const View& view) {
   const std::vector<int64_t> order =
       RankTokens(scores, options_.sinks, options_.context - options_.window);
   for (int64_t g = group.first; g < group.first + group.count; ++g) {
     const int64_t offset = (group.layer * config_.num_kv_heads + g) * kCurvePoints;
-    AddUtilityCurve(
-        HeadImportance(importance, g), order, std::span(sums_[name]).subspan(offset, kCurvePoints));
+    AddUtilityCurve(HeadImportance(view.importance, g),
+                    order,
+                    std::span(sums_[CurveSum(name)]).subspan(offset, kCurvePoints));
+    view.errors[g].AddCurve(order, std::span(sums_[ErrorSum(name)]).subspan(offset, kCurvePoints));
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "model/decoder.h"
 #include "profile/oracle.h"
+#include "profile/output_error.h"
 #include "profile/profile_model.h"
 #include "profile/profile_state.h"
 
@@ -16,16 +17,23 @@ namespace kvc::profile {
 
 // Name of the oracle's own curve beside those of the scorers.
 inline constexpr const char* kOracleName = "oracle";
+// Names of the sums: of lost importance, and of the attention output's error.
+[[nodiscard]] std::string CurveSum(const std::string& name);
+[[nodiscard]] std::string ErrorSum(const std::string& name);
 
-// What it does with a window is steps 1 to 3 of profile/profile_model.h. `config` and `options`
+// What it does with a window is steps 1 to 4 of profile/profile_model.h. `config` and `options`
 // must outlive it.
 class CurveCollector {
  public:
   CurveCollector(const ModelConfig& config, const ProfileOptions& options);
 
-  // One window at one layer; `taps` [1, ...] hold its projections. Windows of a layer must come
-  // together and in the same order for the same sums.
-  void Visit(int64_t layer, const model::LayerTaps& taps, const model::LayerWeights& weights);
+  // One window at one layer; `taps` [1, ...] hold its projections, `energy` [T] the squared norms
+  // of what the layer reads (RowEnergies). Windows of a layer must come together and in the same
+  // order for the same sums.
+  void Visit(int64_t layer,
+             const model::LayerTaps& taps,
+             const model::LayerWeights& weights,
+             const torch::Tensor& energy);
 
   [[nodiscard]] const CurveSums& sums() const { return sums_; }
   // Goes on from saved sums. Throws kBadInput when they are not of this shape.
@@ -39,27 +47,39 @@ class CurveCollector {
     int64_t count = 0;
   };
 
-  [[nodiscard]] scorers::HeadInput InputOf(const model::LayerTaps& rows,
+  // A window at a layer.
+  struct View {
+    model::LayerTaps rows;
+    torch::Tensor importance;       // [G, context]
+    std::vector<HeadError> errors;  // [G]
+    double residual_energy = 0.0;   // mean over the window's queries
+  };
+
+  [[nodiscard]] scorers::HeadInput InputOf(const View& view,
                                            int64_t kv_head,
                                            const scorers::Scorer& scorer) const;
   // Scores [context] that order the tokens of the group.
   [[nodiscard]] std::vector<float> GroupScores(const scorers::Scorer& scorer,
                                                const HeadRange& group,
-                                               const model::LayerTaps& rows) const;
-  // The curves of the group's heads when the tokens are ordered by `scores`; `importance`
-  // [G, context].
+                                               const View& view) const;
+  // The curves of the group's heads when the tokens are ordered by `scores`.
   void AddCurves(const std::string& name,
                  const HeadRange& group,
                  std::span<const float> scores,
-                 const torch::Tensor& importance);
+                 const View& view);
 
   const ModelConfig& config_;
   const ProfileOptions& options_;
-  std::vector<std::unique_ptr<scorers::Scorer>> scorers_;
+  struct NamedScorer {
+    std::string name;
+    std::unique_ptr<scorers::Scorer> scorer;
+  };
+  std::vector<NamedScorer> scorers_;
   std::vector<double> frequencies_;  // [D/2]; empty without rotation
   CurveSums sums_;
-  std::optional<ValueNorms> norms_;  // of layer norms_layer_
-  int64_t norms_layer_ = -1;
+  std::optional<ValueNorms> norms_;  // of layer weights_layer_
+  torch::Tensor grams_;              // likewise: [H, D, D]
+  int64_t weights_layer_ = -1;
 };
 
 }  // namespace kvc::profile

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/version.h"
+#include "model/embedding_rows.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 #include "profile/curve_collector.h"
@@ -23,17 +24,13 @@ constexpr int64_t kCurvePoints = kCurveIntervals + 1;
 Json OptionsJson(const ProfileOptions& options) {
   Json json;
   json["scorers"] = Json::array();
-  for (const ScorerKind kind : options.scorers) json["scorers"].push_back(ScorerName(kind));
+  for (const ScorerSpec& spec : options.scorers) json["scorers"].push_back(ToString(spec));
   json["context"] = options.context;
   json["horizon"] = options.horizon;
   json["sinks"] = options.sinks;
   json["window"] = options.window;
   json["continuation"] = options.continuation;
   json["importance"] = options.importance;
-  json["snapkv_pool"] = options.scorer.pool;
-  json["expected_attention_future"] = options.scorer.future;
-  json["expected_attention_epsilon"] = options.scorer.epsilon;
-  json["expected_attention_covariance"] = options.scorer.use_covariance;
   return json;
 }
 
@@ -102,10 +99,11 @@ ProfileData Finish(const CurveSums& sums,
   data.windows = num_windows;
   data.sinks = options.sinks;
   data.window = options.window;
-  for (const ScorerKind kind : options.scorers) {
-    data.curves[kind] = MeanCurves(sums.at(std::string(ScorerName(kind))), num_windows);
+  for (const ScorerSpec& spec : options.scorers) {
+    data.curves[spec] = MeanCurves(sums.at(CurveSum(ToString(spec))), num_windows);
+    data.error_curves[spec] = MeanCurves(sums.at(ErrorSum(ToString(spec))), num_windows);
   }
-  data.oracle_curve = MeanCurves(sums.at(kOracleName), num_windows);
+  data.oracle_curve = MeanCurves(sums.at(CurveSum(kOracleName)), num_windows);
   data.importance_method = options.importance;
   data.importance_tests = num_windows;
   data.importance = HeadShares(data.oracle_curve);
@@ -133,6 +131,13 @@ Json SignatureOf(const Checkpoint& checkpoint,
                     {"windows", windows.size()}};
   signature.update(options);
   return signature;
+}
+
+// Squared norms of the rows of every window, [T] each.
+std::vector<torch::Tensor> AllRowEnergies(const std::vector<torch::Tensor>& hidden) {
+  std::vector<torch::Tensor> energies;
+  for (const torch::Tensor& rows : hidden) energies.push_back(RowEnergies(rows));
+  return energies;
 }
 
 void Save(const std::filesystem::path& directory,
@@ -176,16 +181,19 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     collector.Restore(std::move(state->sums));
     progress.Log("profile: going on with layer " + std::to_string(stream.first_layer));
   }
+  std::vector<torch::Tensor> energies = AllRowEnergies(
+      stream.first_layer > 0 ? stream.initial_hidden : model::EmbedWindows(checkpoint, windows));
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>& hidden) {
+    energies = AllRowEnergies(hidden);
     Save(directory, signature, layer + 1, collector.sums(), hidden);
   };
   const auto visit = [&](int64_t layer,
-                         int64_t,
+                         int64_t window,
                          const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
     // The scorers' products set OpenBLAS to one thread for good; this sets it back.
     const model::SingleThreadedOperations single;
-    collector.Visit(layer, taps, weights);
+    collector.Visit(layer, taps, weights, energies[window]);
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
 

@@ -10,6 +10,8 @@
 //   3. A utility curve for each (kv head, scorer): importance lost when only the best tokens are
 //      kept. Sinks and window are always kept, so they are neither ranked nor counted. The curve
 //      `oracle` ranks by importance itself.
+//   4. An error curve likewise: how far the attention's output is from the full cache's
+//      (profile/output_error.h).
 // Where the heads of a group share their tokens (latents of several heads), the group has one
 // order, from the combined scores of its heads (scorers::CombineHeads; for the oracle, the sum of
 // their importances); the curves still are each head's own loss under that order.
@@ -32,8 +34,7 @@
 namespace kvc::profile {
 
 struct ProfileOptions {
-  std::vector<ScorerKind> scorers = {ScorerKind::kSnapKv};
-  scorers::ScorerOptions scorer;
+  std::vector<ScorerSpec> scorers = {ScorerKind::kSnapKv};
   int64_t windows = 16;    // calibration windows wanted
   int64_t context = 1024;  // tokens of a window that are cached and scored
   int64_t horizon = 64;    // tokens behind them
@@ -79,6 +80,6 @@ void RemoveProgress(const std::filesystem::path& directory);
 
 // Share of the oracle importance of all evictable tokens that is lost when every head keeps the
 // share `kept` of them under `scorer`; with the oracle's own order when `scorer` is null.
-[[nodiscard]] double MeanLoss(const ProfileData& profile, const ScorerKind* scorer, double kept);
+[[nodiscard]] double MeanLoss(const ProfileData& profile, const ScorerSpec* scorer, double kept);
 
 }  // namespace kvc::profile

@@ -40,14 +40,14 @@ void CheckSizes(const ProfileOptions& options, const ModelConfig& config) {
 void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config) {
   CheckSizes(options, config);
   KVC_CHECK(!options.scorers.empty(), kUsage, "--scorer: expected one or more, got none");
-  std::set<ScorerKind> seen;
-  for (const ScorerKind kind : options.scorers) {
-    KVC_CHECK(seen.insert(kind).second,
+  std::set<ScorerSpec> seen;
+  for (const ScorerSpec& spec : options.scorers) {
+    KVC_CHECK(seen.insert(spec).second,
               kUsage,
               "--scorer: expected each scorer once, got ",
-              ScorerName(kind),
+              ToString(spec),
               " twice");
-    static_cast<void>(scorers::Scorer::Create(kind, options.scorer));  // throws what it cannot do
+    static_cast<void>(scorers::Scorer::Create(spec));  // throws what it cannot do
   }
   KVC_CHECK(options.continuation == "teacher" || options.continuation == "sample",
             kUsage,
@@ -89,7 +89,7 @@ ProfilePlan PlanProfile(const ModelConfig& config,
   return plan;
 }
 
-double MeanLoss(const ProfileData& profile, const ScorerKind* scorer, double kept) {
+double MeanLoss(const ProfileData& profile, const ScorerSpec* scorer, double kept) {
   const std::vector<float>& curve =
       scorer == nullptr ? profile.oracle_curve : profile.curves.at(*scorer);
   const int64_t point = static_cast<int64_t>(kept * kCurveIntervals + 0.5);

@@ -42,9 +42,11 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("-o,--out", args.output, "Directory to write")->required();
   app.add_option("--calib", args.calibration, "Calibration text, UTF-8 or .jsonl; repeatable")
       ->required();
-  app.add_option("--scorer",
-                 args.scorers,
-                 "snapkv, expected-attention, keydiff, knorm or streaming; repeatable")
+  app.add_option(
+         "--scorer",
+         args.scorers,
+         "snapkv, expected-attention, keydiff, knorm, streaming or output-error; options as in "
+         "output-error:pool=15,keydiff=0.3; repeatable")
       ->capture_default_str();
   app.add_option("--windows", options.windows, "Calibration windows")->capture_default_str();
   app.add_option("--context", args.context, "Tokens of a window that are cached and scored")
@@ -66,7 +68,7 @@ void Resolve(Arguments& args) {
   args.options.horizon = kvc::ParseLength(args.horizon, "--horizon");
   args.options.scorers.clear();
   for (const std::string& name : args.scorers) {
-    args.options.scorers.push_back(kvc::ScorerFromName(name));
+    args.options.scorers.push_back(kvc::ParseScorer(name, "--scorer"));
   }
 }
 
@@ -115,7 +117,7 @@ kvc::ProfileData ProfileInto(const fs::path& directory,
 }
 
 // Loss at each share, and how many times the oracle's own.
-Json LossSummary(const kvc::ProfileData& profile, const kvc::ScorerKind* scorer) {
+Json LossSummary(const kvc::ProfileData& profile, const kvc::ScorerSpec* scorer) {
   Json loss = Json::object();
   Json ratio = Json::object();
   for (const auto& [name, share] : kShares) {
@@ -158,8 +160,8 @@ Json Run(Arguments& args, const kvc::tools::CommonOptions& common) {
   kvc::profile::RemoveProgress(output.path());
   output.Commit();
   result["scorers"] = Json::object();
-  for (const kvc::ScorerKind kind : args.options.scorers) {
-    result["scorers"][std::string(kvc::ScorerName(kind))] = LossSummary(profile, &kind);
+  for (const kvc::ScorerSpec& spec : args.options.scorers) {
+    result["scorers"][kvc::ToString(spec)] = LossSummary(profile, &spec);
   }
   result["oracle"] = LossSummary(profile, nullptr)["loss"];
   return result;

@@ -1,8 +1,8 @@
 #include "profile/profile_model.h"
 
 #include <algorithm>
-#include <numeric>
 #include <cmath>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
@@ -25,7 +25,8 @@ ProfileOptions SmallOptions() {
                      ScorerKind::kExpectedAttention,
                      ScorerKind::kKeyDiff,
                      ScorerKind::kKnorm,
-                     ScorerKind::kStreaming};
+                     ScorerKind::kStreaming,
+                     ScorerSpec(ScorerKind::kOutputError, {.pool = 3})};
   options.context = 40;
   options.horizon = 8;
   options.sinks = 2;
@@ -33,8 +34,8 @@ ProfileOptions SmallOptions() {
   return options;
 }
 
-// No token stands twice in a window: rotation keeps the norm of equal keys equal, and rounding would
-// then decide their order.
+// No token stands twice in a window: rotation keeps the norm of equal keys equal, and rounding
+// would then decide their order.
 std::vector<std::vector<int32_t>> RandomWindows(const ProfileOptions& options, int64_t count) {
   Rng rng(77);
   std::vector<std::vector<int32_t>> windows(count);
@@ -191,13 +192,14 @@ TEST_P(EveryFamily, EqualsSlowProfile) {
 TEST_P(EveryFamily, CurvesKeepTheirPromises) {
   const ProfileData data = Profile(GetParam(), SmallOptions());
   const ModelConfig config = testing::OpenGolden(GetParam()).config();
-  ASSERT_EQ(data.curves.size(), 5U);
+  ASSERT_EQ(data.curves.size(), 6U);
+  ASSERT_EQ(data.error_curves.size(), 6U);
   const int64_t heads = config.num_layers * config.num_kv_heads;
-  for (const auto& [kind, curve] : data.curves) {
+  for (const auto& [scorer, curve] : data.curves) {
     ASSERT_EQ(std::ssize(curve), heads * kPoints);
     for (int64_t h = 0; h < heads; ++h) {
       const auto begin = curve.begin() + h * kPoints;
-      EXPECT_TRUE(std::is_sorted(begin, begin + kPoints, std::greater<>())) << ScorerName(kind);
+      EXPECT_TRUE(std::is_sorted(begin, begin + kPoints, std::greater<>())) << ToString(scorer);
       EXPECT_EQ(begin[kCurveIntervals], 0.0F);
       // Every order loses the same when nothing is kept.
       EXPECT_NEAR(begin[0], data.oracle_curve[h * kPoints], 1e-6 * begin[0]);
@@ -212,8 +214,17 @@ TEST_P(EveryFamily, CurvesKeepTheirPromises) {
           lost += curve[h * kPoints + i];
           least += data.oracle_curve[h * kPoints + i];
         }
-        EXPECT_GE(lost, least * (1 - 1e-6)) << ScorerName(kind) << " head " << first;
+        EXPECT_GE(lost, least * (1 - 1e-6)) << ToString(scorer) << " head " << first;
       }
+    }
+  }
+  for (const auto& [scorer, curve] : data.error_curves) {
+    ASSERT_EQ(std::ssize(curve), heads * kPoints);
+    for (int64_t h = 0; h < heads; ++h) {
+      const auto begin = curve.begin() + h * kPoints;
+      EXPECT_TRUE(std::is_sorted(begin, begin + kPoints, std::greater<>())) << ToString(scorer);
+      EXPECT_GT(begin[0], 0.0F);
+      EXPECT_EQ(begin[kCurveIntervals], 0.0F);
     }
   }
   double sum = 0.0;
@@ -225,8 +236,8 @@ TEST_P(EveryFamily, CurvesKeepTheirPromises) {
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryFamily,
                          ::testing::ValuesIn(testing::GoldenNames()),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& golden) {
+                           std::string name = golden.param;
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });
@@ -329,8 +340,6 @@ TEST(CheckProfileOptions, RefusesByName) {
   EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.clear(); }), kUsage, "--scorer");
   EXPECT_KVC_ERROR(
       check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage, "knorm twice");
-  EXPECT_KVC_ERROR(
-      check([](auto& o) { o.scorers = {ScorerKind::kOutputError}; }), kUnsupported, "output-error");
   EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "sample"; }), kUnsupported, "sample");
   EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "guess"; }), kUsage, "guess");
   EXPECT_KVC_ERROR(check([](auto& o) { o.importance = "needle"; }), kUnsupported, "needle");
