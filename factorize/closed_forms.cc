@@ -13,11 +13,16 @@ namespace {
 
 LayerKeyWeights LoadKeyWeights(const Checkpoint& checkpoint, KeyLayout layout, int64_t layer) {
   LayerKeyWeights weights;
-  weights.k = checkpoint.Load(Role::kK, layer);
-  if (checkpoint.Has(Role::kKNorm, layer)) weights.k_norm = checkpoint.Load(Role::kKNorm, layer);
-  if (layout == KeyLayout::kAbsorb) {
-    weights.q = checkpoint.Load(Role::kQ, layer);
-    if (checkpoint.Has(Role::kQBias, layer)) weights.q_bias = checkpoint.Load(Role::kQBias, layer);
+  if (layout == KeyLayout::kPostRope) return weights;  // the projections stay as they are
+  const auto load = [&](Role role, std::vector<float>& values) {
+    if (checkpoint.Has(role, layer)) values = checkpoint.Load(role, layer);
+  };
+  load(Role::kK, weights.k);
+  load(Role::kKNorm, weights.k_norm);
+  if (layout == KeyLayout::kAbsorb || layout == KeyLayout::kRopePairs) {
+    load(Role::kQ, weights.q);
+    load(Role::kQBias, weights.q_bias);
+    load(Role::kKBias, weights.k_bias);
   }
   return weights;
 }
@@ -37,51 +42,72 @@ Windows SensitivityWindows(const Windows& calibration) {
 
 }  // namespace
 
-std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
-                                       const FactorRequest& request,
-                                       const Windows& windows,
-                                       const Svd& svd,
-                                       Progress& progress,
-                                       std::vector<KeyStatistics>* kept) {
+std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
+                                                  std::span<const FactorRequest> requests,
+                                                  const Windows& windows,
+                                                  const Svd& svd,
+                                                  Progress& progress,
+                                                  std::vector<KeyStatistics>* kept) {
   const ModelConfig& config = checkpoint.config();
-  std::vector<LayerFactors> factors;
+  std::vector<std::vector<LayerFactors>> factors(requests.size());
+  const auto factor = [&](size_t i, int64_t layer, const KeyStatistics* statistics) {
+    const LayerKeyWeights weights = LoadKeyWeights(checkpoint, requests[i].layout, layer);
+    factors[i].push_back(FactorLayer(config, requests[i], weights, statistics, svd));
+  };
   if (windows.empty()) {
     for (int64_t l = 0; l < config.num_layers; ++l) {
-      factors.push_back(FactorLayer(
-          config, request, LoadKeyWeights(checkpoint, request.layout, l), nullptr, svd));
+      for (size_t i = 0; i < requests.size(); ++i) factor(i, l, nullptr);
       checkpoint.ReleaseLayer(l);
       progress.Report("factorize", l + 1, config.num_layers);
     }
     return factors;
   }
-  const bool with_attention = request.objective == Objective::kInputAttentionQuery;
-  KeyStatisticsCollector collector(config, request.num_groups, with_attention);
+  const bool with_attention = std::any_of(
+      requests.begin(), requests.end(), [](const auto& r) { return NeedsAttention(r.objective); });
+  std::vector<KeyStatisticsCollector> collectors;
+  for (const FactorRequest& request : requests) {
+    collectors.emplace_back(config, request.num_groups, NeedsAttention(request.objective));
+  }
   model::StreamOptions stream;
   stream.taps.projections = true;
   stream.taps.probabilities = with_attention;
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>&) {
-    KeyStatistics statistics = collector.Finish();
-    factors.push_back(FactorLayer(
-        config, request, LoadKeyWeights(checkpoint, request.layout, layer), &statistics, svd));
-    if (kept != nullptr) kept->push_back(std::move(statistics));
+    for (size_t i = 0; i < requests.size(); ++i) {
+      KeyStatistics statistics = collectors[i].Finish();
+      factor(i, layer, &statistics);
+      if (kept != nullptr && i == 0) kept->push_back(std::move(statistics));
+    }
   };
   (void)model::StreamWindows(
       checkpoint,
       windows,
       stream,
       [&](int64_t, int64_t, const model::LayerTaps& taps, const model::LayerWeights& weights) {
-        collector.Add(taps, weights);
+        for (KeyStatisticsCollector& collector : collectors) collector.Add(taps, weights);
       },
       progress,
       "factorize");
   return factors;
 }
 
+std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
+                                       const FactorRequest& request,
+                                       const Windows& windows,
+                                       const Svd& svd,
+                                       Progress& progress,
+                                       std::vector<KeyStatistics>* kept) {
+  return std::move(
+      FactorEach(checkpoint, std::span(&request, 1), windows, svd, progress, kept).front());
+}
+
 KeyFactors MakeKeys(const FactorRequest& request, const std::vector<LayerFactors>& factors) {
   KeyFactors keys;
   keys.layout = request.layout;
   keys.num_groups = request.num_groups;
-  for (const LayerFactors& layer : factors) keys.ranks.push_back(layer.ranks);
+  for (const LayerFactors& layer : factors) {
+    keys.ranks.push_back(layer.ranks);
+    if (request.layout == KeyLayout::kRopePairs) keys.pairs.push_back(layer.pairs);
+  }
   return keys;
 }
 
@@ -99,7 +125,10 @@ std::vector<double> SpreadFactors(const Checkpoint& source,
   std::vector<std::vector<std::vector<double>>> spectra;
   for (const LayerFactors& layer : factors) spectra.push_back(layer.spectra);
   const auto ranks =
-      SpreadRanks(spectra, sensitivity, RankFor(uniform.rank, width), width >= 32 ? 8 : 1);
+      SpreadRanks(spectra,
+                  sensitivity,
+                  RankFor(uniform.rank, width, uniform.layout),
+                  width >= 32 ? 8 : (uniform.layout == KeyLayout::kRopePairs ? 2 : 1));
   for (int64_t l = 0; l < config.num_layers; ++l) {
     FactorRequest request = uniform;
     request.group_ranks = ranks[l];

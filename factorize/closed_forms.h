@@ -2,6 +2,7 @@
 // The closed forms of every layer: one streamed pass collects statistics, each layer's factors
 // follow from its own.
 
+#include <span>
 #include <vector>
 
 #include "core/checkpoint.h"
@@ -24,6 +25,15 @@ namespace kvc::factorize {
                                                      const Svd& svd,
                                                      Progress& progress,
                                                      std::vector<KeyStatistics>* kept);
+
+// The same for several requests on one pass; `kept` receives the statistics of the first.
+[[nodiscard]] std::vector<std::vector<LayerFactors>> FactorEach(
+    const Checkpoint& checkpoint,
+    std::span<const FactorRequest> requests,
+    const Windows& windows,
+    const Svd& svd,
+    Progress& progress,
+    std::vector<KeyStatistics>* kept);
 
 // The same again with ranks spread over layers and groups (factorize/rank_spread.h). `factors` are
 // the uniform ones and become the spread ones. Returns the layers' measured sensitivity.

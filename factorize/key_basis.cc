@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -10,6 +11,8 @@ namespace {
 
 constexpr double kSmallestScale = 1e-6;        // of the largest; see ScaledBasis
 constexpr double kSmallestEigenvalue = 1e-12;  // of the trace; see LogitBasis
+constexpr double kRidge = 1e-7;                // of the mean eigenvalue; see BalancedLogitBasis
+constexpr double kSmallestBalance = 1e-9;      // of the largest singular value
 
 // v diag(f(values)) v^T
 Matrix Recompose(const EigenResult& eigen, const std::vector<double>& values) {
@@ -88,6 +91,62 @@ KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd&
   basis.reduce = Transpose(Multiply(Recompose(keys, inverse_root).view(), product.u.view()).view());
   for (const double s : product.s) basis.spectrum.push_back(s * s);
   return basis;
+}
+
+KeyBasis BalancedLogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd) {
+  Matrix keys = key_gram;
+  double trace = 0.0;
+  for (int64_t d = 0; d < keys.rows; ++d) trace += keys(d, d);
+  for (int64_t d = 0; d < keys.rows; ++d) {
+    keys(d, d) += kRidge * trace / static_cast<double>(keys.rows);
+  }
+  KeyBasis basis = LogitBasis(keys, query_gram, svd);
+  const double largest = std::sqrt(basis.spectrum[0]);
+  KVC_CHECK(largest > 0.0, kNumeric, "queries: expected one that is not zero, got none");
+  for (int64_t i = 0; i < keys.rows; ++i) {
+    const double s = std::max(std::sqrt(basis.spectrum[i]), kSmallestBalance * largest);
+    const double root = std::sqrt(s);
+    for (int64_t d = 0; d < keys.rows; ++d) {
+      basis.reduce(i, d) *= root;
+      basis.rebuild(d, i) /= root;
+    }
+  }
+  return basis;
+}
+
+PairBasis SelectPairs(const Matrix& key_gram, const Matrix& query_gram) {
+  const int64_t half = key_gram.rows / 2;
+  Matrix loss(half, half);  // M
+  for (int64_t r = 0; r < key_gram.rows; ++r) {
+    for (int64_t c = 0; c < key_gram.rows; ++c) {
+      loss(r % half, c % half) += key_gram(r, c) * query_gram(r, c);
+    }
+  }
+  std::vector<int64_t> left(half);
+  std::iota(left.begin(), left.end(), int64_t{0});
+  std::vector<double> added(half);  // by dropping each of the pairs that are left
+  for (int64_t p = 0; p < half; ++p) added[p] = loss(p, p);
+  PairBasis result;
+  result.pairs.resize(half);
+  result.basis.spectrum.resize(2 * half);
+  for (int64_t i = half - 1; i >= 0; --i) {
+    const auto least = std::min_element(
+        left.begin(), left.end(), [&](int64_t a, int64_t b) { return added[a] < added[b]; });
+    const int64_t dropped = *least;
+    left.erase(least);
+    result.pairs[i] = dropped;
+    // Correlated pairs can make good each other's loss; a curve of losses may not fall.
+    result.basis.spectrum[2 * i] = std::max(added[dropped], 0.0) / 2;
+    result.basis.spectrum[2 * i + 1] = result.basis.spectrum[2 * i];
+    for (const int64_t p : left) added[p] += 2 * loss(p, dropped);
+  }
+  result.basis.reduce = Matrix(2 * half, 2 * half);
+  for (int64_t i = 0; i < half; ++i) {
+    result.basis.reduce(2 * i, result.pairs[i]) = 1.0;
+    result.basis.reduce(2 * i + 1, result.pairs[i] + half) = 1.0;
+  }
+  result.basis.rebuild = Transpose(result.basis.reduce.view());
+  return result;
 }
 
 double RelativeError(const KeyBasis& basis,

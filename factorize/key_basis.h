@@ -40,6 +40,25 @@ struct KeyBasis {
 // never move there.
 [[nodiscard]] KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd);
 
+// The same with coordinates of equal weight on both sides: reduce and rebuild divided and
+// multiplied by the square roots of the singular values, so that a coordinate's variance is the
+// same in keys and queries and falls from one to the next. `key_gram` gets 1e-7 of its mean
+// eigenvalue on its diagonal, so that full rank is exact for keys that calibration never saw.
+[[nodiscard]] KeyBasis BalancedLogitBasis(const Matrix& key_gram,
+                                          const Matrix& query_gram,
+                                          const Svd& svd);
+
+// Whole rotation pairs (j, j + D/2), each kept or dropped: a basis of unit vectors, coordinates 2i
+// and 2i + 1 being dimensions pairs[i] and pairs[i] + D/2. Dropping the set S costs
+//   E |sum_{p in S} k_p q_p^T|^2 = sum_{p, p' in S} M_pp',   M = C_K o C_Q summed over 2 x 2
+//   blocks.
+// Greedy and nested: of the pairs that are left, the one whose loss adds least goes next.
+struct PairBasis {
+  std::vector<int64_t> pairs;  // [D/2], most needed first
+  KeyBasis basis;              // spectrum: what dropping a pair adds, half for each dimension
+};
+[[nodiscard]] PairBasis SelectPairs(const Matrix& key_gram, const Matrix& query_gram);
+
 // Share of the energy that rank r loses: |(I - P_r) under gram and scale| / |I ...|, each summed
 // over the rows [begin, begin + count) of the group, square root taken: the head's relative logit
 // error. P_r = rebuild_r reduce_r.

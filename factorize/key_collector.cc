@@ -18,6 +18,12 @@ Matrix ToMatrix(const torch::Tensor& tensor) {
   return matrix;
 }
 
+std::vector<double> ToVector(const torch::Tensor& tensor) {
+  const torch::Tensor dense = tensor.contiguous();
+  const auto* data = dense.data_ptr<double>();
+  return {data, data + dense.numel()};
+}
+
 }  // namespace
 
 KeyStatisticsCollector::KeyStatisticsCollector(const ModelConfig& config,
@@ -42,6 +48,17 @@ void KeyStatisticsCollector::Reset() {
   key_sum_ = zeros({G, D});
   key_second_ = zeros({G, D, D});
   query_second_ = zeros({G, D, D});
+  weighted_key_sum_ = zeros({G, D});
+  weighted_key_second_ = zeros({G, D, D});
+  head_mass_ = zeros({G});
+}
+
+// k [G, T, D] of tokens that weigh w [G, T].
+void KeyStatisticsCollector::AddWeighted(const torch::Tensor& k, const torch::Tensor& w) {
+  const torch::Tensor weights = w.unsqueeze(2);  // [G, T, 1]
+  weighted_key_sum_ += (k * weights).sum(1, false, torch::kDouble);
+  weighted_key_second_ += GramOf(k * weights.sqrt());
+  head_mass_ += w.sum(1, false, torch::kDouble);
 }
 
 void KeyStatisticsCollector::Add(const model::LayerTaps& taps, const model::LayerWeights& weights) {
@@ -52,14 +69,18 @@ void KeyStatisticsCollector::Add(const model::LayerTaps& taps, const model::Laye
   const int64_t T = taps.input.size(1);
   const torch::Tensor keys = torch::matmul(taps.input[0], weights.k.t());  // [T, G*D]
   const int64_t m = keys.size(1) / num_groups_;
+  torch::Tensor moved;  // [G, T]: w of each kv head
+  if (with_attention_) {
+    const torch::Tensor& a = taps.probabilities[0];  // [H, T, T]
+    moved = (a - a * a).sum(1).reshape({G, config_.group_size(), T}).sum(1).clamp_min(0.0F);
+    AddWeighted(taps.k[0], moved);
+  }
   for (int64_t n = 0; n < num_groups_; ++n) {
     const torch::Tensor rows = keys.narrow(1, n * m, m);  // [T, m]
     gram_[n] += GramOf(rows);
     if (!with_attention_) continue;
-    const int64_t heads = config_.num_heads / num_groups_;
-    const torch::Tensor a = taps.probabilities[0].narrow(0, n * heads, heads);  // [heads, T, T]
-    const torch::Tensor w = (a - a * a).sum(at::IntArrayRef({0, 1}));                            // [T]
-    attention_gram_[n] += GramOf(rows * w.clamp_min(0.0F).sqrt().unsqueeze(1));
+    const torch::Tensor w = moved.narrow(0, n * (G / num_groups_), G / num_groups_).sum(0);  // [T]
+    attention_gram_[n] += GramOf(rows * w.sqrt().unsqueeze(1));
     attention_mass_[n] += w.sum(torch::kDouble).item<double>();
   }
   const torch::Tensor q = taps.q[0];  // [H, T, D]
@@ -88,16 +109,25 @@ KeyStatistics KeyStatisticsCollector::Finish() {
     const torch::Tensor halves = energy.reshape({G, 2, D / 2});
     energy = halves.mean(1, true).expand({G, 2, D / 2}).reshape({G, D});
   }
-  energy = energy.contiguous();
-  const auto* energies = energy.data_ptr<double>();
-  statistics.query_energy.assign(energies, energies + energy.numel());
+  statistics.query_energy = ToVector(energy);
   for (int64_t g = 0; g < G; ++g) {
     const torch::Tensor mean = key_sum_[g] / count;  // [D]
+    statistics.key_mean.push_back(ToVector(mean));
     statistics.key_covariance.push_back(ToMatrix(key_second_[g] / count - mean.outer(mean)));
     statistics.query_gram.push_back(ToMatrix(query_second_[g] / count));
   }
+  if (with_attention_) FinishWeighted(statistics);
   Reset();
   return statistics;
+}
+
+void KeyStatisticsCollector::FinishWeighted(KeyStatistics& statistics) const {
+  for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
+    const torch::Tensor mean = weighted_key_sum_[g] / head_mass_[g];  // [D]
+    statistics.attention_key_mean.push_back(ToVector(mean));
+    statistics.attention_key_covariance.push_back(
+        ToMatrix(weighted_key_second_[g] / head_mass_[g] - mean.outer(mean)));
+  }
 }
 
 }  // namespace kvc::factorize

@@ -12,7 +12,8 @@ namespace kvc::factorize {
 
 // Sums over windows; Finish divides. All sums in double, in the order of the windows.
 //   w_t = sum over queries i >= t and the group's query heads of a_it (1 - a_it): how much an error
-// in key t can move attention. An unseen key may be wrong.
+// in key t can move attention. An unseen key may be wrong. (The group of a Gram matrix, or the
+// query heads of one kv head for its covariance.)
 class KeyStatisticsCollector {
  public:
   KeyStatisticsCollector(const ModelConfig& config, int64_t num_groups, bool with_attention);
@@ -23,6 +24,8 @@ class KeyStatisticsCollector {
 
  private:
   void Reset();
+  void AddWeighted(const torch::Tensor& k, const torch::Tensor& w);
+  void FinishWeighted(KeyStatistics& statistics) const;
 
   ModelConfig config_;
   int64_t num_groups_;
@@ -35,6 +38,9 @@ class KeyStatisticsCollector {
   torch::Tensor key_sum_;                      // [G, D] double
   torch::Tensor key_second_;                   // [G, D, D] double
   torch::Tensor query_second_;                 // [G, D, D] double
+  torch::Tensor weighted_key_sum_;             // [G, D] double
+  torch::Tensor weighted_key_second_;          // [G, D, D] double
+  torch::Tensor head_mass_;                    // [G] double: sums of w_t
 };
 
 }  // namespace kvc::factorize

@@ -18,8 +18,12 @@ struct KeyStatistics {
   // heads. With rotation the mean over the dimension's pair (j, j + D/2).
   std::vector<double> query_energy;  // [G*D]
   // For each kv head, k and q as they enter the dot product.
-  std::vector<Matrix> key_covariance;  // [G] of [D, D]: C_K, centred
-  std::vector<Matrix> query_gram;      // [G] of [D, D]: C_Q, sum over the group's heads
+  std::vector<std::vector<double>> key_mean;  // [G] of [D]: mu
+  std::vector<Matrix> key_covariance;         // [G] of [D, D]: C_K, centred
+  // The same, token t weighted by w_t (below); if asked.
+  std::vector<std::vector<double>> attention_key_mean;
+  std::vector<Matrix> attention_key_covariance;
+  std::vector<Matrix> query_gram;  // [G] of [D, D]: C_Q, sum over the group's heads
 };
 
 }  // namespace kvc::factorize

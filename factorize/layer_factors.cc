@@ -6,17 +6,19 @@
 #include <utility>
 
 #include "core/error.h"
+#include "factorize/head_factors.h"
 
 namespace kvc::factorize {
 namespace {
 
-constexpr std::array<std::pair<Objective, std::string_view>, 6> kObjectives = {{
+constexpr std::array<std::pair<Objective, std::string_view>, 7> kObjectives = {{
     {Objective::kAuto, "auto"},
     {Objective::kWeight, "weight"},
     {Objective::kInput, "input"},
     {Objective::kInputQuery, "input-query"},
     {Objective::kInputAttentionQuery, "input-attention-query"},
     {Objective::kLogit, "logit"},
+    {Objective::kAttention, "attention"},
 }};
 
 Matrix RowsOf(const std::vector<float>& weight, int64_t begin, int64_t count, int64_t cols) {
@@ -161,10 +163,12 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
     const Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
     const GroupProblem problem =
         MakeProblem(config, request.objective, key_rows, weights, statistics, g);
-    const KeyBasis basis =
-        request.objective == Objective::kLogit
-            ? LogitBasis(statistics->key_covariance[g], statistics->query_gram[g], svd)
-            : ScaledBasis(problem.gram, problem.scale, svd);
+    const bool by_logits =
+        request.objective == Objective::kLogit || request.objective == Objective::kAttention;
+    const HeadMoments moments =
+        by_logits ? MomentsOf(config, request.objective, weights, statistics, g) : HeadMoments{};
+    const KeyBasis basis = by_logits ? LogitBasis(moments.keys, moments.queries, svd)
+                                     : ScaledBasis(problem.gram, problem.scale, svd);
     AbsorbHead(config, weights, key_rows, basis, g, rank, factors);
     if (statistics != nullptr) {
       factors.logit_errors.push_back(RelativeLogitError(
@@ -193,25 +197,49 @@ Objective ObjectiveFromName(std::string_view name) {
     if (text == name) return value;
     known += (known.empty() ? "" : ", ") + std::string(text);
   }
-  KVC_CHECK(name != "attention",
-            kUnsupported,
-            "--objective: attention weights keys after rotation and needs --layout post-rope, ",
-            "which this version does not have; use input-attention-query");
   KVC_THROW(kUsage, "--objective: expected one of ", known, ", got \"", name, "\"");
+}
+
+bool CanHaveObjective(KeyLayout layout, Objective objective) {
+  const bool latent = layout == KeyLayout::kLatent;
+  switch (objective) {
+    case Objective::kAuto:
+      return true;
+    case Objective::kWeight:
+      return layout != KeyLayout::kPostRope;  // rotation depends on positions, not on weights
+    case Objective::kInput:
+    case Objective::kInputQuery:
+    case Objective::kInputAttentionQuery:
+      return latent || layout == KeyLayout::kAbsorb;
+    case Objective::kLogit:
+    case Objective::kAttention:
+      return !latent;  // rotation stands between its keys and queries
+  }
+  KVC_THROW(kInternal, "objective: expected one of the enumeration");
 }
 
 Objective ResolveObjective(Objective objective, KeyLayout layout) {
   if (objective == Objective::kAuto) {
-    return layout == KeyLayout::kAbsorb ? Objective::kLogit : Objective::kInputAttentionQuery;
+    if (layout == KeyLayout::kLatent) return Objective::kInputAttentionQuery;
+    return layout == KeyLayout::kAbsorb ? Objective::kLogit : Objective::kAttention;
   }
-  KVC_CHECK(objective != Objective::kLogit || layout == KeyLayout::kAbsorb,
+  std::string names;
+  for (const auto& [known, name] : kObjectives) {
+    if (CanHaveObjective(layout, known)) names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  KVC_CHECK(CanHaveObjective(layout, objective),
             kUsage,
-            "--objective: expected weight, input, input-query or input-attention-query with ",
-            "--layout latent, got logit: rotation stands between its keys and queries");
+            "--objective: expected one of ",
+            names,
+            " with --layout ",
+            KeyLayoutName(layout),
+            ", got ",
+            ObjectiveName(objective));
   return objective;
 }
 
-int64_t RankFor(const RankRequest& rank, int64_t width) {
+int64_t RankFor(const RankRequest& rank, int64_t width, KeyLayout layout) {
+  const int64_t least = layout == KeyLayout::kRopePairs ? 2 : 1;
   if (!rank.is_share) {
     KVC_CHECK(rank.dims >= 1 && rank.dims <= width,
               kUsage,
@@ -219,16 +247,20 @@ int64_t RankFor(const RankRequest& rank, int64_t width) {
               width,
               " dimensions of a group, got ",
               rank.dims);
+    KVC_CHECK(rank.dims % least == 0,
+              kUsage,
+              "--rank: expected an even number of dimensions with --layout rope-pairs, got ",
+              rank.dims);
     return rank.dims;
   }
-  const int64_t step = width >= 32 ? 8 : 1;
+  const int64_t step = width >= 32 ? 8 : least;
   const auto steps =
       std::llround(rank.share * static_cast<double>(width) / static_cast<double>(step));
   return std::clamp<int64_t>(steps * step, std::min(step, width), width);
 }
 
 int64_t FactorRequest::RankOf(int64_t group, int64_t width) const {
-  return group_ranks.empty() ? RankFor(rank, width) : group_ranks[group];
+  return group_ranks.empty() ? RankFor(rank, width, layout) : group_ranks[group];
 }
 
 LayerFactors FactorLayer(const ModelConfig& config,
@@ -241,9 +273,19 @@ LayerFactors FactorLayer(const ModelConfig& config,
             "objective ",
             ObjectiveName(request.objective),
             " without calibration");
-  return request.layout == KeyLayout::kAbsorb
-             ? FactorAbsorb(config, request, weights, statistics, svd)
-             : FactorLatent(config, request, weights, statistics, svd);
+  switch (request.layout) {
+    case KeyLayout::kAbsorb:
+      return FactorAbsorb(config, request, weights, statistics, svd);
+    case KeyLayout::kLatent:
+      return FactorLatent(config, request, weights, statistics, svd);
+    case KeyLayout::kPostRope:
+      return FactorPostRope(config, request, *statistics, svd);
+    case KeyLayout::kRopePairs:
+      return FactorRopePairs(config, request, weights, statistics);
+    case KeyLayout::kFull:
+      break;
+  }
+  KVC_THROW(kInternal, "layout: expected one with thin keys");
 }
 
 }  // namespace kvc::factorize

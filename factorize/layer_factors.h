@@ -14,36 +14,56 @@
 namespace kvc::factorize {
 
 // What the truncation minimises (DESIGN section 4). kAuto: the best measured one of the layout.
-enum class Objective { kAuto, kWeight, kInput, kInputQuery, kInputAttentionQuery, kLogit };
+enum class Objective {
+  kAuto,
+  kWeight,
+  kInput,
+  kInputQuery,
+  kInputAttentionQuery,
+  kLogit,
+  kAttention,
+};
 [[nodiscard]] std::string_view ObjectiveName(Objective objective);
-// Throws kUsage listing the names; kUnsupported for `attention`, which post-rope keys will bring.
+// Throws kUsage listing the names.
 [[nodiscard]] Objective ObjectiveFromName(std::string_view name);
-// The objective that kAuto stands for. Throws kUsage when the layout cannot have `objective`.
+[[nodiscard]] bool CanHaveObjective(KeyLayout layout, Objective objective);
+// The objective that kAuto stands for. Throws kUsage when the layout cannot have `objective`,
+// naming those that it can.
 [[nodiscard]] Objective ResolveObjective(Objective objective, KeyLayout layout);
 [[nodiscard]] constexpr bool NeedsCalibration(Objective objective) {
   return objective != Objective::kWeight;
 }
 
-// Weights of one layer as the checkpoint stores them, [out, in] row-major.
+[[nodiscard]] constexpr bool NeedsAttention(Objective objective) {
+  return objective == Objective::kInputAttentionQuery || objective == Objective::kAttention;
+}
+
+// Weights of one layer as the checkpoint stores them, [out, in] row-major. kAbsorb and kRopePairs
+// need the queries' and all biases.
 struct LayerKeyWeights {
   std::vector<float> q;       // [H*D, E]
   std::vector<float> q_bias;  // [H*D] or empty
   std::vector<float> k;       // [G*D, E]
+  std::vector<float> k_bias;  // [G*D] or empty
   std::vector<float> k_norm;  // [D] or empty: scales keys after the rebuild
 };
 
 struct LayerFactors {
   std::vector<int64_t> ranks;                // [n]
-  std::vector<float> k;                      // [sum_n R_n, E] thin key projection
+  std::vector<float> k;                      // [sum_n R_n, E] thin key projection; not kPostRope
   std::vector<float> k_rebuild;              // kLatent: [G*D, max R]
-  std::vector<float> q, q_bias;              // kAbsorb: [sum_h R_h, E], [sum_h R_h]; kLatent
-                                             // after tuning: q [H*D, E]
+  std::vector<float> q, q_bias;              // kAbsorb, kRopePairs: [sum_h R_h, E], [sum_h R_h];
+                                             // kLatent after tuning: q [H*D, E]
+  std::vector<float> k_bias;                 // kRopePairs: [sum_g R_g] or empty
+  std::vector<float> k_reduce, q_reduce;     // kPostRope: A^T, B^T [sum_g R_g, D]
+  std::vector<float> k_reduce_bias;          // kPostRope: -mu A [sum_g R_g]
+  std::vector<std::vector<int64_t>> pairs;   // kRopePairs: [G] of [R_g/2]
   std::vector<double> logit_errors;          // [G] relative logit error of each kv head
   std::vector<std::vector<double>> spectra;  // [n] of [m]
 };
 
 struct FactorRequest {
-  KeyLayout layout = KeyLayout::kLatent;  // kLatent or kAbsorb
+  KeyLayout layout = KeyLayout::kLatent;  // any but kFull
   int64_t num_groups = 1;                 // n
   Objective objective = Objective::kInputQuery;
   RankRequest rank;
@@ -54,11 +74,14 @@ struct FactorRequest {
 };
 
 // Rank of a group whose full width is `width`: the share rounded to a multiple of 8 (of 1 below 32
-// dimensions), at least that multiple; a number of dimensions is taken as it is. Throws kUsage
-// above the width.
-[[nodiscard]] int64_t RankFor(const RankRequest& rank, int64_t width);
+// dimensions, of 2 with kRopePairs), at least that multiple; a number of dimensions is taken as it
+// is. Throws kUsage above the width, and for an odd number of dimensions with kRopePairs.
+[[nodiscard]] int64_t RankFor(const RankRequest& rank,
+                              int64_t width,
+                              KeyLayout layout = KeyLayout::kLatent);
 
-// `statistics` may be null with kWeight. Errors are then relative to the weights' own energy.
+// `statistics` may be null with kWeight. Errors are then relative to the weights' own energy. With
+// kAttention errors weigh keys by the attention that they receive.
 [[nodiscard]] LayerFactors FactorLayer(const ModelConfig& config,
                                        const FactorRequest& request,
                                        const LayerKeyWeights& weights,

@@ -24,11 +24,12 @@ struct Item {
   }
 };
 
-std::string RebuildName(std::string key_name) {
+// Name of a tensor beside the key projection: its name with `part` ("k_rebuild") for k_proj.
+std::string NameBeside(std::string key_name, const std::string& part) {
   const std::string projection = "k_proj";
   const size_t at = key_name.rfind(projection);
   KVC_CHECK(at != std::string::npos, kInternal, key_name, ": expected a k_proj weight");
-  return key_name.replace(at, projection.size(), "k_rebuild");
+  return key_name.replace(at, projection.size(), part);
 }
 
 // GPT-2's fused projection [E, R + R + E], in the file's [in, out] order.
@@ -57,36 +58,66 @@ std::vector<float> FusedBias(const Checkpoint& source, const LayerFactors& facto
   return fused;
 }
 
-// Tensors that the factors replace or add, by name.
-std::map<std::string, Item> ThinItems(const Checkpoint& source,
-                                      const KeyFactors& keys,
-                                      const std::vector<LayerFactors>& factors) {
+using Items = std::map<std::string, Item>;  // by name
+
+// A float tensor of `values`, [rows, columns] or, with no columns, [rows].
+void AddItem(Items& items,
+             const std::string& name,
+             const std::vector<float>& values,
+             int64_t columns = 0) {
+  const int64_t rows = static_cast<int64_t>(values.size()) / std::max<int64_t>(columns, 1);
+  std::vector<int64_t> shape = {rows};
+  if (columns > 0) shape.push_back(columns);
+  items[name] = {{name, DType::kF32, std::move(shape)}, [&values] { return values; }};
+}
+
+void AddAbsorbed(const Checkpoint& source, const LayerFactors& layer, int64_t l, Items& items) {
   const ModelConfig& config = source.config();
   const int64_t E = config.model_width;
-  std::map<std::string, Item> items;
-  for (int64_t l = 0; l < config.num_layers; ++l) {
-    const LayerFactors& layer = factors[l];
-    const int64_t rows = static_cast<int64_t>(layer.k.size()) / E;
-    const std::string name = source.Place(Role::kK, l).name;
-    if (keys.layout == KeyLayout::kAbsorb) {
-      const int64_t total = 2 * rows + config.num_kv_heads * config.head_width;
-      items[name] = {{name, DType::kF32, {E, total}},
-                     [&source, &layer, l] { return FusedWeight(source, layer, l); }};
-      const std::string bias = source.Place(Role::kQBias, l).name;
-      items[bias] = {{bias, DType::kF32, {total}},
-                     [&source, &layer, l] { return FusedBias(source, layer, l); }};
-      continue;
-    }
-    items[name] = {{name, DType::kF32, {rows, E}}, [&layer] { return layer.k; }};
-    if (!layer.q.empty()) {  // tuned
-      const std::string q = source.Place(Role::kQ, l).name;
-      items[q] = {{q, DType::kF32, source.Shape(Role::kQ, l)}, [&layer] { return layer.q; }};
-    }
-    const std::string rebuild = RebuildName(name);
+  const int64_t rows = static_cast<int64_t>(layer.k.size()) / E;
+  const int64_t total = 2 * rows + config.num_kv_heads * config.head_width;
+  const std::string name = source.Place(Role::kK, l).name;
+  items[name] = {{name, DType::kF32, {E, total}},
+                 [&source, &layer, l] { return FusedWeight(source, layer, l); }};
+  const std::string bias = source.Place(Role::kQBias, l).name;
+  items[bias] = {{bias, DType::kF32, {total}},
+                 [&source, &layer, l] { return FusedBias(source, layer, l); }};
+}
+
+// The separate projections of families with rotation, and what stands beside them.
+void AddProjections(const Checkpoint& source, const LayerFactors& layer, int64_t l, Items& items) {
+  const ModelConfig& config = source.config();
+  const int64_t E = config.model_width;
+  const std::string name = source.Place(Role::kK, l).name;
+  if (!layer.k.empty()) AddItem(items, name, layer.k, E);
+  if (!layer.q.empty()) AddItem(items, source.Place(Role::kQ, l).name, layer.q, E);
+  if (!layer.k_bias.empty()) AddItem(items, source.Place(Role::kKBias, l).name, layer.k_bias);
+  if (!layer.q_bias.empty()) AddItem(items, source.Place(Role::kQBias, l).name, layer.q_bias);
+  if (!layer.k_rebuild.empty()) {
     const int64_t key_rows = config.num_kv_heads * config.head_width;
     const auto width = static_cast<int64_t>(layer.k_rebuild.size()) / key_rows;
-    items[rebuild] = {{rebuild, DType::kF32, {key_rows, width}},
-                      [&layer] { return layer.k_rebuild; }};
+    AddItem(items, NameBeside(name, "k_rebuild"), layer.k_rebuild, width);
+  }
+  if (!layer.k_reduce.empty()) {
+    const std::string key = NameBeside(name, "k_reduce");
+    AddItem(items, key, layer.k_reduce, config.head_width);
+    const std::string bias = key.substr(0, key.rfind('.')) + ".bias";
+    AddItem(items, bias, layer.k_reduce_bias);
+    AddItem(items, NameBeside(name, "q_reduce"), layer.q_reduce, config.head_width);
+  }
+}
+
+// Tensors that the factors replace or add.
+Items ThinItems(const Checkpoint& source,
+                const KeyFactors& keys,
+                const std::vector<LayerFactors>& factors) {
+  Items items;
+  for (int64_t l = 0; l < source.config().num_layers; ++l) {
+    if (keys.layout == KeyLayout::kAbsorb) {
+      AddAbsorbed(source, factors[l], l, items);
+    } else {
+      AddProjections(source, factors[l], l, items);
+    }
   }
   return items;
 }
@@ -94,7 +125,7 @@ std::map<std::string, Item> ThinItems(const Checkpoint& source,
 std::vector<Item> AllItems(const Checkpoint& source,
                            const KeyFactors& keys,
                            const std::vector<LayerFactors>& factors) {
-  std::map<std::string, Item> items = ThinItems(source, keys, factors);
+  Items items = ThinItems(source, keys, factors);
   for (const std::string& name : source.tensors().names()) {
     if (items.contains(name)) continue;
     const TensorRef& tensor = source.tensors().Get(name);

@@ -1,6 +1,8 @@
 #include "factorize/key_basis.h"
 
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -147,6 +149,83 @@ TEST_F(KeyBasisTest, DimensionsThatNoQueryReadsDoNotDivideByZero) {
   scale[4] = 0.0;
   const KeyBasis basis = ScaledBasis(Gram(keys_), scale, *svd_);
   for (const double value : basis.rebuild.data) EXPECT_TRUE(std::isfinite(value));
+}
+
+// The same subspaces as LogitBasis, and a coordinate's variance alike on both sides.
+TEST_F(KeyBasisTest, BalancedBasisSharesTheSpectrum) {
+  const Matrix keys = Gram(keys_);
+  const Matrix queries = Gram(queries_);
+  const KeyBasis plain = LogitBasis(keys, queries, *svd_);
+  const KeyBasis balanced = BalancedLogitBasis(keys, queries, *svd_);
+  for (int64_t rank = 0; rank <= kWidth; ++rank) {
+    const double expected = RelativeLogitError(plain, rank, keys, queries);
+    EXPECT_NEAR(RelativeLogitError(balanced, rank, keys, queries), expected, 1e-4);
+  }
+  EXPECT_LE(RelativeLogitError(balanced, kWidth, keys, queries), 1e-7);
+  const Matrix k = MultiplyTransposed(keys_.view(), balanced.reduce.view());  // [T, m]
+  const Matrix q = Multiply(queries_.view(), balanced.rebuild.view());        // [T, m]
+  const Matrix k_gram = Gram(k);
+  const Matrix q_gram = Gram(q);
+  for (int64_t i = 0; i < kWidth; ++i) {
+    const double s = std::sqrt(balanced.spectrum[i]);
+    EXPECT_NEAR(k_gram(i, i), s, 1e-4 * s) << i;
+    EXPECT_NEAR(q_gram(i, i), s, 1e-4 * s) << i;
+  }
+}
+
+// Calibration that never left a plane: what lies outside of it still comes back at full rank.
+TEST_F(KeyBasisTest, BalancedBasisIsExactForUnseenKeys) {
+  Matrix flat = keys_;
+  for (int64_t t = 0; t < kTokens; ++t) flat(t, 2) = flat(t, 4) = 0.0;
+  const KeyBasis basis = BalancedLogitBasis(Gram(flat), Gram(queries_), *svd_);
+  const Matrix back = Truncate(keys_, basis, kWidth);
+  for (int64_t i = 0; i < kTokens * kWidth; ++i) EXPECT_NEAR(back.data[i], keys_.data[i], 1e-6);
+}
+
+class SelectPairsTest : public KeyBasisTest {
+ protected:
+  // keys with everything but the pairs set to zero
+  [[nodiscard]] Matrix Keep(std::span<const int64_t> pairs) const {
+    Matrix kept(kTokens, kWidth);
+    for (int64_t t = 0; t < kTokens; ++t) {
+      for (const int64_t p : pairs) {
+        for (const int64_t d : {p, p + kWidth / 2}) kept(t, d) = keys_(t, d);
+      }
+    }
+    return kept;
+  }
+};
+
+// The prefix of every length against the definition by loops; each step drops the cheapest pair.
+TEST_F(SelectPairsTest, DropsTheCheapestPairEachTime) {
+  const PairBasis selected = SelectPairs(Gram(keys_), Gram(queries_));
+  ASSERT_EQ(selected.pairs.size(), static_cast<size_t>(kWidth / 2));
+  const double all = LogitError(keys_, Matrix(kTokens, kWidth));
+  for (size_t count = 0; count <= selected.pairs.size(); ++count) {
+    const std::span<const int64_t> kept(selected.pairs.data(), count);
+    const double lost = LogitError(keys_, Keep(kept));
+    const double error = RelativeLogitError(
+        selected.basis, 2 * static_cast<int64_t>(count), Gram(keys_), Gram(queries_));
+    EXPECT_NEAR(error * error * all, lost, 1e-10 * all);
+    if (count == selected.pairs.size()) break;
+    // Another of the pairs that were there one step before is not cheaper to drop.
+    for (size_t other = 0; other < count; ++other) {
+      std::vector<int64_t> instead(selected.pairs.begin(), selected.pairs.begin() + count + 1);
+      instead.erase(instead.begin() + other);
+      EXPECT_GE(LogitError(keys_, Keep(instead)), lost - 1e-12);
+    }
+  }
+}
+
+TEST_F(SelectPairsTest, CoordinatesAreTheDimensionsOfThePairs) {
+  const PairBasis selected = SelectPairs(Gram(keys_), Gram(queries_));
+  for (size_t i = 0; i < selected.pairs.size(); ++i) {
+    for (int64_t d = 0; d < kWidth; ++d) {
+      const int64_t row = 2 * static_cast<int64_t>(i);
+      EXPECT_EQ(selected.basis.reduce(row, d), d == selected.pairs[i] ? 1.0 : 0.0);
+      EXPECT_EQ(selected.basis.reduce(row + 1, d), d == selected.pairs[i] + kWidth / 2 ? 1.0 : 0.0);
+    }
+  }
 }
 
 }  // namespace

@@ -1,0 +1,31 @@
+#pragma once
+// Thin keys of the layouts that give every kv head a basis of its own: absorb, post-rope and
+// rope-pairs. Part of layer_factors.h; nothing else includes it.
+
+#include "factorize/layer_factors.h"
+
+namespace kvc::factorize {
+
+// What one head's basis is computed from and judged by.
+struct HeadMoments {
+  Matrix keys;     // [D, D] C_K
+  Matrix queries;  // [D, D] C_Q
+};
+// Moments of head g under the objective kLogit or kAttention; with kWeight those of rotated keys
+// and queries of white inputs, which is a diagonal that is equal within a pair.
+[[nodiscard]] HeadMoments MomentsOf(const ModelConfig& config,
+                                    Objective objective,
+                                    const LayerKeyWeights& weights,
+                                    const KeyStatistics* statistics,
+                                    int64_t head);
+
+[[nodiscard]] LayerFactors FactorPostRope(const ModelConfig& config,
+                                          const FactorRequest& request,
+                                          const KeyStatistics& statistics,
+                                          const Svd& svd);
+[[nodiscard]] LayerFactors FactorRopePairs(const ModelConfig& config,
+                                           const FactorRequest& request,
+                                           const LayerKeyWeights& weights,
+                                           const KeyStatistics* statistics);
+
+}  // namespace kvc::factorize
