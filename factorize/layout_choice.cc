@@ -1,0 +1,190 @@
+#include "factorize/layout_choice.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "core/sizes.h"
+#include "factorize/closed_forms.h"
+#include "factorize/memory_table.h"
+#include "factorize/thin_layer.h"
+
+namespace kvc::factorize {
+namespace {
+
+struct Candidate {
+  LayoutChoice choice;
+  FactorRequest request;
+  double kld = 0.0;
+  int64_t macs = 0;  // of one cached token
+  Json row;
+};
+
+// Every layout of the family that can have the objective.
+std::vector<Candidate> ListCandidates(const ModelConfig& config,
+                                      const RankRequest& rank,
+                                      Objective objective) {
+  std::vector<LayoutChoice> choices;
+  for (int64_t n = 1; n <= config.num_kv_heads; ++n) {
+    if (config.num_kv_heads % n == 0) choices.push_back({KeyLayout::kLatent, n});
+  }
+  for (const KeyLayout layout : {KeyLayout::kAbsorb, KeyLayout::kPostRope, KeyLayout::kRopePairs}) {
+    choices.push_back({layout, config.num_kv_heads});
+  }
+  std::vector<Candidate> candidates;
+  for (const LayoutChoice& choice : choices) {
+    if (!LayoutObstacle(config, choice.layout).empty()) continue;
+    if (!CanHaveObjective(choice.layout, objective)) continue;
+    Candidate& candidate = candidates.emplace_back();
+    candidate.choice = choice;
+    candidate.request.layout = choice.layout;
+    candidate.request.num_groups = choice.num_groups;
+    candidate.request.objective = ResolveObjective(objective, choice.layout);
+    candidate.request.rank = rank;
+  }
+  return candidates;
+}
+
+void Measure(const Checkpoint& source,
+             const std::vector<LayerFactors>& factors,
+             const model::ReferenceRun& reference,
+             Progress& progress,
+             Candidate& candidate) {
+  const ModelConfig& config = source.config();
+  const KeyFactors keys = MakeKeys(candidate.request, factors);
+  const auto distance = MeasureFactors(reference, source, keys, factors, progress);
+  const TokenCost cost = CostOfLayout(config, keys.layout, keys.ranks[0]);
+  int64_t width = 0;
+  for (const int64_t group_rank : keys.ranks[0]) width += group_rank;
+  candidate.kld = distance.kld;
+  candidate.macs = cost.rebuild_macs + cost.score_macs;
+  candidate.row = {
+      {"layout", LayoutText(candidate.choice)},
+      {"objective", ObjectiveName(candidate.request.objective)},
+      {"rank", keys.ranks[0][0]},
+      {"key_bytes_share",
+       static_cast<double>(width) / static_cast<double>(config.num_kv_heads * config.head_width)},
+      {"kld", distance.kld},
+      {"perplexity", distance.perplexity},
+      {"rebuild_macs", cost.rebuild_macs},
+      {"score_macs", cost.score_macs}};
+}
+
+std::string Kld(const Candidate& candidate) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4f", candidate.kld);
+  return LayoutText(candidate.choice) + " (KLD " + text + ", " + std::to_string(candidate.macs) +
+         " multiply-adds for a cached token)";
+}
+
+// The candidates are in the order of their KLD, at least two.
+std::string Reason(const std::vector<Candidate>& candidates, const Candidate& chosen) {
+  const Candidate& best = candidates.front();
+  if (&chosen != &best) {
+    return Kld(chosen) + " costs less at decode than " + Kld(best) +
+           ", whose quality is better by 10 % at most";
+  }
+  return Kld(best) + " loses least; next is " + Kld(candidates[1]);
+}
+
+}  // namespace
+
+LayoutChoice ResolveLayout(const std::string& name,
+                           const ModelConfig& config,
+                           Objective objective) {
+  if (name == "auto") {
+    if (!config.has_rope) return {KeyLayout::kAbsorb, config.num_kv_heads};
+    return CanHaveObjective(KeyLayout::kLatent, objective)
+               ? LayoutChoice{KeyLayout::kLatent, 1}
+               : LayoutChoice{KeyLayout::kPostRope, config.num_kv_heads};
+  }
+  const bool latent = name.starts_with("latent:");
+  KVC_CHECK(
+      latent || name == "absorb" || name == "post-rope" || name == "rope-pairs",
+      kUsage,
+      "--layout: expected auto, absorb, latent:N, latent:heads, post-rope or rope-pairs, got \"",
+      name,
+      "\"");
+  const KeyLayout layout = latent ? KeyLayout::kLatent : KeyLayoutFromName(name);
+  const std::string_view obstacle = LayoutObstacle(config, layout);
+  KVC_CHECK(obstacle.empty(),
+            kUsage,
+            "--layout: expected ",
+            PossibleLayouts(config),
+            " for ",
+            FamilyName(config.family),
+            ", got ",
+            name,
+            ": ",
+            obstacle);
+  if (!latent || name == "latent:heads") return {layout, config.num_kv_heads};
+  const int64_t count = ParseLength(name.substr(7), "--layout latent:N");
+  KVC_CHECK(count >= 1 && config.num_kv_heads % count == 0,
+            kUsage,
+            "--layout latent:N: expected a divisor of the ",
+            config.num_kv_heads,
+            " kv heads, got ",
+            count);
+  return {KeyLayout::kLatent, count};
+}
+
+std::string LayoutText(const LayoutChoice& choice) {
+  const std::string name(KeyLayoutName(choice.layout));
+  return choice.layout == KeyLayout::kLatent ? name + ":" + std::to_string(choice.num_groups)
+                                             : name;
+}
+
+LayoutComparison CompareLayouts(const Checkpoint& source,
+                                const RankRequest& rank,
+                                Objective objective,
+                                const Windows& calibration,
+                                const model::ReferenceRun* reference,
+                                const Svd& svd,
+                                Progress& progress) {
+  std::vector<Candidate> candidates = ListCandidates(source.config(), rank, objective);
+  KVC_CHECK(!candidates.empty(),
+            kUsage,
+            "--objective: expected one that a layout of ",
+            FamilyName(source.config().family),
+            " can have (",
+            PossibleLayouts(source.config()),
+            "), got ",
+            ObjectiveName(objective));
+  LayoutComparison comparison;
+  comparison.choice = candidates.front().choice;
+  comparison.report["candidates"] = Json::array();
+  if (candidates.size() == 1) {
+    comparison.report["reason"] = "the only layout of " +
+                                  std::string(FamilyName(source.config().family)) +
+                                  " with this objective";
+    return comparison;
+  }
+  if (reference == nullptr || !rank.is_share) {
+    comparison.report["reason"] =
+        reference == nullptr ? "no text is held back to compare layouts on; loses least on SmolLM2"
+                             : "a rank in dimensions does not compare layouts; use a share";
+    return comparison;
+  }
+  std::vector<FactorRequest> requests;
+  for (const Candidate& candidate : candidates) requests.push_back(candidate.request);
+  const auto factors = FactorEach(source, requests, calibration, svd, progress, nullptr);
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    Measure(source, factors[i], *reference, progress, candidates[i]);
+  }
+  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+    return a.kld < b.kld;
+  });
+  const double equal = candidates.front().kld * kEqualKldRatio + kEqualKldMargin;
+  const Candidate* chosen = &candidates.front();
+  for (const Candidate& candidate : candidates) {
+    if (candidate.kld <= equal && candidate.macs < chosen->macs) chosen = &candidate;
+    comparison.report["candidates"].push_back(candidate.row);
+  }
+  comparison.choice = chosen->choice;
+  comparison.report["reason"] = Reason(candidates, *chosen);
+  return comparison;
+}
+
+}  // namespace kvc::factorize

@@ -1,0 +1,54 @@
+#pragma once
+// Which layout --layout stands for: by its name, or by comparing those that the family can have.
+// (Shows model/streamed.h's reference run.)
+
+#include <cstdint>
+#include <string>
+
+#include "core/checkpoint.h"
+#include "core/json.h"
+#include "core/progress.h"
+#include "factorize/calibration_text.h"
+#include "factorize/layer_factors.h"
+#include "model/streamed.h"
+
+namespace kvc::factorize {
+
+struct LayoutChoice {
+  KeyLayout layout = KeyLayout::kLatent;
+  int64_t num_groups = 1;
+};
+
+// By name. `auto`: what loses least at equal bytes on SmolLM2 without tuning (docs/results.md) of
+// the layouts that can have `objective`: absorb without rotation, else the joint latent or
+// post-rope. Throws kUsage for a layout that the family cannot have, naming those that it can.
+[[nodiscard]] LayoutChoice ResolveLayout(const std::string& name,
+                                         const ModelConfig& config,
+                                         Objective objective = Objective::kAuto);
+// The name that ResolveLayout takes: "absorb", "latent:1", "post-rope", "rope-pairs".
+[[nodiscard]] std::string LayoutText(const LayoutChoice& choice);
+
+// A quality that is at most this much worse than the best one counts as equal, and the cheapest
+// decode step among the equals wins.
+inline constexpr double kEqualKldRatio = 1.1;
+inline constexpr double kEqualKldMargin = 0.001;  // nats
+
+struct LayoutComparison {
+  LayoutChoice choice;
+  Json report;  // {"reason", "candidates": [{"layout", "objective", "rank", "key_bytes_share",
+                // "kld", "perplexity", "rebuild_macs", "score_macs"}]}, in the order of their KLD
+};
+// Factors every layout that the family and the objective can have at the same share of the key
+// bytes, on one pass over the calibration windows, and measures each on the reference's windows
+// (core/model_config.h says what a family can have). Without a reference (no text is held back), or
+// with one candidate only, the choice is ResolveLayout's and the reason says so. The rank must be a
+// share. Throws kUsage when no layout can have the objective.
+[[nodiscard]] LayoutComparison CompareLayouts(const Checkpoint& source,
+                                              const RankRequest& rank,
+                                              Objective objective,
+                                              const Windows& calibration,
+                                              const model::ReferenceRun* reference,
+                                              const Svd& svd,
+                                              Progress& progress);
+
+}  // namespace kvc::factorize
