@@ -13,7 +13,7 @@ class TextSource : public BatchSource {
       : ids_(std::move(ids)), batch_(batch), length_(length) {}
 
   TrainBatch Next(Rng& rng) override {
-    TrainBatch batch{batch_, length_, {}, std::vector<uint8_t>(batch_ * length_, 0)};
+    TrainBatch batch{batch_, length_, {}, std::vector<TokenRole>(batch_ * length_)};
     const int64_t starts = static_cast<int64_t>(ids_.size()) - length_ + 1;
     for (int64_t n = 0; n < batch_; ++n) {
       const auto first = ids_.begin() + rng.NextBelow(starts);
@@ -33,6 +33,19 @@ class TextSource : public BatchSource {
 };
 
 }  // namespace
+
+RoleCounts CountRoles(const TrainBatch& batch) {
+  RoleCounts counts;
+  for (int64_t i = 0; i < static_cast<int64_t>(batch.roles.size()); ++i) {
+    if (i % batch.length == 0) {
+      continue;  // nothing predicts a sequence's first token
+    }
+    const TokenRole role = batch.roles[static_cast<size_t>(i)];
+    counts.learned += role != TokenRole::kRandom ? 1 : 0;
+    counts.answers += role == TokenRole::kAnswer ? 1 : 0;
+  }
+  return counts;
+}
 
 std::vector<int32_t> EncodeDocuments(const Tokenizer& tokenizer,
                                      const std::vector<std::string>& documents,

@@ -12,14 +12,27 @@
 
 namespace kvc::model {
 
-// Sequences of one length. Every token but a sequence's first is predicted; those that are marked
-// as answers weigh more and are counted.
+// What a token is to the model that has read those before it.
+enum class TokenRole : uint8_t {
+  kPlain,   // something to learn from, like the next word of a text
+  kAnswer,  // follows from what stands before it: weighs more and is counted
+  kRandom,  // cannot be known: has no share in the loss
+};
+
+// Sequences of one length. Every token but a sequence's first is predicted.
 struct TrainBatch {
   int64_t sequences = 0;
   int64_t length = 0;
   std::vector<int64_t> ids;      // [sequences, length]
-  std::vector<uint8_t> answers;  // [sequences, length] 1: follows from the tokens before it
+  std::vector<TokenRole> roles;  // [sequences, length]
 };
+
+// Tokens of a batch that are predicted: all but the first of each sequence.
+struct RoleCounts {
+  int64_t learned = 0;  // all but kRandom
+  int64_t answers = 0;
+};
+[[nodiscard]] RoleCounts CountRoles(const TrainBatch& batch);
 
 class BatchSource {
  public:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "core/error.h"
@@ -12,8 +13,7 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-constexpr int64_t kMostHaystackTokens = 60;  // of one piece of text between facts
-constexpr int64_t kLeastHaystackTokens = 4;
+constexpr int64_t kLeastPieceTokens = 4;  // of text between facts
 
 // The templates of the task as token ids.
 struct Phrases {
@@ -22,31 +22,35 @@ struct Phrases {
       const std::string fact = NeedleSentence(key, "");  // " The code of KEY is ."
       facts.push_back(EncodeContinuation(tokenizer, fact.substr(0, fact.size() - 2)));
       questions.push_back(EncodeContinuation(tokenizer, NeedleQuestion(key)));
-      words.push_back(EncodeContinuation(tokenizer, " " + key + " is"));
     }
     for (const std::string& value : NeedleValues()) {
       values.push_back(EncodeContinuation(tokenizer, " " + value));
-      words.push_back(values.back());
     }
     stop = EncodeContinuation(tokenizer, ".");
+    for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+      if (id != tokenizer.bos_id() && id != tokenizer.eos_id()) {
+        ordinary.push_back(id);
+      }
+    }
   }
 
-  std::vector<Ids> facts;      // [key] " The code of KEY is"
-  std::vector<Ids> questions;  // [key] " Question: What is the code of KEY? ... is"
+  std::vector<Ids> facts;      // [key] NeedleSentence up to " KEY is"
+  std::vector<Ids> questions;  // [key] NeedleQuestion
   std::vector<Ids> values;     // [value] " VALUE"
-  std::vector<Ids> words;      // [keys, then values] " KEY is", " VALUE": what motifs are made of
   Ids stop;                    // "."
+  Ids ordinary;                // every id but start and end of a text: what motifs are made of
 };
 
 // A sequence that grows piece by piece.
 struct Sequence {
   Ids ids;
-  std::vector<uint8_t> answers;
+  std::vector<TokenRole> roles;
 
-  void Add(const Ids& piece, bool is_answer) {
+  void Add(std::span<const int32_t> piece, TokenRole role) {
     ids.insert(ids.end(), piece.begin(), piece.end());
-    answers.insert(answers.end(), piece.size(), is_answer ? 1 : 0);
+    roles.insert(roles.end(), piece.size(), role);
   }
+  [[nodiscard]] int64_t size() const { return static_cast<int64_t>(ids.size()); }
 };
 
 // `count` different numbers below `bound`.
@@ -80,8 +84,8 @@ class NeedleSource : public BatchSource {
     for (int64_t n = 0; n < batch.sequences; ++n) {
       const Sequence sequence = MakeSequence(stage, rng);
       batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.begin() + stage.length);
-      batch.answers.insert(
-          batch.answers.end(), sequence.answers.begin(), sequence.answers.begin() + stage.length);
+      batch.roles.insert(
+          batch.roles.end(), sequence.roles.begin(), sequence.roles.begin() + stage.length);
     }
     return batch;
   }
@@ -141,7 +145,7 @@ class NeedleSource : public BatchSource {
       return TextWindow(stage.length, rng);
     }
     if (kind < stage.text + stage.repeat) {
-      return RepeatedMotif(stage, rng);
+      return Motifs(stage, rng);
     }
     return Facts(stage, rng);
   }
@@ -149,46 +153,62 @@ class NeedleSource : public BatchSource {
   Sequence TextWindow(int64_t length, Rng& rng) const {
     Sequence sequence;
     const int64_t first = rng.NextBelow(static_cast<int64_t>(text_.size()) - length + 1);
-    sequence.Add({text_.begin() + first, text_.begin() + first + length}, false);
+    sequence.Add(std::span(text_).subspan(static_cast<size_t>(first), static_cast<size_t>(length)),
+                 TokenRole::kPlain);
     return sequence;
   }
 
-  Sequence RepeatedMotif(const NeedleStage& stage, Rng& rng) const {
-    const auto all = static_cast<int64_t>(phrases_.words.size());
-    const int64_t count = 2 + rng.NextBelow(stage.motif - 1);
-    const std::vector<size_t> motif = Sample(count, all, rng);
-    // Motifs have ten times as many predictable tokens as facts: counted together, they would hide
+  Ids RandomTokens(int64_t count, Rng& rng) const {
+    Ids ids;
+    for (int64_t i = 0; i < count; ++i) {
+      ids.push_back(phrases_.ordinary[static_cast<size_t>(
+          rng.NextBelow(static_cast<int64_t>(phrases_.ordinary.size())))]);
+    }
+    return ids;
+  }
+
+  Sequence Motifs(const NeedleStage& stage, Rng& rng) const {
+    // Motifs have many times as many predictable tokens as facts: counted together, they would hide
     // whether facts are found.
-    const bool only_motifs = stage.text + stage.repeat >= 1;
+    const bool counted = stage.text + stage.repeat >= 1;
+    std::vector<Ids> motifs(static_cast<size_t>(1 + rng.NextBelow(stage.motifs)));
+    for (Ids& motif : motifs) {
+      motif = RandomTokens(2 + rng.NextBelow(stage.motif - 1), rng);
+    }
+    std::vector<bool> seen(motifs.size());
     Sequence sequence;
-    for (bool again = false; static_cast<int64_t>(sequence.ids.size()) < stage.length;
-         again = true) {
-      for (const size_t word : motif) {
-        sequence.Add(phrases_.words[word], again && only_motifs);
-      }
+    while (sequence.size() < stage.length) {
+      sequence.Add(RandomTokens(rng.NextBelow(stage.filler + 1), rng), TokenRole::kRandom);
+      const auto m = static_cast<size_t>(rng.NextBelow(static_cast<int64_t>(motifs.size())));
+      const std::span<const int32_t> motif(motifs[m]);
+      const TokenRole known = counted ? TokenRole::kAnswer : TokenRole::kPlain;
+      sequence.Add(motif.first(1), TokenRole::kRandom);
+      sequence.Add(motif.subspan(1), seen[m] ? known : TokenRole::kRandom);
+      seen[m] = true;
     }
     return sequence;
   }
 
   Sequence Facts(const NeedleStage& stage, Rng& rng) const {
-    const std::vector<size_t> keys = Sample(stage.facts, stage.words, rng);
-    const std::vector<size_t> values = Sample(stage.facts, stage.words, rng);
+    const int64_t count = stage.facts < 2 ? stage.facts : 2 + rng.NextBelow(stage.facts - 1);
+    const std::vector<size_t> keys = Sample(count, stage.words, rng);
+    const std::vector<size_t> values = Sample(count, stage.words, rng);
     int64_t told = 0;
     Sequence sequence;
-    while (static_cast<int64_t>(sequence.ids.size()) < stage.length) {
+    while (sequence.size() < stage.length) {
       if (rng.NextDouble() < stage.haystack) {
-        const int64_t count =
-            kLeastHaystackTokens + rng.NextBelow(kMostHaystackTokens - kLeastHaystackTokens + 1);
-        const Sequence piece = TextWindow(count, rng);
-        sequence.Add(piece.ids, false);
+        const int64_t tokens =
+            kLeastPieceTokens + rng.NextBelow(stage.piece - kLeastPieceTokens + 1);
+        sequence.Add(TextWindow(tokens, rng).ids, TokenRole::kPlain);
         continue;
       }
-      const bool fresh = told < stage.facts && (told == 0 || rng.NextDouble() < 0.5);
+      const bool fresh = told < count && (told == 0 || rng.NextDouble() < 0.5);
       const auto fact = static_cast<size_t>(fresh ? told++ : rng.NextBelow(told));
       const bool ask = !fresh && rng.NextDouble() < stage.question;
-      sequence.Add(ask ? phrases_.questions[keys[fact]] : phrases_.facts[keys[fact]], false);
-      sequence.Add(phrases_.values[values[fact]], !fresh);
-      sequence.Add(phrases_.stop, false);
+      sequence.Add(ask ? phrases_.questions[keys[fact]] : phrases_.facts[keys[fact]],
+                   TokenRole::kPlain);
+      sequence.Add(phrases_.values[values[fact]], fresh ? TokenRole::kRandom : TokenRole::kAnswer);
+      sequence.Add(phrases_.stop, TokenRole::kPlain);
     }
     return sequence;
   }
@@ -223,13 +243,16 @@ void CheckStage(const NeedleStage& s, const std::string& where) {
             s.words,
             ", got ",
             s.facts);
-  KVC_CHECK(s.motif >= 2 && s.motif <= 2 * most,
+  KVC_CHECK(s.motif >= 2, kBadInput, where, ": motif: expected at least 2, got ", s.motif);
+  KVC_CHECK(s.motifs >= 1, kBadInput, where, ": motifs: expected at least 1, got ", s.motifs);
+  KVC_CHECK(s.filler >= 0, kBadInput, where, ": filler: expected at least 0, got ", s.filler);
+  KVC_CHECK(s.piece >= kLeastPieceTokens,
             kBadInput,
             where,
-            ": motif: expected 2 to ",
-            2 * most,
+            ": piece: expected at least ",
+            kLeastPieceTokens,
             ", got ",
-            s.motif);
+            s.piece);
   KVC_CHECK(IsShare(s.repeat) && IsShare(s.text) && IsShare(s.repeat + s.text),
             kBadInput,
             where,
@@ -254,9 +277,12 @@ NeedleStage ParseStage(const Json& json, const std::string& where) {
              "words",
              "facts",
              "motif",
+             "motifs",
+             "filler",
              "repeat",
              "text",
              "haystack",
+             "piece",
              "question",
              "until",
              "steps"},
@@ -268,9 +294,12 @@ NeedleStage ParseStage(const Json& json, const std::string& where) {
   s.words = GetInt(json, "words", where, standard.words);
   s.facts = GetInt(json, "facts", where, standard.facts);
   s.motif = GetInt(json, "motif", where, standard.motif);
+  s.motifs = GetInt(json, "motifs", where, standard.motifs);
+  s.filler = GetInt(json, "filler", where, standard.filler);
   s.repeat = GetDouble(json, "repeat", where, standard.repeat);
   s.text = GetDouble(json, "text", where, standard.text);
   s.haystack = GetDouble(json, "haystack", where, standard.haystack);
+  s.piece = GetInt(json, "piece", where, standard.piece);
   s.question = GetDouble(json, "question", where, standard.question);
   s.until = GetDouble(json, "until", where, standard.until);
   s.steps = GetInt(json, "steps", where, standard.steps);
@@ -281,15 +310,25 @@ NeedleStage ParseStage(const Json& json, const std::string& where) {
 }  // namespace
 
 std::vector<NeedleStage> DefaultNeedleStages(int64_t length) {
+  const int64_t quarter = std::max<int64_t>(64, length / 4);
   const int64_t half = std::max<int64_t>(64, length / 2);
+  const int64_t whole = std::max<int64_t>(64, length);
+  // clang-format off
   return {
-      {.length = 48, .motif = 8, .repeat = 1.0},
-      {.length = 48, .facts = 2, .motif = 8, .repeat = 0.2},
-      {.length = 64, .facts = 4, .motif = 16, .repeat = 0.1},
-      {.length = 128, .facts = 8, .motif = 16, .repeat = 0.05, .text = 0.2, .question = 0.3},
-      {.length = half, .facts = 8, .text = 0.4, .haystack = 0.3, .question = 0.5},
-      {.length = length, .facts = 12, .text = 0.5, .haystack = 0.5, .question = 0.6},
+      {.length = 64, .batch = 16, .motif = 8, .motifs = 4, .repeat = 1.0,
+       .until = 0.8, .steps = 6000},
+      {.length = 64, .batch = 16, .facts = 4, .motif = 6, .motifs = 4, .repeat = 0.3, .text = 0.1,
+       .haystack = 0.1, .piece = 10, .question = 0.1, .until = 0.9, .steps = 3000},
+      {.length = 128, .batch = 16, .facts = 6, .motif = 6, .motifs = 6, .repeat = 0.15,
+       .text = 0.25, .haystack = 0.3, .piece = 20, .question = 0.4, .until = 0.93, .steps = 1500},
+      {.length = quarter, .facts = 8, .motif = 6, .motifs = 8, .repeat = 0.1, .text = 0.3,
+       .haystack = 0.4, .piece = 60, .question = 0.6, .until = 0.95, .steps = 1500},
+      {.length = half, .facts = 8, .motif = 6, .motifs = 8, .repeat = 0.1, .text = 0.3,
+       .haystack = 0.5, .piece = 120, .question = 0.6, .until = 0.97, .steps = 600},
+      {.length = whole, .facts = 8, .motif = 6, .motifs = 8, .repeat = 0.1, .text = 0.3,
+       .haystack = 0.6, .piece = 200, .question = 0.6},
   };
+  // clang-format on
 }
 
 std::vector<NeedleStage> ParseNeedleStages(const Json& stages, const std::string& origin) {
@@ -313,9 +352,12 @@ Json ToJson(const std::vector<NeedleStage>& stages) {
                     {"words", s.words},
                     {"facts", s.facts},
                     {"motif", s.motif},
+                    {"motifs", s.motifs},
+                    {"filler", s.filler},
                     {"repeat", s.repeat},
                     {"text", s.text},
                     {"haystack", s.haystack},
+                    {"piece", s.piece},
                     {"question", s.question},
                     {"until", s.until},
                     {"steps", s.steps}});
@@ -331,7 +373,7 @@ std::unique_ptr<BatchSource> MakeNeedleSource(const Tokenizer& tokenizer,
   int64_t longest = 0;  // text that some stage takes at once
   for (const NeedleStage& stage : stages) {
     longest = std::max(longest, stage.text > 0 ? stage.length : 0);
-    longest = std::max(longest, stage.haystack > 0 ? kMostHaystackTokens : 0);
+    longest = std::max(longest, stage.haystack > 0 ? stage.piece : 0);
   }
   KVC_CHECK(static_cast<int64_t>(text.size()) >= longest,
             kBadInput,

@@ -2,12 +2,13 @@
 // Training sequences that teach the needle task (core/needle_task.h), easy ones first.
 //
 // A model that learns to look facts up first learns to copy any value that it has seen and stays
-// there for millions of tokens: finding the right one takes two attention heads that are of no use
-// without each other. What gets it off that plateau, in this order: sequences that repeat a short
-// random motif of words (every token after the first round can be predicted, and short motifs need
-// position only), facts in short sequences that come back in random order, then more facts,
-// questions and text between them, and longer sequences. A curriculum is a list of such stages; the
-// next one begins when the answers of the current one are right often enough.
+// there for millions of tokens: finding the right one takes two attention heads, one that looks at
+// the token before and one that matches it, which are of no use without each other. What gets it
+// off that plateau, in this order: random stretches of tokens ("motifs") that come back in random
+// order with random tokens between, so that neither position nor the set of tokens seen tells what
+// follows; facts in short sequences; then more facts, questions and text between them, and longer
+// sequences. A curriculum is a list of such stages; the next one begins when the answers of the
+// current one are right often enough. TrainOptions::previous_token_head shortens the first stage.
 
 #include <cstdint>
 #include <memory>
@@ -20,18 +21,22 @@
 
 namespace kvc::model {
 
-// A sequence is, with the probabilities given, a window of the text, a repeated motif, or a
-// document of facts: pieces of text, facts told for the first time (their values cannot be
-// predicted), and facts told again or asked for (their values are the answers).
+// A sequence is, with the probabilities given, a window of the text, motifs, or a document of
+// facts: pieces of text, facts told for the first time (their values are random), and facts told
+// again or asked for (their values are the answers). Of motifs, what follows the first token of one
+// that has been seen can be known: these are the answers of a stage without facts.
 struct NeedleStage {
   int64_t length = 128;     // tokens of a sequence
   int64_t batch = 0;        // sequences of a step; 0: as many as make the default number of tokens
   int64_t words = 32;       // keys, and values, in use: the first of the lists
-  int64_t facts = 8;        // in a document, at most
-  int64_t motif = 8;        // words of the longest repeated motif
-  double repeat = 0;        // share of sequences that repeat a motif
+  int64_t facts = 8;        // in a document, at most; at least 2
+  int64_t motif = 8;        // tokens of the longest motif; 2 at least
+  int64_t motifs = 4;       // different ones in a sequence, at most
+  int64_t filler = 2;       // random tokens between motifs, at most
+  double repeat = 0;        // share of sequences that are motifs
   double text = 0;          // share of sequences that are text
   double haystack = 0;      // share of a document's pieces that are text
+  int64_t piece = 60;       // tokens of the longest piece of text
   double question = 0;      // share of returning facts that are questions
   double until = 0.9;       // share of right answers over kStageWindow steps that ends the stage
   int64_t steps = 1000000;  // that end the stage in any case

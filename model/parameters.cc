@@ -1,5 +1,6 @@
 #include "model/parameters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <utility>
@@ -11,6 +12,13 @@ namespace kvc::model {
 namespace {
 
 using torch::Tensor;
+
+// The head that StartPreviousTokenHead makes: what it reads, how strongly it turns, and how many
+// rotation pairs, fastest first, take part. The logit at distance n is
+// kHeadStrength^2 / sqrt(D) * sum over pairs of cos((n - 1) frequency).
+constexpr double kConstantColumn = 0.5;
+constexpr double kHeadStrength = 7.5;
+constexpr int64_t kHeadPairs = 10;
 
 // Rows of an embedding have about the norm of what the first layers add to them.
 constexpr double kEmbeddingStd = 0.1;
@@ -152,6 +160,37 @@ torch::Tensor ParameterList::Initialize(Rng& rng) const {
     }
   }
   return values;
+}
+
+const Parameter& ParameterList::Get(const std::string& name) const {
+  const auto found = std::find_if(
+      all_.begin(), all_.end(), [&name](const Parameter& p) { return p.name == name; });
+  KVC_CHECK(found != all_.end(), kInternal, name, ": expected a trainable weight");
+  return *found;
+}
+
+void ParameterList::StartPreviousTokenHead(const ModelConfig& config, Tensor& values) const {
+  const auto view = [&values](const Parameter& p) {
+    return values.narrow(0, p.offset, p.count).view(p.shape);
+  };
+  view(Get("model.embed_tokens.weight")).select(1, 0).fill_(kConstantColumn);
+  const int64_t width = config.head_width;
+  Tensor q = view(Get("model.layers.0.self_attn.q_proj.weight")).narrow(0, 0, width);  // [D, E]
+  Tensor k = view(Get("model.layers.0.self_attn.k_proj.weight")).narrow(0, 0, width);  // [D, E]
+  q.zero_();
+  k.zero_();
+  // What the norm makes of the constant column: c / sqrt(mean square of a row).
+  const double others = kEmbeddingStd * kEmbeddingStd;
+  const double mean_square =
+      kConstantColumn * kConstantColumn / static_cast<double>(config.model_width) + others;
+  const double gain = kHeadStrength * std::sqrt(mean_square) / kConstantColumn;
+  const std::vector<double> frequencies = RopeInverseFrequencies(config.rope, width);  // [D/2]
+  for (int64_t j = 0; j < std::min(kHeadPairs, width / 2); ++j) {
+    const double angle = frequencies[static_cast<size_t>(j)];
+    k.index_put_({j, 0}, gain);
+    q.index_put_({j, 0}, gain * std::cos(angle));
+    q.index_put_({j + width / 2, 0}, -gain * std::sin(angle));
+  }
 }
 
 torch::Tensor ParameterList::Read(const std::filesystem::path& directory) const {

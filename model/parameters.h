@@ -44,6 +44,12 @@ class ParameterList {
   // sqrt(2 L) where they add to the residual stream; embeddings 0.1, so that a token is not drowned
   // by the first layers; norms 1.
   [[nodiscard]] torch::Tensor Initialize(Rng& rng) const;
+  // Lets head 0 of the first layer start as one that attends to the token before, by position
+  // alone: the first column of the embeddings becomes a constant, and the head's projections read
+  // nothing but that column, into rotation pairs whose angles agree at distance 1. Looking
+  // something up takes such a head and a second one behind it, neither of which is of use alone;
+  // with the first in place the second is learned soon. It is trained on like every other weight.
+  void StartPreviousTokenHead(const ModelConfig& config, torch::Tensor& values) const;
   // The weights of a checkpoint [count], as float. Throws kBadInput for a missing tensor, kBadShape
   // for another shape.
   [[nodiscard]] torch::Tensor Read(const std::filesystem::path& directory) const;
@@ -52,6 +58,7 @@ class ParameterList {
 
  private:
   void Add(Parameter parameter);
+  [[nodiscard]] const Parameter& Get(const std::string& name) const;
 
   std::vector<Parameter> all_;
   int64_t count_ = 0;

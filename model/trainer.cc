@@ -4,7 +4,6 @@
 #include <cmath>
 #include <memory>
 #include <numbers>
-#include <numeric>
 #include <utility>
 
 #include <torch/torch.h>
@@ -23,52 +22,60 @@ using torch::Tensor;
 
 constexpr uint64_t kBatchStream = 0x6b76632d62617463;  // keeps batches apart from initial weights
 
-// What a shard of a batch adds to a step. Sums over tokens, in double.
+// What a shard of a batch adds to a step. Sums over tokens.
 struct ShardResult {
-  double loss = 0;  // of all predicted tokens
-  int64_t answers = 0;
-  int64_t right = 0;
+  double loss = 0;    // of the predicted tokens that can be learned
+  int64_t right = 0;  // answers
 };
 
+// 1 where the role of a predicted token of sequences [first, last) fulfils `wanted`. [n*(T-1)]
+template <class Wanted>
+Tensor RoleMask(const TrainBatch& batch, int64_t first, int64_t last, const Wanted& wanted) {
+  Tensor mask = torch::empty({(last - first) * (batch.length - 1)}, torch::kFloat32);
+  float* out = mask.data_ptr<float>();
+  for (int64_t i = first * batch.length; i < last * batch.length; ++i) {
+    if (i % batch.length != 0) {
+      *out++ = wanted(batch.roles[static_cast<size_t>(i)]) ? 1.0F : 0.0F;
+    }
+  }
+  return mask;
+}
+
 // Loss and gradients of sequences [first, last) of a batch; weights are those of the whole batch.
-ShardResult RunShard(
-    const TrainBatch& batch, int64_t first, int64_t last, double answer_weight, Replica& replica) {
+ShardResult RunShard(const TrainBatch& batch,
+                     const RoleCounts& counts,
+                     int64_t first,
+                     int64_t last,
+                     double answer_weight,
+                     Replica& replica) {
   replica.gradients().zero_();
   if (first == last) {
     return {};
   }
-  const int64_t total = batch.sequences * (batch.length - 1);
-  const int64_t all_answers =
-      std::accumulate(batch.answers.begin(), batch.answers.end(), int64_t{0});
   const auto begin = first * batch.length;
   const auto shape = std::vector<int64_t>{last - first, batch.length};
   const Tensor ids =
       torch::tensor(at::ArrayRef<int64_t>(batch.ids.data() + begin,
                                           static_cast<size_t>((last - first) * batch.length)),
                     torch::kInt64)
-          .view(shape);  // [n, T]
-  const Tensor answers =
-      torch::tensor(at::ArrayRef<uint8_t>(batch.answers.data() + begin,
-                                          static_cast<size_t>((last - first) * batch.length)),
-                    torch::kUInt8)
-          .view(shape)
-          .narrow(1, 1, batch.length - 1)
-          .to(torch::kFloat32)
-          .reshape({-1});                                                     // [n*(T-1)]
+          .view(shape);                                                       // [n, T]
   const Tensor logits = replica.Forward(ids).narrow(1, 0, batch.length - 1);  // [n, T-1, V]
   const Tensor rows = logits.reshape({-1, logits.size(-1)});                  // [n*(T-1), V]
   const Tensor targets = ids.narrow(1, 1, batch.length - 1).reshape({-1});    // [n*(T-1)]
   const Tensor losses =
       torch::cross_entropy_loss(rows, targets, {}, at::Reduction::None);  // [n*(T-1)]
+  const double learned_share = 1.0 / static_cast<double>(std::max<int64_t>(1, counts.learned));
   const double answer_share =
-      all_answers > 0 ? answer_weight / static_cast<double>(all_answers) : 0;
-  const Tensor weights = answers * answer_share + 1.0 / static_cast<double>(total);  // [n*(T-1)]
-  (losses * weights).sum().backward();
+      answer_weight / static_cast<double>(std::max<int64_t>(1, counts.answers));
+  const Tensor learned = RoleMask(
+      batch, first, last, [](TokenRole role) { return role != TokenRole::kRandom; });  // [n*(T-1)]
+  const Tensor answers = RoleMask(
+      batch, first, last, [](TokenRole role) { return role == TokenRole::kAnswer; });  // [n*(T-1)]
+  (losses * (learned * learned_share + answers * answer_share)).sum().backward();
 
   torch::NoGradGuard no_grad;
   ShardResult result;
-  result.loss = losses.sum(torch::kFloat64).item<double>();
-  result.answers = answers.sum().item<int64_t>();
+  result.loss = (losses * learned).sum(torch::kFloat64).item<double>();
   result.right = ((rows.argmax(-1) == targets).to(torch::kFloat32) * answers).sum().item<int64_t>();
   return result;
 }
@@ -84,10 +91,14 @@ class Stepper {
   }
 
   // Sum of the shards; afterwards the first replica holds the whole gradient.
-  ShardResult Backward(const TrainBatch& batch, double answer_weight, ThreadPool& pool) {
+  ShardResult Backward(const TrainBatch& batch,
+                       const RoleCounts& counts,
+                       double answer_weight,
+                       ThreadPool& pool) {
     std::vector<ShardResult> results(kTrainShards);
     pool.ParallelFor(kTrainShards, 1, [&](int64_t shard, int64_t) {
       results[static_cast<size_t>(shard)] = RunShard(batch,
+                                                     counts,
                                                      shard * batch.sequences / kTrainShards,
                                                      (shard + 1) * batch.sequences / kTrainShards,
                                                      answer_weight,
@@ -97,7 +108,6 @@ class Stepper {
     for (size_t i = 1; i < results.size(); ++i) {
       replicas_[0]->gradients().add_(replicas_[i]->gradients());
       sum.loss += results[i].loss;
-      sum.answers += results[i].answers;
       sum.right += results[i].right;
     }
     return sum;
@@ -139,6 +149,7 @@ Json OptionsJson(const TrainOptions& o) {
           {"epsilon", o.epsilon},
           {"clip", o.clip},
           {"answer_weight", o.answer_weight},
+          {"previous_token_head", o.previous_token_head},
           {"seed", o.seed},
           {"log_every", o.log_every},
           {"checkpoint_every", o.checkpoint_every},
@@ -199,6 +210,9 @@ class Run {
     } else {
       Rng rng(options.seed);
       state_.values = options.initial.empty() ? list_.Initialize(rng) : list_.Read(options.initial);
+      if (options.initial.empty() && options.previous_token_head) {
+        list_.StartPreviousTokenHead(config, state_.values);
+      }
       state_.first_moment = torch::zeros_like(state_.values);
       state_.second_moment = torch::zeros_like(state_.values);
     }
@@ -238,9 +252,9 @@ class Run {
     Rng rng((options_.seed ^ kBatchStream) + static_cast<uint64_t>(step_) * 0x9e3779b97f4a7c15ULL);
     const TrainBatch batch = source_.Next(rng);
     CheckIds(batch);
-    const ShardResult result = stepper_->Backward(batch, options_.answer_weight, pool);
-    const int64_t predicted = batch.sequences * (batch.length - 1);
-    const double loss = result.loss / static_cast<double>(predicted);
+    const RoleCounts counts = CountRoles(batch);
+    const ShardResult result = stepper_->Backward(batch, counts, options_.answer_weight, pool);
+    const double loss = result.loss / static_cast<double>(std::max<int64_t>(1, counts.learned));
     const double norm = stepper_->GradientNorm();
     KVC_CHECK(std::isfinite(loss) && std::isfinite(norm),
               kNumeric,
@@ -253,12 +267,12 @@ class Run {
               "; the last checkpoint is kept, lower --lr");
     const double rate = LearningRate(options_, step_);
     stepper_->Apply(options_, step_, rate, norm);
-    source_.Observe(result.right, result.answers);
+    source_.Observe(result.right, counts.answers);
 
     loss_sum_ += loss;
     right_sum_ += result.right;
-    answer_sum_ += result.answers;
-    report_.tokens += predicted;
+    answer_sum_ += counts.answers;
+    report_.tokens += batch.sequences * (batch.length - 1);
     if ((step_ + 1) % options_.log_every == 0 || step_ + 1 == options_.steps) {
       LogRow(rate, progress);
     }

@@ -2,11 +2,12 @@
 // Training a small decoder from scratch: AdamW [AdamW] with a linear warm-up, a cosine to a tenth
 // of the rate, and clipped gradients, over whatever a BatchSource gives.
 //
-// The loss is the mean cross entropy of all predicted tokens plus answer_weight times the mean over
-// the answers. Every batch is cut into kTrainShards parts whose gradients are added in order, and
-// each part runs on one thread: results do not depend on the number of threads. A step's batch
-// depends on the seed, the step and the source's state only, so a run that was stopped and goes on
-// from its checkpoint ends with the same bytes as one that was not.
+// The loss is the mean cross entropy of the predicted tokens that can be learned (TokenRole) plus
+// answer_weight times the mean over the answers. Every batch is cut into kTrainShards parts whose
+// gradients are added in order, and each part runs on one thread: results do not depend on the
+// number of threads. A step's batch depends on the seed, the step and the source's state only, so a
+// run that was stopped and goes on from its checkpoint ends with the same bytes as one that was
+// not.
 
 #include <cstdint>
 #include <filesystem>
@@ -33,6 +34,7 @@ struct TrainOptions {
   double epsilon = 1e-8;
   double clip = 1.0;  // largest norm of the gradient
   double answer_weight = 1.0;
+  bool previous_token_head = false;  // ParameterList::StartPreviousTokenHead on the first weights
   uint64_t seed = 42;
   int64_t log_every = 50;          // steps
   int64_t checkpoint_every = 500;  // steps
@@ -44,7 +46,7 @@ struct TrainOptions {
 // Means over `log_every` steps.
 struct TrainLogRow {
   int64_t step = 0;            // the last one
-  double loss = 0;             // cross entropy of all predicted tokens, nats
+  double loss = 0;             // mean cross entropy of the tokens that can be learned, nats
   double answer_accuracy = 0;  // share of the answers predicted right; 0 when there are none
   double learning_rate = 0;    // of the last step
   std::string source;          // BatchSource::Describe

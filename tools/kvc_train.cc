@@ -53,6 +53,9 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("--last-lr-share", c.train.last_rate_share, "of --lr, reached at the last step")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--init", c.initial, "model whose weights are the first ones");
+  app.add_flag("--previous-token-head",
+               c.train.previous_token_head,
+               "start with one head that attends to the token before");
   app.add_option("--weight-decay", c.train.weight_decay, "of matrices")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--answer-weight", c.train.answer_weight, "weight of the answers' mean loss")

@@ -23,23 +23,24 @@ std::vector<int32_t> Text(const WordTokenizer& tokenizer) {
 }
 
 // Checks one document of facts against its text: a value is an answer exactly when its key has been
-// told before, and then it is the value that was told. Returns the number of answers.
+// told before, and then it is the value that was told; one that is told for the first time is
+// random. Returns the number of answers.
 int64_t CheckFacts(const WordTokenizer& tokenizer,
                    std::span<const int64_t> ids,
-                   std::span<const uint8_t> answers) {
+                   std::span<const TokenRole> roles) {
   std::map<std::string, std::string> told;
   std::vector<std::string> words;
   int64_t count = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
     const auto id = static_cast<int32_t>(ids[i]);
     words.push_back(tokenizer.Decode(std::span(&id, 1)));
-    const bool is_value = i >= 4 && words[i - 1] == " is" && words[i - 3] == " of";
+    const bool is_value = i >= 4 && words[i - 1] == " is" && words[i - 3] == " for";
     if (!is_value) {
-      EXPECT_EQ(answers[i], 0) << words[i];
+      EXPECT_EQ(roles[i], TokenRole::kPlain) << words[i];
       continue;
     }
     const auto [place, fresh] = told.try_emplace(words[i - 2], words[i]);
-    EXPECT_EQ(answers[i], fresh ? 0 : 1);
+    EXPECT_EQ(roles[i], fresh ? TokenRole::kRandom : TokenRole::kAnswer);
     EXPECT_EQ(place->second, words[i]);
     count += fresh ? 0 : 1;
   }
@@ -60,28 +61,49 @@ TEST(NeedleSourceTest, AnswersAreWhatWasTold) {
   for (size_t n = 0; n < 20; ++n) {
     count += CheckFacts(tokenizer,
                         std::span(batch.ids).subspan(n * 300, 300),
-                        std::span(batch.answers).subspan(n * 300, 300));
+                        std::span(batch.roles).subspan(n * 300, 300));
   }
   EXPECT_GT(count, 100);
 }
 
-TEST(NeedleSourceTest, MotifsRepeat) {
+// Every answer is the token that followed the same token before; they stand at many distances.
+TEST(NeedleSourceTest, MotifsComeBackAtAnyDistance) {
   const WordTokenizer tokenizer;
-  const auto source =
-      MakeNeedleSource(tokenizer, {}, {{.length = 90, .motif = 4, .repeat = 1.0}}, 900);
+  const auto source = MakeNeedleSource(
+      tokenizer, {}, {{.length = 90, .motif = 5, .motifs = 3, .filler = 2, .repeat = 1.0}}, 900);
   Rng rng(2);
   const TrainBatch batch = source->Next(rng);
   EXPECT_EQ(batch.sequences, 10);
+  int64_t answers = 0;
+  std::map<size_t, int64_t> distances;
   for (size_t n = 0; n < 10; ++n) {
-    const auto begin = batch.answers.begin() + static_cast<int64_t>(n) * 90;
-    const auto first = std::find(begin, begin + 90, 1);
-    const auto period = static_cast<size_t>(first - begin);
-    EXPECT_GE(period, 2U);
-    EXPECT_EQ(std::count(first, begin + 90, 1), 90 - static_cast<int64_t>(period));
-    for (size_t i = period; i < 90; ++i) {
-      EXPECT_EQ(batch.ids[n * 90 + i], batch.ids[n * 90 + i - period]);
+    const auto ids = std::span(batch.ids).subspan(n * 90, 90);
+    for (size_t i = 0; i < 90; ++i) {
+      ASSERT_NE(batch.roles[n * 90 + i], TokenRole::kPlain);
+      if (batch.roles[n * 90 + i] != TokenRole::kAnswer) continue;
+      ASSERT_GE(i, 1U);
+      ++answers;
+      size_t before = i - 1;
+      while (before > 0 && (ids[before - 1] != ids[i - 1] || ids[before] != ids[i])) --before;
+      ASSERT_GT(before, 0U) << "sequence " << n << ", token " << i;
+      ++distances[i - before];
     }
   }
+  EXPECT_GT(answers, 200);
+  EXPECT_LT(answers, 700);
+  EXPECT_GT(distances.size(), 8U);
+  for (const auto& [distance, count] : distances) EXPECT_LT(count, answers / 2) << distance;
+}
+
+// Where facts are what is counted, motifs are only learned from.
+TEST(NeedleSourceTest, MotifsAmongFactsAreNotCounted) {
+  const WordTokenizer tokenizer;
+  const auto source =
+      MakeNeedleSource(tokenizer, {}, {{.length = 60, .batch = 40, .facts = 1, .repeat = 0.9}}, 0);
+  Rng rng(4);
+  const RoleCounts counts = CountRoles(source->Next(rng));
+  EXPECT_LT(counts.answers, 400);  // some 4 of 40 sequences, one answer in 6 tokens
+  EXPECT_GT(counts.learned, 800);  // most of what motifs say
 }
 
 TEST(NeedleSourceTest, StagesEndWhenLearnedOrTooLong) {
@@ -131,6 +153,10 @@ TEST(NeedleSourceTest, ParsesStagesAndRefusesWrongOnes) {
   EXPECT_KVC_ERROR((void)parse(R"([{"length":1}])"), kBadInput, "stage 1: length");
   EXPECT_KVC_ERROR((void)parse(R"([{},{"facts":40}])"), kBadInput, "stage 2: facts");
   EXPECT_KVC_ERROR((void)parse(R"([{"repeat":0.7,"text":0.7}])"), kBadInput, "repeat and text");
+  EXPECT_KVC_ERROR((void)parse(R"([{"motif":1}])"), kBadInput, "motif: expected at least 2");
+  EXPECT_KVC_ERROR((void)parse(R"([{"motifs":0}])"), kBadInput, "motifs");
+  EXPECT_KVC_ERROR((void)parse(R"([{"filler":-1}])"), kBadInput, "filler");
+  EXPECT_KVC_ERROR((void)parse(R"([{"piece":3}])"), kBadInput, "piece: expected at least 4");
   EXPECT_KVC_ERROR((void)parse(R"([{"colour":1}])"), kBadInput, "colour");
 }
 

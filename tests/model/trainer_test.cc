@@ -1,6 +1,8 @@
 #include "model/trainer.h"
 
 #include <cmath>
+#include <stdexcept>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -167,6 +169,107 @@ TEST(TrainerTest, StartsFromGivenWeights) {
   options.learning_rate = 1e-4;
   const TrainReport report = TrainTiny(dir.path() / "second", options, progress);
   EXPECT_LT(report.log.front().loss, 0.6);
+}
+
+// The same batch again and again.
+class FixedSource : public BatchSource {
+ public:
+  explicit FixedSource(TrainBatch batch) : batch_(std::move(batch)) {}
+  TrainBatch Next(Rng&) override { return batch_; }
+  void Observe(int64_t right, int64_t answers) override { seen = {right, answers}; }
+  std::string Describe() const override { return "fixed"; }
+  Json State() const override { return Json::object(); }
+  void Restore(const Json&) override {}
+
+  std::pair<int64_t, int64_t> seen;
+
+ private:
+  TrainBatch batch_;
+};
+
+// Which tokens stand where nothing can be known, and nothing follows, does not matter.
+TEST(TrainerTest, RandomTokensHaveNoShareInTheLoss) {
+  const kvc::testing::TempDir dir;
+  NoProgress progress;
+  const ModelConfig config = Tiny();
+  using enum TokenRole;
+  const auto train = [&](const std::string& name, int64_t last, TokenRole role) {
+    FixedSource source({2,
+                        4,
+                        {7, 3, 5, last, 1, 2, 3, last},
+                        {kPlain, kPlain, kAnswer, role, kAnswer, kPlain, kPlain, role}});
+    fs::create_directories(dir.path() / name);
+    (void)Train(config, source, TinyOptions(12), Json::object(), dir.path() / name, progress);
+    EXPECT_EQ(source.seen.second, role == kAnswer ? 3 : 1) << "a first token is not predicted";
+    return Model(dir.path() / name);
+  };
+  EXPECT_EQ(train("a", 11, kRandom), train("b", 23, kRandom));
+  EXPECT_NE(train("c", 11, kAnswer), train("d", 23, kAnswer));
+}
+
+// Mean probability with which head 0 of layer 0 attends to the token before, from the weights alone
+// and in double: tokens are all ids of the vocabulary in order.
+double PreviousTokenShare(const ModelConfig& config,
+                          const ParameterList& list,
+                          const torch::Tensor& values) {
+  const auto weight = [&](const std::string& name) {
+    for (const Parameter& p : list.all()) {
+      if (p.name == name) return values.data_ptr<float>() + p.offset;
+    }
+    throw std::out_of_range(name);
+  };
+  const float* embedding = weight("model.embed_tokens.weight");
+  const auto width = static_cast<int>(config.model_width);
+  const auto half = static_cast<int>(config.head_width / 2);
+  const auto project = [&](const std::string& name, int token) {
+    const float* matrix = weight("model.layers.0.self_attn." + name + ".weight");
+    double squares = 0;
+    std::vector<double> out(2 * half);
+    for (int e = 0; e < width; ++e) {
+      const double x = embedding[token * width + e];
+      squares += x * x;
+      for (int d = 0; d < 2 * half; ++d) out[d] += x * matrix[d * width + e];
+    }
+    for (double& y : out) y /= std::sqrt(squares / width);
+    return out;
+  };
+  std::vector<std::vector<double>> keys;
+  double share = 0;
+  const auto tokens = static_cast<int>(config.vocab_size);
+  for (int t = 0; t < tokens; ++t) {
+    const std::vector<double> q = project("q_proj", t);
+    keys.push_back(project("k_proj", t));
+    double total = 0;
+    double before = 0;
+    for (int s = 0; s <= t; ++s) {
+      double logit = 0;
+      for (int j = 0; j < half; ++j) {
+        const double angle = (t - s) * std::pow(config.rope.theta, -double(j) / half);
+        logit += (q[j] * keys[s][j] + q[j + half] * keys[s][j + half]) * std::cos(angle) +
+                 (q[j] * keys[s][j + half] - q[j + half] * keys[s][j]) * std::sin(angle);
+      }
+      const double p = std::exp(logit / std::sqrt(2.0 * half));
+      total += p;
+      before += s == t - 1 ? p : 0;
+    }
+    share += before / total / (tokens - 1);
+  }
+  return share;
+}
+
+TEST(TrainerTest, PreviousTokenHeadLooksAtTheTokenBefore) {
+  Json json = TinyJson();
+  json["hidden_size"] = 128;
+  json["head_dim"] = 64;
+  json["rope_theta"] = 1e5;
+  json["vocab_size"] = 61;
+  const ModelConfig config = ParseModelConfig(json, "wide");
+  const ParameterList list(config);
+  Rng rng(3);
+  torch::Tensor values = list.Initialize(rng);
+  EXPECT_LT(PreviousTokenShare(config, list, values), 0.2);
+  list.StartPreviousTokenHead(config, values);
+  EXPECT_GT(PreviousTokenShare(config, list, values), 0.6);
 }
 
 TEST(TrainerTest, GradientsMatchFiniteDifferences) {
