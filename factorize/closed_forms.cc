@@ -7,6 +7,7 @@
 #include "factorize/key_collector.h"
 #include "factorize/rank_spread.h"
 #include "model/streamed.h"
+#include "model/threads.h"
 
 namespace kvc::factorize {
 namespace {
@@ -25,6 +26,18 @@ LayerKeyWeights LoadKeyWeights(const Checkpoint& checkpoint, KeyLayout layout, i
     load(Role::kKBias, weights.k_bias);
   }
   return weights;
+}
+
+// FactorLayer on one thread: the libraries split products by their number of threads, and what is
+// split in another way rounds in another way.
+LayerFactors FactorAlone(const Checkpoint& checkpoint,
+                         const FactorRequest& request,
+                         int64_t layer,
+                         const KeyStatistics* statistics,
+                         const Svd& svd) {
+  const LayerKeyWeights weights = LoadKeyWeights(checkpoint, request.layout, layer);
+  const model::SingleThreadedOperations single;
+  return FactorLayer(checkpoint.config(), request, weights, statistics, svd);
 }
 
 // Windows on which sensitivity is measured: few, every variant of the model runs on them.
@@ -51,8 +64,7 @@ std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
   const ModelConfig& config = checkpoint.config();
   std::vector<std::vector<LayerFactors>> factors(requests.size());
   const auto factor = [&](size_t i, int64_t layer, const KeyStatistics* statistics) {
-    const LayerKeyWeights weights = LoadKeyWeights(checkpoint, requests[i].layout, layer);
-    factors[i].push_back(FactorLayer(config, requests[i], weights, statistics, svd));
+    factors[i].push_back(FactorAlone(checkpoint, requests[i], layer, statistics, svd));
   };
   if (windows.empty()) {
     for (int64_t l = 0; l < config.num_layers; ++l) {
@@ -132,8 +144,7 @@ std::vector<double> SpreadFactors(const Checkpoint& source,
   for (int64_t l = 0; l < config.num_layers; ++l) {
     FactorRequest request = uniform;
     request.group_ranks = ranks[l];
-    factors[l] = FactorLayer(
-        config, request, LoadKeyWeights(source, request.layout, l), &statistics[l], svd);
+    factors[l] = FactorAlone(source, request, l, &statistics[l], svd);
     source.ReleaseLayer(l);
   }
   return sensitivity;

@@ -7,101 +7,27 @@
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/files.h"
-#include "core/text_input.h"
 #include "core/tokenizer.h"
 #include "core/version.h"
-#include "factorize/key_collector.h"
+#include "factorize/calibration_text.h"
+#include "factorize/closed_forms.h"
+#include "factorize/memory_table.h"
+#include "factorize/thin_layer.h"
 #include "factorize/thin_writer.h"
+#include "factorize/tune_local.h"
 #include "model/streamed.h"
 
 namespace kvc::factorize {
 namespace {
 
-using Windows = std::vector<std::vector<int32_t>>;
-
-// Calibration windows and the ones held back for measuring, taken evenly from the same text.
-struct CalibrationText {
-  Windows calibration;
-  Windows held_back;
-};
-
-CalibrationText CutText(const FactorizeOptions& options) {
-  std::vector<std::string> documents;
-  for (const auto& file : options.calibration) {
-    for (std::string& document : ReadDocuments(file)) documents.push_back(std::move(document));
-  }
-  const auto tokenizer = Tokenizer::Load(options.model);
-  const int64_t wanted = std::max<int64_t>(1, options.calibration_tokens / options.window);
-  const Windows windows =
-      model::CutWindows(*tokenizer, documents, wanted + options.held_back, options.window);
-  const auto count = static_cast<int64_t>(windows.size());
-  // A text too short for all gives one window in eight, at most, to measuring.
-  const int64_t held = count > wanted ? count - wanted : count / 8;
-  CalibrationText text;
-  for (int64_t i = 0; i < count; ++i) {
-    const bool held_here = (i + 1) * held / count > i * held / count;
-    (held_here ? text.held_back : text.calibration).push_back(windows[i]);
-  }
-  return text;
-}
-
-LayerKeyWeights LoadKeyWeights(const Checkpoint& checkpoint, KeyLayout layout, int64_t layer) {
-  LayerKeyWeights weights;
-  weights.k = checkpoint.Load(Role::kK, layer);
-  if (checkpoint.Has(Role::kKNorm, layer)) weights.k_norm = checkpoint.Load(Role::kKNorm, layer);
-  if (layout == KeyLayout::kAbsorb) {
-    weights.q = checkpoint.Load(Role::kQ, layer);
-    if (checkpoint.Has(Role::kQBias, layer)) weights.q_bias = checkpoint.Load(Role::kQBias, layer);
-  }
-  return weights;
-}
-
-// Factors every layer: from the weights alone without windows, else from statistics that one
-// streamed pass over them collects.
-std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
-                                       const FactorRequest& request,
-                                       const Windows& windows,
-                                       const Svd& svd,
-                                       Progress& progress) {
-  const ModelConfig& config = checkpoint.config();
-  std::vector<LayerFactors> factors;
-  if (windows.empty()) {
-    for (int64_t l = 0; l < config.num_layers; ++l) {
-      factors.push_back(FactorLayer(
-          config, request, LoadKeyWeights(checkpoint, request.layout, l), nullptr, svd));
-      checkpoint.ReleaseLayer(l);
-      progress.Report("factorize", l + 1, config.num_layers);
-    }
-    return factors;
-  }
-  const bool with_attention = request.objective == Objective::kInputAttentionQuery;
-  KeyStatisticsCollector collector(config, request.num_groups, with_attention);
-  model::StreamOptions stream;
-  stream.taps.projections = true;
-  stream.taps.probabilities = with_attention;
-  stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>&) {
-    const KeyStatistics statistics = collector.Finish();
-    factors.push_back(FactorLayer(
-        config, request, LoadKeyWeights(checkpoint, request.layout, layer), &statistics, svd));
-  };
-  (void)model::StreamWindows(
-      checkpoint,
-      windows,
-      stream,
-      [&](int64_t, int64_t, const model::LayerTaps& taps, const model::LayerWeights& weights) {
-        collector.Add(taps, weights);
-      },
-      progress,
-      "factorize");
-  return factors;
-}
-
-KeyFactors MakeKeys(const FactorRequest& request, const std::vector<LayerFactors>& factors) {
-  KeyFactors keys;
-  keys.layout = request.layout;
-  keys.num_groups = request.num_groups;
-  for (const LayerFactors& layer : factors) keys.ranks.push_back(layer.ranks);
-  return keys;
+TextRequest RequestText(const FactorizeOptions& options) {
+  TextRequest request;
+  request.files = options.calibration;
+  request.window = options.window;
+  request.calibration = options.calibration_tokens;
+  request.held_back = options.held_back;
+  request.tuning = options.tune ? options.tune_tokens : 0;
+  return request;
 }
 
 double KeyBytesShare(const ModelConfig& config, const KeyFactors& keys) {
@@ -109,11 +35,6 @@ double KeyBytesShare(const ModelConfig& config, const KeyFactors& keys) {
   for (const auto& ranks : keys.ranks) width = std::accumulate(ranks.begin(), ranks.end(), width);
   return static_cast<double>(width) /
          static_cast<double>(config.num_layers * config.num_kv_heads * config.head_width);
-}
-
-std::string LayoutText(const LayoutChoice& choice) {
-  return choice.layout == KeyLayout::kAbsorb ? "absorb"
-                                             : "latent:" + std::to_string(choice.num_groups);
 }
 
 Json DescribeOptions(const FactorizeOptions& options) {
@@ -125,6 +46,14 @@ Json DescribeOptions(const FactorizeOptions& options) {
   json["window"] = options.window;
   json["held_back"] = options.held_back;
   json["svd"] = SvdBackendName(options.svd);
+  json["spread"] = options.spread;
+  json["tune"] = options.tune ? "local" : "none";
+  if (options.tune) {
+    json["tune_tokens"] = options.tune_tokens;
+    json["tune_passes"] = options.tuning.passes;
+    json["lr"] = options.tuning.learning_rate;
+    json["seed"] = options.tuning.seed;
+  }
   json["calibration"] = Json::object();
   for (const auto& file : options.calibration) {
     json["calibration"][file.filename().string()] = Sha256File(file);
@@ -148,19 +77,51 @@ Json DescribeLayers(const std::vector<LayerFactors>& factors) {
   return layers;
 }
 
-// Measures the written checkpoint against the source on the held-back windows.
-void MeasureHeldBack(const Checkpoint& source,
-                     const std::filesystem::path& thin_directory,
-                     const Windows& windows,
-                     Json& result,
-                     Progress& progress) {
-  if (windows.empty()) return;
-  const Checkpoint thin = Checkpoint::Open(thin_directory);
-  const model::ModelDistance distance = model::CompareModels(source, thin, windows, progress);
-  result["kld_before_tuning"] = distance.kld;
-  result["perplexity"] = distance.perplexity;
-  result["perplexity_source"] = distance.reference_perplexity;
-  result["held_back_tokens"] = distance.tokens;
+// Measures models against the source on the held-back windows, if there are any.
+class HeldBack {
+ public:
+  HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress)
+      : source_(source), progress_(progress) {
+    if (!windows.empty()) reference_ = model::RunReference(source, windows, progress);
+  }
+  // Null when no window is held back.
+  [[nodiscard]] const model::ReferenceRun* reference() const {
+    return reference_ ? &*reference_ : nullptr;
+  }
+  void MeasureUntuned(const KeyFactors& keys,
+                      const std::vector<LayerFactors>& factors,
+                      Json& result) const {
+    if (!reference_) return;
+    const auto distance = MeasureFactors(*reference_, source_, keys, factors, progress_);
+    result["kld_before_tuning"] = distance.kld;
+    result["perplexity_before_tuning"] = distance.perplexity;
+  }
+  void MeasureWritten(const std::filesystem::path& directory,
+                      const char* kld_name,
+                      Json& result) const {
+    if (!reference_) return;
+    const auto distance = model::CompareWith(*reference_, Checkpoint::Open(directory), progress_);
+    result[kld_name] = distance.kld;
+    result["perplexity"] = distance.perplexity;
+    result["perplexity_source"] = distance.reference_perplexity;
+    result["held_back_tokens"] = distance.tokens;
+  }
+
+ private:
+  const Checkpoint& source_;
+  Progress& progress_;
+  std::optional<model::ReferenceRun> reference_;
+};
+
+// Everything that tuned layers depend on but the learning rate.
+Json TuneSettings(const Checkpoint& source, const FactorizeOptions& options) {
+  Json settings = DescribeOptions(options);
+  settings.erase("lr");
+  settings["source"] = Json::object();
+  for (const auto& file : source.tensors().files()) {
+    settings["source"][file.filename().string()] = Sha256File(file);
+  }
+  return settings;
 }
 
 void CheckOptions(const FactorizeOptions& options, Objective objective) {
@@ -175,6 +136,14 @@ void CheckOptions(const FactorizeOptions& options, Objective objective) {
             "--calib: expected a text for the objective ",
             ObjectiveName(objective),
             ", got none; name a file or use --objective weight");
+  KVC_CHECK(
+      !options.spread || !options.calibration.empty(),
+      kUsage,
+      "--calib: expected a text for --spread, which measures how much each layer matters, got ",
+      "none");
+  KVC_CHECK(!options.tune || !options.calibration.empty(),
+            kUsage,
+            "--calib: expected a text to tune on, got none");
 }
 
 void CheckSource(const ModelConfig& config) {
@@ -185,77 +154,42 @@ void CheckSource(const ModelConfig& config) {
             " ones; factorize the model that they come from");
 }
 
-}  // namespace
-
-LayoutChoice ResolveLayout(const std::string& name, const ModelConfig& config) {
-  const std::string allowed = config.has_rope ? "latent:N, latent:heads" : "absorb";
-  if (name == "auto") {
-    return config.has_rope ? LayoutChoice{KeyLayout::kLatent, 1}
-                           : LayoutChoice{KeyLayout::kAbsorb, config.num_kv_heads};
-  }
-  KVC_CHECK(name != "post-rope" && name != "rope-pairs",
-            kUnsupported,
-            "--layout: ",
-            name,
-            " is not in this version; ",
-            FamilyName(config.family),
-            " can have ",
-            allowed);
-  const bool latent = name.starts_with("latent:");
-  KVC_CHECK(latent || name == "absorb",
-            kUsage,
-            "--layout: expected auto, absorb, latent:N or latent:heads, got \"",
-            name,
-            "\"");
-  KVC_CHECK(latent == config.has_rope,
-            kUsage,
-            "--layout: expected ",
-            allowed,
-            " for ",
-            FamilyName(config.family),
-            ", got ",
-            name,
-            latent ? ": there is no rotation that keys must be rebuilt for"
-                   : ": rotation stands between the projection and the dot product");
-  if (!latent) return {KeyLayout::kAbsorb, config.num_kv_heads};
-  const std::string groups = name.substr(7);
-  if (groups == "heads") return {KeyLayout::kLatent, config.num_kv_heads};
-  const int64_t count = ParseLength(groups, "--layout latent:N");
-  KVC_CHECK(count >= 1 && config.num_kv_heads % count == 0,
-            kUsage,
-            "--layout latent:N: expected a divisor of the ",
-            config.num_kv_heads,
-            " kv heads, got ",
-            count);
-  return {KeyLayout::kLatent, count};
+// The request for a layout. Refuses an objective or a rank that it cannot have.
+FactorRequest MakeRequest(const FactorizeOptions& options,
+                          const LayoutChoice& choice,
+                          const ModelConfig& config) {
+  FactorRequest request;
+  request.layout = choice.layout;
+  request.num_groups = choice.num_groups;
+  request.objective = ResolveObjective(options.objective, choice.layout);
+  request.rank = options.rank;
+  const int64_t width = config.num_kv_heads / choice.num_groups * config.head_width;
+  (void)RankFor(request.rank, width, request.layout);
+  return request;
 }
 
+}  // namespace
+
 Json PlanFactorization(const FactorizeOptions& options) {
-  const Checkpoint source = Checkpoint::Open(options.model);
-  const ModelConfig& config = source.config();
+  const ModelConfig config = ReadModelConfig(options.model);
   CheckSource(config);
-  const LayoutChoice choice = ResolveLayout(options.layout, config);
+  const LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
   const Objective objective = ResolveObjective(options.objective, choice.layout);
-  CheckOptions(options, objective);
   const int64_t width = config.num_kv_heads / choice.num_groups * config.head_width;
-  const int64_t rank = RankFor(options.rank, width);
-  KeyFactors keys{choice.layout, choice.num_groups, {}};
-  keys.ranks.assign(config.num_layers, std::vector<int64_t>(choice.num_groups, rank));
-  const int64_t original = 2 * config.num_layers * config.num_kv_heads * config.head_width;
-  const int64_t saved =
-      config.num_layers * (config.num_kv_heads * config.head_width - choice.num_groups * rank);
+  const int64_t rank = RankFor(options.rank, width, choice.layout);
+  const int64_t full_width = config.num_layers * config.num_kv_heads * config.head_width;
+  const int64_t key_width = config.num_layers * choice.num_groups * rank;
+  const std::vector<int64_t> ranks(choice.num_groups, rank);
   Json plan;
   plan["layout"] = LayoutText(choice);
   plan["objective"] = ObjectiveName(objective);
   plan["group_rank"] = rank;
   plan["group_width"] = width;
-  plan["key_bytes_share"] = KeyBytesShare(config, keys);
-  plan["cache_elements_per_token"] = {{"full", original}, {"thin", original - saved}};
-  // Multiply-adds to rebuild one cached token's keys: R x D for each head, every layer.
-  plan["rebuild_macs_per_token"] =
-      choice.layout == KeyLayout::kLatent
-          ? config.num_layers * config.num_kv_heads * config.head_width * rank
-          : 0;
+  plan["key_bytes_share"] = static_cast<double>(key_width) / static_cast<double>(full_width);
+  plan["cache_elements_per_token"] = {{"full", 2 * full_width}, {"thin", full_width + key_width}};
+  plan["rebuild_macs_per_token"] = CostOfLayout(config, choice.layout, ranks).rebuild_macs;
+  plan["memory"] = MemoryTable(config, key_width, options.lengths);
+  plan["layouts"] = LayoutTable(config, options.rank, width);
   return plan;
 }
 
@@ -263,31 +197,53 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   const Checkpoint source = Checkpoint::Open(options.model);
   const ModelConfig& config = source.config();
   CheckSource(config);
-  const LayoutChoice choice = ResolveLayout(options.layout, config);
-  FactorRequest request;
-  request.layout = choice.layout;
-  request.num_groups = choice.num_groups;
-  request.objective = ResolveObjective(options.objective, choice.layout);
-  request.rank = options.rank;
+  LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
+  FactorRequest request = MakeRequest(options, choice, config);
   CheckOptions(options, request.objective);
-  // Refuses a rank above the width before any work.
-  (void)RankFor(request.rank, config.num_kv_heads / request.num_groups * config.head_width);
   CalibrationText text;
-  if (!options.calibration.empty()) text = CutText(options);
+  if (!options.calibration.empty()) {
+    text = CutText(*Tokenizer::Load(options.model), RequestText(options));
+  }
 
-  OutputDirectory output(options.output, options.force);
-  const auto svd = Svd::Create(options.svd);
-  const auto factors = FactorLayers(source, request, text.calibration, *svd, progress);
-  const KeyFactors keys = MakeKeys(request, factors);
-  WriteThinCheckpoint(source, keys, factors, output.path(), progress);
+  OutputDirectory output(options.output, options.force, /*resumable=*/options.tune);
 
   Json result;
+  const auto svd = Svd::Create(options.svd);
+  const HeldBack held_back(source, text.held_back, progress);
+  if (options.layout == "auto") {
+    LayoutComparison comparison = CompareLayouts(source,
+                                                 options.rank,
+                                                 options.objective,
+                                                 text.calibration,
+                                                 held_back.reference(),
+                                                 *svd,
+                                                 progress);
+    choice = comparison.choice;
+    request = MakeRequest(options, choice, config);
+    result["layout_choice"] = std::move(comparison.report);
+  }
   result["layout"] = LayoutText(choice);
   result["objective"] = ObjectiveName(request.objective);
+  std::vector<KeyStatistics> statistics;
+  auto factors = FactorLayers(source, request, text.calibration, *svd, progress, &statistics);
+  if (options.spread) {
+    result["sensitivity"] =
+        SpreadFactors(source, request, statistics, text.calibration, *svd, progress, factors);
+  }
+  const KeyFactors keys = MakeKeys(request, factors);
   result["key_bytes_share"] = KeyBytesShare(config, keys);
   result["calibration_windows"] = text.calibration.size();
-  MeasureHeldBack(source, output.path(), text.held_back, result, progress);
   result["layers"] = DescribeLayers(factors);
+  if (options.tune) {
+    const TuneState state(output.path(), TuneSettings(source, options));
+    held_back.MeasureUntuned(keys, factors, result);
+    result["tuning"] =
+        TuneLocally(source, keys, text.tuning, options.tuning, state, progress, factors);
+    state.Remove();
+  }
+  WriteThinCheckpoint(source, keys, factors, output.path(), progress);
+  held_back.MeasureWritten(
+      output.path(), options.tune ? "kld_after_tuning" : "kld_before_tuning", result);
   result["options"] = DescribeOptions(options);
   Json file = result;
   file["kvc"] = Version();

@@ -11,6 +11,8 @@
 #include "core/progress.h"
 #include "core/sizes.h"
 #include "factorize/layer_factors.h"
+#include "factorize/layout_choice.h"
+#include "factorize/tune_options.h"
 
 namespace kvc::factorize {
 
@@ -19,30 +21,28 @@ struct FactorizeOptions {
   std::filesystem::path output;
   bool force = false;
   RankRequest rank;
-  std::string layout = "auto";  // auto | absorb | latent:N | latent:heads
+  std::string layout = "auto";  // auto | absorb | latent:N | latent:heads | post-rope | rope-pairs
   Objective objective = Objective::kAuto;
   std::vector<std::filesystem::path> calibration;
   int64_t calibration_tokens = 16384;
   int64_t window = 512;
   int64_t held_back = 4;  // further windows on which KLD and perplexity are measured
   SvdBackend svd = SvdBackend::kLapack;
+  bool spread = false;  // ranks over layers and groups, `rank` is their mean
+  bool tune = false;    // --tune local
+  int64_t tune_tokens = 65536;
+  TuneOptions tuning;
+  std::vector<int64_t> lengths = {4096, 32768, 131072, 1048576};  // of PlanFactorization's table
 };
 
-// What --layout stands for in this family. `auto`: absorb without rotation, else the joint latent,
-// which loses least at equal bytes without tuning (docs/results.md). Throws kUsage for a layout
-// that the family cannot have, naming those it can; kUnsupported for one that this version does not
-// have.
-struct LayoutChoice {
-  KeyLayout layout = KeyLayout::kLatent;
-  int64_t num_groups = 1;
-};
-[[nodiscard]] LayoutChoice ResolveLayout(const std::string& name, const ModelConfig& config);
-
-// Sizes without any work: ranks, key_bytes_share, cache bytes for one token before and after.
+// Sizes without any work, from config.json alone: ranks, key_bytes_share, cache elements of one
+// token before and after, and the tables of factorize/memory_table.h.
 [[nodiscard]] Json PlanFactorization(const FactorizeOptions& options);
 
-// Runs the stage; returns what factorization.json holds. Throws kBadInput when an objective needs
-// calibration text and there is none or it is shorter than one window.
+// Runs the stage; returns what factorization.json holds (docs/formats/thin-checkpoint.md). Throws
+// kUsage when something needs calibration text and there is none, kBadInput when it is too short.
+// With `tune`, layers that are tuned stay in OUT.partial when the run ends early, and the next one
+// with the same options goes on behind them.
 [[nodiscard]] Json FactorizeModel(const FactorizeOptions& options, Progress& progress);
 
 }  // namespace kvc::factorize

@@ -17,7 +17,10 @@ constexpr double kBeta1 = 0.9;
 constexpr double kBeta2 = 0.99;
 constexpr double kEpsilon = 1e-12;     // gradients of a relative error are small
 constexpr double kWarmupShare = 0.05;  // of all steps
-constexpr int64_t kPatience = 2;       // passes without a better one that end the training
+constexpr double kSmallestColumn = 0.05;
+constexpr int64_t kSizeWindows = 8;     // that the sizes of inputs are taken from
+constexpr int64_t kPatience = 2;        // passes without a better one that end the training
+constexpr double kBackoff = 1.0 / 3.0;  // of the rate after a pass that made things worse
 
 // Error and gradients of one window.
 struct WindowResult {
@@ -27,11 +30,21 @@ struct WindowResult {
 
 struct AdamState {
   Tensor first, second;  // moments
-  double scale = 1.0;    // root mean square of the first values
+  Tensor step;           // of every weight at rate 1: its shape, or one that expands to it
 };
 
-double RootMeanSquare(const Tensor& x) {
-  return std::sqrt(x.square().mean(torch::kDouble).item<double>());
+// Root mean square of each column: x [rows, columns] -> [columns]. Columns that hardly move are
+// raised to a share of the mean, or their weights would take any step.
+Tensor ColumnSizes(const Tensor& x) {
+  const Tensor sizes = x.square().mean(0, false, torch::kDouble).sqrt();  // [columns]
+  return sizes.clamp_min(kSmallestColumn * sizes.mean().item<double>()).to(torch::kFloat32);
+}
+
+// Steps that change the products with inputs of the given sizes alike in every column: of W diag(s)
+// the root mean square, divided by s.
+Tensor StepsFor(const Tensor& weight, const Tensor& sizes) {
+  const double size = std::sqrt((weight * sizes).square().mean(torch::kDouble).item<double>());
+  return (size / sizes).expand(weight.sizes());
 }
 
 class Tuner {
@@ -49,10 +62,10 @@ class Tuner {
         pool_(pool),
         weights_(weights),
         trained_(TrainedWeights(weights)) {
+    const Tensor x = SomeInputs();  // [rows, E]
     for (const TrainedWeight& weight : trained_) {
-      const Tensor value = (weights_.*weight.member).detach().clone();
-      states_.push_back(
-          {torch::zeros_like(value), torch::zeros_like(value), RootMeanSquare(value)});
+      const Tensor value = (weights.*weight.member).detach().clone();
+      states_.push_back({torch::zeros_like(value), torch::zeros_like(value), Steps(weight, x)});
       weights_.*weight.member = value.requires_grad_(true);
     }
     for (size_t i = 0; i < windows.size(); ++i) {
@@ -66,6 +79,7 @@ class Tuner {
     LayerTuneReport result;
     result.error_before = CheckError();
     result.error_after = result.error_before;
+    rate_ = options_.learning_rate * std::sqrt(std::min(1.0, result.error_before / TargetSize()));
     best_ = Values();
     const auto count = static_cast<int64_t>(training_.size());
     const int64_t step_windows =
@@ -94,6 +108,39 @@ class Tuner {
  private:
   [[nodiscard]] bool HasMiddle() const {
     return static_cast<int64_t>(windows_.size()) > kCheckEvery / 2;
+  }
+
+  // What the projections see: [rows, E].
+  [[nodiscard]] Tensor SomeInputs() const {
+    std::vector<Tensor> rows;
+    const auto count = std::min<int64_t>(kSizeWindows, std::ssize(windows_));
+    for (int64_t i = 0; i < count; ++i) {
+      rows.push_back(model::AttentionInput(thin_, weights_, windows_[i].hidden.unsqueeze(0))[0]);
+    }
+    return torch::cat(rows);
+  }
+
+  [[nodiscard]] Tensor Steps(const TrainedWeight& weight, const Tensor& x) const {
+    const Tensor value = (weights_.*weight.member).detach();
+    if (weight.member == &model::LayerWeights::q || weight.member == &model::LayerWeights::k) {
+      return StepsFor(value, ColumnSizes(x));
+    }
+    if (weight.member != &model::LayerWeights::k_rebuild) {  // of rotated keys: columns alike
+      return StepsFor(value, torch::ones({value.size(1)}));
+    }
+    const Tensor latents = ColumnSizes(torch::matmul(x, weights_.k.detach().t()));  // [sum_n R_n]
+    const int64_t rows = value.size(0) / thin_.keys.num_groups;
+    Tensor steps = torch::ones_like(value);
+    int64_t column = 0;
+    for (int64_t n = 0; n < thin_.keys.num_groups; ++n) {
+      const int64_t rank = thin_.key_width(layer_, n);
+      const Tensor b = value.narrow(0, n * rows, rows).narrow(1, 0, rank);  // [rows, R_n]
+      steps.narrow(0, n * rows, rows)
+          .narrow(1, 0, rank)
+          .copy_(StepsFor(b, latents.narrow(0, column, rank)));
+      column += rank;
+    }
+    return steps;
   }
 
   [[nodiscard]] std::vector<Tensor> Values() const {
@@ -132,6 +179,17 @@ class Tuner {
     return sum / static_cast<double>(errors.size());
   }
 
+  // What the error would be if the attention added nothing.
+  [[nodiscard]] double TargetSize() const {
+    double sum = 0.0;
+    for (const int64_t window : checked_) {
+      const AttentionTarget& target = windows_[window].target;
+      const Tensor sizes = target.output.square().sum(-1) * target.weight;  // [T]
+      sum += sizes.sum(torch::kDouble).item<double>();
+    }
+    return std::max(sum / static_cast<double>(checked_.size()), kEpsilon);
+  }
+
   void CheckFinite(double value, const char* what) const {
     KVC_CHECK(std::isfinite(value),
               kNumeric,
@@ -164,19 +222,23 @@ class Tuner {
     const double at = static_cast<double>(step);
     const double cosine =
         0.5 * (1.0 + std::cos(std::numbers::pi * at / static_cast<double>(steps)));
-    const double rate = options_.learning_rate * cosine * std::min(1.0, (at + 1.0) / warmup);
+    const double rate = rate_ * cosine * std::min(1.0, (at + 1.0) / warmup);
+    ++moments_;
     for (size_t w = 0; w < trained_.size(); ++w) {
       const Tensor& gradient = results[0].gradients[w];
       CheckFinite(gradient.abs().sum(torch::kDouble).item<double>(), "gradient");
-      Apply(states_[w], gradient, rate, at + 1.0, weights_.*trained_[w].member);
+      Apply(states_[w], gradient, rate, moments_, weights_.*trained_[w].member);
     }
   }
 
-  static void Apply(AdamState& state, const Tensor& g, double rate, double t, Tensor weight) {
+  static void Apply(
+      AdamState& state, const Tensor& g, double rate, int64_t steps, const Tensor& weight) {
+    const auto t = static_cast<double>(steps);
     state.first.mul_(kBeta1).add_(g, 1.0 - kBeta1);
     state.second.mul_(kBeta2).addcmul_(g, g, 1.0 - kBeta2);
     const Tensor root = (state.second / (1.0 - std::pow(kBeta2, t))).sqrt_().add_(kEpsilon);
-    weight.addcdiv_(state.first, root, -rate * state.scale / (1.0 - std::pow(kBeta1, t)));
+    const Tensor direction = state.first / root;
+    weight.addcmul_(direction, state.step, -rate / (1.0 - std::pow(kBeta1, t)));
   }
 
   // Checks what the pass has reached; false when training should end.
@@ -186,8 +248,22 @@ class Tuner {
       result.error_after = error;
       result.kept_pass = pass;
       best_ = Values();
+    } else {
+      Undo();
     }
     return pass - result.kept_pass < kPatience;
+  }
+
+  // Back to the best weights, more slowly from there.
+  void Undo() {
+    const torch::NoGradGuard no_grad;
+    for (size_t w = 0; w < trained_.size(); ++w) {
+      (weights_.*trained_[w].member).copy_(best_[w]);
+      states_[w].first.zero_();
+      states_[w].second.zero_();
+    }
+    moments_ = 0;
+    rate_ *= kBackoff;
   }
 
   const ModelConfig& thin_;
@@ -198,6 +274,8 @@ class Tuner {
   model::LayerWeights weights_;
   const std::vector<TrainedWeight> trained_;
   std::vector<AdamState> states_;
+  int64_t moments_ = 0;  // steps that the moments hold
+  double rate_ = 0.0;    // at the top of the schedule
   std::vector<Tensor> best_;
   std::vector<int64_t> training_;  // windows in the order of the pass
   std::vector<int64_t> checked_;   // windows that are not trained on

@@ -2,11 +2,17 @@
 // Trains the query and key side of one layer, in factored form, so that its attention does to the
 // residual stream what the full model's does. The result has the layer's ranks by construction.
 //
-// Every matrix of the query and key side is trained with Adam ([AdamW] without decay) in steps
-// relative to its own size: theta -= rate * rms(theta_0) * m / (sqrt(v) + epsilon), the rate after
-// a linear warm-up down a cosine to 0. One window in kCheckEvery is not trained on: after every
-// pass the error on these decides whether the pass is kept. Gradients of a step's windows are added
-// in order, each computed on one thread: results do not depend on the number of threads.
+// Every matrix of the query and key side is trained with Adam ([AdamW] without decay). The step of
+// a weight W_ij is relative to what it does: rate * rms(W diag(s)) / s_j, where s_j is the root
+// mean square of input j; so --lr means the same in every layer and model, and inputs of large
+// variance do not take over. Its rate is --lr * |y' - y| / |y|, the relative error of the
+// attention's output before: what is nearly right needs small steps. After a linear warm-up it goes
+// down a cosine to 0.
+//
+// One window in kCheckEvery is not trained on: after every pass the error on these decides whether
+// the pass is kept; one that made things worse is undone, and the rate is cut to a third. Gradients
+// of a step's windows are added in order, each computed on one thread: results do not depend on the
+// number of threads.
 
 #include <cstdint>
 #include <functional>

@@ -1,11 +1,10 @@
 // kvc-factorize: truncates the key projections of a checkpoint, so that its cached keys are thin.
 
-#include <cstdio>
-
 #include "core/error.h"
 #include "factorize/factorize_model.h"
 #include "model/threads.h"
 #include "tools/common_options.h"
+#include "tools/factorize_text.h"
 
 namespace {
 
@@ -19,9 +18,10 @@ struct Arguments {
   std::string calib_tokens = "16k";
   std::string window = "512";
   std::vector<std::string> calibration;
+  std::vector<std::string> lengths = {"4k", "32k", "128k", "1M"};
   std::string svd = "lapack";
   std::string tune = "none";
-  bool spread = false;
+  std::string tune_tokens = "64k";
   bool control = false;
 };
 
@@ -42,55 +42,50 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--held-back", args.options.held_back, "Further windows that measure the result")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--lengths", args.lengths, "Tokens in the memory table of --dry-run")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--svd", args.svd, "Decomposition library")
       ->check(CLI::IsMember({"lapack", "eigen"}))
       ->capture_default_str();
-  app.add_option("--tune", args.tune, "none; local and global come with a later version")
+  app.add_flag("--spread", args.options.spread, "Spread ranks over layers, --rank is their mean");
+  app.add_option("--tune", args.tune, "none, or local: each layer against the full model's")
       ->check(CLI::IsMember({"none", "local", "global"}))
       ->capture_default_str();
-  app.add_flag("--spread", args.spread, "Spread ranks over layers; comes with a later version");
-  app.add_flag("--control", args.control, "Control run of --tune; comes with a later version");
+  app.add_option("--tune-tokens", args.tune_tokens, "Tokens of the calibration text to tune on")
+      ->capture_default_str();
+  app.add_option("--tune-passes", args.options.tuning.passes, "Passes over them, at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--lr", args.options.tuning.learning_rate, "Step relative to the weights' size")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+  app.add_flag("--control", args.control, "Control run of --tune global; not in this version");
   app.add_flag("--force", args.options.force, "Replace a directory that is not empty");
 }
 
 void Resolve(Arguments& args) {
-  KVC_CHECK(args.tune == "none" && !args.control,
+  KVC_CHECK(args.tune != "global" && !args.control,
             kUnsupported,
-            "--tune: expected none, got ",
-            args.tune,
-            ": tuning is not in this version");
-  KVC_CHECK(!args.spread, kUnsupported, "--spread: ranks are uniform in this version");
+            "--tune: expected none or local, got ",
+            args.control ? "--control" : "global",
+            ": tuning of the whole model is not in this version");
   auto& options = args.options;
   options.model = args.model;
+  options.tune = args.tune == "local";
+  options.tune_tokens = kvc::ParseLength(args.tune_tokens, "--tune-tokens");
   options.output = args.output;
   options.rank = kvc::ParseRank(args.rank, "--rank");
   options.objective = kvc::factorize::ObjectiveFromName(args.objective);
   options.calibration_tokens = kvc::ParseLength(args.calib_tokens, "--calib-tokens");
   options.window = kvc::ParseLength(args.window, "--window");
+  options.lengths.clear();
+  for (const std::string& length : args.lengths) {
+    options.lengths.push_back(kvc::ParseLength(length, "--lengths"));
+  }
   options.calibration.assign(args.calibration.begin(), args.calibration.end());
   options.svd = args.svd == "eigen" ? kvc::factorize::SvdBackend::kEigen
                                     : kvc::factorize::SvdBackend::kLapack;
-}
-
-void PrintText(const Json& result) {
-  std::printf("layout      %s, objective %s\n",
-              result["layout"].get<std::string>().c_str(),
-              result["objective"].get<std::string>().c_str());
-  std::printf("key bytes   %.1f %% of the original\n",
-              100.0 * result["key_bytes_share"].get<double>());
-  if (result.contains("group_rank")) {
-    std::printf("rank        %lld of %lld for each group\n",
-                result["group_rank"].get<long long>(),
-                result["group_width"].get<long long>());
-    std::printf("rebuild     %lld multiply-adds for each cached token\n",
-                result["rebuild_macs_per_token"].get<long long>());
-  }
-  if (result.contains("kld_before_tuning")) {
-    std::printf("held back   KLD %.4f, perplexity %.3f (source %.3f)\n",
-                result["kld_before_tuning"].get<double>(),
-                result["perplexity"].get<double>(),
-                result["perplexity_source"].get<double>());
-  }
 }
 
 }  // namespace
@@ -104,7 +99,7 @@ int main(int argc, char** argv) {
       app,
       common,
       "  kvc-factorize model -o thin --rank 25% --layout latent:1 --calib book.txt\n"
-      "  kvc-factorize gpt2 -o thin --rank 32 --objective weight --json");
+      "  kvc-factorize mistral -o thin --rank 25% --lengths 32k,128000 --dry-run");
   return kvc::tools::RunCommand(
       argc,
       argv,
@@ -113,10 +108,11 @@ int main(int argc, char** argv) {
       common,
       [&]() -> Json {
         Resolve(args);
+        args.options.tuning.seed = common.seed;
         kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
         if (common.dry_run) return kvc::factorize::PlanFactorization(args.options);
         const auto progress = kvc::tools::MakeProgress(common);
         return kvc::factorize::FactorizeModel(args.options, *progress);
       },
-      PrintText);
+      kvc::tools::PrintFactorization);
 }

@@ -1,0 +1,11 @@
+#pragma once
+// What kvc-factorize prints for people.
+
+#include "core/json.h"
+
+namespace kvc::tools {
+
+// A finished factorization, or the plan that --dry-run makes, with its tables.
+void PrintFactorization(const Json& result);
+
+}  // namespace kvc::tools
