@@ -32,6 +32,7 @@ struct TrainCommand {
   int64_t batch = 16;
   bool force = false;
   bool list_words = false;
+  bool no_previous_token_head = false;
   kvc::model::TrainOptions train;
 };
 
@@ -53,9 +54,10 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("--last-lr-share", c.train.last_rate_share, "of --lr, reached at the last step")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--init", c.initial, "model whose weights are the first ones");
-  app.add_flag("--previous-token-head",
-               c.train.previous_token_head,
-               "start with one head that attends to the token before");
+  app.add_flag("--no-previous-token-head",
+               c.no_previous_token_head,
+               "needle task: start from random weights alone, without a head made to attend to "
+               "the token before");
   app.add_option("--weight-decay", c.train.weight_decay, "of matrices")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--answer-weight", c.train.answer_weight, "weight of the answers' mean loss")
@@ -153,6 +155,8 @@ Json Train(TrainCommand& c, const kvc::tools::CommonOptions& common) {
   kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
   c.train.seed = common.seed;
   c.train.initial = c.initial;
+  c.train.previous_token_head =
+      c.task == "needle" && c.initial.empty() && !c.no_previous_token_head;
   c.train.dtype = kvc::DTypeFromShortName(c.dtype);
   if (c.tokenizer.empty()) {
     c.tokenizer = fs::path(c.config).parent_path().string();
@@ -206,7 +210,8 @@ int main(int argc, char** argv) {
       app,
       common,
       "  kvc-train config.json -o model --text book.txt --steps 2000 --length 256\n"
-      "  kvc-train config.json -o model --text book.txt --task needle --steps 12000 --length 512");
+      "  kvc-train config.json -o model --text book.txt --task needle --steps 4000 --batch 4 "
+      "--length 1024 --lr 2e-3");
   return kvc::tools::RunCommand(
       argc, argv, "kvc-train", app, common, [&] { return Train(command, common); }, Print);
 }
