@@ -50,6 +50,15 @@ void PrintLayouts(const Json& layouts) {
   }
 }
 
+void PrintDistance(const char* name, double kld, double perplexity, double source) {
+  std::printf("%-11s KLD %.4f, perplexity %.3f (source %.3f, %+.1f %%)\n",
+              name,
+              kld,
+              perplexity,
+              source,
+              100.0 * (perplexity / source - 1.0));
+}
+
 }  // namespace
 
 void PrintFactorization(const Json& result) {
@@ -67,12 +76,18 @@ void PrintFactorization(const Json& result) {
     PrintMemory(result["memory"]);
     PrintLayouts(result["layouts"]);
   }
-  if (result.contains("kld_before_tuning")) {
-    std::printf("held back   KLD %.4f, perplexity %.3f (source %.3f)\n",
-                result["kld_before_tuning"].get<double>(),
-                result["perplexity"].get<double>(),
-                result["perplexity_source"].get<double>());
+  if (!result.contains("perplexity")) return;
+  const bool tuned = result.contains("kld_after_tuning");
+  if (tuned) {
+    PrintDistance("untuned",
+                  result["kld_before_tuning"],
+                  result["perplexity_before_tuning"],
+                  result["perplexity_source"]);
   }
+  PrintDistance(tuned ? "tuned" : "held back",
+                result[tuned ? "kld_after_tuning" : "kld_before_tuning"],
+                result["perplexity"],
+                result["perplexity_source"]);
 }
 
 }  // namespace kvc::tools

@@ -30,11 +30,13 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("-o,--out", args.output, "Directory to write")->required();
   app.add_option("--rank", args.rank, "Key width to keep: a share, or dimensions of a group")
       ->capture_default_str();
-  app.add_option("--layout", args.options.layout, "auto, absorb, latent:N or latent:heads")
+  app.add_option("--layout",
+                 args.options.layout,
+                 "auto, absorb, latent:N, latent:heads, post-rope or rope-pairs")
       ->capture_default_str();
   app.add_option("--objective",
                  args.objective,
-                 "auto, weight, input, input-query, input-attention-query or logit")
+                 "auto, weight, input, input-query, input-attention-query, logit or attention")
       ->capture_default_str();
   app.add_option("--calib", args.calibration, "Calibration text, UTF-8 or .jsonl; repeatable");
   app.add_option("--calib-tokens", args.calib_tokens, "Tokens of it to use")->capture_default_str();
@@ -99,7 +101,8 @@ int main(int argc, char** argv) {
       app,
       common,
       "  kvc-factorize model -o thin --rank 25% --layout latent:1 --calib book.txt\n"
-      "  kvc-factorize mistral -o thin --rank 25% --lengths 32k,128000 --dry-run");
+      "  kvc-factorize model -o thin --spread --tune local --calib book.txt --calib more.txt\n"
+      "  kvc-factorize mistral -o thin --lengths 32k,128000 --dry-run");
   return kvc::tools::RunCommand(
       argc,
       argv,
