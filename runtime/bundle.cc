@@ -49,6 +49,22 @@ void CheckLayer(const AttentionStep& step, const CacheSpec& spec) {
 
 }  // namespace
 
+void CheckSameGeometry(const CacheSpec& spec, const CacheSpec& manifest) {
+  bool same = spec.num_heads == manifest.num_heads && spec.num_kv_heads == manifest.num_kv_heads &&
+              spec.head_width == manifest.head_width &&
+              spec.layers.size() == manifest.layers.size();
+  for (size_t l = 0; same && l < spec.layers.size(); ++l) {
+    same = spec.layers[l].size() == manifest.layers[l].size();
+    for (size_t n = 0; same && n < spec.layers[l].size(); ++n) {
+      const CacheGroup& a = spec.layers[l][n];
+      const CacheGroup& b = manifest.layers[l][n];
+      same = a.key_width == b.key_width && a.value_width == b.value_width && a.heads == b.heads &&
+             a.keeps_positions == b.keeps_positions;
+    }
+  }
+  KVC_CHECK(same, kBadShape, "cache: expected the bundle's layers, groups and widths, got others");
+}
+
 void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest) {
   const CacheSpec& spec = manifest.cache;
   CheckEqual("layers", std::ssize(plan.attentions), spec.num_layers());

@@ -42,6 +42,9 @@ class LoadedBundle : public Bundle {
   ConstMatrixF cos_, sin_;
 };
 
+// Throws kBadShape when a policy's layers, groups and widths are not the manifest's.
+void CheckSameGeometry(const CacheSpec& spec, const CacheSpec& manifest);
+
 // Throws kVerification naming the field in which the graph's sizes and the manifest differ.
 void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest);
 

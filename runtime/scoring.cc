@@ -164,6 +164,16 @@ class HeadScorer {
 
 }  // namespace
 
+double ResidualEnergy(ConstMatrixF hidden, int64_t window) {
+  const int64_t count = std::min(window, hidden.rows);
+  const ConstMatrixF rows = hidden.RowRange(hidden.rows - count, count);
+  double sum = 0.0;
+  for (int64_t t = 0; t < count; ++t) {
+    for (int64_t e = 0; e < rows.cols; ++e) sum += static_cast<double>(rows(t, e)) * rows(t, e);
+  }
+  return sum / static_cast<double>(count);
+}
+
 std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,
                                            const SequenceCache& cache) {
   const int64_t layer = scoring.attention->layer;

@@ -25,6 +25,9 @@ struct LayerScoring {
   ThreadPool* pool = nullptr;
 };
 
+// Mean squared norm of the last `window` rows of hidden [T, E], or of all where there are fewer.
+[[nodiscard]] double ResidualEnergy(ConstMatrixF hidden, int64_t window);
+
 // For each group the scores of its tokens, tiers first, then the recent block. Latents are rebuilt
 // into a scratch buffer of one head, freed afterwards.
 [[nodiscard]] std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,

@@ -31,7 +31,9 @@ class CpuSession : public Session {
 
   const Bundle& bundle() const override { return *bundle_; }
   std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) override;
-  void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) override;
+  void Prefill(std::span<Sequence* const> sequences,
+               std::span<const int32_t> ids,
+               MatrixF logits) override;
   void Decode(std::span<Sequence* const> sequences,
               std::span<const int32_t> ids,
               MatrixF logits) override;
@@ -43,13 +45,15 @@ class CpuSession : public Session {
   [[nodiscard]] LayerScoring Scoring(const CachedSequence& sequence,
                                      const AttentionStep& step,
                                      ConstMatrixF prompt_queries);
-  void PrefillLayer(CachedSequence& sequence, int64_t layer, MatrixF hidden);
-  void StoreAndAttend(LayerCache& cache,
-                      const AttentionStep& step,
-                      ConstMatrixF q,
-                      ConstMatrixF k,
-                      ConstMatrixF v,
-                      MatrixF out);
+  void CheckPrompt(std::span<CachedSequence* const> sequences,
+                   std::span<const int32_t> ids,
+                   MatrixF logits) const;
+  void PrefillLayer(std::span<CachedSequence* const> sequences, int64_t layer, MatrixF hidden);
+  void PrefillAttend(const LayerCache& cache,
+                     const AttentionStep& step,
+                     int64_t first,
+                     ConstMatrixF q,
+                     MatrixF out);
   void MakeRoom(CachedSequence& sequence, const AttentionStep& step);
   void AddDecodeHeads(const LayerCache& cache,
                       const AttentionStep& step,
@@ -75,31 +79,6 @@ void Store(
                                   v.ColRange(n * values, values),
                                   first);
   }
-}
-
-// Mean squared norm of the rows.
-double MeanEnergy(ConstMatrixF x) {
-  double sum = 0.0;
-  for (int64_t t = 0; t < x.rows; ++t) {
-    for (int64_t e = 0; e < x.cols; ++e) sum += static_cast<double>(x(t, e)) * x(t, e);
-  }
-  return sum / static_cast<double>(x.rows);
-}
-
-void CheckGeometry(const CacheSpec& spec, const CacheSpec& manifest) {
-  bool same = spec.num_heads == manifest.num_heads && spec.num_kv_heads == manifest.num_kv_heads &&
-              spec.head_width == manifest.head_width &&
-              spec.layers.size() == manifest.layers.size();
-  for (size_t l = 0; same && l < spec.layers.size(); ++l) {
-    same = spec.layers[l].size() == manifest.layers[l].size();
-    for (size_t n = 0; same && n < spec.layers[l].size(); ++n) {
-      const CacheGroup& a = spec.layers[l][n];
-      const CacheGroup& b = manifest.layers[l][n];
-      same = a.key_width == b.key_width && a.value_width == b.value_width && a.heads == b.heads &&
-             a.keeps_positions == b.keeps_positions;
-    }
-  }
-  KVC_CHECK(same, kBadShape, "cache: expected the bundle's layers, groups and widths, got others");
 }
 
 int64_t CpuSession::context_length() const {
@@ -131,7 +110,7 @@ const scorers::Scorer* CpuSession::ScorerOf(const CacheSpec& spec) {
 std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options) {
   const CacheSpec& manifest = bundle_->manifest().cache;
   CacheSpec spec = options.cache.value_or(manifest);
-  CheckGeometry(spec, manifest);
+  CheckSameGeometry(spec, manifest);
   KVC_CHECK(options.chunk > 0 && options.reserve >= 0,
             kUsage,
             "sequence: expected a chunk of 1 or more tokens, got ",
@@ -168,10 +147,18 @@ LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
   return scoring;
 }
 
-void CpuSession::Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) {
-  auto& cached = static_cast<CachedSequence&>(sequence);
+void CpuSession::CheckPrompt(std::span<CachedSequence* const> sequences,
+                             std::span<const int32_t> ids,
+                             MatrixF logits) const {
   const auto length = static_cast<int64_t>(ids.size());  // T
-  KVC_CHECK(cached.length() == 0, kUsage, "prefill: expected an empty sequence");
+  KVC_CHECK(!sequences.empty(), kUsage, "prefill: expected a sequence, got none");
+  for (const CachedSequence* sequence : sequences) {
+    KVC_CHECK(sequence->length() == 0, kUsage, "prefill: expected an empty sequence");
+    KVC_CHECK(sequence->chunk() == sequences[0]->chunk() &&
+                  sequence->cache().spec().dtype == sequences[0]->cache().spec().dtype,
+              kUsage,
+              "prefill: expected sequences of one dtype and chunk");
+  }
   KVC_CHECK(length > 0 && length <= context_length(),
             kBadInput,
             "prompt: expected 1 to ",
@@ -191,13 +178,23 @@ void CpuSession::Prefill(Sequence& sequence, std::span<const int32_t> ids, Matri
             ", ",
             logits.cols,
             "]");
+}
+
+void CpuSession::Prefill(std::span<Sequence* const> sequences,
+                         std::span<const int32_t> ids,
+                         MatrixF logits) {
+  std::vector<CachedSequence*> cached;
+  for (Sequence* sequence : sequences) cached.push_back(static_cast<CachedSequence*>(sequence));
+  CheckPrompt(cached, ids, logits);
+  const auto length = static_cast<int64_t>(ids.size());  // T
+  const int64_t chunk = cached[0]->chunk();
   std::vector<float> storage(static_cast<size_t>(length * plan_.model_width));
   const MatrixF hidden(storage.data(), length, plan_.model_width);  // [T, E]
   std::vector<int32_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), 0);
   const auto for_chunks = [&](int64_t section, int64_t begin, MatrixF out) {
-    for (int64_t t = begin; t < length; t += cached.chunk()) {
-      const int64_t rows = std::min(cached.chunk(), length - t);
+    for (int64_t t = begin; t < length; t += chunk) {
+      const int64_t rows = std::min(chunk, length - t);
       RowBatch batch;
       batch.ids = ids.subspan(t, rows);
       batch.positions = std::span(positions).subspan(t, rows);
@@ -211,59 +208,72 @@ void CpuSession::Prefill(Sequence& sequence, std::span<const int32_t> ids, Matri
     PrefillLayer(cached, layer, hidden);
   }
   for_chunks(std::ssize(plan_.sections) - 1, length - logits.rows, logits);
-  cached.cache().set_length(length);
+  for (CachedSequence* sequence : cached) sequence->cache().set_length(length);
 }
 
-void CpuSession::PrefillLayer(CachedSequence& sequence, int64_t layer, MatrixF hidden) {
+// Gives a layer its working blocks, and the ring that its scorer needs.
+void BeginLayer(CachedSequence& sequence, int64_t layer, ConstMatrixF hidden) {
   SequenceCache& cache = sequence.cache();
-  const AttentionStep& step = plan_.attentions[layer];
   const scorers::Scorer* scorer = sequence.scorer();
   const bool by_window = scorer != nullptr && scorer->needs_queries();
-  cache.BeginLayer(layer, hidden.rows, by_window ? std::max<int64_t>(cache.spec().window, 1) : 0);
+  const int64_t window = std::max<int64_t>(cache.spec().window, 1);
+  cache.BeginLayer(layer, hidden.rows, by_window ? window : 0);
   if (scorer != nullptr && scorer->needs_output()) {
-    const int64_t rows = std::clamp<int64_t>(cache.spec().window, 1, hidden.rows);
-    cache.layer(layer).residual_energy = MeanEnergy(hidden.RowRange(hidden.rows - rows, rows));
+    cache.layer(layer).residual_energy = ResidualEnergy(hidden, window);
   }
-  const bool by_prompt = scorer != nullptr && scorer->needs_prompt_queries();
+}
+
+void CpuSession::PrefillLayer(std::span<CachedSequence* const> sequences,
+                              int64_t layer,
+                              MatrixF hidden) {
+  const AttentionStep& step = plan_.attentions[layer];
+  bool by_prompt = false;
+  for (CachedSequence* sequence : sequences) {
+    BeginLayer(*sequence, layer, hidden);
+    const scorers::Scorer* scorer = sequence->scorer();
+    by_prompt = by_prompt || (scorer != nullptr && scorer->needs_prompt_queries());
+  }
   std::vector<float> storage;
-  MatrixF prompt_queries;  // [T, H * W], only where the scorer asks for it
+  MatrixF prompt_queries;  // [T, H * W], only where a scorer asks for it
   std::vector<int32_t> positions(static_cast<size_t>(hidden.rows));
   std::iota(positions.begin(), positions.end(), 0);
   int64_t first = 0;
-  const AttentionFunction attention = [&](const AttentionStep& attention_step,
-                                          ConstMatrixF q,
-                                          ConstMatrixF k,
-                                          ConstMatrixF v,
-                                          MatrixF out) {
-    LayerCache& layer_cache = cache.layer(layer);
-    if (!cache.spec().full()) layer_cache.queries.Push(q, QueryStride(step, q));
-    if (by_prompt) {
-      storage.resize(static_cast<size_t>(hidden.rows * q.cols));
-      prompt_queries = {storage.data(), hidden.rows, q.cols};
-      for (int64_t t = 0; t < q.rows; ++t) {
-        std::copy_n(q.row(t), q.cols, prompt_queries.row(first + t));
-      }
-    }
-    StoreAndAttend(layer_cache, attention_step, q, k, v, out);
-  };
-  for (; first < hidden.rows; first += sequence.chunk()) {
-    const int64_t rows = std::min(sequence.chunk(), hidden.rows - first);
+  const AttentionFunction attention =
+      [&](const AttentionStep&, ConstMatrixF q, ConstMatrixF k, ConstMatrixF v, MatrixF out) {
+        if (by_prompt) {
+          storage.resize(static_cast<size_t>(hidden.rows * q.cols));
+          prompt_queries = {storage.data(), hidden.rows, q.cols};
+          for (int64_t t = 0; t < q.rows; ++t) {
+            std::copy_n(q.row(t), q.cols, prompt_queries.row(first + t));
+          }
+        }
+        for (CachedSequence* sequence : sequences) {
+          LayerCache& cache = sequence->cache().layer(layer);
+          if (!sequence->cache().spec().full()) cache.queries.Push(q, QueryStride(step, q));
+          Store(cache, step, k, v, first);
+        }
+        PrefillAttend(sequences[0]->cache().layer(layer), step, first, q, out);
+      };
+  const int64_t chunk = sequences[0]->chunk();
+  for (; first < hidden.rows; first += chunk) {
+    const int64_t rows = std::min(chunk, hidden.rows - first);
     RowBatch batch;
     batch.positions = std::span(positions).subspan(first, rows);
     batch.hidden = hidden.RowRange(first, rows);
     executor_.RunSection(1 + layer, batch, attention);
   }
-  if (!cache.spec().full()) CompressLayer(Scoring(sequence, step, prompt_queries), cache);
+  for (CachedSequence* sequence : sequences) {
+    SequenceCache& cache = sequence->cache();
+    if (!cache.spec().full()) CompressLayer(Scoring(*sequence, step, prompt_queries), cache);
+  }
 }
 
-void CpuSession::StoreAndAttend(LayerCache& cache,
-                                const AttentionStep& step,
-                                ConstMatrixF q,
-                                ConstMatrixF k,
-                                ConstMatrixF v,
-                                MatrixF out) {
-  const int64_t first = cache.groups[0].recent.rows();
-  Store(cache, step, k, v, first);
+// Attention of a chunk's queries, the first at position `first`, over the working blocks.
+void CpuSession::PrefillAttend(const LayerCache& cache,
+                               const AttentionStep& step,
+                               int64_t first,
+                               ConstMatrixF q,
+                               MatrixF out) {
   const int64_t group_size = step.num_heads / step.num_kv_heads;
   const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
   const int64_t stride = QueryStride(step, q);

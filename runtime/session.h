@@ -72,10 +72,18 @@ class Session {
   [[nodiscard]] virtual const Bundle& bundle() const = 0;
   [[nodiscard]] virtual std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) = 0;
   // The whole prompt, layer by layer: each layer's cache is compressed before the next layer
-  // starts. The sequence must be empty. logits: [1, V] of the last token, or [T, V] of all of them;
-  // rows decide. Throws kBadInput for ids outside the vocabulary and prompts beyond the context
-  // length.
-  virtual void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) = 0;
+  // starts. The sequences must be empty and get the same prompt, each its own cache: several
+  // policies cost one pass, because what a policy drops changes nothing before decoding. logits:
+  // [1, V] of the last token, or [T, V] of all of them; rows decide. Throws kBadInput for ids
+  // outside the vocabulary and prompts beyond the context length, kUsage for sequences that are not
+  // empty, or of different dtypes or chunks.
+  virtual void Prefill(std::span<Sequence* const> sequences,
+                       std::span<const int32_t> ids,
+                       MatrixF logits) = 0;
+  void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) {
+    Sequence* const one[] = {&sequence};
+    Prefill(std::span<Sequence* const>(one), ids, logits);
+  }
   // One token for each of B sequences of any lengths; logits [B, V].
   virtual void Decode(std::span<Sequence* const> sequences,
                       std::span<const int32_t> ids,

@@ -100,6 +100,7 @@ TEST_P(EveryLayout, AllocatedBytesAreThePredicted) {
         Policy(full, Method::kStreaming, ScorerKind::kStreaming, 14, false),
         Policy(full, Method::kUniform, ScorerKind::kSnapKv, 0.4),
         Policy(full, Method::kUniform, ScorerKind::kExpectedAttention, 0.5),
+        Policy(full, Method::kUniform, ScorerKind::kOutputError, 0.4),
         Policy(full, Method::kUniform, ScorerKind::kKeyDiff, 1.0),
         Policy(full, Method::kUniform, ScorerKind::kKnorm, 12, false)};
     specs.push_back(Policy(full, Method::kLuKv, ScorerKind::kSnapKv, 0.4));
@@ -111,8 +112,7 @@ TEST_P(EveryLayout, AllocatedBytesAreThePredicted) {
         const CacheBytes expected = PredictBytes(spec, length);
         const CacheCounters counters = sequence->counters();
         const std::string where = std::string(MethodName(spec.method)) + " " +
-                                  std::string(ScorerName(spec.scorer)) + " length " +
-                                  std::to_string(length);
+                                  ToString(spec.scorer) + " length " + std::to_string(length);
         EXPECT_EQ(counters.allocated_bytes, expected.allocated) << where;
         EXPECT_EQ(counters.logical_bytes, expected.logical) << where;
         EXPECT_EQ(counters.full_bytes, expected.full) << where;
@@ -207,6 +207,40 @@ TEST_P(EveryLayout, ACloneGoesItsOwnWay) {
       EXPECT_EQ(DecodeOne(*loaded.session, *clone, id), DecodeOne(*loaded.session, *two, id));
     }
     EXPECT_NO_THROW(CheckInvariants(CacheOf(*clone)));
+  }
+}
+
+// Policies that share a prefill have what each would have alone.
+TEST_P(EveryLayout, OnePrefillServesSeveralPolicies) {
+  Loaded loaded(GetParam());
+  const CacheSpec full = loaded.geometry();
+  // Keys that are reduced after the rotation have no frequencies.
+  const bool rotates = std::string_view(GetParam()).find("-rope") == std::string_view::npos;
+  const ScorerKind by_prompt = rotates ? ScorerKind::kExpectedAttention : ScorerKind::kKeyDiff;
+  const std::vector<CacheSpec> specs = {
+      Policy(full, Method::kUniform, ScorerKind::kOutputError, 14, false),
+      full,
+      Policy(full, Method::kUniform, by_prompt, 16, false),
+      Policy(full, Method::kUniform, ScorerKind::kSnapKv, 12, false)};
+  const auto prompt = RandomIds(30, 17);
+  std::vector<std::unique_ptr<Sequence>> together;
+  std::vector<Sequence*> sequences;
+  for (const CacheSpec& spec : specs) {
+    together.push_back(loaded.New(spec));
+    sequences.push_back(together.back().get());
+  }
+  std::vector<float> logits(kVocabulary);
+  loaded.session->Prefill(sequences, prompt, MatrixF(logits.data(), 1, kVocabulary));
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const auto alone = loaded.New(specs[i]);
+    EXPECT_EQ(PrefillLast(*loaded.session, *alone, prompt), logits);
+    EXPECT_EQ(together[i]->counters().allocated_bytes, alone->counters().allocated_bytes);
+    EXPECT_EQ(together[i]->counters().peak_bytes, alone->counters().peak_bytes);
+    for (const int32_t id : RandomIds(15, 18)) {
+      EXPECT_EQ(DecodeOne(*loaded.session, *together[i], id),
+                DecodeOne(*loaded.session, *alone, id));
+    }
+    EXPECT_NO_THROW(CheckInvariants(CacheOf(*together[i])));
   }
 }
 
