@@ -1,7 +1,6 @@
 #include "core/profile_file.h"
 
 #include <cmath>
-#include <set>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -38,7 +37,7 @@ std::vector<float> ReadFloats(const SafetensorsReader& reader,
 
 }  // namespace
 
-std::string ModelDigest(const std::filesystem::path& directory) {
+std::set<std::filesystem::path> ModelFiles(const std::filesystem::path& directory) {
   std::set<std::filesystem::path> files;  // sorted by name
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
@@ -49,10 +48,20 @@ std::string ModelDigest(const std::filesystem::path& directory) {
   }
   KVC_CHECK(
       !files.empty(), kBadInput, directory.string(), ": expected a model, got no files of one");
-  std::string text;
-  for (const auto& path : files) {
-    text += path.filename().string() + " " + Sha256File(path) + "\n";
+  return files;
+}
+
+std::string ModelDigest(const std::filesystem::path& directory) {
+  std::map<std::string, std::string> hashes;
+  for (const auto& path : ModelFiles(directory)) {
+    hashes[path.filename().string()] = Sha256File(path);
   }
+  return ModelDigest(hashes);
+}
+
+std::string ModelDigest(const std::map<std::string, std::string>& hashes) {
+  std::string text;
+  for (const auto& [name, hash] : hashes) text += name + " " + hash + "\n";
   return Sha256(std::as_bytes(std::span(text)));
 }
 

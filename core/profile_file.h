@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,8 +46,11 @@ struct ProfileData {
   std::vector<float> importance;  // [L * G], sums to 1
 };
 
-// Digest of a checkpoint: SHA-256 over config.json and the weight files' hashes, in name order.
+// Files that make a checkpoint what it is: config.json, the weights and their index, by name.
+[[nodiscard]] std::set<std::filesystem::path> ModelFiles(const std::filesystem::path& directory);
+// Digest of a checkpoint: SHA-256 over the names and hashes of its files, in name order.
 [[nodiscard]] std::string ModelDigest(const std::filesystem::path& directory);
+[[nodiscard]] std::string ModelDigest(const std::map<std::string, std::string>& hashes);
 
 // Both write into / read from a directory. Read throws kBadInput naming key or tensor.
 void WriteProfile(const std::filesystem::path& directory, const ProfileData& profile);

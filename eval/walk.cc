@@ -1,58 +1,14 @@
 #include "eval/walk.h"
 
+#include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "core/error.h"
+#include "eval/compare.h"
 #include "eval/statistics.h"
 
 namespace kvc::eval {
 namespace {
-
-// Sequences of one batch in one session, and the logits of their last tokens.
-class BatchWalker {
- public:
-  BatchWalker(runtime::Session& session, int64_t vocabulary)
-      : session_(session), vocabulary_(vocabulary) {}
-
-  // Prefills each sample's first `context` tokens.
-  void Prefill(std::span<const std::vector<int32_t>> samples, const WalkOptions& options) {
-    sequences_.clear();
-    logits_.resize(samples.size() * vocabulary_);
-    for (size_t b = 0; b < samples.size(); ++b) {
-      runtime::SequenceOptions sequence_options;
-      sequence_options.decode = options.policy;
-      sequence_options.reserve = options.context + options.decode;
-      sequences_.push_back(session_.NewSequence(sequence_options));
-      session_.Prefill(*sequences_.back(),
-                       std::span(samples[b]).first(options.context),
-                       MatrixF(logits_.data() + b * vocabulary_, 1, vocabulary_));
-    }
-  }
-  // Feeds token `position` of every sample.
-  void Step(std::span<const std::vector<int32_t>> samples, int64_t position) {
-    std::vector<runtime::Sequence*> sequences;
-    std::vector<int32_t> ids;
-    for (size_t b = 0; b < samples.size(); ++b) {
-      sequences.push_back(sequences_[b].get());
-      ids.push_back(samples[b][position]);
-    }
-    session_.Decode(
-        sequences, ids, MatrixF(logits_.data(), static_cast<int64_t>(ids.size()), vocabulary_));
-  }
-  [[nodiscard]] std::span<const float> logits(size_t b) const {
-    return std::span(logits_).subspan(b * vocabulary_, vocabulary_);
-  }
-  void CountCaches(CacheMean& mean) const {
-    for (const auto& sequence : sequences_) mean.Add(sequence->counters());
-  }
-
- private:
-  runtime::Session& session_;
-  int64_t vocabulary_;
-  std::vector<std::unique_ptr<runtime::Sequence>> sequences_;
-  std::vector<float> logits_;  // [B, V]
-};
 
 // Sums of one model over the samples, turned into a Perplexity at the end.
 class NllSums {
@@ -85,36 +41,26 @@ class NllSums {
   std::vector<int64_t> counts_;
 };
 
-using TokenVisitor = std::function<void(size_t sample, size_t b, int32_t target)>;
-
-// Walks all samples in batches through every walker in lock step; `visit` sees each predicted token
-// while the walkers' logits for it stand.
-void WalkAll(std::span<BatchWalker* const> walkers,
-             std::span<CacheMean* const> caches,
-             const std::vector<std::vector<int32_t>>& samples,
-             const WalkOptions& options,
-             Progress& progress,
-             const TokenVisitor& visit) {
+// All samples, batch by batch: [contestant][sample].
+std::vector<std::vector<SampleScores>> WalkAll(std::span<const Contestant> contestants,
+                                               const std::vector<std::vector<int32_t>>& samples,
+                                               const WalkOptions& options,
+                                               ThreadPool& pool,
+                                               Progress& progress) {
   const auto count = static_cast<int64_t>(samples.size());
-  const int64_t total = count * options.decode;
+  std::vector<std::vector<SampleScores>> all(contestants.size());
   int64_t done = 0;
   for (int64_t first = 0; first < count; first += options.batch) {
     const auto batch = std::span(samples).subspan(first, std::min(options.batch, count - first));
-    for (BatchWalker* walker : walkers) walker->Prefill(batch, options);
-    for (int64_t step = 0; step < options.decode; ++step) {
-      const int64_t position = options.context + step;
-      for (size_t b = 0; b < batch.size(); ++b) visit(first + b, b, batch[b][position]);
+    const auto tick = [&] {
       done += static_cast<int64_t>(batch.size());
-      progress.Report("decode", done, total);
-      if (step + 1 == options.decode) break;
-      for (BatchWalker* walker : walkers) walker->Step(batch, position);
+      progress.Report("decode", done, count * options.decode);
+    };
+    for (const auto& sample : CompareSamples(contestants, batch, options, pool, tick)) {
+      for (size_t c = 0; c < contestants.size(); ++c) all[c].push_back(sample[c]);
     }
-    for (size_t w = 0; w < walkers.size(); ++w) walkers[w]->CountCaches(*caches[w]);
   }
-}
-
-int64_t VocabularyOf(const runtime::Session& session) {
-  return session.bundle().manifest().model.vocab_size;
+  return all;
 }
 
 }  // namespace
@@ -167,63 +113,45 @@ Json CacheMean::ToJson() const {
           {"peak_bytes", mean(peak_)}};
 }
 
+Divergence Summarise(std::span<const SampleScores> scores) {
+  Divergence result;
+  NllSums sums(scores.size());
+  std::vector<double> klds;
+  int64_t same = 0;
+  for (size_t s = 0; s < scores.size(); ++s) {
+    for (const float nll : scores[s].nll) sums.Add(s, nll);
+    klds.insert(klds.end(), scores[s].kld.begin(), scores[s].kld.end());
+    same += scores[s].same_top;
+    result.model.cache.Add(scores[s].end);
+  }
+  sums.Finish(result.model);
+  const auto n = static_cast<double>(klds.size());
+  for (const double kld : klds) result.kld_mean += kld / n;
+  result.kld_median = Quantile(klds, 0.5);
+  result.kld_p999 = Quantile(klds, 0.999);
+  result.same_top = static_cast<double>(same) / n;
+  return result;
+}
+
 Perplexity MeasurePerplexity(runtime::Session& session,
                              const std::vector<std::vector<int32_t>>& samples,
                              const WalkOptions& options,
+                             ThreadPool& pool,
                              Progress& progress) {
-  Perplexity result;
-  NllSums sums(samples.size());
-  BatchWalker walker(session, VocabularyOf(session));
-  BatchWalker* const walkers[] = {&walker};
-  CacheMean* const caches[] = {&result.cache};
-  WalkAll(
-      walkers, caches, samples, options, progress, [&](size_t sample, size_t b, int32_t target) {
-        sums.Add(sample, NegativeLogLikelihood(walker.logits(b), target));
-      });
-  sums.Finish(result);
-  return result;
+  const Contestant alone[] = {{"", &session, {}}};
+  return Summarise(WalkAll(alone, samples, options, pool, progress)[0]).model;
 }
 
 Divergence MeasureDivergence(runtime::Session& session,
                              runtime::Session& reference,
                              const std::vector<std::vector<int32_t>>& samples,
                              const WalkOptions& options,
+                             ThreadPool& pool,
                              Progress& progress) {
-  const int64_t vocabulary = VocabularyOf(session);
-  KVC_CHECK(vocabulary == VocabularyOf(reference),
-            kBadShape,
-            "--against: expected a vocabulary of ",
-            vocabulary,
-            ", got ",
-            VocabularyOf(reference),
-            "; compare bundles of the same model");
-  Divergence result;
-  NllSums sums(samples.size());
-  NllSums reference_sums(samples.size());
-  std::vector<double> klds;
-  int64_t same = 0;
-  BatchWalker walker(session, vocabulary);
-  BatchWalker reference_walker(reference, vocabulary);
-  BatchWalker* const walkers[] = {&walker, &reference_walker};
-  CacheMean* const caches[] = {&result.model.cache, &result.reference.cache};
-  WalkAll(
-      walkers, caches, samples, options, progress, [&](size_t sample, size_t b, int32_t target) {
-        const auto p = reference_walker.logits(b);
-        const auto q = walker.logits(b);
-        sums.Add(sample, NegativeLogLikelihood(q, target));
-        reference_sums.Add(sample, NegativeLogLikelihood(p, target));
-        klds.push_back(KlDivergence(p, q));
-        same += ArgMax(p) == ArgMax(q) ? 1 : 0;
-      });
-  sums.Finish(result.model);
-  reference_sums.Finish(result.reference);
-  double sum = 0.0;
-  for (const double kld : klds) sum += kld;
-  const auto n = static_cast<double>(klds.size());
-  result.kld_mean = sum / n;
-  result.kld_median = Quantile(klds, 0.5);
-  result.kld_p999 = Quantile(klds, 0.999);
-  result.same_top = static_cast<double>(same) / n;
+  const Contestant both[] = {{"--against", &reference, {}}, {"bundle", &session, {}}};
+  const auto scores = WalkAll(both, samples, options, pool, progress);
+  Divergence result = Summarise(scores[1]);
+  result.reference = Summarise(scores[0]).model;
   return result;
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/json.h"
 #include "core/progress.h"
+#include "core/thread_pool.h"
 #include "core/tokenizer.h"
 #include "runtime/session.h"
 
@@ -53,6 +54,7 @@ struct Perplexity {
 [[nodiscard]] Perplexity MeasurePerplexity(runtime::Session& session,
                                            const std::vector<std::vector<int32_t>>& samples,
                                            const WalkOptions& options,
+                                           ThreadPool& pool,
                                            Progress& progress);
 
 struct Divergence {
@@ -69,6 +71,7 @@ struct Divergence {
                                            runtime::Session& reference,
                                            const std::vector<std::vector<int32_t>>& samples,
                                            const WalkOptions& options,
+                                           ThreadPool& pool,
                                            Progress& progress);
 
 }  // namespace kvc::eval

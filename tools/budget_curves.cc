@@ -1,11 +1,19 @@
 #include "tools/budget_curves.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
+#include "core/enum_names.h"
 #include "solver/greedy_solver.h"
 
 namespace kvc::tools {
 namespace {
+
+constexpr std::array<std::pair<CurveLoss, std::string_view>, 2> kLosses = {{
+    {CurveLoss::kImportance, "importance"},
+    {CurveLoss::kOutputError, "output-error"},
+}};
 
 // One group's curve: loss against bytes, and the rows that each point stands for.
 struct GroupCurve {
@@ -74,6 +82,9 @@ void SpendRest(const CacheSpec& spec,
 
 }  // namespace
 
+std::string_view CurveLossName(CurveLoss loss) { return EnumName(kLosses, loss); }
+CurveLoss CurveLossFromName(std::string_view name) { return EnumValue(kLosses, name, "--loss"); }
+
 int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + spec.window + spec.margin; }
 
 int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows, int64_t length) {
@@ -84,9 +95,11 @@ int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows,
 
 CurveFit FitUtilityCurves(const CacheSpec& spec,
                           const ProfileData& profile,
+                          CurveLoss loss,
                           int64_t length,
                           int64_t bytes) {
-  const std::vector<float>& losses = profile.curves.at(spec.scorer);
+  const auto& curves_of = loss == CurveLoss::kImportance ? profile.curves : profile.error_curves;
+  const std::vector<float>& losses = curves_of.at(spec.scorer);
   std::vector<GroupCurve> curves;
   std::vector<solver::Curve> points;
   for (int64_t l = 0; l < spec.num_layers(); ++l) {

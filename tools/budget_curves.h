@@ -3,6 +3,7 @@
 // of the bytes that its rows take, and the greedy solver over all groups.
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "core/cache_spec.h"
@@ -21,17 +22,27 @@ namespace kvc::tools {
                                  int64_t rows,
                                  int64_t length);
 
+// Which loss of a profile decides (docs/formats/profile.md).
+enum class CurveLoss {
+  kImportance,   // lost oracle importance: relative to what a layer's heads have [LUKV]
+  kOutputError,  // change of the attention's output: one unit for the whole model
+};
+[[nodiscard]] std::string_view CurveLossName(CurveLoss loss);      // "importance", "output-error"
+[[nodiscard]] CurveLoss CurveLossFromName(std::string_view name);  // throws kUsage
+
 struct CurveFit {
   std::vector<std::vector<double>> rows;  // [L][n]
   SolverRecord solver;                    // of the curves' grid points
 };
 
 // Spreads `bytes`, query rings included, over the groups of `spec` (whose budget is not read) for a
-// sequence of `length` tokens. Each group's curve is the sum of its heads' curves for spec.scorer.
-// What the curves' grid leaves over buys single rows where they gain most, so the solver's
-// objective is an upper bound of the plan's. Throws kInfeasible when the smallest rows do not fit.
+// sequence of `length` tokens. Each group's curve is the sum of its heads' curves of `loss` for
+// spec.scorer, which the profile must have. What the curves' grid leaves over buys single rows
+// where they gain most, so the solver's objective is an upper bound of the plan's. Throws
+// kInfeasible when the smallest rows do not fit.
 [[nodiscard]] CurveFit FitUtilityCurves(const CacheSpec& spec,
                                         const ProfileData& profile,
+                                        CurveLoss loss,
                                         int64_t length,
                                         int64_t bytes);
 

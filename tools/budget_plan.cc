@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "tools/budget_curves.h"
 
 namespace kvc::tools {
 namespace {
@@ -144,6 +143,12 @@ void CheckProfile(const CacheSpec& spec, const PlanRequest& request) {
             "--method lukv-mixed: expected ",
             "streaming, uniform, pyramid, ada, headkv or lukv: mixed tiers are not there yet; use ",
             "--method lukv");
+  const bool shared = std::any_of(
+      spec.layers.begin(), spec.layers.end(), [](const auto& l) { return l.size() == 1; });
+  KVC_CHECK(request.method != Method::kAda || !shared,
+            kUnsupported,
+            "--method ada: expected several cache groups in a layer to move rows between, got one; "
+            "use --method uniform");
   if (request.method != Method::kHeadKv && request.method != Method::kLuKv) return;
   KVC_CHECK(request.profile != nullptr,
             kUsage,
@@ -162,9 +167,13 @@ void CheckProfile(const CacheSpec& spec, const PlanRequest& request) {
             " of ",
             profile.num_kv_heads,
             "; profile this model");
-  KVC_CHECK(request.method != Method::kLuKv || profile.curves.count(request.scorer) == 1,
+  const auto& curves =
+      request.loss == CurveLoss::kImportance ? profile.curves : profile.error_curves;
+  KVC_CHECK(request.method != Method::kLuKv || curves.contains(request.scorer),
             kUsage,
-            "--profile: expected utility curves of the scorer ",
+            "--profile: expected curves of ",
+            CurveLossName(request.loss),
+            " for the scorer ",
             ToString(request.scorer),
             ", got none; run kvc-profile with --scorer ",
             ToString(request.scorer));
@@ -182,7 +191,7 @@ CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request
   const bool needs_queries = kind == ScorerKind::kSnapKv ||
                              kind == ScorerKind::kExpectedAttention ||
                              kind == ScorerKind::kOutputError;
-  spec.query_ring = needs_queries ? kQueryRing : 0;
+  spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
   spec.tiers = {Tier{}};
   spec.by_share = request.budget.unit == Budget::Unit::kShare;
   return spec;
@@ -248,13 +257,15 @@ BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, i
 BudgetPlan MakeSpreadPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
   const int64_t bytes = BudgetBytes(geometry, request.budget, length);
   BudgetPlan plan;
-  plan.spec = MakeBudgetedSpec(geometry, request, MarginFor(geometry, bytes));
-  if (LeastBytes(plan.spec, length) > bytes) plan.spec.margin = kMinMargin;
+  const int64_t least_margin = request.append ? 0 : kMinMargin;
+  const int64_t margin = request.append ? 0 : MarginFor(geometry, bytes);
+  plan.spec = MakeBudgetedSpec(geometry, request, margin);
+  if (LeastBytes(plan.spec, length) > bytes) plan.spec.margin = least_margin;
   const int64_t least = LeastBytes(plan.spec, length);
   if (least > bytes) Refuse(plan.spec, request, least, length);
   CacheSpec& spec = plan.spec;
   if (request.method == Method::kLuKv) {
-    const CurveFit fit = FitUtilityCurves(spec, *request.profile, length, bytes);
+    const CurveFit fit = FitUtilityCurves(spec, *request.profile, request.loss, length, bytes);
     SetRows(spec, fit.rows, length);
     plan.solver = fit.solver;
   } else if (request.method == Method::kPyramid) {

@@ -20,6 +20,7 @@
 #include "core/manifest.h"
 #include "core/profile_file.h"
 #include "core/sizes.h"
+#include "tools/budget_curves.h"
 
 namespace kvc::tools {
 
@@ -27,9 +28,13 @@ struct PlanRequest {
   Budget budget;
   Method method = Method::kUniform;
   ScorerSpec scorer;
+  CurveLoss loss = CurveLoss::kImportance;  // lukv
   int64_t sinks = 4;
   int64_t window = 32;
   int64_t reference_length = 4096;
+  // For sequences whose decoding appends (runtime::DecodePolicy): no margin and no query ring, which
+  // only serve re-allocation.
+  bool append = false;
   const ProfileData* profile = nullptr;  // needed by headkv and lukv
 };
 
@@ -43,8 +48,8 @@ struct BudgetPlan {
 
 // `geometry`: groups and widths of the model (onnx_export::MakeCacheSpec). Throws kUsage when the
 // method needs a profile that is not there or has not the scorer's curves, kBadShape when the
-// profile is of another model, kUnsupported (lukv-mixed), kInfeasible naming the smallest possible
-// budget.
+// profile is of another model, kUnsupported (lukv-mixed; ada where a layer has one group),
+// kInfeasible naming the smallest possible budget.
 [[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request);
 
 // Bytes that the budget allows for a sequence of `length` tokens.

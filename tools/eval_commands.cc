@@ -11,6 +11,8 @@
 #include "eval/needle.h"
 #include "eval/walk.h"
 #include "runtime/session.h"
+#include "tools/compare_command.h"
+#include "tools/eval_arguments.h"
 
 namespace kvc::tools {
 namespace {
@@ -26,36 +28,6 @@ LoadedBundle LoadBundle(const std::string& directory, ThreadPool& pool) {
   loaded.bundle = runtime::Bundle::Load(directory, {}, pool);
   loaded.session = runtime::Session::Create(loaded.bundle, pool);
   return loaded;
-}
-
-std::vector<std::string> ReadAll(const std::vector<std::string>& files) {
-  std::vector<std::string> documents;
-  for (const std::string& file : files) {
-    for (std::string& document : ReadDocuments(file)) documents.push_back(std::move(document));
-  }
-  return documents;
-}
-
-runtime::DecodePolicy PolicyFromName(const std::string& name) {
-  return name == "append" ? runtime::DecodePolicy::kAppend : runtime::DecodePolicy::kReallocate;
-}
-
-void AddPolicy(CLI::App& app, std::string& policy) {
-  app.add_option(
-         "--decode-policy",
-         policy,
-         "reallocate: the budget holds while decoding; append: tokens after the context are "
-         "all kept")
-      ->check(CLI::IsMember({"reallocate", "append"}))
-      ->capture_default_str();
-}
-
-void PrintCache(const Json& cache) {
-  std::printf("cache       %s of %s (allocated %s, peak %s)\n",
-              FormatBytes(cache["logical_bytes"]).c_str(),
-              FormatBytes(cache["full_bytes"]).c_str(),
-              FormatBytes(cache["allocated_bytes"]).c_str(),
-              FormatBytes(cache["peak_bytes"]).c_str());
 }
 
 // ---- ppl and kld
@@ -80,14 +52,14 @@ void AddWalkOptions(CLI::App& app, WalkArguments& args) {
   app.add_option("--batch", args.options.batch, "Samples decoded together")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  AddPolicy(app, args.policy);
+  AddDecodePolicy(app, args.policy);
 }
 
 eval::WalkOptions Resolve(const WalkArguments& args) {
   eval::WalkOptions options = args.options;
   options.context = ParseLength(args.context, "--context");
   options.decode = ParseLength(args.decode, "--decode");
-  options.policy = PolicyFromName(args.policy);
+  options.policy = DecodePolicyFromName(args.policy);
   return options;
 }
 
@@ -116,7 +88,7 @@ Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
   if (common.dry_run) return result;
   const LoadedBundle loaded = LoadBundle(args.bundle, pool);
   const auto progress = MakeProgress(common);
-  const auto measured = eval::MeasurePerplexity(*loaded.session, samples, options, *progress);
+  const auto measured = eval::MeasurePerplexity(*loaded.session, samples, options, pool, *progress);
   result["perplexity"] = measured.perplexity;
   result["nll"] = measured.nll;
   result["stderr"] = measured.stderr_nll;
@@ -133,8 +105,8 @@ Json RunKld(const WalkArguments& args, const CommonOptions& common) {
   const LoadedBundle loaded = LoadBundle(args.bundle, pool);
   const LoadedBundle reference = LoadBundle(args.against, pool);
   const auto progress = MakeProgress(common);
-  const auto measured =
-      eval::MeasureDivergence(*loaded.session, *reference.session, samples, options, *progress);
+  const auto measured = eval::MeasureDivergence(
+      *loaded.session, *reference.session, samples, options, pool, *progress);
   result["kld_mean"] = measured.kld_mean;
   result["kld_median"] = measured.kld_median;
   result["kld_p999"] = measured.kld_p999;
@@ -202,7 +174,7 @@ Json RunNeedle(const NeedleArguments& args, const CommonOptions& common) {
     options.lengths.push_back(ParseLength(length, "--lengths"));
   }
   options.question_before = args.question == "before";
-  options.policy = PolicyFromName(args.policy);
+  options.policy = DecodePolicyFromName(args.policy);
   options.seed = common.seed;
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.bundle);
@@ -251,7 +223,7 @@ EvalCommand AddNeedle(CLI::App& app) {
                   "before: it is in the prompt when the cache is compressed; after: it is not")
       ->check(CLI::IsMember({"before", "after"}))
       ->capture_default_str();
-  AddPolicy(*sub, args->policy);
+  AddDecodePolicy(*sub, args->policy);
   return {sub,
           [args](const CommonOptions& common) { return RunNeedle(*args, common); },
           [](const Json& r) {
@@ -386,7 +358,8 @@ EvalCommand AddTokenize(CLI::App& app) {
 }  // namespace
 
 std::vector<EvalCommand> AddEvalCommands(CLI::App& app) {
-  return {AddPpl(app), AddKld(app), AddNeedle(app), AddLogits(app), AddTokenize(app)};
+  return {
+      AddPpl(app), AddKld(app), AddNeedle(app), AddCompare(app), AddLogits(app), AddTokenize(app)};
 }
 
 }  // namespace kvc::tools

@@ -21,7 +21,7 @@ struct EvalCommand {
   std::function<void(const Json&)> print;
 };
 
-// Registers ppl, kld, needle, logits and tokenize on `app`, in that order.
+// Registers ppl, kld, needle, compare, logits and tokenize on `app`, in that order.
 [[nodiscard]] std::vector<EvalCommand> AddEvalCommands(CLI::App& app);
 
 }  // namespace kvc::tools

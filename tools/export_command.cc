@@ -41,7 +41,7 @@ Method ChooseMethod(const ExportOptions& options, const Budget& budget) {
 }
 
 // Options that have their place, but no implementation yet.
-void CheckSupported(const ExportOptions& options, const CacheSpec& geometry, Method method) {
+void CheckSupported(const ExportOptions& options) {
   KVC_CHECK(options.tiers == "0,1",
             kUnsupported,
             "--tiers: expected 0,1 (a token is kept whole or dropped), got ",
@@ -52,12 +52,6 @@ void CheckSupported(const ExportOptions& options, const CacheSpec& geometry, Met
             "--basis: expected offline, got ",
             options.basis,
             "; prompt-time bases are not there yet");
-  const bool shared = std::any_of(
-      geometry.layers.begin(), geometry.layers.end(), [](const auto& l) { return l.size() == 1; });
-  KVC_CHECK(method != Method::kAda || !shared,
-            kUnsupported,
-            "--method ada: expected several cache groups in a layer to move rows between, got one; "
-            "use --method uniform");
 }
 
 int64_t ReferenceLength(const ExportOptions& options,
@@ -103,16 +97,17 @@ ExportPlan MakePlan(const ExportOptions& options) {
     plan.profile = LoadProfile(options);
     plan.profile_sha256 = Sha256File(fs::path(options.profile) / "profile.safetensors");
   }
+  CheckSupported(options);
   const CacheSpec geometry = onnx_export::MakeCacheSpec(config, plan.dtype);
   PlanRequest request;
   request.budget = plan.budget;
   request.method = ChooseMethod(options, plan.budget);
   request.scorer = ParseScorer(options.scorer, "--scorer");
+  request.loss = CurveLossFromName(options.loss);
   request.sinks = options.sinks;
   request.window = options.window;
   request.reference_length = ReferenceLength(options, config, plan.profile);
   request.profile = plan.profile ? &*plan.profile : nullptr;
-  CheckSupported(options, geometry, request.method);
   plan.cache = MakeBudgetPlan(geometry, request);
   return plan;
 }
@@ -123,6 +118,7 @@ Json OptionsToJson(const ExportOptions& options, const CommonOptions& common) {
   json["profile"] = fs::path(options.profile).lexically_normal().filename().string();
   json["method"] = options.method;
   json["scorer"] = options.scorer;
+  json["loss"] = options.loss;
   json["tiers"] = options.tiers;
   json["basis"] = options.basis;
   json["dtype"] = options.dtype;
@@ -182,8 +178,7 @@ std::string CacheDigest(const Manifest& manifest) {
 
 void RecordSource(const ExportPlan& plan, Manifest& manifest) {
   const fs::path directory = plan.checkpoint.directory();
-  manifest.source_files["config.json"] = RecordOf(directory / "config.json");
-  for (const fs::path& path : plan.checkpoint.tensors().files()) {
+  for (const fs::path& path : ModelFiles(directory)) {
     manifest.source_files[path.filename().string()] = RecordOf(path);
   }
 }
@@ -326,6 +321,11 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
          options.scorer,
          "What ranks cached tokens: snapkv, expected-attention, keydiff, knorm, streaming or "
          "output-error; options as in output-error:pool=15,keydiff=0.3")
+      ->capture_default_str();
+  app.add_option("--loss",
+                 options.loss,
+                 "What lukv keeps small: importance, or output-error, which is comparable over the "
+                 "whole model")
       ->capture_default_str();
   app.add_option("--tiers", options.tiers, "Shares of its width that a token may keep")
       ->capture_default_str();

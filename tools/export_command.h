@@ -18,6 +18,7 @@ struct ExportOptions {
   std::string profile;
   std::string method;  // empty: full at 100 %, lukv with a profile, else uniform
   std::string scorer = "snapkv";
+  std::string loss = "importance";
   std::string tiers = "0,1";
   std::string basis = "offline";
   std::string dtype = "f32";

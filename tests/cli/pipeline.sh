@@ -37,6 +37,15 @@ has "$work/ppl.json" "${common[@]}" perplexity nll stderr tokens cache
 "$bin/kvc-eval" kld "$work/bundle" --against "$work/full" --text "$held_back" --context 256 --decode 32 \
   --samples 2 --json > "$work/kld-compressed.json"
 has "$work/kld-compressed.json" "${common[@]}" kld_mean kld_median kld_p999 same_top perplexity perplexity_against tokens
+compare=("$bin/kvc-eval" compare "$work/full" --bundle "$work/bundle" --policy uniform/output-error
+  --policy ada/snapkv --budget 50%,25% --text "$held_back" --haystack "$held_back" --context 256
+  --decode 32 --samples 3 --lengths 256 --depths 0.5 --needles 2)
+"${compare[@]}" -o "$work/compare.json" --json > "$work/compare-stdout.json"
+has "$work/compare.json" lines name budget kld_mean kld_p999 same_top perplexity prompt_share cache needle_accuracy
+has "$work/compare-stdout.json" "${common[@]}" lines
+[ "$(grep -c '"kld_mean"' "$work/compare.json")" = 6 ] && [ ! -e "$work/compare.json.partial" ] ||
+  { echo "FAILED: compare: expected six lines and no progress"; exit 1; }
+"${compare[@]}" | grep -q "uniform/output-error" || { echo "FAILED: compare: no table"; exit 1; }
 "$bin/kvc-eval" needle "$work/full" --haystack "$held_back" --lengths 256 --depths 0.5 --samples 2 --json > "$work/needle-full.json"
 has "$work/needle-full.json" "${common[@]}" accuracy cells length depth samples
 ids=$("$bin/kvc-eval" tokenize "$model" --text "$held_back" | cut -d ' ' -f 1-8)

@@ -86,6 +86,39 @@ int64_t BytesOfOneRowEverywhere(const CacheSpec& spec) {
   return bytes;
 }
 
+// Which of a profile's losses is minimised is asked for; what is not there is refused by name.
+TEST(BudgetPlan, LossChoosesTheCurves) {
+  ProfileData profile = Profile(1);
+  PlanRequest request = Request("25%", Method::kLuKv, &profile);
+  const BudgetPlan plain = MakeBudgetPlan(Geometry(), request);
+  request.loss = CurveLoss::kOutputError;
+  try {
+    (void)MakeBudgetPlan(Geometry(), request);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("curves of output-error"), std::string::npos);
+  }
+  profile.error_curves = Profile(2).curves;
+  EXPECT_NE(MakeBudgetPlan(Geometry(), request).rows, plain.rows);
+  profile.error_curves = profile.curves;
+  EXPECT_EQ(MakeBudgetPlan(Geometry(), request).rows, plain.rows);
+}
+
+// Where decoding appends, nothing is kept for re-allocation: all bytes go to tokens.
+TEST(BudgetPlan, AppendHasNoMarginAndNoRing) {
+  PlanRequest request = Request("25%", Method::kUniform);
+  const BudgetPlan holds = MakeBudgetPlan(Geometry(), request);
+  request.append = true;
+  const BudgetPlan appends = MakeBudgetPlan(Geometry(), request);
+  EXPECT_GT(holds.spec.margin, 0);
+  EXPECT_GT(holds.spec.query_ring, 0);
+  EXPECT_EQ(appends.spec.margin, 0);
+  EXPECT_EQ(appends.spec.query_ring, 0);
+  EXPECT_GE(appends.rows[0][0], holds.rows[0][0]);
+  EXPECT_LE(appends.bytes.allocated,
+            BudgetBytes(Geometry(), request.budget, appends.reference_length));
+}
+
 TEST(BudgetPlan, EveryMethodUsesItsBudgetAndNoMore) {
   const ProfileData profile = Profile(1);
   for (const Method method : {Method::kStreaming,
@@ -99,6 +132,10 @@ TEST(BudgetPlan, EveryMethodUsesItsBudgetAndNoMore) {
       for (const char* budget : {"6.25%", "25%", "47%", "300tok", "200KB@3000"}) {
         SCOPED_TRACE(std::string(MethodName(method)) + " " + budget);
         const PlanRequest request = Request(budget, method, &profile);
+        if (method == Method::kAda && geometry.layers[0].size() == 1) {
+          EXPECT_THROW((void)MakeBudgetPlan(geometry, request), Error);
+          continue;
+        }
         const BudgetPlan plan = MakeBudgetPlan(geometry, request);
         const int64_t bytes = BudgetBytes(geometry, request.budget, plan.reference_length);
         EXPECT_LE(plan.bytes.allocated, bytes);

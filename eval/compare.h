@@ -1,0 +1,65 @@
+#pragma once
+// Several policies on the same text and the same needles at once. What a policy drops changes
+// nothing before decoding, so the policies of one model share one prefill; all their sequences
+// decode in one batch. The first contestant is the reference of every divergence.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/needle_task.h"
+#include "core/thread_pool.h"
+#include "core/tokenizer.h"
+#include "eval/walk.h"
+#include "runtime/session.h"
+
+namespace kvc::eval {
+
+struct Contestant {
+  std::string name;
+  runtime::Session* session = nullptr;  // contestants with the same one share a prefill
+  std::optional<CacheSpec> cache;       // instead of its bundle's
+};
+
+// One contestant on one sample of text. Vectors are by token.
+struct SampleScores {
+  std::vector<float> nll;         // negative log-likelihood, nats
+  std::vector<float> kld;         // KL(reference || contestant), nats
+  int64_t same_top = 0;           // tokens whose most probable successor is the reference's
+  runtime::CacheCounters prompt;  // after the prefill
+  runtime::CacheCounters end;     // after the last token
+
+  // Both ways, exactly; FromJson throws kBadInput naming the key.
+  [[nodiscard]] Json ToJson() const;
+  static SampleScores FromJson(const Json& json, const std::string& origin);
+};
+
+// Walks `samples` (context + decode tokens each, together) with every contestant: result
+// [sample][contestant]. `tick` is called for each token. Throws kBadShape when vocabularies differ.
+[[nodiscard]] std::vector<std::vector<SampleScores>> CompareSamples(
+    std::span<const Contestant> contestants,
+    std::span<const std::vector<int32_t>> samples,
+    const WalkOptions& options,
+    ThreadPool& pool,
+    const std::function<void()>& tick);
+
+// A contestant's answer to a prompt, and its cache when it is given.
+struct NeedleScore {
+  bool found = false;
+  runtime::CacheCounters cache;
+};
+// What each contestant answers, decoded greedily.
+[[nodiscard]] std::vector<NeedleScore> CompareNeedle(std::span<const Contestant> contestants,
+                                                     const Tokenizer& tokenizer,
+                                                     const NeedlePrompt& prompt,
+                                                     bool question_before,
+                                                     runtime::DecodePolicy policy);
+
+// What one contestant's scores over all samples come to; `reference` stays empty.
+[[nodiscard]] Divergence Summarise(std::span<const SampleScores> scores);
+
+}  // namespace kvc::eval

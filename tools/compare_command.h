@@ -1,0 +1,14 @@
+#pragma once
+// `kvc-eval compare`: bundles and policies against a reference, on the same text and needles, in
+// one pass that can be interrupted and gone on with.
+
+#include <CLI/CLI.hpp>
+
+#include "tools/eval_commands.h"
+
+namespace kvc::tools {
+
+// Registers the subcommand on `app`.
+[[nodiscard]] EvalCommand AddCompare(CLI::App& app);
+
+}  // namespace kvc::tools

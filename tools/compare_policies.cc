@@ -1,0 +1,155 @@
+#include "tools/compare_policies.h"
+
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "core/error.h"
+#include "core/profile_file.h"
+#include "tools/budget_plan.h"
+
+namespace kvc::tools {
+namespace {
+
+std::string BaseName(const std::string& directory) {
+  const std::filesystem::path path(directory);
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+// What two bundles must have in common to be run by one session: the model and its weights.
+Json WeightsOf(const Manifest& manifest) {
+  Json files = Json::object();
+  for (const auto& [name, record] : manifest.files) {
+    if (name.ends_with(".data")) files[name] = record.sha256;
+  }
+  const Json json = ToJson(manifest);
+  return {{"model", json["model"]}, {"dtype", json["cache"]["dtype"]}, {"files", files}};
+}
+
+Json CacheToJson(Manifest manifest, const CacheSpec& spec) {
+  manifest.cache = spec;
+  return ToJson(manifest)["cache"];
+}
+
+runtime::Session* SessionOf(const std::shared_ptr<const runtime::Bundle>& bundle,
+                            ThreadPool& pool,
+                            Field& field) {
+  const Json weights = WeightsOf(bundle->manifest());
+  for (const auto& session : field.sessions) {
+    if (WeightsOf(session->bundle().manifest()) == weights) return session.get();
+  }
+  field.sessions.push_back(runtime::Session::Create(bundle, pool));
+  return field.sessions.back().get();
+}
+
+// Loads a bundle unless it is there already.
+std::shared_ptr<const runtime::Bundle> Load(const std::string& directory,
+                                            ThreadPool& pool,
+                                            Field& field) {
+  for (const auto& bundle : field.bundles) {
+    if (bundle->directory() == directory) return bundle;
+  }
+  field.bundles.push_back(runtime::Bundle::Load(directory, {}, pool));
+  return field.bundles.back();
+}
+
+void Add(const std::string& name,
+         const std::string& budget,
+         const runtime::Bundle& bundle,
+         runtime::Session* session,
+         const CacheSpec& cache,
+         Field& field) {
+  field.contestants.push_back({name, session, cache});
+  field.records.push_back({{"name", name},
+                           {"budget", budget},
+                           {"bundle", BaseName(bundle.directory().string())},
+                           {"weights", WeightsOf(bundle.manifest())["files"]},
+                           {"cache", CacheToJson(bundle.manifest(), cache)}});
+}
+
+void AddBundle(const std::string& directory, ThreadPool& pool, Field& field) {
+  const auto bundle = Load(directory, pool, field);
+  const Manifest& manifest = bundle->manifest();
+  Add(BaseName(directory),
+      ToString(manifest.budget),
+      *bundle,
+      SessionOf(bundle, pool, field),
+      manifest.cache,
+      field);
+}
+
+// METHOD[/SCORER[/LOSS]]
+void ParsePolicy(const std::string& text, PlanRequest& request) {
+  const size_t first = text.find('/');
+  request.method = MethodFromName(text.substr(0, first));
+  if (first == std::string::npos) return;
+  const size_t second = text.find('/', first + 1);
+  request.scorer =
+      ParseScorer(std::string_view(text).substr(
+                      first + 1, second == std::string::npos ? second : second - first - 1),
+                  "--policy");
+  if (second != std::string::npos) request.loss = CurveLossFromName(text.substr(second + 1));
+}
+
+ProfileData LoadProfile(const std::string& directory, const Manifest& base) {
+  ProfileData profile = ReadProfile(directory);
+  std::map<std::string, std::string> hashes;
+  for (const auto& [name, record] : base.source_files) hashes[name] = record.sha256;
+  KVC_CHECK(profile.model_sha256 == ModelDigest(hashes),
+            kBadInput,
+            directory,
+            ": expected a profile of ",
+            base.source_name,
+            ", whose weights the policies run on, got one of another checkpoint; run kvc-profile "
+            "on it");
+  return profile;
+}
+
+void AddPolicies(const CompareRequest& request, ThreadPool& pool, Field& field) {
+  const auto base = Load(request.base.empty() ? request.reference : request.base, pool, field);
+  const Manifest& manifest = base->manifest();
+  runtime::Session* session = SessionOf(base, pool, field);
+  std::optional<ProfileData> profile;
+  if (!request.profile.empty()) profile = LoadProfile(request.profile, manifest);
+  CacheSpec geometry = manifest.cache;
+  geometry.method = Method::kFull;
+  geometry.budget.clear();
+  geometry.margin = 0;
+  geometry.query_ring = 0;
+  for (const std::string& budget : request.budgets) {
+    for (const std::string& policy : request.policies) {
+      PlanRequest plan;
+      ParsePolicy(policy, plan);
+      plan.budget = ParseBudget(budget, "--budget");
+      plan.sinks = request.sinks;
+      plan.window = request.window;
+      plan.append = request.append;
+      plan.reference_length = request.reference_length;
+      plan.profile = profile ? &*profile : nullptr;
+      Add(policy, budget, *base, session, MakeBudgetPlan(geometry, plan).spec, field);
+    }
+  }
+}
+
+}  // namespace
+
+Field MakeField(const CompareRequest& request, ThreadPool& pool) {
+  KVC_CHECK(request.policies.empty() == request.budgets.empty(),
+            kUsage,
+            "--policy and --budget: expected both or neither, got ",
+            request.policies.size(),
+            " and ",
+            request.budgets.size());
+  Field field;
+  field.records = Json::array();
+  AddBundle(request.reference, pool, field);
+  for (const std::string& bundle : request.bundles) AddBundle(bundle, pool, field);
+  if (!request.policies.empty()) AddPolicies(request, pool, field);
+  KVC_CHECK(field.contestants.size() > 1,
+            kUsage,
+            "kvc-eval compare: expected a --bundle or a --policy to compare with the reference, "
+            "got none");
+  return field;
+}
+
+}  // namespace kvc::tools

@@ -1,0 +1,41 @@
+#pragma once
+// Who takes part in `kvc-eval compare`: bundles as they are, and policies at budgets that are
+// planned on the spot for the weights of a bundle.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/thread_pool.h"
+#include "eval/compare.h"
+#include "runtime/session.h"
+
+namespace kvc::tools {
+
+struct CompareRequest {
+  std::string reference;
+  std::vector<std::string> bundles;
+  std::vector<std::string> policies;  // METHOD[/SCORER[/LOSS]]
+  std::vector<std::string> budgets;   // for every policy
+  std::string base;                   // bundle whose weights the policies run on; empty: reference
+  std::string profile;                // for the policies that need one
+  int64_t sinks = 4;
+  int64_t window = 32;
+  bool append = false;              // sequences append while decoding
+  int64_t reference_length = 1024;  // tokens at which a policy meets its budget
+};
+
+// The reference first. Bundles with the same weights share a session.
+struct Field {
+  std::vector<std::shared_ptr<const runtime::Bundle>> bundles;
+  std::vector<std::unique_ptr<runtime::Session>> sessions;
+  std::vector<eval::Contestant> contestants;
+  Json records;  // for each contestant what its result depends on: name, bundle, policy, cache
+};
+
+// Throws as loading bundles and MakeBudgetPlan do, and kUsage for policies without budgets and the
+// other way round, kBadInput for a profile of another model than the base's.
+[[nodiscard]] Field MakeField(const CompareRequest& request, ThreadPool& pool);
+
+}  // namespace kvc::tools
