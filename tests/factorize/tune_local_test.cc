@@ -189,11 +189,15 @@ TEST_F(TuneLocal, SpreadRanksKeepTheMeanAndCanBeTuned) {
 }
 
 // Every family and layout on random tokens, without a tokenizer.
-class TuneFamilies : public ::testing::TestWithParam<const char*> {};
+struct FamilyCase {
+  const char* model;
+  KeyLayout layout;
+};
+class TuneFamilies : public ::testing::TestWithParam<FamilyCase> {};
 
 TEST_P(TuneFamilies, ComeCloserToTheSource) {
   const testing::TempDir temp;
-  const Checkpoint source = Checkpoint::Open(kRoot / "tests/golden/models" / GetParam());
+  const Checkpoint source = Checkpoint::Open(kRoot / "tests/golden/models" / GetParam().model);
   const ModelConfig& config = source.config();
   Rng rng(7);
   Windows windows(24, std::vector<int32_t>(48));
@@ -201,13 +205,15 @@ TEST_P(TuneFamilies, ComeCloserToTheSource) {
     for (int32_t& id : window) id = static_cast<int32_t>(rng.NextBelow(config.vocab_size));
   }
   FactorRequest request;
-  request.layout = config.has_rope ? KeyLayout::kLatent : KeyLayout::kAbsorb;
-  request.num_groups = config.has_rope ? 1 : config.num_kv_heads;
-  request.objective = Objective::kWeight;
+  request.layout = GetParam().layout;
+  request.num_groups = request.layout == KeyLayout::kLatent ? 1 : config.num_kv_heads;
+  const bool by_logits = request.layout == KeyLayout::kPostRope;
+  request.objective = by_logits ? Objective::kLogit : Objective::kWeight;
   request.rank = ParseRank("50%", "--rank");
   NoProgress progress;
   const auto svd = Svd::Create(SvdBackend::kEigen);
-  auto factors = FactorLayers(source, request, {}, *svd, progress, nullptr);
+  auto factors =
+      FactorLayers(source, request, by_logits ? windows : Windows(), *svd, progress, nullptr);
   const KeyFactors keys = MakeKeys(request, factors);
   const auto reference = model::RunReference(source, windows, progress);
   const double before = MeasureFactors(reference, source, keys, factors, progress).kld;
@@ -221,9 +227,16 @@ TEST_P(TuneFamilies, ComeCloserToTheSource) {
 
 INSTANTIATE_TEST_SUITE_P(Models,
                          TuneFamilies,
-                         ::testing::Values("gpt2", "llama-bias", "qwen2", "qwen3"),
+                         ::testing::Values(FamilyCase{"gpt2", KeyLayout::kAbsorb},
+                                           FamilyCase{"llama-bias", KeyLayout::kLatent},
+                                           FamilyCase{"mistral", KeyLayout::kPostRope},
+                                           FamilyCase{"llama", KeyLayout::kRopePairs},
+                                           FamilyCase{"qwen2", KeyLayout::kLatent},
+                                           FamilyCase{"qwen3", KeyLayout::kPostRope},
+                                           FamilyCase{"qwen3", KeyLayout::kLatent}),
                          [](const auto& info) {
-                           std::string name = info.param;
+                           std::string name = std::string(info.param.model) + "_" +
+                                              std::string(KeyLayoutName(info.param.layout));
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
