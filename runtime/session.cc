@@ -121,6 +121,11 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
     spec.query_ring = 0;
   }
   const scorers::Scorer* scorer = ScorerOf(spec);
+  KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || bundle_->queries_can_turn(),
+            kUnsupported,
+            "cache: scorer: expected one that does not turn queries to later positions, got ",
+            ToString(spec.scorer),
+            "; the keys are thin behind their rotation, use snapkv or another");
   const bool wants_queries =
       scorer != nullptr && (scorer->needs_queries() || scorer->needs_prompt_queries());
   KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
@@ -207,6 +212,7 @@ void CpuSession::Prefill(std::span<Sequence* const> sequences,
   for (int64_t layer = 0; layer < std::ssize(plan_.attentions); ++layer) {
     PrefillLayer(cached, layer, hidden);
   }
+  for (CachedSequence* sequence : cached) CompressModel(sequence->cache());
   for_chunks(std::ssize(plan_.sections) - 1, length - logits.rows, logits);
   for (CachedSequence* sequence : cached) sequence->cache().set_length(length);
 }
