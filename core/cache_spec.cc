@@ -15,12 +15,13 @@ namespace {
 constexpr int64_t kScoreBytes = sizeof(float);
 constexpr int64_t kPositionBytes = sizeof(int32_t);
 
-constexpr std::array<std::pair<Method, std::string_view>, 8> kMethods = {{
+constexpr std::array<std::pair<Method, std::string_view>, 9> kMethods = {{
     {Method::kFull, "full"},
     {Method::kStreaming, "streaming"},
     {Method::kUniform, "uniform"},
     {Method::kPyramid, "pyramid"},
     {Method::kAda, "ada"},
+    {Method::kAdaModel, "ada-model"},
     {Method::kHeadKv, "headkv"},
     {Method::kLuKv, "lukv"},
     {Method::kLuKvMixed, "lukv-mixed"},

@@ -30,7 +30,17 @@
 namespace kvc {
 
 // How tokens are chosen and budgets are spread (--method). `kFull` keeps everything.
-enum class Method { kFull, kStreaming, kUniform, kPyramid, kAda, kHeadKv, kLuKv, kLuKvMixed };
+enum class Method {
+  kFull,
+  kStreaming,
+  kUniform,
+  kPyramid,
+  kAda,
+  kAdaModel,
+  kHeadKv,
+  kLuKv,
+  kLuKvMixed
+};
 [[nodiscard]] std::string_view MethodName(Method method);    // "full", ..., "lukv-mixed"
 [[nodiscard]] Method MethodFromName(std::string_view name);  // throws kUsage listing the names
 

@@ -54,8 +54,8 @@ std::vector<float> CompetingScores(const SequenceCache& cache,
   const std::span<const float> stored = group.tiers[0].scores();
   std::vector<float> scores(fresh.begin(), fresh.begin() + std::ssize(stored) + moving);
   // Streaming scores are ages, counted anew each time.
-  const bool keeps_ages =
-      cache.spec().scorer.kind == ScorerKind::kStreaming || cache.spec().method == Method::kStreaming;
+  const bool keeps_ages = cache.spec().scorer.kind == ScorerKind::kStreaming ||
+                          cache.spec().method == Method::kStreaming;
   for (size_t i = 0; i < stored.size(); ++i) {
     if (!keeps_ages || stored[i] == kPinned) scores[i] = std::max(scores[i], stored[i]);
   }
@@ -87,6 +87,17 @@ void ReallocateGroup(SequenceCache& cache,
   group.recent.DropFront(moving);
 }
 
+// The scores of what may be dropped: without sinks and window.
+void AddFree(const CacheSpec& spec,
+             int64_t length,
+             std::span<const std::vector<float>> scores,
+             std::vector<std::vector<float>>& free) {
+  const int64_t candidates = length - RecentAfterPrompt(spec, length);
+  for (const auto& group : scores) {
+    free.emplace_back(group.begin() + spec.sinks, group.begin() + candidates);
+  }
+}
+
 // kAda: shares of the layer's groups from their scores.
 void SpreadByScores(SequenceCache& cache,
                     int64_t layer,
@@ -95,11 +106,8 @@ void SpreadByScores(SequenceCache& cache,
   const CacheSpec& spec = cache.spec();
   const int64_t least = std::min(length, MinRows(spec));
   if (least == length) return;
-  const int64_t candidates = length - RecentAfterPrompt(spec, length);
-  std::vector<std::vector<float>> free;  // without sinks and window
-  for (const auto& group : scores) {
-    free.emplace_back(group.begin() + spec.sinks, group.begin() + candidates);
-  }
+  std::vector<std::vector<float>> free;
+  AddFree(spec, length, scores, free);
   std::vector<double> shares;
   for (const int64_t rows : AdaRows(free, cache.RowsOfLayer(layer, length), least, length - 1)) {
     shares.push_back(static_cast<double>(rows - least));
@@ -107,11 +115,50 @@ void SpreadByScores(SequenceCache& cache,
   cache.set_layer_shares(layer, std::move(shares));
 }
 
+// kAdaModel: the sequence's budget from the scores of all layers.
+void SpreadOverModel(SequenceCache& cache, int64_t length) {
+  const CacheSpec& spec = cache.spec();
+  const int64_t least = std::min(length, MinRows(spec));
+  if (least == length) return;
+  std::vector<std::vector<float>> free;
+  std::vector<int64_t> rows;
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    AddFree(spec, length, cache.layer(l).prompt_scores, free);
+    const std::vector<int64_t> of_layer = cache.RowsOfLayer(l, length);
+    rows.insert(rows.end(), of_layer.begin(), of_layer.end());
+  }
+  const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  // A group that kept every token would be laid out with a margin beyond them (LayoutRows).
+  const int64_t most = total < length * std::ssize(rows) ? length - 1 : length;
+  const std::vector<int64_t> chosen = AdaRows(free, rows, least, most, 0.0);
+  std::vector<std::vector<double>> budget = spec.budget;
+  size_t next = 0;
+  for (auto& layer : budget) {
+    for (double& value : layer) {
+      value = static_cast<double>(chosen[next++]);
+      if (spec.by_share) value /= static_cast<double>(length);
+    }
+  }
+  cache.set_budget(std::move(budget));
+}
+
 // Tier rows that each group is allocated for a sequence of `length` tokens.
 std::vector<int64_t> TierRows(SequenceCache& cache, int64_t layer, int64_t length) {
   std::vector<int64_t> rows = cache.RowsOfLayer(layer, length);
   for (int64_t& count : rows) count = LayoutRows(cache.spec(), count, length).tier_rows;
   return rows;
+}
+
+// Turns a layer's working blocks into tiers and recent blocks.
+void BuildLayer(SequenceCache& cache,
+                int64_t layer,
+                int64_t length,
+                const std::vector<std::vector<float>>& scores) {
+  const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
+  for (size_t n = 0; n < scores.size(); ++n) {
+    BuildGroup(cache, layer, static_cast<int64_t>(n), scores[n], tier_rows[n]);
+  }
+  TrimRing(cache, layer);
 }
 
 }  // namespace
@@ -134,7 +181,8 @@ std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count) {
 std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
                              std::span<const int64_t> rows,
                              int64_t fixed,
-                             int64_t most) {
+                             int64_t most,
+                             double safeguard) {
   int64_t budget = 0;  // rows to spread over the layer
   std::vector<float> all;
   std::vector<size_t> owner;
@@ -144,9 +192,9 @@ std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
     owner.insert(owner.end(), scores[n].size(), n);
   }
   std::vector<double> wanted(scores.size(), 0.0);
-  for (const int64_t i : SelectTop(all, budget)) wanted[owner[i]] += 1.0 - kAdaSafeguard;
+  for (const int64_t i : SelectTop(all, budget)) wanted[owner[i]] += 1.0 - safeguard;
   for (size_t n = 0; n < scores.size(); ++n) {
-    wanted[n] += kAdaSafeguard * static_cast<double>(std::max<int64_t>(0, rows[n] - fixed));
+    wanted[n] += safeguard * static_cast<double>(std::max<int64_t>(0, rows[n] - fixed));
   }
   const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
   return Apportion(wanted, total, std::min(fixed, most), most);
@@ -161,12 +209,22 @@ void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
   for (std::vector<float>& group : scores) {
     std::fill_n(group.begin(), std::min(spec.sinks, length), kPinned);
   }
-  if (spec.method == Method::kAda) SpreadByScores(cache, layer, length, scores);
-  const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
-  for (size_t n = 0; n < scores.size(); ++n) {
-    BuildGroup(cache, layer, static_cast<int64_t>(n), scores[n], tier_rows[n]);
+  if (spec.method == Method::kAdaModel) {
+    cache.layer(layer).prompt_scores = std::move(scores);
+    return;
   }
-  TrimRing(cache, layer);
+  if (spec.method == Method::kAda) SpreadByScores(cache, layer, length, scores);
+  BuildLayer(cache, layer, length, scores);
+}
+
+void CompressModel(SequenceCache& cache) {
+  if (cache.spec().method != Method::kAdaModel) return;
+  const int64_t length = cache.layer(0).groups[0].recent.rows();
+  SpreadOverModel(cache, length);
+  for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
+    const auto scores = std::move(cache.layer(l).prompt_scores);
+    BuildLayer(cache, l, length, scores);
+  }
 }
 
 void ReallocateLayer(const LayerScoring& scoring, SequenceCache& cache, int64_t length) {

@@ -18,17 +18,24 @@ namespace kvc::runtime {
 
 // Ada-KV [AdaKV]: rows of each group of a layer. The rows beyond `fixed` (sinks, window and margin,
 // which every group has) go to the highest scores of all groups together; then each group's count
-// is mixed with its even budget, share `kAdaSafeguard`. scores: [n][candidates]; the sum of the
+// is mixed with its even budget, share `safeguard`. scores: [n][candidates]; the sum of the
 // rows stays that of `rows`.
 inline constexpr double kAdaSafeguard = 0.2;
 [[nodiscard]] std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
                                            std::span<const int64_t> rows,
                                            int64_t fixed,
-                                           int64_t most);
+                                           int64_t most,
+                                           double safeguard = kAdaSafeguard);
 
 // Turns the working blocks of a layer that holds the whole prompt into tiers and a recent block,
-// and frees them.
+// and frees them. With kAdaModel it only scores the layer: CompressModel does the rest when all
+// layers are there, so that the whole prompt is in memory until then.
 void CompressLayer(const LayerScoring& scoring, SequenceCache& cache);
+
+// The end of a prompt behind the last layer. kAdaModel: one threshold for the scores of all groups
+// of the model decides how many rows each gets, without a safeguard, because such scores are
+// comparable; then every layer is compressed. Nothing with other methods.
+void CompressModel(SequenceCache& cache);
 
 // Makes room in every full recent block of a layer: its oldest tokens compete with those in the
 // tiers by max(stored score, fresh score) for the rows of the sequence's length. `length`: tokens

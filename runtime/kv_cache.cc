@@ -218,6 +218,11 @@ void SequenceCache::set_layer_shares(int64_t layer, std::vector<double> shares) 
   shares_[layer] = std::move(shares);
 }
 
+void SequenceCache::set_budget(std::vector<std::vector<double>> budget) {
+  spec_.budget = std::move(budget);
+  rows_length_ = -1;
+}
+
 void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_queries) {
   LayerCache& cache = layers_[layer];
   const int64_t rows = spec_.full() ? GrownRows(std::max(length, reserve_)) : length;

@@ -60,6 +60,8 @@ struct LayerCache {
   QueryRing queries;
   // Mean squared norm of what the layer reads, over the prompt's last `window` tokens.
   double residual_energy = 1.0;
+  // kAdaModel, while the prompt goes through the layers behind: scores of its tokens [n][T].
+  std::vector<std::vector<float>> prompt_scores;
 };
 
 class SequenceCache {
@@ -81,6 +83,8 @@ class SequenceCache {
   // Rows that the groups of a layer may hold at a length: RowsAt, spread within the layer by what
   // kAda found in the prompt.
   [[nodiscard]] std::vector<int64_t> RowsOfLayer(int64_t layer, int64_t length);
+  // kAdaModel: the budget that the prompt asks for instead of the spec's, [L][n] in its unit.
+  void set_budget(std::vector<std::vector<double>> budget);
   // kAda: the shares of the layer's groups in its rows.
   void set_layer_shares(int64_t layer, std::vector<double> shares);
 

@@ -136,6 +136,28 @@ void FitSpread(CacheSpec& spec, const Spread& spread, int64_t length, int64_t by
   SetRows(spec, spread(low), length);
 }
 
+// One threshold for the model takes a row from one group for another.
+void CheckModelThreshold(const CacheSpec& spec, const PlanRequest& request) {
+  if (request.method != Method::kAdaModel) return;
+  KVC_CHECK(request.scorer.kind == ScorerKind::kOutputError,
+            kUsage,
+            "--method ada-model: expected scores that layers can be compared by, got ",
+            ToString(request.scorer),
+            "; use --scorer output-error");
+  const int64_t bytes = spec.layers[0][0].BytesPerToken(spec.dtype);
+  for (const auto& groups : spec.layers) {
+    for (const CacheGroup& group : groups) {
+      KVC_CHECK(group.BytesPerToken(spec.dtype) == bytes,
+                kUnsupported,
+                "--method ada-model: expected rows of one size in every group, got ",
+                bytes,
+                " and ",
+                group.BytesPerToken(spec.dtype),
+                " bytes; use --method lukv");
+    }
+  }
+}
+
 void CheckProfile(const CacheSpec& spec, const PlanRequest& request) {
   const std::string method(MethodName(request.method));
   KVC_CHECK(request.method != Method::kLuKvMixed,
@@ -143,6 +165,7 @@ void CheckProfile(const CacheSpec& spec, const PlanRequest& request) {
             "--method lukv-mixed: expected ",
             "streaming, uniform, pyramid, ada, headkv or lukv: mixed tiers are not there yet; use ",
             "--method lukv");
+  CheckModelThreshold(spec, request);
   const bool shared = std::any_of(
       spec.layers.begin(), spec.layers.end(), [](const auto& l) { return l.size() == 1; });
   KVC_CHECK(request.method != Method::kAda || !shared,

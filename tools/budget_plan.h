@@ -7,11 +7,12 @@
 //
 // How a method spreads rows over the groups of the model, p = sinks + window + margin being what
 // every group needs anyway and b the mean of what is left (reference: docs/bibliography.md):
-//   streaming, uniform, ada   the same rows everywhere (ada moves them within a layer for each
-//   prompt) pyramid   [PyramidKV]     linear over the layers, from 2b - b/20 at the first to b/20
-//   at the last headkv    [HeadKV]        (b - b/beta) for all, the rest in proportion to head
-//   importance lukv      [LUKV]          greedy on the lower hulls of the heads' utility curves,
-//   cost in bytes
+//   streaming, uniform   the same rows everywhere
+//   ada, ada-model       likewise, but for each prompt one threshold for the scores of a layer
+//                        [AdaKV] or of the whole model moves rows between groups
+//   pyramid [PyramidKV]  linear over the layers, from 2b - b/20 at the first to b/20 at the last
+//   headkv [HeadKV]      (b - b/beta) for all, the rest in proportion to head importance
+//   lukv [LUKV]          greedy on the lower hulls of the heads' curves, cost in bytes
 
 #include <cstdint>
 #include <vector>
@@ -32,8 +33,8 @@ struct PlanRequest {
   int64_t sinks = 4;
   int64_t window = 32;
   int64_t reference_length = 4096;
-  // For sequences whose decoding appends (runtime::DecodePolicy): no margin and no query ring, which
-  // only serve re-allocation.
+  // For sequences whose decoding appends (runtime::DecodePolicy): no margin and no query ring,
+  // which only serve re-allocation.
   bool append = false;
   const ProfileData* profile = nullptr;  // needed by headkv and lukv
 };

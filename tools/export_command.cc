@@ -312,10 +312,11 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
   app.add_option("--budget", options.budget, "Cache budget: 25%, 512tok or 1GiB@128k")
       ->capture_default_str();
   app.add_option("--profile", options.profile, "Profile directory (headkv and lukv need it)");
-  app.add_option("--method",
-                 options.method,
-                 "full, streaming, uniform, pyramid, ada, headkv or lukv; default: full at 100%, "
-                 "lukv with a profile, else uniform");
+  app.add_option(
+      "--method",
+      options.method,
+      "full, streaming, uniform, pyramid, ada, ada-model, headkv or lukv; default: full at 100%, "
+      "lukv with a profile, else uniform");
   app.add_option(
          "--scorer",
          options.scorer,
