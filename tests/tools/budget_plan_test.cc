@@ -104,6 +104,19 @@ TEST(BudgetPlan, LossChoosesTheCurves) {
   EXPECT_EQ(MakeBudgetPlan(Geometry(), request).rows, plain.rows);
 }
 
+TEST(BudgetPlan, ModelThresholdNeedsOneUnitAndOneSize) {
+  PlanRequest request = Request("25%", Method::kAdaModel);
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), request), kUsage, "--scorer output-error");
+  request.scorer = ScorerKind::kOutputError;
+  EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), request), kUnsupported, "use --method lukv");
+  CacheSpec even = Geometry();
+  for (auto& groups : even.layers) {
+    for (CacheGroup& group : groups) group.key_width = kHeadWidth;
+  }
+  EXPECT_EQ(MakeBudgetPlan(even, request).rows,
+            MakeBudgetPlan(even, Request("25%", Method::kUniform)).rows);
+}
+
 // Where decoding appends, nothing is kept for re-allocation: all bytes go to tokens.
 TEST(BudgetPlan, AppendHasNoMarginAndNoRing) {
   PlanRequest request = Request("25%", Method::kUniform);
