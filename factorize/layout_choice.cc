@@ -17,6 +17,7 @@ namespace {
 struct Candidate {
   LayoutChoice choice;
   FactorRequest request;
+  std::vector<LayerFactors> factors;
   double kld = 0.0;
   int64_t macs = 0;  // of one cached token
   Json row;
@@ -48,13 +49,12 @@ std::vector<Candidate> ListCandidates(const ModelConfig& config,
 }
 
 void Measure(const Checkpoint& source,
-             const std::vector<LayerFactors>& factors,
              const model::ReferenceRun& reference,
              Progress& progress,
              Candidate& candidate) {
   const ModelConfig& config = source.config();
-  const KeyFactors keys = MakeKeys(candidate.request, factors);
-  const auto distance = MeasureFactors(reference, source, keys, factors, progress);
+  const KeyFactors keys = MakeKeys(candidate.request, candidate.factors);
+  const auto distance = MeasureFactors(reference, source, keys, candidate.factors, progress);
   const TokenCost cost = CostOfLayout(config, keys.layout, keys.ranks[0]);
   int64_t width = 0;
   for (const int64_t group_rank : keys.ranks[0]) width += group_rank;
@@ -169,21 +169,23 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
   }
   std::vector<FactorRequest> requests;
   for (const Candidate& candidate : candidates) requests.push_back(candidate.request);
-  const auto factors = FactorEach(source, requests, calibration, svd, progress, nullptr);
+  auto factors = FactorEach(source, requests, calibration, svd, progress, nullptr);
   for (size_t i = 0; i < candidates.size(); ++i) {
-    Measure(source, factors[i], *reference, progress, candidates[i]);
+    candidates[i].factors = std::move(factors[i]);
+    Measure(source, *reference, progress, candidates[i]);
   }
   std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
     return a.kld < b.kld;
   });
   const double equal = candidates.front().kld * kEqualKldRatio + kEqualKldMargin;
-  const Candidate* chosen = &candidates.front();
-  for (const Candidate& candidate : candidates) {
+  Candidate* chosen = &candidates.front();
+  for (Candidate& candidate : candidates) {
     if (candidate.kld <= equal && candidate.macs < chosen->macs) chosen = &candidate;
     comparison.report["candidates"].push_back(candidate.row);
   }
   comparison.choice = chosen->choice;
   comparison.report["reason"] = Reason(candidates, *chosen);
+  comparison.factors = std::move(chosen->factors);
   return comparison;
 }
 

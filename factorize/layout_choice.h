@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/checkpoint.h"
 #include "core/json.h"
@@ -35,6 +36,7 @@ inline constexpr double kEqualKldMargin = 0.001;  // nats
 
 struct LayoutComparison {
   LayoutChoice choice;
+  std::vector<LayerFactors> factors;  // of the choice; empty when nothing was compared
   Json report;  // {"reason", "candidates": [{"layout", "objective", "rank", "key_bytes_share",
                 // "kld", "perplexity", "rebuild_macs", "score_macs"}]}, in the order of their KLD
 };
