@@ -168,6 +168,47 @@ FactorRequest MakeRequest(const FactorizeOptions& options,
   return request;
 }
 
+struct ClosedForms {
+  FactorRequest request;
+  std::vector<LayerFactors> factors;
+};
+
+// The closed forms of the layout in `request`, or of the best one with --layout auto, with ranks
+// spread if that is asked for. Says in `result` what was chosen.
+ClosedForms MakeClosedForms(const FactorizeOptions& options,
+                            const FactorRequest& request,
+                            const Checkpoint& source,
+                            const Windows& calibration,
+                            const HeldBack& held_back,
+                            Progress& progress,
+                            Json& result) {
+  ClosedForms forms{request, {}};
+  const auto svd = Svd::Create(options.svd);
+  if (options.layout == "auto") {
+    LayoutComparison comparison = CompareLayouts(source,
+                                                 options.rank,
+                                                 options.objective,
+                                                 calibration,
+                                                 held_back.reference(),
+                                                 *svd,
+                                                 progress);
+    forms.request = MakeRequest(options, comparison.choice, source.config());
+    forms.factors = std::move(comparison.factors);
+    result["layout_choice"] = std::move(comparison.report);
+  }
+  result["layout"] = LayoutText({forms.request.layout, forms.request.num_groups});
+  result["objective"] = ObjectiveName(forms.request.objective);
+  if (!forms.factors.empty() && !options.spread) return forms;
+  std::vector<KeyStatistics> statistics;
+  forms.factors = FactorLayers(
+      source, forms.request, calibration, *svd, progress, options.spread ? &statistics : nullptr);
+  if (options.spread) {
+    result["sensitivity"] = SpreadFactors(
+        source, forms.request, statistics, calibration, *svd, progress, forms.factors);
+  }
+  return forms;
+}
+
 }  // namespace
 
 Json PlanFactorization(const FactorizeOptions& options) {
@@ -197,51 +238,31 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   const Checkpoint source = Checkpoint::Open(options.model);
   const ModelConfig& config = source.config();
   CheckSource(config);
-  LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
-  FactorRequest request = MakeRequest(options, choice, config);
+  const LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
+  const FactorRequest request = MakeRequest(options, choice, config);
   CheckOptions(options, request.objective);
   CalibrationText text;
   if (!options.calibration.empty()) {
     text = CutText(*Tokenizer::Load(options.model), RequestText(options));
   }
-
   OutputDirectory output(options.output, options.force, /*resumable=*/options.tune);
 
   Json result;
-  const auto svd = Svd::Create(options.svd);
   const HeldBack held_back(source, text.held_back, progress);
-  if (options.layout == "auto") {
-    LayoutComparison comparison = CompareLayouts(source,
-                                                 options.rank,
-                                                 options.objective,
-                                                 text.calibration,
-                                                 held_back.reference(),
-                                                 *svd,
-                                                 progress);
-    choice = comparison.choice;
-    request = MakeRequest(options, choice, config);
-    result["layout_choice"] = std::move(comparison.report);
-  }
-  result["layout"] = LayoutText(choice);
-  result["objective"] = ObjectiveName(request.objective);
-  std::vector<KeyStatistics> statistics;
-  auto factors = FactorLayers(source, request, text.calibration, *svd, progress, &statistics);
-  if (options.spread) {
-    result["sensitivity"] =
-        SpreadFactors(source, request, statistics, text.calibration, *svd, progress, factors);
-  }
-  const KeyFactors keys = MakeKeys(request, factors);
+  ClosedForms forms =
+      MakeClosedForms(options, request, source, text.calibration, held_back, progress, result);
+  const KeyFactors keys = MakeKeys(forms.request, forms.factors);
   result["key_bytes_share"] = KeyBytesShare(config, keys);
   result["calibration_windows"] = text.calibration.size();
-  result["layers"] = DescribeLayers(factors);
+  result["layers"] = DescribeLayers(forms.factors);
   if (options.tune) {
     const TuneState state(output.path(), TuneSettings(source, options));
-    held_back.MeasureUntuned(keys, factors, result);
+    held_back.MeasureUntuned(keys, forms.factors, result);
     result["tuning"] =
-        TuneLocally(source, keys, text.tuning, options.tuning, state, progress, factors);
+        TuneLocally(source, keys, text.tuning, options.tuning, state, progress, forms.factors);
     state.Remove();
   }
-  WriteThinCheckpoint(source, keys, factors, output.path(), progress);
+  WriteThinCheckpoint(source, keys, forms.factors, output.path(), progress);
   held_back.MeasureWritten(
       output.path(), options.tune ? "kld_after_tuning" : "kld_before_tuning", result);
   result["options"] = DescribeOptions(options);
