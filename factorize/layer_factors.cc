@@ -221,7 +221,7 @@ bool CanHaveObjective(KeyLayout layout, Objective objective) {
 Objective ResolveObjective(Objective objective, KeyLayout layout) {
   if (objective == Objective::kAuto) {
     if (layout == KeyLayout::kLatent) return Objective::kInputAttentionQuery;
-    return layout == KeyLayout::kAbsorb ? Objective::kLogit : Objective::kAttention;
+    return layout == KeyLayout::kPostRope ? Objective::kAttention : Objective::kLogit;
   }
   std::string names;
   for (const auto& [known, name] : kObjectives) {

@@ -32,6 +32,8 @@ std::string ErrorSum(const std::string& name) { return "error." + name; }
 
 CurveCollector::CurveCollector(const ModelConfig& config, const ProfileOptions& options)
     : config_(config), options_(options) {
+  const KeyLayout layout = config.keys.layout;
+  const bool behind_rotation = layout == KeyLayout::kPostRope || layout == KeyLayout::kRopePairs;
   if (config.has_rope) frequencies_ = RopeInverseFrequencies(config.rope, config.head_width);
   const int64_t size = config.num_layers * config.num_kv_heads * kCurvePoints;
   const auto add_sums = [&](const std::string& name) {
@@ -40,6 +42,11 @@ CurveCollector::CurveCollector(const ModelConfig& config, const ProfileOptions& 
   };
   for (const ScorerSpec& spec : options.scorers) {
     scorers_.push_back({ToString(spec), scorers::Scorer::Create(spec)});
+    KVC_CHECK(!behind_rotation || !scorers_.back().scorer->needs_prompt_queries(),
+              kUnsupported,
+              "--scorer: expected one that does not turn queries to later positions, got ",
+              scorers_.back().name,
+              "; the keys are thin behind their rotation, use snapkv or another");
     add_sums(scorers_.back().name);
   }
   add_sums(kOracleName);
