@@ -38,7 +38,7 @@ std::vector<Tensor> RunVariants(const Checkpoint& source,
     RunLayer(thin, ThinLayer(thin, full, factors[l]), l, pool, variant);
     RunLayer(config, full, l, pool, hidden);
     hidden.insert(hidden.end(), variant.begin(), variant.end());
-    progress.Report("sensitivity", l + 1, config.num_layers);
+    progress.Report("sensitivity", l + 1, 2 * config.num_layers);
   }
   return hidden;
 }
@@ -56,11 +56,14 @@ std::vector<double> MeasureSensitivity(const Checkpoint& source,
     return std::vector<Tensor>(hidden.begin() + i * count, hidden.begin() + (i + 1) * count);
   };
   const model::ReferenceRun reference{source.config(), model::LoadOuter(source), windows, part(0)};
+  const int64_t num_layers = source.config().num_layers;
   std::vector<double> sensitivity;
-  for (int64_t l = 0; l < source.config().num_layers; ++l) {
-    sensitivity.push_back(
-        model::CompareHidden(reference, source.config(), reference.outer, part(l + 1), progress)
-            .kld);
+  NoProgress silent;
+  for (int64_t l = 0; l < num_layers; ++l) {
+    const auto distance =
+        model::CompareHidden(reference, source.config(), reference.outer, part(l + 1), silent);
+    sensitivity.push_back(distance.kld);
+    progress.Report("sensitivity", num_layers + l + 1, 2 * num_layers);
   }
   return sensitivity;
 }
