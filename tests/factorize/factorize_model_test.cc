@@ -87,8 +87,8 @@ INSTANTIATE_TEST_SUITE_P(
     Families,
     WeightObjective,
     ::testing::Values("gpt2", "gpt2-bare", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
-    [](const auto& info) {
-      std::string name = info.param;
+    [](const auto& test) {
+      std::string name = test.param;
       std::replace(name.begin(), name.end(), '-', '_');
       return name;
     });
