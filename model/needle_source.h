@@ -8,9 +8,9 @@
 // order with random tokens between, so that neither position nor the set of tokens seen tells what
 // follows; facts in short sequences; then more facts, questions and text between them, and longer
 // sequences. A curriculum is a list of such stages; the next one begins when the answers of the
-// current one are right often enough. TrainOptions::previous_token_head
-// gives the model the first of the two heads; prototypes without it did not leave the first stage in
-// 2.4M tokens.
+// current one are right often enough.
+// TrainOptions::previous_token_head gives the model the first of the two heads; prototypes without
+// it did not leave the first stage in 2.4M tokens.
 
 #include <cstdint>
 #include <memory>
