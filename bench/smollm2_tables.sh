@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|needles]...
+# usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets]...
 # The tables of docs/results.md, measured on SmolLM2-135M (make smollm2). TEXT_DIR holds
 # wikitext2-valid.txt, chesterton-brown.txt and austen-emma.txt. One JSON file for each cell lands in
-# OUT; a cell that is there is not measured again. Prints the tables as Markdown.
+# OUT; a cell that is there is not measured again. Prints the table of keys as Markdown, that of budgets as text.
 set -euo pipefail
-build=${1:?usage: smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|needles]...}
+build=${1:?usage: smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets]...}
 texts=${2:?TEXT_DIR}
 out=${3:?OUT}
 shift 3
-parts=${*:-keys budgets needles}
+parts=${*:-keys budgets}
 bin=$build/bin
 model=$build/models/smollm2
 calib=(--calib "$texts/wikitext2-valid.txt" --calib "$texts/chesterton-brown.txt")
-scorers=(snapkv expected-attention keydiff knorm streaming)
+scorers=(snapkv expected-attention keydiff knorm streaming output-error output-error:keydiff=0.3)
 mkdir -p "$out"
 
 # cell NAME command...: the command's JSON into OUT/NAME.json, once.
@@ -38,56 +38,38 @@ keys() {
   rm -rf "$out/thin"
 }
 
+# Profiled on the first half of WikiText-2's lines, judged on the second.
+halves() {
+  local lines
+  lines=$(wc -l < "$texts/wikitext2-valid.txt")
+  head -n $((lines / 2)) "$texts/wikitext2-valid.txt" > "$out/wiki-first.txt"
+  tail -n +$((lines / 2 + 1)) "$texts/wikitext2-valid.txt" > "$out/wiki-second.txt"
+}
+
 profile() {
   [ -d "$out/profile" ] && return
+  halves
   local args=()
   for scorer in "${scorers[@]}"; do args+=(--scorer "$scorer"); done
-  cell profile "$bin/kvc-profile" "$model" -o "$out/profile" --calib "$texts/wikitext2-valid.txt" \
-    "${args[@]}" --windows 16 --context 1024
+  cell profile "$bin/kvc-profile" "$model" -o "$out/profile" --calib "$out/wiki-first.txt" "${args[@]}" \
+    --windows 16 --context 1024
 }
 
-full() { [ -d "$out/full" ] || cell export-full "$bin/kvc-export" "$model" -o "$out/full" --budget 100% --method full; }
-
-# bundle METHOD SCORER BUDGET: into OUT/bundle
-bundle() {
-  "$bin/kvc-export" "$model" -o "$out/bundle" --force --no-verify --quiet --budget "$3%" --method "$1" \
-    --scorer "$2" --profile "$out/profile" > /dev/null
-}
-
-policies() {
-  for scorer in "${scorers[@]}"; do echo "uniform $scorer"; done
-  for scorer in snapkv expected-attention keydiff knorm; do echo "lukv $scorer"; done
-}
-
-# The protocol of kvpress's figures: context 768, the next 128 tokens all kept, six windows.
+# The protocol of kvpress's figures: context 768, the next 128 tokens all kept, six windows; ten needles.
 budgets() {
   profile
-  full
-  for budget in 50 25 12.5; do
-    policies | while read -r method scorer; do
-      [ -s "$out/kld-$method-$scorer-$budget.json" ] && continue
-      bundle "$method" "$scorer" "$budget" < /dev/null
-      cell "kld-$method-$scorer-$budget" "$bin/kvc-eval" kld "$out/bundle" --against "$out/full" \
-        --text "$texts/wikitext2-valid.txt" --context 768 --decode 128 --samples 6 --batch 6 \
-        --decode-policy append < /dev/null
-    done
+  cell export-full "$bin/kvc-export" "$model" -o "$out/full" --budget 100% --method full
+  local args=(--policy streaming --policy lukv/snapkv/output-error --policy lukv/output-error/output-error)
+  for scorer in "${scorers[@]}"; do
+    [ "$scorer" = streaming ] || args+=(--policy "uniform/$scorer" --policy "lukv/$scorer")
   done
-}
-
-needles() {
-  profile
-  full
-  local grid=(--haystack "$texts/austen-emma.txt" --lengths 1k --depths 0.1,0.3,0.5,0.7,0.9 --samples 2)
-  cell needle-full "$bin/kvc-eval" needle "$out/full" "${grid[@]}"
-  for budget in 50 25 12.5; do
-    for scorer in snapkv keydiff; do
-      for method in uniform lukv; do
-        [ -s "$out/needle-$method-$scorer-$budget.json" ] && continue
-        bundle "$method" "$scorer" "$budget"
-        cell "needle-$method-$scorer-$budget" "$bin/kvc-eval" needle "$out/bundle" "${grid[@]}"
-      done
-    done
-  done
+  [ -s "$out/budgets.txt" ] && return
+  echo "== budgets" >&2
+  "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" --text "$out/wiki-second.txt" \
+    --context 768 --decode 128 --samples 6 --decode-policy append --haystack "$texts/austen-emma.txt" \
+    --lengths 1k --depths 0.1,0.3,0.5,0.7,0.9 --needles 2 "${args[@]}" --budget 50%,25%,12.5% \
+    -o "$out/compare.json" > "$out/budgets.txt.partial"
+  mv "$out/budgets.txt.partial" "$out/budgets.txt"
 }
 
 print_keys() {
@@ -107,26 +89,6 @@ print_keys() {
   done
 }
 
-print_budgets() {
-  echo "| bytes | method, scorer | KLD | perplexity | needles at 1K | allocated after decoding |"
-  echo "|---|---|---|---|---|---|"
-  for budget in 50 25 12.5; do
-    policies | while read -r method scorer; do
-      local file=kld-$method-$scorer-$budget
-      [ -s "$out/$file.json" ] || continue
-      awk -v budget="$budget" -v label="$method, $scorer" -v kld="$(value "$file" kld_mean)" \
-        -v ppl="$(value "$file" perplexity)" -v against="$(value "$file" perplexity_against)" \
-        -v needle="$(value "needle-$method-$scorer-$budget" accuracy)" \
-        -v allocated="$(value "$file" allocated_bytes)" -v full="$(value "$file" full_bytes)" \
-        'BEGIN { found = needle == "-" || needle == "" ? "-" : sprintf("%.0f %%", 100 * needle);
-                 printf "| %s %% | %s | %.3f | %.2f (%+.1f %%) | %s | %.1f %% |\n", budget, label, kld, ppl,
-                 100 * (ppl / against - 1), found, 100 * allocated / full }'
-    done
-  done
-}
-
 for part in $parts; do "$part" >&2; done
-rm -rf "$out/bundle"
 print_keys
-echo
-print_budgets
+[ ! -s "$out/budgets.txt" ] || { echo && cat "$out/budgets.txt"; }
