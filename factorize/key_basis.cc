@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kSmallestScale = 1e-6;        // of the largest; see ScaledBasis
 constexpr double kSmallestEigenvalue = 1e-12;  // of the trace; see LogitBasis
-constexpr double kRidge = 1e-7;                // of the mean eigenvalue; see BalancedLogitBasis
+constexpr double kRidge = 1e-3;                // of the mean eigenvalue; see BalancedLogitBasis
 constexpr double kSmallestBalance = 1e-9;      // of the largest singular value
 
 // v diag(f(values)) v^T
