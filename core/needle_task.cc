@@ -102,12 +102,21 @@ void CheckRequest(const NeedleRequest& request) {
             request.depth);
 }
 
+// The question without what leads into the answer.
+std::string AskedQuestion(std::string_view key) {
+  return std::string(" Question: What is the magic word for ").append(key).append("?");
+}
+
 // Question and answer for a key; the context holds what the tokenizer puts in front of a text.
 NeedlePrompt Ask(const Tokenizer& tokenizer, const std::string& key, const std::string& value) {
   NeedlePrompt prompt;
   prompt.key = key;
   prompt.value = value;
   prompt.question = EncodeContinuation(tokenizer, NeedleQuestion(key));
+  const Ids asked = EncodeContinuation(tokenizer, AskedQuestion(key));
+  const auto common =
+      std::mismatch(asked.begin(), asked.end(), prompt.question.begin(), prompt.question.end());
+  prompt.lead = prompt.question.end() - common.second;
   const Ids answered = EncodeContinuation(tokenizer, NeedleQuestion(key) + " " + value);
   prompt.answer.assign(answered.begin() + Size(prompt.question), answered.end());
   const Ids start = tokenizer.Encode(".", SpecialTokens::kAdd);
@@ -165,11 +174,7 @@ std::string NeedleSentence(std::string_view key, std::string_view value) {
 }
 
 std::string NeedleQuestion(std::string_view key) {
-  return std::string(" Question: What is the magic word for ")
-      .append(key)
-      .append("? Answer: The magic word for ")
-      .append(key)
-      .append(" is");
+  return AskedQuestion(key).append(" Answer: The magic word for ").append(key).append(" is");
 }
 
 std::vector<std::string> NeedleWords() {

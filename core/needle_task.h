@@ -47,7 +47,11 @@ struct NeedleRequest {
 struct NeedlePrompt {
   std::vector<int32_t> context;   // [bos] and haystack with needle and distractors
   std::vector<int32_t> question;  // context.size() + question.size() == length
-  std::vector<int32_t> answer;    // ids of " VALUE"
+  // Tokens at the question's end that lead into the answer: " Answer: The magic word for KEY is".
+  // Who measures a compressed cache feeds them behind the compression: the first token of the
+  // answer would else be predicted from the cache as it was before.
+  int64_t lead = 0;
+  std::vector<int32_t> answer;  // ids of " VALUE"
   std::string key;
   std::string value;
   int64_t needle_begin = 0;  // the asked needle is context[needle_begin, needle_end)

@@ -193,8 +193,9 @@ std::vector<NeedleScore> CompareNeedle(std::span<const Contestant> contestants,
   std::vector<int32_t> prefill = prompt.context;
   std::vector<int32_t> rest = prompt.question;  // fed token by token
   if (question_before) {
-    prefill.insert(prefill.end(), rest.begin(), rest.end());
-    rest.clear();
+    const auto lead = rest.end() - prompt.lead;
+    prefill.insert(prefill.end(), rest.begin(), lead);
+    rest.erase(rest.begin(), lead);
   }
   const auto answer_tokens = static_cast<int64_t>(prompt.answer.size()) + kExtraTokens;
   runtime::SequenceOptions base;

@@ -52,7 +52,8 @@ struct NeedleScore {
   bool found = false;
   runtime::CacheCounters cache;
 };
-// What each contestant answers, decoded greedily.
+// What each contestant answers, decoded greedily. `question_before`: the question is in the prompt
+// that is compressed; the words that lead into the answer come behind it in any case.
 [[nodiscard]] std::vector<NeedleScore> CompareNeedle(std::span<const Contestant> contestants,
                                                      const Tokenizer& tokenizer,
                                                      const NeedlePrompt& prompt,

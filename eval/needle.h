@@ -19,7 +19,9 @@ struct NeedleOptions {
   std::vector<double> depths = {0.1, 0.5, 0.9};
   int64_t samples = 4;  // prompts for each (length, depth)
   int64_t distractors = 0;
-  bool question_before = true;  // in the prompt when the cache is compressed; else decoded after it
+  // In the prompt when the cache is compressed, up to its lead into the answer
+  // (NeedlePrompt::lead); else decoded after it.
+  bool question_before = true;
   uint64_t seed = 42;
   runtime::DecodePolicy policy = runtime::DecodePolicy::kReallocate;
 };

@@ -9,6 +9,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$build/bin
 work=$build/demo-$name
 text=$root/examples/text
+scorer=output-error:keydiff=0.3
 
 case $name in
   bundled)
@@ -36,10 +37,10 @@ step() { echo "== $*" >&2; "$@"; }
 step "$bin/kvc-factorize" "$model" -o "$work/thin" --rank 25% --layout latent:1 \
   --calib "$calibration" --calib-tokens "$calib_tokens" --json | result factorize
 step "$bin/kvc-profile" "$work/thin" -o "$work/profile" --calib "$calibration" \
-  --scorer snapkv --windows "$windows" --context "$context" --json | result profile
+  --scorer "$scorer" --windows "$windows" --context "$context" --json | result profile
 step "$bin/kvc-export" "$model" -o "$work/full" --budget 100% --method full --json | result export-full
 step "$bin/kvc-export" "$work/thin" -o "$work/compressed" --budget 25% --method lukv \
-  --profile "$work/profile" --json | result export-compressed
+  --scorer "$scorer" --profile "$work/profile" --json | result export-compressed
 step "$bin/kvc-run" "$work/compressed" --prompt "$prompt" -n 48
 step "$bin/kvc-eval" kld "$work/compressed" --against "$work/full" --text "$held_back" \
   --context "$eval_context" --decode "$eval_decode" --samples "$eval_samples" --json | result kld-compressed

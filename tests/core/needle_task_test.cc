@@ -50,6 +50,8 @@ TEST(NeedleTaskTest, PromptHasTheLengthTheNeedleAndTheDistractors) {
       const std::string text = tokenizer.Decode(p.context);
       EXPECT_EQ(Count(text, NeedleSentence(p.key, p.value)), 1) << text;
       EXPECT_EQ(tokenizer.Decode(p.question), NeedleQuestion(p.key));
+      const std::span<const int32_t> lead(p.question.end() - p.lead, p.question.end());
+      EXPECT_EQ(tokenizer.Decode(lead), " Answer: The magic word for " + p.key + " is");
       EXPECT_EQ(tokenizer.Decode(p.answer), " " + p.value);
       const std::span<const int32_t> needle(p.context.data() + p.needle_begin,
                                             p.context.data() + p.needle_end);

@@ -234,9 +234,9 @@ INSTANTIATE_TEST_SUITE_P(Models,
                                            FamilyCase{"qwen2", KeyLayout::kLatent},
                                            FamilyCase{"qwen3", KeyLayout::kPostRope},
                                            FamilyCase{"qwen3", KeyLayout::kLatent}),
-                         [](const auto& info) {
-                           std::string name = std::string(info.param.model) + "_" +
-                                              std::string(KeyLayoutName(info.param.layout));
+                         [](const auto& model_case) {
+                           std::string name = std::string(model_case.param.model) + "_" +
+                                              std::string(KeyLayoutName(model_case.param.layout));
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
