@@ -188,7 +188,7 @@ TEST(FactorizeModel, RefusesByName) {
   options.layout = "latent:3";
   ExpectRefused(options, ErrorKind::kUsage, "divisor");
   options.layout = "post-rope";
-  ExpectRefused(options, ErrorKind::kUnsupported, "post-rope");
+  ExpectRefused(options, ErrorKind::kUsage, "post-rope");
   options.layout = "latent:1";
   options.rank = ParseRank("1000", "--rank");
   ExpectRefused(options, ErrorKind::kUsage, "1000");
