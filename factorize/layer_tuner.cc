@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "factorize/thin_layer.h"
 
 namespace kvc::factorize {
 namespace {
@@ -47,6 +48,17 @@ Tensor StepsFor(const Tensor& weight, const Tensor& sizes) {
   return (size / sizes).expand(weight.sizes());
 }
 
+using Member = Tensor model::LayerWeights::*;
+
+// The matrices to train that the layout has.
+std::vector<Member> TrainedMembers(const model::LayerWeights& weights) {
+  std::vector<Member> members;
+  for (const TunedWeight& tuned : kTunedWeights) {
+    if ((weights.*tuned.weight).defined()) members.push_back(tuned.weight);
+  }
+  return members;
+}
+
 class Tuner {
  public:
   Tuner(const ModelConfig& thin,
@@ -61,12 +73,12 @@ class Tuner {
         options_(options),
         pool_(pool),
         weights_(weights),
-        trained_(TrainedWeights(weights)) {
+        trained_(TrainedMembers(weights)) {
     const Tensor x = SomeInputs();  // [rows, E]
-    for (const TrainedWeight& weight : trained_) {
-      const Tensor value = (weights.*weight.member).detach().clone();
+    for (const Member weight : trained_) {
+      const Tensor value = (weights.*weight).detach().clone();
       states_.push_back({torch::zeros_like(value), torch::zeros_like(value), Steps(weight, x)});
-      weights_.*weight.member = value.requires_grad_(true);
+      weights_.*weight = value.requires_grad_(true);
     }
     for (size_t i = 0; i < windows.size(); ++i) {
       // the middle one of each kCheckEvery; the first when there are fewer
@@ -101,7 +113,7 @@ class Tuner {
   // The weights of the best pass.
   [[nodiscard]] model::LayerWeights Best() const {
     model::LayerWeights weights = weights_;
-    for (size_t i = 0; i < trained_.size(); ++i) weights.*trained_[i].member = best_[i];
+    for (size_t i = 0; i < trained_.size(); ++i) weights.*trained_[i] = best_[i];
     return weights;
   }
 
@@ -120,12 +132,12 @@ class Tuner {
     return torch::cat(rows);
   }
 
-  [[nodiscard]] Tensor Steps(const TrainedWeight& weight, const Tensor& x) const {
-    const Tensor value = (weights_.*weight.member).detach();
-    if (weight.member == &model::LayerWeights::q || weight.member == &model::LayerWeights::k) {
+  [[nodiscard]] Tensor Steps(const Member weight, const Tensor& x) const {
+    const Tensor value = (weights_.*weight).detach();
+    if (weight == &model::LayerWeights::q || weight == &model::LayerWeights::k) {
       return StepsFor(value, ColumnSizes(x));
     }
-    if (weight.member != &model::LayerWeights::k_rebuild) {  // of rotated keys: columns alike
+    if (weight != &model::LayerWeights::k_rebuild) {  // of rotated keys: columns alike
       return StepsFor(value, torch::ones({value.size(1)}));
     }
     const Tensor latents = ColumnSizes(torch::matmul(x, weights_.k.detach().t()));  // [sum_n R_n]
@@ -145,8 +157,8 @@ class Tuner {
 
   [[nodiscard]] std::vector<Tensor> Values() const {
     std::vector<Tensor> values;
-    for (const TrainedWeight& weight : trained_) {
-      values.push_back((weights_.*weight.member).detach().clone());
+    for (const Member weight : trained_) {
+      values.push_back((weights_.*weight).detach().clone());
     }
     return values;
   }
@@ -161,7 +173,7 @@ class Tuner {
     result.error = error.error;
     if (with_gradient) {
       std::vector<Tensor> leaves;
-      for (const TrainedWeight& weight : trained_) leaves.push_back(weights_.*weight.member);
+      for (const Member weight : trained_) leaves.push_back(weights_.*weight);
       result.gradients = torch::autograd::grad({p.q, p.k}, leaves, {error.q, error.k});
     }
     return result;
@@ -227,7 +239,7 @@ class Tuner {
     for (size_t w = 0; w < trained_.size(); ++w) {
       const Tensor& gradient = results[0].gradients[w];
       CheckFinite(gradient.abs().sum(torch::kDouble).item<double>(), "gradient");
-      Apply(states_[w], gradient, rate, moments_, weights_.*trained_[w].member);
+      Apply(states_[w], gradient, rate, moments_, weights_.*trained_[w]);
     }
   }
 
@@ -258,7 +270,7 @@ class Tuner {
   void Undo() {
     const torch::NoGradGuard no_grad;
     for (size_t w = 0; w < trained_.size(); ++w) {
-      (weights_.*trained_[w].member).copy_(best_[w]);
+      (weights_.*trained_[w]).copy_(best_[w]);
       states_[w].first.zero_();
       states_[w].second.zero_();
     }
@@ -272,7 +284,7 @@ class Tuner {
   const TuneOptions& options_;
   ThreadPool& pool_;
   model::LayerWeights weights_;
-  const std::vector<TrainedWeight> trained_;
+  const std::vector<Member> trained_;
   std::vector<AdamState> states_;
   int64_t moments_ = 0;  // steps that the moments hold
   double rate_ = 0.0;    // at the top of the schedule
@@ -282,18 +294,6 @@ class Tuner {
 };
 
 }  // namespace
-
-std::vector<TrainedWeight> TrainedWeights(const model::LayerWeights& weights) {
-  std::vector<TrainedWeight> trained;
-  for (const TrainedWeight& weight : {TrainedWeight{"q", &model::LayerWeights::q},
-                                      TrainedWeight{"k", &model::LayerWeights::k},
-                                      TrainedWeight{"k_rebuild", &model::LayerWeights::k_rebuild},
-                                      TrainedWeight{"k_reduce", &model::LayerWeights::k_reduce},
-                                      TrainedWeight{"q_reduce", &model::LayerWeights::q_reduce}}) {
-    if ((weights.*weight.member).defined()) trained.push_back(weight);
-  }
-  return trained;
-}
 
 LayerTuneReport TuneLayer(const ModelConfig& thin,
                           int64_t layer,

@@ -2,12 +2,12 @@
 // Trains the query and key side of one layer, in factored form, so that its attention does to the
 // residual stream what the full model's does. The result has the layer's ranks by construction.
 //
-// Every matrix of the query and key side is trained with Adam ([AdamW] without decay). The step of
-// a weight W_ij is relative to what it does: rate * rms(W diag(s)) / s_j, where s_j is the root
-// mean square of input j; so --lr means the same in every layer and model, and inputs of large
-// variance do not take over. Its rate is --lr * |y' - y| / |y|, the relative error of the
-// attention's output before: what is nearly right needs small steps. After a linear warm-up it goes
-// down a cosine to 0.
+// Every matrix of the query and key side (kTunedWeights in factorize/thin_layer.h) is trained with
+// Adam ([AdamW] without decay). The step of a weight W_ij is relative to what it does: rate * rms(W
+// diag(s)) / s_j, where s_j is the root mean square of input j; so --lr means the same in every
+// layer and model, and inputs of large variance do not take over. Its rate is --lr * |y' - y| /
+// |y|, the relative error of the attention's output before: what is nearly right needs small steps.
+// After a linear warm-up it goes down a cosine to 0.
 //
 // One window in kCheckEvery is not trained on: after every pass the error on these decides whether
 // the pass is kept; one that made things worse is undone, and the rate is cut to a third. Gradients
@@ -31,14 +31,6 @@ struct TuneWindow {
   torch::Tensor hidden;  // [T, E] what enters the thin model's layer
   AttentionTarget target;
 };
-
-// The weights that are trained: those of q, k, k_rebuild, k_reduce and q_reduce that the layout
-// has. Biases and norms stay.
-struct TrainedWeight {
-  const char* name;
-  torch::Tensor model::LayerWeights::*member;
-};
-[[nodiscard]] std::vector<TrainedWeight> TrainedWeights(const model::LayerWeights& weights);
 
 // Mean over windows of the relative error of the attention (AttentionError::error).
 struct LayerTuneReport {

@@ -58,11 +58,10 @@ model::LayerWeights ThinLayer(const ModelConfig& thin,
 }
 
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors) {
-  factors.q = ToVector(weights.q);
-  factors.k = ToVector(weights.k);
-  if (weights.k_rebuild.defined()) factors.k_rebuild = ToVector(weights.k_rebuild);
-  if (weights.k_reduce.defined()) factors.k_reduce = ToVector(weights.k_reduce);
-  if (weights.q_reduce.defined()) factors.q_reduce = ToVector(weights.q_reduce);
+  for (const TunedWeight& tuned : kTunedWeights) {
+    const Tensor& weight = weights.*tuned.weight;
+    if (weight.defined()) factors.*tuned.values = ToVector(weight);
+  }
 }
 
 void RunLayer(const ModelConfig& config,

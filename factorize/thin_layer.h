@@ -21,7 +21,20 @@ namespace kvc::factorize {
 [[nodiscard]] model::LayerWeights ThinLayer(const ModelConfig& thin,
                                             const model::LayerWeights& full,
                                             const LayerFactors& factors);
-// The inverse after training: queries, keys and what else of the layout is trained.
+// The matrices of the query and key side that tuning trains, where the layout has them, and where a
+// layer's factors hold them. Biases and norms stay.
+struct TunedWeight {
+  const char* name;
+  torch::Tensor model::LayerWeights::*weight;
+  std::vector<float> LayerFactors::*values;
+};
+inline constexpr TunedWeight kTunedWeights[] = {
+    {"q", &model::LayerWeights::q, &LayerFactors::q},
+    {"k", &model::LayerWeights::k, &LayerFactors::k},
+    {"k_rebuild", &model::LayerWeights::k_rebuild, &LayerFactors::k_rebuild},
+    {"k_reduce", &model::LayerWeights::k_reduce, &LayerFactors::k_reduce},
+    {"q_reduce", &model::LayerWeights::q_reduce, &LayerFactors::q_reduce}};
+// The inverse of ThinLayer after training.
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors);
 
 // All windows' hidden states [T, E] through one layer, in place, windows side by side. No autograd.

@@ -8,19 +8,12 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "factorize/thin_layer.h"
 
 namespace kvc::factorize {
 namespace {
 
 constexpr const char* kReportKey = "report";
-
-using Floats = std::vector<float>;
-struct NamedFactor {
-  const char* name;
-  Floats LayerFactors::*member;
-};
-constexpr NamedFactor kFactors[] = {
-    {"q", &LayerFactors::q}, {"k", &LayerFactors::k}, {"k_rebuild", &LayerFactors::k_rebuild}};
 
 }  // namespace
 
@@ -49,16 +42,16 @@ std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const 
   if (!std::filesystem::exists(LayerPath(layer))) return std::nullopt;
   const SafetensorsReader reader = SafetensorsReader::OpenFile(LayerPath(layer));
   const std::string origin = LayerPath(layer).filename().string();
-  for (const NamedFactor& factor : kFactors) {
-    if (!reader.Contains(factor.name)) continue;
-    const TensorRef& tensor = reader.Get(factor.name);
-    Floats& values = factors.*factor.member;
+  for (const TunedWeight& tuned : kTunedWeights) {
+    if (!reader.Contains(tuned.name)) continue;
+    const TensorRef& tensor = reader.Get(tuned.name);
+    std::vector<float>& values = factors.*tuned.values;
     KVC_CHECK(tensor.dtype == DType::kF32 &&
                   (values.empty() || tensor.num_elements() == std::ssize(values)),
               kBadInput,
               origin,
               ": ",
-              factor.name,
+              tuned.name,
               ": expected ",
               values.size(),
               " floats, got ",
@@ -73,14 +66,14 @@ std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const 
 
 void TuneState::Save(int64_t layer, const LayerFactors& factors, const Json& report) const {
   std::vector<TensorSpec> specs;
-  for (const NamedFactor& factor : kFactors) {
-    const Floats& values = factors.*factor.member;
-    if (!values.empty()) specs.push_back({factor.name, DType::kF32, {std::ssize(values)}});
+  for (const TunedWeight& tuned : kTunedWeights) {
+    const std::vector<float>& values = factors.*tuned.values;
+    if (!values.empty()) specs.push_back({tuned.name, DType::kF32, {std::ssize(values)}});
   }
   SafetensorsWriter writer(LayerPath(layer), specs, {{kReportKey, report.dump()}});
-  for (const NamedFactor& factor : kFactors) {
-    const Floats& values = factors.*factor.member;
-    if (!values.empty()) writer.WriteFloats(factor.name, values);
+  for (const TunedWeight& tuned : kTunedWeights) {
+    const std::vector<float>& values = factors.*tuned.values;
+    if (!values.empty()) writer.WriteFloats(tuned.name, values);
   }
   writer.Close();
 }

@@ -138,6 +138,18 @@ TEST_F(TuneLocal, GoesOnBehindTheLastFinishedLayer) {
   EXPECT_FALSE(std::filesystem::exists(Partial()));
 }
 
+// Layers that were finished before come back with everything that was trained in them.
+TEST_F(TuneLocal, GoesOnWithKeysBehindTheRotation) {
+  options_.layout = "post-rope";
+  options_.objective = Objective::kLogit;
+  (void)Run();
+  const std::string whole = Hash();
+  StopsAt stop("tune", 210);  // in the third layer
+  EXPECT_THROW((void)FactorizeModel(options_, stop), Error);
+  (void)Run();
+  EXPECT_EQ(Hash(), whole);
+}
+
 TEST_F(TuneLocal, ANaNStopsAndKeepsFinishedLayers) {
   StopsAt stop("tune", 110);  // the first layer is done
   EXPECT_THROW((void)FactorizeModel(options_, stop), Error);
