@@ -113,9 +113,8 @@ class HeldBack {
   std::optional<model::ReferenceRun> reference_;
 };
 
-// Everything that tuned layers depend on but the learning rate.
-Json TuneSettings(const Checkpoint& source, const FactorizeOptions& options) {
-  Json settings = DescribeOptions(options);
+// Everything that tuned layers depend on but the learning rate; `settings`: the options.
+Json TuneSettings(const Checkpoint& source, Json settings) {
   settings.erase("lr");
   settings["source"] = Json::object();
   for (const auto& file : source.tensors().files()) {
@@ -247,6 +246,7 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   }
   OutputDirectory output(options.output, options.force, /*resumable=*/options.tune);
 
+  const Json described = DescribeOptions(options);
   Json result;
   const HeldBack held_back(source, text.held_back, progress);
   ClosedForms forms =
@@ -256,7 +256,7 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   result["calibration_windows"] = text.calibration.size();
   result["layers"] = DescribeLayers(forms.factors);
   if (options.tune) {
-    const TuneState state(output.path(), TuneSettings(source, options));
+    const TuneState state(output.path(), TuneSettings(source, described));
     held_back.MeasureUntuned(keys, forms.factors, result);
     result["tuning"] =
         TuneLocally(source, keys, text.tuning, options.tuning, state, progress, forms.factors);
@@ -265,7 +265,7 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   WriteThinCheckpoint(source, keys, forms.factors, output.path(), progress);
   held_back.MeasureWritten(
       output.path(), options.tune ? "kld_after_tuning" : "kld_before_tuning", result);
-  result["options"] = DescribeOptions(options);
+  result["options"] = described;
   Json file = result;
   file["kvc"] = Version();
   WriteJsonFile(output.path() / "factorization.json", file);

@@ -104,9 +104,7 @@ Json LayoutTable(const ModelConfig& config, const RankRequest& rank, int64_t ref
   rows.push_back(LayoutRow(config, "full", KeyLayout::kFull, G, D));
   for (const KeyLayout layout : {KeyLayout::kAbsorb, KeyLayout::kPostRope, KeyLayout::kRopePairs}) {
     if (!LayoutObstacle(config, layout).empty()) continue;
-    // whole pairs: an even rank
-    const int64_t step = layout == KeyLayout::kRopePairs ? 2 : 1;
-    const int64_t head_rank = std::max(step, RankFor(share, D) / step * step);
+    const int64_t head_rank = RankFor(share, D, layout);
     rows.push_back(LayoutRow(config, std::string(KeyLayoutName(layout)), layout, G, head_rank));
   }
   if (!LayoutObstacle(config, KeyLayout::kLatent).empty()) return rows;
