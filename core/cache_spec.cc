@@ -54,6 +54,14 @@ int64_t CacheGroup::BytesPerToken(DType dtype) const {
   return elements * DTypeBytes(dtype) + (keeps_positions ? kPositionBytes : 0);
 }
 
+CacheSpec FullCache(CacheSpec spec) {
+  spec.method = Method::kFull;
+  spec.margin = 0;
+  spec.query_ring = 0;
+  spec.budget.clear();
+  return spec;
+}
+
 int64_t OriginalBytesPerToken(const CacheSpec& spec) {
   return 2 * spec.num_layers() * spec.num_kv_heads * spec.head_width * DTypeBytes(spec.dtype);
 }

@@ -84,6 +84,9 @@ struct CacheSpec {
   [[nodiscard]] int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
 };
 
+// The same layers, groups and widths with every token kept.
+[[nodiscard]] CacheSpec FullCache(CacheSpec spec);
+
 // Bytes that the ORIGINAL model caches for one token in `dtype`: 2 L G D elements.
 [[nodiscard]] int64_t OriginalBytesPerToken(const CacheSpec& spec);
 

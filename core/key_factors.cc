@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/config_fields.h"
+#include "core/enum_names.h"
 #include "core/error.h"
 #include "core/model_config.h"
 
@@ -180,12 +181,7 @@ KeyFactors ParseKeys(const Json& config,
 }
 
 std::string_view KeyLayoutName(KeyLayout layout) {
-  for (const auto& [known, name] : kLayouts) {
-    if (known == layout) {
-      return name;
-    }
-  }
-  KVC_THROW(kInternal, "layout: expected one of the enumeration, got ", static_cast<int>(layout));
+  return EnumName(kLayouts, layout);
 }
 
 KeyLayout KeyLayoutFromName(std::string_view name) {

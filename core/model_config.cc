@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/config_fields.h"
+#include "core/enum_names.h"
 #include "core/error.h"
 
 namespace kvc {
@@ -271,12 +272,7 @@ void ParseLlamaLike(const Json& config, const std::string& origin, ModelConfig& 
 }  // namespace
 
 std::string_view FamilyName(Family family) {
-  for (const auto& [known, name] : kFamilies) {
-    if (known == family) {
-      return name;
-    }
-  }
-  KVC_THROW(kInternal, "family: expected one of the enumeration, got ", static_cast<int>(family));
+  return EnumName(kFamilies, family);
 }
 
 int64_t ModelConfig::num_key_groups() const {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/enum_names.h"
 #include "core/error.h"
 #include "factorize/head_factors.h"
 
@@ -184,20 +185,10 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
 
 }  // namespace
 
-std::string_view ObjectiveName(Objective objective) {
-  for (const auto& [value, name] : kObjectives) {
-    if (value == objective) return name;
-  }
-  KVC_THROW(kInternal, "objective without a name");
-}
+std::string_view ObjectiveName(Objective objective) { return EnumName(kObjectives, objective); }
 
 Objective ObjectiveFromName(std::string_view name) {
-  std::string known;
-  for (const auto& [value, text] : kObjectives) {
-    if (text == name) return value;
-    known += (known.empty() ? "" : ", ") + std::string(text);
-  }
-  KVC_THROW(kUsage, "--objective: expected one of ", known, ", got \"", name, "\"");
+  return EnumValue(kObjectives, name, "--objective");
 }
 
 bool CanHaveObjective(KeyLayout layout, Objective objective) {

@@ -111,11 +111,7 @@ void AddPolicies(const CompareRequest& request, ThreadPool& pool, Field& field) 
   runtime::Session* session = SessionOf(base, pool, field);
   std::optional<ProfileData> profile;
   if (!request.profile.empty()) profile = LoadProfile(request.profile, manifest);
-  CacheSpec geometry = manifest.cache;
-  geometry.method = Method::kFull;
-  geometry.budget.clear();
-  geometry.margin = 0;
-  geometry.query_ring = 0;
+  const CacheSpec geometry = FullCache(manifest.cache);
   for (const std::string& budget : request.budgets) {
     for (const std::string& policy : request.policies) {
       PlanRequest plan;

@@ -99,11 +99,7 @@ double BundleError(const std::filesystem::path& bundle,
   const auto loaded = runtime::Bundle::Load(bundle, {}, pool);
   const auto session = runtime::Session::Create(loaded, pool);
   runtime::SequenceOptions options;
-  options.cache = loaded->manifest().cache;
-  options.cache->method = Method::kFull;
-  options.cache->margin = 0;
-  options.cache->query_ring = 0;
-  options.cache->budget.clear();
+  options.cache = FullCache(loaded->manifest().cache);
   const auto sequence = session->NewSequence(options);
 
   const auto tokens = static_cast<int64_t>(reference.ids.size());

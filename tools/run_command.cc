@@ -48,10 +48,7 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   request.window = manifest.cache.window;
   request.reference_length =
       manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
-  CacheSpec geometry = manifest.cache;
-  geometry.method = Method::kFull;
-  geometry.budget.clear();
-  return MakeBudgetPlan(geometry, request).spec;
+  return MakeBudgetPlan(FullCache(manifest.cache), request).spec;
 }
 
 // End-of-sequence ids of the configuration, of generation_config.json and of the tokenizer.
