@@ -27,14 +27,11 @@ struct CompareArguments {
   CompareRequest request;
   std::string output;
   std::vector<std::string> text;
-  std::string haystack;
   std::string context = "1024";
   std::string decode = "256";
-  std::vector<std::string> lengths = {"1k"};
-  std::string question = "before";
   std::string policy = "reallocate";
   eval::WalkOptions walk;
-  eval::NeedleOptions needle;
+  NeedleArguments needle;
   bool force = false;
 };
 
@@ -53,7 +50,7 @@ struct Tasks {
 };
 
 Tasks MakeTasks(const CompareArguments& args, const Tokenizer& tokenizer, uint64_t seed) {
-  KVC_CHECK(!args.text.empty() || !args.haystack.empty(),
+  KVC_CHECK(!args.text.empty() || !args.needle.haystack.empty(),
             kUsage,
             "kvc-eval compare: expected --text or --haystack, got neither");
   Tasks tasks;
@@ -64,18 +61,10 @@ Tasks MakeTasks(const CompareArguments& args, const Tokenizer& tokenizer, uint64
   if (!args.text.empty()) {
     tasks.samples = eval::CutSamples(tokenizer, ReadAll(args.text), tasks.walk);
   }
-  tasks.needle = args.needle;
-  tasks.needle.lengths.clear();
-  for (const std::string& length : args.lengths) {
-    tasks.needle.lengths.push_back(ParseLength(length, "--lengths"));
+  tasks.needle = ToNeedleOptions(args.needle, tasks.walk.policy, seed);
+  if (!args.needle.haystack.empty()) {
+    tasks.cells = PlanCells(args.needle, tasks.needle, tokenizer);
   }
-  tasks.needle.question_before = args.question == "before";
-  tasks.needle.policy = tasks.walk.policy;
-  tasks.needle.seed = seed;
-  if (args.haystack.empty()) return tasks;
-  std::string haystack;
-  for (const std::string& document : ReadAll({args.haystack})) haystack += document;
-  tasks.cells = eval::PlanNeedles(tokenizer, haystack, tasks.needle);
   return tasks;
 }
 
@@ -102,7 +91,7 @@ Json SignatureOf(const Tasks& tasks, const Field& field, const CompareArguments&
           {"context", tasks.walk.context},
           {"decode", tasks.walk.decode},
           {"decode_policy", args.policy},
-          {"question", args.question}};
+          {"question", args.needle.question}};
 }
 
 // Scores so far, in memory and, when there is an output, beside it.
@@ -198,11 +187,7 @@ void AddText(const Progressed& state, size_t contestant, Json& line) {
     full_bytes += sample[contestant].prompt.full_bytes;
   }
   const eval::Divergence result = eval::Summarise(scores);
-  line["kld_mean"] = result.kld_mean;
-  line["kld_median"] = result.kld_median;
-  line["kld_p999"] = result.kld_p999;
-  line["same_top"] = result.same_top;
-  line["perplexity"] = result.model.perplexity;
+  AddDivergence(result, line);
   line["nll"] = result.model.nll;
   line["stderr"] = result.model.stderr_nll;
   line["tokens"] = result.model.tokens;
@@ -216,13 +201,11 @@ void AddNeedles(const Tasks& tasks, const Progressed& state, size_t contestant, 
   line["cells"] = Json::array();
   for (const auto& cell : tasks.cells) {
     int64_t found = 0;
-    for (size_t i = 0; i < cell.prompts.size(); ++i) found += state.found[next++][contestant];
+    for (int64_t i = 0; i < cell.samples; ++i) found += state.found[next++][contestant];
     all += found;
-    line["cells"].push_back(
-        {{"length", cell.length},
-         {"depth", cell.depth},
-         {"accuracy", static_cast<double>(found) / static_cast<double>(cell.prompts.size())},
-         {"samples", cell.prompts.size()}});
+    eval::NeedleCell answered{cell.length, cell.depth, cell.samples, 0.0, {}};
+    answered.accuracy = static_cast<double>(found) / static_cast<double>(cell.samples);
+    line["cells"].push_back(CellToJson(answered));
   }
   line["needles_found"] = all;
   line["needle_accuracy"] = static_cast<double>(all) / static_cast<double>(next);
@@ -336,24 +319,12 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
   app.add_option("--decode", args.decode, "Tokens predicted after them")->capture_default_str();
   app.add_option("--samples", args.walk.samples, "Windows, spread over the text")
       ->capture_default_str();
-  app.add_option("--haystack", args.haystack, "UTF-8 text that hides needles");
-  app.add_option("--lengths", args.lengths, "Needle prompts' lengths in tokens")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--depths", args.needle.depths, "Where the needle stands, 0 to 1")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--needles", args.needle.samples, "Needle prompts for each length and depth")
+  app.add_option("--haystack", args.needle.haystack, "UTF-8 text that hides needles");
+  app.add_option(
+         "--needles", args.needle.options.samples, "Needle prompts for each length and depth")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--distractors", args.needle.distractors, "Needles with other keys and values")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--question",
-                 args.question,
-                 "before: it is in the prompt when the cache is compressed; after: it is not")
-      ->check(CLI::IsMember({"before", "after"}))
-      ->capture_default_str();
+  AddNeedleOptions(app, args.needle);
   AddDecodePolicy(app, args.policy);
   app.add_option(
       "-o,--output", args.output, "JSON file to write; an interrupted run goes on there");
@@ -366,6 +337,7 @@ EvalCommand AddCompare(CLI::App& app) {
   CLI::App* sub = app.add_subcommand(
       "compare", "Several bundles and policies on the same text and needles, one prefill for all");
   auto args = std::make_shared<CompareArguments>();
+  args->needle.lengths = {"1k"};
   AddPolicyOptions(*sub, args->request);
   AddTaskOptions(*sub, *args);
   return {

@@ -107,11 +107,7 @@ Json RunKld(const WalkArguments& args, const CommonOptions& common) {
   const auto progress = MakeProgress(common);
   const auto measured = eval::MeasureDivergence(
       *loaded.session, *reference.session, samples, options, pool, *progress);
-  result["kld_mean"] = measured.kld_mean;
-  result["kld_median"] = measured.kld_median;
-  result["kld_p999"] = measured.kld_p999;
-  result["same_top"] = measured.same_top;
-  result["perplexity"] = measured.model.perplexity;
+  AddDivergence(measured, result);
   result["perplexity_against"] = measured.reference.perplexity;
   result["tokens"] = measured.model.tokens;
   result["cache"] = measured.model.cache.ToJson();
@@ -158,44 +154,28 @@ EvalCommand AddKld(CLI::App& app) {
 
 // ---- needle
 
-struct NeedleArguments {
+struct NeedleCommand {
   std::string bundle;
-  std::string haystack;
-  std::vector<std::string> lengths = {"512", "1k", "2k"};
-  std::string question = "before";
   std::string policy = "reallocate";
-  eval::NeedleOptions options;
+  NeedleArguments needle;
 };
 
-Json RunNeedle(const NeedleArguments& args, const CommonOptions& common) {
-  eval::NeedleOptions options = args.options;
-  options.lengths.clear();
-  for (const std::string& length : args.lengths) {
-    options.lengths.push_back(ParseLength(length, "--lengths"));
-  }
-  options.question_before = args.question == "before";
-  options.policy = DecodePolicyFromName(args.policy);
-  options.seed = common.seed;
+Json RunNeedle(const NeedleCommand& args, const CommonOptions& common) {
+  const eval::NeedleOptions options =
+      ToNeedleOptions(args.needle, DecodePolicyFromName(args.policy), common.seed);
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.bundle);
-  std::string haystack;
-  for (const std::string& document : ReadDocuments(args.haystack)) haystack += document;
-  const auto cells = eval::PlanNeedles(*tokenizer, haystack, options);
+  const auto cells = PlanCells(args.needle, options, *tokenizer);
   if (common.dry_run) return {{"cells", cells.size()}, {"samples", options.samples}};
   const LoadedBundle loaded = LoadBundle(args.bundle, pool);
   const auto progress = MakeProgress(common);
   const auto measured =
       eval::MeasureNeedles(*loaded.session, *tokenizer, cells, options, *progress);
   Json result;
-  result["question"] = args.question;
+  result["question"] = args.needle.question;
   result["accuracy"] = measured.accuracy;
   result["cells"] = Json::array();
-  for (const auto& cell : measured.cells) {
-    result["cells"].push_back({{"length", cell.length},
-                               {"depth", cell.depth},
-                               {"accuracy", cell.accuracy},
-                               {"samples", cell.samples}});
-  }
+  for (const auto& cell : measured.cells) result["cells"].push_back(CellToJson(cell));
   result["cache"] = measured.cache.ToJson();
   return result;
 }
@@ -203,26 +183,15 @@ Json RunNeedle(const NeedleArguments& args, const CommonOptions& common) {
 EvalCommand AddNeedle(CLI::App& app) {
   CLI::App* sub =
       app.add_subcommand("needle", "Needle in a haystack: accuracy by length and depth");
-  auto args = std::make_shared<NeedleArguments>();
+  auto args = std::make_shared<NeedleCommand>();
+  args->needle.lengths = {"512", "1k", "2k"};
   sub->add_option("bundle", args->bundle, "Bundle to measure")->required();
-  sub->add_option("--haystack", args->haystack, "UTF-8 text that hides the needles")->required();
-  sub->add_option("--lengths", args->lengths, "Prompt lengths in tokens")
-      ->delimiter(',')
-      ->capture_default_str();
-  sub->add_option("--depths", args->options.depths, "Where the needle stands, 0 to 1")
-      ->delimiter(',')
-      ->capture_default_str();
-  sub->add_option("--samples", args->options.samples, "Prompts for each cell")
+  sub->add_option("--haystack", args->needle.haystack, "UTF-8 text that hides the needles")
+      ->required();
+  sub->add_option("--samples", args->needle.options.samples, "Prompts for each cell")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--distractors", args->options.distractors, "Needles with other keys and values")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  sub->add_option("--question",
-                  args->question,
-                  "before: it is in the prompt when the cache is compressed; after: it is not")
-      ->check(CLI::IsMember({"before", "after"}))
-      ->capture_default_str();
+  AddNeedleOptions(*sub, args->needle);
   AddDecodePolicy(*sub, args->policy);
   return {sub,
           [args](const CommonOptions& common) { return RunNeedle(*args, common); },
@@ -289,12 +258,7 @@ Json RunLogits(const LogitsArguments& args, const CommonOptions& common) {
   const LoadedBundle loaded = LoadBundle(args.bundle, pool);
   const int64_t vocabulary = loaded.bundle->manifest().model.vocab_size;
   runtime::SequenceOptions options;
-  CacheSpec full = loaded.bundle->manifest().cache;
-  full.method = Method::kFull;
-  full.margin = 0;
-  full.query_ring = 0;
-  full.budget.clear();
-  options.cache = full;
+  options.cache = FullCache(loaded.bundle->manifest().cache);
   for (size_t p = 0; p < prompts.size(); ++p) {
     const auto tokens = static_cast<int64_t>(prompts[p].size());
     std::vector<float> logits(tokens * vocabulary);  // [T, V]
