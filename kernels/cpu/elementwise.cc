@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "kernels/cpu/for_rows.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
@@ -150,17 +151,6 @@ namespace {
 // Elements of a part: worth a thread.
 constexpr int64_t kGrain = 16384;
 
-// Calls body(t) for every row.
-template <class Body>
-void ForRows(int64_t rows, int64_t cols, ThreadPool& pool, const Body& body) {
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(cols, 1));
-  pool.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      body(t);
-    }
-  });
-}
-
 void CheckSame(const char* name, ConstMatrixF x, ConstMatrixF y) {
   KVC_CHECK(x.rows == y.rows && x.cols == y.cols,
             kBadShape,
@@ -192,7 +182,7 @@ void RmsNorm(
     ConstMatrixF x, std::span<const float> weight, float epsilon, MatrixF y, ThreadPool& pool) {
   CheckSame("RmsNorm", x, y);
   CheckWidth("RmsNorm", weight, x.cols);
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     HWY_DYNAMIC_DISPATCH(RmsNormRow)(x.row(t), weight.data(), epsilon, x.cols, y.row(t));
   });
 }
@@ -206,7 +196,7 @@ void LayerNorm(ConstMatrixF x,
   CheckSame("LayerNorm", x, y);
   CheckWidth("LayerNorm", weight, x.cols);
   CheckWidth("LayerNorm", bias, x.cols);
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     HWY_DYNAMIC_DISPATCH(LayerNormRow)
     (x.row(t), weight.data(), bias.data(), epsilon, x.cols, y.row(t));
   });
@@ -214,7 +204,7 @@ void LayerNorm(ConstMatrixF x,
 
 void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool) {
   CheckSame("Add", x, y);
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     HWY_DYNAMIC_DISPATCH(AddRow)(x.row(t), x.cols, y.row(t));
   });
 }
@@ -222,19 +212,19 @@ void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool) {
 void SiluMul(ConstMatrixF gate, ConstMatrixF up, MatrixF y, ThreadPool& pool) {
   CheckSame("SiluMul", gate, y);
   CheckSame("SiluMul", up, y);
-  ForRows(y.rows, y.cols, pool, [&](int64_t t) {
+  ForRows(y.rows, y.cols, kGrain, pool, [&](int64_t t) {
     HWY_DYNAMIC_DISPATCH(SiluMulRow)(gate.row(t), up.row(t), y.cols, y.row(t));
   });
 }
 
 void GeluTanh(MatrixF x, ThreadPool& pool) {
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     HWY_DYNAMIC_DISPATCH(GeluTanhRow)(x.row(t), x.cols);
   });
 }
 
 void GeluExact(MatrixF x, ThreadPool& pool) {
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     for (int64_t c = 0; c < x.cols; ++c) {
       const float z = x(t, c);
       x(t, c) = 0.5F * z * std::erfc(-z / std::numbers::sqrt2_v<float>);
@@ -264,15 +254,8 @@ void Rope(MatrixF x,
             ", ",
             cos.cols,
             "]");
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) {
-    const int64_t position = positions[static_cast<size_t>(t)];
-    KVC_CHECK(position >= 0 && position < cos.rows,
-              kBadShape,
-              "Rope: expected a position below ",
-              cos.rows,
-              ", got ",
-              position,
-              "; check the model's context length");
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
+    const int64_t position = PositionOf("Rope", positions, t, cos.rows);
     HWY_DYNAMIC_DISPATCH(RopeRow)
     (x.row(t), heads, x.cols / heads, cos.row(position), sin.row(position));
   });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "kernels/cpu/for_rows.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/heads.cc"
@@ -100,20 +101,17 @@ void ProjectHeads(ConstMatrixF x,
   const int64_t depth = columns.rows / groups;  // D
   const int64_t width = columns.cols;           // R
   const int64_t share = heads / groups;
-  const int64_t work = std::max<int64_t>(1, heads * depth * width);  // of a row
-  pool.ParallelFor(x.rows, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t h = 0; h < heads; ++h) {
-        const int64_t g = h / share;
-        HWY_DYNAMIC_DISPATCH(RowTimesColumns)
-        (x.row(t) + h * depth,
-         columns.row(g * depth),
-         columns.stride,
-         bias != nullptr ? bias + g * width : nullptr,
-         depth,
-         width,
-         y.row(t) + h * width);
-      }
+  ForRows(x.rows, heads * depth * width, kGrain, pool, [&](int64_t t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const int64_t g = h / share;
+      HWY_DYNAMIC_DISPATCH(RowTimesColumns)
+      (x.row(t) + h * depth,
+       columns.row(g * depth),
+       columns.stride,
+       bias != nullptr ? bias + g * width : nullptr,
+       depth,
+       width,
+       y.row(t) + h * width);
     }
   });
 }
@@ -136,27 +134,17 @@ void RopePairs(MatrixF x,
             " positions, ",
             pairs.size(),
             " pairs");
-  const int64_t grain = std::max<int64_t>(1, kGrain / 8 / std::max<int64_t>(x.cols, 1));
-  pool.ParallelFor(x.rows, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t position = positions[static_cast<size_t>(t)];
-      KVC_CHECK(position >= 0 && position < cos.rows,
-                kBadShape,
-                "RopePairs: expected a position below ",
-                cos.rows,
-                ", got ",
-                position,
-                "; check the model's context length");
-      const float* c = cos.row(position);
-      const float* s = sin.row(position);
-      float* row = x.row(t);
-      for (const int64_t pair : pairs) {
-        const float a = row[0];
-        const float b = row[1];
-        row[0] = a * c[pair] - b * s[pair];
-        row[1] = b * c[pair] + a * s[pair];
-        row += 2;
-      }
+  ForRows(x.rows, x.cols, kGrain / 8, pool, [&](int64_t t) {
+    const int64_t position = PositionOf("RopePairs", positions, t, cos.rows);
+    const float* c = cos.row(position);
+    const float* s = sin.row(position);
+    float* row = x.row(t);
+    for (const int64_t pair : pairs) {
+      const float a = row[0];
+      const float b = row[1];
+      row[0] = a * c[pair] - b * s[pair];
+      row[1] = b * c[pair] + a * s[pair];
+      row += 2;
     }
   });
 }

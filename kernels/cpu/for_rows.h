@@ -1,0 +1,41 @@
+#pragma once
+// What kernels share that go through the rows of a matrix one by one.
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "core/error.h"
+#include "core/thread_pool.h"
+
+namespace kvc::kernels {
+
+// Calls body(t) for every row, rows of about `grain` in one part; `work`: of a row.
+template <class Body>
+void ForRows(int64_t rows, int64_t work, int64_t grain, ThreadPool& pool, const Body& body) {
+  const int64_t part = std::max<int64_t>(1, grain / std::max<int64_t>(work, 1));
+  pool.ParallelFor(rows, part, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      body(t);
+    }
+  });
+}
+
+// Position of row t, below `limit`. Throws kBadShape naming the kernel.
+inline int64_t PositionOf(const char* name,
+                          std::span<const int32_t> positions,
+                          int64_t t,
+                          int64_t limit) {
+  const int64_t position = positions[static_cast<size_t>(t)];
+  KVC_CHECK(position >= 0 && position < limit,
+            kBadShape,
+            name,
+            ": expected a position below ",
+            limit,
+            ", got ",
+            position,
+            "; check the model's context length");
+  return position;
+}
+
+}  // namespace kvc::kernels
