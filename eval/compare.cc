@@ -172,7 +172,7 @@ std::vector<std::vector<SampleScores>> CompareSamples(std::span<const Contestant
         SampleScores& score = scores[s][c];
         score.nll.push_back(static_cast<float>(NegativeLogLikelihood(q, samples[s][position])));
         score.kld.push_back(c == 0 ? 0.0F : static_cast<float>(KlDivergence(p, q)));
-        score.same_top += ArgMax(p) == ArgMax(q) ? 1 : 0;
+        score.same_top += c == 0 || ArgMax(p) == ArgMax(q) ? 1 : 0;
       }
     });
     tick();

@@ -4,6 +4,7 @@
 #include "eval/compare.h"
 
 namespace kvc::eval {
+
 std::vector<NeedleCell> PlanNeedles(const Tokenizer& tokenizer,
                                     const std::string& haystack,
                                     const NeedleOptions& options) {
