@@ -14,18 +14,15 @@ tokens=${TUNE_TOKENS:-64k}
 passes=${TUNE_PASSES:-4}
 mkdir -p "$out"
 
+. "$(dirname "$0")/table_cells.sh"
+
 # row NAME RANK OPTION...
 row() {
   local name=$1 rank=$2
   shift 2
-  [ -s "$out/$name-$rank.json" ] && return
-  echo "== $name, $rank %" >&2
-  "$build/bin/kvc-factorize" "$build/models/smollm2" -o "$out/thin" --force --rank "$rank%" --layout latent:1 \
-    --calib "$texts/wikitext2-valid.txt" --calib "$texts/chesterton-brown.txt" --held-back 12 \
-    "$@" --quiet --json > "$out/$name-$rank.json.partial"
-  mv "$out/$name-$rank.json.partial" "$out/$name-$rank.json"
+  cell "$name-$rank" "$build/bin/kvc-factorize" "$build/models/smollm2" -o "$out/thin" --force --rank "$rank%" \
+    --layout latent:1 --calib "$texts/wikitext2-valid.txt" --calib "$texts/chesterton-brown.txt" --held-back 12 "$@"
 }
-value() { grep -m1 "\"$2\":" "$out/$1.json" 2>/dev/null | sed 's/.*: *//; s/,$//'; }
 
 tuning=(--tune local --tune-tokens "$tokens" --tune-passes "$passes")
 for rank in $ranks; do
@@ -36,17 +33,9 @@ for rank in $ranks; do
 done
 rm -rf "$out/thin"
 
-echo "| key bytes | ranks, tuning | KLD | perplexity | seconds | peak memory (MiB) |"
-echo "|---|---|---|---|---|---|"
+keys_header "ranks, tuning"
 for rank in $ranks; do
   for name in uniform spread uniform-local spread-local; do
-    file=$name-$rank
-    [ -s "$out/$file.json" ] || continue
-    kld=$(value "$file" kld_after_tuning)
-    awk -v rank="$rank" -v name="$name" -v kld="${kld:-$(value "$file" kld_before_tuning)}" \
-      -v ppl="$(value "$file" perplexity)" -v source="$(value "$file" perplexity_source)" \
-      -v seconds="$(value "$file" seconds)" -v rss="$(value "$file" peak_rss_bytes)" \
-      'BEGIN { printf "| %s %% | %s | %.3f | %.2f (%+.1f %%) | %.0f | %.0f |\n", rank, name, kld, ppl,
-               100 * (ppl / source - 1), seconds, rss / 1048576 }'
+    keys_row "$name-$rank" "$rank" "$name"
   done
 done

@@ -15,16 +15,7 @@ calib=(--calib "$texts/wikitext2-valid.txt" --calib "$texts/chesterton-brown.txt
 scorers=(snapkv expected-attention keydiff knorm streaming output-error output-error:keydiff=0.3)
 mkdir -p "$out"
 
-# cell NAME command...: the command's JSON into OUT/NAME.json, once.
-cell() {
-  local name=$1
-  shift
-  [ -s "$out/$name.json" ] && return
-  echo "== $name" >&2
-  "$@" --quiet --json > "$out/$name.json.partial"
-  mv "$out/$name.json.partial" "$out/$name.json"
-}
-value() { grep -m1 "\"$2\":" "$out/$1.json" 2>/dev/null | sed 's/.*: *//; s/,$//' || echo -; }
+. "$(dirname "$0")/table_cells.sh"
 
 keys() {
   for rank in 50 25 12.5; do
@@ -73,18 +64,12 @@ budgets() {
 }
 
 print_keys() {
-  echo "| key bytes | layout, objective | KLD | perplexity | seconds | peak memory (MiB) |"
-  echo "|---|---|---|---|---|---|"
+  keys_header "layout, objective"
   for rank in 50 25 12.5; do
     for name in input-attention-query input-query input weight heads; do
-      local file=keys-$name-$rank label="latent:1, $name"
+      local label="latent:1, $name"
       [ "$name" = heads ] && label="latent:heads, input-query"
-      [ -s "$out/$file.json" ] || continue
-      awk -v rank="$rank" -v label="$label" -v kld="$(value "$file" kld_before_tuning)" \
-        -v ppl="$(value "$file" perplexity)" -v source="$(value "$file" perplexity_source)" \
-        -v seconds="$(value "$file" seconds)" -v rss="$(value "$file" peak_rss_bytes)" \
-        'BEGIN { printf "| %s %% | %s | %.3f | %.2f (%+.1f %%) | %.0f | %.0f |\n", rank, label, kld, ppl,
-                 100 * (ppl / source - 1), seconds, rss / 1048576 }'
+      keys_row "keys-$name-$rank" "$rank" "$label"
     done
   done
 }
