@@ -80,19 +80,25 @@ TEST(OutputError, DominantTokens) {
   }
 }
 
+// One query 1 and W_O = 2 for tokens one dimension wide.
+HeadInput OneQuery(const std::vector<float>& keys, const std::vector<float>& values) {
+  static const float query = 1.0F;
+  static const float gram = 4.0F;
+  HeadInput input;
+  input.keys = {keys.data(), std::ssize(keys), 1};
+  input.values = {values.data(), std::ssize(values), 1};
+  input.queries = {ConstMatrixF(&query, 1, 1)};
+  input.output_grams = {ConstMatrixF(&gram, 1, 1)};
+  return input;
+}
+
 // So alone that the others vanish in float: the output without the token counts as 0.
 TEST(OutputError, TokenAlone) {
   RandomHead head = MakeRandomHead(61, {.tokens = 1, .heads = 1, .window = 1});
   const double alone = ScoreOf(ScorerKind::kOutputError, head.input)[0];
   const std::vector<float> far = {0.0F, 1e4F};
   const std::vector<float> values = {5.0F, 1.0F};
-  const float query = 1.0F;
-  const float gram = 4.0F;
-  HeadInput input;
-  input.keys = {far.data(), 2, 1};
-  input.values = {values.data(), 2, 1};
-  input.queries = {ConstMatrixF(&query, 1, 1)};
-  input.output_grams = {ConstMatrixF(&gram, 1, 1)};
+  const HeadInput input = OneQuery(far, values);
   EXPECT_GT(alone, 0.0);
   EXPECT_EQ(ScoreOf(ScorerKind::kOutputError, input, {.pool = 1}), (std::vector<float>{0, 4}));
 }
@@ -102,13 +108,7 @@ TEST(OutputError, TokenAlone) {
 TEST(OutputError, HandWorked) {
   const std::vector<float> keys = {0.0F, std::log(3.0F)};
   const std::vector<float> values = {0.0F, 1.0F};
-  const float query = 1.0F;
-  const float gram = 4.0F;
-  HeadInput input;
-  input.keys = {keys.data(), 2, 1};
-  input.values = {values.data(), 2, 1};
-  input.queries = {ConstMatrixF(&query, 1, 1)};
-  input.output_grams = {ConstMatrixF(&gram, 1, 1)};
+  HeadInput input = OneQuery(keys, values);
   input.residual_energy = 2.0;
   const std::vector<float> scores = ScoreOf(ScorerKind::kOutputError, input);
   EXPECT_NEAR(scores[0], 4.0 / 16.0 / 2.0, 1e-6);
