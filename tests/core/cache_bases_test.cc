@@ -1,0 +1,172 @@
+#include "core/cache_bases.h"
+
+#include <functional>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/safetensors.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t kHeads = 2;
+
+// Upper triangular with ones on the diagonal and `value` above the first element, and its inverse
+// transposed: a pair whose product is exactly the identity.
+void AddPair(int64_t width, float value, std::vector<float>& basis, std::vector<float>& dual) {
+  for (int64_t i = 0; i < width * width; ++i) {
+    const float unit = i / width == i % width ? 1.0F : 0.0F;
+    basis.push_back(width > 1 && i == 1 ? value : unit);
+    dual.push_back(width > 1 && i == width ? -value : unit);
+  }
+}
+
+LayerBases MakeLayer(int64_t key_width, int64_t value_width) {
+  LayerBases layer;
+  layer.num_kv_heads = kHeads;
+  layer.key_width = key_width;
+  layer.value_width = value_width;
+  for (int64_t g = 0; g < kHeads; ++g) {
+    AddPair(key_width, 0.5F + static_cast<float>(g), layer.key, layer.query);
+    AddPair(value_width, -0.25F, layer.value, layer.output);
+    for (int64_t i = 0; i < key_width; ++i) layer.key_mean.push_back(static_cast<float>(g - i));
+    for (int64_t i = 0; i < value_width; ++i) layer.value_mean.push_back(static_cast<float>(i));
+  }
+  return layer;
+}
+
+class CacheBases : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = std::filesystem::path(::testing::TempDir()) / "kvc_cache_bases_test.safetensors";
+    bases_ = {MakeLayer(3, 5), MakeLayer(0, 5), MakeLayer(1, 5)};  // the second: latents
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  void ExpectRefused(ErrorKind kind, const std::string& part) {
+    try {
+      CheckBases(bases_);
+      FAIL() << "not refused";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), kind);
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  }
+
+  std::filesystem::path path_;
+  std::vector<LayerBases> bases_;
+};
+
+TEST_F(CacheBases, RoundTripKeepsEveryLayer) {
+  WriteBases(path_, bases_);
+  const std::vector<LayerBases> read = ReadBases(path_);
+  ASSERT_EQ(read.size(), bases_.size());
+  for (size_t l = 0; l < read.size(); ++l) {
+    EXPECT_EQ(read[l].num_kv_heads, kHeads);
+    EXPECT_EQ(read[l].key_width, bases_[l].key_width);
+    EXPECT_EQ(read[l].value_width, 5);
+    EXPECT_EQ(read[l].key, bases_[l].key);
+    EXPECT_EQ(read[l].query, bases_[l].query);
+    EXPECT_EQ(read[l].key_mean, bases_[l].key_mean);
+    EXPECT_EQ(read[l].value, bases_[l].value);
+    EXPECT_EQ(read[l].output, bases_[l].output);
+    EXPECT_EQ(read[l].value_mean, bases_[l].value_mean);
+  }
+}
+
+TEST_F(CacheBases, PairsThatAreNotInverseAreRefusedByName) {
+  bases_[2].query[1] = 1.01F;  // the second head's only element
+  ExpectRefused(ErrorKind::kBadInput, "layers.2.query");
+  bases_[2].query[1] = 1.0F;
+  bases_[0].output[7] += 0.01F;
+  ExpectRefused(ErrorKind::kBadInput, "layers.0.output");
+  bases_[0].output[7] -= 0.0095F;  // as rounding might leave it
+  EXPECT_NO_THROW(CheckBases(bases_));
+}
+
+TEST_F(CacheBases, NanAndWrongSizesAreRefused) {
+  bases_[1].value_mean[3] = std::numeric_limits<float>::quiet_NaN();
+  ExpectRefused(ErrorKind::kNumeric, "layers.1.value_mean");
+  bases_[1].value_mean[3] = 0.0F;
+  bases_[0].key.pop_back();
+  ExpectRefused(ErrorKind::kBadShape, "layers.0.key");
+  bases_[0] = LayerBases();
+  ExpectRefused(ErrorKind::kBadShape, "layer 0");
+}
+
+TEST_F(CacheBases, BrokenFilesAreRefused) {
+  const auto write = [&](const std::vector<TensorSpec>& specs) {
+    SafetensorsWriter writer(path_, specs);
+    for (const TensorSpec& spec : specs) {
+      int64_t count = 1;
+      for (const int64_t size : spec.shape) count *= size;
+      writer.WriteFloats(spec.name, std::vector<float>(count, 1.0F));
+    }
+    writer.Close();
+  };
+  const std::vector<TensorSpec> good = {{"layers.0.value", DType::kF32, {2, 1, 1}},
+                                        {"layers.0.output", DType::kF32, {2, 1, 1}},
+                                        {"layers.0.value_mean", DType::kF32, {2, 1}}};
+  write(good);
+  EXPECT_EQ(ReadBases(path_).front().value_width, 1);
+  const std::vector<std::function<void(std::vector<TensorSpec>&)>> breaks = {
+      [](auto& specs) { specs.pop_back(); },  // a tensor is missing
+      [](auto& specs) {
+        specs[1].shape = {2, 1};
+      },  // too few dimensions
+      [](auto& specs) {
+        specs[1].shape = {1, 1, 1};
+      },  // another head count
+      [](auto& specs) {
+        specs[2].shape = {2, 2};
+      },                                                  // another width
+      [](auto& specs) { specs[0].dtype = DType::kF16; },  // another type
+      [](auto& specs) {
+        specs[0].shape = {0, 1, 1};
+      },                                                     // empty
+      [](auto& specs) { specs[2].name = "layers.0.mean"; },  // another name
+      [](auto& specs) {
+        specs.push_back({"more", DType::kF32, {1}});
+      },  // one too many
+      [](auto& specs) {
+        specs = {{"layers.1.value", DType::kF32, {1}}};
+      }  // no first layer
+  };
+  for (size_t i = 0; i < breaks.size(); ++i) {
+    std::vector<TensorSpec> specs = good;
+    breaks[i](specs);
+    write(specs);
+    EXPECT_THROW((void)ReadBases(path_), Error) << i;
+  }
+}
+
+TEST_F(CacheBases, MustFitTheCache) {
+  CacheSpec spec;
+  spec.num_kv_heads = kHeads;
+  spec.head_width = 5;
+  const auto group = [](int64_t key_width, bool latent) {
+    CacheGroup made;
+    made.key_width = key_width;
+    made.keeps_positions = latent;
+    return made;
+  };
+  spec.layers = {
+      {group(2, false), group(3, false)}, {group(7, true)}, {group(1, false), group(1, false)}};
+  EXPECT_NO_THROW(CheckBasesFit(bases_, spec));
+  spec.layers[0][1].key_width = 4;
+  EXPECT_THROW(CheckBasesFit(bases_, spec), Error);
+  spec.layers[0][1].key_width = 3;
+  spec.num_kv_heads = 3;
+  EXPECT_THROW(CheckBasesFit(bases_, spec), Error);
+  spec.num_kv_heads = kHeads;
+  spec.head_width = 6;
+  EXPECT_THROW(CheckBasesFit(bases_, spec), Error);
+  spec.head_width = 5;
+  spec.layers.pop_back();
+  EXPECT_THROW(CheckBasesFit(bases_, spec), Error);
+}
+
+}  // namespace
+}  // namespace kvc
