@@ -13,6 +13,7 @@
 #include "eval/needle.h"
 #include "eval/walk.h"
 #include "tools/compare_policies.h"
+#include "tools/compare_prompts.h"
 #include "tools/eval_arguments.h"
 
 namespace kvc::tools {
@@ -26,6 +27,7 @@ constexpr int64_t kSequences = 32;
 struct CompareArguments {
   CompareRequest request;
   std::string output;
+  std::string prompts;
   std::vector<std::string> text;
   std::string context = "1024";
   std::string decode = "256";
@@ -235,6 +237,11 @@ Json RunCompare(const CompareArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.request.reference);
   const Tasks tasks = MakeTasks(args, *tokenizer, common.seed);
+  if (!args.prompts.empty()) {
+    WriteJsonFile(
+        args.prompts,
+        PromptsToJson(tasks.walk, tasks.samples, tasks.cells, tasks.needle.question_before));
+  }
   if (common.dry_run) {
     return {{"samples", tasks.samples.size()}, {"needles", tasks.prompts()}, {"dry_run", true}};
   }
@@ -328,6 +335,9 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
   AddDecodePolicy(app, args.policy);
   app.add_option(
       "-o,--output", args.output, "JSON file to write; an interrupted run goes on there");
+  app.add_option("--save-prompts",
+                 args.prompts,
+                 "JSON file for the token ids of all windows and needles, with --dry-run too");
   app.add_flag("--force", args.force, "Do not go on with an interrupted run");
 }
 

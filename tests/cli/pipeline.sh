@@ -45,6 +45,8 @@ has "$work/compare.json" lines name budget kld_mean kld_p999 same_top perplexity
 has "$work/compare-stdout.json" "${common[@]}" lines
 [ "$(grep -c '"kld_mean"' "$work/compare.json")" = 6 ] && [ ! -e "$work/compare.json.partial" ] ||
   { echo "FAILED: compare: expected six lines and no progress"; exit 1; }
+"${compare[@]}" --dry-run --save-prompts "$work/prompts.json" > /dev/null
+has "$work/prompts.json" samples needles context decode question lead answer
 "${compare[@]}" | grep -q "uniform/output-error" || { echo "FAILED: compare: no table"; exit 1; }
 "$bin/kvc-eval" needle "$work/full" --haystack "$held_back" --lengths 256 --depths 0.5 --samples 2 --json > "$work/needle-full.json"
 has "$work/needle-full.json" "${common[@]}" accuracy cells length depth samples
