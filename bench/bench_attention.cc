@@ -8,7 +8,6 @@
 
 #include <cmath>
 #include <iostream>
-#include <numeric>
 #include <vector>
 
 #include "bench/pool.h"
@@ -16,6 +15,7 @@
 #include <benchmark/benchmark.h>
 
 #include "kernels/attention.h"
+#include "tools/attention_problem.h"
 
 namespace {
 
@@ -66,53 +66,14 @@ struct Tables {
 // A step over several layers' caches, one layer after the other.
 void DecodeBody(
     benchmark::State& state, Heads heads, DType dtype, int64_t key_width, bool rebuild) {
-  const int64_t rows = state.range(0);
-  const int64_t head_rows = rows * heads.kv_heads;
-  // A latent serves all heads; keys belong to one each.
-  const int64_t key_count = rebuild ? rows * key_width : head_rows * key_width;
-  const int64_t layer_bytes = (key_count + head_rows * heads.width) * kvc::DTypeBytes(dtype);
-  const int64_t layers = std::max<int64_t>(1, kColdBytes / layer_bytes);
-  const std::vector<char> keys = Fill(key_count * layers, dtype);
-  const std::vector<char> values = Fill(head_rows * heads.width * layers, dtype);
-  const int64_t query_width = rebuild ? heads.width : key_width;
-  std::vector<float> queries(static_cast<size_t>(heads.query_heads * query_width), 0.01F);
-  std::vector<float> outputs(static_cast<size_t>(heads.query_heads * heads.width));
-  std::vector<int32_t> positions(static_cast<size_t>(rows));
-  std::iota(positions.begin(), positions.end(), 0);
-  const Tables tables(heads.width, rebuild ? key_width : 1, rows);
-  const int64_t group = heads.query_heads / heads.kv_heads;
-  const int64_t element = kvc::DTypeBytes(dtype);
-  std::vector<std::vector<kvc::kernels::DecodeHead>> steps;
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    std::vector<kvc::kernels::DecodeHead> step;
-    for (int64_t g = 0; g < heads.kv_heads; ++g) {
-      const int64_t key_block = rebuild ? layer : layer * heads.kv_heads + g;
-      const int64_t value_block = layer * heads.kv_heads + g;
-      kvc::kernels::Segment segment;
-      segment.keys = {
-          keys.data() + key_block * rows * key_width * element, dtype, rows, key_width, key_width};
-      segment.values = {values.data() + value_block * rows * heads.width * element,
-                        dtype,
-                        rows,
-                        heads.width,
-                        heads.width};
-      segment.positions = positions.data();
-      kvc::kernels::DecodeHead head;
-      head.segments = {segment};
-      head.rebuild = rebuild ? &tables.rebuild : nullptr;
-      head.queries = {queries.data() + g * group * query_width, group, query_width};
-      head.outputs = {outputs.data() + g * group * heads.width, group, heads.width};
-      step.push_back(head);
-    }
-    steps.push_back(step);
-  }
-  size_t next = 0;
+  const kvc::tools::AttentionShape shape{
+      heads.query_heads, heads.kv_heads, heads.width, key_width, state.range(0), dtype, rebuild};
+  kvc::tools::AttentionProblem problem(shape, kColdBytes);
   kvc::bench::BestTime best;
   for (auto _ : state) {
-    best.Run([&] { kvc::kernels::DecodeAttention(steps[next], 0.125F, Pool()); });
-    next = (next + 1) % steps.size();
+    best.Run([&] { problem.Step(Pool()); });
   }
-  const double speed = static_cast<double>(layer_bytes) / best.seconds();
+  const double speed = static_cast<double>(shape.LayerBytes()) / best.seconds();
   state.counters["best_us"] = best.seconds() * 1e6;
   state.counters["GB/s"] = speed * 1e-9;
   state.counters["of_read_%"] = 100.0 * speed / MemorySpeed();

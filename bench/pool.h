@@ -11,8 +11,7 @@ namespace kvc::bench {
 // KVC_BENCH_THREADS threads; without it, one per core.
 ThreadPool& Pool();
 
-// Bytes per second at which the pool's threads read 128 MiB of memory from first to last, the best
-// of many passes over two seconds; measured once.
+// tools/read_bandwidth.h with the pool's threads, measured once.
 double MemorySpeed();
 
 // One line: threads, SIMD target, read bandwidth.
