@@ -55,17 +55,6 @@ std::vector<std::string> SplitSentences(std::string_view text) {
   return sentences;
 }
 
-// `count` different numbers below `bound`, in random order.
-std::vector<int64_t> Sample(int64_t count, int64_t bound, Rng& rng) {
-  std::vector<int64_t> all(static_cast<size_t>(bound));
-  std::iota(all.begin(), all.end(), 0);
-  for (int64_t i = 0; i < count; ++i) {
-    std::swap(all[static_cast<size_t>(i)], all[static_cast<size_t>(i + rng.NextBelow(bound - i))]);
-  }
-  all.resize(static_cast<size_t>(count));
-  return all;
-}
-
 // Index of the boundary between pieces (0: before the first) nearest to `target` tokens.
 size_t NearestBoundary(const std::vector<Ids>& pieces, double target) {
   size_t best = 0;
@@ -119,10 +108,7 @@ NeedlePrompt Ask(const Tokenizer& tokenizer, const std::string& key, const std::
   prompt.lead = prompt.question.end() - common.second;
   const Ids answered = EncodeContinuation(tokenizer, NeedleQuestion(key) + " " + value);
   prompt.answer.assign(answered.begin() + Size(prompt.question), answered.end());
-  const Ids start = tokenizer.Encode(".", SpecialTokens::kAdd);
-  if (tokenizer.bos_id() && !start.empty() && start.front() == *tokenizer.bos_id()) {
-    prompt.context.push_back(*tokenizer.bos_id());
-  }
+  prompt.context = StartOfText(tokenizer);
   return prompt;
 }
 
@@ -197,6 +183,22 @@ std::vector<int32_t> EncodeContinuation(const Tokenizer& tokenizer, std::string_
   return {common.second, both.end()};
 }
 
+std::vector<int32_t> StartOfText(const Tokenizer& tokenizer) {
+  const Ids ids = tokenizer.Encode(".", SpecialTokens::kAdd);
+  const bool starts = tokenizer.bos_id() && !ids.empty() && ids.front() == *tokenizer.bos_id();
+  return starts ? Ids{*tokenizer.bos_id()} : Ids{};
+}
+
+std::vector<int64_t> SampleDistinct(int64_t count, int64_t bound, Rng& rng) {
+  std::vector<int64_t> all(static_cast<size_t>(bound));
+  std::iota(all.begin(), all.end(), 0);
+  for (int64_t i = 0; i < count; ++i) {
+    std::swap(all[static_cast<size_t>(i)], all[static_cast<size_t>(i + rng.NextBelow(bound - i))]);
+  }
+  all.resize(static_cast<size_t>(count));
+  return all;
+}
+
 NeedleTask::NeedleTask(const Tokenizer& tokenizer, std::string_view haystack)
     : tokenizer_(tokenizer) {
   for (const std::string& sentence : SplitSentences(haystack)) {
@@ -229,8 +231,8 @@ std::vector<std::vector<int32_t>> NeedleTask::Haystack(int64_t tokens, Rng& rng)
 NeedlePrompt NeedleTask::Make(const NeedleRequest& request, Rng& rng) const {
   CheckRequest(request);
   const int64_t num_needles = request.distractors + 1;
-  const std::vector<int64_t> keys = Sample(num_needles, Size(NeedleKeys()), rng);
-  const std::vector<int64_t> values = Sample(num_needles, Size(NeedleValues()), rng);
+  const std::vector<int64_t> keys = SampleDistinct(num_needles, Size(NeedleKeys()), rng);
+  const std::vector<int64_t> values = SampleDistinct(num_needles, Size(NeedleValues()), rng);
 
   NeedlePrompt prompt = Ask(tokenizer_,
                             NeedleKeys()[static_cast<size_t>(keys.front())],

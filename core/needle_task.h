@@ -38,6 +38,11 @@ namespace kvc {
 [[nodiscard]] std::vector<int32_t> EncodeContinuation(const Tokenizer& tokenizer,
                                                       std::string_view text);
 
+// What the tokenizer puts in front of a text: [bos] or nothing.
+[[nodiscard]] std::vector<int32_t> StartOfText(const Tokenizer& tokenizer);
+// `count` different numbers below `bound`, in random order. count <= bound.
+[[nodiscard]] std::vector<int64_t> SampleDistinct(int64_t count, int64_t bound, Rng& rng);
+
 struct NeedleRequest {
   int64_t length = 1024;  // tokens of context and question together, bos included
   double depth = 0.5;     // of the asked needle in the haystack: 0 start, 1 end
@@ -72,10 +77,10 @@ class NeedleTask {
   // a sentence (naming the least length), when depth is outside [0, 1], or for more distractors
   // than there are other keys and values.
   [[nodiscard]] NeedlePrompt Make(const NeedleRequest& request, Rng& rng) const;
-
- private:
+  // Sentences of together exactly `tokens` > 0 tokens, from a random one on; the first may be cut.
   [[nodiscard]] std::vector<std::vector<int32_t>> Haystack(int64_t tokens, Rng& rng) const;
 
+ private:
   const Tokenizer& tokenizer_;
   std::vector<std::vector<int32_t>> sentences_;
 };

@@ -1,11 +1,9 @@
 #pragma once
-// Several policies on the same text and the same needles at once. What a policy drops changes
-// nothing before decoding, so the policies of one model share one prefill; all their sequences
-// decode in one batch. The first contestant is the reference of every divergence.
+// Several policies on the same text and the same needles at once (eval/runner.h). The first
+// contestant is the reference of every divergence.
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,16 +12,11 @@
 #include "core/needle_task.h"
 #include "core/thread_pool.h"
 #include "core/tokenizer.h"
+#include "eval/runner.h"
 #include "eval/walk.h"
 #include "runtime/session.h"
 
 namespace kvc::eval {
-
-struct Contestant {
-  std::string name;
-  runtime::Session* session = nullptr;  // contestants with the same one share a prefill
-  std::optional<CacheSpec> cache;       // instead of its bundle's
-};
 
 // One contestant on one sample of text. Vectors are by token.
 struct SampleScores {

@@ -1,0 +1,68 @@
+#pragma once
+// Sequences of several contestants on several prompts. What a policy drops changes nothing before
+// decoding, so contestants that share a session share each prompt's prefill, and all of a session's
+// sequences decode in one batch.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/session.h"
+
+namespace kvc::eval {
+
+struct Contestant {
+  std::string name;
+  runtime::Session* session = nullptr;  // contestants with the same one share a prefill
+  std::optional<CacheSpec> cache;       // instead of its bundle's
+};
+
+class Runner {
+ public:
+  // Borrows the contestants. Throws kBadShape when vocabularies differ.
+  Runner(std::span<const Contestant> contestants, size_t prompts);
+
+  // Prompts 0, 1, 2, ... in this order, all before the first step; `base` but its cache is every
+  // contestant's.
+  void Prefill(size_t prompt, std::span<const int32_t> ids, const runtime::SequenceOptions& base);
+
+  // A sequence that is given this instead of a token rests; its logits stay.
+  static constexpr int32_t kRest = -1;
+  // Feeds next(prompt, contestant).
+  void Step(const std::function<int32_t(size_t, size_t)>& next);
+
+  // [V] behind the token fed last.
+  [[nodiscard]] std::span<const float> logits(size_t prompt, size_t contestant) const;
+  [[nodiscard]] runtime::CacheCounters counters(size_t prompt, size_t contestant) const;
+  [[nodiscard]] size_t prompts() const { return prompts_; }
+  [[nodiscard]] size_t contestants() const { return places_.size(); }
+
+ private:
+  struct Lane {
+    runtime::Session* session = nullptr;
+    std::vector<const Contestant*> members;
+    std::vector<std::unique_ptr<runtime::Sequence>> sequences;  // [prompt][member]
+    std::vector<int32_t> ids;                                   // likewise
+    std::vector<float> logits;                                  // [prompt][member][V]
+  };
+  struct Place {
+    size_t lane = 0;
+    size_t member = 0;
+  };
+
+  Lane& LaneOf(runtime::Session* session);
+  void Decode(Lane& lane);
+  [[nodiscard]] size_t Index(size_t prompt, size_t contestant) const;
+
+  size_t prompts_;
+  int64_t vocabulary_ = 0;
+  std::vector<Lane> lanes_;
+  std::vector<Place> places_;   // by contestant
+  std::vector<float> scratch_;  // rows of the sequences that do not rest
+};
+
+}  // namespace kvc::eval
