@@ -1,5 +1,6 @@
 #pragma once
-// Which weights a family has, how they are called, shaped and stored. Used only by checkpoint.cc.
+// Which weights a family has, how they are called, shaped and stored. Used by checkpoint.cc, and by
+// bench/make_shape.cc, which writes a checkpoint.
 
 #include <array>
 #include <cstdint>
