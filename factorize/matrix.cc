@@ -1,16 +1,34 @@
 #include "factorize/matrix.h"
 
-#include <Eigen/Core>
+#include <algorithm>
+
+#include <cblas.h>
 
 namespace kvc::factorize {
 namespace {
 
-using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using Strided = Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>;
+blasint Size(int64_t size) { return static_cast<blasint>(size); }
 
-Strided Map(ConstMatrixD a) { return {a.data, a.rows, a.cols, Eigen::OuterStride<>(a.stride)}; }
-
-Eigen::Map<RowMajor> Map(Matrix& a) { return {a.data.data(), a.rows, a.cols}; }
+// a op(b), where op(b) has `cols` columns.
+Matrix Product(ConstMatrixD a, ConstMatrixD b, CBLAS_TRANSPOSE op, int64_t cols) {
+  Matrix result(a.rows, cols);
+  if (a.rows == 0 || a.cols == 0 || cols == 0) return result;
+  cblas_dgemm(CblasRowMajor,
+              CblasNoTrans,
+              op,
+              Size(a.rows),
+              Size(cols),
+              Size(a.cols),
+              1.0,
+              a.data,
+              Size(a.stride),
+              b.data,
+              Size(b.stride),
+              0.0,
+              result.data.data(),
+              Size(cols));
+  return result;
+}
 
 }  // namespace
 
@@ -21,25 +39,30 @@ Matrix Identity(int64_t size) {
 }
 
 Matrix Transpose(ConstMatrixD a) {
+  constexpr int64_t kTile = 32;  // rows of the result that one pass over a part of `a` fills
   Matrix result(a.cols, a.rows);
-  Map(result) = Map(a).transpose();
+  for (int64_t begin = 0; begin < a.cols; begin += kTile) {
+    const int64_t end = std::min(a.cols, begin + kTile);
+    for (int64_t r = 0; r < a.rows; ++r) {
+      for (int64_t c = begin; c < end; ++c) result(c, r) = a(r, c);
+    }
+  }
   return result;
 }
 
-Matrix Multiply(ConstMatrixD a, ConstMatrixD b) {
-  Matrix result(a.rows, b.cols);
-  Map(result).noalias() = Map(a) * Map(b);
-  return result;
-}
+Matrix Multiply(ConstMatrixD a, ConstMatrixD b) { return Product(a, b, CblasNoTrans, b.cols); }
 
 Matrix MultiplyTransposed(ConstMatrixD a, ConstMatrixD b) {
-  Matrix result(a.rows, b.rows);
-  Map(result).noalias() = Map(a) * Map(b).transpose();
-  return result;
+  return Product(a, b, CblasTrans, b.rows);
 }
 
 double Energy(ConstMatrixD a, ConstMatrixD g) {
-  return (Map(a) * Map(g)).cwiseProduct(Map(a)).sum();
+  const Matrix product = Multiply(a, g);  // [r, m]
+  double energy = 0.0;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    energy += cblas_ddot(Size(a.cols), product.data.data() + r * product.cols, 1, a.row(r), 1);
+  }
+  return energy;
 }
 
 }  // namespace kvc::factorize
