@@ -27,6 +27,36 @@ constexpr std::array<std::pair<Method, std::string_view>, 9> kMethods = {{
     {Method::kLuKvMixed, "lukv-mixed"},
 }};
 
+constexpr std::array<std::pair<TierBasis, std::string_view>, 2> kBases = {{
+    {TierBasis::kOffline, "offline"},
+    {TierBasis::kPrompt, "prompt"},
+}};
+
+bool IsNarrow(const Tier& tier) { return tier.key_share < 1.0 || tier.value_share < 1.0; }
+
+// The widest narrow tier's dimensions of a row `width` wide; 0 where none is narrower.
+int64_t WidestNarrow(const CacheSpec& spec, int64_t width, double Tier::*share) {
+  int64_t widest = 0;
+  for (const Tier& tier : spec.tiers) {
+    const int64_t kept = TierWidth(width, tier.*share);
+    if (kept < width) widest = std::max(widest, kept);
+  }
+  return widest;
+}
+
+// Throws unless `share` of a row `width` wide is a dimension or more.
+void CheckTierWidth(const char* what, double share, int64_t width) {
+  KVC_CHECK(share * static_cast<double>(width) >= 1.0 - 1e-9,
+            kBadInput,
+            "tiers: expected shares that keep a dimension or more, got ",
+            share,
+            " of ",
+            what,
+            " ",
+            width,
+            " wide; leave this tier out");
+}
+
 // Floors of `wanted` plus one for the largest remainders, so that the sum is the floor of the sum.
 std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) {
   std::vector<int64_t> rows(wanted.size());
@@ -49,6 +79,40 @@ std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) 
 std::string_view MethodName(Method method) { return EnumName(kMethods, method); }
 Method MethodFromName(std::string_view name) { return EnumValue(kMethods, name, "--method"); }
 
+int64_t TierWidth(int64_t width, double share) {
+  return std::clamp<int64_t>(std::llround(static_cast<double>(width) * share), 1, width);
+}
+
+std::string_view TierBasisName(TierBasis basis) { return EnumName(kBases, basis); }
+TierBasis TierBasisFromName(std::string_view name) { return EnumValue(kBases, name, "--basis"); }
+
+bool CacheSpec::mixed() const {
+  return !full() && std::any_of(tiers.begin(), tiers.end(), IsNarrow);
+}
+
+void CheckTiers(const CacheSpec& spec) {
+  if (spec.tiers.empty()) return;
+  constexpr size_t kMostTiers = 31;
+  KVC_CHECK(spec.tiers.size() <= kMostTiers && !IsNarrow(spec.tiers[0]),
+            kBadInput,
+            "tiers: expected at most ",
+            kMostTiers,
+            " and full width first, got ",
+            spec.tiers.size(),
+            ", the first with shares ",
+            spec.tiers[0].key_share,
+            " and ",
+            spec.tiers[0].value_share);
+  for (const Tier& tier : spec.tiers) {
+    for (const auto& groups : spec.layers) {
+      for (const CacheGroup& group : groups) {
+        CheckTierWidth("keys", tier.key_share, group.key_width);
+        CheckTierWidth("values", tier.value_share, group.value_width);
+      }
+    }
+  }
+}
+
 int64_t CacheGroup::BytesPerToken(DType dtype) const {
   const int64_t elements = key_width + static_cast<int64_t>(heads.size()) * value_width;
   return elements * DTypeBytes(dtype) + (keeps_positions ? kPositionBytes : 0);
@@ -58,6 +122,7 @@ CacheSpec FullCache(CacheSpec spec) {
   spec.method = Method::kFull;
   spec.margin = 0;
   spec.query_ring = 0;
+  spec.tiers.clear();
   spec.budget.clear();
   return spec;
 }
@@ -115,6 +180,15 @@ int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
          static_cast<int64_t>(sizeof(float));
 }
 
+int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group) {
+  if (!spec.mixed() || spec.basis != TierBasis::kPrompt) return 0;
+  int64_t elements = WidestNarrow(spec, group.value_width, &Tier::value_share) * group.value_width;
+  if (!group.keeps_positions) {
+    elements += WidestNarrow(spec, group.key_width, &Tier::key_share) * group.key_width;
+  }
+  return elements * static_cast<int64_t>(group.heads.size() * sizeof(float));
+}
+
 CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
   CacheBytes bytes;
   bytes.full = OriginalBytesPerToken(spec) * length;
@@ -129,12 +203,13 @@ CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
         bytes.allocated += allocated * token_bytes;
         continue;
       }
+      const int64_t basis = BasisBytes(spec, spec.layers[l][n]);
       const GroupRows layout = LayoutRows(spec, rows[l][n], length);
       const int64_t recent_used = std::min(length, spec.window);
       const int64_t tier_used = std::min(length - recent_used, layout.tier_rows);
-      bytes.logical += (tier_used + recent_used) * token_bytes + tier_used * kScoreBytes;
-      bytes.allocated +=
-          (layout.tier_rows + layout.recent_rows) * token_bytes + layout.tier_rows * kScoreBytes;
+      bytes.logical += (tier_used + recent_used) * token_bytes + tier_used * kScoreBytes + basis;
+      bytes.allocated += (layout.tier_rows + layout.recent_rows) * token_bytes +
+                         layout.tier_rows * kScoreBytes + basis;
     }
     if (!spec.full()) {
       bytes.logical += QueryRingBytes(spec, l);

@@ -12,12 +12,18 @@
 //   recent  the newest tokens at full width, appended in O(1); `window + margin` rows. When it is
 //           full, its `margin` oldest tokens are re-allocated into the tiers.
 //
+// With tiers narrower than a row the group has as many bytes for its tiers as its rows of full
+// width would take, and spends them on more tokens of fewer dimensions. Keys and values are then
+// stored in coordinates whose prefixes approximate them best (core/cache_bases.h).
+//
 // Beside its rows a group with a budget holds one float score for each tier row (re-allocation
 // compares new tokens with it), and with kLatent one int32 position for each row (the rotation is
-// applied at use). A layer with a budget holds its last `query_ring` queries [ring, H, D] in float.
-// All of it counts: see PredictBytes.
+// applied at use). A layer with a budget holds its last `query_ring` queries [ring, H, D] in float,
+// and with TierBasis::kPrompt the coordinates that were found in the prompt. All of it counts: see
+// PredictBytes.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +34,8 @@
 #include "core/sizes.h"
 
 namespace kvc {
+
+struct LayerBases;  // core/cache_bases.h
 
 // How tokens are chosen and budgets are spread (--method). `kFull` keeps everything.
 enum class Method {
@@ -60,6 +68,17 @@ struct Tier {
   double value_share = 1.0;
 };
 
+// Dimensions that a tier keeps of a row `width` wide: share x width, rounded, at least 1.
+[[nodiscard]] int64_t TierWidth(int64_t width, double share);
+
+// Where the coordinates of narrow tiers come from (--basis).
+enum class TierBasis {
+  kOffline,  // calibrated, part of the bundle: they cost a sequence nothing
+  kPrompt,   // principal components of the prompt's own keys and values, held by the sequence
+};
+[[nodiscard]] std::string_view TierBasisName(TierBasis basis);     // "offline", "prompt"
+[[nodiscard]] TierBasis TierBasisFromName(std::string_view name);  // throws kUsage
+
 struct CacheSpec {
   DType dtype = DType::kF32;
   std::vector<std::vector<CacheGroup>> layers;  // [L][n]
@@ -74,6 +93,10 @@ struct CacheSpec {
   int64_t margin = 0;       // rows of the recent block beyond the window; 0 with kFull
   int64_t query_ring = 0;   // queries kept for re-allocation; 0 with kFull and key-only scorers
   std::vector<Tier> tiers;  // descending width; the implied last one is "dropped"
+  TierBasis basis = TierBasis::kOffline;
+  // kOffline, [L]: not part of the manifest's JSON. Shared: every policy of a bundle points to the
+  // bundle's, which may be gone before a sequence is.
+  std::shared_ptr<const std::vector<LayerBases>> bases;
 
   // Rows that group n of layer l may hold, sinks, window and margin included:
   //   by_share: budget[l][n] is a share of the sequence's length; else a number of rows.
@@ -81,8 +104,14 @@ struct CacheSpec {
   std::vector<std::vector<double>> budget;  // [L][n]; empty with kFull
 
   [[nodiscard]] bool full() const { return method == Method::kFull; }
+  // Whether some tier is narrower than a row.
+  [[nodiscard]] bool mixed() const;
   [[nodiscard]] int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
 };
+
+// Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width, and
+// keep a dimension or more of every key and value.
+void CheckTiers(const CacheSpec& spec);
 
 // The same layers, groups and widths with every token kept.
 [[nodiscard]] CacheSpec FullCache(CacheSpec spec);
@@ -113,12 +142,18 @@ struct GroupRows {
 // the dot product (D with a latent), in float.
 [[nodiscard]] int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer);
 
+// Bytes of the coordinates that a group holds with kPrompt, in float: for each of its kv heads as
+// many rows of the value's (and the key's, but for latents) width as its widest narrow tier keeps
+// dimensions.
+[[nodiscard]] int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group);
+
 struct CacheBytes {
   int64_t full = 0;       // OriginalBytesPerToken x length
   int64_t logical = 0;    // rows that hold tokens, with positions and scores, and the query rings
   int64_t allocated = 0;  // what the runtime's allocations take
 };
-// What a sequence of `length` tokens takes after prefill (before the first decoded token).
+// What a sequence of `length` tokens takes after prefill (before the first decoded token). With
+// narrow tiers the runtime takes at most that: the last bytes of a group may buy no tier.
 [[nodiscard]] CacheBytes PredictBytes(const CacheSpec& spec, int64_t length);
 
 // Rows the runtime allocates for a kFull group that must hold `length`: rounded up to this.

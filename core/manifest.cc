@@ -30,6 +30,7 @@ Json CacheToJson(const CacheSpec& spec) {
   for (const Tier& tier : spec.tiers) {
     json["tiers"].push_back({{"key_share", tier.key_share}, {"value_share", tier.value_share}});
   }
+  if (spec.mixed()) json["basis"] = TierBasisName(spec.basis);
   json["num_heads"] = spec.num_heads;
   json["num_kv_heads"] = spec.num_kv_heads;
   json["head_width"] = spec.head_width;
@@ -152,6 +153,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
              "margin",
              "query_ring",
              "tiers",
+             "basis",
              "num_heads",
              "num_kv_heads",
              "head_width",
@@ -187,6 +189,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
             " and ",
             spec.num_kv_heads);
   ReadTiers(json, spec, origin);
+  spec.basis = TierBasisFromName(GetString(json, "basis", origin, "offline"));
   for (const Json& layer : GetArray(json, "layers", origin)) {
     const std::string where = origin + ": layers[" + std::to_string(spec.layers.size()) + "]";
     KVC_CHECK(layer.is_array(), kBadInput, where, ": expected a list of groups");
@@ -196,6 +199,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
     CheckHeads(groups, spec.num_kv_heads, where);
     spec.layers.push_back(std::move(groups));
   }
+  CheckTiers(spec);
   ReadBudget(GetObject(json, "budget", origin), spec, origin + ": budget");
   return spec;
 }

@@ -2,17 +2,11 @@
 // Index arithmetic of the cache beyond core/cache_spec.h: pure functions, no allocation.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "core/cache_spec.h"
 
 namespace kvc::runtime {
-
-// Dimensions that a tier keeps of a row `width` wide: share x width, rounded, at least 1.
-[[nodiscard]] inline int64_t TierWidth(int64_t width, double share) {
-  return std::clamp<int64_t>(std::llround(static_cast<double>(width) * share), 1, width);
-}
 
 // Rows allocated for a block that only grows and must hold `rows`: a multiple of
 // kFullCacheGranularity.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc {
 namespace {
@@ -127,6 +128,48 @@ TEST(CacheSpec, BudgetOfTheWrongShapeIsRefused) {
   CacheSpec spec = MakeSpec(2, 3, 64, false);
   spec.budget.pop_back();
   EXPECT_THROW((void)RowsAt(spec, 100), Error);
+}
+
+CacheSpec TwoTierSpec() {
+  CacheSpec spec;
+  spec.layers = {{{16, 16, {0}, false}, {8, 16, {1}, true}}};
+  spec.num_heads = 2;
+  spec.num_kv_heads = 2;
+  spec.head_width = 16;
+  spec.method = Method::kUniform;
+  spec.margin = 4;
+  spec.tiers = {{1.0, 1.0}, {0.25, 0.5}, {0.125, 0.125}};
+  spec.by_share = false;
+  spec.budget = {{60, 60}};
+  return spec;
+}
+
+TEST(CacheSpec, NarrowTiersChangeNoPromise) {
+  CacheSpec spec = TwoTierSpec();
+  EXPECT_TRUE(spec.mixed());
+  EXPECT_NO_THROW(CheckTiers(spec));
+  CacheSpec whole = spec;
+  whole.tiers = {{1.0, 1.0}};
+  EXPECT_FALSE(whole.mixed());
+  EXPECT_FALSE(FullCache(spec).mixed());
+  EXPECT_EQ(PredictBytes(spec, 100).allocated, PredictBytes(whole, 100).allocated);
+  // Four key and eight value dimensions of the first group; a latent has no basis of its own.
+  spec.basis = TierBasis::kPrompt;
+  const int64_t basis = 4 * (4 * 16 + 8 * 16) + 4 * 8 * 16;
+  EXPECT_EQ(PredictBytes(spec, 100).allocated, PredictBytes(whole, 100).allocated + basis);
+  EXPECT_EQ(PredictBytes(spec, 100).logical, PredictBytes(whole, 100).logical + basis);
+}
+
+TEST(CacheSpec, RefusesTiersThatDoNotFit) {
+  CacheSpec spec = TwoTierSpec();
+  spec.tiers = {{0.5, 1.0}};
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "full width first");
+  spec.tiers = {{1.0, 1.0}, {0.1, 1.0}};
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "got 0.1 of keys 8 wide");
+  spec.tiers = {{1.0, 1.0}, {1.0, 0.05}};
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "got 0.05 of values 16 wide");
+  spec.tiers.assign(32, Tier{});
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "at most 31");
 }
 
 }  // namespace

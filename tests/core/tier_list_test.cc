@@ -1,0 +1,55 @@
+#include "core/tier_list.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/support/expect_error.h"
+
+namespace kvc {
+namespace {
+
+std::vector<std::pair<double, double>> Shares(std::string_view text) {
+  std::vector<std::pair<double, double>> shares;
+  for (const Tier& tier : ParseTiers(text, "--tiers")) {
+    shares.emplace_back(tier.key_share, tier.value_share);
+  }
+  return shares;
+}
+
+using Pairs = std::vector<std::pair<double, double>>;
+
+TEST(TierList, OneListServesKeysAndValues) {
+  EXPECT_EQ(Shares("0,1"), (Pairs{{1, 1}}));
+  EXPECT_EQ(Shares("0,1/8,1/4,1"), (Pairs{{1, 1}, {0.25, 0.25}, {0.125, 0.125}}));
+  EXPECT_EQ(Shares("1,12.5%,0.25,0,1/4"), (Pairs{{1, 1}, {0.25, 0.25}, {0.125, 0.125}}));
+}
+
+TEST(TierList, TwoListsMeetInEveryPair) {
+  const Pairs expected = {{1, 1}, {1, 0.5}, {0.25, 1}, {0.25, 0.5}};
+  EXPECT_EQ(Shares("key=0,1/4,1;value=0,1/2,1"), expected);
+  EXPECT_EQ(Shares("value=0,1/2,1;key=0,1/4,1"), expected);
+  EXPECT_EQ(Shares("key=0,1;value=0,1/2,1"), (Pairs{{1, 1}, {1, 0.5}}));
+}
+
+TEST(TierList, RefusesWhatIsNoList) {
+  for (const char* text : {"",
+                           "1",
+                           "0",
+                           "0,1/8",
+                           "1/8,1",
+                           "0,,1",
+                           "0,2,1",
+                           "0,-1/4,1",
+                           "0,1/0,1",
+                           "0,1/,1",
+                           "0,nan,1",
+                           "0,x,1",
+                           "key=0,1",
+                           "key=0,1;key=0,1",
+                           "0,1;0,1"}) {
+    EXPECT_KVC_ERROR((void)ParseTiers(text, "--tiers"), kUsage, "--tiers: expected shares");
+  }
+}
+
+}  // namespace
+}  // namespace kvc
