@@ -96,7 +96,8 @@ std::vector<NeedleScore> CompareNeedle(std::span<const Contestant> contestants,
   asked.answer_tokens = std::ssize(prompt.answer) + kExtraTokens;
   const AskOptions options = {question_before, policy, {}};
   std::vector<NeedleScore> scores;
-  for (const Answer& answer : AnswerAll(contestants, tokenizer, {&asked, 1}, options)[0]) {
+  const auto answers = AnswerAll(contestants, tokenizer, {&asked, 1}, options);
+  for (const Answer& answer : answers[0]) {
     scores.push_back({NeedleAnswered(answer.text, prompt.value), answer.cache});
   }
   return scores;
