@@ -311,8 +311,10 @@ void AddPolicyOptions(CLI::App& app, CompareRequest& request) {
       ->take_all();
   app.add_option("--budget", request.budgets, "Budgets of every policy: 50%,25%")->delimiter(',');
   app.add_option(
-      "--base", request.base, "Bundle whose weights policies run on; default: REFERENCE");
-  app.add_option("--profile", request.profile, "Profile for policies that need one");
+      "--base",
+      request.bases,
+      "Bundle whose weights policies run on, thin or not; repeatable; default: REFERENCE");
+  app.add_option("--profile", request.profiles, "Profile of a base; repeatable");
   app.add_option("--sinks", request.sinks, "First tokens that no policy drops")
       ->capture_default_str();
   app.add_option("--window", request.window, "Newest tokens that no policy drops")

@@ -1,7 +1,8 @@
 #include "tools/compare_policies.h"
 
 #include <filesystem>
-#include <optional>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -91,27 +92,40 @@ void ParsePolicy(const std::string& text, PlanRequest& request) {
   if (second != std::string::npos) request.loss = CurveLossFromName(text.substr(second + 1));
 }
 
-ProfileData LoadProfile(const std::string& directory, const Manifest& base) {
-  ProfileData profile = ReadProfile(directory);
+std::string DigestOf(const Manifest& manifest) {
   std::map<std::string, std::string> hashes;
-  for (const auto& [name, record] : base.source_files) hashes[name] = record.sha256;
-  KVC_CHECK(profile.model_sha256 == ModelDigest(hashes),
-            kBadInput,
-            directory,
-            ": expected a profile of ",
-            base.source_name,
-            ", whose weights the policies run on, got one of another checkpoint; run kvc-profile "
-            "on it");
-  return profile;
+  for (const auto& [name, record] : manifest.source_files) hashes[name] = record.sha256;
+  return ModelDigest(hashes);
 }
 
-void AddPolicies(const CompareRequest& request, ThreadPool& pool, Field& field) {
-  const auto base = Load(request.base.empty() ? request.reference : request.base, pool, field);
-  const Manifest& manifest = base->manifest();
-  runtime::Session* session = SessionOf(base, pool, field);
-  std::optional<ProfileData> profile;
-  if (!request.profile.empty()) profile = LoadProfile(request.profile, manifest);
-  const CacheSpec geometry = FullCache(manifest.cache);
+// Profiles by the digest of what they are profiles of, which must be one of `bases`.
+std::map<std::string, ProfileData> LoadProfiles(const std::vector<std::string>& directories,
+                                                const std::set<std::string>& bases) {
+  std::map<std::string, ProfileData> profiles;
+  for (const std::string& directory : directories) {
+    ProfileData profile = ReadProfile(directory);
+    const std::string digest = profile.model_sha256;
+    KVC_CHECK(bases.contains(digest),
+              kBadInput,
+              directory,
+              ": expected a profile of a bundle whose weights the policies run on, got one of "
+              "another checkpoint; run kvc-profile on it");
+    KVC_CHECK(profiles.emplace(digest, std::move(profile)).second,
+              kUsage,
+              directory,
+              ": expected one profile for each bundle, got a second one of the same weights");
+  }
+  return profiles;
+}
+
+void AddPolicies(const CompareRequest& request,
+                 const runtime::Bundle& base,
+                 runtime::Session* session,
+                 const ProfileData* profile,
+                 Field& field) {
+  const CacheSpec geometry = FullCache(base.manifest().cache);
+  const std::string prefix =
+      request.bases.size() > 1 ? BaseName(base.directory().string()) + "/" : "";
   for (const std::string& budget : request.budgets) {
     for (const std::string& policy : request.policies) {
       PlanRequest plan;
@@ -121,9 +135,26 @@ void AddPolicies(const CompareRequest& request, ThreadPool& pool, Field& field) 
       plan.window = request.window;
       plan.append = request.append;
       plan.reference_length = request.reference_length;
-      plan.profile = profile ? &*profile : nullptr;
-      Add(policy, budget, *base, session, MakeBudgetPlan(geometry, plan).spec, field);
+      plan.profile = profile;
+      Add(prefix + policy, budget, base, session, MakeBudgetPlan(geometry, plan).spec, field);
     }
+  }
+}
+
+void AddBases(const CompareRequest& request, ThreadPool& pool, Field& field) {
+  std::vector<std::shared_ptr<const runtime::Bundle>> bases;
+  std::set<std::string> digests;
+  for (const std::string& directory : request.bases) bases.push_back(Load(directory, pool, field));
+  if (bases.empty()) bases.push_back(Load(request.reference, pool, field));
+  for (const auto& base : bases) digests.insert(DigestOf(base->manifest()));
+  const std::map<std::string, ProfileData> profiles = LoadProfiles(request.profiles, digests);
+  for (const auto& base : bases) {
+    const auto profile = profiles.find(DigestOf(base->manifest()));
+    AddPolicies(request,
+                *base,
+                SessionOf(base, pool, field),
+                profile == profiles.end() ? nullptr : &profile->second,
+                field);
   }
 }
 
@@ -140,7 +171,7 @@ Field MakeField(const CompareRequest& request, ThreadPool& pool) {
   field.records = Json::array();
   AddBundle(request.reference, pool, field);
   for (const std::string& bundle : request.bundles) AddBundle(bundle, pool, field);
-  if (!request.policies.empty()) AddPolicies(request, pool, field);
+  if (!request.policies.empty()) AddBases(request, pool, field);
   KVC_CHECK(field.contestants.size() > 1,
             kUsage,
             "kvc-eval compare: expected a --bundle or a --policy to compare with the reference, "

@@ -18,8 +18,11 @@ struct CompareRequest {
   std::vector<std::string> bundles;
   std::vector<std::string> policies;  // METHOD[/SCORER[/LOSS]]
   std::vector<std::string> budgets;   // for every policy
-  std::string base;                   // bundle whose weights the policies run on; empty: reference
-  std::string profile;                // for the policies that need one
+  // Bundles whose weights every policy runs on, thin or not; empty: the reference. With several,
+  // names start with the bundle's: thin/lukv/snapkv. Budgets are shares of the ORIGINAL model's
+  // bytes, so that policies on thin keys compete at equal bytes.
+  std::vector<std::string> bases;
+  std::vector<std::string> profiles;  // of the bases, in any order; at most one for each
   int64_t sinks = 4;
   int64_t window = 32;
   bool append = false;              // sequences append while decoding
@@ -35,7 +38,7 @@ struct Field {
 };
 
 // Throws as loading bundles and MakeBudgetPlan do, and kUsage for policies without budgets and the
-// other way round, kBadInput for a profile of another model than the base's.
+// other way round, kBadInput for a profile of another model than the bases.
 [[nodiscard]] Field MakeField(const CompareRequest& request, ThreadPool& pool);
 
 }  // namespace kvc::tools
