@@ -1,0 +1,210 @@
+#include "tools/compare_run.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/version.h"
+#include "eval/compare.h"
+#include "tools/eval_arguments.h"
+
+namespace kvc::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Sequences that are in memory at a time, one for each contestant and sample.
+constexpr int64_t kSequences = 32;
+
+std::string IdsDigest(const CompareTasks& tasks) {
+  std::string digests;
+  const auto add = [&](const std::vector<int32_t>& ids) {
+    digests += Sha256(std::as_bytes(std::span(ids)));
+  };
+  for (const auto& sample : tasks.samples) add(sample);
+  for (const auto& cell : tasks.cells) {
+    for (const NeedlePrompt& prompt : cell.prompts) {
+      add(prompt.context);
+      add(prompt.question);
+    }
+  }
+  return Sha256(std::as_bytes(std::span(digests)));
+}
+
+// What the numbers depend on.
+Json SignatureOf(const CompareTasks& tasks, const Field& field) {
+  return {{"kvc", Version()},
+          {"contestants", field.records},
+          {"ids_sha256", IdsDigest(tasks)},
+          {"context", tasks.walk.context},
+          {"decode", tasks.walk.decode},
+          {"append", tasks.walk.policy == runtime::DecodePolicy::kAppend},
+          {"question_before", tasks.needle.question_before}};
+}
+
+// Scores so far, in memory and, when there is an output, beside it.
+struct Progressed {
+  fs::path file;  // empty: nowhere
+  Json signature;
+  std::vector<std::vector<eval::SampleScores>> samples;  // [sample][contestant]
+  std::vector<std::vector<bool>> found;                  // [prompt][contestant]
+
+  void Save() const {
+    if (file.empty()) return;
+    Json json = {{"signature", signature}, {"samples", Json::array()}, {"found", found}};
+    for (const auto& sample : samples) {
+      Json row = Json::array();
+      for (const eval::SampleScores& scores : sample) row.push_back(scores.ToJson());
+      json["samples"].push_back(std::move(row));
+    }
+    WriteJsonFile(file, json);
+  }
+
+  void Load() {
+    if (file.empty() || !fs::exists(file)) return;
+    const Json json = ReadJsonFile(file);
+    const std::string origin = file.string();
+    KVC_CHECK(GetObject(json, "signature", origin) == signature,
+              kUsage,
+              origin,
+              ": expected the progress of this comparison, got that of another one; use the same "
+              "inputs to go on, or --force to start anew");
+    for (const Json& row : GetArray(json, "samples", origin)) {
+      auto& sample = samples.emplace_back();
+      for (const Json& scores : row) {
+        sample.push_back(eval::SampleScores::FromJson(scores, origin));
+      }
+    }
+    found = GetArray(json, "found", origin).get<std::vector<std::vector<bool>>>();
+  }
+};
+
+void WalkSamples(const CompareTasks& tasks,
+                 const Field& field,
+                 ThreadPool& pool,
+                 Progress& progress,
+                 Progressed& state) {
+  const auto count = std::ssize(tasks.samples);
+  const int64_t batch = std::max<int64_t>(1, kSequences / std::ssize(field.contestants));
+  auto done = std::ssize(state.samples) * tasks.walk.decode;
+  while (std::ssize(state.samples) < count) {
+    const auto first = std::ssize(state.samples);
+    const auto samples =
+        std::span(tasks.samples).subspan(first, std::min<int64_t>(batch, count - first));
+    const auto tick = [&] {
+      done += std::ssize(samples);
+      progress.Report("text", done, count * tasks.walk.decode);
+    };
+    for (auto& sample : eval::CompareSamples(field.contestants, samples, tasks.walk, pool, tick)) {
+      state.samples.push_back(std::move(sample));
+    }
+    state.Save();
+  }
+}
+
+void AskNeedles(const CompareTasks& tasks,
+                const Field& field,
+                const Tokenizer& tokenizer,
+                Progress& progress,
+                Progressed& state) {
+  int64_t index = 0;
+  for (const auto& cell : tasks.cells) {
+    for (const NeedlePrompt& prompt : cell.prompts) {
+      if (index++ < std::ssize(state.found)) continue;
+      auto& found = state.found.emplace_back();
+      for (const eval::NeedleScore& score : eval::CompareNeedle(field.contestants,
+                                                                tokenizer,
+                                                                prompt,
+                                                                tasks.needle.question_before,
+                                                                tasks.needle.policy)) {
+        found.push_back(score.found);
+      }
+      state.Save();
+      progress.Report("needles", index, tasks.prompts());
+    }
+  }
+}
+
+void AddText(const Progressed& state, size_t contestant, Json& line) {
+  std::vector<eval::SampleScores> scores;
+  int64_t prompt_bytes = 0;
+  int64_t full_bytes = 0;
+  for (const auto& sample : state.samples) {
+    scores.push_back(sample[contestant]);
+    prompt_bytes += sample[contestant].prompt.allocated_bytes;
+    full_bytes += sample[contestant].prompt.full_bytes;
+  }
+  const eval::Divergence result = eval::Summarise(scores);
+  AddDivergence(result, line);
+  line["nll"] = result.model.nll;
+  line["stderr"] = result.model.stderr_nll;
+  line["tokens"] = result.model.tokens;
+  line["cache"] = result.model.cache.ToJson();
+  line["prompt_share"] = static_cast<double>(prompt_bytes) / static_cast<double>(full_bytes);
+}
+
+void AddNeedles(const CompareTasks& tasks, const Progressed& state, size_t contestant, Json& line) {
+  size_t next = 0;
+  int64_t all = 0;
+  line["cells"] = Json::array();
+  for (const auto& cell : tasks.cells) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < cell.samples; ++i) found += state.found[next++][contestant];
+    all += found;
+    eval::NeedleCell answered{cell.length, cell.depth, cell.samples, 0.0, {}};
+    answered.accuracy = static_cast<double>(found) / static_cast<double>(cell.samples);
+    line["cells"].push_back(CellToJson(answered));
+  }
+  line["needles_found"] = all;
+  line["needle_accuracy"] = static_cast<double>(all) / static_cast<double>(next);
+}
+
+Json ResultOf(const CompareTasks& tasks, const Field& field, const Progressed& state) {
+  Json result = {{"context", tasks.walk.context},
+                 {"decode", tasks.walk.decode},
+                 {"samples", tasks.samples.size()},
+                 {"needles", tasks.prompts()},
+                 {"lines", Json::array()}};
+  for (size_t c = 0; c < field.contestants.size(); ++c) {
+    const Json& record = field.records[c];
+    Json line = {{"name", record["name"]},
+                 {"budget", record["budget"]},
+                 {"bundle", record["bundle"]},
+                 {"method", record["cache"]["method"]},
+                 {"scorer", record["cache"]["scorer"]}};
+    if (!state.samples.empty()) AddText(state, c, line);
+    if (!state.found.empty()) AddNeedles(tasks, state, c, line);
+    result["lines"].push_back(std::move(line));
+  }
+  return result;
+}
+
+}  // namespace
+
+int64_t CompareTasks::prompts() const {
+  int64_t count = 0;
+  for (const auto& cell : cells) count += std::ssize(cell.prompts);
+  return count;
+}
+
+Json RunComparison(CompareRequest request,
+                   const CompareTasks& tasks,
+                   const Tokenizer& tokenizer,
+                   const fs::path& progress_file,
+                   ThreadPool& pool,
+                   Progress& progress) {
+  request.reference_length = tasks.samples.empty() ? tasks.needle.lengths[0] : tasks.walk.context;
+  request.append = tasks.walk.policy == runtime::DecodePolicy::kAppend;
+  const Field field = MakeField(request, pool);
+  Progressed state;
+  state.file = progress_file;
+  state.signature = SignatureOf(tasks, field);
+  state.Load();
+  WalkSamples(tasks, field, pool, progress, state);
+  AskNeedles(tasks, field, tokenizer, progress, state);
+  return ResultOf(tasks, field, state);
+}
+
+}  // namespace kvc::tools

@@ -1,0 +1,41 @@
+#pragma once
+// Measuring the contestants of a comparison (tools/compare_policies.h) on text and needles: what
+// `kvc-eval compare` prints and `kvc-export --method auto` chooses by.
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "core/json.h"
+#include "core/progress.h"
+#include "core/thread_pool.h"
+#include "core/tokenizer.h"
+#include "eval/needle.h"
+#include "eval/walk.h"
+#include "tools/compare_policies.h"
+
+namespace kvc::tools {
+
+// What is measured, settled before any bundle is loaded.
+struct CompareTasks {
+  eval::WalkOptions walk;
+  eval::NeedleOptions needle;
+  std::vector<std::vector<int32_t>> samples;  // context + decode tokens each
+  std::vector<eval::NeedleCell> cells;
+
+  [[nodiscard]] int64_t prompts() const;
+};
+
+// {"context", "decode", "samples", "needles", "lines": [one for each contestant, the reference
+// first]}. Budgets are met at the context's length, or at the first needle length where there is no
+// text. With a `progress_file` every finished sample and prompt is saved there and taken from there
+// by a later call; the caller removes it. Throws as MakeField does, and kUsage when the file is of
+// another comparison.
+[[nodiscard]] Json RunComparison(CompareRequest request,
+                                 const CompareTasks& tasks,
+                                 const Tokenizer& tokenizer,
+                                 const std::filesystem::path& progress_file,
+                                 ThreadPool& pool,
+                                 Progress& progress);
+
+}  // namespace kvc::tools
