@@ -54,18 +54,22 @@ KeyBasis ScaledBasis(const Matrix& gram, std::span<const double> scale, const Sv
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t c = 0; c < m; ++c) scaled(r, c) *= s[r] * s[c];
   }
-  const EigenResult eigen = svd.DecomposeSymmetric(scaled.view());
+  KeyBasis basis = BasisOf(svd.DecomposeSymmetric(scaled.view()));
+  for (int64_t d = 0; d < m; ++d) {
+    for (int64_t i = 0; i < m; ++i) {
+      basis.reduce(i, d) *= s[d];
+      basis.rebuild(d, i) /= s[d];
+    }
+  }
+  return basis;
+}
+
+KeyBasis BasisOf(const EigenResult& eigen) {
   KeyBasis basis;
   basis.spectrum = eigen.values;
   for (double& value : basis.spectrum) value = std::max(value, 0.0);
-  basis.reduce = Matrix(m, m);
-  basis.rebuild = Matrix(m, m);
-  for (int64_t d = 0; d < m; ++d) {
-    for (int64_t i = 0; i < m; ++i) {
-      basis.reduce(i, d) = eigen.vectors(d, i) * s[d];
-      basis.rebuild(d, i) = eigen.vectors(d, i) / s[d];
-    }
-  }
+  basis.reduce = Transpose(eigen.vectors.view());
+  basis.rebuild = eigen.vectors;
   return basis;
 }
 
@@ -155,15 +159,17 @@ double RelativeError(const KeyBasis& basis,
                      std::span<const double> scale,
                      int64_t begin,
                      int64_t count) {
-  const Matrix residual = Residual(basis, rank);
-  const Matrix identity = Identity(gram.rows);
-  double lost = 0.0;
+  // Rows [begin, begin + count) of I - P_r, each times its scale.
+  Matrix residual = Multiply(basis.rebuild.view().RowRange(begin, count).ColRange(0, rank),
+                             basis.reduce.view().RowRange(0, rank));  // [count, m]
   double all = 0.0;
-  for (int64_t d = begin; d < begin + count; ++d) {
-    const double weight = scale[d] * scale[d];
-    lost += weight * Energy(residual.view().RowRange(d, 1), gram.view());
-    all += weight * Energy(identity.view().RowRange(d, 1), gram.view());
+  for (int64_t i = 0; i < count; ++i) {
+    const double s = scale[begin + i];
+    for (int64_t d = 0; d < gram.rows; ++d) residual(i, d) *= -s;
+    residual(i, begin + i) += s;
+    all += s * s * gram(begin + i, begin + i);
   }
+  const double lost = Energy(residual.view(), gram.view());
   return all > 0.0 ? std::sqrt(std::max(lost, 0.0) / all) : 0.0;
 }
 

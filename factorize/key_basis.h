@@ -33,6 +33,9 @@ struct KeyBasis {
                                    std::span<const double> scale,
                                    const Svd& svd);
 
+// The same with scale 1 for a gram whose eigenvectors are there.
+[[nodiscard]] KeyBasis BasisOf(const EigenResult& eigen);
+
 // KQ-SVD [KQSVD]: min E | (k - mu) q^T - k' q'^T |^2 with k' = (k - mu) A, q' = q B.
 //   C_K^1/2 C_Q^1/2 = U S V^T;  A = C_K^-1/2 U_r (reduce^T), B = C_K^1/2 U_r (rebuild).
 // key_gram C_K [m, m] is the covariance of keys, query_gram C_Q [m, m] the sum of the group's query

@@ -36,6 +36,7 @@ void Append(std::vector<float>& target, const Matrix& rows) {
 struct GroupProblem {
   Matrix gram;                // [m, m]
   std::vector<double> scale;  // [m]
+  KeyBasis basis;
 };
 
 bool ScalesByQueries(Objective objective) {
@@ -59,25 +60,38 @@ std::vector<double> QueryScale(const ModelConfig& config,
   return scale;
 }
 
-GroupProblem MakeProblem(const ModelConfig& config,
-                         Objective objective,
-                         const Matrix& key_rows,
-                         const LayerKeyWeights& weights,
-                         const KeyStatistics* statistics,
-                         int64_t group) {
-  const int64_t m = key_rows.rows;
-  GroupProblem problem;
-  problem.scale.assign(m, 1.0);
+// What the basis of every group is computed from, and the basis where it minimises errors of keys
+// (not of logits): groups of `m` rows of the key projection.
+std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
+                                       Objective objective,
+                                       int64_t m,
+                                       const LayerKeyWeights& weights,
+                                       const KeyStatistics* statistics,
+                                       const Svd& svd) {
+  const int64_t num_groups = config.num_kv_heads * config.head_width / m;
+  std::vector<GroupProblem> problems(num_groups);
   if (objective == Objective::kWeight) {
-    problem.gram = MultiplyTransposed(key_rows.view(), key_rows.view());
-    return problem;
+    std::vector<ConstMatrixF> blocks;  // [m, E] each
+    for (int64_t n = 0; n < num_groups; ++n) {
+      blocks.emplace_back(weights.k.data() + n * m * config.model_width, m, config.model_width);
+    }
+    std::vector<GramResult> grams = svd.DecomposeGrams(blocks);
+    for (int64_t n = 0; n < num_groups; ++n) {
+      problems[n] = {
+          std::move(grams[n].gram), std::vector<double>(m, 1.0), BasisOf(grams[n].eigen)};
+    }
+    return problems;
   }
-  problem.gram = objective == Objective::kInputAttentionQuery ? statistics->attention_gram[group]
-                                                              : statistics->gram[group];
-  if (ScalesByQueries(objective)) {
-    problem.scale = QueryScale(config, weights, *statistics, group * m, m);
+  const bool by_logits = objective == Objective::kLogit || objective == Objective::kAttention;
+  for (int64_t n = 0; n < num_groups; ++n) {
+    GroupProblem& problem = problems[n];
+    problem.gram = objective == Objective::kInputAttentionQuery ? statistics->attention_gram[n]
+                                                                : statistics->gram[n];
+    problem.scale = ScalesByQueries(objective) ? QueryScale(config, weights, *statistics, n * m, m)
+                                               : std::vector<double>(m, 1.0);
+    if (!by_logits) problem.basis = ScaledBasis(problem.gram, problem.scale, svd);
   }
-  return problem;
+  return problems;
 }
 
 // Errors of the group's heads as they are measured for every objective alike: by the calibration's
@@ -86,7 +100,6 @@ void AppendErrors(const ModelConfig& config,
                   const LayerKeyWeights& weights,
                   const KeyStatistics* statistics,
                   const GroupProblem& problem,
-                  const KeyBasis& basis,
                   int64_t group,
                   int64_t rank,
                   std::vector<double>& errors) {
@@ -97,7 +110,7 @@ void AppendErrors(const ModelConfig& config,
   const std::vector<double> scale =
       measured ? QueryScale(config, weights, *statistics, group * m, m) : problem.scale;
   for (int64_t begin = 0; begin < m; begin += D) {
-    errors.push_back(RelativeError(basis, rank, gram, scale, begin, D));
+    errors.push_back(RelativeError(problem.basis, rank, gram, scale, begin, D));
   }
 }
 
@@ -112,19 +125,18 @@ LayerFactors FactorLatent(const ModelConfig& config,
     factors.ranks.push_back(request.RankOf(n, m));
   }
   const int64_t widest = *std::max_element(factors.ranks.begin(), factors.ranks.end());
+  const auto problems = MakeProblems(config, request.objective, m, weights, statistics, svd);
   for (int64_t n = 0; n < request.num_groups; ++n) {
     const int64_t rank = factors.ranks[n];
     const Matrix key_rows = RowsOf(weights.k, n * m, m, config.model_width);  // [m, E]
-    const GroupProblem problem =
-        MakeProblem(config, request.objective, key_rows, weights, statistics, n);
-    const KeyBasis basis = ScaledBasis(problem.gram, problem.scale, svd);
+    const KeyBasis& basis = problems[n].basis;
     Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
     for (int64_t d = 0; d < m; ++d) {
       for (int64_t r = 0; r < widest; ++r) {
         factors.k_rebuild.push_back(r < rank ? static_cast<float>(basis.rebuild(d, r)) : 0.0F);
       }
     }
-    AppendErrors(config, weights, statistics, problem, basis, n, rank, factors.logit_errors);
+    AppendErrors(config, weights, statistics, problems[n], n, rank, factors.logit_errors);
     factors.spectra.push_back(basis.spectrum);
   }
   return factors;
@@ -158,24 +170,24 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
                           const KeyStatistics* statistics,
                           const Svd& svd) {
   const int64_t D = config.head_width;
+  const bool by_logits =
+      request.objective == Objective::kLogit || request.objective == Objective::kAttention;
   LayerFactors factors;
+  auto problems = MakeProblems(config, request.objective, D, weights, statistics, svd);
   for (int64_t g = 0; g < config.num_kv_heads; ++g) {
     const int64_t rank = request.RankOf(g, D);
     const Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
-    const GroupProblem problem =
-        MakeProblem(config, request.objective, key_rows, weights, statistics, g);
-    const bool by_logits =
-        request.objective == Objective::kLogit || request.objective == Objective::kAttention;
-    const HeadMoments moments =
-        by_logits ? MomentsOf(config, request.objective, weights, statistics, g) : HeadMoments{};
-    const KeyBasis basis = by_logits ? LogitBasis(moments.keys, moments.queries, svd)
-                                     : ScaledBasis(problem.gram, problem.scale, svd);
+    if (by_logits) {
+      const HeadMoments moments = MomentsOf(config, request.objective, weights, statistics, g);
+      problems[g].basis = LogitBasis(moments.keys, moments.queries, svd);
+    }
+    const KeyBasis& basis = problems[g].basis;
     AbsorbHead(config, weights, key_rows, basis, g, rank, factors);
     if (statistics != nullptr) {
       factors.logit_errors.push_back(RelativeLogitError(
           basis, rank, statistics->key_covariance[g], statistics->query_gram[g]));
     } else {
-      AppendErrors(config, weights, statistics, problem, basis, g, rank, factors.logit_errors);
+      AppendErrors(config, weights, statistics, problems[g], g, rank, factors.logit_errors);
     }
     factors.ranks.push_back(rank);
     factors.spectra.push_back(basis.spectrum);

@@ -1,20 +1,28 @@
 #include "factorize/svd.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include <cblas.h>
+
 #include "core/error.h"
+#include "model/threads.h"
 
 namespace kvc::factorize {
 namespace {
 
-void CheckFinite(ConstMatrixD a) {
-  KVC_CHECK(a.rows > 0 && a.cols > 0,
+void CheckShape(int64_t rows, int64_t cols) {
+  KVC_CHECK(rows > 0 && cols > 0,
             kBadShape,
             "decomposition: expected a matrix, got [",
-            a.rows,
+            rows,
             ", ",
-            a.cols,
+            cols,
             "]");
+}
+
+void CheckFinite(ConstMatrixD a) {
+  CheckShape(a.rows, a.cols);
   for (int64_t r = 0; r < a.rows; ++r) {
     for (int64_t c = 0; c < a.cols; ++c) {
       KVC_CHECK(std::isfinite(a(r, c)),
@@ -34,6 +42,66 @@ void CheckFinite(ConstMatrixD a) {
   }
 }
 
+// The same for a block of floats whose Gram matrix is there: a NaN or an infinity in a row leaves
+// its square on the diagonal. Reading the block again is for the message.
+void CheckFinite(ConstMatrixF a, const Matrix& gram) {
+  for (int64_t i = 0; i < gram.rows; ++i) {
+    if (std::isfinite(gram(i, i))) continue;
+    Matrix row(1, a.cols);
+    std::copy_n(a.row(i), a.cols, row.data.begin());
+    const auto bad = std::find_if(
+        row.data.begin(), row.data.end(), [](double value) { return !std::isfinite(value); });
+    KVC_CHECK(bad == row.data.end(),
+              kNumeric,
+              "Gram matrix of [",
+              a.rows,
+              ", ",
+              a.cols,
+              "]: expected finite numbers, got ",
+              *bad,
+              " at (",
+              i,
+              ", ",
+              bad - row.data.begin(),
+              ")");
+    KVC_THROW(kNumeric,
+              "Gram matrix of [",
+              a.rows,
+              ", ",
+              a.cols,
+              "]: expected rows whose squares fit a float, got larger ones in row ",
+              i);
+  }
+}
+
+// a a^T; both triangles.
+Matrix GramOf(ConstMatrixF a) {
+  const int64_t n = a.rows;
+  Matrix gram(n, n);
+  std::vector<float> part(n * n);
+  for (int64_t begin = 0; begin < a.cols; begin += kGramSlice) {
+    const ConstMatrixF slice = a.ColRange(begin, std::min(kGramSlice, a.cols - begin));
+    cblas_ssyrk(CblasRowMajor,
+                CblasLower,
+                CblasNoTrans,
+                static_cast<blasint>(n),
+                static_cast<blasint>(slice.cols),
+                1.0F,
+                slice.data,
+                static_cast<blasint>(slice.stride),
+                0.0F,
+                part.data(),
+                static_cast<blasint>(n));
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t c = 0; c <= r; ++c) gram(r, c) += part[r * n + c];
+    }
+  }
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t c = 0; c < r; ++c) gram(c, r) = gram(r, c);
+  }
+  return gram;
+}
+
 // Sign that makes the largest component of column `c` positive.
 double ColumnSign(const Matrix& a, int64_t c) {
   double largest = 0.0;
@@ -45,6 +113,12 @@ double ColumnSign(const Matrix& a, int64_t c) {
 
 void FlipColumn(Matrix& a, int64_t c) {
   for (int64_t r = 0; r < a.rows; ++r) a(r, c) = -a(r, c);
+}
+
+void FixSigns(Matrix& vectors) {
+  for (int64_t i = 0; i < vectors.cols; ++i) {
+    if (ColumnSign(vectors, i) < 0.0) FlipColumn(vectors, i);
+  }
 }
 
 }  // namespace
@@ -61,19 +135,31 @@ std::string SvdBackendName(SvdBackend backend) {
   KVC_THROW(kInternal, "SVD backend without a name");
 }
 
-std::unique_ptr<Svd> Svd::Create(SvdBackend backend) {
-  switch (backend) {
-    case SvdBackend::kEigen:
-      return detail::CreateEigenSvd();
-    case SvdBackend::kLapack:
-      return detail::CreateLapackSvd();
-    case SvdBackend::kCuSolver:
-      KVC_THROW(kDevice,
-                "SVD backend: expected one of this build (eigen, lapack), got cusolver; "
-                "use --device cpu");
-  }
-  KVC_THROW(kInternal, "unknown SVD backend");
+std::unique_ptr<Svd> Svd::Create(SvdBackend backend, int num_threads) {
+  const auto create = [backend] {
+    switch (backend) {
+      case SvdBackend::kEigen:
+        return detail::CreateEigenSvd();
+      case SvdBackend::kLapack:
+        return detail::CreateLapackSvd();
+      case SvdBackend::kCuSolver:
+#ifdef KVC_CUDA
+        return detail::CreateCuSolverSvd();
+#else
+        KVC_THROW(kDevice,
+                  "SVD backend: expected one of this build (eigen, lapack), got cusolver; "
+                  "use --device cpu");
+#endif
+    }
+    KVC_THROW(kInternal, "unknown SVD backend");
+  };
+  std::unique_ptr<Svd> svd = create();
+  svd->pool_ = std::make_unique<ThreadPool>(num_threads);
+  return svd;
 }
+
+Svd::Svd() = default;
+Svd::~Svd() = default;
 
 SvdResult Svd::Decompose(ConstMatrixD a) const {
   CheckFinite(a);
@@ -96,10 +182,27 @@ EigenResult Svd::DecomposeSymmetric(ConstMatrixD a) const {
             a.cols,
             "]");
   EigenResult result = DoDecomposeSymmetric(a);
-  for (int64_t i = 0; i < result.vectors.cols; ++i) {
-    if (ColumnSign(result.vectors, i) < 0.0) FlipColumn(result.vectors, i);
-  }
+  FixSigns(result.vectors);
   return result;
+}
+
+std::vector<GramResult> Svd::DecomposeGrams(std::span<const ConstMatrixF> blocks) const {
+  std::vector<GramResult> results = DoDecomposeGrams(blocks);
+  for (GramResult& result : results) FixSigns(result.eigen.vectors);
+  return results;
+}
+
+std::vector<GramResult> Svd::DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const {
+  // The libraries on one thread each: blocks are what runs side by side.
+  const model::SingleThreadedOperations single;
+  std::vector<GramResult> results(blocks.size());
+  pool_->ParallelFor(std::ssize(blocks), 1, [&](int64_t i, int64_t) {
+    CheckShape(blocks[i].rows, blocks[i].cols);
+    results[i].gram = GramOf(blocks[i]);
+    CheckFinite(blocks[i], results[i].gram);
+    results[i].eigen = DoDecomposeSymmetric(results[i].gram.view());
+  });
+  return results;
 }
 
 }  // namespace kvc::factorize

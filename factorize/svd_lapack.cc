@@ -58,23 +58,23 @@ class LapackSvd : public Svd {
   }
 
   EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override {
-    Matrix vectors = Copy(a);
+    // A symmetric matrix reads the same by columns, and LAPACKE need not transpose it; row i of
+    // `rows` is then the i-th eigenvector, values ascending.
+    Matrix rows = Copy(a);
     std::vector<double> ascending(a.rows);
-    const lapack_int info = LAPACKE_dsyevd(LAPACK_ROW_MAJOR,
+    const lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR,
                                            'V',
                                            'U',
                                            static_cast<lapack_int>(a.rows),
-                                           vectors.data.data(),
+                                           rows.data.data(),
                                            static_cast<lapack_int>(a.rows),
                                            ascending.data());
     CheckInfo(info, "dsyevd", a);
     EigenResult result;
     result.values.assign(ascending.rbegin(), ascending.rend());
     result.vectors = Matrix(a.rows, a.rows);
-    for (int64_t r = 0; r < a.rows; ++r) {
-      for (int64_t c = 0; c < a.rows; ++c) {
-        result.vectors(r, c) = vectors(r, a.rows - 1 - c);
-      }
+    for (int64_t i = 0; i < a.rows; ++i) {
+      for (int64_t d = 0; d < a.rows; ++d) result.vectors(d, i) = rows(a.rows - 1 - i, d);
     }
     return result;
   }

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::factorize {
 namespace {
@@ -117,6 +118,69 @@ TEST_P(SvdTest, RefusesWhatIsNoMatrix) {
   EXPECT_THROW((void)svd_->DecomposeSymmetric(a.view()), Error);
   EXPECT_THROW((void)svd_->Decompose(Matrix(0, 3).view()), Error);
   EXPECT_THROW((void)svd_->DecomposeSymmetric(Matrix(2, 3).view()), Error);
+}
+
+// a a^T in double by loops, and a = its float block.
+struct Block {
+  std::vector<float> values;  // [rows, cols]
+  Matrix gram;
+  int64_t rows, cols;
+  Block(int64_t r, int64_t c, uint64_t seed) : gram(r, r), rows(r), cols(c) {
+    const Matrix a = RandomMatrix(r, c, seed);
+    values.assign(a.data.begin(), a.data.end());
+    for (int64_t i = 0; i < r; ++i) {
+      for (int64_t j = 0; j < r; ++j) {
+        for (int64_t k = 0; k < c; ++k) {
+          gram(i, j) += static_cast<double>(values[i * c + k]) * values[j * c + k];
+        }
+      }
+    }
+  }
+  [[nodiscard]] ConstMatrixF view() const { return {values.data(), rows, cols}; }
+};
+
+TEST_P(SvdTest, GramsOfManyBlocks) {
+  // A block of several slices, one that ends inside a slice, one of one row, one of one number.
+  const std::vector<Block> blocks = {{7, 1300, 21}, {12, 512, 22}, {1, 40, 23}, {1, 1, 24}};
+  std::vector<ConstMatrixF> views;
+  for (const Block& block : blocks) views.push_back(block.view());
+  const auto results = svd_->DecomposeGrams(views);
+  ASSERT_EQ(results.size(), blocks.size());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    // Sums of at most 512 products in float: each rounds to half a unit of 2^-23 of the sum of
+    // sizes, which for n products of a row with itself is the trace's share.
+    const double bound = 512.0 * 0x1p-24 * Norm(blocks[i].gram);
+    EXPECT_LE(Norm(Difference(results[i].gram, blocks[i].gram)), bound) << i;
+    const EigenResult& eigen = results[i].eigen;
+    Matrix scaled = eigen.vectors;
+    for (int64_t r = 0; r < scaled.rows; ++r) {
+      for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= eigen.values[c];
+    }
+    const Matrix again = MultiplyTransposed(scaled.view(), eigen.vectors.view());
+    EXPECT_LE(Norm(Difference(again, results[i].gram)), 1e-13 * Norm(blocks[i].gram)) << i;
+    const SvdResult svd = svd_->Decompose(results[i].gram.view());
+    EXPECT_LE(Norm(Difference(svd.u, eigen.vectors)), 1e-6) << i;  // signs too
+  }
+  EXPECT_TRUE(svd_->DecomposeGrams({}).empty());
+}
+
+TEST_P(SvdTest, GramsDoNotDependOnThreadsAndRefuseNaN) {
+  std::vector<Block> blocks;
+  for (uint64_t seed = 30; seed < 37; ++seed) blocks.emplace_back(5, 700, seed);
+  std::vector<ConstMatrixF> views;
+  for (const Block& block : blocks) views.push_back(block.view());
+  const auto one = svd_->DecomposeGrams(views);
+  const auto many = Svd::Create(GetParam(), 3)->DecomposeGrams(views);
+  for (size_t i = 0; i < views.size(); ++i) {
+    EXPECT_EQ(one[i].gram.data, many[i].gram.data);
+    EXPECT_EQ(one[i].eigen.vectors.data, many[i].eigen.vectors.data);
+  }
+  blocks[4].values[11] = std::numeric_limits<float>::infinity();
+  EXPECT_KVC_ERROR((void)svd_->DecomposeGrams(views), kNumeric, "got inf at (0, 11)");
+  blocks[4].values[11] = 1e20F;  // finite, its square is not
+  EXPECT_KVC_ERROR((void)svd_->DecomposeGrams(views), kNumeric, "in row 0");
+  const std::vector<ConstMatrixF> empty = {ConstMatrixF(nullptr, 0, 3)};
+  EXPECT_KVC_ERROR((void)svd_->DecomposeGrams(empty), kBadShape, "[0, 3]");
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends,
