@@ -70,7 +70,8 @@ void PrefillAttention(std::span<const PrefillHead> heads,
                       float scale,
                       ThreadPool& pool);
 
-// Keys of `rows` latents as they enter the dot product: keys [rows, D]. For scorers.
+// Keys of `rows` latents, or of prefixes of them, as they enter the dot product: keys [rows, D]. For
+// scorers.
 void RebuildKeys(const RowBlock& latents,
                  std::span<const int32_t> positions,
                  const KeyRebuild& rebuild,

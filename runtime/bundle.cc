@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/cache_bases.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "runtime/onnx_loader.h"
@@ -112,6 +113,11 @@ std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& director
                                            const LoadOptions& options,
                                            ThreadPool& pool) {
   Manifest manifest = ReadManifest(directory);
+  if (manifest.files.contains(kBasesFile)) {
+    manifest.cache.bases =
+        std::make_shared<const std::vector<LayerBases>>(ReadBases(directory / kBasesFile));
+    CheckBasesFit(*manifest.cache.bases, manifest.cache);
+  }
   CheckBundleFiles(manifest, directory, options.check_hashes);
   Model model = LoadOnnx(directory / "model.onnx");
   const auto digest = model.graph.metadata.find("kvc.cache_sha256");

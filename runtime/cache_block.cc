@@ -1,5 +1,6 @@
 #include "runtime/cache_block.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -90,6 +91,24 @@ void CacheBlock::CopyRows(const CacheBlock& from, int64_t count) {
 }
 
 void CacheBlock::Append(ConstMatrixF keys, ConstMatrixF values, int64_t first_position) {
+  AppendElements(keys, values);
+  if (!shape_.positions) return;
+  for (int64_t t = 0; t < keys.rows; ++t) {
+    positions_.as<int32_t>()[rows_ - keys.rows + t] = static_cast<int32_t>(first_position + t);
+  }
+}
+
+void CacheBlock::Append(ConstMatrixF keys,
+                        ConstMatrixF values,
+                        std::span<const int32_t> positions,
+                        std::span<const float> scores) {
+  const int64_t first = rows_;
+  AppendElements(keys, values);
+  if (shape_.positions) std::ranges::copy(positions, positions_.as<int32_t>() + first);
+  if (shape_.scores) std::ranges::copy(scores, scores_.as<float>() + first);
+}
+
+void CacheBlock::AppendElements(ConstMatrixF keys, ConstMatrixF values) {
   KVC_CHECK(rows_ + keys.rows <= capacity_,
             kInternal,
             "cache block: expected room for ",
@@ -109,9 +128,6 @@ void CacheBlock::Append(ConstMatrixF keys, ConstMatrixF values, int64_t first_po
                        shape_.value_width,
                        shape_.dtype,
                        values_.data() + plane * plane_bytes + row * shape_.value_width * element);
-    }
-    if (shape_.positions) {
-      positions_.as<int32_t>()[row] = static_cast<int32_t>(first_position + t);
     }
   }
   rows_ += keys.rows;

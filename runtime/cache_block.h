@@ -57,6 +57,11 @@ class CacheBlock {
   // key_width columns are kept; values [T, heads * value_width], plane after plane; positions
   // first_position, first_position + 1, ... There must be room.
   void Append(ConstMatrixF keys, ConstMatrixF values, int64_t first_position);
+  // The same with positions and scores [T] of their own; empty where the block keeps none.
+  void Append(ConstMatrixF keys,
+              ConstMatrixF values,
+              std::span<const int32_t> positions,
+              std::span<const float> scores);
   // Appends row `row` of a block of the same dtype, the first key_width / value_width elements of
   // it.
   void AppendRow(const CacheBlock& from, int64_t row, float score);
@@ -66,6 +71,8 @@ class CacheBlock {
   void DropFront(int64_t count);
 
  private:
+  // Appends everything but positions and scores.
+  void AppendElements(ConstMatrixF keys, ConstMatrixF values);
   void CopyRows(const CacheBlock& from, int64_t count);
 
   BlockShape shape_;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "runtime/kv_layout.h"
+#include "runtime/tiering.h"
 
 namespace kvc::runtime {
 namespace {
@@ -46,34 +47,35 @@ void TrimRing(SequenceCache& cache, int64_t layer) {
   ring = ring.Resized(spec.query_ring, cache.meter());
 }
 
-// Scores of the tier's rows and of the recent block's oldest `moving` rows.
-std::vector<float> CompetingScores(const SequenceCache& cache,
-                                   const GroupCache& group,
-                                   std::span<const float> fresh,
-                                   int64_t moving) {
-  const std::span<const float> stored = group.tiers[0].scores();
-  std::vector<float> scores(fresh.begin(), fresh.begin() + std::ssize(stored) + moving);
+// Scores of the tiers' rows and of the recent block's oldest `moving` rows, the first of which has
+// position `first`.
+void Compete(const CacheSpec& spec,
+             const GroupCache& group,
+             int64_t moving,
+             int64_t first,
+             std::vector<float>& scores) {
   // Streaming scores are ages, counted anew each time.
-  const bool keeps_ages = cache.spec().scorer.kind == ScorerKind::kStreaming ||
-                          cache.spec().method == Method::kStreaming;
-  for (size_t i = 0; i < stored.size(); ++i) {
-    if (!keeps_ages || stored[i] == kPinned) scores[i] = std::max(scores[i], stored[i]);
+  const bool keeps_ages =
+      spec.scorer.kind == ScorerKind::kStreaming || spec.method == Method::kStreaming;
+  size_t next = 0;
+  for (const CacheBlock& tier : group.tiers) {
+    for (const float stored : tier.scores()) {
+      if (!keeps_ages || stored == kPinned) scores[next] = std::max(scores[next], stored);
+      ++next;
+    }
   }
-  return scores;
+  scores.resize(next + static_cast<size_t>(moving));
+  // A prompt shorter than the sinks leaves some of them to the first tokens that come after it.
+  for (int64_t i = 0; i < moving && first + i < spec.sinks; ++i) scores[next + i] = kPinned;
 }
 
 void ReallocateGroup(SequenceCache& cache,
                      GroupCache& group,
-                     std::span<const float> fresh,
+                     std::span<const float> scores,
+                     int64_t moving,
                      int64_t tier_rows) {
   CacheBlock& tier = group.tiers[0];
   const int64_t old_rows = tier.rows();
-  const int64_t moving = std::min(RowsToReallocate(cache.spec()), group.recent.rows());
-  std::vector<float> scores = CompetingScores(cache, group, fresh, moving);
-  // A prompt shorter than the sinks leaves some of them to the first tokens that come after it;
-  // they lie in front of everything else, because tokens leave the recent block in their order.
-  const int64_t pinned = std::min(cache.spec().sinks, std::ssize(scores));
-  std::fill_n(scores.begin(), pinned, kPinned);
   const int64_t rows = std::min<int64_t>(tier_rows, std::ssize(scores));
   const std::vector<int64_t> chosen = SelectTop(scores, rows);
   const auto split = std::lower_bound(chosen.begin(), chosen.end(), old_rows);
@@ -90,11 +92,11 @@ void ReallocateGroup(SequenceCache& cache,
 // The scores of what may be dropped: without sinks and window.
 void AddFree(const CacheSpec& spec,
              int64_t length,
-             std::span<const std::vector<float>> scores,
+             std::span<const GroupScores> scores,
              std::vector<std::vector<float>>& free) {
   const int64_t candidates = length - RecentAfterPrompt(spec, length);
-  for (const auto& group : scores) {
-    free.emplace_back(group.begin() + spec.sinks, group.begin() + candidates);
+  for (const GroupScores& group : scores) {
+    free.emplace_back(group.scores.begin() + spec.sinks, group.scores.begin() + candidates);
   }
 }
 
@@ -102,7 +104,7 @@ void AddFree(const CacheSpec& spec,
 void SpreadByScores(SequenceCache& cache,
                     int64_t layer,
                     int64_t length,
-                    std::span<const std::vector<float>> scores) {
+                    std::span<const GroupScores> scores) {
   const CacheSpec& spec = cache.spec();
   const int64_t least = std::min(length, MinRows(spec));
   if (least == length) return;
@@ -153,10 +155,14 @@ std::vector<int64_t> TierRows(SequenceCache& cache, int64_t layer, int64_t lengt
 void BuildLayer(SequenceCache& cache,
                 int64_t layer,
                 int64_t length,
-                const std::vector<std::vector<float>>& scores) {
+                std::vector<GroupScores> scores) {
   const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
   for (size_t n = 0; n < scores.size(); ++n) {
-    BuildGroup(cache, layer, static_cast<int64_t>(n), scores[n], tier_rows[n]);
+    if (cache.spec().mixed()) {
+      BuildTiers(cache, layer, static_cast<int64_t>(n), scores[n], tier_rows[n]);
+    } else {
+      BuildGroup(cache, layer, static_cast<int64_t>(n), scores[n].scores, tier_rows[n]);
+    }
   }
   TrimRing(cache, layer);
 }
@@ -205,16 +211,17 @@ void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
   if (spec.full()) return;
   const int64_t layer = scoring.attention->layer;
   const int64_t length = cache.layer(layer).groups[0].recent.rows();
-  std::vector<std::vector<float>> scores = ScoreLayer(scoring, cache);
-  for (std::vector<float>& group : scores) {
-    std::fill_n(group.begin(), std::min(spec.sinks, length), kPinned);
+  if (spec.mixed()) cache.MakeCoordinates(layer);
+  std::vector<GroupScores> scores = ScoreLayer(scoring, cache);
+  for (GroupScores& group : scores) {
+    std::fill_n(group.scores.begin(), std::min(spec.sinks, length), kPinned);
   }
   if (spec.method == Method::kAdaModel) {
     cache.layer(layer).prompt_scores = std::move(scores);
     return;
   }
   if (spec.method == Method::kAda) SpreadByScores(cache, layer, length, scores);
-  BuildLayer(cache, layer, length, scores);
+  BuildLayer(cache, layer, length, std::move(scores));
 }
 
 void CompressModel(SequenceCache& cache) {
@@ -222,17 +229,23 @@ void CompressModel(SequenceCache& cache) {
   const int64_t length = cache.layer(0).groups[0].recent.rows();
   SpreadOverModel(cache, length);
   for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
-    const auto scores = std::move(cache.layer(l).prompt_scores);
-    BuildLayer(cache, l, length, scores);
+    BuildLayer(cache, l, length, std::move(cache.layer(l).prompt_scores));
   }
 }
 
 void ReallocateLayer(const LayerScoring& scoring, SequenceCache& cache, int64_t length) {
   const int64_t layer = scoring.attention->layer;
-  const std::vector<std::vector<float>> fresh = ScoreLayer(scoring, cache);
+  std::vector<GroupScores> fresh = ScoreLayer(scoring, cache);
   const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
   for (size_t n = 0; n < fresh.size(); ++n) {
-    ReallocateGroup(cache, cache.layer(layer).groups[n], fresh[n], tier_rows[n]);
+    GroupCache& group = cache.layer(layer).groups[n];
+    const int64_t moving = std::min(RowsToReallocate(cache.spec()), group.recent.rows());
+    Compete(cache.spec(), group, moving, length - group.recent.rows(), fresh[n].scores);
+    if (cache.spec().mixed()) {
+      ReallocateTiers(cache, layer, static_cast<int64_t>(n), fresh[n], moving, tier_rows[n]);
+    } else {
+      ReallocateGroup(cache, group, fresh[n].scores, moving, tier_rows[n]);
+    }
   }
 }
 

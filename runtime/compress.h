@@ -2,7 +2,7 @@
 // What is kept: the end of a layer's prefill, and the re-allocation when a recent block is full.
 //
 // Sinks and the newest `window` tokens are always kept. Of the others a group keeps those of the
-// highest scores; ties go to the older token.
+// highest scores; ties go to the older token. With narrow tiers runtime/tiering.h chooses.
 
 #include <cstdint>
 #include <span>

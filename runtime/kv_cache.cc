@@ -34,13 +34,14 @@ void CheckSpec(const CacheSpec& spec) {
             spec.window,
             ", margin ",
             spec.margin);
-  for (const Tier& tier : spec.tiers) {
-    KVC_CHECK(spec.tiers.size() == 1 && tier.key_share == 1.0 && tier.value_share == 1.0,
-              kUnsupported,
-              "cache: tiers: expected full width alone, got a tier of share ",
-              tier.key_share,
-              "; mixed dimensions are not there yet");
-  }
+  CheckTiers(spec);
+  if (!spec.mixed() || spec.basis != TierBasis::kOffline) return;
+  KVC_CHECK(spec.bases != nullptr,
+            kBadInput,
+            "cache: tiers narrower than a row: expected the bundle's ",
+            kBasesFile,
+            ", got none; export it with a profile that has bases, or with --basis prompt");
+  CheckBasesFit(*spec.bases, spec);
 }
 
 }  // namespace
@@ -185,6 +186,9 @@ std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
     }
     target.queries = layers_[l].queries.Clone(*copy->meter_);
     target.residual_energy = layers_[l].residual_energy;
+    if (layers_[l].coordinates != nullptr) {
+      target.coordinates = std::make_unique<LayerCoordinates>(*layers_[l].coordinates);
+    }
   }
   return copy;
 }
@@ -232,6 +236,11 @@ void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_quer
   }
   if (spec_.full()) return;
   cache.queries = QueryRing(spec_, layer, std::max(spec_.query_ring, least_queries), *meter_);
+}
+
+void SequenceCache::MakeCoordinates(int64_t layer) {
+  layers_[layer].coordinates =
+      std::make_unique<LayerCoordinates>((*spec_.bases)[layer], spec_.layers[layer]);
 }
 
 BlockShape SequenceCache::ShapeOf(int64_t layer, int64_t group, int64_t tier) const {

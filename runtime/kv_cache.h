@@ -6,7 +6,9 @@
 //   prompt   the recent block of each group holds every token so far at full width (the working
 //            block), the query ring the newest queries
 //   ready    with kFull the same; with a budget tiers and a recent block of window + margin rows
-// BeginLayer starts the second, compress.h makes the third of it.
+// BeginLayer starts the second, compress.h makes the third of it. With narrow tiers a tier has
+// exactly the rows that it holds, and all of a group's tiers together take at most the bytes of its
+// rows at full width.
 
 #include <cstdint>
 #include <memory>
@@ -17,6 +19,7 @@
 #include "core/view.h"
 #include "runtime/cache_block.h"
 #include "runtime/cache_memory.h"
+#include "runtime/coordinates.h"
 
 namespace kvc::runtime {
 
@@ -55,19 +58,34 @@ class QueryRing {
   CacheBuffer data_;              // [rows, offsets_[H]]
 };
 
+// What scoring says about the rows of a group, tiers first, then the recent block.
+struct GroupScores {
+  std::vector<float> scores;  // [rows], higher = keep
+  // [rows, tiers], only with narrow tiers: the change of the output when a row is dropped (column
+  // 0), or kept in tier t of spec.tiers (column t >= 1), summed over the group's heads.
+  std::vector<double> losses;
+};
+
 struct LayerCache {
   std::vector<GroupCache> groups;  // [n]; empty before BeginLayer
+  // With narrow tiers: what tiers and the recent block are stored in once the prompt is compressed.
+  // The working block and the query ring hold rows as the model has them.
+  std::unique_ptr<LayerCoordinates> coordinates;
   QueryRing queries;
   // Mean squared norm of what the layer reads, over the prompt's last `window` tokens.
   double residual_energy = 1.0;
-  // kAdaModel, while the prompt goes through the layers behind: scores of its tokens [n][T].
-  std::vector<std::vector<float>> prompt_scores;
+  // kAdaModel, while the prompt goes through the layers behind: of its tokens, [n].
+  std::vector<GroupScores> prompt_scores;
+
+  [[nodiscard]] bool in_coordinates() const {
+    return coordinates != nullptr && !groups.empty() && !groups[0].tiers.empty();
+  }
 };
 
 class SequenceCache {
  public:
   // `reserve`: rows that a kFull block is allocated with at least. Throws kBadInput when the spec
-  // contradicts itself, kUnsupported for tiers narrower than a row.
+  // contradicts itself, and when tiers narrower than a row have no bases to be stored in.
   SequenceCache(CacheSpec spec, int64_t reserve);
   [[nodiscard]] std::unique_ptr<SequenceCache> Clone() const;
 
@@ -91,6 +109,8 @@ class SequenceCache {
   // Allocates the working blocks of a layer for a prompt of `length` tokens, and a ring of at least
   // `least_queries` rows.
   void BeginLayer(int64_t layer, int64_t length, int64_t least_queries);
+  // Makes the coordinates of a layer whose working blocks hold the prompt; only with narrow tiers.
+  void MakeCoordinates(int64_t layer);
   // Shape of a group's rows: in a tier, or (-1) in the recent block.
   [[nodiscard]] BlockShape ShapeOf(int64_t layer, int64_t group, int64_t tier) const;
 

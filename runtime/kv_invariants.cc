@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <sstream>
 
 #include "core/error.h"
@@ -127,7 +128,10 @@ class Validator {
                 i);
       }
     };
-    for (const BlockSnapshot& tier : group.tiers) ascending(tier, "tier");
+    // A token that loses dimensions comes behind those of its new tier, older or not.
+    if (!snapshot_.spec.mixed()) {
+      for (const BlockSnapshot& tier : group.tiers) ascending(tier, "tier");
+    }
     ascending(group.recent, "recent block");
     if (group.recent.positions.empty()) return;
     const int64_t first = snapshot_.length - group.recent.rows;
@@ -137,9 +141,12 @@ class Validator {
             first,
             " to ",
             snapshot_.length - 1);
+    std::set<int32_t> seen;
     for (const BlockSnapshot& tier : group.tiers) {
-      Require(tier.positions.empty() || tier.positions.back() < first,
-              "a token is in a tier and in the recent block");
+      for (const int32_t position : tier.positions) {
+        Require(position < first, "a token is in a tier and in the recent block");
+        Require(seen.insert(position).second, "a token is in two tiers: ", position);
+      }
     }
   }
 

@@ -36,8 +36,8 @@ struct CacheSnapshot {
 // All violations, one line each, empty when there are none:
 //   rows fit their blocks; the meter counts what the blocks and rings take;
 //   kFull holds every token; else the newest `window` tokens lie in the recent block and no token
-//   is held twice; groups of a layer have the same recent rows; positions ascend and end with the
-//   newest token; sinks are pinned, no score is a NaN.
+//   is held twice; groups of a layer have the same recent rows; positions ascend (with narrow tiers
+//   only in the recent block) and end with the newest token; sinks are pinned, no score is a NaN.
 [[nodiscard]] std::vector<std::string> Violations(const CacheSnapshot& snapshot);
 
 // Throws kInternal with all violations.

@@ -5,6 +5,7 @@
 
 #include "core/dtype.h"
 #include "kernels/attention.h"
+#include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
 namespace {
@@ -35,21 +36,55 @@ FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
   return rows;
 }
 
+// A matrix with `count` rows of its own.
+MatrixF MakeRows(int64_t count, int64_t width, FloatRows& rows) {
+  rows.storage.resize(static_cast<size_t>(count * width));
+  const MatrixF all(rows.storage.data(), count, width);
+  rows.view = all;
+  return all;
+}
+
+// Rows of the blocks in the model's space, from what the blocks hold of their coordinates.
+FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis& basis) {
+  FloatRows rows;
+  int64_t count = 0;
+  for (const auto& block : blocks) count += block.rows;
+  const MatrixF all = MakeRows(count, basis.width(), rows);
+  int64_t first = 0;
+  for (const auto& block : blocks) {
+    std::vector<float> held(static_cast<size_t>(block.rows * block.width));
+    ConvertToFloat(block.dtype, block.data, block.rows * block.width, held.data());
+    basis.FromCoordinates({held.data(), block.rows, block.width}, all.RowRange(first, block.rows));
+    first += block.rows;
+  }
+  return rows;
+}
+
+// Keys from the first `width` columns of latents, or from those that a block has.
 FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
-                      const kernels::KeyRebuild& rebuild) {
+                      const kernels::KeyRebuild& rebuild,
+                      int64_t width) {
   FloatRows rows;
   int64_t count = 0;
   for (const CacheBlock* block : blocks) count += block->rows();
-  const int64_t width = rebuild.rebuild.rows;
-  rows.storage.resize(static_cast<size_t>(count * width));
-  MatrixF all(rows.storage.data(), count, width);
+  const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
   int64_t first = 0;
   for (const CacheBlock* block : blocks) {
-    kernels::RebuildKeys(
-        block->keys(), block->positions(), rebuild, all.RowRange(first, block->rows()));
+    kernels::RowBlock latents = block->keys();
+    latents.width = std::min(latents.width, width);
+    kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
     first += block->rows();
   }
-  rows.view = all;
+  return rows;
+}
+
+// What the first `width` coordinates leave of rows.
+FloatRows Approximate(ConstMatrixF x, const HeadBasis& basis, int64_t width) {
+  FloatRows rows;
+  std::vector<float> storage(static_cast<size_t>(x.rows * width));
+  const MatrixF coordinates(storage.data(), x.rows, width);
+  basis.ToCoordinates(x, coordinates);
+  basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
   return rows;
 }
 
@@ -74,43 +109,93 @@ class HeadScorer {
   HeadScorer(const LayerScoring& scoring, const SequenceCache& cache)
       : scoring_(scoring), cache_(cache), layer_(cache.layer(scoring.attention->layer)) {}
 
-  // Scores of kv head `head`, plane `plane` of its group.
-  std::vector<float> Score(const GroupCache& group, int64_t head, int64_t plane) const {
-    std::vector<const CacheBlock*> blocks;
-    for (const CacheBlock& tier : group.tiers) {
-      if (tier.rows() > 0) blocks.push_back(&tier);
-    }
-    if (group.recent.rows() > 0 || blocks.empty()) blocks.push_back(&group.recent);
-    std::vector<kernels::RowBlock> key_blocks;
-    std::vector<kernels::RowBlock> value_blocks;
-    for (const CacheBlock* block : blocks) {
-      key_blocks.push_back(block->keys());
-      value_blocks.push_back(block->values(plane));
-    }
-    const AttentionStep& attention = *scoring_.attention;
-    const FloatRows keys =
-        attention.latent ? RebuildKeys(blocks, attention.rebuild[head]) : Gather(key_blocks);
-    const FloatRows values = Gather(value_blocks);
+  // Scores of kv head `head`, plane `plane` of group n, and its losses with narrow tiers.
+  GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
+    const std::vector<const CacheBlock*> blocks = BlocksOf(layer_.groups[n]);
+    const FloatRows keys = KeysOf(blocks, head);
+    const FloatRows values = ValuesOf(blocks, head, plane);
     scorers::HeadInput input;
     input.keys = keys.view;
     input.values = values.view;
-    input.scale = attention.scale;
+    input.scale = scoring_.attention->scale;
     input.sinks = cache_.spec().sinks;
     input.rope_frequencies = scoring_.rope_frequencies;
     std::vector<std::vector<float>> storage;  // what the query views point into
     AddQueries(head, keys.view.rows, input, storage);
-    if (scoring_.scorer->needs_output()) {
+    if (!scoring_.output_grams.empty()) {
       const size_t group_size = input.queries.size();
       const auto grams = scoring_.output_grams.subspan(head * group_size, group_size);
       input.output_grams.assign(grams.begin(), grams.end());
       input.residual_energy = layer_.residual_energy;
     }
-    std::vector<float> scores(static_cast<size_t>(keys.view.rows));
-    scoring_.scorer->Score(input, scores);
-    return scores;
+    GroupScores result;
+    result.scores.resize(static_cast<size_t>(keys.view.rows));
+    scoring_.scorer->Score(input, result.scores);
+    if (cache_.spec().mixed()) AddLosses(n, head, blocks, input, result);
+    return result;
   }
 
  private:
+  static std::vector<const CacheBlock*> BlocksOf(const GroupCache& group) {
+    std::vector<const CacheBlock*> blocks;
+    for (const CacheBlock& tier : group.tiers) {
+      if (tier.rows() > 0) blocks.push_back(&tier);
+    }
+    if (group.recent.rows() > 0 || blocks.empty()) blocks.push_back(&group.recent);
+    return blocks;
+  }
+
+  FloatRows KeysOf(const std::vector<const CacheBlock*>& blocks, int64_t head) const {
+    const AttentionStep& attention = *scoring_.attention;
+    if (attention.latent) {
+      const kernels::KeyRebuild& rebuild = attention.rebuild[head];
+      return RebuildKeys(blocks, rebuild, rebuild.rebuild.cols);
+    }
+    std::vector<kernels::RowBlock> rows;
+    for (const CacheBlock* block : blocks) rows.push_back(block->keys());
+    return layer_.in_coordinates() ? Restore(rows, layer_.coordinates->keys(head)) : Gather(rows);
+  }
+
+  FloatRows ValuesOf(const std::vector<const CacheBlock*>& blocks,
+                     int64_t head,
+                     int64_t plane) const {
+    std::vector<kernels::RowBlock> rows;
+    for (const CacheBlock* block : blocks) rows.push_back(block->values(plane));
+    return layer_.in_coordinates() ? Restore(rows, layer_.coordinates->values(head)) : Gather(rows);
+  }
+
+  void AddLosses(int64_t n,
+                 int64_t head,
+                 const std::vector<const CacheBlock*>& blocks,
+                 const scorers::HeadInput& input,
+                 GroupScores& result) const {
+    const CacheSpec& spec = cache_.spec();
+    const CacheGroup& group = spec.layers[scoring_.attention->layer][n];
+    std::vector<FloatRows> storage;
+    std::vector<scorers::TierRows> tiers;
+    for (size_t t = 1; t < spec.tiers.size(); ++t) {
+      scorers::TierRows& rows = tiers.emplace_back();
+      const int64_t key_width = TierWidth(group.key_width, spec.tiers[t].key_share);
+      if (key_width < group.key_width) {
+        storage.push_back(scoring_.attention->latent
+                              ? RebuildKeys(blocks, scoring_.attention->rebuild[head], key_width)
+                              : Approximate(input.keys, layer_.coordinates->keys(head), key_width));
+        rows.keys = storage.back().view;
+      }
+      const int64_t value_width = TierWidth(group.value_width, spec.tiers[t].value_share);
+      if (value_width < group.value_width) {
+        storage.push_back(Approximate(input.values, layer_.coordinates->values(head), value_width));
+        rows.values = storage.back().view;
+      }
+    }
+    const int64_t columns = std::ssize(spec.tiers);
+    result.losses.resize(static_cast<size_t>(input.keys.rows * columns));
+    scorers::TierLossOptions options;
+    options.mean = spec.scorer.kind != ScorerKind::kOutputError || spec.scorer.options.mean;
+    scorers::TierLosses(
+        input, tiers, options, MatrixD(result.losses.data(), input.keys.rows, columns));
+  }
+
   void AddQueries(int64_t head,
                   int64_t rows,
                   scorers::HeadInput& input,
@@ -119,7 +204,7 @@ class HeadScorer {
     const int64_t group_size = attention.num_heads / attention.num_kv_heads;
     storage.reserve(static_cast<size_t>(2 * group_size));
     for (int64_t h = head * group_size; h < (head + 1) * group_size; ++h) {
-      if (scoring_.scorer->needs_queries()) {
+      if (scoring_.scorer->needs_queries() || cache_.spec().mixed()) {
         const int64_t window = cache_.spec().window;
         const int64_t count = layer_.queries.count();
         input.queries.push_back(FromRing(h, window > 0 ? std::min(window, count) : count, storage));
@@ -174,17 +259,15 @@ double ResidualEnergy(ConstMatrixF hidden, int64_t window) {
   return sum / static_cast<double>(count);
 }
 
-std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,
-                                           const SequenceCache& cache) {
-  const int64_t layer = scoring.attention->layer;
-  const auto& groups = cache.spec().layers[layer];
+std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring, const SequenceCache& cache) {
+  const auto& groups = cache.spec().layers[scoring.attention->layer];
   struct Head {
     size_t group;
     int64_t head;
     int64_t plane;
   };
   std::vector<Head> heads;
-  std::vector<std::vector<std::vector<float>>> head_scores(groups.size());
+  std::vector<std::vector<GroupScores>> head_scores(groups.size());
   for (size_t n = 0; n < groups.size(); ++n) {
     head_scores[n].resize(groups[n].heads.size());
     for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
@@ -192,18 +275,26 @@ std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,
     }
   }
   const HeadScorer scorer(scoring, cache);
-  const LayerCache& layer_cache = cache.layer(layer);
   scoring.pool->ParallelFor(static_cast<int64_t>(heads.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Head& head = heads[i];
       head_scores[head.group][head.plane] =
-          scorer.Score(layer_cache.groups[head.group], head.head, head.plane);
+          scorer.Score(static_cast<int64_t>(head.group), head.head, head.plane);
     }
   });
-  std::vector<std::vector<float>> scores;
-  for (size_t n = 0; n < groups.size(); ++n) {
-    std::vector<float>& combined = scores.emplace_back(head_scores[n].front().size());
-    scorers::CombineHeads(*scoring.scorer, head_scores[n], combined);
+  std::vector<GroupScores> scores;
+  for (std::vector<GroupScores>& planes : head_scores) {
+    std::vector<std::vector<float>> of_heads;
+    for (GroupScores& plane : planes) of_heads.push_back(std::move(plane.scores));
+    GroupScores& combined = scores.emplace_back();
+    combined.scores.resize(of_heads.front().size());
+    scorers::CombineHeads(*scoring.scorer, of_heads, combined.scores);
+    combined.losses = std::move(planes.front().losses);
+    for (size_t plane = 1; plane < planes.size(); ++plane) {
+      for (size_t i = 0; i < combined.losses.size(); ++i) {
+        combined.losses[i] += planes[plane].losses[i];
+      }
+    }
   }
   return scores;
 }

@@ -21,16 +21,18 @@ struct LayerScoring {
   // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
   // stand for them.
   ConstMatrixF prompt_queries;
-  std::span<const ConstMatrixF> output_grams;  // [H]; empty where the scorer does not ask for them
+  // [H]; empty where neither the scorer nor narrow tiers ask for them.
+  std::span<const ConstMatrixF> output_grams;
   ThreadPool* pool = nullptr;
 };
 
 // Mean squared norm of the last `window` rows of hidden [T, E], or of all where there are fewer.
 [[nodiscard]] double ResidualEnergy(ConstMatrixF hidden, int64_t window);
 
-// For each group the scores of its tokens, tiers first, then the recent block. Latents are rebuilt
-// into a scratch buffer of one head, freed afterwards.
-[[nodiscard]] std::vector<std::vector<float>> ScoreLayer(const LayerScoring& scoring,
-                                                         const SequenceCache& cache);
+// For each group the scores of its tokens, tiers first, then the recent block, and the losses of
+// tiers (scorers/tier_loss.h) with the scorer's reduction over queries. Where rows are latents or
+// in coordinates, keys and values are made in scratch buffers of one head, freed afterwards.
+[[nodiscard]] std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
+                                                  const SequenceCache& cache);
 
 }  // namespace kvc::runtime

@@ -9,16 +9,15 @@
 #include "kernels/attention.h"
 #include "runtime/bundle.h"
 #include "runtime/compress.h"
+#include "runtime/decode_batch.h"
 #include "runtime/executor.h"
 #include "runtime/kv_layout.h"
 #include "runtime/output_grams.h"
 #include "runtime/sequence.h"
+#include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
 namespace {
-
-// Columns of the query heads of a step.
-int64_t QueryStride(const AttentionStep& step, ConstMatrixF q) { return q.cols / step.num_heads; }
 
 class CpuSession : public Session {
  public:
@@ -55,11 +54,6 @@ class CpuSession : public Session {
                      ConstMatrixF q,
                      MatrixF out);
   void MakeRoom(CachedSequence& sequence, const AttentionStep& step);
-  void AddDecodeHeads(const LayerCache& cache,
-                      const AttentionStep& step,
-                      ConstMatrixF q,
-                      MatrixF out,
-                      std::vector<kernels::DecodeHead>& heads) const;
 
   std::shared_ptr<const LoadedBundle> bundle_;  // shared by sessions
   const Plan& plan_;
@@ -68,18 +62,6 @@ class CpuSession : public Session {
   OutputGrams grams_;
   std::map<ScorerSpec, std::unique_ptr<scorers::Scorer>> scorers_;
 };
-
-// Appends rows of all groups: k [T, n * R], v [T, G * D]; the first has position `first`.
-void Store(
-    LayerCache& cache, const AttentionStep& step, ConstMatrixF k, ConstMatrixF v, int64_t first) {
-  const auto groups = std::ssize(cache.groups);
-  const int64_t values = v.cols / groups;
-  for (int64_t n = 0; n < groups; ++n) {
-    cache.groups[n].recent.Append(k.ColRange(n * step.stored_width, step.stored_width),
-                                  v.ColRange(n * values, values),
-                                  first);
-  }
-}
 
 int64_t CpuSession::context_length() const {
   return std::min(plan_.max_positions, bundle_->manifest().model.context_length);
@@ -107,6 +89,18 @@ const scorers::Scorer* CpuSession::ScorerOf(const CacheSpec& spec) {
   return scorer.get();
 }
 
+// Completes a policy with narrow tiers by the bundle's bases.
+void CheckMixed(CacheSpec& spec, const CacheSpec& manifest) {
+  if (spec.bases == nullptr) spec.bases = manifest.bases;
+  const ScorerKind kind =
+      spec.method == Method::kStreaming ? ScorerKind::kStreaming : spec.scorer.kind;
+  KVC_CHECK(scorers::ScoresAreLosses(kind),
+            kUnsupported,
+            "cache: tiers narrower than a row: expected a scorer whose scores are losses (snapkv, "
+            "expected-attention, output-error), got ",
+            ScorerName(kind));
+}
+
 std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options) {
   const CacheSpec& manifest = bundle_->manifest().cache;
   CacheSpec spec = options.cache.value_or(manifest);
@@ -120,14 +114,15 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
     spec.margin = 0;
     spec.query_ring = 0;
   }
+  if (spec.mixed()) CheckMixed(spec, manifest);
   const scorers::Scorer* scorer = ScorerOf(spec);
   KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || bundle_->queries_can_turn(),
             kUnsupported,
             "cache: scorer: expected one that does not turn queries to later positions, got ",
             ToString(spec.scorer),
             "; the keys are thin behind their rotation, use snapkv or another");
-  const bool wants_queries =
-      scorer != nullptr && (scorer->needs_queries() || scorer->needs_prompt_queries());
+  const bool wants_queries = scorer != nullptr && (scorer->needs_queries() ||
+                                                   scorer->needs_prompt_queries() || spec.mixed());
   KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
             kBadInput,
             "cache: query_ring: expected 1 or more to re-allocate by ",
@@ -147,7 +142,8 @@ LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
   scoring.sin = bundle_->sin();
   scoring.rope_frequencies = bundle_->rope_frequencies();
   scoring.prompt_queries = prompt_queries;
-  if (scoring.scorer->needs_output()) scoring.output_grams = grams_.Of(step.layer);
+  if (scoring.scorer->needs_output() || sequence.cache().spec().mixed())
+    scoring.output_grams = grams_.Of(step.layer);
   scoring.pool = &pool_;
   return scoring;
 }
@@ -221,7 +217,7 @@ void CpuSession::Prefill(std::span<Sequence* const> sequences,
 void BeginLayer(CachedSequence& sequence, int64_t layer, ConstMatrixF hidden) {
   SequenceCache& cache = sequence.cache();
   const scorers::Scorer* scorer = sequence.scorer();
-  const bool by_window = scorer != nullptr && scorer->needs_queries();
+  const bool by_window = scorer != nullptr && (scorer->needs_queries() || cache.spec().mixed());
   const int64_t window = std::max<int64_t>(cache.spec().window, 1);
   cache.BeginLayer(layer, hidden.rows, by_window ? window : 0);
   if (scorer != nullptr && scorer->needs_output()) {
@@ -256,7 +252,7 @@ void CpuSession::PrefillLayer(std::span<CachedSequence* const> sequences,
         for (CachedSequence* sequence : sequences) {
           LayerCache& cache = sequence->cache().layer(layer);
           if (!sequence->cache().spec().full()) cache.queries.Push(q, QueryStride(step, q));
-          Store(cache, step, k, v, first);
+          StoreRows(cache, step, k, v, first);
         }
         PrefillAttend(sequences[0]->cache().layer(layer), step, first, q, out);
       };
@@ -305,36 +301,20 @@ void CpuSession::MakeRoom(CachedSequence& sequence, const AttentionStep& step) {
   LayerCache& layer = cache.layer(step.layer);
   if (!layer.groups[0].recent.full()) return;
   if (!cache.spec().full() && sequence.policy() == DecodePolicy::kReallocate) {
-    ReallocateLayer(Scoring(sequence, step, {}), cache, cache.length());
+    LayerScoring scoring = Scoring(sequence, step, {});
+    if (cache.spec().mixed()) {
+      // Neighbours in the tiers are no neighbours in the text: nothing is pooled over them.
+      CacheSpec alone = cache.spec();
+      alone.scorer.options.pool = 1;
+      scoring.scorer = ScorerOf(alone);
+    }
+    ReallocateLayer(scoring, cache, cache.length());
     return;
   }
   for (GroupCache& group : layer.groups) {
     const int64_t rows = cache.spec().full() ? GrownRows(group.recent.rows() + 1)
                                              : group.recent.rows() + kFullCacheGranularity;
     group.recent.Reserve(rows, cache.meter());
-  }
-}
-
-void CpuSession::AddDecodeHeads(const LayerCache& cache,
-                                const AttentionStep& step,
-                                ConstMatrixF q,
-                                MatrixF out,
-                                std::vector<kernels::DecodeHead>& heads) const {
-  const int64_t group_size = step.num_heads / step.num_kv_heads;
-  const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
-  const int64_t stride = QueryStride(step, q);
-  const int64_t value_width = out.cols / step.num_heads;
-  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
-    const GroupCache& group = cache.groups[g / planes];
-    kernels::DecodeHead& head = heads.emplace_back();
-    for (const CacheBlock& tier : group.tiers) {
-      if (tier.rows() > 0) head.segments.push_back(tier.segment(g % planes));
-    }
-    head.segments.push_back(group.recent.segment(g % planes));
-    head.rebuild = step.latent ? &step.rebuild[g] : nullptr;
-    const int64_t width = step.latent ? stride : step.key_ranks[g];
-    head.queries = {q.data + g * group_size * stride, group_size, width, stride};
-    head.outputs = {out.data + g * group_size * value_width, group_size, value_width, value_width};
   }
 }
 
@@ -369,19 +349,20 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
   batch.positions = positions;
   batch.hidden = {storage.data(), batch_size, plan_.model_width};
   batch.logits = logits;
-  std::vector<kernels::DecodeHead> heads;
+  DecodeBatch decode;
   const AttentionFunction attention =
       [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k, ConstMatrixF v, MatrixF out) {
-        heads.clear();
+        decode.Start(step);
         for (int64_t b = 0; b < batch_size; ++b) {
           MakeRoom(*cached[b], step);
           SequenceCache& cache = cached[b]->cache();
-          LayerCache& layer = cache.layer(step.layer);
-          Store(layer, step, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
-          if (!cache.spec().full()) layer.queries.Push(q.RowRange(b, 1), QueryStride(step, q));
-          AddDecodeHeads(layer, step, q.RowRange(b, 1), out.RowRange(b, 1), heads);
+          if (!cache.spec().full()) {
+            cache.layer(step.layer).queries.Push(q.RowRange(b, 1), QueryStride(step, q));
+          }
+          decode.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
+          decode.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));
         }
-        kernels::DecodeAttention(heads, step.scale, pool_);
+        decode.Attend(pool_);
       };
   for (int64_t section = 0; section < std::ssize(plan_.sections); ++section) {
     executor_.RunSection(section, batch, attention);

@@ -30,7 +30,7 @@ void CheckRows(const RowBlock& keys,
             " values");
   const bool fits = rebuild == nullptr
                         ? keys.width <= key_width
-                        : keys.width == rebuild->rebuild.cols && key_width == rebuild->rebuild.rows;
+                        : keys.width <= rebuild->rebuild.cols && key_width == rebuild->rebuild.rows;
   KVC_CHECK(fits,
             kBadShape,
             "attention: expected key rows that fit queries of width ",

@@ -41,7 +41,8 @@ inline void RebuildTile(const RowBlock& latents,
                         const KeyRebuild& rebuild,
                         const float* packed,
                         MatrixF keys) {
-  const int64_t rank = rebuild.rebuild.cols;
+  const int64_t rank =
+      latents.width;  // at most B's: of a tier's latents the first columns are there
   const int64_t width = rebuild.rebuild.rows;
   const int64_t stride = StripStride(rank);
   float* strip = Scratch(ScratchUse::kStrip, kStrip * stride);
@@ -54,7 +55,7 @@ inline void RebuildTile(const RowBlock& latents,
     });
     MultiplyStrip({strip, rows, rank, stride},
                   packed,
-                  rank * kPanel,
+                  rebuild.rebuild.cols * kPanel,
                   {false, rebuild.bias},
                   keys.RowRange(row, rows));
   }

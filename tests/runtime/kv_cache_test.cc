@@ -101,8 +101,8 @@ TEST(QueryRing, HoldsTheNewest) {
 
 TEST(SequenceCache, RefusesWhatItCannotHold) {
   CacheSpec spec = SmallSpec();
-  spec.tiers = {{1.0, 1.0}, {0.25, 0.25}};
-  EXPECT_KVC_ERROR(SequenceCache(spec, 0), kUnsupported, "tiers");
+  spec.tiers = {{1.0, 1.0}, {0.5, 0.5}};
+  EXPECT_KVC_ERROR(SequenceCache(spec, 0), kBadInput, "bases.safetensors, got none");
   spec = SmallSpec();
   spec.window = spec.margin = 0;
   EXPECT_KVC_ERROR(SequenceCache(spec, 0), kBadInput, "window");

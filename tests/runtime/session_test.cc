@@ -2,19 +2,11 @@
 
 #include "runtime/session.h"
 
-#include <memory>
-#include <numeric>
-#include <string>
-#include <vector>
-
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
 #include "runtime/kv_invariants.h"
-#include "runtime/sequence.h"
-#include "tests/runtime/test_bundles.h"
+#include "tests/runtime/loaded.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_dir.h"
 
 namespace kvc::runtime {
 namespace {
@@ -24,78 +16,9 @@ using testing::MaxDifference;
 using testing::Policy;
 using testing::PrefillAll;
 using testing::PrefillLast;
-using testing::TempDir;
-
-constexpr int64_t kVocabulary = 96;
-
-std::vector<int32_t> RandomIds(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<int32_t> ids(static_cast<size_t>(count));
-  for (int32_t& id : ids) id = static_cast<int32_t>(rng.NextBelow(kVocabulary));
-  return ids;
-}
-
-// A bundle of a golden model and a session on it.
-struct Loaded {
-  explicit Loaded(const std::string& model, DType dtype = DType::kF32, int threads = 2)
-      : pool(threads) {
-    testing::WriteBundle(testing::GoldenModel(model), directory.path(), dtype);
-    bundle = Bundle::Load(directory.path(), {}, pool);
-    session = Session::Create(bundle, pool);
-  }
-  [[nodiscard]] const CacheSpec& geometry() const { return bundle->manifest().cache; }
-  std::unique_ptr<Sequence> New(const CacheSpec& spec,
-                                DecodePolicy policy = DecodePolicy::kReallocate) {
-    SequenceOptions options;
-    options.cache = spec;
-    options.decode = policy;
-    return session->NewSequence(options);
-  }
-
-  // Ids of `count` tokens, or of as many as the context has room for behind `length`.
-  [[nodiscard]] std::vector<int32_t> More(int64_t count, int64_t length, uint64_t seed) const {
-    return RandomIds(std::min(count, bundle->manifest().model.context_length - length), seed);
-  }
-
-  TempDir directory;
-  ThreadPool pool;
-  std::shared_ptr<const Bundle> bundle;
-  std::unique_ptr<Session> session;
-};
-
-const SequenceCache& CacheOf(const Sequence& sequence) {
-  return static_cast<const CachedSequence&>(sequence).cache();
-}
 
 class EveryLayout : public ::testing::TestWithParam<const char*> {};
-
-// Not where keys are thin behind their rotation.
-bool QueriesCanTurn(const std::string& model) {
-  return model.find("post-rope") == std::string::npos &&
-         model.find("rope-pairs") == std::string::npos;
-}
-
-INSTANTIATE_TEST_SUITE_P(Models,
-                         EveryLayout,
-                         ::testing::Values("gpt2",
-                                           "llama",
-                                           "mistral",
-                                           "qwen3",
-                                           "gpt2-absorb",
-                                           "llama-latent",
-                                           "qwen2-latent",
-                                           "qwen3-latent",
-                                           "llama-post-rope",
-                                           "qwen3-post-rope",
-                                           "qwen2-rope-pairs",
-                                           "mistral-rope-pairs"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           for (char& c : name) {
-                             if (c == '-') c = '_';
-                           }
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, EveryLayout, ::testing::ValuesIn(Layouts()), LayoutName);
 
 TEST_P(EveryLayout, AllocatedBytesAreThePredicted) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
@@ -309,87 +232,6 @@ TEST_P(EveryLayout, ThreadsChangeNoBit) {
     }
   }
   EXPECT_EQ(logits[0], logits[1]);
-}
-
-TEST(Session, AdaSpreadsWithinTheLayer) {
-  Loaded loaded("llama");
-  const CacheSpec spec = Policy(loaded.geometry(), Method::kAda, ScorerKind::kSnapKv, 0.5);
-  const auto sequence = loaded.New(spec);
-  PrefillLast(*loaded.session, *sequence, RandomIds(48, 1));
-  // Both groups of a layer have rows of the same size, so the sum is the even one's.
-  EXPECT_EQ(sequence->counters().allocated_bytes, PredictBytes(spec, 48).allocated);
-  bool ragged = false;
-  for (int64_t l = 0; l < 2; ++l) {
-    const auto& groups = CacheOf(*sequence).layer(l).groups;
-    ragged = ragged || groups[0].rows() != groups[1].rows();
-  }
-  EXPECT_TRUE(ragged);
-  for (const int32_t id : RandomIds(40, 6)) {
-    DecodeOne(*loaded.session, *sequence, id);
-    ASSERT_NO_THROW(CheckInvariants(CacheOf(*sequence)));
-  }
-}
-
-// Rows of a group in the tiers.
-int64_t TierRows(const Sequence& sequence, int64_t layer, int64_t group) {
-  return CacheOf(sequence).layer(layer).groups[group].tier_rows();
-}
-
-// The rows that are free to move go to the highest scores of the whole model.
-TEST(Session, AdaModelHasOneThreshold) {
-  Loaded loaded("llama");
-  constexpr int64_t kLength = 48;
-  const auto prompt = RandomIds(kLength, 1);
-  CacheSpec spec = Policy(loaded.geometry(), Method::kAdaModel, ScorerKind::kOutputError, 0.5);
-  const auto sequence = loaded.New(spec, DecodePolicy::kAppend);
-  PrefillLast(*loaded.session, *sequence, prompt);
-  // A cache of all tokens but one in each group has the scores.
-  const auto all =
-      loaded.New(Policy(loaded.geometry(), Method::kUniform, ScorerKind::kOutputError, 47, false),
-                 DecodePolicy::kAppend);
-  PrefillLast(*loaded.session, *all, prompt);
-  const int64_t groups = std::ssize(spec.layers[0]);
-  std::vector<std::pair<float, int64_t>> scores;  // (-score, group of the model)
-  int64_t free = 0;
-  const int64_t fixed = spec.sinks + 1 + spec.window;
-  for (int64_t i = 0; i < groups * spec.num_layers(); ++i) {
-    const GroupCache& group = CacheOf(*all).layer(i / groups).groups[i % groups];
-    for (const float score : group.tiers[0].scores()) {
-      if (std::isfinite(score)) scores.emplace_back(-score, i);
-    }
-    free += kLength / 2 - fixed;
-  }
-  std::ranges::sort(scores);
-  std::vector<int64_t> expected(groups * spec.num_layers(), fixed - spec.window);
-  for (int64_t i = 0; i < free; ++i) ++expected[scores[i].second];
-  EXPECT_GT(*std::ranges::max_element(expected), *std::ranges::min_element(expected) + 1);
-  for (int64_t i = 0; i < std::ssize(expected); ++i) {
-    EXPECT_EQ(TierRows(*sequence, i / groups, i % groups), expected[i]) << "group " << i;
-  }
-  EXPECT_NO_THROW(CheckInvariants(CacheOf(*sequence)));
-}
-
-// The budget that a prompt asked for holds while decoding, and in clones.
-TEST(Session, AdaModelKeepsItsBudget) {
-  Loaded loaded("llama");
-  for (const bool by_share : {true, false}) {
-    const CacheSpec spec = Policy(loaded.geometry(),
-                                  Method::kAdaModel,
-                                  ScorerKind::kOutputError,
-                                  by_share ? 0.5 : 20,
-                                  by_share);
-    const auto sequence = loaded.New(spec);
-    PrefillLast(*loaded.session, *sequence, RandomIds(48, 1));
-    EXPECT_EQ(sequence->counters().allocated_bytes, PredictBytes(spec, 48).allocated);
-    const auto clone = sequence->Clone();
-    for (const int32_t id : RandomIds(40, 6)) {
-      EXPECT_EQ(DecodeOne(*loaded.session, *sequence, id), DecodeOne(*loaded.session, *clone, id));
-      ASSERT_NO_THROW(CheckInvariants(CacheOf(*sequence)));
-    }
-    const auto shortest = loaded.New(spec);
-    PrefillLast(*loaded.session, *shortest, RandomIds(3, 1));
-    EXPECT_EQ(TierRows(*shortest, 0, 0), TierRows(*shortest, 1, 0));
-  }
 }
 
 TEST(Session, PrefillPeakIsOneLayerAndTheCompressedRest) {

@@ -1,0 +1,55 @@
+#pragma once
+// Coordinates in which a layer with narrow tiers stores its rows (core/cache_bases.h), and the way
+// between them and keys, queries, values and outputs as the model has them.
+
+#include <cstdint>
+#include <vector>
+
+#include "core/cache_bases.h"
+#include "core/cache_spec.h"
+#include "core/view.h"
+#include "runtime/cache_memory.h"
+
+namespace kvc::runtime {
+
+// Of one head's keys (key and query of the bases) or values (value and output). Borrows.
+class HeadBasis {
+ public:
+  HeadBasis() = default;
+  // x' = (x - mean) forward, x = mean + x' back^T; matrices [D, D], mean [D] or null.
+  HeadBasis(ConstMatrixF forward, ConstMatrixF back, const float* mean)
+      : forward_(forward), back_(back), mean_(mean), width_(forward.rows) {}
+  // x' = x H_1 .. H_r with H_i = I - u_i^T u_i, u_i the rows of reflectors [r, D]: orthogonal.
+  explicit HeadBasis(ConstMatrixF reflectors) : reflectors_(reflectors), width_(reflectors.cols) {}
+
+  // D; 0: rows are stored as they are, and nothing below may be called.
+  [[nodiscard]] int64_t width() const { return width_; }
+  // The first y.cols coordinates of rows x [T, D]: y [T, r].
+  void ToCoordinates(ConstMatrixF x, MatrixF y) const;
+  // Rows x [T, D] from their first y.cols coordinates, and outputs [T, D] from all of them.
+  void FromCoordinates(ConstMatrixF y, MatrixF x) const;
+  // Queries x [T, D] as they meet coordinates: y [T, D] with y k'^T = x (k - mean)^T.
+  void ToQueries(ConstMatrixF x, MatrixF y) const;
+
+ private:
+  ConstMatrixF forward_, back_;
+  ConstMatrixF reflectors_;
+  const float* mean_ = nullptr;
+  int64_t width_ = 0;
+};
+
+// The bases of a layer's kv heads.
+class LayerCoordinates {
+ public:
+  // Calibrated ones, which must outlive the object. `groups`: the layer's.
+  LayerCoordinates(const LayerBases& bases, const std::vector<CacheGroup>& groups);
+
+  [[nodiscard]] const HeadBasis& keys(int64_t head) const { return keys_[head]; }
+  [[nodiscard]] const HeadBasis& values(int64_t head) const { return values_[head]; }
+
+ private:
+  std::vector<HeadBasis> keys_;    // [G]; of no width where keys are latents
+  std::vector<HeadBasis> values_;  // [G]
+};
+
+}  // namespace kvc::runtime

@@ -1,0 +1,92 @@
+#pragma once
+// Sessions on bundles of the golden models, of every layout of keys.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/rng.h"
+#include "runtime/sequence.h"
+#include "runtime/session.h"
+#include "tests/runtime/test_bundles.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvc::runtime {
+
+inline constexpr int64_t kVocabulary = 96;
+
+inline std::vector<int32_t> RandomIds(int64_t count, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (int32_t& id : ids) id = static_cast<int32_t>(rng.NextBelow(kVocabulary));
+  return ids;
+}
+
+// A bundle of a golden model and a session on it.
+struct Loaded {
+  explicit Loaded(const std::string& model, DType dtype = DType::kF32, int threads = 2)
+      : pool(threads) {
+    testing::WriteBundle(testing::GoldenModel(model), directory.path(), dtype);
+    bundle = Bundle::Load(directory.path(), {}, pool);
+    session = Session::Create(bundle, pool);
+  }
+  [[nodiscard]] const CacheSpec& geometry() const { return bundle->manifest().cache; }
+  std::unique_ptr<Sequence> New(const CacheSpec& spec,
+                                DecodePolicy policy = DecodePolicy::kReallocate) {
+    SequenceOptions options;
+    options.cache = spec;
+    options.decode = policy;
+    return session->NewSequence(options);
+  }
+
+  // Ids of `count` tokens, or of as many as the context has room for behind `length`.
+  [[nodiscard]] std::vector<int32_t> More(int64_t count, int64_t length, uint64_t seed) const {
+    return RandomIds(std::min(count, bundle->manifest().model.context_length - length), seed);
+  }
+
+  testing::TempDir directory;
+  ThreadPool pool;
+  std::shared_ptr<const Bundle> bundle;
+  std::unique_ptr<Session> session;
+};
+
+inline const SequenceCache& CacheOf(const Sequence& sequence) {
+  return static_cast<const CachedSequence&>(sequence).cache();
+}
+
+// Not where keys are thin behind their rotation.
+inline bool QueriesCanTurn(const std::string& model) {
+  return model.find("post-rope") == std::string::npos &&
+         model.find("rope-pairs") == std::string::npos;
+}
+
+// Golden models of every family and layout.
+inline const std::vector<const char*>& Layouts() {
+  static const std::vector<const char*> kLayouts = {"gpt2",
+                                                    "llama",
+                                                    "mistral",
+                                                    "qwen3",
+                                                    "gpt2-absorb",
+                                                    "llama-latent",
+                                                    "qwen2-latent",
+                                                    "qwen3-latent",
+                                                    "llama-post-rope",
+                                                    "qwen3-post-rope",
+                                                    "qwen2-rope-pairs",
+                                                    "mistral-rope-pairs"};
+  return kLayouts;
+}
+
+inline std::string LayoutName(const ::testing::TestParamInfo<const char*>& test) {
+  std::string name = test.param;
+  for (char& c : name) {
+    if (c == '-') c = '_';
+  }
+  return name;
+}
+
+}  // namespace kvc::runtime

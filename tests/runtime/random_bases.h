@@ -1,0 +1,72 @@
+#pragma once
+// Bases of a cache's coordinates: random directions and lengths, and their inverses.
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "core/cache_bases.h"
+#include "core/rng.h"
+
+namespace kvc::testing {
+
+// forward = Q diag(s) and back = Q diag(1/s) of one head in the upper left corner of [full, full].
+inline void AddRandomBasis(
+    Rng& rng, int64_t width, int64_t full, std::vector<float>& forward, std::vector<float>& back) {
+  std::vector<std::vector<double>> columns;
+  for (int64_t c = 0; c < width; ++c) {
+    std::vector<double> column(static_cast<size_t>(width));
+    for (double& x : column) x = rng.NextNormal();
+    for (const auto& other : columns) {
+      double dot = 0.0;
+      for (int64_t d = 0; d < width; ++d) dot += column[d] * other[d];
+      for (int64_t d = 0; d < width; ++d) column[d] -= dot * other[d];
+    }
+    double norm = 0.0;
+    for (const double x : column) norm += x * x;
+    for (double& x : column) x /= std::sqrt(norm);
+    columns.push_back(column);
+  }
+  std::vector<double> lengths;
+  for (int64_t c = 0; c < width; ++c) lengths.push_back(0.5 + rng.NextDouble());
+  for (int64_t d = 0; d < full; ++d) {
+    for (int64_t c = 0; c < full; ++c) {
+      const bool inside = d < width && c < width;
+      const double x = inside ? columns[c][d] : static_cast<double>(c == d);
+      forward.push_back(static_cast<float>(inside ? x * lengths[c] : x));
+      back.push_back(static_cast<float>(inside ? x / lengths[c] : x));
+    }
+  }
+}
+
+inline void AddRandomMean(Rng& rng, int64_t width, int64_t full, std::vector<float>& mean) {
+  for (int64_t d = 0; d < full; ++d) {
+    mean.push_back(d < width ? static_cast<float>(0.02 * rng.NextNormal()) : 0.0F);
+  }
+}
+
+inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpec& spec,
+                                                                  uint64_t seed) {
+  Rng rng(seed);
+  std::vector<LayerBases> all;
+  for (const auto& groups : spec.layers) {
+    LayerBases& bases = all.emplace_back();
+    bases.num_kv_heads = spec.num_kv_heads;
+    bases.value_width = groups[0].value_width;
+    for (const CacheGroup& group : groups) {
+      if (!group.keeps_positions) bases.key_width = std::max(bases.key_width, group.key_width);
+    }
+    for (const CacheGroup& group : groups) {
+      for (size_t i = 0; i < group.heads.size(); ++i) {
+        AddRandomBasis(rng, group.value_width, bases.value_width, bases.value, bases.output);
+        AddRandomMean(rng, group.value_width, bases.value_width, bases.value_mean);
+        if (group.keeps_positions) continue;
+        AddRandomBasis(rng, group.key_width, bases.key_width, bases.key, bases.query);
+        AddRandomMean(rng, group.key_width, bases.key_width, bases.key_mean);
+      }
+    }
+  }
+  return std::make_shared<const std::vector<LayerBases>>(std::move(all));
+}
+
+}  // namespace kvc::testing
