@@ -28,3 +28,7 @@ endif()
 if(KVC_BENCH)
   find_package(benchmark 1.7 REQUIRED)
 endif()
+if(KVC_CUDA)
+  # XsyevBatched of cuSOLVER is in the toolkit since 12.6.
+  find_package(CUDAToolkit 12.6 REQUIRED)
+endif()

@@ -6,7 +6,7 @@
 #include <cblas.h>
 
 #include "core/error.h"
-#include "model/threads.h"
+#include "factorize/svd_checks.h"
 
 namespace kvc::factorize {
 namespace {
@@ -42,37 +42,18 @@ void CheckFinite(ConstMatrixD a) {
   }
 }
 
-// The same for a block of floats whose Gram matrix is there: a NaN or an infinity in a row leaves
-// its square on the diagonal. Reading the block again is for the message.
-void CheckFinite(ConstMatrixF a, const Matrix& gram) {
-  for (int64_t i = 0; i < gram.rows; ++i) {
-    if (std::isfinite(gram(i, i))) continue;
-    Matrix row(1, a.cols);
-    std::copy_n(a.row(i), a.cols, row.data.begin());
-    const auto bad = std::find_if(
-        row.data.begin(), row.data.end(), [](double value) { return !std::isfinite(value); });
-    KVC_CHECK(bad == row.data.end(),
-              kNumeric,
-              "Gram matrix of [",
-              a.rows,
-              ", ",
-              a.cols,
-              "]: expected finite numbers, got ",
-              *bad,
-              " at (",
-              i,
-              ", ",
-              bad - row.data.begin(),
-              ")");
-    KVC_THROW(kNumeric,
-              "Gram matrix of [",
-              a.rows,
-              ", ",
-              a.cols,
-              "]: expected rows whose squares fit a float, got larger ones in row ",
-              i);
-  }
-}
+// While it lives, OpenBLAS runs on the thread that calls it: blocks are what runs side by side, and
+// what is split over threads in another way rounds in another way.
+class OneBlasThread {
+ public:
+  OneBlasThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
+  ~OneBlasThread() { openblas_set_num_threads(before_); }
+  OneBlasThread(const OneBlasThread&) = delete;
+  OneBlasThread& operator=(const OneBlasThread&) = delete;
+
+ private:
+  int before_;
+};
 
 // a a^T; both triangles.
 Matrix GramOf(ConstMatrixF a) {
@@ -187,22 +168,55 @@ EigenResult Svd::DecomposeSymmetric(ConstMatrixD a) const {
 }
 
 std::vector<GramResult> Svd::DecomposeGrams(std::span<const ConstMatrixF> blocks) const {
+  for (const ConstMatrixF& block : blocks) CheckShape(block.rows, block.cols);
   std::vector<GramResult> results = DoDecomposeGrams(blocks);
   for (GramResult& result : results) FixSigns(result.eigen.vectors);
   return results;
 }
 
 std::vector<GramResult> Svd::DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const {
-  // The libraries on one thread each: blocks are what runs side by side.
-  const model::SingleThreadedOperations single;
+  const OneBlasThread single;
   std::vector<GramResult> results(blocks.size());
   pool_->ParallelFor(std::ssize(blocks), 1, [&](int64_t i, int64_t) {
-    CheckShape(blocks[i].rows, blocks[i].cols);
     results[i].gram = GramOf(blocks[i]);
-    CheckFinite(blocks[i], results[i].gram);
+    detail::CheckGram(blocks[i], results[i].gram);
     results[i].eigen = DoDecomposeSymmetric(results[i].gram.view());
   });
   return results;
 }
+
+namespace detail {
+
+void CheckGram(ConstMatrixF a, const Matrix& gram) {
+  for (int64_t i = 0; i < gram.rows; ++i) {
+    if (std::isfinite(gram(i, i))) continue;
+    Matrix row(1, a.cols);
+    std::copy_n(a.row(i), a.cols, row.data.begin());
+    const auto bad = std::find_if(
+        row.data.begin(), row.data.end(), [](double value) { return !std::isfinite(value); });
+    KVC_CHECK(bad == row.data.end(),
+              kNumeric,
+              "Gram matrix of [",
+              a.rows,
+              ", ",
+              a.cols,
+              "]: expected finite numbers, got ",
+              *bad,
+              " at (",
+              i,
+              ", ",
+              bad - row.data.begin(),
+              ")");
+    KVC_THROW(kNumeric,
+              "Gram matrix of [",
+              a.rows,
+              ", ",
+              a.cols,
+              "]: expected rows whose squares fit a float, got larger ones in row ",
+              i);
+  }
+}
+
+}  // namespace detail
 
 }  // namespace kvc::factorize
