@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# usage: check_cuda.sh BUILD
+# Compiles the CUDA sources (-DKVC_CUDA=ON) into BUILD/cuda where there is nvcc, and runs the tests
+# that want a device: without one they are listed as skipped. Nothing else is built there.
+set -euo pipefail
+build=${1:?usage: check_cuda.sh BUILD}
+root=$(cd "$(dirname "$0")/.." && pwd)
+nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+if [ ! -x "$nvcc" ]; then
+  echo "check: no nvcc; the CUDA sources are not compiled" >&2
+  exit 0
+fi
+generator=()
+[ -e "$build/cuda/CMakeCache.txt" ] || generator=(-G Ninja)
+CUDACXX=$nvcc cmake -S "$root" -B "$build/cuda" "${generator[@]}" -DKVC_CUDA=ON -DKVC_BENCH=OFF > "$build/cuda.log" 2>&1 ||
+  { cat "$build/cuda.log" >&2; exit 1; }
+cmake --build "$build/cuda" --parallel 2 --target factorize_svd_cusolver_test >> "$build/cuda.log" 2>&1 ||
+  { cat "$build/cuda.log" >&2; exit 1; }
+ctest --test-dir "$build/cuda" -L gpu --no-tests=error --output-on-failure
