@@ -55,7 +55,7 @@ std::vector<double> MeasureSensitivity(const Checkpoint& source,
   const auto part = [&](int64_t i) {
     return std::vector<Tensor>(hidden.begin() + i * count, hidden.begin() + (i + 1) * count);
   };
-  const model::ReferenceRun reference{source.config(), model::LoadOuter(source), windows, part(0)};
+  const model::ReferenceRun reference{source.config(), model::LoadHead(source), windows, part(0)};
   const int64_t num_layers = source.config().num_layers;
   std::vector<double> sensitivity;
   NoProgress silent;

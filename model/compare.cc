@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/embedding_rows.h"
 #include "model/ordered_work.h"
 #include "model/streamed.h"
 #include "model/threads.h"
@@ -88,7 +89,7 @@ ReferenceRun RunReference(const Checkpoint& reference,
                           Progress& progress) {
   ReferenceRun run;
   run.config = reference.config();
-  run.outer = LoadOuter(reference);
+  run.outer = LoadHead(reference);
   run.windows = windows;
   run.hidden = StreamWindows(reference, windows, {}, nullptr, progress, "reference");
   return run;
@@ -133,7 +134,7 @@ ModelDistance CompareWith(const ReferenceRun& reference,
                           Progress& progress) {
   const std::vector<Tensor> hidden =
       StreamWindows(model, reference.windows, {}, nullptr, progress, "model");
-  return CompareHidden(reference, model.config(), LoadOuter(model), hidden, progress);
+  return CompareHidden(reference, model.config(), LoadHead(model), hidden, progress);
 }
 
 ModelDistance CompareModels(const Checkpoint& reference,

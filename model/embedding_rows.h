@@ -1,5 +1,6 @@
 #pragma once
-// The embedding without the embedding: the rows of the tokens in use, read from the mapped file.
+// The embedding without the embedding: the rows of the tokens in use, read from the mapped file;
+// and the head without the embedding.
 
 #include <cstdint>
 #include <span>
@@ -8,6 +9,7 @@
 #include <torch/torch.h>
 
 #include "core/checkpoint.h"
+#include "model/decoder.h"
 
 namespace kvc::model {
 
@@ -20,5 +22,8 @@ namespace kvc::model {
 // Reads only the rows in use. Throws kBadInput for ids outside the vocabulary and empty windows.
 [[nodiscard]] std::vector<torch::Tensor> EmbedWindows(
     const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows);
+
+// Final norm and head only: what Logits needs. The embedding is undefined unless it is the head.
+[[nodiscard]] OuterWeights LoadHead(const Checkpoint& checkpoint);
 
 }  // namespace kvc::model

@@ -19,12 +19,15 @@ torch::Tensor TakeTensor(std::vector<float> values, const std::vector<int64_t>& 
       owner->data(), shape, [owner](void*) {}, torch::kFloat32);
 }
 
-// The role's weight, or an undefined tensor when the checkpoint has none.
+// The role's weight, or an undefined tensor when the checkpoint has none. Lets go of the mapped
+// pages at once: a layer in memory is the floats, not the file as well.
 torch::Tensor LoadOptional(const Checkpoint& checkpoint, Role role, int64_t layer) {
   if (!checkpoint.Has(role, layer)) {
     return {};
   }
-  return TakeTensor(checkpoint.Load(role, layer), checkpoint.Shape(role, layer));
+  torch::Tensor weight = TakeTensor(checkpoint.Load(role, layer), checkpoint.Shape(role, layer));
+  checkpoint.tensors().Release(checkpoint.Place(role, layer).name);
+  return weight;
 }
 
 }  // namespace
@@ -59,14 +62,22 @@ LayerWeights LoadLayer(const Checkpoint& checkpoint, int64_t layer) {
   return weights;
 }
 
-OuterWeights LoadOuter(const Checkpoint& checkpoint) {
+OuterWeights LoadHead(const Checkpoint& checkpoint) {
   const auto load = [&](Role role) { return LoadOptional(checkpoint, role, -1); };
   OuterWeights outer;
-  outer.embedding = load(Role::kEmbedding);
-  outer.position_embedding = load(Role::kPositionEmbedding);
   outer.final_norm = load(Role::kFinalNorm);
   outer.final_norm_bias = load(Role::kFinalNormBias);
-  outer.lm_head = checkpoint.config().tied_embeddings ? outer.embedding : load(Role::kLmHead);
+  outer.lm_head = load(Role::kLmHead);
+  if (checkpoint.config().tied_embeddings) outer.embedding = outer.lm_head;
+  return outer;
+}
+
+OuterWeights LoadOuter(const Checkpoint& checkpoint) {
+  OuterWeights outer = LoadHead(checkpoint);
+  if (!outer.embedding.defined()) {
+    outer.embedding = LoadOptional(checkpoint, Role::kEmbedding, -1);
+  }
+  outer.position_embedding = LoadOptional(checkpoint, Role::kPositionEmbedding, -1);
   return outer;
 }
 
