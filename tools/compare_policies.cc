@@ -55,6 +55,7 @@ std::shared_ptr<const runtime::Bundle> Load(const std::string& directory,
 }
 
 void Add(const std::string& name,
+         const std::string& policy,
          const std::string& budget,
          const runtime::Bundle& bundle,
          runtime::Session* session,
@@ -62,6 +63,7 @@ void Add(const std::string& name,
          Field& field) {
   field.contestants.push_back({name, session, cache});
   field.records.push_back({{"name", name},
+                           {"policy", policy},
                            {"budget", budget},
                            {"bundle", BaseName(bundle.directory().string())},
                            {"weights", WeightsOf(bundle.manifest())["files"]},
@@ -72,6 +74,7 @@ void AddBundle(const std::string& directory, ThreadPool& pool, Field& field) {
   const auto bundle = Load(directory, pool, field);
   const Manifest& manifest = bundle->manifest();
   Add(BaseName(directory),
+      "",
       ToString(manifest.budget),
       *bundle,
       SessionOf(bundle, pool, field),
@@ -136,7 +139,8 @@ void AddPolicies(const CompareRequest& request,
       plan.append = request.append;
       plan.reference_length = request.reference_length;
       plan.profile = profile;
-      Add(prefix + policy, budget, base, session, MakeBudgetPlan(geometry, plan).spec, field);
+      const CacheSpec spec = MakeBudgetPlan(geometry, plan).spec;
+      Add(prefix + policy, policy, budget, base, session, spec, field);
     }
   }
 }

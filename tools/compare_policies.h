@@ -34,7 +34,7 @@ struct Field {
   std::vector<std::shared_ptr<const runtime::Bundle>> bundles;
   std::vector<std::unique_ptr<runtime::Session>> sessions;
   std::vector<eval::Contestant> contestants;
-  Json records;  // for each contestant what its result depends on: name, bundle, policy, cache
+  Json records;  // for each contestant what its result depends on: name, policy, bundle, ...
 };
 
 // Throws as loading bundles and MakeBudgetPlan do, and kUsage for policies without budgets and the

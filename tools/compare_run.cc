@@ -170,6 +170,7 @@ Json ResultOf(const CompareTasks& tasks, const Field& field, const Progressed& s
   for (size_t c = 0; c < field.contestants.size(); ++c) {
     const Json& record = field.records[c];
     Json line = {{"name", record["name"]},
+                 {"policy", record["policy"]},
                  {"budget", record["budget"]},
                  {"bundle", record["bundle"]},
                  {"method", record["cache"]["method"]},

@@ -1,0 +1,156 @@
+#include "tools/auto_method.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/scorer_spec.h"
+#include "core/sizes.h"
+#include "core/tokenizer.h"
+#include "tools/compare_run.h"
+#include "tools/eval_arguments.h"
+
+namespace kvc::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder that goes when the choice is made, or fails.
+class Scratch {
+ public:
+  explicit Scratch(const std::string& path) : path_(path) {
+    KVC_CHECK(!fs::exists(path_),
+              kIo,
+              path,
+              ": expected no such folder, got one; it is left from an interrupted run: remove it");
+    std::error_code error;
+    KVC_CHECK(fs::create_directories(path_, error), kIo, path, ": ", error.message());
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  [[nodiscard]] std::string operator/(const std::string& name) const {
+    return (path_ / name).string();
+  }
+
+ private:
+  fs::path path_;
+};
+
+CompareTasks MakeTasks(const AutoRequest& request, const Tokenizer& tokenizer) {
+  const AutoOptions& options = request.options;
+  KVC_CHECK(!options.text.empty(),
+            kUsage,
+            "--method auto: expected --text FILE, held back from calibration, got none");
+  CompareTasks tasks;
+  tasks.walk.context = ParseLength(options.context, "--context");
+  tasks.walk.decode = ParseLength(options.decode, "--decode");
+  tasks.walk.samples = options.samples;
+  tasks.samples = eval::CutSamples(tokenizer, ReadAll(options.text), tasks.walk);
+  if (options.haystack.empty()) return tasks;
+  NeedleArguments needle;
+  needle.haystack = options.haystack;
+  needle.lengths = {options.context};
+  needle.options.depths = {0.1, 0.3, 0.5, 0.7, 0.9};
+  needle.options.samples = options.needles;
+  tasks.needle = ToNeedleOptions(needle, tasks.walk.policy, request.seed);
+  tasks.cells = PlanCells(needle, tasks.needle, tokenizer);
+  return tasks;
+}
+
+// A name for each candidate's bundle: its folder's, numbered where two have the same.
+std::vector<std::string> BundleNames(const std::vector<AutoCandidate>& candidates) {
+  std::vector<std::string> names;
+  for (const AutoCandidate& candidate : candidates) {
+    std::string name = fs::canonical(candidate.model).filename().string();
+    if (std::ranges::find(names, name) != names.end()) name += "-" + std::to_string(names.size());
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
+}  // namespace
+
+AutoCandidate ParseCandidate(const std::string& text) {
+  const size_t comma = text.find(',');
+  AutoCandidate candidate{text.substr(0, comma), ""};
+  if (comma != std::string::npos) candidate.profile = text.substr(comma + 1);
+  KVC_CHECK(fs::is_directory(candidate.model),
+            kUsage,
+            "--candidate: expected CHECKPOINT[,PROFILE], got ",
+            text,
+            ", which names no checkpoint directory");
+  return candidate;
+}
+
+std::vector<std::string> DefaultPolicies(const ProfileData* profile) {
+  if (profile == nullptr) {
+    return {"streaming", "uniform/snapkv", "uniform/output-error:keydiff=0.3", "pyramid/snapkv"};
+  }
+  std::vector<std::string> policies;
+  for (const auto& [scorer, curve] : profile->curves) {
+    const std::string name = ToString(scorer);
+    policies.push_back("uniform/" + name);
+    policies.push_back("lukv/" + name);
+    if (profile->error_curves.contains(scorer))
+      policies.push_back("lukv/" + name + "/output-error");
+    if (!profile->importance.empty()) policies.push_back("headkv/" + name);
+  }
+  return policies;
+}
+
+size_t ChooseLine(const Json& lines, double least_needles) {
+  const auto found = [&](size_t i) { return lines[i].value("needles_found", int64_t{0}); };
+  int64_t most = 0;
+  for (size_t i = 1; i < lines.size(); ++i) most = std::max(most, found(i));
+  const double wanted = least_needles * static_cast<double>(found(0));
+  const double least = std::min(wanted, static_cast<double>(most));
+  size_t best = 0;
+  for (size_t i = 1; i < lines.size(); ++i) {
+    if (static_cast<double>(found(i)) < least) continue;
+    if (best == 0 || lines[i]["kld_mean"] < lines[best]["kld_mean"]) best = i;
+  }
+  return best;
+}
+
+AutoChoice ChooseComposition(const AutoRequest& request, ThreadPool& pool, Progress& progress) {
+  const auto tokenizer = Tokenizer::Load(request.candidates[0].model);
+  const CompareTasks tasks = MakeTasks(request, *tokenizer);
+  const std::vector<std::string> names = BundleNames(request.candidates);
+  const Scratch scratch(request.scratch);
+  CompareRequest compare;
+  for (size_t c = 0; c < names.size(); ++c) {
+    compare.bases.push_back(scratch / names[c]);
+    request.export_full(request.candidates[c], compare.bases.back());
+    const std::string& profile = request.candidates[c].profile;
+    if (!profile.empty()) compare.profiles.push_back(profile);
+  }
+  compare.reference = compare.bases[0];
+  compare.policies = request.options.policies;
+  if (compare.policies.empty()) {
+    const std::string& profile = request.candidates[0].profile;
+    if (profile.empty()) {
+      compare.policies = DefaultPolicies(nullptr);
+    } else {
+      const ProfileData data = ReadProfile(profile);
+      compare.policies = DefaultPolicies(&data);
+    }
+  }
+  compare.budgets = {request.budget};
+  compare.sinks = request.sinks;
+  compare.window = request.window;
+  AutoChoice choice;
+  choice.table = RunComparison(compare, tasks, *tokenizer, {}, pool, progress);
+  const Json& lines = choice.table["lines"];
+  const size_t line = ChooseLine(lines, request.options.least_needles);
+  choice.policy = lines[line]["policy"];
+  const std::string base = lines[line]["bundle"];
+  choice.candidate = request.candidates[std::ranges::find(names, base) - names.begin()];
+  choice.table["chosen"] = lines[line]["name"];
+  return choice;
+}
+
+}  // namespace kvc::tools
