@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -30,6 +31,21 @@ double KlDivergence(std::span<const float> reference, std::span<const float> mod
   }
   KVC_CHECK(std::isfinite(sum), kNumeric, "logits: expected finite numbers, got a NaN or infinity");
   return std::max(0.0, sum);
+}
+
+SampledMean MeanOfSamples(std::span<const double> sums, std::span<const int64_t> counts) {
+  const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
+  const auto tokens = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  SampledMean result{total / static_cast<double>(tokens), 0.0};
+  if (sums.size() < 2) return result;
+  double squares = 0.0;
+  for (size_t s = 0; s < sums.size(); ++s) {
+    const double difference = sums[s] / static_cast<double>(counts[s]) - result.mean;
+    squares += difference * difference;
+  }
+  const auto n = static_cast<double>(sums.size());
+  result.standard_error = std::sqrt(squares / (n - 1.0) / n);
+  return result;
 }
 
 int32_t ArgMax(std::span<const float> values) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 #include "eval/compare.h"
@@ -9,37 +10,6 @@
 
 namespace kvc::eval {
 namespace {
-
-// Sums of one model over the samples, turned into a Perplexity at the end.
-class NllSums {
- public:
-  explicit NllSums(size_t samples) : sums_(samples, 0.0), counts_(samples, 0) {}
-  void Add(size_t sample, double nll) {
-    sums_[sample] += nll;
-    ++counts_[sample];
-  }
-  void Finish(Perplexity& result) const {
-    double sum = 0.0;
-    for (size_t s = 0; s < sums_.size(); ++s) {
-      sum += sums_[s];
-      result.tokens += counts_[s];
-    }
-    result.nll = sum / static_cast<double>(result.tokens);
-    result.perplexity = std::exp(result.nll);
-    if (sums_.size() < 2) return;
-    double squares = 0.0;
-    for (size_t s = 0; s < sums_.size(); ++s) {
-      const double difference = sums_[s] / static_cast<double>(counts_[s]) - result.nll;
-      squares += difference * difference;
-    }
-    const auto n = static_cast<double>(sums_.size());
-    result.stderr_nll = std::sqrt(squares / (n - 1.0) / n);
-  }
-
- private:
-  std::vector<double> sums_;
-  std::vector<int64_t> counts_;
-};
 
 // All samples, batch by batch: [contestant][sample].
 std::vector<std::vector<SampleScores>> WalkAll(std::span<const Contestant> contestants,
@@ -115,21 +85,30 @@ Json CacheMean::ToJson() const {
 
 Divergence Summarise(std::span<const SampleScores> scores) {
   Divergence result;
-  NllSums sums(scores.size());
   std::vector<double> klds;
-  int64_t same = 0;
-  for (size_t s = 0; s < scores.size(); ++s) {
-    for (const float nll : scores[s].nll) sums.Add(s, nll);
-    klds.insert(klds.end(), scores[s].kld.begin(), scores[s].kld.end());
-    same += scores[s].same_top;
-    result.model.cache.Add(scores[s].end);
+  std::vector<double> nll_sums, kld_sums, same_sums;  // [samples]
+  std::vector<int64_t> counts;
+  for (const SampleScores& sample : scores) {
+    counts.push_back(std::ssize(sample.nll));
+    nll_sums.push_back(std::accumulate(sample.nll.begin(), sample.nll.end(), 0.0));
+    kld_sums.push_back(std::accumulate(sample.kld.begin(), sample.kld.end(), 0.0));
+    same_sums.push_back(static_cast<double>(sample.same_top));
+    klds.insert(klds.end(), sample.kld.begin(), sample.kld.end());
+    result.model.cache.Add(sample.end);
+    result.model.tokens += counts.back();
   }
-  sums.Finish(result.model);
-  const auto n = static_cast<double>(klds.size());
-  for (const double kld : klds) result.kld_mean += kld / n;
+  const SampledMean nll = MeanOfSamples(nll_sums, counts);
+  result.model.nll = nll.mean;
+  result.model.stderr_nll = nll.standard_error;
+  result.model.perplexity = std::exp(nll.mean);
+  const SampledMean kld = MeanOfSamples(kld_sums, counts);
+  result.kld_mean = kld.mean;
+  result.kld_stderr = kld.standard_error;
+  const SampledMean same = MeanOfSamples(same_sums, counts);
+  result.same_top = same.mean;
+  result.same_top_stderr = same.standard_error;
   result.kld_median = Quantile(klds, 0.5);
   result.kld_p999 = Quantile(klds, 0.999);
-  result.same_top = static_cast<double>(same) / n;
   return result;
 }
 

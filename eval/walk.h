@@ -58,10 +58,12 @@ struct Perplexity {
                                            Progress& progress);
 
 struct Divergence {
-  double kld_mean = 0.0;  // KL(reference || model) over tokens, nats
+  double kld_mean = 0.0;    // KL(reference || model) over tokens, nats
+  double kld_stderr = 0.0;  // of kld_mean, from the spread between samples; 0 with one sample
   double kld_median = 0.0;
-  double kld_p999 = 0.0;  // 99.9 % of the tokens are below
-  double same_top = 0.0;  // share of tokens whose most probable next token agrees
+  double kld_p999 = 0.0;         // 99.9 % of the tokens are below
+  double same_top = 0.0;         // share of tokens whose most probable next token agrees
+  double same_top_stderr = 0.0;  // as kld_stderr
   Perplexity model;
   Perplexity reference;
 };

@@ -13,22 +13,11 @@
 #include "runtime/session.h"
 #include "tools/compare_command.h"
 #include "tools/eval_arguments.h"
+#include "tools/quality_gates.h"
+#include "tools/task_commands.h"
 
 namespace kvc::tools {
 namespace {
-
-// A bundle with everything that runs it. The pool must outlive the session.
-struct LoadedBundle {
-  std::shared_ptr<const runtime::Bundle> bundle;
-  std::unique_ptr<runtime::Session> session;
-};
-
-LoadedBundle LoadBundle(const std::string& directory, ThreadPool& pool) {
-  LoadedBundle loaded;
-  loaded.bundle = runtime::Bundle::Load(directory, {}, pool);
-  loaded.session = runtime::Session::Create(loaded.bundle, pool);
-  return loaded;
-}
 
 // ---- ppl and kld
 
@@ -40,6 +29,7 @@ struct WalkArguments {
   std::string decode = "256";
   std::string policy = "reallocate";
   eval::WalkOptions options;
+  QualityGates gates;
 };
 
 void AddWalkOptions(CLI::App& app, WalkArguments& args) {
@@ -94,6 +84,7 @@ Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
   result["stderr"] = measured.stderr_nll;
   result["tokens"] = measured.tokens;
   result["cache"] = measured.cache.ToJson();
+  ApplyGates(args.gates, result, {}, "", result);
   return result;
 }
 
@@ -109,9 +100,12 @@ Json RunKld(const WalkArguments& args, const CommonOptions& common) {
       *loaded.session, *reference.session, samples, options, pool, *progress);
   AddDivergence(measured, result);
   result["perplexity_against"] = measured.reference.perplexity;
+  result["nll"] = measured.model.nll;
+  result["stderr"] = measured.model.stderr_nll;
   result["tokens"] = measured.model.tokens;
   result["cache"] = measured.model.cache.ToJson();
   result["cache_against"] = measured.reference.cache.ToJson();
+  ApplyGates(args.gates, result, {}, "", result);
   return result;
 }
 
@@ -119,6 +113,7 @@ EvalCommand AddPpl(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("ppl", "Perplexity: prefill, compress, decode the rest");
   auto args = std::make_shared<WalkArguments>();
   AddWalkOptions(*sub, *args);
+  AddPerplexityGate(*sub, args->gates);
   return {sub,
           [args](const CommonOptions& common) { return RunPpl(*args, common); },
           [](const Json& r) {
@@ -128,6 +123,7 @@ EvalCommand AddPpl(CLI::App& app) {
                         r["stderr"].get<double>(),
                         r["tokens"].get<long long>());
             PrintCache(r["cache"]);
+            PrintGates(r);
           }};
 }
 
@@ -136,19 +132,25 @@ EvalCommand AddKld(CLI::App& app) {
   auto args = std::make_shared<WalkArguments>();
   AddWalkOptions(*sub, *args);
   sub->add_option("--against", args->against, "Reference bundle")->required();
+  AddPerplexityGate(*sub, args->gates);
+  AddDivergenceGates(*sub, args->gates);
   return {sub,
           [args](const CommonOptions& common) { return RunKld(*args, common); },
           [](const Json& r) {
-            std::printf("kld         mean %.5f, median %.5f, 99.9 %% %.4f\n",
+            std::printf("kld         mean %.5f +- %.5f, median %.5f, 99.9 %% %.4f\n",
                         r["kld_mean"].get<double>(),
+                        r["kld_stderr"].get<double>(),
                         r["kld_median"].get<double>(),
                         r["kld_p999"].get<double>());
-            std::printf("same top    %.2f %%\n", 100.0 * r["same_top"].get<double>());
+            std::printf("same top    %.2f %% +- %.2f\n",
+                        100.0 * r["same_top"].get<double>(),
+                        100.0 * r["same_top_stderr"].get<double>());
             std::printf("perplexity  %.4f against %.4f (%lld tokens)\n",
                         r["perplexity"].get<double>(),
                         r["perplexity_against"].get<double>(),
                         r["tokens"].get<long long>());
             PrintCache(r["cache"]);
+            PrintGates(r);
           }};
 }
 
@@ -158,6 +160,7 @@ struct NeedleCommand {
   std::string bundle;
   std::string policy = "reallocate";
   NeedleArguments needle;
+  QualityGates gates;
 };
 
 Json RunNeedle(const NeedleCommand& args, const CommonOptions& common) {
@@ -177,6 +180,7 @@ Json RunNeedle(const NeedleCommand& args, const CommonOptions& common) {
   result["cells"] = Json::array();
   for (const auto& cell : measured.cells) result["cells"].push_back(CellToJson(cell));
   result["cache"] = measured.cache.ToJson();
+  ApplyGates(args.gates, result, {}, "", result);
   return result;
 }
 
@@ -192,6 +196,7 @@ EvalCommand AddNeedle(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   AddNeedleOptions(*sub, args->needle);
+  AddNeedleGate(*sub, args->gates);
   AddDecodePolicy(*sub, args->policy);
   return {sub,
           [args](const CommonOptions& common) { return RunNeedle(*args, common); },
@@ -206,6 +211,7 @@ EvalCommand AddNeedle(CLI::App& app) {
                           cell["samples"].get<long long>());
             }
             PrintCache(r["cache"]);
+            PrintGates(r);
           }};
 }
 
@@ -322,8 +328,15 @@ EvalCommand AddTokenize(CLI::App& app) {
 }  // namespace
 
 std::vector<EvalCommand> AddEvalCommands(CLI::App& app) {
-  return {
-      AddPpl(app), AddKld(app), AddNeedle(app), AddCompare(app), AddLogits(app), AddTokenize(app)};
+  return {AddPpl(app),
+          AddKld(app),
+          AddNeedle(app),
+          AddRuler(app),
+          AddLines(app),
+          AddLongBench(app),
+          AddCompare(app),
+          AddLogits(app),
+          AddTokenize(app)};
 }
 
 }  // namespace kvc::tools

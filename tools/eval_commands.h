@@ -21,7 +21,8 @@ struct EvalCommand {
   std::function<void(const Json&)> print;
 };
 
-// Registers ppl, kld, needle, compare, logits and tokenize on `app`, in that order.
+// Registers ppl, kld, needle, ruler, lines, longbench, compare, logits and tokenize on `app`, in
+// that order.
 [[nodiscard]] std::vector<EvalCommand> AddEvalCommands(CLI::App& app);
 
 }  // namespace kvc::tools

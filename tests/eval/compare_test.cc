@@ -112,7 +112,9 @@ TEST_F(Compare, SummariseIsTheMean) {
   EXPECT_NEAR(result.kld_mean, 0.3, 1e-7);
   EXPECT_FLOAT_EQ(static_cast<float>(result.kld_median), 0.2F);
   EXPECT_FLOAT_EQ(static_cast<float>(result.kld_p999), 0.5F);
+  EXPECT_NEAR(result.kld_stderr, 0.0, 1e-7);  // 0.3 and 0.3
   EXPECT_DOUBLE_EQ(result.same_top, 0.75);
+  EXPECT_DOUBLE_EQ(result.same_top_stderr, 0.25);  // 0.5 and 1
 }
 
 TEST_F(Compare, ScoresGoThroughJson) {

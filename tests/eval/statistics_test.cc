@@ -47,6 +47,17 @@ TEST(Statistics, QuantileIsAnElement) {
   EXPECT_THROW((void)Quantile(none, 0.5), Error);
 }
 
+// Sample means 1, 2 and 6; the mean over tokens is 16 / 5.
+TEST(Statistics, ErrorOfAMeanIsThatOfItsSamples) {
+  const std::vector<double> sums = {2.0, 2.0, 12.0};
+  const std::vector<int64_t> counts = {2, 1, 2};
+  const SampledMean mean = MeanOfSamples(sums, counts);
+  EXPECT_DOUBLE_EQ(mean.mean, 3.2);
+  EXPECT_NEAR(mean.standard_error, std::sqrt((2.2 * 2.2 + 1.2 * 1.2 + 2.8 * 2.8) / 2 / 3), 1e-12);
+  EXPECT_EQ(MeanOfSamples(std::span(sums).first(1), std::span(counts).first(1)).standard_error,
+            0.0);
+}
+
 TEST(Statistics, ArgMaxTakesTheFirst) {
   EXPECT_EQ(ArgMax(std::vector<float>{1.0F, 2.0F, 2.0F}), 1);
 }

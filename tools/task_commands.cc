@@ -1,0 +1,191 @@
+#include "tools/task_commands.h"
+
+#include <cstdio>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/sizes.h"
+#include "core/tokenizer.h"
+#include "eval/lines.h"
+#include "eval/longbench.h"
+#include "eval/ruler.h"
+#include "tools/eval_arguments.h"
+#include "tools/quality_gates.h"
+
+namespace kvc::tools {
+namespace {
+
+// What the three have in common.
+struct TaskArguments {
+  std::string bundle;
+  std::string question = "before";
+  std::string policy = "reallocate";
+  int64_t batch = 4;
+  QualityGates gates;
+};
+
+void AddTaskOptions(CLI::App& app, TaskArguments& args) {
+  app.add_option("bundle", args.bundle, "Bundle to measure")->required();
+  app.add_option("--batch", args.batch, "Prompts answered together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  AddQuestionOption(app, args.question);
+  AddDecodePolicy(app, args.policy);
+  AddScoreGate(app, args.gates);
+}
+
+using Planner = std::function<std::vector<eval::TaskPrompt>(const Tokenizer&)>;
+
+Json RunTasks(const TaskArguments& args, const CommonOptions& common, const Planner& plan) {
+  ThreadPool pool(CheckCommonOptions(common));
+  const auto tokenizer = Tokenizer::Load(args.bundle);
+  const std::vector<eval::TaskPrompt> prompts = plan(*tokenizer);
+  int64_t longest = 0;
+  for (const eval::TaskPrompt& prompt : prompts) {
+    longest =
+        std::max(longest,
+                 static_cast<int64_t>(prompt.asked.context.size() + prompt.asked.question.size()) +
+                     prompt.asked.answer_tokens);
+  }
+  const Manifest manifest = ReadManifest(args.bundle);
+  KVC_CHECK(longest <= manifest.model.context_length,
+            kUsage,
+            args.bundle,
+            ": expected prompts and answers of at most the model's ",
+            manifest.model.context_length,
+            " tokens, got ",
+            longest,
+            "; ask for shorter ones");
+  if (common.dry_run) return {{"prompts", prompts.size()}, {"longest", longest}};
+  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const eval::AskOptions options = {args.question == "before",
+                                    DecodePolicyFromName(args.policy),
+                                    loaded.bundle->manifest().model.eos_ids};
+  const auto progress = MakeProgress(common);
+  const auto measured =
+      eval::MeasureTasks(*loaded.session, *tokenizer, prompts, options, args.batch, *progress);
+  Json result = {{"question", args.question},
+                 {"score", measured.scores.score},
+                 {"cells", CellsToJson(measured.scores.cells)},
+                 {"cache", measured.cache.ToJson()}};
+  ApplyGates(args.gates, result, {}, "", result);
+  return result;
+}
+
+void PrintTasks(const Json& result) {
+  std::printf("score       %.1f %% (mean of the cells, question %s the compression)\n",
+              100.0 * result["score"].get<double>(),
+              result["question"].get<std::string>().c_str());
+  std::printf("%-22s %8s %8s %8s %8s\n", "task", "length", "score", "+-", "samples");
+  for (const Json& cell : result["cells"]) {
+    std::printf(
+        "%-22s %8s %7.1f%% %7.1f%% %8lld\n",
+        cell["task"].get<std::string>().c_str(),
+        cell.contains("length") ? std::to_string(cell["length"].get<int64_t>()).c_str() : "-",
+        100.0 * cell["score"].get<double>(),
+        100.0 * cell["stderr"].get<double>(),
+        cell["samples"].get<long long>());
+  }
+  PrintCache(result["cache"]);
+  PrintGates(result);
+}
+
+struct RulerCommand {
+  TaskArguments common;
+  std::string haystack;
+  RulerArguments ruler;
+};
+
+struct LinesCommand {
+  TaskArguments common;
+  std::string file;
+  eval::LinesOptions options;
+};
+
+struct LongBenchCommand {
+  TaskArguments common;
+  std::string file;
+  std::string prompt_file;
+  std::string max_length = "4k";
+  eval::LongBenchOptions options;
+};
+
+}  // namespace
+
+EvalCommand AddRuler(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand(
+      "ruler", "RULER-style tasks: needles of four kinds, tracking, common and frequent words");
+  auto args = std::make_shared<RulerCommand>();
+  args->ruler.lengths = {"1k"};
+  AddTaskOptions(*sub, args->common);
+  sub->add_option("--haystack", args->haystack, "UTF-8 text around the facts")->required();
+  sub->add_option("--tasks",
+                  args->ruler.tasks,
+                  "single, multi-key, multi-value, multi-query, tracking, common-words, "
+                  "frequent-words; default: all")
+      ->delimiter(',');
+  sub->add_option("--lengths", args->ruler.lengths, "Tokens of the prompts")
+      ->delimiter(',')
+      ->capture_default_str();
+  sub->add_option("--samples", args->ruler.samples, "Prompts for each task and length")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  return {sub,
+          [args](const CommonOptions& common) {
+            return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
+              return PlanRulerPrompts(args->ruler, args->haystack, common.seed, tokenizer);
+            });
+          },
+          PrintTasks};
+}
+
+EvalCommand AddLines(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("lines", "Line retrieval in LongChat's format");
+  auto args = std::make_shared<LinesCommand>();
+  AddTaskOptions(*sub, args->common);
+  sub->add_option("--file", args->file, "JSONL: prompt, random_idx, expected_number")->required();
+  sub->add_option("--lines",
+                  args->options.lines,
+                  "Lines of the record that are kept: 25,50,100; default: all")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  return {sub,
+          [args](const CommonOptions& common) {
+            return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
+              return eval::PlanLines(tokenizer, args->file, args->options);
+            });
+          },
+          PrintTasks};
+}
+
+EvalCommand AddLongBench(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("longbench", "LongBench's English files and metrics");
+  auto args = std::make_shared<LongBenchCommand>();
+  AddTaskOptions(*sub, args->common);
+  sub->add_option("file", args->file, "JSONL: input, context, answers, dataset")->required();
+  sub->add_option("--template",
+                  args->prompt_file,
+                  "Text file with {context} and, behind it, {input} instead of the own prompts");
+  sub->add_option("--max-length",
+                  args->max_length,
+                  "Tokens of prompt and answer; the middle of a longer context is left out")
+      ->capture_default_str();
+  sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  return {sub,
+          [args](const CommonOptions& common) {
+            eval::LongBenchOptions options = args->options;
+            options.max_length = ParseLength(args->max_length, "--max-length");
+            if (!args->prompt_file.empty()) options.prompt = ReadFile(args->prompt_file);
+            return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
+              return eval::PlanLongBench(tokenizer, args->file, options);
+            });
+          },
+          PrintTasks};
+}
+
+}  // namespace kvc::tools
