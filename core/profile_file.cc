@@ -13,8 +13,13 @@ constexpr int64_t kProfileSchema = 1;
 constexpr const char* kTensorFile = "profile.safetensors";
 constexpr const char* kJsonFile = "profile.json";
 
+constexpr const char* kOracleImportance = "importance.oracle";
+constexpr const char* kNeedleImportance = "importance.needle";
+
 std::string CurveName(const ScorerSpec& scorer) { return "curve." + ToString(scorer); }
 std::string ErrorName(const ScorerSpec& scorer) { return "error." + ToString(scorer); }
+
+std::string MixedName(const ScorerSpec& scorer) { return "mixed." + ToString(scorer); }
 
 // A float tensor of exactly `shape`, finite.
 std::vector<float> ReadFloats(const SafetensorsReader& reader,
@@ -33,6 +38,57 @@ std::vector<float> ReadFloats(const SafetensorsReader& reader,
     KVC_CHECK(std::isfinite(value), kNumeric, kTensorFile, ": ", name, ": holds a NaN or infinity");
   }
   return values;
+}
+
+struct NamedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  const std::vector<float>* values = nullptr;
+};
+
+// All tensors of a profile in the order of the file. Borrows from it.
+std::vector<NamedTensor> TensorsOf(const ProfileData& profile) {
+  const std::vector<int64_t> curve = {
+      profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
+  const std::vector<int64_t> heads = {profile.num_layers, profile.num_kv_heads};
+  std::vector<NamedTensor> tensors;
+  for (const auto& [scorer, values] : profile.curves) {
+    tensors.push_back({CurveName(scorer), curve, &values});
+  }
+  for (const auto& [scorer, values] : profile.error_curves) {
+    tensors.push_back({ErrorName(scorer), curve, &values});
+  }
+  for (const auto& [scorer, values] : profile.mixed_curves) {
+    tensors.push_back({MixedName(scorer), curve, &values});
+  }
+  tensors.push_back({"curve.oracle", curve, &profile.oracle_curve});
+  tensors.push_back({"importance", heads, &profile.importance});
+  if (!profile.oracle_importance.empty()) {
+    tensors.push_back({kOracleImportance, heads, &profile.oracle_importance});
+  }
+  if (!profile.needle_importance.empty()) {
+    tensors.push_back({kNeedleImportance, heads, &profile.needle_importance});
+  }
+  return tensors;
+}
+
+// The bases beside a profile, of its layers and heads.
+std::vector<LayerBases> ReadProfileBases(const std::filesystem::path& directory,
+                                         const ProfileData& profile) {
+  std::vector<LayerBases> bases = ReadBases(directory / kBasesFile);
+  bool fit = std::ssize(bases) == profile.num_layers;
+  for (const LayerBases& layer : bases) fit = fit && layer.num_kv_heads == profile.num_kv_heads;
+  KVC_CHECK(fit,
+            kBadInput,
+            kBasesFile,
+            ": expected ",
+            profile.num_layers,
+            " layers of ",
+            profile.num_kv_heads,
+            " kv heads as in ",
+            kJsonFile,
+            ", got others");
+  return bases;
 }
 
 }  // namespace
@@ -79,30 +135,28 @@ void WriteProfile(const std::filesystem::path& directory, const ProfileData& pro
   json["window"] = profile.window;
   json["scorers"] = Json::array();
   for (const auto& [scorer, curve] : profile.curves) json["scorers"].push_back(ToString(scorer));
+  for (const Tier& tier : profile.tiers) {
+    json["tiers"].push_back({{"key_share", tier.key_share}, {"value_share", tier.value_share}});
+  }
   json["importance"] = {{"method", profile.importance_method}, {"tests", profile.importance_tests}};
+  if (profile.needle_tests > 0) {
+    json["importance"]["needle_tests"] = profile.needle_tests;
+    json["importance"]["needle_passed"] = profile.needle_passed;
+  }
+  if (!profile.bases.empty()) {
+    WriteBases(directory / kBasesFile, profile.bases);
+    json["bases"] = kBasesFile;
+  }
   json["options"] = profile.options;
   WriteJsonFile(directory / kJsonFile, json);
 
-  const std::vector<int64_t> curve_shape = {
-      profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
   std::vector<TensorSpec> specs;
-  for (const auto& [scorer, curve] : profile.curves) {
-    specs.push_back({CurveName(scorer), DType::kF32, curve_shape});
+  const std::vector<NamedTensor> tensors = TensorsOf(profile);
+  for (const NamedTensor& tensor : tensors) {
+    specs.push_back({tensor.name, DType::kF32, tensor.shape});
   }
-  for (const auto& [scorer, curve] : profile.error_curves) {
-    specs.push_back({ErrorName(scorer), DType::kF32, curve_shape});
-  }
-  specs.push_back({"curve.oracle", DType::kF32, curve_shape});
-  specs.push_back({"importance", DType::kF32, {profile.num_layers, profile.num_kv_heads}});
   SafetensorsWriter writer(directory / kTensorFile, specs, {{"format", "kvc-profile"}});
-  for (const auto& [scorer, curve] : profile.curves) {
-    writer.WriteFloats(CurveName(scorer), curve);
-  }
-  for (const auto& [scorer, curve] : profile.error_curves) {
-    writer.WriteFloats(ErrorName(scorer), curve);
-  }
-  writer.WriteFloats("curve.oracle", profile.oracle_curve);
-  writer.WriteFloats("importance", profile.importance);
+  for (const NamedTensor& tensor : tensors) writer.WriteFloats(tensor.name, *tensor.values);
   writer.Close();
 }
 
@@ -131,9 +185,17 @@ ProfileData ReadProfile(const std::filesystem::path& directory) {
   profile.windows = GetInt(json, "windows", origin);
   profile.sinks = GetInt(json, "sinks", origin);
   profile.window = GetInt(json, "window", origin);
+  if (json.contains("tiers")) {
+    for (const Json& tier : GetArray(json, "tiers", origin)) {
+      profile.tiers.push_back({GetDouble(tier, "key_share", origin + ": tiers"),
+                               GetDouble(tier, "value_share", origin + ": tiers")});
+    }
+  }
   const Json& importance = GetObject(json, "importance", origin);
   profile.importance_method = GetString(importance, "method", origin + ": importance");
   profile.importance_tests = GetInt(importance, "tests", origin + ": importance");
+  profile.needle_tests = GetInt(importance, "needle_tests", origin + ": importance", 0);
+  profile.needle_passed = GetInt(importance, "needle_passed", origin + ": importance", 0);
   profile.options = GetObject(json, "options", origin);
 
   const auto reader = SafetensorsReader::OpenFile(directory / kTensorFile);
@@ -146,9 +208,19 @@ ProfileData ReadProfile(const std::filesystem::path& directory) {
     if (reader.Contains(ErrorName(scorer))) {
       profile.error_curves[scorer] = ReadFloats(reader, ErrorName(scorer), curve_shape);
     }
+    if (reader.Contains(MixedName(scorer))) {
+      profile.mixed_curves[scorer] = ReadFloats(reader, MixedName(scorer), curve_shape);
+    }
   }
   profile.oracle_curve = ReadFloats(reader, "curve.oracle", curve_shape);
-  profile.importance = ReadFloats(reader, "importance", {profile.num_layers, profile.num_kv_heads});
+  const std::vector<int64_t> heads = {profile.num_layers, profile.num_kv_heads};
+  profile.importance = ReadFloats(reader, "importance", heads);
+  const auto read_optional = [&](const char* name, std::vector<float>& values) {
+    if (reader.Contains(name)) values = ReadFloats(reader, name, heads);
+  };
+  read_optional(kOracleImportance, profile.oracle_importance);
+  read_optional(kNeedleImportance, profile.needle_importance);
+  if (json.contains("bases")) profile.bases = ReadProfileBases(directory, profile);
   return profile;
 }
 

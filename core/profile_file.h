@@ -1,5 +1,6 @@
 #pragma once
-// profile.safetensors + profile.json: what calibration found out about a model's heads.
+// profile.json + profile.safetensors + bases.safetensors: what calibration found out about a
+// model's heads.
 // Schema: docs/formats/profile.md.
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cache_bases.h"
 #include "core/cache_spec.h"
 #include "core/json.h"
 
@@ -38,12 +40,22 @@ struct ProfileData {
   // Error of the attention's output instead (profile/output_error.h of the profiler, in units of
   // the residual stream's squared norm), for the same scorers or, in older profiles, for none.
   std::map<ScorerSpec, std::vector<float>> error_curves;
+  // The same when tokens may be in `tiers` (lukv-mixed): point i spends the share i /
+  // kCurveIntervals of the evictable tokens' bytes. For those scorers whose scores are losses.
+  std::map<ScorerSpec, std::vector<float>> mixed_curves;
+  std::vector<Tier> tiers;  // widest first, the dropped implied; none in older profiles
   // Lost importance with the oracle's own order: the best that any scorer could do.
   std::vector<float> oracle_curve;
 
-  std::string importance_method;  // "oracle" or "needle"
-  int64_t importance_tests = 0;   // windows or passed needle tests behind it
-  std::vector<float> importance;  // [L * G], sums to 1
+  std::string importance_method;         // "oracle" or "needle"
+  int64_t importance_tests = 0;          // windows or passed needle tests behind it
+  std::vector<float> importance;         // [L * G], sums to 1: the one of that method
+  std::vector<float> oracle_importance;  // likewise; none in profiles of older versions
+  std::vector<float> needle_importance;  // likewise; only where a needle question was answered
+  int64_t needle_tests = 0;              // needle questions asked
+  int64_t needle_passed = 0;             // and answered
+
+  std::vector<LayerBases> bases;  // [L]; none in profiles of older versions
 };
 
 // Files that make a checkpoint what it is: config.json, the weights and their index, by name.

@@ -35,6 +35,12 @@ class ProfileFile : public ::testing::Test {
     }
     profile_.importance_method = "oracle";
     profile_.importance_tests = 16;
+    profile_.mixed_curves[ScorerKind::kSnapKv] = profile_.oracle_curve;
+    profile_.tiers = {{1.0, 1.0}, {0.25, 0.5}};
+    profile_.needle_importance = {0.5F, 0.1F, 0.1F, 0.1F, 0.1F, 0.1F};
+    profile_.oracle_importance = {0.1F, 0.2F, 0.3F, 0.1F, 0.2F, 0.1F};
+    profile_.needle_tests = 24;
+    profile_.needle_passed = 5;
     profile_.importance = {0.1F, 0.2F, 0.3F, 0.1F, 0.2F, 0.1F};
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
@@ -50,10 +56,38 @@ TEST_F(ProfileFile, RoundTripKeepsEveryField) {
   EXPECT_EQ(read.curves, profile_.curves);
   EXPECT_EQ(read.error_curves, profile_.error_curves);
   EXPECT_EQ(read.oracle_curve, profile_.oracle_curve);
+  EXPECT_EQ(read.mixed_curves, profile_.mixed_curves);
+  ASSERT_EQ(read.tiers.size(), 2U);
+  EXPECT_EQ(read.tiers[1].key_share, 0.25);
+  EXPECT_EQ(read.tiers[1].value_share, 0.5);
   EXPECT_EQ(read.importance, profile_.importance);
+  EXPECT_EQ(read.oracle_importance, profile_.oracle_importance);
+  EXPECT_EQ(read.needle_importance, profile_.needle_importance);
+  EXPECT_EQ(read.needle_tests, 24);
+  EXPECT_EQ(read.needle_passed, 5);
+  EXPECT_TRUE(read.bases.empty());
   EXPECT_EQ(read.importance_method, "oracle");
   EXPECT_EQ(read.windows, 16);
   EXPECT_EQ(read.options, profile_.options);
+}
+
+TEST_F(ProfileFile, BasesAreOfTheProfilesHeads) {
+  LayerBases layer;
+  layer.num_kv_heads = 3;
+  layer.value_width = 1;
+  layer.value = layer.output = {1.0F, 2.0F, 4.0F};
+  for (float& value : layer.output) value = 1.0F / value;
+  layer.value_mean.assign(3, 0.5F);
+  profile_.bases = {layer, layer};
+  WriteProfile(directory_, profile_);
+  const ProfileData read = ReadProfile(directory_);
+  ASSERT_EQ(read.bases.size(), 2U);
+  EXPECT_EQ(read.bases[1].value, layer.value);
+  profile_.bases.pop_back();
+  WriteProfile(directory_, profile_);
+  EXPECT_THROW((void)ReadProfile(directory_), Error);
+  std::filesystem::remove(directory_ / kBasesFile);
+  EXPECT_THROW((void)ReadProfile(directory_), Error);
 }
 
 TEST_F(ProfileFile, NanIsRefused) {
