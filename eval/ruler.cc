@@ -117,7 +117,8 @@ class Generator {
 
   // Tokens for the context's text.
   [[nodiscard]] static int64_t RoomIn(const TaskPrompt& prompt, int64_t length, int64_t least) {
-    const int64_t fixed = std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question);
+    const int64_t fixed = std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question) +
+                          prompt.asked.answer_tokens;
     KVC_CHECK(length >= fixed + least,
               kUsage,
               "--lengths: ",
@@ -129,7 +130,7 @@ class Generator {
     return length - fixed;
   }
 
-  // Text with the sentences at random boundaries, in their order; exactly `length` tokens.
+  // Text with the sentences at random boundaries, in their order; fills the length.
   void Hide(const std::vector<std::string>& sentences,
             int64_t length,
             Rng& rng,

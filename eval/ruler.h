@@ -29,8 +29,8 @@ namespace kvc::eval {
 
 struct RulerOptions {
   std::vector<std::string> tasks = RulerTasks();
-  std::vector<int64_t> lengths = {1024};  // tokens of the whole prompt, at most (lists may be
-                                          // shorter by less than one entry)
+  std::vector<int64_t> lengths = {1024};  // tokens of prompt and answer, as RULER counts; lists
+                                          // may be shorter by less than one entry
   int64_t samples = 5;                    // prompts for each task and length
   uint64_t seed = 42;
 };

@@ -124,7 +124,7 @@ EvalCommand AddRuler(CLI::App& app) {
                   "single, multi-key, multi-value, multi-query, tracking, common-words, "
                   "frequent-words; default: all")
       ->delimiter(',');
-  sub->add_option("--lengths", args->ruler.lengths, "Tokens of the prompts")
+  sub->add_option("--lengths", args->ruler.lengths, "Tokens of prompt and answer")
       ->delimiter(',')
       ->capture_default_str();
   sub->add_option("--samples", args->ruler.samples, "Prompts for each task and length")

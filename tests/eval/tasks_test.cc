@@ -46,7 +46,8 @@ class Ruler : public ::testing::Test {
     return PlanRuler(tokenizer_, haystack_, {{task}, {length}, samples, 5});
   }
   static int64_t TokensOf(const TaskPrompt& prompt) {
-    return std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question);
+    return std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question) +
+           prompt.asked.answer_tokens;
   }
 
   WordTokenizer tokenizer_;
