@@ -35,7 +35,7 @@ constexpr std::array<std::pair<TierBasis, std::string_view>, 2> kBases = {{
 bool IsNarrow(const Tier& tier) { return tier.key_share < 1.0 || tier.value_share < 1.0; }
 
 // The widest narrow tier's dimensions of a row `width` wide; 0 where none is narrower.
-int64_t WidestNarrow(const CacheSpec& spec, int64_t width, double Tier::*share) {
+int64_t WidestBelow(const CacheSpec& spec, int64_t width, double Tier::*share) {
   int64_t widest = 0;
   for (const Tier& tier : spec.tiers) {
     const int64_t kept = TierWidth(width, tier.*share);
@@ -180,12 +180,17 @@ int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
          static_cast<int64_t>(sizeof(float));
 }
 
+NarrowWidths WidestNarrow(const CacheSpec& spec, const CacheGroup& group) {
+  NarrowWidths widths;
+  widths.value = WidestBelow(spec, group.value_width, &Tier::value_share);
+  if (!group.keeps_positions) widths.key = WidestBelow(spec, group.key_width, &Tier::key_share);
+  return widths;
+}
+
 int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group) {
   if (!spec.mixed() || spec.basis != TierBasis::kPrompt) return 0;
-  int64_t elements = WidestNarrow(spec, group.value_width, &Tier::value_share) * group.value_width;
-  if (!group.keeps_positions) {
-    elements += WidestNarrow(spec, group.key_width, &Tier::key_share) * group.key_width;
-  }
+  const NarrowWidths widths = WidestNarrow(spec, group);
+  const int64_t elements = widths.key * group.key_width + widths.value * group.value_width;
   return elements * static_cast<int64_t>(group.heads.size() * sizeof(float));
 }
 

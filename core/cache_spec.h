@@ -142,9 +142,16 @@ struct GroupRows {
 // the dot product (D with a latent), in float.
 [[nodiscard]] int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer);
 
-// Bytes of the coordinates that a group holds with kPrompt, in float: for each of its kv heads as
-// many rows of the value's (and the key's, but for latents) width as its widest narrow tier keeps
-// dimensions.
+// Dimensions that the widest tier narrower than a row keeps; 0 where none is narrower, and for the
+// keys of latents, which are nested as they are.
+struct NarrowWidths {
+  int64_t key = 0;
+  int64_t value = 0;
+};
+[[nodiscard]] NarrowWidths WidestNarrow(const CacheSpec& spec, const CacheGroup& group);
+
+// Bytes of the coordinates that a group holds with kPrompt, in float: for each of its kv heads
+// WidestNarrow rows as wide as keys, and as values.
 [[nodiscard]] int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group);
 
 struct CacheBytes {

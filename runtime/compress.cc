@@ -211,7 +211,10 @@ void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
   if (spec.full()) return;
   const int64_t layer = scoring.attention->layer;
   const int64_t length = cache.layer(layer).groups[0].recent.rows();
-  if (spec.mixed()) cache.MakeCoordinates(layer);
+  if (spec.mixed()) {
+    cache.MakeCoordinates(layer);
+    if (spec.basis == TierBasis::kPrompt) FindCoordinates(scoring, cache);
+  }
   std::vector<GroupScores> scores = ScoreLayer(scoring, cache);
   for (GroupScores& group : scores) {
     std::fill_n(group.scores.begin(), std::min(spec.sinks, length), kPinned);

@@ -1,8 +1,10 @@
 #include "runtime/coordinates.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/matmul.h"
+#include "kernels/principal_axes.h"
 
 namespace kvc::runtime {
 namespace {
@@ -62,6 +64,35 @@ void HeadBasis::ToQueries(ConstMatrixF x, MatrixF y) const {
   }
 }
 
+void FindReflectors(ConstMatrixF x, MatrixF reflectors) {
+  const int64_t width = reflectors.cols;
+  const int64_t count = reflectors.rows;
+  std::vector<float> columns(static_cast<size_t>(width * x.rows));
+  const MatrixF transposed(columns.data(), width, x.rows);
+  for (int64_t t = 0; t < x.rows; ++t) {
+    for (int64_t d = 0; d < width; ++d) transposed(d, t) = x(t, d);
+  }
+  std::vector<float> storage(static_cast<size_t>(width * width));
+  const MatrixF gram(storage.data(), width, width);
+  kernels::GemmNT(1.0F, transposed, transposed, false, gram);
+  kernels::PrincipalAxes(gram, reflectors);
+  // Householder's QR of the axes as columns: H_r .. H_1 takes axis j to +-e_j. Row j becomes u_j.
+  for (int64_t j = 0; j < count; ++j) {
+    float* u = reflectors.row(j);
+    Reflect({reflectors.data, j, width}, false, u);
+    std::fill_n(u, j, 0.0F);
+    double square = 0.0;
+    for (int64_t d = j; d < width; ++d) square += static_cast<double>(u[d]) * u[d];
+    const double length = std::sqrt(square);
+    u[j] += static_cast<float>(u[j] < 0.0F ? -length : length);
+    // |u|^2 = 2, so that H = I - u^T u.
+    square = 0.0;
+    for (int64_t d = j; d < width; ++d) square += static_cast<double>(u[d]) * u[d];
+    const double scale = std::sqrt(2.0 / square);
+    for (int64_t d = j; d < width; ++d) u[d] = static_cast<float>(scale * u[d]);
+  }
+}
+
 LayerCoordinates::LayerCoordinates(const LayerBases& bases, const std::vector<CacheGroup>& groups)
     : keys_(static_cast<size_t>(bases.num_kv_heads)),
       values_(static_cast<size_t>(bases.num_kv_heads)) {
@@ -76,6 +107,57 @@ LayerCoordinates::LayerCoordinates(const LayerBases& bases, const std::vector<Ca
                               bases.key_mean.data() + head * bases.key_width);
     }
   }
+}
+
+LayerCoordinates::LayerCoordinates(const CacheSpec& spec, int64_t layer, CacheMeter& meter)
+    : keys_(static_cast<size_t>(spec.num_kv_heads)),
+      values_(static_cast<size_t>(spec.num_kv_heads)) {
+  int64_t bytes = 0;
+  for (const CacheGroup& group : spec.layers[layer]) bytes += BasisBytes(spec, group);
+  reflectors_ = CacheBuffer(bytes, meter);
+  const float* next = reflectors_.as<float>();
+  const auto take = [&next](int64_t rows, int64_t width) {
+    const ConstMatrixF reflectors(next, rows, width);
+    next += rows * width;
+    return HeadBasis(reflectors);
+  };
+  for (const CacheGroup& group : spec.layers[layer]) {
+    const NarrowWidths widths = WidestNarrow(spec, group);
+    for (const int64_t head : group.heads) {
+      if (!group.keeps_positions) keys_[head] = take(widths.key, group.key_width);
+      values_[head] = take(widths.value, group.value_width);
+    }
+  }
+}
+
+void LayerCoordinates::SetHead(int64_t head, ConstMatrixF keys, ConstMatrixF values) {
+  const auto set = [&](const HeadBasis& basis, ConstMatrixF rows) {
+    const ConstMatrixF place = basis.reflectors();
+    if (place.rows == 0) return;
+    float* own = reflectors_.as<float>() + (place.data - reflectors_.as<float>());
+    FindReflectors(rows, {own, place.rows, place.cols});
+  };
+  set(keys_[head], keys);
+  set(values_[head], values);
+}
+
+LayerCoordinates LayerCoordinates::Clone(CacheMeter& meter) const {
+  LayerCoordinates copy = LayerCoordinates();
+  copy.reflectors_ = CacheBuffer(reflectors_.bytes(), meter);
+  std::copy_n(reflectors_.data(), reflectors_.bytes(), copy.reflectors_.data());
+  const auto moved = [&](const std::vector<HeadBasis>& bases) {
+    std::vector<HeadBasis> all = bases;
+    for (HeadBasis& basis : all) {
+      ConstMatrixF place = basis.reflectors();
+      if (place.cols == 0) continue;  // calibrated: not ours
+      place.data = copy.reflectors_.as<float>() + (place.data - reflectors_.as<float>());
+      basis = HeadBasis(place);
+    }
+    return all;
+  };
+  copy.keys_ = moved(keys_);
+  copy.values_ = moved(values_);
+  return copy;
 }
 
 }  // namespace kvc::runtime

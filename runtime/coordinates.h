@@ -21,6 +21,8 @@ class HeadBasis {
       : forward_(forward), back_(back), mean_(mean), width_(forward.rows) {}
   // x' = x H_1 .. H_r with H_i = I - u_i^T u_i, u_i the rows of reflectors [r, D]: orthogonal.
   explicit HeadBasis(ConstMatrixF reflectors) : reflectors_(reflectors), width_(reflectors.cols) {}
+  // No rows for a calibrated basis.
+  [[nodiscard]] ConstMatrixF reflectors() const { return reflectors_; }
 
   // D; 0: rows are stored as they are, and nothing below may be called.
   [[nodiscard]] int64_t width() const { return width_; }
@@ -38,18 +40,31 @@ class HeadBasis {
   int64_t width_ = 0;
 };
 
-// The bases of a layer's kv heads.
+// H_1 .. H_r of HeadBasis whose product's first r columns are, up to sign, the principal axes of
+// rows x [T, D] about the origin: reflectors [r, D]. Single-threaded.
+void FindReflectors(ConstMatrixF x, MatrixF reflectors);
+
+// The bases of a layer's kv heads. Move-only.
 class LayerCoordinates {
  public:
   // Calibrated ones, which must outlive the object. `groups`: the layer's.
   LayerCoordinates(const LayerBases& bases, const std::vector<CacheGroup>& groups);
+  // Room for those of a prompt, metered: SetHead makes them.
+  LayerCoordinates(const CacheSpec& spec, int64_t layer, CacheMeter& meter);
+  // The principal axes of a head's keys [T, D_k], unless they are latents, and values [T, D]. Heads
+  // may be set from several threads.
+  void SetHead(int64_t head, ConstMatrixF keys, ConstMatrixF values);
+  [[nodiscard]] LayerCoordinates Clone(CacheMeter& meter) const;
 
   [[nodiscard]] const HeadBasis& keys(int64_t head) const { return keys_[head]; }
   [[nodiscard]] const HeadBasis& values(int64_t head) const { return values_[head]; }
 
  private:
+  LayerCoordinates() = default;
+
   std::vector<HeadBasis> keys_;    // [G]; of no width where keys are latents
   std::vector<HeadBasis> values_;  // [G]
+  CacheBuffer reflectors_;         // of a prompt: the keys' of head 0, its values', ...
 };
 
 }  // namespace kvc::runtime

@@ -187,7 +187,8 @@ std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
     target.queries = layers_[l].queries.Clone(*copy->meter_);
     target.residual_energy = layers_[l].residual_energy;
     if (layers_[l].coordinates != nullptr) {
-      target.coordinates = std::make_unique<LayerCoordinates>(*layers_[l].coordinates);
+      target.coordinates =
+          std::make_unique<LayerCoordinates>(layers_[l].coordinates->Clone(*copy->meter_));
     }
   }
   return copy;
@@ -196,6 +197,9 @@ std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
 int64_t SequenceCache::logical_bytes() const {
   int64_t bytes = 0;
   for (int64_t l = 0; l < spec_.num_layers(); ++l) {
+    for (const CacheGroup& group : spec_.layers[l]) {
+      if (layers_[l].coordinates != nullptr) bytes += BasisBytes(spec_, group);
+    }
     for (const GroupCache& group : layers_[l].groups) {
       for (const CacheBlock& tier : group.tiers) bytes += tier.rows() * tier.shape().BytesPerRow();
       bytes += group.recent.rows() * group.recent.shape().BytesPerRow();
@@ -240,7 +244,9 @@ void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_quer
 
 void SequenceCache::MakeCoordinates(int64_t layer) {
   layers_[layer].coordinates =
-      std::make_unique<LayerCoordinates>((*spec_.bases)[layer], spec_.layers[layer]);
+      spec_.basis == TierBasis::kPrompt
+          ? std::make_unique<LayerCoordinates>(spec_, layer, *meter_)
+          : std::make_unique<LayerCoordinates>((*spec_.bases)[layer], spec_.layers[layer]);
 }
 
 BlockShape SequenceCache::ShapeOf(int64_t layer, int64_t group, int64_t tier) const {

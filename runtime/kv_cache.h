@@ -109,7 +109,8 @@ class SequenceCache {
   // Allocates the working blocks of a layer for a prompt of `length` tokens, and a ring of at least
   // `least_queries` rows.
   void BeginLayer(int64_t layer, int64_t length, int64_t least_queries);
-  // Makes the coordinates of a layer whose working blocks hold the prompt; only with narrow tiers.
+  // The calibrated coordinates of a layer, or room for those of its prompt (runtime/scoring.h fills
+  // it); only with narrow tiers.
   void MakeCoordinates(int64_t layer);
   // Shape of a group's rows: in a tier, or (-1) in the recent block.
   [[nodiscard]] BlockShape ShapeOf(int64_t layer, int64_t group, int64_t tier) const;

@@ -31,6 +31,7 @@ class Validator {
         const GroupSnapshot& group = snapshot_.layers[l][n];
         where_ = "layer " + std::to_string(l) + ", group " + std::to_string(n) + ": ";
         Blocks(group);
+        bytes_ += BasisBytes(snapshot_.spec, snapshot_.spec.layers[l][n]);
         if (snapshot_.spec.full()) {
           FullGroup(group);
         } else {

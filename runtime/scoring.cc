@@ -259,6 +259,21 @@ double ResidualEnergy(ConstMatrixF hidden, int64_t window) {
   return sum / static_cast<double>(count);
 }
 
+void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache) {
+  LayerCache& layer = cache.layer(scoring.attention->layer);
+  const auto& groups = cache.spec().layers[scoring.attention->layer];
+  scoring.pool->ParallelFor(std::ssize(groups), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const CacheBlock& working = layer.groups[n].recent;
+      const FloatRows keys = Gather({working.keys()});
+      for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
+        const FloatRows values = Gather({working.values(static_cast<int64_t>(plane))});
+        layer.coordinates->SetHead(groups[n].heads[plane], keys.view, values.view);
+      }
+    }
+  });
+}
+
 std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring, const SequenceCache& cache) {
   const auto& groups = cache.spec().layers[scoring.attention->layer];
   struct Head {

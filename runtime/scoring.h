@@ -29,6 +29,10 @@ struct LayerScoring {
 // Mean squared norm of the last `window` rows of hidden [T, E], or of all where there are fewer.
 [[nodiscard]] double ResidualEnergy(ConstMatrixF hidden, int64_t window);
 
+// Fills the coordinates of a layer whose working blocks hold the prompt: the principal axes of each
+// head's keys and values.
+void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache);
+
 // For each group the scores of its tokens, tiers first, then the recent block, and the losses of
 // tiers (scorers/tier_loss.h) with the scorer's reduction over queries. Where rows are latents or
 // in coordinates, keys and values are made in scratch buffers of one head, freed afterwards.

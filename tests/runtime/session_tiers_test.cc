@@ -27,6 +27,8 @@ std::vector<Tier> TiersFor(const CacheSpec& geometry) {
   return {{1.0, 1.0}, {std::max(least, 0.75), 1.0}, {least, 1.0}, {least, 0.75}};
 }
 
+constexpr std::array<TierBasis, 2> kBases = {TierBasis::kOffline, TierBasis::kPrompt};
+
 CacheSpec Mixed(const CacheSpec& geometry,
                 double budget,
                 bool by_share = true,
@@ -68,13 +70,19 @@ TEST_P(EveryLayoutMixed, AllTokensAtFullWidthChangeNothing) {
   Loaded loaded(GetParam());
   const auto ids = RandomIds(48, 3);
   const auto full = loaded.session->NewSequence({});
-  const auto kept = loaded.New(Mixed(loaded.geometry(), 1.0));
   PrefillLast(*loaded.session, *full, ids);
-  PrefillLast(*loaded.session, *kept, ids);
+  std::vector<std::unique_ptr<Sequence>> kept;
+  for (const TierBasis basis : kBases) {
+    CacheSpec spec = Mixed(loaded.geometry(), 1.0);
+    spec.basis = basis;
+    kept.push_back(loaded.New(spec));
+    PrefillLast(*loaded.session, *kept.back(), ids);
+  }
   for (const int32_t id : loaded.More(20, 48, 4)) {
-    EXPECT_LE(
-        MaxDifference(DecodeOne(*loaded.session, *full, id), DecodeOne(*loaded.session, *kept, id)),
-        1e-3);
+    const std::vector<float> expected = DecodeOne(*loaded.session, *full, id);
+    for (const auto& sequence : kept) {
+      EXPECT_LE(MaxDifference(DecodeOne(*loaded.session, *sequence, id), expected), 1e-4);
+    }
   }
 }
 
@@ -87,6 +95,7 @@ TEST_P(EveryLayoutMixed, AllocatesWhatWasPromised) {
                                      ParseScorer("output-error:reduce=mean,pool=1", "")}) {
       CacheSpec spec = Mixed(loaded.geometry(), 0.4, true, scorer);
       spec.budget[0][0] = 0.7;  // ragged
+      if (scorer.kind == ScorerKind::kSnapKv) spec.basis = TierBasis::kPrompt;
       for (const int64_t length : {1, 2, 5, 10, 11, 48}) {
         const auto sequence = loaded.New(spec);
         PrefillLast(*loaded.session, *sequence, RandomIds(length, 1));
@@ -127,7 +136,8 @@ TEST_P(EveryLayoutMixed, ALongGenerationHoldsTheBudget) {
 
 TEST_P(EveryLayoutMixed, ClonesBatchesAndSharedPromptsAreTheSequenceItself) {
   Loaded loaded(GetParam());
-  const CacheSpec spec = Mixed(loaded.geometry(), 18, false, ScorerKind::kSnapKv);
+  CacheSpec spec = Mixed(loaded.geometry(), 18, false, ScorerKind::kSnapKv);
+  spec.basis = TierBasis::kPrompt;
   const CacheSpec whole =
       testing::Policy(loaded.geometry(), Method::kUniform, ScorerKind::kSnapKv, 18, false);
   const auto prompt = RandomIds(30, 7);
