@@ -85,12 +85,19 @@ void SpendRest(const CacheSpec& spec,
 std::string_view CurveLossName(CurveLoss loss) { return EnumName(kLosses, loss); }
 CurveLoss CurveLossFromName(std::string_view name) { return EnumValue(kLosses, name, "--loss"); }
 
+const std::map<ScorerSpec, std::vector<float>>& CurvesFor(const ProfileData& profile,
+                                                          Method method,
+                                                          CurveLoss loss) {
+  if (method == Method::kLuKvMixed) return profile.mixed_curves;
+  return loss == CurveLoss::kImportance ? profile.curves : profile.error_curves;
+}
+
 int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + spec.window + spec.margin; }
 
 int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows, int64_t length) {
   const GroupRows layout = LayoutRows(spec, rows, length);
   return (layout.tier_rows + layout.recent_rows) * group.BytesPerToken(spec.dtype) +
-         layout.tier_rows * static_cast<int64_t>(sizeof(float));
+         layout.tier_rows * static_cast<int64_t>(sizeof(float)) + BasisBytes(spec, group);
 }
 
 CurveFit FitUtilityCurves(const CacheSpec& spec,
@@ -98,8 +105,7 @@ CurveFit FitUtilityCurves(const CacheSpec& spec,
                           CurveLoss loss,
                           int64_t length,
                           int64_t bytes) {
-  const auto& curves_of = loss == CurveLoss::kImportance ? profile.curves : profile.error_curves;
-  const std::vector<float>& losses = curves_of.at(spec.scorer);
+  const std::vector<float>& losses = CurvesFor(profile, spec.method, loss).at(spec.scorer);
   std::vector<GroupCurve> curves;
   std::vector<solver::Curve> points;
   for (int64_t l = 0; l < spec.num_layers(); ++l) {

@@ -30,14 +30,20 @@ enum class CurveLoss {
 [[nodiscard]] std::string_view CurveLossName(CurveLoss loss);      // "importance", "output-error"
 [[nodiscard]] CurveLoss CurveLossFromName(std::string_view name);  // throws kUsage
 
+// The curves that a method is solved on: of `loss` for lukv, with tiers inside for lukv-mixed,
+// whose loss is always the output's.
+[[nodiscard]] const std::map<ScorerSpec, std::vector<float>>& CurvesFor(const ProfileData& profile,
+                                                                        Method method,
+                                                                        CurveLoss loss);
+
 struct CurveFit {
   std::vector<std::vector<double>> rows;  // [L][n]
   SolverRecord solver;                    // of the curves' grid points
 };
 
 // Spreads `bytes`, query rings included, over the groups of `spec` (whose budget is not read) for a
-// sequence of `length` tokens. Each group's curve is the sum of its heads' curves of `loss` for
-// spec.scorer, which the profile must have. What the curves' grid leaves over buys single rows
+// sequence of `length` tokens. Each group's curve is the sum of its heads' curves (CurvesFor)
+// for spec.scorer, which the profile must have. What the curves' grid leaves over buys single rows
 // where they gain most, so the solver's objective is an upper bound of the plan's. Throws
 // kInfeasible when the smallest rows do not fit.
 [[nodiscard]] CurveFit FitUtilityCurves(const CacheSpec& spec,

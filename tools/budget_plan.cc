@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "tools/budget_checks.h"
 
 namespace kvc::tools {
 namespace {
@@ -136,72 +137,6 @@ void FitSpread(CacheSpec& spec, const Spread& spread, int64_t length, int64_t by
   SetRows(spec, spread(low), length);
 }
 
-// One threshold for the model takes a row from one group for another.
-void CheckModelThreshold(const CacheSpec& spec, const PlanRequest& request) {
-  if (request.method != Method::kAdaModel) return;
-  KVC_CHECK(request.scorer.kind == ScorerKind::kOutputError,
-            kUsage,
-            "--method ada-model: expected scores that layers can be compared by, got ",
-            ToString(request.scorer),
-            "; use --scorer output-error");
-  const int64_t bytes = spec.layers[0][0].BytesPerToken(spec.dtype);
-  for (const auto& groups : spec.layers) {
-    for (const CacheGroup& group : groups) {
-      KVC_CHECK(group.BytesPerToken(spec.dtype) == bytes,
-                kUnsupported,
-                "--method ada-model: expected rows of one size in every group, got ",
-                bytes,
-                " and ",
-                group.BytesPerToken(spec.dtype),
-                " bytes; use --method lukv");
-    }
-  }
-}
-
-void CheckProfile(const CacheSpec& spec, const PlanRequest& request) {
-  const std::string method(MethodName(request.method));
-  KVC_CHECK(request.method != Method::kLuKvMixed,
-            kUnsupported,
-            "--method lukv-mixed: expected ",
-            "streaming, uniform, pyramid, ada, headkv or lukv: mixed tiers are not there yet; use ",
-            "--method lukv");
-  CheckModelThreshold(spec, request);
-  const bool shared = std::any_of(
-      spec.layers.begin(), spec.layers.end(), [](const auto& l) { return l.size() == 1; });
-  KVC_CHECK(request.method != Method::kAda || !shared,
-            kUnsupported,
-            "--method ada: expected several cache groups in a layer to move rows between, got one; "
-            "use --method uniform");
-  if (request.method != Method::kHeadKv && request.method != Method::kLuKv) return;
-  KVC_CHECK(request.profile != nullptr,
-            kUsage,
-            "--method ",
-            method,
-            ": expected a profile, got none; make one with kvc-profile and give --profile");
-  const ProfileData& profile = *request.profile;
-  KVC_CHECK(profile.num_layers == spec.num_layers() && profile.num_kv_heads == spec.num_kv_heads,
-            kBadShape,
-            "--profile: expected ",
-            spec.num_layers(),
-            " layers of ",
-            spec.num_kv_heads,
-            " kv heads, got ",
-            profile.num_layers,
-            " of ",
-            profile.num_kv_heads,
-            "; profile this model");
-  const auto& curves =
-      request.loss == CurveLoss::kImportance ? profile.curves : profile.error_curves;
-  KVC_CHECK(request.method != Method::kLuKv || curves.contains(request.scorer),
-            kUsage,
-            "--profile: expected curves of ",
-            CurveLossName(request.loss),
-            " for the scorer ",
-            ToString(request.scorer),
-            ", got none; run kvc-profile with --scorer ",
-            ToString(request.scorer));
-}
-
 CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request, int64_t margin) {
   CacheSpec spec = geometry;
   spec.method = request.method;
@@ -214,8 +149,10 @@ CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request
   const bool needs_queries = kind == ScorerKind::kSnapKv ||
                              kind == ScorerKind::kExpectedAttention ||
                              kind == ScorerKind::kOutputError;
+  spec.tiers = request.tiers.empty() ? DefaultTiers(request.method) : request.tiers;
+  spec.basis = request.basis;
+  if (request.bases != nullptr) spec.bases = request.bases;
   spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
-  spec.tiers = {Tier{}};
   spec.by_share = request.budget.unit == Budget::Unit::kShare;
   return spec;
 }
@@ -264,6 +201,10 @@ std::string LeastBudget(const CacheSpec& spec,
 }
 
 BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
+  KVC_CHECK(request.tiers.size() <= 1,
+            kUsage,
+            "--tiers: expected 0,1 with --method full, which keeps every token whole, got narrower "
+            "ones");
   BudgetPlan plan;
   plan.spec = geometry;
   plan.spec.method = Method::kFull;
@@ -283,11 +224,12 @@ BudgetPlan MakeSpreadPlan(const CacheSpec& geometry, const PlanRequest& request,
   const int64_t least_margin = request.append ? 0 : kMinMargin;
   const int64_t margin = request.append ? 0 : MarginFor(geometry, bytes);
   plan.spec = MakeBudgetedSpec(geometry, request, margin);
+  if (plan.spec.mixed()) CheckMixed(plan.spec, request);
   if (LeastBytes(plan.spec, length) > bytes) plan.spec.margin = least_margin;
   const int64_t least = LeastBytes(plan.spec, length);
   if (least > bytes) Refuse(plan.spec, request, least, length);
   CacheSpec& spec = plan.spec;
-  if (request.method == Method::kLuKv) {
+  if (request.method == Method::kLuKv || request.method == Method::kLuKvMixed) {
     const CurveFit fit = FitUtilityCurves(spec, *request.profile, request.loss, length, bytes);
     SetRows(spec, fit.rows, length);
     plan.solver = fit.solver;
@@ -328,10 +270,15 @@ int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t len
   KVC_THROW(kInternal, "budget: unknown unit");
 }
 
+std::vector<Tier> DefaultTiers(Method method) {
+  if (method != Method::kLuKvMixed) return {Tier{}};
+  return {Tier{}, {0.25, 0.25}, {0.125, 0.125}};
+}
+
 BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request) {
   KVC_CHECK(request.sinks >= 0, kUsage, "--sinks: expected 0 or more, got ", request.sinks);
   KVC_CHECK(request.window >= 1, kUsage, "--window: expected 1 or more, got ", request.window);
-  CheckProfile(geometry, request);
+  CheckMethod(geometry, request);
   const int64_t length = request.budget.unit == Budget::Unit::kBytes ? request.budget.at_length
                                                                      : request.reference_length;
   BudgetPlan plan = request.method == Method::kFull ? MakeFullPlan(geometry, request, length)

@@ -13,8 +13,13 @@
 //   pyramid [PyramidKV]  linear over the layers, from 2b - b/20 at the first to b/20 at the last
 //   headkv [HeadKV]      (b - b/beta) for all, the rest in proportion to head importance
 //   lukv [LUKV]          greedy on the lower hulls of the heads' curves, cost in bytes
+//   lukv-mixed           likewise, with curves in which tokens may be in tiers
+//
+// With tiers narrower than a row every method's rows are bytes, a row's at full width each, that
+// the runtime spends on tiers.
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/cache_spec.h"
@@ -36,8 +41,16 @@ struct PlanRequest {
   // For sequences whose decoding appends (runtime::DecodePolicy): no margin and no query ring,
   // which only serve re-allocation.
   bool append = false;
-  const ProfileData* profile = nullptr;  // needed by headkv and lukv
+  const ProfileData* profile = nullptr;  // needed by headkv, lukv and lukv-mixed
+  // Widest first (ParseTiers); none: DefaultTiers(method).
+  std::vector<Tier> tiers;
+  TierBasis basis = TierBasis::kOffline;
+  // kOffline with tiers narrower than a row: the profile's; null: the geometry's.
+  std::shared_ptr<const std::vector<LayerBases>> bases;
 };
+
+// 0,1/8,1/4,1 for lukv-mixed, else 0,1.
+[[nodiscard]] std::vector<Tier> DefaultTiers(Method method);
 
 struct BudgetPlan {
   CacheSpec spec;
@@ -49,8 +62,9 @@ struct BudgetPlan {
 
 // `geometry`: groups and widths of the model (onnx_export::MakeCacheSpec). Throws kUsage when the
 // method needs a profile that is not there or has not the scorer's curves, kBadShape when the
-// profile is of another model, kUnsupported (lukv-mixed; ada where a layer has one group),
-// kInfeasible naming the smallest possible budget.
+// profile is of another model, kUnsupported (ada where a layer has one group; tiers with a method
+// or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible naming
+// the smallest possible budget.
 [[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request);
 
 // Bytes that the budget allows for a sequence of `length` tokens.

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/profile_file.h"
 #include "tools/budget_plan.h"
+#include "tools/policy_text.h"
 
 namespace kvc::tools {
 namespace {
@@ -82,19 +83,6 @@ void AddBundle(const std::string& directory, ThreadPool& pool, Field& field) {
       field);
 }
 
-// METHOD[/SCORER[/LOSS]]
-void ParsePolicy(const std::string& text, PlanRequest& request) {
-  const size_t first = text.find('/');
-  request.method = MethodFromName(text.substr(0, first));
-  if (first == std::string::npos) return;
-  const size_t second = text.find('/', first + 1);
-  request.scorer =
-      ParseScorer(std::string_view(text).substr(
-                      first + 1, second == std::string::npos ? second : second - first - 1),
-                  "--policy");
-  if (second != std::string::npos) request.loss = CurveLossFromName(text.substr(second + 1));
-}
-
 std::string DigestOf(const Manifest& manifest) {
   std::map<std::string, std::string> hashes;
   for (const auto& [name, record] : manifest.source_files) hashes[name] = record.sha256;
@@ -127,6 +115,10 @@ void AddPolicies(const CompareRequest& request,
                  const ProfileData* profile,
                  Field& field) {
   const CacheSpec geometry = FullCache(base.manifest().cache);
+  std::shared_ptr<const std::vector<LayerBases>> bases;
+  if (profile != nullptr && !profile->bases.empty()) {
+    bases = std::make_shared<const std::vector<LayerBases>>(profile->bases);
+  }
   const std::string prefix =
       request.bases.size() > 1 ? BaseName(base.directory().string()) + "/" : "";
   for (const std::string& budget : request.budgets) {
@@ -139,6 +131,7 @@ void AddPolicies(const CompareRequest& request,
       plan.append = request.append;
       plan.reference_length = request.reference_length;
       plan.profile = profile;
+      plan.bases = bases;
       const CacheSpec spec = MakeBudgetPlan(geometry, plan).spec;
       Add(prefix + policy, policy, budget, base, session, spec, field);
     }

@@ -16,7 +16,7 @@ namespace kvc::tools {
 struct CompareRequest {
   std::string reference;
   std::vector<std::string> bundles;
-  std::vector<std::string> policies;  // METHOD[/SCORER[/LOSS]]
+  std::vector<std::string> policies;  // tools/policy_text.h
   std::vector<std::string> budgets;   // for every policy
   // Bundles whose weights every policy runs on, thin or not; empty: the reference. With several,
   // names start with the bundle's: thin/lukv/snapkv. Budgets are shares of the ORIGINAL model's

@@ -6,6 +6,7 @@
 
 #include "core/checkpoint.h"
 #include "core/files.h"
+#include "core/tier_list.h"
 #include "core/tokenizer_match.h"
 #include "core/version.h"
 #include "export/export_model.h"
@@ -38,20 +39,6 @@ Method ChooseMethod(const ExportOptions& options, const Budget& budget) {
   if (!options.method.empty()) return MethodFromName(options.method);
   if (budget.unit == Budget::Unit::kShare && budget.share >= 1.0) return Method::kFull;
   return options.profile.empty() ? Method::kUniform : Method::kLuKv;
-}
-
-// Options that have their place, but no implementation yet.
-void CheckSupported(const ExportOptions& options) {
-  KVC_CHECK(options.tiers == "0,1",
-            kUnsupported,
-            "--tiers: expected 0,1 (a token is kept whole or dropped), got ",
-            options.tiers,
-            "; mixed tiers are not there yet");
-  KVC_CHECK(options.basis == "offline",
-            kUnsupported,
-            "--basis: expected offline, got ",
-            options.basis,
-            "; prompt-time bases are not there yet");
 }
 
 int64_t ReferenceLength(const ExportOptions& options,
@@ -97,7 +84,6 @@ ExportPlan MakePlan(const ExportOptions& options) {
     plan.profile = LoadProfile(options);
     plan.profile_sha256 = Sha256File(fs::path(options.profile) / "profile.safetensors");
   }
-  CheckSupported(options);
   const CacheSpec geometry = onnx_export::MakeCacheSpec(config, plan.dtype);
   PlanRequest request;
   request.budget = plan.budget;
@@ -108,6 +94,11 @@ ExportPlan MakePlan(const ExportOptions& options) {
   request.window = options.window;
   request.reference_length = ReferenceLength(options, config, plan.profile);
   request.profile = plan.profile ? &*plan.profile : nullptr;
+  if (!options.tiers.empty()) request.tiers = ParseTiers(options.tiers, "--tiers");
+  request.basis = TierBasisFromName(options.basis);
+  if (plan.profile && !plan.profile->bases.empty()) {
+    request.bases = std::make_shared<const std::vector<LayerBases>>(plan.profile->bases);
+  }
   plan.cache = MakeBudgetPlan(geometry, request);
   return plan;
 }
@@ -260,6 +251,9 @@ Json ExportBundle(const ExportPlan& plan,
   for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
     CopyFile(file, output.path() / file.filename());
   }
+  if (plan.cache.spec.mixed() && plan.cache.spec.basis == TierBasis::kOffline) {
+    WriteBases(output.path() / kBasesFile, *plan.cache.spec.bases);
+  }
   progress->Report("source logits", 0, 1);
   const std::optional<ReferenceLogits> reference =
       options.no_verify ? std::nullopt : SourceLogits(plan.checkpoint, threads);
@@ -311,12 +305,14 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
   app.add_option("--verify", options.verify, "Check a bundle: hashes, structure, stored logits");
   app.add_option("--budget", options.budget, "Cache budget: 25%, 512tok or 1GiB@128k")
       ->capture_default_str();
-  app.add_option("--profile", options.profile, "Profile directory (headkv and lukv need it)");
-  app.add_option(
-      "--method",
-      options.method,
-      "full, streaming, uniform, pyramid, ada, ada-model, headkv or lukv; default: full at 100%, "
-      "lukv with a profile, else uniform");
+  app.add_option("--profile",
+                 options.profile,
+                 "Profile directory (headkv, lukv, lukv-mixed and offline bases need it)");
+  app.add_option("--method",
+                 options.method,
+                 "full, streaming, uniform, pyramid, ada, ada-model, headkv, lukv or lukv-mixed; "
+                 "default: full at 100%, "
+                 "lukv with a profile, else uniform");
   app.add_option(
          "--scorer",
          options.scorer,
@@ -328,9 +324,15 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
                  "What lukv keeps small: importance, or output-error, which is comparable over the "
                  "whole model")
       ->capture_default_str();
-  app.add_option("--tiers", options.tiers, "Shares of its width that a token may keep")
+  app.add_option("--tiers",
+                 options.tiers,
+                 "Shares of its width that a token may keep: 0,1/8,1/4,1, or "
+                 "key=0,1/4,1;value=0,1/2,1; default: 0,1, with lukv-mixed 0,1/8,1/4,1");
+  app.add_option("--basis",
+                 options.basis,
+                 "Coordinates of narrow tiers: offline (the profile's) or prompt (found in each "
+                 "prompt and held by the sequence)")
       ->capture_default_str();
-  app.add_option("--basis", options.basis, "Where bases of tiers come from")->capture_default_str();
   app.add_option("--sinks", options.sinks, "First tokens that are never dropped")
       ->capture_default_str();
   app.add_option("--window", options.window, "Newest tokens that are never dropped")

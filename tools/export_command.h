@@ -19,7 +19,7 @@ struct ExportOptions {
   std::string method;  // empty: full at 100 %, lukv with a profile, else uniform
   std::string scorer = "snapkv";
   std::string loss = "importance";
-  std::string tiers = "0,1";
+  std::string tiers;  // empty: DefaultTiers
   std::string basis = "offline";
   std::string dtype = "f32";
   std::string reference_length;  // empty: the profile's context, or 4096

@@ -46,6 +46,8 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   request.scorer = manifest.cache.scorer;
   request.sinks = manifest.cache.sinks;
   request.window = manifest.cache.window;
+  if (manifest.cache.mixed() && !everything) request.tiers = manifest.cache.tiers;
+  request.basis = manifest.cache.basis;
   request.reference_length =
       manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
   return MakeBudgetPlan(FullCache(manifest.cache), request).spec;

@@ -313,8 +313,8 @@ TEST(BudgetPlan, RefusesWhatIsMissing) {
   other_scorer.scorer = ScorerKind::kKnorm;
   EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), other_scorer), kUsage, "knorm");
   EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), Request("25%", Method::kLuKvMixed, &profile)),
-                   kUnsupported,
-                   "lukv-mixed");
+                   kUsage,
+                   "curves of tiers");
   ProfileData deeper = profile;
   deeper.num_layers = 5;
   EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), Request("25%", Method::kLuKv, &deeper)),

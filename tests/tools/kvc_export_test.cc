@@ -11,6 +11,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/manifest.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc {
@@ -108,11 +109,27 @@ TEST_F(KvcExportTest, RefusesContradictingOptions) {
   ExpectFailure(Shell(kExport + " " + (kModels / "llama").string()), 2, "-o");
 }
 
-TEST_F(KvcExportTest, RefusesWhatIsNotThereYetByName) {
-  ExpectFailure(Export("llama", "--tiers 0,1/8,1"), 3, "--tiers");
-  ExpectFailure(Export("llama", "--basis prompt"), 3, "--basis");
-  ExpectFailure(Export("llama", "--budget 70% --method lukv-mixed"), 3, "lukv-mixed");
+TEST_F(KvcExportTest, RefusesWhatDoesNotGoTogetherByName) {
+  const std::string tiers = "--budget 70% --method uniform --tiers ";
+  ExpectFailure(Export("llama", tiers + "0,1/8"), 2, "--tiers: expected shares");
+  ExpectFailure(Export("llama", tiers + "0,1/2,1"), 2, "--basis prompt");
+  ExpectFailure(Export("llama", tiers + "0,1/2,1 --basis none"), 2, "--basis: expected one of");
+  ExpectFailure(Export("llama", tiers + "0,1/64,1 --basis prompt"), 3, "got 0.015625 of keys");
+  ExpectFailure(Export("llama", tiers + "0,1/2,1 --basis prompt --scorer knorm"), 3, "got knorm");
+  ExpectFailure(Export("llama", "--budget 70% --method lukv-mixed"), 2, "--profile");
   ExpectFailure(Export("qwen2-latent", "--budget 70% --method ada"), 3, "--method ada");
+}
+
+TEST_F(KvcExportTest, WritesTiers) {
+  const Outcome result =
+      Export("llama", "--budget 90% --method uniform --tiers 0,1/4,1/2,1 --basis prompt");
+  EXPECT_EQ(result.code, 0) << result.text;
+  const Manifest manifest = ReadManifest(out());
+  EXPECT_TRUE(manifest.cache.mixed());
+  EXPECT_EQ(manifest.cache.basis, TierBasis::kPrompt);
+  ASSERT_EQ(manifest.cache.tiers.size(), 3U);
+  EXPECT_EQ(manifest.cache.tiers[2].value_share, 0.25);
+  EXPECT_EQ(Shell(kExport + " --verify " + out().string()).code, 0);
 }
 
 TEST_F(KvcExportTest, RefusesBrokenModels) {
