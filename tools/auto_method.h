@@ -20,7 +20,7 @@ namespace kvc::tools {
 struct AutoOptions {
   // CHECKPOINT[,PROFILE] beside MODEL: the same model with thin keys, for example.
   std::vector<std::string> candidates;
-  std::vector<std::string> policies;  // METHOD[/SCORER[/LOSS]]; empty: DefaultPolicies
+  std::vector<std::string> policies;  // tools/policy_text.h; empty: DefaultPolicies
   std::vector<std::string> text;      // held back from calibration
   std::string haystack;               // hides needles; empty: none are asked
   std::string context = "1024";
@@ -49,15 +49,15 @@ struct AutoRequest {
 
 struct AutoChoice {
   AutoCandidate candidate;
-  std::string policy;  // METHOD[/SCORER[/LOSS]]
+  std::string policy;  // tools/policy_text.h
   Json table;          // tools/compare_run.h, with "chosen": its line's name
 };
 
 // "CHECKPOINT[,PROFILE]". Throws kUsage when the checkpoint is missing.
 [[nodiscard]] AutoCandidate ParseCandidate(const std::string& text);
 
-// What is worth trying with a profile: every scorer in it under lukv with both losses, headkv, and
-// one budget for all heads; without one, the methods that need none.
+// What is worth trying with a profile: every scorer in it under lukv with both losses, lukv-mixed,
+// headkv, and one budget for all heads; without one, the methods that need none.
 [[nodiscard]] std::vector<std::string> DefaultPolicies(const ProfileData* profile);
 
 // The line of least `kld_mean` behind lines[0], the reference, among those that find at least

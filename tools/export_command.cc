@@ -1,17 +1,13 @@
 #include "tools/export_command.h"
 
-#include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <optional>
 
-#include "core/checkpoint.h"
 #include "core/files.h"
-#include "core/tier_list.h"
 #include "core/tokenizer_match.h"
-#include "core/version.h"
 #include "export/export_model.h"
 #include "runtime/session.h"
-#include "tools/budget_plan.h"
 #include "tools/export_reference.h"
 
 namespace kvc::tools {
@@ -19,147 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kDefaultReferenceLength = 4096;
-
-// Everything that is settled before a byte is written.
-struct ExportPlan {
-  Checkpoint checkpoint;
-  DType dtype = DType::kF32;
-  Budget budget = {};
-  std::optional<ProfileData> profile = {};
-  std::string profile_sha256 = {};
-  BudgetPlan cache = {};
-};
-
 FileRecord RecordOf(const fs::path& path) {
   return {Sha256File(path), static_cast<int64_t>(fs::file_size(path))};
-}
-
-Method ChooseMethod(const ExportOptions& options, const Budget& budget) {
-  if (!options.method.empty()) return MethodFromName(options.method);
-  if (budget.unit == Budget::Unit::kShare && budget.share >= 1.0) return Method::kFull;
-  return options.profile.empty() ? Method::kUniform : Method::kLuKv;
-}
-
-int64_t ReferenceLength(const ExportOptions& options,
-                        const ModelConfig& config,
-                        const std::optional<ProfileData>& profile) {
-  if (!options.reference_length.empty()) {
-    const int64_t length = ParseLength(options.reference_length, "--reference-length");
-    KVC_CHECK(length >= 1 && length <= config.context_length,
-              kUsage,
-              "--reference-length: expected 1 to the model's ",
-              config.context_length,
-              " tokens, got ",
-              length);
-    return length;
-  }
-  const int64_t wanted = profile ? profile->context : kDefaultReferenceLength;
-  return std::min(wanted, config.context_length);
-}
-
-ProfileData LoadProfile(const ExportOptions& options) {
-  ProfileData profile = ReadProfile(options.profile);
-  const std::string digest = ModelDigest(options.model);
-  KVC_CHECK(profile.model_sha256 == digest,
-            kBadInput,
-            options.profile,
-            ": expected a profile of ",
-            options.model,
-            " (sha256 ",
-            digest,
-            "), got one of another checkpoint (",
-            profile.model_sha256,
-            "); run kvc-profile on this model");
-  return profile;
-}
-
-ExportPlan MakePlan(const ExportOptions& options) {
-  KVC_CHECK(!options.model.empty(), kUsage, "MODEL: expected a model directory, got none");
-  ExportPlan plan{.checkpoint = Checkpoint::Open(options.model)};
-  const ModelConfig& config = plan.checkpoint.config();
-  plan.dtype = DTypeFromShortName(options.dtype);
-  plan.budget = ParseBudget(options.budget, "--budget");
-  if (!options.profile.empty()) {
-    plan.profile = LoadProfile(options);
-    plan.profile_sha256 = Sha256File(fs::path(options.profile) / "profile.safetensors");
-  }
-  const CacheSpec geometry = onnx_export::MakeCacheSpec(config, plan.dtype);
-  PlanRequest request;
-  request.budget = plan.budget;
-  request.method = ChooseMethod(options, plan.budget);
-  request.scorer = ParseScorer(options.scorer, "--scorer");
-  request.loss = CurveLossFromName(options.loss);
-  request.sinks = options.sinks;
-  request.window = options.window;
-  request.reference_length = ReferenceLength(options, config, plan.profile);
-  request.profile = plan.profile ? &*plan.profile : nullptr;
-  if (!options.tiers.empty()) request.tiers = ParseTiers(options.tiers, "--tiers");
-  request.basis = TierBasisFromName(options.basis);
-  if (plan.profile && !plan.profile->bases.empty()) {
-    request.bases = std::make_shared<const std::vector<LayerBases>>(plan.profile->bases);
-  }
-  plan.cache = MakeBudgetPlan(geometry, request);
-  return plan;
-}
-
-Json OptionsToJson(const ExportOptions& options, const CommonOptions& common) {
-  Json json;
-  json["budget"] = options.budget;
-  json["profile"] = fs::path(options.profile).lexically_normal().filename().string();
-  json["method"] = options.method;
-  json["scorer"] = options.scorer;
-  json["loss"] = options.loss;
-  json["tiers"] = options.tiers;
-  json["basis"] = options.basis;
-  json["dtype"] = options.dtype;
-  json["reference_length"] = options.reference_length;
-  json["sinks"] = options.sinks;
-  json["window"] = options.window;
-  json["verify"] = !options.no_verify;
-  json["seed"] = common.seed;
-  return json;
-}
-
-// Lengths at which the manifest says what a sequence takes: powers of two up to the context, and
-// the reference length.
-std::vector<int64_t> ExpectedLengths(int64_t reference_length, int64_t context_length) {
-  std::vector<int64_t> lengths = {reference_length};
-  for (int64_t length = 512; length <= context_length; length *= 2) lengths.push_back(length);
-  std::sort(lengths.begin(), lengths.end());
-  lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-  return lengths;
-}
-
-Manifest MakeManifest(const ExportPlan& plan,
-                      const ExportOptions& options,
-                      const CommonOptions& common) {
-  const ModelConfig& config = plan.checkpoint.config();
-  Manifest manifest;
-  manifest.tool_version = Version();
-  manifest.options = OptionsToJson(options, common);
-  manifest.source_name = fs::canonical(options.model).filename().string();
-  manifest.model = config;
-  manifest.cache = plan.cache.spec;
-  manifest.budget = plan.budget;
-  manifest.profile_sha256 = plan.profile_sha256;
-  if (plan.profile && !plan.profile->importance.empty()) {
-    Json values = Json::array();  // [L][G]
-    const auto heads = static_cast<size_t>(plan.profile->num_kv_heads);
-    for (size_t first = 0; first < plan.profile->importance.size(); first += heads) {
-      const auto begin = plan.profile->importance.begin() + static_cast<int64_t>(first);
-      values.push_back(std::vector<float>(begin, begin + plan.profile->num_kv_heads));
-    }
-    manifest.importance = {{"method", plan.profile->importance_method},
-                           {"tests", plan.profile->importance_tests},
-                           {"values", values}};
-  }
-  manifest.solver = plan.cache.solver;
-  manifest.reference_length = plan.cache.reference_length;
-  for (const int64_t length : ExpectedLengths(plan.cache.reference_length, config.context_length)) {
-    manifest.expected_bytes.emplace_back(length, PredictBytes(manifest.cache, length));
-  }
-  return manifest;
 }
 
 std::string CacheDigest(const Manifest& manifest) {
@@ -205,44 +62,17 @@ void VerifyBundle(const fs::path& directory,
   WriteJsonFile(directory / "manifest.json", ToJson(manifest));
 }
 
-Json PlanToJson(const ExportPlan& plan) {
-  const BudgetPlan& cache = plan.cache;
-  Json json;
-  json["method"] = MethodName(cache.spec.method);
-  json["scorer"] = ToString(cache.spec.scorer);
-  json["dtype"] = ShortName(cache.spec.dtype);
-  json["budget"] = ToString(plan.budget);
-  json["reference_length"] = cache.reference_length;
-  json["budget_bytes_per_token_share"] =
-      static_cast<double>(cache.bytes.allocated) / static_cast<double>(cache.bytes.full);
-  json["cache"] = {{"full_bytes", cache.bytes.full},
-                   {"logical_bytes", cache.bytes.logical},
-                   {"allocated_bytes", cache.bytes.allocated}};
-  Json heads = Json::array();
-  for (const auto& layer : HeadShares(cache)) {
-    Json row = Json::array();
-    for (const HeadShare& head : layer) {
-      row.push_back({{"tokens", head.tokens}, {"bytes", head.bytes}});
-    }
-    heads.push_back(std::move(row));
-  }
-  json["heads"] = std::move(heads);
-  json["solver"] = {{"objective", cache.solver.objective},
-                    {"bound", cache.solver.bound},
-                    {"gap", cache.solver.gap}};
-  json["verified_max_abs_error"] = nullptr;
-  return json;
-}
-
 Json ExportBundle(const ExportPlan& plan,
                   const ExportOptions& options,
-                  const CommonOptions& common) {
+                  const CommonOptions& common,
+                  const Json& evaluation) {
   KVC_CHECK(!options.output.empty(), kUsage, "-o: expected an output directory, got none");
   const int threads = CheckCommonOptions(common);
   CheckTokenizerMatches(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
   const std::unique_ptr<Progress> progress = MakeProgress(common);
   OutputDirectory output(options.output, options.force);
   Manifest manifest = MakeManifest(plan, options, common);
+  manifest.evaluation = evaluation;
   onnx_export::WriteOnnxModel(plan.checkpoint,
                               plan.dtype,
                               output.path(),
@@ -278,6 +108,48 @@ Json ExportBundle(const ExportPlan& plan,
   return result;
 }
 
+// --method auto: tries compositions, then exports the best with the table of what was tried.
+Json ExportBest(const ExportOptions& options, const CommonOptions& common) {
+  KVC_CHECK(!options.model.empty(), kUsage, "MODEL: expected a model directory, got none");
+  KVC_CHECK(!options.output.empty(), kUsage, "-o: expected an output directory, got none");
+  KVC_CHECK(
+      !common.dry_run,
+      kUsage,
+      "--dry-run: expected a method that is known beforehand, got auto; use another --method");
+  AutoRequest request;
+  request.options = options.automatic;
+  request.candidates = {{options.model, options.profile}};
+  for (const std::string& text : options.automatic.candidates) {
+    request.candidates.push_back(ParseCandidate(text));
+  }
+  request.budget = options.budget;
+  request.sinks = options.sinks;
+  request.window = options.window;
+  request.seed = common.seed;
+  request.scratch = options.output + ".auto";
+  request.export_full = [&](const AutoCandidate& candidate, const std::string& directory) {
+    ExportOptions full = options;
+    full.model = candidate.model;
+    full.profile.clear();
+    full.output = directory;
+    full.budget = "100%";
+    full.method = MethodName(Method::kFull);
+    full.no_verify = true;
+    (void)ExportBundle(MakePlan(full), full, common, nullptr);
+  };
+  ThreadPool pool(CheckCommonOptions(common));
+  const std::unique_ptr<Progress> progress = MakeProgress(common);
+  const AutoChoice choice = ChooseComposition(request, pool, *progress);
+  ExportOptions best = options;
+  best.model = choice.candidate.model;
+  best.profile = choice.candidate.profile;
+  best.policy = choice.policy;
+  Json result = ExportBundle(MakePlan(best), best, common, {{kAutoMethod, choice.table}});
+  result["chosen"] = choice.table["chosen"];
+  result["tried"] = choice.table["lines"];
+  return result;
+}
+
 Json CheckBundle(const std::string& directory, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   const Manifest manifest = ReadManifest(directory);
@@ -297,9 +169,60 @@ Json CheckBundle(const std::string& directory, const CommonOptions& common) {
   return result;
 }
 
+void AddAutoOptions(CLI::App& app, AutoOptions& options) {
+  const std::string group = "With --method auto";
+  app.add_option("--candidate",
+                 options.candidates,
+                 "CHECKPOINT[,PROFILE] to try beside MODEL, as one with thin keys; repeatable")
+      ->group(group);
+  app.add_option("--policy",
+                 options.policies,
+                 "METHOD[/SCORER[/LOSS]][@TIERS] to try on every checkpoint; repeatable; default: "
+                 "what the profile allows")
+      ->group(group);
+  app.add_option("--text", options.text, "Held-back text to judge by; repeatable")->group(group);
+  app.add_option("--haystack", options.haystack, "Text that hides needles; default: none are asked")
+      ->group(group);
+  app.add_option("--context", options.context, "Tokens of a prompt and of a needle prompt")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--decode", options.decode, "Tokens predicted after a prompt")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--samples", options.samples, "Windows of text")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--needles", options.needles, "Needles at each of five depths")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--least-needles",
+                 options.least_needles,
+                 "Share of the full cache's needles that a choice must find")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void PrintTried(const Json& result) {
+  const Json& lines = result["tried"];
+  for (const Json& line : lines) {
+    std::printf("%-52s KLD %.4f  perplexity %.3f",
+                line["name"].get<std::string>().c_str(),
+                line["kld_mean"].get<double>(),
+                line["perplexity"].get<double>());
+    if (line.contains("needle_accuracy")) {
+      std::printf("  needles %.0f %%", 100.0 * line["needle_accuracy"].get<double>());
+    }
+    std::printf("%s\n", line["name"] == result["chosen"] ? "  <- chosen" : "");
+  }
+}
+
 }  // namespace
 
 void AddExportOptions(CLI::App& app, ExportOptions& options) {
+  AddAutoOptions(app, options.automatic);
   app.add_option("model", options.model, "Checkpoint directory, thin or not");
   app.add_option("-o,--output", options.output, "Bundle directory to write");
   app.add_option("--verify", options.verify, "Check a bundle: hashes, structure, stored logits");
@@ -308,11 +231,12 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
   app.add_option("--profile",
                  options.profile,
                  "Profile directory (headkv, lukv, lukv-mixed and offline bases need it)");
-  app.add_option("--method",
-                 options.method,
-                 "full, streaming, uniform, pyramid, ada, ada-model, headkv, lukv or lukv-mixed; "
-                 "default: full at 100%, "
-                 "lukv with a profile, else uniform");
+  app.add_option(
+      "--method",
+      options.method,
+      "full, streaming, uniform, pyramid, ada, ada-model, headkv, lukv, lukv-mixed, or auto: "
+      "the best of what is tried on held-back --text; default: full at 100%, lukv with "
+      "a profile, else uniform");
   app.add_option(
          "--scorer",
          options.scorer,
@@ -353,13 +277,14 @@ Json RunExport(const ExportOptions& options, const CommonOptions& common) {
               "--verify: expected no model and no output beside it");
     return CheckBundle(options.verify, common);
   }
+  if (options.method == kAutoMethod) return ExportBest(options, common);
   const ExportPlan plan = MakePlan(options);
   if (common.dry_run) {
     Json result = PlanToJson(plan);
     result["dry_run"] = true;
     return result;
   }
-  return ExportBundle(plan, options, common);
+  return ExportBundle(plan, options, common, nullptr);
 }
 
 void PrintExport(const Json& result) {
@@ -373,6 +298,7 @@ void PrintExport(const Json& result) {
                 verified.c_str());
     return;
   }
+  if (result.contains("chosen")) PrintTried(result);
   const Json& cache = result["cache"];
   std::printf("method %s, scorer %s, dtype %s\n",
               result["method"].get<std::string>().c_str(),

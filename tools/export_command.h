@@ -1,33 +1,13 @@
 #pragma once
 // What kvc-export does: checkpoint + profile + budget -> bundle, and the check of a bundle.
 
-#include <string>
-
 #include <CLI/CLI.hpp>
 
 #include "core/json.h"
 #include "tools/common_options.h"
+#include "tools/export_plan.h"
 
 namespace kvc::tools {
-
-struct ExportOptions {
-  std::string model;
-  std::string output;
-  std::string verify;  // a bundle to check instead
-  std::string budget = "100%";
-  std::string profile;
-  std::string method;  // empty: full at 100 %, lukv with a profile, else uniform
-  std::string scorer = "snapkv";
-  std::string loss = "importance";
-  std::string tiers;  // empty: DefaultTiers
-  std::string basis = "offline";
-  std::string dtype = "f32";
-  std::string reference_length;  // empty: the profile's context, or 4096
-  int64_t sinks = 4;
-  int64_t window = 32;
-  bool no_verify = false;
-  bool force = false;
-};
 
 void AddExportOptions(CLI::App& app, ExportOptions& options);
 

@@ -48,6 +48,13 @@ has "$work/compare-stdout.json" "${common[@]}" lines
 "${compare[@]}" --dry-run --save-prompts "$work/prompts.json" > /dev/null
 has "$work/prompts.json" samples needles context decode question lead answer
 "${compare[@]}" | grep -q "uniform/output-error" || { echo "FAILED: compare: no table"; exit 1; }
+"$bin/kvc-export" "$model" -o "$work/best" --budget 25% --method auto --candidate "$work/thin,$work/profile" \
+  --policy uniform/snapkv --policy streaming --text "$held_back" --haystack "$held_back" --context 256 --decode 16 \
+  --samples 2 --needles 1 --json > "$work/best.json"
+has "$work/best.json" "${common[@]}" chosen tried kld_mean needle_accuracy verified_max_abs_error
+[ "$(grep -c '"kld_mean"' "$work/best.json")" = 5 ] && [ ! -e "$work/best.auto" ] ||
+  { echo "FAILED: --method auto: expected five lines and no scratch folder"; exit 1; }
+"$bin/kvc-export" --verify "$work/best" > /dev/null
 "$bin/kvc-eval" needle "$work/full" --haystack "$held_back" --lengths 256 --depths 0.5 --samples 2 --json > "$work/needle-full.json"
 has "$work/needle-full.json" "${common[@]}" accuracy cells length depth samples
 ids=$("$bin/kvc-eval" tokenize "$model" --text "$held_back" | cut -d ' ' -f 1-8)
