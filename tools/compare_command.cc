@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -14,6 +15,7 @@
 #include "tools/compare_prompts.h"
 #include "tools/compare_run.h"
 #include "tools/eval_arguments.h"
+#include "tools/quality_gates.h"
 
 namespace kvc::tools {
 namespace {
@@ -30,6 +32,8 @@ struct CompareArguments {
   std::string policy = "reallocate";
   eval::WalkOptions walk;
   NeedleArguments needle;
+  RulerArguments ruler;
+  QualityGates gates;
   bool force = false;
 };
 
@@ -49,6 +53,12 @@ CompareTasks MakeTasks(const CompareArguments& args, const Tokenizer& tokenizer,
   if (!args.needle.haystack.empty()) {
     tasks.cells = PlanCells(args.needle, tasks.needle, tokenizer);
   }
+  if (args.ruler.samples > 0) {
+    KVC_CHECK(!args.needle.haystack.empty(), kUsage, "--ruler: expected --haystack, got none");
+    RulerArguments ruler = args.ruler;
+    if (ruler.lengths.empty()) ruler.lengths = args.needle.lengths;
+    tasks.ruler = PlanRulerPrompts(ruler, args.needle.haystack, seed, tokenizer);
+  }
   return tasks;
 }
 
@@ -62,12 +72,23 @@ Json RunCompare(const CompareArguments& args, const CommonOptions& common) {
         PromptsToJson(tasks.walk, tasks.samples, tasks.cells, tasks.needle.question_before));
   }
   if (common.dry_run) {
-    return {{"samples", tasks.samples.size()}, {"needles", tasks.prompts()}, {"dry_run", true}};
+    return {{"samples", tasks.samples.size()},
+            {"needles", tasks.prompts()},
+            {"ruler_prompts", tasks.ruler.size()},
+            {"dry_run", true}};
   }
   const fs::path partial = args.output.empty() ? "" : args.output + ".partial";
   if (args.force && !partial.empty()) fs::remove(partial);
   const auto progress = MakeProgress(common);
   Json result = RunComparison(args.request, tasks, *tokenizer, partial, pool, *progress);
+  for (size_t i = 1; i < result["lines"].size(); ++i) {
+    const Json line = result["lines"][i];  // a copy: gates are added to the result
+    std::optional<double> reference;
+    if (line.contains("perplexity")) reference = result["lines"][0]["perplexity"].get<double>();
+    const std::string name =
+        line["name"].get<std::string>() + " " + line["budget"].get<std::string>();
+    ApplyGates(args.gates, line, reference, name, result);
+  }
   if (!args.output.empty()) {
     WriteJsonFile(args.output, result);
     fs::remove(partial);
@@ -82,9 +103,10 @@ void PrintLine(const Json& line, const Json& reference, int64_t needles) {
   if (line.contains("kld_mean")) {
     const double perplexity = line["perplexity"];
     const double against = reference["perplexity"];
-    std::printf(" %7.2f %% %8.4f %8.4f %7.3f %8.3f (%+6.1f %%) %7.1f %%",
+    std::printf(" %7.2f %% %8.4f %7.4f %8.4f %7.3f %8.3f (%+6.1f %%) %7.1f %%",
                 100.0 * line["prompt_share"].get<double>(),
                 line["kld_mean"].get<double>(),
+                line["kld_stderr"].get<double>(),
                 line["kld_median"].get<double>(),
                 line["kld_p999"].get<double>(),
                 perplexity,
@@ -95,6 +117,9 @@ void PrintLine(const Json& line, const Json& reference, int64_t needles) {
     std::printf(
         " %4lld/%lld", line["needles_found"].get<long long>(), static_cast<long long>(needles));
   }
+  if (line.contains("ruler_score")) {
+    std::printf(" %6.1f %%", 100.0 * line["ruler_score"].get<double>());
+  }
   std::printf("\n");
 }
 
@@ -102,12 +127,26 @@ void PrintCompare(const Json& result) {
   const Json& lines = result["lines"];
   std::printf("%-44s %-8s", "policy", "budget");
   if (lines[0].contains("kld_mean")) {
-    std::printf(
-        " %9s %8s %8s %7s %19s %9s", "bytes", "KLD", "median", "99.9 %", "perplexity", "same top");
+    std::printf(" %9s %8s %7s %8s %7s %19s %9s",
+                "bytes",
+                "KLD",
+                "+-",
+                "median",
+                "99.9 %",
+                "perplexity",
+                "same top");
   }
   if (lines[0].contains("needles_found")) std::printf(" needles");
+  if (lines[0].contains("ruler_score")) std::printf("    ruler");
   std::printf("\n");
   for (const Json& line : lines) PrintLine(line, lines[0], result["needles"]);
+  for (const Json& line : result["impossible"]) {
+    std::printf("%-44s %-8s impossible: %s\n",
+                line["name"].get<std::string>().c_str(),
+                line["budget"].get<std::string>().c_str(),
+                line["reason"].get<std::string>().c_str());
+  }
+  PrintGates(result);
 }
 
 void AddPolicyOptions(CLI::App& app, CompareRequest& request) {
@@ -141,9 +180,16 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
   app.add_option("--haystack", args.needle.haystack, "UTF-8 text that hides needles");
   app.add_option(
          "--needles", args.needle.options.samples, "Needle prompts for each length and depth")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   AddNeedleOptions(app, args.needle);
+  app.add_option("--ruler", args.ruler.samples, "RULER-style prompts for each task; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--ruler-tasks", args.ruler.tasks, "Tasks as in kvc-eval ruler; default: all")
+      ->delimiter(',');
+  app.add_option("--ruler-lengths", args.ruler.lengths, "Their lengths; default: --lengths")
+      ->delimiter(',');
   AddDecodePolicy(app, args.policy);
   app.add_option(
       "-o,--output", args.output, "JSON file to write; an interrupted run goes on there");
@@ -160,8 +206,13 @@ EvalCommand AddCompare(CLI::App& app) {
       "compare", "Several bundles and policies on the same text and needles, one prefill for all");
   auto args = std::make_shared<CompareArguments>();
   args->needle.lengths = {"1k"};
+  args->ruler.samples = 0;
   AddPolicyOptions(*sub, args->request);
   AddTaskOptions(*sub, *args);
+  AddPerplexityGate(*sub, args->gates);
+  AddDivergenceGates(*sub, args->gates);
+  AddNeedleGate(*sub, args->gates);
+  AddScoreGate(*sub, args->gates);
   return {
       sub, [args](const CommonOptions& common) { return RunCompare(*args, common); }, PrintCompare};
 }

@@ -132,8 +132,14 @@ void AddPolicies(const CompareRequest& request,
       plan.reference_length = request.reference_length;
       plan.profile = profile;
       plan.bases = bases;
-      const CacheSpec spec = MakeBudgetPlan(geometry, plan).spec;
-      Add(prefix + policy, policy, budget, base, session, spec, field);
+      try {
+        const CacheSpec spec = MakeBudgetPlan(geometry, plan).spec;
+        Add(prefix + policy, policy, budget, base, session, spec, field);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::kInfeasible) throw;
+        field.impossible.push_back(
+            {{"name", prefix + policy}, {"budget", budget}, {"reason", error.what()}});
+      }
     }
   }
 }
@@ -169,6 +175,9 @@ Field MakeField(const CompareRequest& request, ThreadPool& pool) {
   AddBundle(request.reference, pool, field);
   for (const std::string& bundle : request.bundles) AddBundle(bundle, pool, field);
   if (!request.policies.empty()) AddBases(request, pool, field);
+  if (field.contestants.size() == 1 && !field.impossible.empty()) {
+    KVC_THROW(kInfeasible, field.impossible[0]["reason"].get<std::string>());
+  }
   KVC_CHECK(field.contestants.size() > 1,
             kUsage,
             "kvc-eval compare: expected a --bundle or a --policy to compare with the reference, "

@@ -34,11 +34,13 @@ struct Field {
   std::vector<std::shared_ptr<const runtime::Bundle>> bundles;
   std::vector<std::unique_ptr<runtime::Session>> sessions;
   std::vector<eval::Contestant> contestants;
+  Json impossible = Json::array();  // policies that are left out: {"name", "budget", "reason"}
   Json records;  // for each contestant what its result depends on: name, policy, bundle, ...
 };
 
-// Throws as loading bundles and MakeBudgetPlan do, and kUsage for policies without budgets and the
-// other way round, kBadInput for a profile of another model than the bases.
+// Throws as loading bundles and MakeBudgetPlan do (kInfeasible when no policy's budget is
+// possible), and kUsage for policies without budgets and the other way round, kBadInput for a
+// profile of another model than the bases.
 [[nodiscard]] Field MakeField(const CompareRequest& request, ThreadPool& pool);
 
 }  // namespace kvc::tools

@@ -30,6 +30,10 @@ std::string IdsDigest(const CompareTasks& tasks) {
       add(prompt.question);
     }
   }
+  for (const eval::TaskPrompt& prompt : tasks.ruler) {
+    add(prompt.asked.context);
+    add(prompt.asked.question);
+  }
   return Sha256(std::as_bytes(std::span(digests)));
 }
 
@@ -50,10 +54,12 @@ struct Progressed {
   Json signature;
   std::vector<std::vector<eval::SampleScores>> samples;  // [sample][contestant]
   std::vector<std::vector<bool>> found;                  // [prompt][contestant]
+  std::vector<std::vector<double>> ruler;                // [prompt][contestant]
 
   void Save() const {
     if (file.empty()) return;
-    Json json = {{"signature", signature}, {"samples", Json::array()}, {"found", found}};
+    Json json = {
+        {"signature", signature}, {"samples", Json::array()}, {"found", found}, {"ruler", ruler}};
     for (const auto& sample : samples) {
       Json row = Json::array();
       for (const eval::SampleScores& scores : sample) row.push_back(scores.ToJson());
@@ -78,6 +84,7 @@ struct Progressed {
       }
     }
     found = GetArray(json, "found", origin).get<std::vector<std::vector<bool>>>();
+    ruler = GetArray(json, "ruler", origin).get<std::vector<std::vector<double>>>();
   }
 };
 
@@ -127,6 +134,32 @@ void AskNeedles(const CompareTasks& tasks,
   }
 }
 
+void AskRuler(const CompareTasks& tasks,
+              const Field& field,
+              const Tokenizer& tokenizer,
+              Progress& progress,
+              Progressed& state) {
+  const int64_t batch = std::max<int64_t>(1, kSequences / std::ssize(field.contestants));
+  const eval::AskOptions options = {
+      tasks.needle.question_before,
+      tasks.needle.policy,
+      field.contestants[0].session->bundle().manifest().model.eos_ids};
+  while (state.ruler.size() < tasks.ruler.size()) {
+    const size_t first = state.ruler.size();
+    std::vector<eval::AskedPrompt> asked;
+    for (size_t p = first; p < tasks.ruler.size() && std::ssize(asked) < batch; ++p) {
+      asked.push_back(tasks.ruler[p].asked);
+    }
+    for (const auto& answers : eval::AnswerAll(field.contestants, tokenizer, asked, options)) {
+      const eval::TaskPrompt& prompt = tasks.ruler[state.ruler.size()];
+      auto& scores = state.ruler.emplace_back();
+      for (const eval::Answer& answer : answers) scores.push_back(prompt.score(answer.text));
+    }
+    state.Save();
+    progress.Report("ruler", std::ssize(state.ruler), std::ssize(tasks.ruler));
+  }
+}
+
 void AddText(const Progressed& state, size_t contestant, Json& line) {
   std::vector<eval::SampleScores> scores;
   int64_t prompt_bytes = 0;
@@ -161,12 +194,23 @@ void AddNeedles(const CompareTasks& tasks, const Progressed& state, size_t conte
   line["needle_accuracy"] = static_cast<double>(all) / static_cast<double>(next);
 }
 
+void AddRuler(const CompareTasks& tasks, const Progressed& state, size_t contestant, Json& line) {
+  std::vector<double> scores;
+  for (const auto& row : state.ruler) scores.push_back(row[contestant]);
+  const eval::TaskScores result = eval::SummariseTasks(tasks.ruler, scores);
+  line["ruler_score"] = result.score;
+  line["ruler_cells"] = CellsToJson(result.cells);
+}
+
 Json ResultOf(const CompareTasks& tasks, const Field& field, const Progressed& state) {
   Json result = {{"context", tasks.walk.context},
                  {"decode", tasks.walk.decode},
                  {"samples", tasks.samples.size()},
                  {"needles", tasks.prompts()},
-                 {"lines", Json::array()}};
+                 {"ruler_prompts", tasks.ruler.size()},
+                 {"question", tasks.needle.question_before ? "before" : "after"},
+                 {"lines", Json::array()},
+                 {"impossible", field.impossible}};
   for (size_t c = 0; c < field.contestants.size(); ++c) {
     const Json& record = field.records[c];
     Json line = {{"name", record["name"]},
@@ -177,6 +221,7 @@ Json ResultOf(const CompareTasks& tasks, const Field& field, const Progressed& s
                  {"scorer", record["cache"]["scorer"]}};
     if (!state.samples.empty()) AddText(state, c, line);
     if (!state.found.empty()) AddNeedles(tasks, state, c, line);
+    if (!state.ruler.empty()) AddRuler(tasks, state, c, line);
     result["lines"].push_back(std::move(line));
   }
   return result;
@@ -205,6 +250,7 @@ Json RunComparison(CompareRequest request,
   state.Load();
   WalkSamples(tasks, field, pool, progress, state);
   AskNeedles(tasks, field, tokenizer, progress, state);
+  AskRuler(tasks, field, tokenizer, progress, state);
   return ResultOf(tasks, field, state);
 }
 

@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "core/thread_pool.h"
 #include "core/tokenizer.h"
+#include "eval/answers.h"
 #include "eval/needle.h"
 #include "eval/walk.h"
 #include "tools/compare_policies.h"
@@ -22,15 +23,17 @@ struct CompareTasks {
   eval::NeedleOptions needle;
   std::vector<std::vector<int32_t>> samples;  // context + decode tokens each
   std::vector<eval::NeedleCell> cells;
+  std::vector<eval::TaskPrompt> ruler;
 
   [[nodiscard]] int64_t prompts() const;
 };
 
-// {"context", "decode", "samples", "needles", "lines": [one for each contestant, the reference
-// first]}. Budgets are met at the context's length, or at the first needle length where there is no
-// text. With a `progress_file` every finished sample and prompt is saved there and taken from there
-// by a later call; the caller removes it. Throws as MakeField does, and kUsage when the file is of
-// another comparison.
+// {"context", "decode", "samples", "needles", "ruler_prompts", "lines": [one for each contestant,
+// the reference first], "impossible": [{"name", "budget", "reason"}]}: policies whose budget has no
+// room for what they always keep are left out and named. Budgets are met at the context's length,
+// or at the first needle length where there is no text. With a `progress_file` every finished
+// sample and prompt is saved there and taken from there by a later call; the caller removes it.
+// Throws as MakeField does, and kUsage when the file is of another comparison.
 [[nodiscard]] Json RunComparison(CompareRequest request,
                                  const CompareTasks& tasks,
                                  const Tokenizer& tokenizer,
