@@ -67,9 +67,8 @@ void Measure(const Checkpoint& source,
       {"key_bytes_share",
        static_cast<double>(width) / static_cast<double>(config.num_kv_heads * config.head_width)},
       {"kld", distance.kld},
-      {"perplexity", distance.perplexity},
-      {"rebuild_macs", cost.rebuild_macs},
-      {"score_macs", cost.score_macs}};
+      {"perplexity", distance.perplexity}};
+  candidate.row.update(DescribeCost(cost));
 }
 
 std::string Kld(const Candidate& candidate) {

@@ -38,12 +38,22 @@ Json LayoutRow(const ModelConfig& config,
                KeyLayout layout,
                int64_t num_groups,
                int64_t rank) {
-  const TokenCost cost = CostOfLayout(config, layout, std::vector<int64_t>(num_groups, rank));
-  return {{"layout", name},
-          {"rank", rank},
-          {"key_bytes", cost.key_bytes},
-          {"rebuild_macs", cost.rebuild_macs},
-          {"score_macs", cost.score_macs}};
+  Json row = {{"layout", name}, {"rank", rank}};
+  row.update(DescribeCost(CostOfLayout(config, layout, std::vector<int64_t>(num_groups, rank))));
+  return row;
+}
+
+// Of one layer.
+TokenCost CostOfLayer(const ModelConfig& config, KeyLayout layout, std::span<const int64_t> ranks) {
+  const auto num_groups = static_cast<int64_t>(ranks.size());
+  const bool latent = layout == KeyLayout::kLatent;
+  TokenCost cost;
+  for (const int64_t rank : ranks) {
+    cost.key_bytes += kTableElementBytes * rank;
+    if (latent) cost.rebuild_macs += rank * config.num_kv_heads / num_groups * config.head_width;
+    cost.score_macs += config.num_heads / num_groups * (latent ? config.head_width : rank);
+  }
+  return cost;
 }
 
 }  // namespace
@@ -78,19 +88,28 @@ Json MemoryTable(const ModelConfig& config, int64_t key_width, std::span<const i
 TokenCost CostOfLayout(const ModelConfig& config,
                        KeyLayout layout,
                        std::span<const int64_t> ranks) {
-  const auto num_groups = static_cast<int64_t>(ranks.size());
-  const bool latent = layout == KeyLayout::kLatent;
-  TokenCost cost;
-  for (const int64_t rank : ranks) {
-    cost.key_bytes += config.num_layers * kTableElementBytes * rank;
-    if (latent) {
-      cost.rebuild_macs +=
-          config.num_layers * rank * config.num_kv_heads / num_groups * config.head_width;
-    }
-    cost.score_macs +=
-        config.num_layers * config.num_heads / num_groups * (latent ? config.head_width : rank);
+  TokenCost cost = CostOfLayer(config, layout, ranks);
+  for (int64_t* part : {&cost.key_bytes, &cost.rebuild_macs, &cost.score_macs}) {
+    *part *= config.num_layers;
   }
   return cost;
+}
+
+TokenCost CostOfKeys(const ModelConfig& config, const KeyFactors& keys) {
+  TokenCost cost;
+  for (const auto& ranks : keys.ranks) {
+    const TokenCost layer = CostOfLayer(config, keys.layout, ranks);
+    cost.key_bytes += layer.key_bytes;
+    cost.rebuild_macs += layer.rebuild_macs;
+    cost.score_macs += layer.score_macs;
+  }
+  return cost;
+}
+
+Json DescribeCost(const TokenCost& cost) {
+  return {{"key_bytes", cost.key_bytes},
+          {"rebuild_macs", cost.rebuild_macs},
+          {"score_macs", cost.score_macs}};
 }
 
 Json LayoutTable(const ModelConfig& config, const RankRequest& rank, int64_t reference_width) {

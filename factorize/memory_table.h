@@ -40,6 +40,10 @@ struct TokenCost {
 [[nodiscard]] TokenCost CostOfLayout(const ModelConfig& config,
                                      KeyLayout layout,
                                      std::span<const int64_t> ranks);
+// Of keys whose ranks differ from layer to layer.
+[[nodiscard]] TokenCost CostOfKeys(const ModelConfig& config, const KeyFactors& keys);
+// {"key_bytes", "rebuild_macs", "score_macs"}
+[[nodiscard]] Json DescribeCost(const TokenCost& cost);
 
 // [{"layout", "rank", "key_bytes", "rebuild_macs", "score_macs"}]: full keys, then every layout
 // that the family can have, each at the same share of the key bytes (rounded as RankFor rounds). A

@@ -51,6 +51,23 @@ const Json& Row(const Json& plan, const std::string& layout) {
   return kNone;
 }
 
+// Two layers of different ranks are each counted with their own; equal ones give the layout's cost.
+TEST(MemoryTable, CostOfSpreadRanks) {
+  Json json = SevenBillion(8, 14336);
+  json["num_hidden_layers"] = 2;
+  const ModelConfig config = ParseModelConfig(json, "two layers");
+  const TokenCost spread = CostOfKeys(config, {KeyLayout::kLatent, 2, {{8, 24}, {40, 56}}});
+  EXPECT_EQ(spread.key_bytes, 2 * (8 + 24 + 40 + 56));
+  EXPECT_EQ(spread.rebuild_macs, (8 + 24 + 40 + 56) * 4 * 128);  // 4 heads in a group
+  EXPECT_EQ(spread.score_macs, 2 * 32 * 128);
+  const TokenCost pairs = CostOfKeys(config, {KeyLayout::kRopePairs, 2, {{8, 24}, {40, 56}}});
+  EXPECT_EQ(pairs.rebuild_macs, 0);
+  EXPECT_EQ(pairs.score_macs, 16 * (8 + 24 + 40 + 56));
+  const std::vector<int64_t> ranks = {48, 48};
+  EXPECT_EQ(DescribeCost(CostOfKeys(config, {KeyLayout::kLatent, 2, {ranks, ranks}})),
+            DescribeCost(CostOfLayout(config, KeyLayout::kLatent, ranks)));
+}
+
 TEST(MemoryTable, ParametersOfKnownModels) {
   EXPECT_EQ(NumParameters(ParseModelConfig(SevenBillion(8, 14336), "mistral")), 7241732096);
   EXPECT_EQ(NumParameters(ParseModelConfig(SevenBillion(32, 11008), "llama-2")), 6738415616);
