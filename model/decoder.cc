@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/layer_step.h"
 #include "model/projections.h"
 
 namespace kvc::model {
@@ -31,12 +32,15 @@ Tensor Norm(const ModelConfig& config, const Tensor& x, const Tensor& weight, co
   return RmsNorm(x, weight, config.norm_epsilon);
 }
 
-// cos and sin [T, D/2] of position * inverse frequency. Frequencies and their product with the
-// position are rounded to float as transformers does: the model was trained with those angles.
-std::pair<Tensor, Tensor> RotaryTables(const ModelConfig& config, int64_t num_tokens) {
+// cos and sin [T, D/2] of position * inverse frequency, positions from `first` on. Frequencies and
+// their product with the position are rounded to float as transformers does: the model was trained
+// with those angles.
+std::pair<Tensor, Tensor> RotaryTables(const ModelConfig& config,
+                                       int64_t first,
+                                       int64_t num_tokens) {
   const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
   const Tensor frequencies = torch::tensor(inverse, torch::kFloat64).to(torch::kFloat32);  // [D/2]
-  const Tensor positions = torch::arange(num_tokens, torch::kFloat32);                     // [T]
+  const Tensor positions = torch::arange(first, first + num_tokens, torch::kFloat32);      // [T]
   const Tensor angles = positions.unsqueeze(1) * frequencies;  // [T, D/2]
   return {angles.cos(), angles.sin()};
 }
@@ -174,13 +178,14 @@ Tensor RotatePairs(const Tensor& x,
 Projections ProjectPairs(const ModelConfig& config,
                          const LayerWeights& weights,
                          int64_t layer,
-                         const Tensor& x) {
+                         const Tensor& x,
+                         int64_t first) {
   Projections p;
   p.q_pre_rope = SplitRagged(torch::linear(x, weights.q, weights.q_bias),
                              ThinWidths(config, layer, config.group_size()));
   p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), ThinWidths(config, layer, 1));
   p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
-  const auto tables = RotaryTables(config, x.size(1));
+  const auto tables = RotaryTables(config, first, x.size(1));
   const auto& pairs = config.keys.pairs.at(static_cast<size_t>(layer));
   p.q = RotatePairs(p.q_pre_rope, tables, pairs);
   p.k = RotatePairs(p.k, tables, pairs);
@@ -204,16 +209,18 @@ Tensor ReduceHeads(const Tensor& x,
   return reduced.flatten(1, 2);
 }
 
-Projections Project(const ModelConfig& config,
-                    const LayerWeights& weights,
-                    int64_t layer,
-                    const Tensor& x) {
+// Project of tokens at positions from `first` on.
+Projections ProjectAt(const ModelConfig& config,
+                      const LayerWeights& weights,
+                      int64_t layer,
+                      const Tensor& x,
+                      int64_t first) {
   const KeyLayout layout = config.keys.layout;
   if (layout == KeyLayout::kAbsorb) {
     return ProjectAbsorbed(config, weights, layer, x);
   }
   if (layout == KeyLayout::kRopePairs) {
-    return ProjectPairs(config, weights, layer, x);
+    return ProjectPairs(config, weights, layer, x, first);
   }
   const Tensor keys = layout == KeyLayout::kLatent
                           ? RebuildKeys(config, weights, layer, torch::linear(x, weights.k))
@@ -228,7 +235,7 @@ Projections Project(const ModelConfig& config,
   }
   p.q = p.q_pre_rope;
   if (config.has_rope) {
-    const auto tables = RotaryTables(config, x.size(1));
+    const auto tables = RotaryTables(config, first, x.size(1));
     p.q = Rotate(p.q_pre_rope, tables);
     p.k = Rotate(p.k, tables);
   }
@@ -238,6 +245,13 @@ Projections Project(const ModelConfig& config,
     p.k = ReduceHeads(p.k, weights.k_reduce, weights.k_reduce_bias, widths);
   }
   return p;
+}
+
+Projections Project(const ModelConfig& config,
+                    const LayerWeights& weights,
+                    int64_t layer,
+                    const Tensor& x) {
+  return ProjectAt(config, weights, layer, x, 0);
 }
 
 namespace {
@@ -299,6 +313,16 @@ Tensor Mlp(const ModelConfig& config, const LayerWeights& weights, const Tensor&
   return torch::linear(inner, weights.down, weights.down_bias);
 }
 
+// The layer behind its attention [N, T, H*D]: output projection, residuals and MLP.
+Tensor FinishLayer(const ModelConfig& config,
+                   const LayerWeights& weights,
+                   const Tensor& hidden,
+                   const Tensor& attention) {
+  const Tensor middle = hidden + torch::linear(attention, weights.o, weights.o_bias);
+  return middle +
+         Mlp(config, weights, Norm(config, middle, weights.mlp_norm, weights.mlp_norm_bias));
+}
+
 }  // namespace
 
 Tensor Embed(const ModelConfig& config, const OuterWeights& outer, const Tensor& ids) {
@@ -336,9 +360,26 @@ Tensor LayerForward(const ModelConfig& config,
   if (taps != nullptr && request.attention) {
     taps->attention = attention;
   }
-  const Tensor middle = hidden + torch::linear(attention, weights.o, weights.o_bias);
-  return middle +
-         Mlp(config, weights, Norm(config, middle, weights.mlp_norm, weights.mlp_norm_bias));
+  return FinishLayer(config, weights, hidden, attention);
+}
+
+Tensor LayerStep(const ModelConfig& config,
+                 const LayerWeights& weights,
+                 int64_t layer,
+                 const Tensor& hidden,
+                 LayerRows& rows) {
+  const Projections p =
+      ProjectAt(config, weights, layer, AttentionInput(config, weights, hidden), rows.tokens);
+  rows.k.narrow(2, rows.tokens, 1).copy_(p.k);
+  rows.v.narrow(2, rows.tokens, 1).copy_(p.v);
+  ++rows.tokens;
+  const int64_t sequences = hidden.size(0);
+  const Tensor q = (p.q * config.logit_scale())
+                       .reshape({sequences, config.num_kv_heads, config.group_size(), -1});
+  const Tensor logits =  // [N, G, H/G, T]
+      torch::matmul(q, rows.k.narrow(2, 0, rows.tokens).transpose(2, 3));
+  const Tensor out = torch::matmul(torch::softmax(logits, -1), rows.v.narrow(2, 0, rows.tokens));
+  return FinishLayer(config, weights, hidden, out.reshape({sequences, 1, -1}));
 }
 
 Tensor Logits(const ModelConfig& config, const OuterWeights& outer, const Tensor& hidden) {

@@ -90,8 +90,9 @@ std::vector<Tensor> StreamWindows(const Checkpoint& checkpoint,
                                   const std::string& stage) {
   const ModelConfig& config = checkpoint.config();
   const auto num_windows = static_cast<int64_t>(windows.size());
-  std::vector<Tensor> hidden = options.first_layer == 0 ? EmbedWindows(checkpoint, windows)
-                                                        : options.initial_hidden;  // [T, E] each
+  std::vector<Tensor> hidden = options.initial_hidden.empty()
+                                   ? EmbedWindows(checkpoint, windows)
+                                   : options.initial_hidden;  // [T, E] each
   KVC_CHECK(hidden.size() == windows.size(),
             kInternal,
             "initial_hidden: expected one tensor for each of ",

@@ -1,0 +1,33 @@
+#pragma once
+// Text that the model itself would write: continuations sampled with full attention.
+
+#include <cstdint>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/progress.h"
+
+namespace kvc::model {
+
+struct ContinuationOptions {
+  int64_t tokens = 64;       // of each continuation
+  double temperature = 0.7;  // of the softmax over the vocabulary; 0: the most probable token
+  uint64_t seed = 42;
+};
+
+// The `tokens` that follow each of `contexts`, which are of one length. `forced`: what a
+// continuation begins with (a question), at most `tokens` long; empty, or one for each context.
+// Sequence i draws from a generator of its own, so that it does not depend on the others; what ends
+// a text is a token like others. The prompts stream layer by layer; then all sequences step
+// together, with as many layers in memory as fit into 1 GiB and the others loaded anew in every
+// step. Keys and values of all sequences are in memory. The number of threads does not change the
+// result. Throws kBadShape for contexts of different lengths, kUsage for a temperature below 0,
+// kNumeric when a logit is not finite.
+[[nodiscard]] std::vector<std::vector<int32_t>> SampleContinuations(
+    const Checkpoint& checkpoint,
+    const std::vector<std::vector<int32_t>>& contexts,
+    const std::vector<std::vector<int32_t>>& forced,
+    const ContinuationOptions& options,
+    Progress& progress);
+
+}  // namespace kvc::model
