@@ -30,8 +30,10 @@ std::span<const float> HeadImportance(const torch::Tensor& importance, int64_t g
 std::string CurveSum(const std::string& name) { return "curve." + name; }
 std::string ErrorSum(const std::string& name) { return "error." + name; }
 
-CurveCollector::CurveCollector(const ModelConfig& config, const ProfileOptions& options)
-    : config_(config), options_(options) {
+CurveCollector::CurveCollector(const ModelConfig& config,
+                               const ProfileOptions& options,
+                               ProfileSums& sums)
+    : config_(config), options_(options), sums_(sums) {
   const KeyLayout layout = config.keys.layout;
   const bool behind_rotation = layout == KeyLayout::kPostRope || layout == KeyLayout::kRopePairs;
   if (config.has_rope) frequencies_ = RopeInverseFrequencies(config.rope, config.head_width);
@@ -50,15 +52,6 @@ CurveCollector::CurveCollector(const ModelConfig& config, const ProfileOptions& 
     add_sums(scorers_.back().name);
   }
   add_sums(kOracleName);
-}
-
-void CurveCollector::Restore(CurveSums sums) {
-  bool fits = sums.size() == sums_.size();
-  for (const auto& [name, sum] : sums_) {
-    fits = fits && sums.contains(name) && sums[name].size() == sum.size();
-  }
-  KVC_CHECK(fits, kBadInput, "saved progress: expected the sums of this run, got others");
-  sums_ = std::move(sums);
 }
 
 void CurveCollector::Visit(int64_t layer,
@@ -82,14 +75,16 @@ void CurveCollector::Visit(int64_t layer,
   view.rows.q = DenseRows(taps.q);
   view.rows.k = DenseRows(taps.k);
   view.rows.v = DenseRows(taps.v);
+  scores_.assign(scorers_.size(), {});
   const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
   for (int64_t first = 0; first < config_.num_kv_heads; first += group_heads) {
     const HeadRange group = {layer, first, group_heads};
     const torch::Tensor joint = view.importance.narrow(0, first, group_heads).sum(0);  // [C]
     AddCurves(
         kOracleName, group, {joint.data_ptr<float>(), static_cast<size_t>(joint.numel())}, view);
-    for (const auto& [name, scorer] : scorers_) {
-      AddCurves(name, group, GroupScores(*scorer, group, view), view);
+    for (size_t s = 0; s < scorers_.size(); ++s) {
+      scores_[s].push_back(GroupScores(*scorers_[s].scorer, group, view));
+      AddCurves(scorers_[s].name, group, scores_[s].back(), view);
     }
   }
 }

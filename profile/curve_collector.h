@@ -21,11 +21,14 @@ inline constexpr const char* kOracleName = "oracle";
 [[nodiscard]] std::string CurveSum(const std::string& name);
 [[nodiscard]] std::string ErrorSum(const std::string& name);
 
-// What it does with a window is steps 1 to 4 of profile/profile_model.h. `config` and `options`
-// must outlive it.
+// Scores of a window's tokens at a layer: [scorer][group] of [context].
+using WindowScores = std::vector<std::vector<std::vector<float>>>;
+
+// What it does with a window is steps 1 to 4 of profile/profile_model.h. Adds to sums that the
+// caller owns. `config`, `options` and `sums` must outlive it.
 class CurveCollector {
  public:
-  CurveCollector(const ModelConfig& config, const ProfileOptions& options);
+  CurveCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
 
   // One window at one layer; `taps` [1, ...] hold its projections, `energy` [T] the squared norms
   // of what the layer reads (RowEnergies). Windows of a layer must come together and in the same
@@ -35,9 +38,9 @@ class CurveCollector {
              const model::LayerWeights& weights,
              const torch::Tensor& energy);
 
-  [[nodiscard]] const CurveSums& sums() const { return sums_; }
-  // Goes on from saved sums. Throws kBadInput when they are not of this shape.
-  void Restore(CurveSums sums);
+  // Of the last visit: M_h of the layer [H, D, D], and the scores by options.scorers.
+  [[nodiscard]] const torch::Tensor& output_grams() const { return grams_; }
+  [[nodiscard]] const WindowScores& scores() const { return scores_; }
 
  private:
   // kv heads that keep the same tokens.
@@ -76,10 +79,11 @@ class CurveCollector {
   };
   std::vector<NamedScorer> scorers_;
   std::vector<double> frequencies_;  // [D/2]; empty without rotation
-  CurveSums sums_;
+  ProfileSums& sums_;
   std::optional<ValueNorms> norms_;  // of layer weights_layer_
   torch::Tensor grams_;              // likewise: [H, D, D]
   int64_t weights_layer_ = -1;
+  WindowScores scores_;  // of the last visit
 };
 
 }  // namespace kvc::profile

@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include <torch/torch.h>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/tier_list.h"
 #include "core/version.h"
 #include "model/embedding_rows.h"
 #include "model/streamed.h"
 #include "model/threads.h"
+#include "profile/basis_grams.h"
 #include "profile/curve_collector.h"
+#include "profile/mixed_curves.h"
+#include "profile/needle_importance.h"
 #include "profile/profile_state.h"
 
 namespace kvc::profile {
@@ -31,6 +37,7 @@ Json OptionsJson(const ProfileOptions& options) {
   json["window"] = options.window;
   json["continuation"] = options.continuation;
   json["importance"] = options.importance;
+  json["tiers"] = options.tiers;
   return json;
 }
 
@@ -86,7 +93,18 @@ std::vector<torch::Tensor> RestoreHidden(const ProfileState& state,
   return hidden;
 }
 
-ProfileData Finish(const CurveSums& sums,
+// Sums of the saved run, checked against this one's, which stand there as zeros.
+void RestoreSums(ProfileSums saved, ProfileSums& sums) {
+  bool fits = saved.size() == sums.size();
+  for (const auto& [name, sum] : sums) {
+    const auto found = saved.find(name);
+    fits = fits && found != saved.end() && found->second.size() == sum.size();
+  }
+  KVC_CHECK(fits, kBadInput, "saved progress: expected the sums of this run, got others");
+  sums = std::move(saved);
+}
+
+ProfileData Finish(const ProfileSums& sums,
                    const ModelConfig& config,
                    const ProfileOptions& options,
                    int64_t num_windows) {
@@ -104,13 +122,52 @@ ProfileData Finish(const CurveSums& sums,
     data.error_curves[spec] = MeanCurves(sums.at(ErrorSum(ToString(spec))), num_windows);
   }
   data.oracle_curve = MeanCurves(sums.at(CurveSum(kOracleName)), num_windows);
-  data.importance_method = options.importance;
+  data.tiers = ParseTiers(options.tiers, "--tiers");
+  for (const ScorerSpec& spec : options.scorers) {
+    const auto found = sums.find(MixedSum(ToString(spec)));
+    if (found != sums.end()) data.mixed_curves[spec] = MeanCurves(found->second, num_windows);
+  }
+  data.oracle_importance = HeadShares(data.oracle_curve);
+  data.importance_method = "oracle";
   data.importance_tests = num_windows;
-  data.importance = HeadShares(data.oracle_curve);
+  data.importance = data.oracle_importance;
   return data;
 }
 
-void CheckWindows(const std::vector<std::vector<int32_t>>& windows, int64_t length) {
+// Asks the needle questions; their scores become the importance, unless too few are answered.
+void AddNeedleImportance(const Checkpoint& checkpoint,
+                         const std::vector<NeedlePrompt>& prompts,
+                         ProfileData& data,
+                         Progress& progress) {
+  const NeedleImportance needles = ScoreNeedles(checkpoint, prompts, progress);
+  data.needle_tests = needles.tests;
+  data.needle_passed = needles.passed;
+  const double total = std::accumulate(needles.scores.begin(), needles.scores.end(), 0.0);
+  if (total > 0.0) {
+    for (const double score : needles.scores) {
+      data.needle_importance.push_back(static_cast<float>(score / total));
+    }
+  }
+  const std::string passed = std::to_string(needles.passed) + " of " +
+                             std::to_string(needles.tests) + " needle questions answered";
+  if (!EnoughPassed(needles)) {
+    progress.Log("importance: oracle instead of needle: " + passed +
+                 ", expected a quarter or more");
+    return;
+  }
+  progress.Log("importance: " + passed);
+  data.importance_method = "needle";
+  data.importance_tests = needles.passed;
+  data.importance = data.needle_importance;
+}
+
+void CheckInputs(const ProfileInputs& inputs, const ProfileOptions& options) {
+  const std::vector<std::vector<int32_t>>& windows = inputs.windows;
+  const int64_t length = options.context + options.horizon;
+  KVC_CHECK(inputs.make_bases != nullptr, kInternal, "profile: expected a maker of bases");
+  KVC_CHECK((options.importance == "needle") == !inputs.needles.empty(),
+            kInternal,
+            "profile: expected needle prompts with importance by needles only");
   KVC_CHECK(!windows.empty(), kBadShape, "calibration windows: expected one or more, got none");
   for (const std::vector<int32_t>& ids : windows) {
     KVC_CHECK(std::ssize(ids) == length,
@@ -120,6 +177,22 @@ void CheckWindows(const std::vector<std::vector<int32_t>>& windows, int64_t leng
               " tokens, got ",
               ids.size());
   }
+}
+
+Json AllOptions(const ProfileInputs& inputs, const ProfileOptions& options) {
+  Json json = OptionsJson(options);
+  json.update(inputs.provenance);
+  json["windows_sha256"] = WindowsDigest(inputs.windows);
+  if (inputs.needles.empty()) return json;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const NeedlePrompt& prompt : inputs.needles) {
+    for (const auto* part : {&prompt.context, &prompt.question, &prompt.answer}) {
+      prompts.push_back(*part);
+    }
+  }
+  json["needle_tests"] = prompts.size() / 3;
+  json["needles_sha256"] = WindowsDigest(prompts);
+  return json;
 }
 
 // What the result depends on; a saved run with another signature is not this run.
@@ -143,7 +216,7 @@ std::vector<torch::Tensor> AllRowEnergies(const std::vector<torch::Tensor>& hidd
 void Save(const std::filesystem::path& directory,
           const Json& signature,
           int64_t next_layer,
-          const CurveSums& sums,
+          const ProfileSums& sums,
           const std::vector<torch::Tensor>& hidden) {
   std::vector<torch::Tensor> dense;
   std::vector<std::span<const float>> rows;
@@ -157,35 +230,45 @@ void Save(const std::filesystem::path& directory,
 }  // namespace
 
 ProfileData ProfileModel(const Checkpoint& checkpoint,
-                         const std::vector<std::vector<int32_t>>& windows,
+                         const ProfileInputs& inputs,
                          const ProfileOptions& options,
-                         const Json& provenance,
                          const std::filesystem::path& directory,
                          Progress& progress) {
   const ModelConfig& config = checkpoint.config();
   CheckProfileOptions(options, config);
-  const int64_t length = options.context + options.horizon;
-  CheckWindows(windows, length);
+  CheckInputs(inputs, options);
+  const std::vector<std::vector<int32_t>>& windows = inputs.windows;
   const int64_t num_windows = std::ssize(windows);
-  Json all_options = OptionsJson(options);
-  all_options.update(provenance);
-  all_options["windows_sha256"] = WindowsDigest(windows);
+  const int64_t length = options.context + options.horizon;
+  const Json all_options = AllOptions(inputs, options);
   const Json signature = SignatureOf(checkpoint, windows, all_options);
 
-  CurveCollector collector(config, options);
+  ProfileSums sums;
+  CurveCollector curves(config, options, sums);
+  GramCollector grams(config, options.sinks, sums);
+  MixedCollector mixed(config, options, sums);
   model::StreamOptions stream;
   stream.taps.projections = true;
   if (std::optional<ProfileState> state = LoadState(directory, signature)) {
     stream.first_layer = state->next_layer;
     stream.initial_hidden = RestoreHidden(*state, config, num_windows, length);
-    collector.Restore(std::move(state->sums));
+    RestoreSums(std::move(state->sums), sums);
     progress.Log("profile: going on with layer " + std::to_string(stream.first_layer));
+  } else {
+    stream.initial_hidden = model::EmbedWindows(checkpoint, windows);
   }
-  std::vector<torch::Tensor> energies = AllRowEnergies(
-      stream.first_layer > 0 ? stream.initial_hidden : model::EmbedWindows(checkpoint, windows));
+  std::vector<torch::Tensor> energies = AllRowEnergies(stream.initial_hidden);
+  std::vector<LayerBases> bases;
+  const auto add_bases = [&](int64_t layer) {
+    const int64_t tokens = num_windows * (length - options.sinks);
+    bases.push_back(inputs.make_bases(layer, grams.Finish(layer, tokens)));
+  };
+  for (int64_t l = 0; l < stream.first_layer; ++l) add_bases(l);
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>& hidden) {
+    add_bases(layer);
+    mixed.Finish(layer, bases.back());
     energies = AllRowEnergies(hidden);
-    Save(directory, signature, layer + 1, collector.sums(), hidden);
+    Save(directory, signature, layer + 1, sums, hidden);
   };
   const auto visit = [&](int64_t layer,
                          int64_t window,
@@ -193,13 +276,17 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
                          const model::LayerWeights& weights) {
     // The scorers' products set OpenBLAS to one thread for good; this sets it back.
     const model::SingleThreadedOperations single;
-    collector.Visit(layer, taps, weights, energies[window]);
+    curves.Visit(layer, taps, weights, energies[window]);
+    grams.Visit(layer, taps, curves.output_grams());
+    mixed.Visit(layer, taps, weights, energies[window], curves.output_grams(), curves.scores());
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
 
-  ProfileData data = Finish(collector.sums(), config, options, num_windows);
+  ProfileData data = Finish(sums, config, options, num_windows);
   data.model_sha256 = signature["model_sha256"];
   data.options = all_options;
+  data.bases = std::move(bases);
+  if (!inputs.needles.empty()) AddNeedleImportance(checkpoint, inputs.needles, data, progress);
   return data;
 }
 

@@ -2,8 +2,9 @@
 // The stage kvc-profile: which scorer finds the tokens that each head will need, and how much is
 // lost when it may keep only some of them (docs/formats/profile.md).
 //
-// Each window of calibration text is `context` tokens that are cached and scored, then `horizon`
-// tokens that show what was needed. At every layer and window:
+// Each window is `context` tokens of calibration text that are cached and scored, then `horizon`
+// tokens that show what was needed: the text's, or what the model writes, or a question and what
+// the model answers [LUKV]. At every layer and window:
 //   1. Oracle importance of each context token (profile/oracle.h).
 //   2. Each scorer's scores as of the end of the context: it sees the context's keys, values and
 //      queries only, as the runtime does at the end of a prefill.
@@ -12,23 +13,30 @@
 //      `oracle` ranks by importance itself.
 //   4. An error curve likewise: how far the attention's output is from the full cache's
 //      (profile/output_error.h).
+//   5. Moments of keys, queries and values, from which bases follow (profile/basis_grams.h).
+//   6. When the layer's bases are known, error curves with tiers between kept and dropped, over
+//      bytes instead of tokens (profile/mixed_curves.h).
 // Where the heads of a group share their tokens (latents of several heads), the group has one
 // order, from the combined scores of its heads (scorers::CombineHeads; for the oracle, the sum of
 // their importances); the curves still are each head's own loss under that order.
 //
 // Head importance is the oracle mass of the evictable tokens: the curves' first point, normalised
-// over all heads of the model.
+// over all heads of the model; or what a head contributes to answered needle questions
+// (profile/needle_importance.h), if the model answers at least a quarter of them.
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/cache_spec.h"
 #include "core/checkpoint.h"
 #include "core/json.h"
+#include "core/needle_task.h"
 #include "core/profile_file.h"
 #include "core/progress.h"
+#include "profile/basis_grams.h"
 #include "scorers/scorer.h"
 
 namespace kvc::profile {
@@ -40,8 +48,12 @@ struct ProfileOptions {
   int64_t horizon = 64;    // tokens behind them
   int64_t sinks = 4;
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
-  std::string continuation = "teacher";  // or "sample"
+  std::string tiers = "0,1/8,1/4,1";     // of the curves with tiers (core/tier_list.h); "0,1": none
+  // What the horizon is, for the record: the caller makes the windows. "teacher": the text's own
+  // continuation; "sample": the model's (model/continuation.h).
+  std::string continuation = "teacher";
   std::string importance = "oracle";     // or "needle"
+  int64_t needle_tests = 24;             // questions asked with "needle"
 };
 
 // Throws kUsage for sizes that leave no token to rank or do not fit the model's context, and for
@@ -59,18 +71,28 @@ struct ProfilePlan {
                                       const ProfileOptions& options,
                                       int64_t num_windows);
 
-// Profiles `checkpoint`, thin or not, on `windows` of context + horizon tokens each.
-//   provenance  JSON object of what else the result depends on or should name (hashes of the
-//               calibration files, seed); becomes part of ProfileData::options
+// A layer's bases from its moments. The closed form is another stage's (factorize/key_basis.h), so
+// who calls brings it (tools/profile_bases.h).
+using BasisMaker = std::function<LayerBases(int64_t layer, const LayerGrams& grams)>;
+
+struct ProfileInputs {
+  std::vector<std::vector<int32_t>> windows;  // of context + horizon tokens each
+  std::vector<NeedlePrompt> needles;          // only with importance "needle"
+  BasisMaker make_bases;
+  // JSON object of what else the result depends on or should name (hashes of the calibration
+  // files, seed); becomes part of ProfileData::options.
+  Json provenance;
+};
+
+// Profiles `checkpoint`, thin or not.
 //   directory   exists; progress is saved in it after each layer. A run that finds progress there
 //               goes on after it and gives the same result as one that was never interrupted; it
 //               throws kUsage, naming the field, when the progress is of another run. The caller
 //               removes it with RemoveProgress once the result is written.
 // Throws kNumeric for weights or activations that are not finite.
 [[nodiscard]] ProfileData ProfileModel(const Checkpoint& checkpoint,
-                                       const std::vector<std::vector<int32_t>>& windows,
+                                       const ProfileInputs& inputs,
                                        const ProfileOptions& options,
-                                       const Json& provenance,
                                        const std::filesystem::path& directory,
                                        Progress& progress);
 

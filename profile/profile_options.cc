@@ -2,6 +2,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/tier_list.h"
 #include "profile/profile_model.h"
 
 namespace kvc::profile {
@@ -49,20 +50,19 @@ void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& confi
               " twice");
     static_cast<void>(scorers::Scorer::Create(spec));  // throws what it cannot do
   }
+  static_cast<void>(ParseTiers(options.tiers, "--tiers"));
   KVC_CHECK(options.continuation == "teacher" || options.continuation == "sample",
             kUsage,
             "--continuation: expected teacher or sample, got ",
             options.continuation);
-  KVC_CHECK(options.continuation == "teacher",
-            kUnsupported,
-            "--continuation sample: expected teacher; this version does not sample continuations");
   KVC_CHECK(options.importance == "oracle" || options.importance == "needle",
             kUsage,
             "--importance: expected oracle or needle, got ",
             options.importance);
-  KVC_CHECK(options.importance == "oracle",
-            kUnsupported,
-            "--importance needle: expected oracle; this version does not score heads by needles");
+  KVC_CHECK(options.needle_tests >= 4,
+            kUsage,
+            "--needle-tests: expected 4 or more, got ",
+            options.needle_tests);
 }
 
 ProfilePlan PlanProfile(const ModelConfig& config,
@@ -82,8 +82,14 @@ ProfilePlan PlanProfile(const ModelConfig& config,
       (config.tied_embeddings ? 1 : 2) * config.vocab_size * config.model_width * kFloatBytes;
   const int64_t window_bytes =
       length * (projections + 2 * config.mlp_width + 2 * config.model_width) * kFloatBytes;
+  // Keys and values of a layer's windows, until its bases are known; latents in each narrow tier.
+  const int64_t narrow = std::ssize(ParseTiers(options.tiers, "--tiers")) - 1;
+  const int64_t copies = config.keys.layout == KeyLayout::kLatent ? 2 + narrow : 2;
+  const int64_t kept_bytes =
+      narrow == 0 ? 0
+                  : plan.tokens * copies * config.num_kv_heads * config.head_width * kFloatBytes;
   plan.memory_bytes =
-      plan.hidden_bytes +
+      plan.hidden_bytes + kept_bytes +
       std::max(layer_bytes + std::min(kWindowsInFlight, num_windows + 1) * window_bytes,
                embedding_bytes);
   return plan;

@@ -66,7 +66,7 @@ fs::path StatePath(const fs::path& directory) { return directory / "state.safete
 void SaveState(const fs::path& directory,
                const Json& signature,
                int64_t next_layer,
-               const CurveSums& sums,
+               const ProfileSums& sums,
                const std::vector<std::span<const float>>& hidden) {
   std::vector<TensorSpec> specs;
   for (const auto& [name, sum] : sums) {

@@ -13,12 +13,13 @@
 
 namespace kvc::profile {
 
-// Sums over windows of the curves, by scorer name and "oracle": [L * G * (kCurveIntervals + 1)].
-using CurveSums = std::map<std::string, std::vector<double>>;
+// Sums over windows, by name: of the curves (profile/curve_collector.h, [L * G * (kCurveIntervals +
+// 1)]) and of the moments (profile/basis_grams.h).
+using ProfileSums = std::map<std::string, std::vector<double>>;
 
 struct ProfileState {
   int64_t next_layer = 0;
-  CurveSums sums;
+  ProfileSums sums;
   std::vector<std::vector<float>> hidden;  // inputs of next_layer, [T * E] for each window
 };
 
@@ -30,7 +31,7 @@ struct ProfileState {
 void SaveState(const std::filesystem::path& directory,
                const Json& signature,
                int64_t next_layer,
-               const CurveSums& sums,
+               const ProfileSums& sums,
                const std::vector<std::span<const float>>& hidden);
 
 // The state in `directory`, or nothing when there is none. Throws kBadInput naming the field when

@@ -7,13 +7,19 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/needle_task.h"
+#include "core/rng.h"
 #include "core/sizes.h"
 #include "core/text_input.h"
 #include "core/tokenizer.h"
+#include "factorize/svd.h"
+#include "model/continuation.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 #include "profile/profile_model.h"
 #include "tools/common_options.h"
+#include "tools/lukv_table.h"
+#include "tools/profile_bases.h"
 
 namespace {
 
@@ -26,6 +32,9 @@ constexpr struct {
   double share;
 } kShares[] = {{"50%", 0.5}, {"25%", 0.25}, {"12.5%", 0.125}};
 
+// Needles with other keys in a question's text: what finds a fact must tell it from others.
+constexpr int64_t kDistractors = 2;
+
 struct Arguments {
   kvc::profile::ProfileOptions options;
   std::string model, output;
@@ -33,6 +42,9 @@ struct Arguments {
   std::vector<std::string> scorers = {"snapkv"};
   std::string context = "1024";
   std::string horizon = "64";
+  std::string lukv_table;
+  std::vector<std::string> questions;
+  double temperature = 0.7;
   bool force = false;
 };
 
@@ -55,32 +67,74 @@ void AddOptions(CLI::App& app, Arguments& args) {
       ->capture_default_str();
   app.add_option("--sinks", options.sinks, "First tokens, always kept")->capture_default_str();
   app.add_option("--window", options.window, "Newest tokens, always kept")->capture_default_str();
-  app.add_option(
-         "--continuation", options.continuation, "teacher; sample comes with a later version")
+  app.add_option("--continuation",
+                 options.continuation,
+                 "The horizon: teacher (the text goes on) or sample (the model does)")
       ->capture_default_str();
-  app.add_option("--importance", options.importance, "oracle; needle comes with a later version")
+  app.add_option("--temperature", args.temperature, "Of --continuation sample; 0: greedy")
       ->capture_default_str();
+  app.add_option("--question",
+                 args.questions,
+                 "With --continuation sample: the horizon is this question and the model's answer; "
+                 "repeatable, every context meets every question");
+  app.add_option("--importance",
+                 options.importance,
+                 "Head importance: oracle (mass of what is needed) or needle (who finds the asked "
+                 "fact; oracle where the model answers less than a quarter of the questions)")
+      ->capture_default_str();
+  app.add_option("--tiers",
+                 options.tiers,
+                 "Shares of its width that a token may keep, for the curves with tiers; 0,1: no "
+                 "such curves")
+      ->capture_default_str();
+  app.add_option("--needle-tests", options.needle_tests, "Questions asked with --importance needle")
+      ->capture_default_str();
+  app.add_option("--lukv-table",
+                 args.lukv_table,
+                 "Also write LU-KV's table of pruning ratios [99, layers, kv heads] for the first "
+                 "scorer, .npy or .safetensors");
   app.add_flag("--force", args.force, "Replace a directory that is not empty, start anew");
 }
 
 void Resolve(Arguments& args) {
   args.options.context = kvc::ParseLength(args.context, "--context");
   args.options.horizon = kvc::ParseLength(args.horizon, "--horizon");
+  if (!args.lukv_table.empty()) kvc::tools::CheckLuKvTableName(args.lukv_table);
+  KVC_CHECK(args.questions.empty() || args.options.continuation == "sample",
+            kUsage,
+            "--question: expected --continuation sample, got ",
+            args.options.continuation);
   args.options.scorers.clear();
   for (const std::string& name : args.scorers) {
     args.options.scorers.push_back(kvc::ParseScorer(name, "--scorer"));
   }
 }
 
-// Windows of the calibration text, at least one.
-std::vector<std::vector<int32_t>> ReadWindows(const Arguments& args) {
-  const auto tokenizer = kvc::Tokenizer::Load(args.model);
+std::vector<std::string> ReadCalibration(const Arguments& args) {
   std::vector<std::string> documents;
   for (const std::string& file : args.calibration) {
     for (std::string& document : kvc::ReadDocuments(file)) documents.push_back(std::move(document));
   }
-  return kvc::model::CutWindows(
-      *tokenizer, documents, args.options.windows, args.options.context + args.options.horizon);
+  return documents;
+}
+
+// Questions about facts hidden in the calibration text, at all depths, as long as a context.
+std::vector<kvc::NeedlePrompt> MakeNeedles(const Arguments& args,
+                                           const kvc::Tokenizer& tokenizer,
+                                           const std::vector<std::string>& documents,
+                                           uint64_t seed) {
+  std::vector<kvc::NeedlePrompt> prompts;
+  if (args.options.importance != "needle") return prompts;
+  std::string haystack;
+  for (const std::string& document : documents) haystack += document + " ";
+  const kvc::NeedleTask task(tokenizer, haystack);
+  const int64_t tests = args.options.needle_tests;
+  kvc::Rng rng(seed);
+  for (int64_t i = 0; i < tests; ++i) {
+    const double depth = (static_cast<double>(i) + 0.5) / static_cast<double>(tests);
+    prompts.push_back(task.Make({args.options.context, depth, kDistractors}, rng));
+  }
+  return prompts;
 }
 
 // File names and hashes, and the seed: what a result should name beside its options.
@@ -90,20 +144,81 @@ Json Provenance(const Arguments& args, uint64_t seed) {
     files.push_back(
         {{"file", fs::path(file).filename().string()}, {"sha256", kvc::Sha256File(file)}});
   }
-  return {{"calibration", files}, {"seed", seed}};
+  Json provenance = {{"calibration", files}, {"seed", seed}};
+  if (args.options.continuation == "sample") {
+    provenance["temperature"] = args.temperature;
+    provenance["questions"] = args.questions;
+  }
+  return provenance;
+}
+
+// Each context followed by what the model writes, or by each question and what it answers.
+std::vector<std::vector<int32_t>> SampleWindows(const Arguments& args,
+                                                const kvc::Checkpoint& checkpoint,
+                                                const kvc::Tokenizer& tokenizer,
+                                                const std::vector<std::vector<int32_t>>& texts,
+                                                uint64_t seed,
+                                                kvc::Progress& progress) {
+  std::vector<std::vector<int32_t>> questions;
+  for (const std::string& question : args.questions) {
+    questions.push_back(kvc::EncodeContinuation(tokenizer, " " + question));
+    KVC_CHECK(std::ssize(questions.back()) < args.options.horizon,
+              kUsage,
+              "--question: expected less than the horizon's ",
+              args.options.horizon,
+              " tokens, got ",
+              questions.back().size(),
+              "; raise --horizon");
+  }
+  if (questions.empty()) questions.emplace_back();
+  std::vector<std::vector<int32_t>> windows, forced;
+  for (const std::vector<int32_t>& text : texts) {
+    for (const std::vector<int32_t>& question : questions) {
+      windows.emplace_back(text.begin(), text.begin() + args.options.context);
+      forced.push_back(question);
+    }
+  }
+  const auto continuations = kvc::model::SampleContinuations(
+      checkpoint, windows, forced, {args.options.horizon, args.temperature, seed}, progress);
+  for (size_t i = 0; i < windows.size(); ++i) {
+    windows[i].insert(windows[i].end(), continuations[i].begin(), continuations[i].end());
+  }
+  return windows;
+}
+
+kvc::profile::ProfileInputs ReadInputs(const Arguments& args,
+                                       const kvc::Checkpoint& checkpoint,
+                                       uint64_t seed,
+                                       bool plan_only,
+                                       kvc::Progress& progress) {
+  const auto tokenizer = kvc::Tokenizer::Load(args.model);
+  const std::vector<std::string> documents = ReadCalibration(args);
+  kvc::profile::ProfileInputs inputs;
+  inputs.windows = kvc::model::CutWindows(
+      *tokenizer, documents, args.options.windows, args.options.context + args.options.horizon);
+  if (args.options.continuation == "sample" && !plan_only) {
+    inputs.windows = SampleWindows(args, checkpoint, *tokenizer, inputs.windows, seed, progress);
+  }
+  inputs.needles = MakeNeedles(args, *tokenizer, documents, seed);
+  inputs.provenance = Provenance(args, seed);
+  inputs.make_bases = [&checkpoint](int64_t layer, const kvc::profile::LayerGrams& grams) {
+    // Libraries that split products by the number of threads round in another way.
+    const kvc::model::SingleThreadedOperations single;
+    const auto svd = kvc::factorize::Svd::Create(kvc::factorize::SvdBackend::kLapack);
+    return kvc::tools::MakeBases(checkpoint.config(), layer, grams, *svd);
+  };
+  return inputs;
 }
 
 // Profiles into `directory`. What a later run cannot use does not stay behind.
 kvc::ProfileData ProfileInto(const fs::path& directory,
                              const kvc::Checkpoint& checkpoint,
-                             const std::vector<std::vector<int32_t>>& windows,
+                             const kvc::profile::ProfileInputs& inputs,
                              const Arguments& args,
-                             uint64_t seed,
                              kvc::Progress& progress) {
   if (args.force) kvc::profile::RemoveProgress(directory);
   try {
-    return kvc::profile::ProfileModel(
-        checkpoint, windows, args.options, Provenance(args, seed), directory, progress);
+    return kvc::profile::ProfileModel(checkpoint, inputs, args.options, directory, progress);
   } catch (const kvc::Error& error) {
     const bool can_go_on = error.kind() == kvc::ErrorKind::kInterrupted ||
                            error.kind() == kvc::ErrorKind::kIo ||
@@ -142,28 +257,35 @@ Json Run(Arguments& args, const kvc::tools::CommonOptions& common) {
   const auto progress = kvc::tools::MakeProgress(common);
   const auto checkpoint = kvc::Checkpoint::Open(args.model);
   kvc::profile::CheckProfileOptions(args.options, checkpoint.config());
-  const auto windows = ReadWindows(args);
-  if (std::ssize(windows) < args.options.windows) {
-    progress->Log("calibration text: gives " + std::to_string(windows.size()) + " windows of the " +
+  const kvc::profile::ProfileInputs inputs =
+      ReadInputs(args, checkpoint, common.seed, common.dry_run, *progress);
+  const int64_t windows = std::ssize(inputs.windows);
+  if (windows < args.options.windows) {
+    progress->Log("calibration text: gives " + std::to_string(windows) + " windows of the " +
                   std::to_string(args.options.windows) + " asked for");
   }
-  Json result =
-      PlanJson(kvc::profile::PlanProfile(checkpoint.config(), args.options, std::ssize(windows)));
+  Json result = PlanJson(kvc::profile::PlanProfile(checkpoint.config(), args.options, windows));
   if (common.dry_run) {
     result["dry_run"] = true;
     return result;
   }
   kvc::OutputDirectory output(args.output, args.force, /*resumable=*/true);
-  const kvc::ProfileData profile =
-      ProfileInto(output.path(), checkpoint, windows, args, common.seed, *progress);
+  const kvc::ProfileData profile = ProfileInto(output.path(), checkpoint, inputs, args, *progress);
   kvc::WriteProfile(output.path(), profile);
   kvc::profile::RemoveProgress(output.path());
   output.Commit();
+  if (!args.lukv_table.empty()) {
+    kvc::tools::WriteLuKvTable(args.lukv_table, profile, args.options.scorers.front());
+  }
   result["scorers"] = Json::object();
   for (const kvc::ScorerSpec& spec : args.options.scorers) {
     result["scorers"][kvc::ToString(spec)] = LossSummary(profile, &spec);
   }
   result["oracle"] = LossSummary(profile, nullptr)["loss"];
+  result["importance"] = {{"method", profile.importance_method},
+                          {"tests", profile.importance_tests},
+                          {"needle_tests", profile.needle_tests},
+                          {"needle_passed", profile.needle_passed}};
   return result;
 }
 
@@ -193,6 +315,14 @@ void PrintText(const Json& result) {
     PrintLosses(name.c_str(), scorer["loss"], &scorer["ratio"]);
   }
   PrintLosses("oracle", result["oracle"], nullptr);
+  const Json& importance = result["importance"];
+  std::printf("\nHead importance: %s", importance["method"].get<std::string>().c_str());
+  if (importance["needle_tests"].get<int64_t>() > 0) {
+    std::printf(", %lld of %lld needle questions answered",
+                importance["needle_passed"].get<long long>(),
+                importance["needle_tests"].get<long long>());
+  }
+  std::printf("\n");
 }
 
 }  // namespace

@@ -8,11 +8,13 @@
 
 #include "core/files.h"
 #include "core/rng.h"
+#include "factorize/svd.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 #include "tests/model/golden_models.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
+#include "tools/profile_bases.h"
 
 namespace kvc::profile {
 namespace {
@@ -61,15 +63,26 @@ std::vector<std::vector<int32_t>> RandomWindows(const ProfileOptions& options, i
 
 const Json kProvenance = {{"seed", 42}};
 
+ProfileInputs Inputs(const Checkpoint& checkpoint, std::vector<std::vector<int32_t>> windows) {
+  ProfileInputs inputs;
+  inputs.windows = std::move(windows);
+  inputs.make_bases = [&checkpoint](int64_t layer, const LayerGrams& grams) {
+    const auto svd = factorize::Svd::Create(factorize::SvdBackend::kEigen);
+    return tools::MakeBases(checkpoint.config(), layer, grams, *svd);
+  };
+  inputs.provenance = kProvenance;
+  return inputs;
+}
+
 ProfileData Profile(const std::string& model,
                     const ProfileOptions& options,
                     int64_t num_windows = 3) {
   const testing::TempDir directory;
   NoProgress silent;
-  return ProfileModel(testing::OpenGolden(model),
-                      RandomWindows(options, num_windows),
+  const Checkpoint checkpoint = testing::OpenGolden(model);
+  return ProfileModel(checkpoint,
+                      Inputs(checkpoint, RandomWindows(options, num_windows)),
                       options,
-                      kProvenance,
                       directory.path(),
                       silent);
 }
@@ -237,6 +250,21 @@ TEST_P(EveryFamily, CurvesKeepTheirPromises) {
       EXPECT_EQ(begin[kCurveIntervals], 0.0F);
     }
   }
+  ASSERT_EQ(data.mixed_curves.size(), options.scorers.size() - 3);  // three scores are no losses
+  for (const auto& [scorer, curve] : data.mixed_curves) {
+    ASSERT_EQ(std::ssize(curve), heads * kPoints);
+    const std::vector<float>& dropping = data.error_curves.at(scorer);
+    for (int64_t h = 0; h < heads; ++h) {
+      const auto begin = curve.begin() + h * kPoints;
+      EXPECT_TRUE(std::is_sorted(begin, begin + kPoints, std::greater<>())) << ToString(scorer);
+      // Nothing kept is the same whatever the tiers, measured in another way.
+      EXPECT_NEAR(begin[0], dropping[h * kPoints], 1e-3 * begin[0]) << ToString(scorer);
+      EXPECT_EQ(begin[kCurveIntervals], 0.0F);
+    }
+  }
+  EXPECT_EQ(data.tiers.size(), 3U);
+  ASSERT_EQ(std::ssize(data.bases), config.num_layers);
+  EXPECT_NO_THROW(CheckBases(data.bases));
   double sum = 0.0;
   for (const float share : data.importance) sum += share;
   EXPECT_EQ(std::ssize(data.importance), heads);
@@ -267,6 +295,15 @@ class InterruptAt : public NoProgress {
 };
 
 void ExpectSameBits(const ProfileData& a, const ProfileData& b) {
+  ASSERT_EQ(a.bases.size(), b.bases.size());
+  for (size_t l = 0; l < a.bases.size(); ++l) {
+    EXPECT_EQ(a.bases[l].key, b.bases[l].key);
+    EXPECT_EQ(a.bases[l].query, b.bases[l].query);
+    EXPECT_EQ(a.bases[l].value, b.bases[l].value);
+    EXPECT_EQ(a.bases[l].output, b.bases[l].output);
+  }
+  EXPECT_EQ(a.error_curves, b.error_curves);
+  EXPECT_EQ(a.mixed_curves, b.mixed_curves);
   EXPECT_EQ(a.curves, b.curves);
   EXPECT_EQ(a.oracle_curve, b.oracle_curve);
   EXPECT_EQ(a.importance, b.importance);
@@ -283,13 +320,13 @@ TEST(ProfileModel, GoesOnAfterAnInterruption) {
     const testing::TempDir directory;
     InterruptAt stop(report);
     EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(
-                         checkpoint, windows, options, kProvenance, directory.path(), stop)),
+                         checkpoint, Inputs(checkpoint, windows), options, directory.path(), stop)),
                      kInterrupted,
                      "profile");
     EXPECT_EQ(HasProgress(directory.path()), report >= 3);
     NoProgress silent;
     const ProfileData data =
-        ProfileModel(checkpoint, windows, options, kProvenance, directory.path(), silent);
+        ProfileModel(checkpoint, Inputs(checkpoint, windows), options, directory.path(), silent);
     ExpectSameBits(data, expected);
     RemoveProgress(directory.path());
     EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
@@ -303,10 +340,10 @@ TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
   const testing::TempDir directory;
   InterruptAt stop(3);
   EXPECT_ANY_THROW(static_cast<void>(
-      ProfileModel(checkpoint, windows, options, kProvenance, directory.path(), stop)));
+      ProfileModel(checkpoint, Inputs(checkpoint, windows), options, directory.path(), stop)));
   NoProgress silent;
   const auto go_on = [&](const Checkpoint& model, const auto& texts, const ProfileOptions& o) {
-    static_cast<void>(ProfileModel(model, texts, o, kProvenance, directory.path(), silent));
+    static_cast<void>(ProfileModel(model, Inputs(model, texts), o, directory.path(), silent));
   };
   ProfileOptions other = options;
   other.sinks = 3;
@@ -333,59 +370,26 @@ TEST(ProfileModel, ThreadsDoNotChangeBits) {
 
 // --- Refusals -----------------------------------------------------------------------------------
 
-TEST(CheckProfileOptions, RefusesByName) {
-  const ModelConfig config = testing::OpenGolden("llama").config();
-  const auto check = [&](auto change) {
-    ProfileOptions options = SmallOptions();
-    change(options);
-    CheckProfileOptions(options, config);
-  };
-  EXPECT_NO_THROW(check([](auto&) {}));
-  EXPECT_KVC_ERROR(check([](auto& o) { o.context = 7; }), kUsage, "--context");
-  EXPECT_NO_THROW(check([](auto& o) { o.context = 8; }));
-  EXPECT_KVC_ERROR(check([](auto& o) { o.context = 1 << 20; }), kUsage, "model's context");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.horizon = 0; }), kUsage, "--horizon");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.windows = 0; }), kUsage, "--windows");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.sinks = -1; }), kUsage, "--sinks");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.clear(); }), kUsage, "--scorer");
-  EXPECT_KVC_ERROR(
-      check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage, "knorm twice");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "sample"; }), kUnsupported, "sample");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "guess"; }), kUsage, "guess");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.importance = "needle"; }), kUnsupported, "needle");
+TEST(ProfileModel, OnlyFullWidthHasNoCurvesWithTiers) {
+  ProfileOptions options = SmallOptions();
+  options.tiers = "0,1";
+  const ProfileData data = Profile("llama", options);
+  EXPECT_TRUE(data.mixed_curves.empty());
+  EXPECT_EQ(data.tiers.size(), 1U);
 }
 
 TEST(ProfileModel, RefusesWindowsOfAnotherLength) {
   ProfileOptions options = SmallOptions();
   auto windows = RandomWindows(options, 2);
   windows[1].pop_back();
+  const Checkpoint checkpoint = testing::OpenGolden("llama");
   const testing::TempDir directory;
   NoProgress silent;
-  EXPECT_KVC_ERROR(
-      static_cast<void>(ProfileModel(
-          testing::OpenGolden("llama"), windows, options, kProvenance, directory.path(), silent)),
-      kBadShape,
-      "expected 48 tokens, got 47");
+  EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(
+                       checkpoint, Inputs(checkpoint, windows), options, directory.path(), silent)),
+                   kBadShape,
+                   "expected 48 tokens, got 47");
   EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
-}
-
-TEST(PlanProfile, CountsTokensAndHiddenStates) {
-  const ModelConfig config = testing::OpenGolden("llama").config();
-  const ProfilePlan plan = PlanProfile(config, SmallOptions(), 10);
-  EXPECT_EQ(plan.tokens, 480);
-  EXPECT_EQ(plan.hidden_bytes, 480 * config.model_width * 4);
-  EXPECT_GT(plan.memory_bytes, plan.hidden_bytes);
-}
-
-TEST(MeanLoss, IsTheShareOfAllMass) {
-  ProfileData data;
-  data.oracle_curve.assign(2 * kPoints, 0.0F);
-  data.oracle_curve[0] = 3.0F;
-  data.oracle_curve[kPoints] = 1.0F;
-  data.oracle_curve[32] = 0.5F;  // a quarter kept
-  data.oracle_curve[kPoints + 32] = 0.5F;
-  EXPECT_DOUBLE_EQ(MeanLoss(data, nullptr, 0.25), 0.25);
-  EXPECT_DOUBLE_EQ(MeanLoss(data, nullptr, 1.0), 0.0);
 }
 
 }  // namespace

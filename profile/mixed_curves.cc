@@ -1,0 +1,280 @@
+#include "profile/mixed_curves.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+#include "core/profile_file.h"
+#include "core/tier_list.h"
+#include "model/ordered_work.h"
+#include "model/projections.h"
+#include "model/threads.h"
+#include "scorers/tier_loss.h"
+#include "solver/tier_allocator.h"
+
+namespace kvc::profile {
+namespace {
+
+using torch::Tensor;
+
+constexpr int64_t kCurvePoints = kCurveIntervals + 1;
+
+// A dense float matrix.
+ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.size(1)}; }
+
+// Basis of head g, [G, D, D] each, with its mean [G, D].
+scorers::BasisView HeadBasis(const std::vector<float>& forward,
+                             const std::vector<float>& back,
+                             const std::vector<float>& mean,
+                             int64_t g,
+                             int64_t width) {
+  const int64_t at = g * width * width;
+  return {{forward.data() + at, width, width},
+          {back.data() + at, width, width},
+          mean.data() + g * width};
+}
+
+// What the first `kept` coordinates leave of x [T, D]: [T, D].
+Tensor Approximate(const Tensor& x, const scorers::BasisView& basis, int64_t kept) {
+  Tensor y = torch::empty_like(x);
+  scorers::ApproximateRows(
+      View(x), basis, kept, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
+  return y;
+}
+
+}  // namespace
+
+std::string MixedSum(const std::string& scorer) { return "mixed." + scorer; }
+
+bool HasMixedCurve(const ScorerSpec& scorer) {
+  // KeyDiff's share of the tokens is chosen by rank.
+  return scorers::ScoresAreLosses(scorer.kind) && scorer.options.keydiff == 0.0;
+}
+
+MixedCollector::MixedCollector(const ModelConfig& config,
+                               const ProfileOptions& options,
+                               ProfileSums& sums)
+    : config_(config),
+      options_(options),
+      sums_(sums),
+      tiers_(ParseTiers(options.tiers, "--tiers")) {
+  if (tiers_.size() < 2) return;
+  for (size_t i = 0; i < options.scorers.size(); ++i) {
+    if (!HasMixedCurve(options.scorers[i])) continue;
+    scorers_.push_back(i);
+    sums_[MixedSum(ToString(options.scorers[i]))].assign(
+        config.num_layers * config.num_kv_heads * kCurvePoints, 0.0);
+  }
+}
+
+std::vector<Tensor> MixedCollector::LatentTiers(int64_t layer,
+                                                const model::LayerTaps& taps,
+                                                const model::LayerWeights& weights) const {
+  std::vector<Tensor> keys;
+  if (config_.keys.layout != KeyLayout::kLatent) return keys;
+  const int64_t rows = weights.k_rebuild.size(0) / config_.num_key_groups();
+  for (size_t t = 1; t < tiers_.size(); ++t) {
+    model::LayerWeights cut = weights;
+    cut.v = Tensor();
+    cut.k_rebuild = weights.k_rebuild.clone();  // [G*D, max_n R_n]
+    for (int64_t n = 0; n < config_.num_key_groups(); ++n) {
+      const int64_t kept = TierWidth(config_.key_width(layer, n), tiers_[t].key_share);
+      const int64_t rest = cut.k_rebuild.size(1) - kept;
+      if (rest > 0) cut.k_rebuild.narrow(0, n * rows, rows).narrow(1, kept, rest).zero_();
+    }
+    keys.push_back(model::Project(config_, cut, layer, taps.input).k[0].contiguous());
+  }
+  return keys;
+}
+
+void MixedCollector::Visit(int64_t layer,
+                           const model::LayerTaps& taps,
+                           const model::LayerWeights& weights,
+                           const Tensor& energy,
+                           const Tensor& output_grams,
+                           const WindowScores& scores) {
+  if (scorers_.empty()) return;
+  const torch::NoGradGuard no_grad;
+  grams_ = output_grams;
+  const int64_t begin = options_.context - options_.window;
+  Window window;
+  window.queries =
+      taps.q[0].narrow(1, begin, options_.window + options_.horizon).clone().contiguous();
+  window.keys = taps.k[0].contiguous();
+  window.values = taps.v[0].contiguous();
+  window.tier_keys = LatentTiers(layer, taps, weights);
+  window.weight = 1.0 / (energy.narrow(0, options_.context, options_.horizon) * options_.horizon);
+  window.residual_energy = energy.narrow(0, begin, options_.window).mean().item<double>();
+  for (const size_t i : scorers_) window.scores.push_back(scores[i]);
+  windows_.push_back(std::move(window));
+}
+
+std::vector<TierTensors> MixedCollector::TiersOf(int64_t layer,
+                                                 const Window& window,
+                                                 const LayerBases& bases,
+                                                 int64_t kv_head) const {
+  const Tensor keys = window.keys[kv_head].narrow(0, 0, options_.context);      // [C, D_k]
+  const Tensor values = window.values[kv_head].narrow(0, 0, options_.context);  // [C, D_v]
+  const int64_t group = kv_head * config_.num_key_groups() / config_.num_kv_heads;
+  std::vector<TierTensors> tiers = {{keys, values}};
+  for (size_t t = 1; t < tiers_.size(); ++t) {
+    TierTensors tier = tiers.front();
+    const int64_t kept = TierWidth(config_.key_width(layer, group), tiers_[t].key_share);
+    if (!window.tier_keys.empty()) {
+      tier.keys = window.tier_keys[t - 1][kv_head].narrow(0, 0, options_.context);
+    } else if (tiers_[t].key_share < 1.0) {
+      const auto basis =
+          HeadBasis(bases.key, bases.query, bases.key_mean, kv_head, bases.key_width);
+      tier.keys = Approximate(keys, basis, kept);
+    }
+    if (tiers_[t].value_share < 1.0) {
+      const auto basis =
+          HeadBasis(bases.value, bases.output, bases.value_mean, kv_head, bases.value_width);
+      tier.values = Approximate(values, basis, TierWidth(bases.value_width, tiers_[t].value_share));
+    }
+    tiers.push_back(std::move(tier));
+  }
+  return tiers;
+}
+
+std::vector<double> MixedCollector::Losses(const Window& window,
+                                           std::span<const std::vector<TierTensors>> tiers,
+                                           int64_t first_head,
+                                           const ScorerSpec& scorer) const {
+  const int64_t columns = std::ssize(tiers_);
+  const int64_t share = config_.group_size();
+  const int64_t width = config_.head_width;
+  std::vector<double> sum(options_.context * columns, 0.0);
+  std::vector<double> losses(sum.size());
+  for (int64_t i = 0; i < std::ssize(tiers); ++i) {
+    const int64_t head = first_head + i;
+    scorers::HeadInput input;
+    input.keys = View(tiers[i].front().keys);
+    input.values = View(tiers[i].front().values);
+    for (int64_t h = head * share; h < (head + 1) * share; ++h) {
+      input.queries.push_back(View(window.queries[h]).RowRange(0, options_.window));
+      input.output_grams.emplace_back(grams_.data_ptr<float>() + h * width * width, width, width);
+    }
+    input.residual_energy = window.residual_energy;
+    input.scale = config_.logit_scale();
+    input.sinks = options_.sinks;
+    std::vector<scorers::TierRows> rows;
+    for (size_t t = 1; t < tiers[i].size(); ++t) {
+      rows.push_back({View(tiers[i][t].keys), View(tiers[i][t].values)});
+    }
+    scorers::TierLossOptions options;
+    options.mean = scorer.kind != ScorerKind::kOutputError || scorer.options.mean;
+    scorers::TierLosses(input, rows, options, MatrixD(losses.data(), options_.context, columns));
+    for (size_t j = 0; j < sum.size(); ++j) sum[j] += losses[j];
+  }
+  return sum;
+}
+
+std::vector<double> MixedCollector::Curves(int64_t layer,
+                                           const Window& window,
+                                           const LayerBases& bases) const {
+  const int64_t heads = config_.num_kv_heads;
+  const int64_t group_heads = heads / config_.num_key_groups();
+  std::vector<double> curves(std::ssize(scorers_) * heads * kCurvePoints, 0.0);
+  for (int64_t n = 0; n < config_.num_key_groups(); ++n) {
+    std::vector<std::vector<TierTensors>> tiers;
+    for (int64_t g = n * group_heads; g < (n + 1) * group_heads; ++g) {
+      tiers.push_back(TiersOf(layer, window, bases, g));
+    }
+    for (size_t s = 0; s < scorers_.size(); ++s) {
+      const ScorerSpec& scorer = options_.scorers[scorers_[s]];
+      std::vector<double> losses = Losses(window, tiers, n * group_heads, scorer);
+      const auto choices = Choices(layer, n, window.scores[s][n], losses);
+      for (int64_t i = 0; i < group_heads; ++i) {
+        const int64_t g = n * group_heads + i;
+        const auto curve = std::span(curves).subspan(
+            (static_cast<int64_t>(s) * heads + g) * kCurvePoints, kCurvePoints);
+        MeasureHead(window, tiers[i], g, choices, curve);
+      }
+    }
+  }
+  return curves;
+}
+
+std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
+                                                          int64_t group,
+                                                          std::span<const float> scores,
+                                                          std::vector<double>& losses) const {
+  const int64_t columns = std::ssize(tiers_);
+  const int64_t count = options_.context - options_.window - options_.sinks;  // n
+  const MatrixD shares(losses.data() + options_.sinks * columns, count, columns);
+  scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
+  const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
+  std::vector<int64_t> costs = {0};
+  for (const Tier& tier : tiers_) {
+    costs.push_back(TierWidth(config_.key_width(layer, group), tier.key_share) +
+                    group_heads * TierWidth(config_.head_width, tier.value_share));
+  }
+  std::vector<float> table(count * (1 + columns), 0.0F);  // dropped, full width, narrow tiers
+  for (int64_t j = 0; j < count; ++j) {
+    float* row = table.data() + j * (1 + columns);
+    row[0] = static_cast<float>(shares(j, 0));
+    for (int64_t t = 1; t < columns; ++t) row[1 + t] = static_cast<float>(shares(j, t));
+  }
+  const solver::TierGroup tier_group = {count, table, costs};
+  std::vector<std::vector<uint8_t>> choices;
+  for (int64_t point = 0; point < kCurveIntervals; ++point) {
+    const int64_t budget = point * count * costs[1] / kCurveIntervals;
+    choices.push_back(solver::AllocateTiers(std::span(&tier_group, 1), budget).choice);
+  }
+  // Everything fits, also what no query of the window asks for.
+  choices.emplace_back(count, uint8_t{1});
+  return choices;
+}
+
+void MixedCollector::MeasureHead(const Window& window,
+                                 const std::vector<TierTensors>& tiers,
+                                 int64_t kv_head,
+                                 const std::vector<std::vector<uint8_t>>& choices,
+                                 std::span<double> curve) const {
+  const int64_t count = options_.context - options_.window - options_.sinks;
+  const int64_t share = config_.group_size();
+  std::vector<TierTensors> evictable;
+  for (const TierTensors& tier : tiers) {
+    evictable.push_back(
+        {tier.keys.narrow(0, options_.sinks, count), tier.values.narrow(0, options_.sinks, count)});
+  }
+  TieredError error(
+      window.queries.narrow(0, kv_head * share, share).narrow(1, options_.window, options_.horizon),
+      window.keys[kv_head],
+      window.values[kv_head],
+      options_.sinks,
+      evictable,
+      grams_.narrow(0, kv_head * share, share),
+      window.weight,
+      config_.logit_scale());
+  for (size_t point = 0; point + 1 < choices.size(); ++point) {
+    curve[point] = error.Measure(choices[point]);
+  }
+  curve.back() = 0.0;  // exactly, where the sums would round
+}
+
+void MixedCollector::Finish(int64_t layer, const LayerBases& bases) {
+  std::vector<std::vector<double>> curves(windows_.size());
+  const int64_t size = config_.num_kv_heads * kCurvePoints;  // of a layer
+  const model::SingleThreadedOperations single;
+  const auto measure = [&](int64_t w) {
+    const torch::NoGradGuard no_grad;
+    curves[w] = Curves(layer, windows_[w], bases);
+  };
+  const auto add = [&](int64_t w) {
+    for (size_t s = 0; s < scorers_.size(); ++s) {
+      std::vector<double>& sum = sums_.at(MixedSum(ToString(options_.scorers[scorers_[s]])));
+      for (int64_t i = 0; i < size; ++i) {
+        sum[layer * size + i] += curves[w][static_cast<int64_t>(s) * size + i];
+      }
+    }
+    windows_[w] = {};
+  };
+  const auto count = static_cast<int64_t>(windows_.size());
+  const auto workers = static_cast<int>(std::clamp<int64_t>(count, 1, single.outer_threads()));
+  model::RunOrdered(count, workers, measure, add);
+  windows_.clear();
+}
+
+}  // namespace kvc::profile

@@ -1,0 +1,106 @@
+#pragma once
+// Curves of LU-KV in bytes with tiers inside (lukv-mixed): how far the attention's output is from
+// the full cache's when a group may spend a share of its evictable tokens' bytes and every token is
+// in one of a few tiers, a prefix of its coordinates (DESIGN section 6).
+//
+// The runtime's rule chooses as of the end of the context: what the window's queries say a tier
+// costs (scorers/tier_loss.h), scaled to the scorer's scores, and the allocator at the budget
+// (solver/tier_allocator.h). The horizon's queries then measure, in the unit of
+// profile/output_error.h:
+//
+//   e = sum over the group's heads h, mean over the horizon's queries i, |(o^_ih - o_ih) W_O^hT|^2
+//       / |x_i|^2
+//   o^_ih = softmax over the kept keys k^_j of their tiers, times the values v^_j of their tiers
+//
+// A tier's bytes are its elements: of the cached key (the latent of a group that has one) and of
+// the values of the group's heads.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "core/cache_bases.h"
+#include "core/cache_spec.h"
+#include "model/decoder.h"
+#include "profile/curve_collector.h"
+#include "profile/profile_model.h"
+#include "profile/profile_state.h"
+#include "profile/tiered_error.h"
+
+namespace kvc::profile {
+
+[[nodiscard]] std::string MixedSum(const std::string& scorer);
+
+// Keeps what a layer's windows show until the layer's bases are known, then adds the curves of
+// those scorers whose scores are losses. `config`, `options` and `sums` must outlive it.
+class MixedCollector {
+ public:
+  // Throws kUsage for tiers that do not parse.
+  MixedCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
+
+  // One window at one layer: arguments as of CurveCollector; `scores` by options.scorers.
+  void Visit(int64_t layer,
+             const model::LayerTaps& taps,
+             const model::LayerWeights& weights,
+             const torch::Tensor& energy,
+             const torch::Tensor& output_grams,
+             const WindowScores& scores);
+  // Curves of the windows seen since the last call.
+  void Finish(int64_t layer, const LayerBases& bases);
+
+ private:
+  struct Window {
+    torch::Tensor queries;                 // [H, window + horizon, D_k]
+    torch::Tensor keys;                    // [G, T, D_k]
+    torch::Tensor values;                  // [G, T, D_v]
+    std::vector<torch::Tensor> tier_keys;  // latents: of each narrow tier [G, T, D_k]
+    torch::Tensor weight;                  // [horizon], double
+    double residual_energy = 0.0;          // mean over the window's queries
+    WindowScores scores;
+  };
+
+  [[nodiscard]] std::vector<torch::Tensor> LatentTiers(int64_t layer,
+                                                       const model::LayerTaps& taps,
+                                                       const model::LayerWeights& weights) const;
+  [[nodiscard]] std::vector<TierTensors> TiersOf(int64_t layer,
+                                                 const Window& window,
+                                                 const LayerBases& bases,
+                                                 int64_t kv_head) const;
+  // [context, tiers]: losses of dropping a token and of each narrow tier, summed over the group's
+  // heads. `tiers`: of each of them, rows of the whole context.
+  [[nodiscard]] std::vector<double> Losses(const Window& window,
+                                           std::span<const std::vector<TierTensors>> tiers,
+                                           int64_t first_head,
+                                           const ScorerSpec& scorer) const;
+  // Curves [scorer][heads of the layer][points] of one window, one after the other.
+  [[nodiscard]] std::vector<double> Curves(int64_t layer,
+                                           const Window& window,
+                                           const LayerBases& bases) const;
+
+  // The group's choices at every point of its curve; `losses` are scaled to the scores.
+  [[nodiscard]] std::vector<std::vector<uint8_t>> Choices(int64_t layer,
+                                                          int64_t group,
+                                                          std::span<const float> scores,
+                                                          std::vector<double>& losses) const;
+  void MeasureHead(const Window& window,
+                   const std::vector<TierTensors>& tiers,
+                   int64_t kv_head,
+                   const std::vector<std::vector<uint8_t>>& choices,
+                   std::span<double> curve) const;
+
+  const ModelConfig& config_;
+  const ProfileOptions& options_;
+  ProfileSums& sums_;
+  std::vector<Tier> tiers_;      // widest first; one: no curves
+  std::vector<size_t> scorers_;  // indices of those with curves
+  torch::Tensor grams_;          // [H, D_v, D_v] of the layer
+  std::vector<Window> windows_;
+};
+
+// Whether a scorer's scores can be scaled to tiers.
+[[nodiscard]] bool HasMixedCurve(const ScorerSpec& scorer);
+
+}  // namespace kvc::profile

@@ -1,0 +1,52 @@
+#pragma once
+// The exact change of the attention's output when tokens lose coordinates: keys and values of every
+// token are those of its tier (profile/mixed_curves.h has the formula).
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <torch/torch.h>
+
+namespace kvc::profile {
+
+// What a tier leaves of a head: rows of the evictable tokens.
+struct TierTensors {
+  torch::Tensor keys;    // [n, D_k]
+  torch::Tensor values;  // [n, D_v]
+};
+
+// The output error of one kv head under choices that change from call to call.
+class TieredError {
+ public:
+  //   queries  [H/G, Q, D_k] of the last Q tokens, each of which sees the tokens up to itself
+  //   keys [T, D_k], values [T, D_v] of all tokens
+  //   first    of the n evictable tokens, which have a row in each tier; tiers[0] is full width
+  //   grams    [H/G, D_v, D_v]: M_h;  weight [Q], double: of a query's squared error
+  TieredError(const torch::Tensor& queries,
+              const torch::Tensor& keys,
+              const torch::Tensor& values,
+              int64_t first,
+              std::span<const TierTensors> tiers,
+              const torch::Tensor& grams,
+              const torch::Tensor& weight,
+              double scale);
+
+  // choice [n]: 0 dropped, 1 + t tier t. Costs in proportion to what changed since the last call.
+  // Throws kNumeric when the error is not finite.
+  [[nodiscard]] double Measure(std::span<const uint8_t> choice);
+
+ private:
+  void Move(const std::vector<int64_t>& tokens, size_t tier, double sign);
+
+  std::vector<torch::Tensor> exponentials_;  // of each tier's logits: [H/G * Q, n], double
+  std::vector<torch::Tensor> values_;        // of each tier: [n, D_v], double
+  torch::Tensor sum_;                        // of what is kept, e^logit v: [H/G * Q, D_v]
+  torch::Tensor total_;                      // likewise e^logit: [H/G * Q]
+  torch::Tensor output_;                     // with all tokens: [H/G * Q, D_v]
+  torch::Tensor grams_;                      // double
+  torch::Tensor weight_;
+  std::vector<uint8_t> choice_;
+};
+
+}  // namespace kvc::profile

@@ -1,0 +1,67 @@
+#include <gtest/gtest.h>
+
+#include "profile/profile_model.h"
+#include "tests/model/golden_models.h"
+#include "tests/support/expect_error.h"
+
+namespace kvc::profile {
+namespace {
+
+constexpr int64_t kPoints = kCurveIntervals + 1;
+
+ProfileOptions SmallOptions() {
+  ProfileOptions options;
+  options.scorers = {ScorerKind::kSnapKv, ScorerKind::kKnorm};
+  options.context = 40;
+  options.horizon = 8;
+  options.sinks = 2;
+  options.window = 5;
+  return options;
+}
+
+TEST(CheckProfileOptions, RefusesByName) {
+  const ModelConfig config = testing::OpenGolden("llama").config();
+  const auto check = [&](auto change) {
+    ProfileOptions options = SmallOptions();
+    change(options);
+    CheckProfileOptions(options, config);
+  };
+  EXPECT_NO_THROW(check([](auto&) {}));
+  EXPECT_KVC_ERROR(check([](auto& o) { o.context = 7; }), kUsage, "--context");
+  EXPECT_NO_THROW(check([](auto& o) { o.context = 8; }));
+  EXPECT_KVC_ERROR(check([](auto& o) { o.context = 1 << 20; }), kUsage, "model's context");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.horizon = 0; }), kUsage, "--horizon");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.windows = 0; }), kUsage, "--windows");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.sinks = -1; }), kUsage, "--sinks");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.clear(); }), kUsage, "--scorer");
+  EXPECT_KVC_ERROR(
+      check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage, "knorm twice");
+  EXPECT_NO_THROW(check([](auto& o) { o.continuation = "sample"; }));
+  EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "guess"; }), kUsage, "guess");
+  EXPECT_NO_THROW(check([](auto& o) { o.importance = "needle"; }));
+  EXPECT_KVC_ERROR(check([](auto& o) { o.importance = "entropy"; }), kUsage, "got entropy");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.needle_tests = 3; }), kUsage, "--needle-tests");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.tiers = "0,1/8"; }), kUsage, "--tiers");
+}
+
+TEST(PlanProfile, CountsTokensAndHiddenStates) {
+  const ModelConfig config = testing::OpenGolden("llama").config();
+  const ProfilePlan plan = PlanProfile(config, SmallOptions(), 10);
+  EXPECT_EQ(plan.tokens, 480);
+  EXPECT_EQ(plan.hidden_bytes, 480 * config.model_width * 4);
+  EXPECT_GT(plan.memory_bytes, plan.hidden_bytes);
+}
+
+TEST(MeanLoss, IsTheShareOfAllMass) {
+  ProfileData data;
+  data.oracle_curve.assign(2 * kPoints, 0.0F);
+  data.oracle_curve[0] = 3.0F;
+  data.oracle_curve[kPoints] = 1.0F;
+  data.oracle_curve[32] = 0.5F;  // a quarter kept
+  data.oracle_curve[kPoints + 32] = 0.5F;
+  EXPECT_DOUBLE_EQ(MeanLoss(data, nullptr, 0.25), 0.25);
+  EXPECT_DOUBLE_EQ(MeanLoss(data, nullptr, 1.0), 0.0);
+}
+
+}  // namespace
+}  // namespace kvc::profile
