@@ -74,20 +74,31 @@ Parameter Outer(const std::string& name,
   return p;
 }
 
+// Width of all keys of a layer: thin ones are as wide as their ranks.
+int64_t KeyWidth(const ModelConfig& c, int64_t layer) {
+  int64_t width = 0;
+  for (int64_t head = 0; head < c.num_kv_heads; ++head) width += c.key_width(layer, head);
+  return width;
+}
+
 std::vector<Parameter> Matrices(const ModelConfig& c) {
   const double residual = 1.0 / std::sqrt(2.0 * static_cast<double>(c.num_layers));
-  const int64_t queries = c.num_heads * c.head_width;
-  const int64_t keys = c.num_kv_heads * c.head_width;
+  const int64_t attention = c.num_heads * c.head_width;
+  const int64_t values = c.num_kv_heads * c.head_width;
   std::vector<Parameter> all;
   const std::vector<int64_t> table = {c.vocab_size, c.model_width};
   all.push_back(
       Outer("model.embed_tokens.weight", &OuterWeights::embedding, table, kEmbeddingStd, 0));
   using W = LayerWeights;
   for (int64_t l = 0; l < c.num_layers; ++l) {
-    all.push_back(LayerMatrix(l, "self_attn.q_proj", &W::q, queries, c.model_width));
+    const int64_t keys = KeyWidth(c, l);
+    // Logits are scaled for keys as wide as values: thin ones begin with larger queries.
+    const double gain = std::sqrt(static_cast<double>(values) / static_cast<double>(keys));
+    const int64_t queries = keys * c.group_size();
+    all.push_back(LayerMatrix(l, "self_attn.q_proj", &W::q, queries, c.model_width, gain));
     all.push_back(LayerMatrix(l, "self_attn.k_proj", &W::k, keys, c.model_width));
-    all.push_back(LayerMatrix(l, "self_attn.v_proj", &W::v, keys, c.model_width));
-    all.push_back(LayerMatrix(l, "self_attn.o_proj", &W::o, c.model_width, queries, residual));
+    all.push_back(LayerMatrix(l, "self_attn.v_proj", &W::v, values, c.model_width));
+    all.push_back(LayerMatrix(l, "self_attn.o_proj", &W::o, c.model_width, attention, residual));
     all.push_back(LayerMatrix(l, "mlp.gate_proj", &W::gate, c.mlp_width, c.model_width));
     all.push_back(LayerMatrix(l, "mlp.up_proj", &W::up, c.mlp_width, c.model_width));
     all.push_back(LayerMatrix(l, "mlp.down_proj", &W::down, c.model_width, c.mlp_width, residual));
@@ -110,11 +121,11 @@ std::vector<Parameter> Vectors(const ModelConfig& c) {
       all.push_back(LayerVector(l, "self_attn.k_norm.weight", &W::k_norm, c.head_width, 1));
     }
     if (c.qkv_bias) {
-      const int64_t keys = c.num_kv_heads * c.head_width;
-      const int64_t queries = c.num_heads * c.head_width;
-      all.push_back(LayerVector(l, "self_attn.q_proj.bias", &W::q_bias, queries, 0));
+      const int64_t keys = KeyWidth(c, l);
+      const int64_t values = c.num_kv_heads * c.head_width;
+      all.push_back(LayerVector(l, "self_attn.q_proj.bias", &W::q_bias, keys * c.group_size(), 0));
       all.push_back(LayerVector(l, "self_attn.k_proj.bias", &W::k_bias, keys, 0));
-      all.push_back(LayerVector(l, "self_attn.v_proj.bias", &W::v_bias, keys, 0));
+      all.push_back(LayerVector(l, "self_attn.v_proj.bias", &W::v_bias, values, 0));
     }
   }
   all.push_back(Outer("model.norm.weight", &OuterWeights::final_norm, {c.model_width}, 0, 1));
@@ -128,9 +139,9 @@ ParameterList::ParameterList(const ModelConfig& config) {
             kUnsupported,
             "config.json: model_type: expected llama, mistral, qwen2 or qwen3 to train, got ",
             FamilyName(config.family));
-  KVC_CHECK(!config.thin(),
+  KVC_CHECK(!config.thin() || config.keys.layout == KeyLayout::kRopePairs,
             kUnsupported,
-            "config.json: kvc.layout: expected full keys to train, got ",
+            "config.json: kvc.layout: expected full keys or rope-pairs to train, got ",
             KeyLayoutName(config.keys.layout));
   KVC_CHECK(!config.out_bias && !config.mlp_bias,
             kUnsupported,
@@ -149,6 +160,24 @@ void ParameterList::Add(Parameter parameter) {
   parameter.count = CountOf(parameter.shape);
   count_ += parameter.count;
   all_.push_back(std::move(parameter));
+}
+
+KeyFactors ThinKeysFromScratch(const ModelConfig& config, int64_t rank) {
+  const int64_t half = config.head_width / 2;
+  KVC_CHECK(rank >= 2 && rank <= config.head_width && rank % 2 == 0,
+            kUsage,
+            "rank: expected an even number of dimensions of a head, 2 to ",
+            config.head_width,
+            ", got ",
+            rank);
+  std::vector<int64_t> pairs;  // of a head, evenly spread over the frequencies
+  for (int64_t i = 0; i < rank / 2; ++i) pairs.push_back(i * half / (rank / 2));
+  KeyFactors keys;
+  keys.layout = KeyLayout::kRopePairs;
+  keys.num_groups = config.num_kv_heads;
+  keys.ranks.assign(config.num_layers, std::vector<int64_t>(config.num_kv_heads, rank));
+  keys.pairs.assign(config.num_layers, std::vector(config.num_kv_heads, pairs));
+  return keys;
 }
 
 torch::Tensor ParameterList::Initialize(Rng& rng) const {
@@ -170,6 +199,11 @@ const Parameter& ParameterList::Get(const std::string& name) const {
 }
 
 void ParameterList::StartPreviousTokenHead(const ModelConfig& config, Tensor& values) const {
+  KVC_CHECK(!config.thin(),
+            kUnsupported,
+            "previous-token head: expected full keys, got ",
+            KeyLayoutName(config.keys.layout),
+            "; use --no-previous-token-head");
   const auto view = [&values](const Parameter& p) {
     return values.narrow(0, p.offset, p.count).view(p.shape);
   };

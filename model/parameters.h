@@ -29,11 +29,16 @@ struct Parameter {
   int64_t count = 0;      // elements
 };
 
+// Thin keys to train from scratch: the R/2 rotation pairs j = i D/R, i = 0 .. R/2 - 1, of every kv
+// head. Where R divides D their frequencies are those of a rotary embedding on R dimensions, so
+// the rotation lives on the thin width. Throws kUsage for a rank that is odd or above D.
+[[nodiscard]] KeyFactors ThinKeysFromScratch(const ModelConfig& config, int64_t rank);
+
 // The weights of a configuration, matrices first (they are decayed), then vectors (they are not).
 class ParameterList {
  public:
-  // Rotary families: llama, mistral, qwen2, qwen3. Throws kUnsupported for others, and for thin
-  // keys, naming them.
+  // Rotary families: llama, mistral, qwen2, qwen3. Throws kUnsupported for others, and for
+  // thin keys other than rope-pairs, naming them.
   explicit ParameterList(const ModelConfig& config);
 
   [[nodiscard]] const std::vector<Parameter>& all() const { return all_; }
@@ -41,14 +46,15 @@ class ParameterList {
   [[nodiscard]] int64_t matrix_count() const { return matrix_count_; }  // elements of matrices
 
   // Random initial values [count]: matrices normal with standard deviation 1/sqrt(in), divided by
-  // sqrt(2 L) where they add to the residual stream; embeddings 0.1, so that a token is not drowned
-  // by the first layers; norms 1.
+  // sqrt(2 L) where they add to the residual stream, times sqrt(D/R) for thin queries; embeddings
+  // 0.1, so that a token is not drowned by the first layers; norms 1.
   [[nodiscard]] torch::Tensor Initialize(Rng& rng) const;
   // Lets head 0 of the first layer start as one that attends to the token before, by position
   // alone: the first column of the embeddings becomes a constant, and the head's projections read
   // nothing but that column, into rotation pairs whose angles agree at distance 1. Looking
   // something up takes such a head and a second one behind it, neither of which is of use alone;
   // with the first in place the second is learned soon. It is trained on like every other weight.
+  // Full keys only.
   void StartPreviousTokenHead(const ModelConfig& config, torch::Tensor& values) const;
   // The weights of a checkpoint [count], as float. Throws kBadInput for a missing tensor, kBadShape
   // for another shape.

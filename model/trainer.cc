@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numbers>
 #include <utility>
 
 #include <torch/torch.h>
@@ -115,21 +114,8 @@ class Stepper {
 
   [[nodiscard]] double GradientNorm() { return replicas_[0]->gradients().norm().item<double>(); }
 
-  // AdamW, Algorithm 2 of [AdamW]: theta -= rate (m_hat / (sqrt(v_hat) + epsilon) + decay theta).
-  void Apply(const TrainOptions& options, int64_t step, double rate, double norm) {
-    torch::NoGradGuard no_grad;
-    Tensor& g = replicas_[0]->gradients();  // [count]
-    if (options.clip > 0 && norm > options.clip) {
-      g.mul_(options.clip / norm);
-    }
-    state_.first_moment.mul_(options.beta1).add_(g, 1 - options.beta1);
-    state_.second_moment.mul_(options.beta2).addcmul_(g, g, 1 - options.beta2);
-    const double correction1 = 1 - std::pow(options.beta1, static_cast<double>(step + 1));
-    const double correction2 = 1 - std::pow(options.beta2, static_cast<double>(step + 1));
-    const Tensor scale =
-        (state_.second_moment / correction2).sqrt_().add_(options.epsilon);  // [count]
-    state_.values.narrow(0, 0, matrix_count_).mul_(1 - rate * options.weight_decay);
-    state_.values.addcdiv_(state_.first_moment, scale, -rate / correction1);
+  void Apply(const TrainOptions& options, int64_t step, double norm) {
+    AdamWStep(options, step, norm, matrix_count_, replicas_[0]->gradients(), state_);
   }
 
  private:
@@ -265,8 +251,7 @@ class Run {
               " and ",
               norm,
               "; the last checkpoint is kept, lower --lr");
-    const double rate = LearningRate(options_, step_);
-    stepper_->Apply(options_, step_, rate, norm);
+    stepper_->Apply(options_, step_, norm);
     source_.Observe(result.right, counts.answers);
 
     loss_sum_ += loss;
@@ -274,7 +259,7 @@ class Run {
     answer_sum_ += counts.answers;
     report_.tokens += batch.sequences * (batch.length - 1);
     if ((step_ + 1) % options_.log_every == 0 || step_ + 1 == options_.steps) {
-      LogRow(rate, progress);
+      LogRow(LearningRate(options_, step_), progress);
     }
   }
 
@@ -373,18 +358,6 @@ class Run {
 };
 
 }  // namespace
-
-double LearningRate(const TrainOptions& options, int64_t step) {
-  const int64_t warmup =
-      options.warmup >= 0 ? options.warmup : std::min<int64_t>(100, options.steps / 10);
-  if (step < warmup) {
-    return options.learning_rate * static_cast<double>(step + 1) / static_cast<double>(warmup);
-  }
-  const int64_t rest = std::max<int64_t>(1, options.steps - warmup - 1);
-  const double done = static_cast<double>(step - warmup) / static_cast<double>(rest);
-  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));
-  return options.learning_rate * (options.last_rate_share + (1 - options.last_rate_share) * cosine);
-}
 
 TrainReport Train(const ModelConfig& config,
                   BatchSource& source,

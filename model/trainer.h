@@ -1,6 +1,6 @@
 #pragma once
-// Training a small decoder from scratch: AdamW [AdamW] with a linear warm-up, a cosine to a tenth
-// of the rate, and clipped gradients, over whatever a BatchSource gives.
+// Training a small decoder from scratch with AdamW (model/adamw.h), over whatever a BatchSource
+// gives.
 //
 // The loss is the mean cross entropy of the predicted tokens that can be learned (TokenRole) plus
 // answer_weight times the mean over the answers. Every batch is cut into kTrainShards parts whose
@@ -17,22 +17,15 @@
 #include "core/dtype.h"
 #include "core/model_config.h"
 #include "core/progress.h"
+#include "model/adamw.h"
 #include "model/batch_source.h"
 
 namespace kvc::model {
 
 inline constexpr int64_t kTrainShards = 4;
 
-struct TrainOptions {
-  int64_t steps = 1000;
-  double learning_rate = 3e-3;
-  double last_rate_share = 0.1;  // of learning_rate, reached by the cosine at the last step
-  int64_t warmup = -1;           // steps; -1: min(100, steps / 10)
-  double weight_decay = 0.01;    // of matrices; vectors are not decayed
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double epsilon = 1e-8;
-  double clip = 1.0;  // largest norm of the gradient
+// Only matrices are decayed, vectors are not.
+struct TrainOptions : AdamWOptions {
   double answer_weight = 1.0;
   bool previous_token_head = false;  // ParameterList::StartPreviousTokenHead on the first weights
   uint64_t seed = 42;
@@ -59,9 +52,6 @@ struct TrainReport {
   int64_t tokens = 0;      // predicted, over all steps
   std::vector<TrainLogRow> log;
 };
-
-// Learning rate of a step (0 is the first): warm-up reaches learning_rate at step `warmup` - 1.
-[[nodiscard]] double LearningRate(const TrainOptions& options, int64_t step);
 
 // Trains and writes model.safetensors and training.json (options and log) into `directory`. Every
 // checkpoint_every steps the same files are written together with training_state.safetensors,

@@ -17,11 +17,15 @@ std::span<const float> Values(const torch::Tensor& tensor) {
 }
 
 // A copy of the named tensor [count].
-torch::Tensor Load(const SafetensorsReader& reader, const std::string& name, int64_t count) {
+torch::Tensor Load(const SafetensorsReader& reader,
+                   const std::string& origin,
+                   const std::string& name,
+                   int64_t count) {
   const TensorRef& ref = reader.Get(name);
   KVC_CHECK(ref.dtype == DType::kF32 && ref.num_elements() == count,
             kBadInput,
-            "training_state.safetensors: ",
+            origin,
+            ": ",
             name,
             ": expected ",
             count,
@@ -41,30 +45,33 @@ std::filesystem::path TrainingStatePath(const std::filesystem::path& directory) 
 
 void SaveTrainingState(const TrainingState& state, const std::filesystem::path& path) {
   const std::vector<int64_t> shape = {state.values.numel()};
-  SafetensorsWriter writer(path,
-                           {{"values", DType::kF32, shape},
-                            {"first_moment", DType::kF32, shape},
-                            {"second_moment", DType::kF32, shape}},
-                           {{kProgressKey, state.progress.dump()}});
+  std::vector<TensorSpec> specs = {{"values", DType::kF32, shape},
+                                   {"first_moment", DType::kF32, shape},
+                                   {"second_moment", DType::kF32, shape}};
+  if (state.best.defined()) specs.push_back({"best", DType::kF32, shape});
+  SafetensorsWriter writer(path, specs, {{kProgressKey, state.progress.dump()}});
   writer.WriteFloats("values", Values(state.values));
   writer.WriteFloats("first_moment", Values(state.first_moment));
   writer.WriteFloats("second_moment", Values(state.second_moment));
+  if (state.best.defined()) writer.WriteFloats("best", Values(state.best));
   writer.Close();
 }
 
 TrainingState LoadTrainingState(const std::filesystem::path& path, int64_t count) {
   const SafetensorsReader reader = SafetensorsReader::OpenFile(path);
+  const std::string origin = path.filename().string();
   const auto progress = reader.metadata().find(kProgressKey);
   KVC_CHECK(progress != reader.metadata().end(),
             kBadInput,
-            path.filename().string(),
-            ": expected a checkpoint of kvc-train, got a file without ",
+            origin,
+            ": expected the state of a training, got a file without ",
             kProgressKey);
   TrainingState state;
-  state.values = Load(reader, "values", count);
-  state.first_moment = Load(reader, "first_moment", count);
-  state.second_moment = Load(reader, "second_moment", count);
-  state.progress = ParseJson(progress->second, path.filename().string());
+  state.values = Load(reader, origin, "values", count);
+  state.first_moment = Load(reader, origin, "first_moment", count);
+  state.second_moment = Load(reader, origin, "second_moment", count);
+  if (reader.Contains("best")) state.best = Load(reader, origin, "best", count);
+  state.progress = ParseJson(progress->second, origin);
   return state;
 }
 

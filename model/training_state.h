@@ -14,7 +14,8 @@ struct TrainingState {
   torch::Tensor values;         // [count] weights (ParameterList's order)
   torch::Tensor first_moment;   // [count] of AdamW
   torch::Tensor second_moment;  // [count]
-  Json progress;                // "step", "log", "source", ...; see trainer.cc
+  torch::Tensor best;           // [count] the best weights so far; undefined where none are kept
+  Json progress;                // "step", "log", "source", ...; of the run that wrote it
 };
 
 // DIR/training_state.safetensors

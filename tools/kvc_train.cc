@@ -7,6 +7,7 @@
 #include "core/needle_task.h"
 #include "core/sizes.h"
 #include "core/text_input.h"
+#include "factorize/layer_factors.h"
 #include "model/needle_source.h"
 #include "model/parameters.h"
 #include "model/threads.h"
@@ -68,16 +69,14 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
       ->check(CLI::PositiveNumber);
   app.add_option("--dtype", c.dtype, "type of the written weights")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
-  app.add_option("--rank", c.rank, "thin keys from scratch (not supported yet)");
+  app.add_option("--rank",
+                 c.rank,
+                 "thin keys from scratch: a share of a head's width or dimensions; written as "
+                 "rope-pairs");
   app.add_flag("--list-words", c.list_words, "print the needle task's words and stop");
 }
 
 void CheckOptions(const TrainCommand& c) {
-  KVC_CHECK(c.rank.empty(),
-            kUnsupported,
-            "--rank: expected no thin keys, got ",
-            c.rank,
-            "; train full keys and thin them with kvc-factorize");
   KVC_CHECK(!c.config.empty(), kUsage, "CONFIG: expected a config.json, got nothing");
   KVC_CHECK(!c.output.empty(), kUsage, "-o: expected an output directory, got nothing");
   KVC_CHECK(!c.texts.empty() || c.task == "needle",
@@ -96,9 +95,20 @@ struct Plan {
   Json settings;  // what the batches depend on
 };
 
+// The configuration to train, with thin keys if --rank asks for them.
+kvc::ModelConfig ReadConfig(const TrainCommand& c) {
+  kvc::ModelConfig config = kvc::ParseModelConfig(kvc::ReadJsonFile(c.config), c.config);
+  if (c.rank.empty()) return config;
+  KVC_CHECK(!config.thin(), kUsage, "--rank: expected a config.json with full keys, got thin ones");
+  const int64_t rank = kvc::factorize::RankFor(
+      kvc::ParseRank(c.rank, "--rank"), config.head_width, kvc::KeyLayout::kRopePairs);
+  const auto keys = kvc::model::ThinKeysFromScratch(config, rank);
+  return kvc::ParseModelConfig(kvc::ConfigWithKeys(config, keys), c.config);
+}
+
 Plan MakePlan(const TrainCommand& c) {
   Plan plan;
-  plan.config = kvc::ParseModelConfig(kvc::ReadJsonFile(c.config), c.config);
+  plan.config = ReadConfig(c);
   plan.tokenizer = kvc::Tokenizer::Load(c.tokenizer);
   KVC_CHECK(plan.tokenizer->vocab_size() <= plan.config.vocab_size,
             kBadInput,
@@ -129,6 +139,7 @@ Plan MakePlan(const TrainCommand& c) {
       {"batch", c.batch},
       {"length", length},
       {"text", texts}};
+  if (plan.config.thin()) plan.settings["keys"] = plan.config.source["kvc"];
   if (c.task == "text") {
     plan.source = kvc::model::MakeTextSource(
         kvc::model::EncodeDocuments(*plan.tokenizer, documents, length), c.batch, length);

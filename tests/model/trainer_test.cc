@@ -332,5 +332,30 @@ TEST(TrainerTest, RefusesWhatItCannotTrain) {
   EXPECT_THROW((void)MakeTextSource({1, 2, 3}, 2, 4), Error);
 }
 
+// Half the pairs of a head: the frequencies of a rotary embedding on the thin width.
+TEST(TrainerTest, TrainsThinKeysFromScratch) {
+  const ModelConfig full = Tiny();
+  const KeyFactors keys = ThinKeysFromScratch(full, 4);
+  EXPECT_EQ(keys.pairs[1][1], (std::vector<int64_t>{0, 2}));
+  const auto wide = RopeInverseFrequencies(full.rope, 8);
+  const auto narrow = RopeInverseFrequencies(full.rope, 4);
+  for (size_t i = 0; i < 2; ++i) EXPECT_DOUBLE_EQ(wide[keys.pairs[0][0][i]], narrow[i]);
+
+  const kvc::testing::TempDir dir;
+  const ModelConfig thin = ParseModelConfig(ConfigWithKeys(full, keys), "thin");
+  const auto source = MakeTextSource(TinyText(), 6, 16);
+  NoProgress progress;
+  const TrainReport report =
+      Train(thin, *source, TinyOptions(250), Json::object(), dir.path(), progress);
+  EXPECT_EQ(report.parameters, ParameterList(full).count() - 2 * (16 + 8) * 32);
+  EXPECT_LT(report.log.back().loss, 0.6);
+  WriteJsonFile(dir.path() / "config.json", thin.source);
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  EXPECT_EQ(checkpoint.Shape(Role::kK, 1), (std::vector<int64_t>{8, 32}));
+  EXPECT_EQ(checkpoint.Shape(Role::kQ, 0), (std::vector<int64_t>{16, 32}));
+  EXPECT_THROW((void)ThinKeysFromScratch(full, 3), Error);
+  EXPECT_THROW((void)ThinKeysFromScratch(full, 10), Error);
+}
+
 }  // namespace
 }  // namespace kvc::model
