@@ -1,8 +1,7 @@
 #include "factorize/factorize_model.h"
 
-#include <memory>
 #include <numeric>
-#include <optional>
+#include <utility>
 
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -11,14 +10,23 @@
 #include "core/version.h"
 #include "factorize/calibration_text.h"
 #include "factorize/closed_forms.h"
+#include "factorize/held_back.h"
 #include "factorize/memory_table.h"
-#include "factorize/thin_layer.h"
+#include "factorize/output_loss.h"
+#include "factorize/thin_reader.h"
 #include "factorize/thin_writer.h"
+#include "factorize/tune_global.h"
 #include "factorize/tune_local.h"
-#include "model/streamed.h"
+#include "model/threads.h"
 
 namespace kvc::factorize {
 namespace {
+
+// What --tune says.
+const char* TuneText(const FactorizeOptions& options) {
+  if (options.tune) return options.tune_global ? "local,global" : "local";
+  return options.tune_global ? "global" : "none";
+}
 
 TextRequest RequestText(const FactorizeOptions& options) {
   TextRequest request;
@@ -26,7 +34,7 @@ TextRequest RequestText(const FactorizeOptions& options) {
   request.window = options.window;
   request.calibration = options.calibration_tokens;
   request.held_back = options.held_back;
-  request.tuning = options.tune ? options.tune_tokens : 0;
+  request.tuning = options.tunes() ? options.tune_tokens : 0;
   return request;
 }
 
@@ -37,23 +45,38 @@ double KeyBytesShare(const ModelConfig& config, const KeyFactors& keys) {
          static_cast<double>(config.num_layers * config.num_kv_heads * config.head_width);
 }
 
-Json DescribeOptions(const FactorizeOptions& options) {
-  Json json;
-  json["rank"] = options.rank.is_share ? Json(options.rank.share) : Json(options.rank.dims);
-  json["layout"] = options.layout;
-  json["objective"] = ObjectiveName(options.objective);
-  json["calib_tokens"] = options.calibration_tokens;
-  json["window"] = options.window;
-  json["held_back"] = options.held_back;
-  json["svd"] = SvdBackendName(options.svd);
-  json["spread"] = options.spread;
-  json["tune"] = options.tune ? "local" : "none";
+// What was asked of tuning, for factorization.json and for the state of an unfinished run.
+void DescribeTuning(const FactorizeOptions& options, Json& json) {
+  json["tune"] = TuneText(options);
+  if (!options.tunes()) return;
+  json["tune_tokens"] = options.tune_tokens;
   if (options.tune) {
-    json["tune_tokens"] = options.tune_tokens;
     json["tune_passes"] = options.tuning.passes;
     json["lr"] = options.tuning.learning_rate;
     json["seed"] = options.tuning.seed;
   }
+  if (options.tune_global) {
+    json["global"] = {{"loss", OutputLossName(options.global.loss)},
+                      {"passes", options.global.passes},
+                      {"step_tokens", options.global.step_tokens},
+                      {"lr", options.global.learning_rate},
+                      {"seed", options.global.seed}};
+  }
+}
+
+Json DescribeOptions(const FactorizeOptions& options) {
+  Json json;
+  if (options.source.empty()) {
+    json["rank"] = options.rank.is_share ? Json(options.rank.share) : Json(options.rank.dims);
+    json["layout"] = options.layout;
+    json["objective"] = ObjectiveName(options.objective);
+    json["svd"] = SvdBackendName(options.svd);
+    json["spread"] = options.spread;
+  }
+  json["calib_tokens"] = options.calibration_tokens;
+  json["window"] = options.window;
+  json["held_back"] = options.held_back;
+  DescribeTuning(options, json);
   json["calibration"] = Json::object();
   for (const auto& file : options.calibration) {
     json["calibration"][file.filename().string()] = Sha256File(file);
@@ -77,72 +100,56 @@ Json DescribeLayers(const std::vector<LayerFactors>& factors) {
   return layers;
 }
 
-// Measures models against the source on the held-back windows, if there are any.
-class HeldBack {
- public:
-  HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress)
-      : source_(source), progress_(progress) {
-    if (!windows.empty()) reference_ = model::RunReference(source, windows, progress);
+// The hash of every file of a checkpoint's tensors.
+Json HashFiles(const Checkpoint& checkpoint) {
+  Json hashes = Json::object();
+  for (const auto& file : checkpoint.tensors().files()) {
+    hashes[file.filename().string()] = Sha256File(file);
   }
-  // Null when no window is held back.
-  [[nodiscard]] const model::ReferenceRun* reference() const {
-    return reference_ ? &*reference_ : nullptr;
-  }
-  void MeasureUntuned(const KeyFactors& keys,
-                      const std::vector<LayerFactors>& factors,
-                      Json& result) const {
-    if (!reference_) return;
-    const auto distance = MeasureFactors(*reference_, source_, keys, factors, progress_);
-    result["kld_before_tuning"] = distance.kld;
-    result["perplexity_before_tuning"] = distance.perplexity;
-  }
-  void MeasureWritten(const std::filesystem::path& directory,
-                      const char* kld_name,
-                      Json& result) const {
-    if (!reference_) return;
-    const auto distance = model::CompareWith(*reference_, Checkpoint::Open(directory), progress_);
-    result[kld_name] = distance.kld;
-    result["perplexity"] = distance.perplexity;
-    result["perplexity_source"] = distance.reference_perplexity;
-    result["held_back_tokens"] = distance.tokens;
-  }
+  return hashes;
+}
 
- private:
-  const Checkpoint& source_;
-  Progress& progress_;
-  std::optional<model::ReferenceRun> reference_;
-};
-
-// Everything that tuned layers depend on but the learning rate; `settings`: the options.
-Json TuneSettings(const Checkpoint& source, Json settings) {
+// Everything that tuned weights depend on but the learning rates; `settings`: the options.
+Json TuneSettings(const FactorizeOptions& options, const Checkpoint& source, Json settings) {
   settings.erase("lr");
-  settings["source"] = Json::object();
-  for (const auto& file : source.tensors().files()) {
-    settings["source"][file.filename().string()] = Sha256File(file);
-  }
+  if (settings.contains("global")) settings["global"].erase("lr");
+  settings["source"] = HashFiles(source);
+  if (!options.source.empty()) settings["model"] = HashFiles(Checkpoint::Open(options.model));
   return settings;
 }
 
-void CheckOptions(const FactorizeOptions& options, Objective objective) {
+void CheckOptions(const FactorizeOptions& options) {
   KVC_CHECK(options.window >= 2 && options.calibration_tokens >= options.window,
             kUsage,
             "--calib-tokens: expected at least one window of ",
             options.window,
             " tokens, got ",
             options.calibration_tokens);
-  KVC_CHECK(!NeedsCalibration(objective) || !options.calibration.empty(),
-            kUsage,
-            "--calib: expected a text for the objective ",
-            ObjectiveName(objective),
-            ", got none; name a file or use --objective weight");
   KVC_CHECK(
       !options.spread || !options.calibration.empty(),
       kUsage,
       "--calib: expected a text for --spread, which measures how much each layer matters, got ",
       "none");
-  KVC_CHECK(!options.tune || !options.calibration.empty(),
+  KVC_CHECK(!options.tunes() || !options.calibration.empty(),
             kUsage,
             "--calib: expected a text to tune on, got none");
+  KVC_CHECK(options.source.empty() || options.tunes(),
+            kUsage,
+            "--source: expected --tune local or global, which goes on with a thin model, got none");
+  KVC_CHECK(!options.control || (options.tune_global && options.held_back > 0),
+            kUsage,
+            "--control: expected --tune global and windows held back, got --tune ",
+            TuneText(options),
+            " and ",
+            options.held_back);
+}
+
+void CheckObjective(const FactorizeOptions& options, Objective objective) {
+  KVC_CHECK(!NeedsCalibration(objective) || !options.calibration.empty(),
+            kUsage,
+            "--calib: expected a text for the objective ",
+            ObjectiveName(objective),
+            ", got none; name a file or use --objective weight");
 }
 
 void CheckSource(const ModelConfig& config) {
@@ -167,22 +174,25 @@ FactorRequest MakeRequest(const FactorizeOptions& options,
   return request;
 }
 
-struct ClosedForms {
-  FactorRequest request;
+// Thin keys of all layers, wherever they come from.
+struct ThinKeys {
+  KeyFactors keys;
   std::vector<LayerFactors> factors;
 };
 
-// The closed forms of the layout in `request`, or of the best one with --layout auto, with ranks
-// spread if that is asked for. Says in `result` what was chosen.
-ClosedForms MakeClosedForms(const FactorizeOptions& options,
-                            const FactorRequest& request,
-                            const Checkpoint& source,
-                            const Windows& calibration,
-                            const HeldBack& held_back,
-                            Progress& progress,
-                            Json& result) {
-  ClosedForms forms{request, {}};
-  const auto svd = Svd::Create(options.svd);
+// The closed forms of the layout that is asked for, or of the best one with --layout auto, with
+// ranks spread if that is asked for. Says in `result` what was chosen.
+ThinKeys MakeClosedForms(const FactorizeOptions& options,
+                         const Checkpoint& source,
+                         const Windows& calibration,
+                         const HeldBack& held_back,
+                         Progress& progress,
+                         Json& result) {
+  const ModelConfig& config = source.config();
+  FactorRequest request =
+      MakeRequest(options, ResolveLayout(options.layout, config, options.objective), config);
+  const auto svd = Svd::Create(options.svd, model::NumThreads());
+  std::vector<LayerFactors> factors;
   if (options.layout == "auto") {
     LayoutComparison comparison = CompareLayouts(source,
                                                  options.rank,
@@ -191,21 +201,69 @@ ClosedForms MakeClosedForms(const FactorizeOptions& options,
                                                  held_back.reference(),
                                                  *svd,
                                                  progress);
-    forms.request = MakeRequest(options, comparison.choice, source.config());
-    forms.factors = std::move(comparison.factors);
+    request = MakeRequest(options, comparison.choice, config);
+    factors = std::move(comparison.factors);
     result["layout_choice"] = std::move(comparison.report);
   }
-  result["layout"] = LayoutText({forms.request.layout, forms.request.num_groups});
-  result["objective"] = ObjectiveName(forms.request.objective);
-  if (!forms.factors.empty() && !options.spread) return forms;
-  std::vector<KeyStatistics> statistics;
-  forms.factors = FactorLayers(
-      source, forms.request, calibration, *svd, progress, options.spread ? &statistics : nullptr);
-  if (options.spread) {
-    result["sensitivity"] = SpreadFactors(
-        source, forms.request, statistics, calibration, *svd, progress, forms.factors);
+  result["objective"] = ObjectiveName(request.objective);
+  if (factors.empty() || options.spread) {
+    std::vector<KeyStatistics> statistics;
+    factors = FactorLayers(
+        source, request, calibration, *svd, progress, options.spread ? &statistics : nullptr);
+    if (options.spread) {
+      result["sensitivity"] =
+          SpreadFactors(source, request, statistics, calibration, *svd, progress, factors);
+    }
   }
-  return forms;
+  result["calibration_windows"] = calibration.size();
+  result["layers"] = DescribeLayers(factors);
+  KeyFactors keys = MakeKeys(request, factors);
+  return {std::move(keys), std::move(factors)};
+}
+
+// The thin model that --source is the source of. What is known about its closed forms comes along.
+ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source, Json& result) {
+  const Checkpoint thin = Checkpoint::Open(options.model);
+  KVC_CHECK(thin.config().thin(),
+            kBadInput,
+            "--source: expected a MODEL with thin keys, which was made from it, got full ones");
+  CheckSameModel(source, thin);
+  const auto path = options.model / "factorization.json";
+  const Json before = std::filesystem::exists(path) ? ReadJsonFile(path) : Json::object();
+  for (const char* key : {"layout_choice", "sensitivity", "calibration_windows", "layers"}) {
+    if (before.contains(key)) result[key] = before[key];
+  }
+  result["objective"] = before.value("objective", "unknown");
+  for (const char* key : {"options", "tuning", "global_tuning", "started_from"}) {
+    if (before.contains(key)) result["started_from"][key] = before[key];
+  }
+  return {thin.config().keys, ReadFactors(thin)};
+}
+
+// The tuning that is asked for.
+void Tune(const FactorizeOptions& options,
+          const Checkpoint& source,
+          const Windows& windows,
+          const HeldBack& held_back,
+          const TuneState& state,
+          Progress& progress,
+          ThinKeys& thin,
+          Json& result) {
+  held_back.MeasureUntuned(thin.keys, thin.factors, result);
+  if (options.tune) {
+    result["tuning"] =
+        TuneLocally(source, thin.keys, windows, options.tuning, state, progress, thin.factors);
+  }
+  if (!options.tune_global) return;
+  result["global_tuning"] = TuneGlobally(
+      source, thin.keys, windows, options.global, state.GlobalPath("thin"), progress, thin.factors);
+  if (!options.control) return;
+  result["control"] = TuneControl(source,
+                                  *held_back.reference(),
+                                  windows,
+                                  options.global,
+                                  state.GlobalPath("control"),
+                                  progress);
 }
 
 }  // namespace
@@ -234,37 +292,38 @@ Json PlanFactorization(const FactorizeOptions& options) {
 }
 
 Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
-  const Checkpoint source = Checkpoint::Open(options.model);
+  const bool goes_on = !options.source.empty();
+  const Checkpoint source = Checkpoint::Open(goes_on ? options.source : options.model);
   const ModelConfig& config = source.config();
   CheckSource(config);
-  const LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
-  const FactorRequest request = MakeRequest(options, choice, config);
-  CheckOptions(options, request.objective);
+  CheckOptions(options);
+  if (!goes_on) {
+    const LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
+    CheckObjective(options, MakeRequest(options, choice, config).objective);
+  }
   CalibrationText text;
   if (!options.calibration.empty()) {
-    text = CutText(*Tokenizer::Load(options.model), RequestText(options));
+    text = CutText(*Tokenizer::Load(source.directory()), RequestText(options));
   }
-  OutputDirectory output(options.output, options.force, /*resumable=*/options.tune);
+  OutputDirectory output(options.output, options.force, /*resumable=*/options.tunes());
 
   const Json described = DescribeOptions(options);
   Json result;
   const HeldBack held_back(source, text.held_back, progress);
-  ClosedForms forms =
-      MakeClosedForms(options, request, source, text.calibration, held_back, progress, result);
-  const KeyFactors keys = MakeKeys(forms.request, forms.factors);
-  result["key_bytes_share"] = KeyBytesShare(config, keys);
-  result["calibration_windows"] = text.calibration.size();
-  result["layers"] = DescribeLayers(forms.factors);
-  if (options.tune) {
-    const TuneState state(output.path(), TuneSettings(source, described));
-    held_back.MeasureUntuned(keys, forms.factors, result);
-    result["tuning"] =
-        TuneLocally(source, keys, text.tuning, options.tuning, state, progress, forms.factors);
+  ThinKeys thin =
+      goes_on ? ReadThinKeys(options, source, result)
+              : MakeClosedForms(options, source, text.calibration, held_back, progress, result);
+  result["layout"] = LayoutText({thin.keys.layout, thin.keys.num_groups});
+  result["key_bytes_share"] = KeyBytesShare(config, thin.keys);
+  result["token_cost"] = DescribeCost(CostOfKeys(config, thin.keys));
+  if (options.tunes()) {
+    const TuneState state(output.path(), TuneSettings(options, source, described));
+    Tune(options, source, text.tuning, held_back, state, progress, thin, result);
     state.Remove();
   }
-  WriteThinCheckpoint(source, keys, forms.factors, output.path(), progress);
+  WriteThinCheckpoint(source, thin.keys, thin.factors, output.path(), progress);
   held_back.MeasureWritten(
-      output.path(), options.tune ? "kld_after_tuning" : "kld_before_tuning", result);
+      output.path(), options.tunes() ? "kld_after_tuning" : "kld_before_tuning", result);
   result["options"] = described;
   Json file = result;
   file["kvc"] = Version();

@@ -18,6 +18,9 @@ namespace kvc::factorize {
 
 struct FactorizeOptions {
   std::filesystem::path model;
+  // Not empty: `model` is thin, made from this one, and its tuning goes on. Rank, layout, objective
+  // and spread are then those that it has.
+  std::filesystem::path source;
   std::filesystem::path output;
   bool force = false;
   RankRequest rank;
@@ -28,21 +31,26 @@ struct FactorizeOptions {
   int64_t window = 512;
   int64_t held_back = 4;  // further windows on which KLD and perplexity are measured
   SvdBackend svd = SvdBackend::kLapack;
-  bool spread = false;  // ranks over layers and groups, `rank` is their mean
-  bool tune = false;    // --tune local
+  bool spread = false;       // ranks over layers and groups, `rank` is their mean
+  bool tune = false;         // --tune local
+  bool tune_global = false;  // --tune global; after the local one with both
+  bool control = false;      // the full model is given the global tuning as well
   int64_t tune_tokens = 65536;
   TuneOptions tuning;
+  GlobalTuneOptions global;
   std::vector<int64_t> lengths = {4096, 32768, 131072, 1048576};  // of PlanFactorization's table
+
+  [[nodiscard]] bool tunes() const { return tune || tune_global; }
 };
 
 // Sizes without any work, from config.json alone: ranks, key_bytes_share, cache elements of one
 // token before and after, and the tables of factorize/memory_table.h.
 [[nodiscard]] Json PlanFactorization(const FactorizeOptions& options);
 
-// Runs the stage; returns what factorization.json holds (docs/formats/thin-checkpoint.md). Throws
+// Runs the stage; returns what factorization.json holds (docs/formats/factorization.md). Throws
 // kUsage when something needs calibration text and there is none, kBadInput when it is too short.
-// With `tune`, layers that are tuned stay in OUT.partial when the run ends early, and the next one
-// with the same options goes on behind them.
+// What is tuned stays in OUT.partial when the run ends early, and the next one with the same
+// options goes on behind it.
 [[nodiscard]] Json FactorizeModel(const FactorizeOptions& options, Progress& progress);
 
 }  // namespace kvc::factorize

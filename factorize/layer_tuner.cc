@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
-#include "factorize/thin_layer.h"
+#include "factorize/tune_steps.h"
 
 namespace kvc::factorize {
 namespace {
@@ -16,9 +16,8 @@ using torch::Tensor;
 
 constexpr double kBeta1 = 0.9;
 constexpr double kBeta2 = 0.99;
-constexpr double kEpsilon = 1e-12;     // gradients of a relative error are small
-constexpr double kWarmupShare = 0.05;  // of all steps
-constexpr double kSmallestColumn = 0.05;
+constexpr double kEpsilon = 1e-12;      // gradients of a relative error are small
+constexpr double kWarmupShare = 0.05;   // of all steps
 constexpr int64_t kSizeWindows = 8;     // that the sizes of inputs are taken from
 constexpr int64_t kPatience = 2;        // passes without a better one that end the training
 constexpr double kBackoff = 1.0 / 3.0;  // of the rate after a pass that made things worse
@@ -34,31 +33,6 @@ struct AdamState {
   Tensor step;           // of every weight at rate 1: its shape, or one that expands to it
 };
 
-// Root mean square of each column: x [rows, columns] -> [columns]. Columns that hardly move are
-// raised to a share of the mean, or their weights would take any step.
-Tensor ColumnSizes(const Tensor& x) {
-  const Tensor sizes = x.square().mean(0, false, torch::kDouble).sqrt();  // [columns]
-  return sizes.clamp_min(kSmallestColumn * sizes.mean().item<double>()).to(torch::kFloat32);
-}
-
-// Steps that change the products with inputs of the given sizes alike in every column: of W diag(s)
-// the root mean square, divided by s.
-Tensor StepsFor(const Tensor& weight, const Tensor& sizes) {
-  const double size = std::sqrt((weight * sizes).square().mean(torch::kDouble).item<double>());
-  return (size / sizes).expand(weight.sizes());
-}
-
-using Member = Tensor model::LayerWeights::*;
-
-// The matrices to train that the layout has.
-std::vector<Member> TrainedMembers(const model::LayerWeights& weights) {
-  std::vector<Member> members;
-  for (const TunedWeight& tuned : kTunedWeights) {
-    if ((weights.*tuned.weight).defined()) members.push_back(tuned.weight);
-  }
-  return members;
-}
-
 class Tuner {
  public:
   Tuner(const ModelConfig& thin,
@@ -73,17 +47,15 @@ class Tuner {
         options_(options),
         pool_(pool),
         weights_(weights),
-        trained_(TrainedMembers(weights)) {
+        trained_(TrainedMembers(weights)),
+        split_(SplitWindows(std::ssize(windows))) {
     const Tensor x = SomeInputs();  // [rows, E]
-    for (const Member weight : trained_) {
+    for (const TunedMember weight : trained_) {
       const Tensor value = (weights.*weight).detach().clone();
-      states_.push_back({torch::zeros_like(value), torch::zeros_like(value), Steps(weight, x)});
+      states_.push_back({torch::zeros_like(value),
+                         torch::zeros_like(value),
+                         StepSizes(thin_, layer_, weights, weight, x)});
       weights_.*weight = value.requires_grad_(true);
-    }
-    for (size_t i = 0; i < windows.size(); ++i) {
-      // the middle one of each kCheckEvery; the first when there are fewer
-      const bool check = i % kCheckEvery == kCheckEvery / 2 || (i == 0 && !HasMiddle());
-      (check ? checked_ : training_).push_back(static_cast<int64_t>(i));
     }
   }
 
@@ -93,14 +65,14 @@ class Tuner {
     result.error_after = result.error_before;
     rate_ = options_.learning_rate * std::sqrt(std::min(1.0, result.error_before / TargetSize()));
     best_ = Values();
-    const auto count = static_cast<int64_t>(training_.size());
+    const auto count = static_cast<int64_t>(split_.training.size());
     const int64_t step_windows =
         std::clamp<int64_t>(options_.step_tokens / windows_[0].hidden.size(0), 1, count);
     const int64_t pass_steps = (count + step_windows - 1) / step_windows;
     const int64_t steps = pass_steps * options_.passes;
     Rng rng(options_.seed + static_cast<uint64_t>(layer_));
     for (int64_t step = 0; step < steps; ++step) {
-      if (step % pass_steps == 0) Shuffle(rng);
+      if (step % pass_steps == 0) Shuffle(rng, split_.training);
       const int64_t first = step % pass_steps * step_windows;
       Step(first, std::min(step_windows, count - first), step, steps);
       report(step + 1, steps);
@@ -118,10 +90,6 @@ class Tuner {
   }
 
  private:
-  [[nodiscard]] bool HasMiddle() const {
-    return static_cast<int64_t>(windows_.size()) > kCheckEvery / 2;
-  }
-
   // What the projections see: [rows, E].
   [[nodiscard]] Tensor SomeInputs() const {
     std::vector<Tensor> rows;
@@ -132,32 +100,9 @@ class Tuner {
     return torch::cat(rows);
   }
 
-  [[nodiscard]] Tensor Steps(const Member weight, const Tensor& x) const {
-    const Tensor value = (weights_.*weight).detach();
-    if (weight == &model::LayerWeights::q || weight == &model::LayerWeights::k) {
-      return StepsFor(value, ColumnSizes(x));
-    }
-    if (weight != &model::LayerWeights::k_rebuild) {  // of rotated keys: columns alike
-      return StepsFor(value, torch::ones({value.size(1)}));
-    }
-    const Tensor latents = ColumnSizes(torch::matmul(x, weights_.k.detach().t()));  // [sum_n R_n]
-    const int64_t rows = value.size(0) / thin_.keys.num_groups;
-    Tensor steps = torch::ones_like(value);
-    int64_t column = 0;
-    for (int64_t n = 0; n < thin_.keys.num_groups; ++n) {
-      const int64_t rank = thin_.key_width(layer_, n);
-      const Tensor b = value.narrow(0, n * rows, rows).narrow(1, 0, rank);  // [rows, R_n]
-      steps.narrow(0, n * rows, rows)
-          .narrow(1, 0, rank)
-          .copy_(StepsFor(b, latents.narrow(0, column, rank)));
-      column += rank;
-    }
-    return steps;
-  }
-
   [[nodiscard]] std::vector<Tensor> Values() const {
     std::vector<Tensor> values;
-    for (const Member weight : trained_) {
+    for (const TunedMember weight : trained_) {
       values.push_back((weights_.*weight).detach().clone());
     }
     return values;
@@ -173,7 +118,7 @@ class Tuner {
     result.error = error.error;
     if (with_gradient) {
       std::vector<Tensor> leaves;
-      for (const Member weight : trained_) leaves.push_back(weights_.*weight);
+      for (const TunedMember weight : trained_) leaves.push_back(weights_.*weight);
       result.gradients = torch::autograd::grad({p.q, p.k}, leaves, {error.q, error.k});
     }
     return result;
@@ -181,9 +126,9 @@ class Tuner {
 
   // Mean over the windows that are not trained on.
   double CheckError() {
-    std::vector<double> errors(checked_.size());
-    pool_.ParallelFor(static_cast<int64_t>(checked_.size()), 1, [&](int64_t i, int64_t) {
-      errors[i] = RunWindow(checked_[i], false).error;
+    std::vector<double> errors(split_.checked.size());
+    pool_.ParallelFor(static_cast<int64_t>(split_.checked.size()), 1, [&](int64_t i, int64_t) {
+      errors[i] = RunWindow(split_.checked[i], false).error;
     });
     double sum = 0.0;
     for (const double error : errors) sum += error;
@@ -194,12 +139,12 @@ class Tuner {
   // What the error would be if the attention added nothing.
   [[nodiscard]] double TargetSize() const {
     double sum = 0.0;
-    for (const int64_t window : checked_) {
+    for (const int64_t window : split_.checked) {
       const AttentionTarget& target = windows_[window].target;
       const Tensor sizes = target.output.square().sum(-1) * target.weight;  // [T]
       sum += sizes.sum(torch::kDouble).item<double>();
     }
-    return std::max(sum / static_cast<double>(checked_.size()), kEpsilon);
+    return std::max(sum / static_cast<double>(split_.checked.size()), kEpsilon);
   }
 
   void CheckFinite(double value, const char* what) const {
@@ -214,16 +159,11 @@ class Tuner {
               "; the layers before it are kept, run again with a lower --lr");
   }
 
-  void Shuffle(Rng& rng) {
-    for (size_t i = training_.size() - 1; i > 0; --i) {
-      std::swap(training_[i], training_[rng.NextBelow(static_cast<int64_t>(i) + 1)]);
-    }
-  }
-
   void Step(int64_t first, int64_t count, int64_t step, int64_t steps) {
     std::vector<WindowResult> results(count);
-    pool_.ParallelFor(
-        count, 1, [&](int64_t i, int64_t) { results[i] = RunWindow(training_[first + i], true); });
+    pool_.ParallelFor(count, 1, [&](int64_t i, int64_t) {
+      results[i] = RunWindow(split_.training[first + i], true);
+    });
     const torch::NoGradGuard no_grad;
     for (int64_t i = 1; i < count; ++i) {
       for (size_t w = 0; w < trained_.size(); ++w) {
@@ -284,13 +224,12 @@ class Tuner {
   const TuneOptions& options_;
   ThreadPool& pool_;
   model::LayerWeights weights_;
-  const std::vector<Member> trained_;
+  const std::vector<TunedMember> trained_;
+  TuneSplit split_;  // training windows in the order of the pass
   std::vector<AdamState> states_;
   int64_t moments_ = 0;  // steps that the moments hold
   double rate_ = 0.0;    // at the top of the schedule
   std::vector<Tensor> best_;
-  std::vector<int64_t> training_;  // windows in the order of the pass
-  std::vector<int64_t> checked_;   // windows that are not trained on
 };
 
 }  // namespace

@@ -3,16 +3,15 @@
 // residual stream what the full model's does. The result has the layer's ranks by construction.
 //
 // Every matrix of the query and key side (kTunedWeights in factorize/thin_layer.h) is trained with
-// Adam ([AdamW] without decay). The step of a weight W_ij is relative to what it does: rate * rms(W
-// diag(s)) / s_j, where s_j is the root mean square of input j; so --lr means the same in every
-// layer and model, and inputs of large variance do not take over. Its rate is --lr * |y' - y| /
-// |y|, the relative error of the attention's output before: what is nearly right needs small steps.
-// After a linear warm-up it goes down a cosine to 0.
+// Adam ([AdamW] without decay). The step of a weight is the rate times its step size
+// (factorize/tune_steps.h). The rate is --lr * |y' - y| / |y|, the relative error of the
+// attention's output before: what is nearly right needs small steps. After a linear warm-up it goes
+// down a cosine to 0.
 //
-// One window in kCheckEvery is not trained on: after every pass the error on these decides whether
-// the pass is kept; one that made things worse is undone, and the rate is cut to a third. Gradients
-// of a step's windows are added in order, each computed on one thread: results do not depend on the
-// number of threads.
+// One window in kCheckEvery (factorize/tune_steps.h) is not trained on: after every pass the error
+// on these decides whether the pass is kept; one that made things worse is undone, and the rate is
+// cut to a third. Gradients of a step's windows are added in order, each computed on one thread:
+// results do not depend on the number of threads.
 
 #include <cstdint>
 #include <functional>
@@ -24,8 +23,6 @@
 #include "model/decoder.h"
 
 namespace kvc::factorize {
-
-inline constexpr int64_t kCheckEvery = 12;
 
 struct TuneWindow {
   torch::Tensor hidden;  // [T, E] what enters the thin model's layer

@@ -81,7 +81,12 @@ void TuneState::Save(int64_t layer, const LayerFactors& factors, const Json& rep
 void TuneState::Remove() const {
   for (int64_t layer = 0; std::filesystem::remove(LayerPath(layer)); ++layer) {
   }
+  for (const char* model : {"thin", "control"}) std::filesystem::remove(GlobalPath(model));
   std::filesystem::remove(SettingsPath());
+}
+
+std::filesystem::path TuneState::GlobalPath(const char* model) const {
+  return directory_ / ("tuned-" + std::string(model) + ".safetensors");
 }
 
 std::filesystem::path TuneState::LayerPath(int64_t layer) const {

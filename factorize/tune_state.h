@@ -1,6 +1,7 @@
 #pragma once
-// Finished layers of a tuning that has not ended: one file for each, so that a run that was
-// interrupted, or that met a NaN, goes on behind the last of them.
+// What a tuning that has not ended keeps, so that a run that was interrupted, or that met a NaN,
+// goes on: one file for each finished layer, and one for each model that is tuned as a whole
+// (factorize/tune_global.h).
 
 #include <filesystem>
 #include <optional>
@@ -21,6 +22,8 @@ class TuneState {
   // them; nothing when the layer is not finished. Throws kBadInput when its file is broken.
   [[nodiscard]] std::optional<Json> Load(int64_t layer, LayerFactors& factors) const;
   void Save(int64_t layer, const LayerFactors& factors, const Json& report) const;
+  // The file of the whole model's tuning: "thin", or "control". Who tunes it writes it.
+  [[nodiscard]] std::filesystem::path GlobalPath(const char* model) const;
   // Removes all files: the output is whole without them.
   void Remove() const;
 

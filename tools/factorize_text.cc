@@ -88,6 +88,13 @@ void PrintFactorization(const Json& result) {
                 result[tuned ? "kld_after_tuning" : "kld_before_tuning"],
                 result["perplexity"],
                 result["perplexity_source"]);
+  if (result.contains("control")) {
+    const Json& control = result["control"];
+    PrintDistance("control", control["kld"], control["perplexity"], result["perplexity_source"]);
+    std::printf(
+        "            tuned keys are %+.1f %% over the control\n",
+        100.0 * (result["perplexity"].get<double>() / control["perplexity"].get<double>() - 1.0));
+  }
 }
 
 }  // namespace kvc::tools

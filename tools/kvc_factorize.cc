@@ -1,7 +1,11 @@
 // kvc-factorize: truncates the key projections of a checkpoint, so that its cached keys are thin.
 
+#include <algorithm>
+#include <optional>
+
 #include "core/error.h"
 #include "factorize/factorize_model.h"
+#include "factorize/output_loss.h"
 #include "model/threads.h"
 #include "tools/common_options.h"
 #include "tools/factorize_text.h"
@@ -19,10 +23,13 @@ struct Arguments {
   std::string window = "512";
   std::vector<std::string> calibration;
   std::vector<std::string> lengths = {"4k", "32k", "128k", "1M"};
-  std::string svd = "lapack";
-  std::string tune = "none";
+  std::string svd;
+  std::string source;
+  std::vector<std::string> tune;
   std::string tune_tokens = "64k";
-  bool control = false;
+  std::optional<int64_t> passes;
+  std::optional<double> learning_rate;
+  std::string loss;
 };
 
 void AddOptions(CLI::App& app, Arguments& args) {
@@ -47,36 +54,80 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--lengths", args.lengths, "Tokens in the memory table of --dry-run")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--svd", args.svd, "Decomposition library")
-      ->check(CLI::IsMember({"lapack", "eigen"}))
-      ->capture_default_str();
+  app.add_option("--svd", args.svd, "Decomposition library; with --device cuda cusolver")
+      ->check(CLI::IsMember({"lapack", "eigen", "cusolver"}))
+      ->default_str("lapack");
   app.add_flag("--spread", args.options.spread, "Spread ranks over layers, --rank is their mean");
-  app.add_option("--tune", args.tune, "none, or local: each layer against the full model's")
-      ->check(CLI::IsMember({"none", "local", "global"}))
-      ->capture_default_str();
-  app.add_option("--tune-tokens", args.tune_tokens, "Tokens of the calibration text to tune on")
-      ->capture_default_str();
-  app.add_option("--tune-passes", args.options.tuning.passes, "Passes over them, at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--lr", args.options.tuning.learning_rate, "Step relative to the weights' size")
-      ->check(CLI::Range(1e-6, 1.0))
-      ->capture_default_str();
-  app.add_flag("--control", args.control, "Control run of --tune global; not in this version");
   app.add_flag("--force", args.options.force, "Replace a directory that is not empty");
 }
 
+void AddTuning(CLI::App& app, Arguments& args) {
+  app.add_option("--tune",
+                 args.tune,
+                 "local: each layer against the full model's; global: the whole model against the "
+                 "full one's output; local,global: one after the other")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"none", "local", "global"}));
+  app.add_option(
+      "--source", args.source, "MODEL is thin and made from this one: goes on tuning it");
+  app.add_option("--tune-tokens", args.tune_tokens, "Tokens of the calibration text to tune on")
+      ->capture_default_str();
+  app.add_option("--tune-passes",
+                 args.passes,
+                 "Passes over them, at most; local 4, global 1. Of two tunings the last one's")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--lr",
+                 args.learning_rate,
+                 "Step relative to the weights' size and their error; local 0.03, global 0.01. Of "
+                 "two tunings the "
+                 "last one's")
+      ->check(CLI::Range(1e-6, 1.0));
+  app.add_option("--loss", args.loss, "Of --tune global: kl to the full model's output, or ce")
+      ->default_str("kl");
+  app.add_flag("--control",
+               args.options.control,
+               "Gives the full model the same --tune global and reports both");
+}
+
+void ResolveTuning(Arguments& args) {
+  auto& options = args.options;
+  const auto asked = [&](const char* kind) {
+    return std::find(args.tune.begin(), args.tune.end(), kind) != args.tune.end();
+  };
+  options.tune = asked("local");
+  options.tune_global = asked("global");
+  KVC_CHECK(!asked("none") || args.tune.size() == 1,
+            kUsage,
+            "--tune: expected none alone, or local, global or local,global");
+  KVC_CHECK(args.loss.empty() || options.tune_global,
+            kUsage,
+            "--loss: expected --tune global, which has one, got none");
+  options.tune_tokens = kvc::ParseLength(args.tune_tokens, "--tune-tokens");
+  if (!args.loss.empty()) options.global.loss = kvc::factorize::OutputLossFromName(args.loss);
+  auto& passes = options.tune_global ? options.global.passes : options.tuning.passes;
+  passes = args.passes.value_or(passes);
+  auto& rate = options.tune_global ? options.global.learning_rate : options.tuning.learning_rate;
+  rate = args.learning_rate.value_or(rate);
+}
+
+// What a thin model has already cannot be asked for again.
+void CheckSource(const CLI::App& app, const Arguments& args, bool dry_run) {
+  if (args.source.empty()) return;
+  for (const char* option : {"--rank", "--layout", "--objective", "--spread", "--svd"}) {
+    KVC_CHECK(app.count(option) == 0,
+              kUsage,
+              option,
+              ": expected a MODEL with full keys, got --source, whose MODEL is thin already");
+  }
+  KVC_CHECK(!dry_run, kUsage, "--dry-run: expected a MODEL with full keys, got --source");
+}
+
 void Resolve(Arguments& args) {
-  KVC_CHECK(args.tune != "global" && !args.control,
-            kUnsupported,
-            "--tune: expected none or local, got ",
-            args.control ? "--control" : "global",
-            ": tuning of the whole model is not in this version");
   auto& options = args.options;
   options.model = args.model;
-  options.tune = args.tune == "local";
-  options.tune_tokens = kvc::ParseLength(args.tune_tokens, "--tune-tokens");
+  options.source = args.source;
   options.output = args.output;
+  ResolveTuning(args);
   options.rank = kvc::ParseRank(args.rank, "--rank");
   options.objective = kvc::factorize::ObjectiveFromName(args.objective);
   options.calibration_tokens = kvc::ParseLength(args.calib_tokens, "--calib-tokens");
@@ -86,8 +137,13 @@ void Resolve(Arguments& args) {
     options.lengths.push_back(kvc::ParseLength(length, "--lengths"));
   }
   options.calibration.assign(args.calibration.begin(), args.calibration.end());
-  options.svd = args.svd == "eigen" ? kvc::factorize::SvdBackend::kEigen
-                                    : kvc::factorize::SvdBackend::kLapack;
+}
+
+// The library that decomposes: where --device says unless it is named.
+kvc::factorize::SvdBackend ChooseSvd(const std::string& name, const std::string& device) {
+  using kvc::factorize::SvdBackend;
+  if (name == "cusolver" || (name.empty() && device == "cuda")) return SvdBackend::kCuSolver;
+  return name == "eigen" ? SvdBackend::kEigen : SvdBackend::kLapack;
 }
 
 }  // namespace
@@ -97,11 +153,13 @@ int main(int argc, char** argv) {
   kvc::tools::CommonOptions common;
   Arguments args;
   AddOptions(app, args);
+  AddTuning(app, args);
   kvc::tools::AddCommonOptions(
       app,
       common,
       "  kvc-factorize model -o thin --rank 25% --layout latent:1 --calib book.txt\n"
       "  kvc-factorize model -o thin --spread --tune local --calib book.txt --calib more.txt\n"
+      "  kvc-factorize thin -o better --source model --tune global --calib book.txt\n"
       "  kvc-factorize mistral -o thin --lengths 32k,128000 --dry-run");
   return kvc::tools::RunCommand(
       argc,
@@ -111,8 +169,14 @@ int main(int argc, char** argv) {
       common,
       [&]() -> Json {
         Resolve(args);
+        CheckSource(app, args, common.dry_run);
         args.options.tuning.seed = common.seed;
-        kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
+        args.options.global.seed = common.seed;
+        args.options.svd = ChooseSvd(args.svd, common.device);
+        // Fails without the device, before any work.
+        (void)kvc::factorize::Svd::Create(args.options.svd);
+        kvc::model::SetThreads(
+            kvc::tools::CheckCommonOptions(common, kvc::tools::CudaSupport::kByCommand));
         if (common.dry_run) return kvc::factorize::PlanFactorization(args.options);
         const auto progress = kvc::tools::MakeProgress(common);
         return kvc::factorize::FactorizeModel(args.options, *progress);

@@ -64,7 +64,11 @@ expect 2 "expected absorb for gpt2, got post-rope" "$bin/kvc-factorize" "$models
 expect 2 "expected latent:N, latent:heads, post-rope for qwen3, got rope-pairs" "$bin/kvc-factorize" "$models/qwen3" "${weight[@]}" --layout rope-pairs
 expect 2 "even number" "$bin/kvc-factorize" "$models/llama" -o "$work/out" --objective weight --layout rope-pairs --rank 5
 expect 2 "expected a text to tune on" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune local
-expect 3 "not in this version" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune global
+expect 2 "expected a text to tune on" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune global
+expect 2 "--control: expected --tune global" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --control
+expect 2 "--loss: expected --tune global" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --loss ce
+expect 2 "expected one of kl, ce" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --tune global --loss mse
+expect 2 "thin already" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --source "$models/llama" --tune global
 broken
 size=$(stat -c %s "$work/model/model.safetensors")
 printf '\xc0\x7f\xc0\x7f' | dd of="$work/model/model.safetensors" bs=1 seek=$((size - 4)) conv=notrunc 2> /dev/null

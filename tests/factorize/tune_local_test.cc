@@ -2,71 +2,26 @@
 
 #include "factorize/tune_local.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include <gtest/gtest.h>
 
-#include "core/checkpoint.h"
-#include "core/error.h"
-#include "core/files.h"
-#include "core/rng.h"
-#include "factorize/closed_forms.h"
-#include "factorize/factorize_model.h"
-#include "factorize/matrix.h"
-#include "factorize/svd.h"
 #include "factorize/thin_layer.h"
 #include "model/threads.h"
+#include "tests/factorize/tuning_stage.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_dir.h"
 
 namespace kvc::factorize {
 namespace {
 
-const std::filesystem::path kRoot = KVC_SOURCE_DIR;
+using testing::FamilyCase;
+using testing::kRoot;
+using testing::StopsAt;
 
-// Stops the stage when it reports the given place of the given stage.
-class StopsAt : public Progress {
- public:
-  StopsAt(std::string stage, int64_t done) : stage_(std::move(stage)), done_(done) {}
-  void Report(const std::string& stage, int64_t done, int64_t) override {
-    KVC_CHECK(stage != stage_ || done < done_, kInterrupted, "stopped by the test");
-  }
-  void Log(const std::string&) override {}
-
- private:
-  std::string stage_;
-  int64_t done_;
-};
-
-class TuneLocal : public ::testing::Test {
+class TuneLocal : public testing::TuningStage {
  protected:
   void SetUp() override {
-    options_.model = kRoot / "examples/models/needle-llama";
-    options_.output = temp_.path() / "thin";
-    options_.force = true;
-    options_.layout = "latent:1";
-    options_.calibration = {kRoot / "examples/text/alice-calibration.txt"};
-    options_.calibration_tokens = 2048;
-    options_.window = 128;
-    options_.held_back = 4;
-    options_.rank = ParseRank("25%", "--rank");
-    options_.objective = Objective::kWeight;  // leaves something to tune on this small model
+    TuningStage::SetUp();
     options_.tune = true;
-    options_.tune_tokens = 4096;
-    options_.tuning.passes = 2;
   }
-  Json Run() {
-    NoProgress progress;
-    return FactorizeModel(options_, progress);
-  }
-  [[nodiscard]] std::string Hash() const {
-    return Sha256File(options_.output / "model.safetensors");
-  }
-  [[nodiscard]] std::filesystem::path Partial() const { return temp_.path() / "thin.partial"; }
-
-  testing::TempDir temp_;
-  FactorizeOptions options_;
 };
 
 TEST_F(TuneLocal, ComesCloserToTheSource) {
@@ -84,26 +39,9 @@ TEST_F(TuneLocal, ComesCloserToTheSource) {
               1e-4 * untuned["kld_before_tuning"].get<double>());
 }
 
-// The dense key map that the checkpoint amounts to has exactly the promised rank.
 TEST_F(TuneLocal, TheCheckpointHasTheRank) {
   (void)Run();
-  const Checkpoint thin = Checkpoint::Open(options_.output);
-  const ModelConfig& config = thin.config();
-  const int64_t width = config.num_kv_heads * config.head_width;
-  const auto svd = Svd::Create(SvdBackend::kEigen);
-  for (int64_t l = 0; l < config.num_layers; ++l) {
-    const int64_t rank = width / 4;
-    ASSERT_EQ(config.key_width(l, 0), rank);
-    ASSERT_EQ(thin.Shape(Role::kK, l), (std::vector<int64_t>{rank, config.model_width}));
-    const std::vector<float> reduce = thin.Load(Role::kK, l);
-    const std::vector<float> rebuild = thin.Load(Role::kKRebuild, l);
-    Matrix a(rank, config.model_width), b(width, rank);
-    std::copy(reduce.begin(), reduce.end(), a.data.begin());
-    std::copy(rebuild.begin(), rebuild.end(), b.data.begin());
-    const SvdResult dense = svd->Decompose(Multiply(b.view(), a.view()).view());
-    EXPECT_GT(dense.s[rank - 1], 1e-6 * dense.s[0]);
-    EXPECT_LT(dense.s[rank], 1e-12 * dense.s[0]);
-  }
+  ExpectQuarterRank();
 }
 
 TEST_F(TuneLocal, SameBytesWhateverTheThreads) {
@@ -201,57 +139,25 @@ TEST_F(TuneLocal, SpreadRanksKeepTheMeanAndCanBeTuned) {
 }
 
 // Every family and layout on random tokens, without a tokenizer.
-struct FamilyCase {
-  const char* model;
-  KeyLayout layout;
-};
 class TuneFamilies : public ::testing::TestWithParam<FamilyCase> {};
 
 TEST_P(TuneFamilies, ComeCloserToTheSource) {
-  const testing::TempDir temp;
+  const kvc::testing::TempDir temp;
   const Checkpoint source = Checkpoint::Open(kRoot / "tests/golden/models" / GetParam().model);
-  const ModelConfig& config = source.config();
-  Rng rng(7);
-  Windows windows(24, std::vector<int32_t>(48));
-  for (auto& window : windows) {
-    for (int32_t& id : window) id = static_cast<int32_t>(rng.NextBelow(config.vocab_size));
-  }
-  FactorRequest request;
-  request.layout = GetParam().layout;
-  request.num_groups = request.layout == KeyLayout::kLatent ? 1 : config.num_kv_heads;
-  const bool by_logits = request.layout == KeyLayout::kPostRope;
-  request.objective = by_logits ? Objective::kLogit : Objective::kWeight;
-  request.rank = ParseRank("50%", "--rank");
+  const Windows windows = testing::RandomWindows(source.config().vocab_size);
+  auto [keys, factors] = testing::HalfWidth(source, GetParam().layout, windows);
   NoProgress progress;
-  const auto svd = Svd::Create(SvdBackend::kEigen);
-  auto factors =
-      FactorLayers(source, request, by_logits ? windows : Windows(), *svd, progress, nullptr);
-  const KeyFactors keys = MakeKeys(request, factors);
   const auto reference = model::RunReference(source, windows, progress);
   const double before = MeasureFactors(reference, source, keys, factors, progress).kld;
   TuneOptions options;
   options.step_tokens = 192;
   const TuneState state(temp.path(), Json::object());
   const Json report = TuneLocally(source, keys, windows, options, state, progress, factors);
-  EXPECT_EQ(std::ssize(report), config.num_layers);
+  EXPECT_EQ(std::ssize(report), source.config().num_layers);
   EXPECT_LT(MeasureFactors(reference, source, keys, factors, progress).kld, before);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models,
-                         TuneFamilies,
-                         ::testing::Values(FamilyCase{"gpt2", KeyLayout::kAbsorb},
-                                           FamilyCase{"llama-bias", KeyLayout::kLatent},
-                                           FamilyCase{"mistral", KeyLayout::kPostRope},
-                                           FamilyCase{"llama", KeyLayout::kRopePairs},
-                                           FamilyCase{"qwen2", KeyLayout::kLatent},
-                                           FamilyCase{"qwen3", KeyLayout::kPostRope},
-                                           FamilyCase{"qwen3", KeyLayout::kLatent}),
-                         [](const auto& model_case) {
-                           std::string name = std::string(model_case.param.model) + "_" +
-                                              std::string(KeyLayoutName(model_case.param.layout));
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, TuneFamilies, testing::kFamilyCases, testing::FamilyCaseName);
 
 }  // namespace
 }  // namespace kvc::factorize

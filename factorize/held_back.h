@@ -1,0 +1,39 @@
+#pragma once
+// Measures models against the source on the windows that nothing was learned from. The source's
+// head is in memory only from the first time that it is needed: of a large model it is half a
+// layer.
+
+#include <filesystem>
+#include <optional>
+
+#include "core/checkpoint.h"
+#include "core/progress.h"
+#include "factorize/calibration_text.h"
+#include "factorize/layer_factors.h"
+#include "model/streamed.h"
+
+namespace kvc::factorize {
+
+class HeldBack {
+ public:
+  // Runs the source, unless `windows` is empty: then nothing is measured.
+  HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress);
+
+  // Null when no window is held back.
+  [[nodiscard]] const model::ReferenceRun* reference() const;
+  // Adds "kld_before_tuning", "perplexity_before_tuning".
+  void MeasureUntuned(const KeyFactors& keys,
+                      const std::vector<LayerFactors>& factors,
+                      Json& result) const;
+  // Adds `kld_name`, "perplexity", "perplexity_source", "held_back_tokens" of a checkpoint.
+  void MeasureWritten(const std::filesystem::path& directory,
+                      const char* kld_name,
+                      Json& result) const;
+
+ private:
+  const Checkpoint& source_;
+  Progress& progress_;
+  mutable std::optional<model::ReferenceRun> reference_;  // the head comes later
+};
+
+}  // namespace kvc::factorize

@@ -1,0 +1,18 @@
+#pragma once
+// The factors of a thin checkpoint, so that tuning can go on with what was written before.
+
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "factorize/layer_factors.h"
+
+namespace kvc::factorize {
+
+// One entry for each layer, without what only the closed forms know (logit_errors, spectra).
+[[nodiscard]] std::vector<LayerFactors> ReadFactors(const Checkpoint& thin);
+
+// Throws kBadInput, naming the tensor, unless `thin` is `source` with another query and key side:
+// the same sizes, and every other tensor with the same bytes.
+void CheckSameModel(const Checkpoint& source, const Checkpoint& thin);
+
+}  // namespace kvc::factorize

@@ -1,0 +1,57 @@
+#pragma once
+// --tune global: the query and key side of all layers trained together, in factored form, against
+// what comes out of the model. The result has the layers' ranks by construction; everything else
+// stays as it is.
+//
+// AdamW (model/adamw.h: warm-up, cosine to a tenth, decay 0.01, clipped at 1) on the matrices
+// divided by their step sizes (factorize/tune_steps.h): a rate means the same for A, B and W_Q and
+// however the factors are scaled. With kKl the rate is --lr * sqrt(KLD before tuning, at most 1) *
+// 128 / E: what is nearly right needs small steps, and the steps of a row's E weights add up; with
+// kCe a fifth stands for the root. A step adds up the gradients of step_tokens' windows, each made
+// on one thread, in order: results do not depend on the number of threads. One window in
+// kCheckEvery is not trained on; the loss on these is measured pass_checks times in each pass, the
+// best weights are kept, and training ends when kPatience checks have brought nothing better.
+//
+// Memory: the model in float32, four copies of what is trained, a gradient for each thread, two
+// hidden states of every window, and one layer's activations for each thread.
+
+#include <filesystem>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/progress.h"
+#include "factorize/calibration_text.h"
+#include "factorize/layer_factors.h"
+#include "factorize/tune_options.h"
+#include "model/streamed.h"
+
+namespace kvc::factorize {
+
+inline constexpr int64_t kPatience = 4;
+
+// Tunes `factors` (one for each layer) in place. `state` is a file from which a run that was
+// interrupted, or that met a NaN, goes on; it is written at every check and left there. Returns
+// {"loss", "lr", "steps", "kept_step", "tokens", "loss_before", "loss_after", "curve": [{"step",
+// "lr", "train_loss", "check_loss"}]}; kept_step 0: nothing was better than the start. Throws
+// kNumeric when a loss or a gradient is not finite (the state of the last check stays),
+// kInterrupted from `progress` after writing the state, kBadInput for a broken state.
+[[nodiscard]] Json TuneGlobally(const Checkpoint& source,
+                                const KeyFactors& keys,
+                                const Windows& windows,
+                                const GlobalTuneOptions& options,
+                                const std::filesystem::path& state,
+                                Progress& progress,
+                                std::vector<LayerFactors>& factors);
+
+// The control: the full model's own W_Q and W_K given the same training, measured on `held_back`.
+// Adds "kld" (to the untrained source) and "perplexity" to what TuneGlobally returns. With kKl the
+// loss and its gradient are zero from the start, the source is the control, and nothing is run:
+// {"loss": "kl", "steps": 0, "kld": 0, "perplexity"}.
+[[nodiscard]] Json TuneControl(const Checkpoint& source,
+                               const model::ReferenceRun& held_back,
+                               const Windows& windows,
+                               const GlobalTuneOptions& options,
+                               const std::filesystem::path& state,
+                               Progress& progress);
+
+}  // namespace kvc::factorize

@@ -1,0 +1,41 @@
+#pragma once
+// What tuning of a layer and tuning of the whole model share: which windows are trained on, in
+// which order, and how large a step of each weight is.
+
+#include <cstdint>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "core/rng.h"
+#include "factorize/thin_layer.h"
+
+namespace kvc::factorize {
+
+inline constexpr int64_t kCheckEvery = 12;
+
+// Windows 0 .. count-1: the middle one of each kCheckEvery is not trained on (with few windows the
+// first one), but tells whether training helps.
+struct TuneSplit {
+  std::vector<int64_t> training;
+  std::vector<int64_t> checked;
+};
+[[nodiscard]] TuneSplit SplitWindows(int64_t count);
+void Shuffle(Rng& rng, std::vector<int64_t>& items);
+
+using TunedMember = torch::Tensor model::LayerWeights::*;
+
+// The matrices of kTunedWeights that the layer has; of full keys: q and k.
+[[nodiscard]] std::vector<TunedMember> TrainedMembers(const model::LayerWeights& weights);
+
+// What a step at rate 1 changes each element of a matrix by, as a tensor of its shape: rms(W
+// diag(s)) / s_j, where s_j is the root mean square of the matrix's input j. So a rate means the
+// same in every layer and model and however a factor is scaled, and inputs of large variance do not
+// take over. `x` [rows, E] is what the layer's projections see.
+[[nodiscard]] torch::Tensor StepSizes(const ModelConfig& config,
+                                      int64_t layer,
+                                      const model::LayerWeights& weights,
+                                      TunedMember member,
+                                      const torch::Tensor& x);
+
+}  // namespace kvc::factorize
