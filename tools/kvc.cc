@@ -1,33 +1,35 @@
-// kvc: what stands above the single commands. `kvc report DIR` lays out their results as tables.
+// kvc: what stands above the single commands: recipes that run them, and reports of their results.
 
-#include "core/error.h"
-#include "tools/common_options.h"
-#include "tools/report.h"
+#include "tools/recipe_command.h"
 
 int main(int argc, char** argv) {
-  CLI::App app("Runs over the results of the other commands");
-  kvc::tools::CommonOptions options;
-  kvc::tools::AddCommonOptions(app,
-                               options,
-                               "  kvc report results\n"
-                               "  kvc report --json results");
-  std::string directory;
+  using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
+  CLI::App app("Runs recipes of the other commands and reports their results");
+  CommonOptions common;
+  AddCommonOptions(app,
+                   common,
+                   "  kvc run examples/recipes/bundled.json -o out\n"
+                   "  kvc report out");
   app.fallthrough();
-  CLI::App* report = app.add_subcommand("report", "Tables of the JSON results in a folder");
-  report->add_option("dir", directory, "Folder of NAME.json files")->required();
+  RunRecipeOptions recipe;
+  CLI::App* run = app.add_subcommand("run", "All stages of a recipe; keeps what is still true");
+  AddRunRecipeOptions(*run, recipe);
+  ReportOptions report;
+  AddReportOptions(
+      *app.add_subcommand("report", "Tables of the results in a folder, and report.html"), report);
   app.require_subcommand(1);
-  return kvc::tools::RunCommand(
+  return RunCommand(
       argc,
       argv,
       "kvc",
       app,
-      options,
-      [&]() -> kvc::Json {
-        KVC_CHECK(std::filesystem::is_directory(directory),
-                  kIo,
-                  directory,
-                  ": expected a folder of results, got none");
-        return {{"report", kvc::tools::ReportTables(directory)}};
-      },
-      [](const kvc::Json& result) { std::cout << result["report"].get<std::string>(); });
+      common,
+      [&] { return run->parsed() ? RunRecipeCommand(recipe, common) : RunReport(report, common); },
+      [&](const kvc::Json& result) {
+        if (run->parsed()) {
+          PrintRecipe(result);
+        } else {
+          std::cout << result["report"].get<std::string>();
+        }
+      });
 }

@@ -1,0 +1,34 @@
+#pragma once
+// The subcommands of `kvc`: `run RECIPE.json` and `report DIR`.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "core/json.h"
+#include "tools/common_options.h"
+
+namespace kvc::tools {
+
+struct RunRecipeOptions {
+  std::string recipe;
+  std::string output;  // empty: the recipe's name without .json, in the working directory
+  std::vector<std::string> sets;  // NAME=PATH
+  bool force = false;
+};
+void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
+// RunRecipe's keys (tools/recipe_run.h) and "report", the path of report.html.
+[[nodiscard]] Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common);
+void PrintRecipe(const Json& result);
+
+struct ReportOptions {
+  std::string directory;
+  std::string html;  // empty: DIR/report.html
+};
+void AddReportOptions(CLI::App& app, ReportOptions& options);
+// {"report": Markdown, "html": path}
+[[nodiscard]] Json RunReport(const ReportOptions& options, const CommonOptions& common);
+
+}  // namespace kvc::tools
