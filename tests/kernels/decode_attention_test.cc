@@ -148,6 +148,8 @@ TEST_P(DecodeAttentionTest, RaggedSegments) {
 TEST_P(DecodeAttentionTest, NarrowerSegments) {
   Check({3, 64, 64, DType::kF32}, {{30, 8, 8}, {30, 16, 16}, {20, 64, 64}}, "tiers");
   Check({3, 64, 64, DType::kBF16}, {{10, 64, 64}, {60, 8, 24}, {1, 1, 1}}, "wide first");
+  Check({3, 64, 64, DType::kF32, 48}, {{100, 12, 16}, {30, 6, 8}, {7}}, "tiers of latents");
+  Check({2, 64, 64, DType::kF16, 33, true, true}, {{61, 1, 64}, {14}}, "with bias and norm");
 }
 
 TEST_P(DecodeAttentionTest, Rebuild) {
