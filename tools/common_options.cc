@@ -114,11 +114,11 @@ void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& 
   app.footer("Examples:\n" + examples);
 }
 
-int CheckCommonOptions(const CommonOptions& options) {
+int CheckCommonOptions(const CommonOptions& options, CudaSupport cuda) {
   KVC_CHECK(options.threads >= 0, kUsage, "--threads: expected 0 or more, got ", options.threads);
-  KVC_CHECK(options.device != "cuda",
+  KVC_CHECK(options.device != "cuda" || cuda == CudaSupport::kByCommand,
             kDevice,
-            "--device: expected a CUDA device, got none: this build has no CUDA backend; ",
+            "--device: expected cpu, got cuda: this command has no CUDA backend; ",
             "use --device cpu");
   if (options.threads > 0) return options.threads;
   const unsigned cores = std::thread::hardware_concurrency();

@@ -28,9 +28,13 @@ struct CommonOptions {
 // and `examples` (two worked ones) to its help text.
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples);
 
-// Checks what the parser cannot: kDevice for --device cuda in a build or on a machine without it,
+// Whether a command has anything to run on a CUDA device; kByCommand: it looks for one itself.
+enum class CudaSupport { kNone, kByCommand };
+
+// Checks what the parser cannot: kDevice for --device cuda with a command that has no use for it,
 // kUsage for a negative thread count. Returns the number of threads to use.
-[[nodiscard]] int CheckCommonOptions(const CommonOptions& options);
+[[nodiscard]] int CheckCommonOptions(const CommonOptions& options,
+                                     CudaSupport cuda = CudaSupport::kNone);
 
 // A bar on a terminal, one line for each tenth elsewhere, nothing with --quiet; all on stderr. Also
 // turns SIGINT and SIGTERM into kInterrupted at the next report.
