@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# usage: bench/bundled_tables.sh BUILD OUT [keys|budgets]...
+# usage: bench/bundled_tables.sh BUILD OUT [keys|budgets|curve]...
 # The tables of bench/smollm2_tables.sh on the bundled model, with the repository's own texts.
 set -euo pipefail
-usage="usage: bundled_tables.sh BUILD OUT [keys|budgets]..."
+usage="usage: bundled_tables.sh BUILD OUT [keys|budgets|curve]..."
 build=${1:?$usage}
 out=${2:?$usage}
 shift 2

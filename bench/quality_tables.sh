@@ -50,6 +50,45 @@ budgets() {
   mv "$out/budgets.txt.partial" "$out/budgets.txt"
 }
 
+# Needles and RULER-style tasks down to the smallest budget, at the needles' length.
+curve() {
+  profile
+  cell export-full "$bin/kvc-export" "$model" -o "$out/full" --budget 100% --method full
+  local args=()
+  for scorer in snapkv keydiff output-error:keydiff=0.3; do
+    args+=(--policy "uniform/$scorer" --policy "lukv/$scorer")
+  done
+  cell curve "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" --haystack "$haystack" \
+    --lengths "$needle_length" --depths 0.1,0.3,0.5,0.7,0.9 --needles 2 --distractors "$distractors" \
+    --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking --decode-policy append \
+    "${args[@]}" --budget 50%,25%,12.5%,6.25%,3% -o "$out/curve-state.json"
+}
+
+# Needles found by budget, RULER-style mean in brackets; the smallest share that still finds nine tenths
+# of what the full cache finds.
+print_curve() {
+  python3 - "$out/curve.json" << 'PYTHON'
+import json, sys
+
+result = json.load(open(sys.argv[1]))
+full, lines = result["lines"][0], result["lines"][1:]
+names = list(dict.fromkeys(line["name"] for line in lines + result["impossible"]))
+budgets = list(dict.fromkeys(line["budget"] for line in lines + result["impossible"]))
+cells = {(line["name"], line["budget"]): line for line in lines}
+print(f"full cache: {full['needles_found']}/{result['needles']} needles, ruler {100 * full['ruler_score']:.0f} %\n")
+print("| policy | " + " | ".join(budgets) + " | smallest with 9/10 of the needles |")
+print("|---" * (len(budgets) + 2) + "|")
+for name in names:
+    row, least = [], "-"
+    for budget in budgets:
+        line = cells.get((name, budget))
+        row.append(f"{line['needles_found']}/{result['needles']} ({100 * line['ruler_score']:.0f} %)" if line else "impossible")
+        if line and line["needles_found"] >= 0.9 * full["needles_found"]:
+            least = budget
+    print(f"| `{name}` | " + " | ".join(row) + f" | {least} |")
+PYTHON
+}
+
 print_keys() {
   keys_header "layout, objective"
   for rank in 50 25 12.5; do
@@ -64,6 +103,7 @@ print_keys() {
 tables() {
   mkdir -p "$out"
   for part in "$@"; do "$part" >&2; done
-  print_keys
+  ! compgen -G "$out/keys-*.json" > /dev/null || print_keys
   [ ! -s "$out/budgets.txt" ] || { echo && cat "$out/budgets.txt"; }
+  [ ! -s "$out/curve.json" ] || { echo && print_curve; }
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets]...
+# usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|curve]...
 # The tables of docs/results.md, measured on SmolLM2-135M (make smollm2). TEXT_DIR holds
 # wikitext2-valid.txt, chesterton-brown.txt and austen-emma.txt. One JSON file for each cell lands in
-# OUT; a cell that is there is not measured again. Prints the table of keys as Markdown, that of budgets as text.
+# OUT; a cell that is there is not measured again. Prints the tables of keys and of the needles'
+# curve as Markdown, that of budgets as text.
 set -euo pipefail
-usage="usage: smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets]..."
+usage="usage: smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|curve]..."
 build=${1:?$usage}
 texts=${2:?$usage}
 out=${3:?$usage}
@@ -28,5 +29,5 @@ mkdir -p "$out"
 lines=$(wc -l < "$texts/wikitext2-valid.txt")
 head -n $((lines / 2)) "$texts/wikitext2-valid.txt" > "$profile_text"
 tail -n +$((lines / 2 + 1)) "$texts/wikitext2-valid.txt" > "$text"
-[ $# -gt 0 ] || set -- keys budgets
+[ $# -gt 0 ] || set -- keys budgets curve
 tables "$@"
