@@ -4,7 +4,7 @@
 
 int main(int argc, char** argv) {
   using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
-  CLI::App app("Measures bundles: perplexity, KL divergence, needles, logits");
+  CLI::App app("Measures bundles: perplexity, KL divergence, needles and other tasks, logits");
   CommonOptions options;
   AddCommonOptions(app,
                    options,
