@@ -61,7 +61,7 @@ curve() {
   cell curve "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" --haystack "$haystack" \
     --lengths "$needle_length" --depths 0.1,0.3,0.5,0.7,0.9 --needles 2 --distractors "$distractors" \
     --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking --decode-policy append \
-    "${args[@]}" --budget 50%,25%,12.5%,6.25%,3% -o "$out/curve-state.json"
+    "${args[@]}" --budget 50%,25%,12.5%,6.25%,4%,3% -o "$out/curve-state.json"
 }
 
 # Needles found by budget, RULER-style mean in brackets; the smallest share that still finds nine tenths
