@@ -38,8 +38,6 @@ class Runner {
   // [V] behind the token fed last.
   [[nodiscard]] std::span<const float> logits(size_t prompt, size_t contestant) const;
   [[nodiscard]] runtime::CacheCounters counters(size_t prompt, size_t contestant) const;
-  [[nodiscard]] size_t prompts() const { return prompts_; }
-  [[nodiscard]] size_t contestants() const { return places_.size(); }
 
  private:
   struct Lane {

@@ -1,7 +1,5 @@
 #include "tools/report.h"
 
-#include <cstdarg>
-#include <cstdio>
 #include <map>
 #include <set>
 #include <vector>
@@ -9,21 +7,12 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/sizes.h"
+#include "tools/format_text.h"
 
 namespace kvc::tools {
 namespace {
 
 constexpr const char* kFull = "full";
-
-std::string Format(const char* format, ...) __attribute__((format(printf, 1, 2)));
-std::string Format(const char* format, ...) {
-  char buffer[256];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(buffer, sizeof buffer, format, arguments);
-  va_end(arguments);
-  return buffer;
-}
 
 struct Result {
   std::string stem;
@@ -55,11 +44,11 @@ std::vector<Result> ReadResults(const std::filesystem::path& directory) {
 std::string StageTable(const std::vector<Result>& results) {
   std::string table = "| step | command | seconds | peak memory |\n|---|---|---|---|\n";
   for (const Result& result : results) {
-    table += Format("| %s | %s | %.1f | %s |\n",
-                    result.stem.c_str(),
-                    result.json["command"].get<std::string>().c_str(),
-                    result.json.value("seconds", 0.0),
-                    FormatBytes(result.json.value("peak_rss_bytes", int64_t{0})).c_str());
+    table += FormatText("| %s | %s | %.1f | %s |\n",
+                        result.stem.c_str(),
+                        result.json["command"].get<std::string>().c_str(),
+                        result.json.value("seconds", 0.0),
+                        FormatBytes(result.json.value("peak_rss_bytes", int64_t{0})).c_str());
   }
   return table;
 }
@@ -70,18 +59,20 @@ class QualityTable {
   void Add(const Result& result) {
     const Json& json = result.json;
     if (json.contains("kld_mean")) {
-      Set("perplexity", result.label, Format("%.3f", json["perplexity"].get<double>()));
-      Set("perplexity", kFull, Format("%.3f", json["perplexity_against"].get<double>()));
+      Set("perplexity", result.label, FormatText("%.3f", json["perplexity"].get<double>()));
+      Set("perplexity", kFull, FormatText("%.3f", json["perplexity_against"].get<double>()));
       Set("KL divergence to full (nats)",
           result.label,
-          Format("%.4f", json["kld_mean"].get<double>()));
+          FormatText("%.4f", json["kld_mean"].get<double>()));
       Set("same most probable token",
           result.label,
-          Format("%.1f %%", 100.0 * json["same_top"].get<double>()));
+          FormatText("%.1f %%", 100.0 * json["same_top"].get<double>()));
       SetCache(json["cache"], result.label);
       SetCache(json["cache_against"], kFull);
     } else if (json.contains("cells") && json.contains("accuracy")) {
-      Set("needles found", result.label, Format("%.1f %%", 100.0 * json["accuracy"].get<double>()));
+      Set("needles found",
+          result.label,
+          FormatText("%.1f %%", 100.0 * json["accuracy"].get<double>()));
       SetLengths(json, result.label);
     }
   }
@@ -120,9 +111,9 @@ class QualityTable {
     const auto full = cache["full_bytes"].get<int64_t>();
     Set("cache allocated",
         label,
-        Format("%s (%.1f %%)",
-               FormatBytes(allocated).c_str(),
-               100.0 * static_cast<double>(allocated) / static_cast<double>(full)));
+        FormatText("%s (%.1f %%)",
+                   FormatBytes(allocated).c_str(),
+                   100.0 * static_cast<double>(allocated) / static_cast<double>(full)));
     Set("cache peak", label, FormatBytes(cache["peak_bytes"].get<int64_t>()));
   }
   // Needle accuracy by prompt length, mean over depths.
@@ -134,9 +125,9 @@ class QualityTable {
       ++count;
     }
     for (const auto& [length, sum] : sums) {
-      Set(Format("- at %lld tokens", static_cast<long long>(length)),
+      Set(FormatText("- at %lld tokens", static_cast<long long>(length)),
           label,
-          Format("%.1f %%", 100.0 * sum.first / static_cast<double>(sum.second)));
+          FormatText("%.1f %%", 100.0 * sum.first / static_cast<double>(sum.second)));
     }
   }
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
 #include <limits>
+
+#include "tools/format_text.h"
 
 namespace kvc::tools {
 namespace {
@@ -25,24 +25,14 @@ constexpr const char* kColours[] = {"#1f77b4",
                                     "#7f7f7f",
                                     "#bcbd22"};
 
-std::string Format(const char* format, ...) __attribute__((format(printf, 1, 2)));
-std::string Format(const char* format, ...) {
-  char buffer[512];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(buffer, sizeof buffer, format, arguments);
-  va_end(arguments);
-  return buffer;
-}
-
 std::string Open(double width, double height, const std::string& title) {
-  return Format(
+  return FormatText(
              "<svg viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" role=\"img\">", width, height, width) +
          "<text class=\"title\" x=\"10\" y=\"18\">" + EscapeHtml(title) + "</text>\n";
 }
 
 std::string Text(double x, double y, const char* anchor, const std::string& text) {
-  return Format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, y, anchor) +
+  return FormatText("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, y, anchor) +
          EscapeHtml(text) + "</text>\n";
 }
 
@@ -78,17 +68,18 @@ double PlotY(const Axis& axis, double value) { return kTop + kPlotHeight * (1.0 
 
 std::string Frame(const ChartLabels& labels, const Axis& x, const Axis& y) {
   std::string svg =
-      Format("<rect class=\"frame\" x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" height=\"%.0f\"/>\n",
-             kLeft,
-             kTop,
-             kPlotWidth,
-             kPlotHeight);
+      FormatText("<rect class=\"frame\" x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" height=\"%.0f\"/>\n",
+                 kLeft,
+                 kTop,
+                 kPlotWidth,
+                 kPlotHeight);
   for (int i = 0; i < kTicks; ++i) {
-    svg += Text(PlotX(x, x.Tick(i)), kTop + kPlotHeight + 16, "middle", Format("%.3g", x.Tick(i)));
-    svg += Text(kLeft - 6, PlotY(y, y.Tick(i)) + 4, "end", Format("%.3g", y.Tick(i)));
+    svg +=
+        Text(PlotX(x, x.Tick(i)), kTop + kPlotHeight + 16, "middle", FormatText("%.3g", x.Tick(i)));
+    svg += Text(kLeft - 6, PlotY(y, y.Tick(i)) + 4, "end", FormatText("%.3g", y.Tick(i)));
   }
   svg += Text(kLeft + kPlotWidth / 2, kTop + kPlotHeight + 36, "middle", labels.x);
-  svg += Format("<g transform=\"translate(16 %.0f) rotate(-90)\">", kTop + kPlotHeight / 2) +
+  svg += FormatText("<g transform=\"translate(16 %.0f) rotate(-90)\">", kTop + kPlotHeight / 2) +
          Text(0, 0, "middle", labels.y) + "</g>\n";
   return svg;
 }
@@ -98,20 +89,20 @@ std::string Line(const Series& series, const Axis& x, const Axis& y, size_t inde
   std::string points;
   std::string markers;
   for (const auto& [px, py] : series.points) {
-    points += Format("%.1f,%.1f ", PlotX(x, px), PlotY(y, py));
-    markers += Format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"><title>",
-                      PlotX(x, px),
-                      PlotY(y, py),
-                      colour) +
-               EscapeHtml(series.name) + Format(": %.5g, %.5g</title></circle>\n", px, py);
+    points += FormatText("%.1f,%.1f ", PlotX(x, px), PlotY(y, py));
+    markers += FormatText("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"><title>",
+                          PlotX(x, px),
+                          PlotY(y, py),
+                          colour) +
+               EscapeHtml(series.name) + FormatText(": %.5g, %.5g</title></circle>\n", px, py);
   }
   const double legend = kTop + 8 + 15.0 * static_cast<double>(index);
-  return Format("<polyline fill=\"none\" stroke=\"%s\" points=\"", colour) + points + "\"/>\n" +
+  return FormatText("<polyline fill=\"none\" stroke=\"%s\" points=\"", colour) + points + "\"/>\n" +
          markers +
-         Format("<rect x=\"%.0f\" y=\"%.0f\" width=\"10\" height=\"10\" fill=\"%s\"/>",
-                kLeft + kPlotWidth + 12,
-                legend - 9,
-                colour) +
+         FormatText("<rect x=\"%.0f\" y=\"%.0f\" width=\"10\" height=\"10\" fill=\"%s\"/>",
+                    kLeft + kPlotWidth + 12,
+                    legend - 9,
+                    colour) +
          Text(kLeft + kPlotWidth + 26, legend, "start", series.name);
 }
 
@@ -173,7 +164,7 @@ std::string BarChart(const ChartLabels& labels, const std::vector<double>& value
   for (size_t i = 0; i < values.size(); ++i) {
     const double left = PlotX(x, static_cast<double>(i));
     const double top = PlotY(y, values[i]);
-    svg += Format(
+    svg += FormatText(
         "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"><title>%zu: "
         "%.5g</title></rect>\n",
         left + 1,
@@ -205,7 +196,7 @@ std::string HeatMap(const HeatMapLabels& labels,
       const double share = std::isfinite(values[r][c]) && most > 0.0
                                ? std::clamp(values[r][c] / most, 0.0, 1.0)
                                : 0.0;
-      svg += Format(
+      svg += FormatText(
           "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
           "fill=\"hsl(215,70%%,%.0f%%)\"><title>%.5g</title></rect>\n",
           kLeft + width * static_cast<double>(c),
@@ -221,7 +212,7 @@ std::string HeatMap(const HeatMapLabels& labels,
     svg += Text(kLeft + width * (static_cast<double>(c) + 0.5), bottom, "middle", name);
   }
   svg += Text(kLeft, bottom + 18, "start", labels.chart.x);
-  svg += Format("<g transform=\"translate(16 %.0f) rotate(-90)\">", (kTop + bottom) / 2) +
+  svg += FormatText("<g transform=\"translate(16 %.0f) rotate(-90)\">", (kTop + bottom) / 2) +
          Text(0, 0, "middle", labels.chart.y) + "</g>\n";
   return svg + "</svg>\n";
 }
