@@ -12,16 +12,25 @@ namespace {
 constexpr int64_t kExtraTokens = 4;
 
 Json CountersToJson(const runtime::CacheCounters& counters) {
-  return {
-      counters.full_bytes, counters.logical_bytes, counters.allocated_bytes, counters.peak_bytes};
+  return {counters.full_bytes,
+          counters.logical_bytes,
+          counters.allocated_bytes,
+          counters.peak_bytes,
+          counters.tier_tokens};
 }
 
 runtime::CacheCounters CountersFromJson(const Json& json,
                                         const char* key,
                                         const std::string& origin) {
   const Json& values = GetArray(json, key, origin);
-  KVC_CHECK(values.size() == 4, kBadInput, origin, ": ", key, ": expected four numbers");
-  return {values[0], values[1], values[2], values[3]};
+  KVC_CHECK(values.size() == 5 && values[4].is_array(),
+            kBadInput,
+            origin,
+            ": ",
+            key,
+            ": expected four numbers and a list, got ",
+            values.dump());
+  return {values[0], values[1], values[2], values[3], values[4].get<std::vector<int64_t>>()};
 }
 
 }  // namespace

@@ -70,6 +70,7 @@ void CacheMean::Add(const runtime::CacheCounters& counters) {
   logical_ += static_cast<double>(counters.logical_bytes);
   allocated_ += static_cast<double>(counters.allocated_bytes);
   peak_ += static_cast<double>(counters.peak_bytes);
+  tiers_.AddTierTokens(counters);
   ++count_;
 }
 
@@ -77,10 +78,12 @@ Json CacheMean::ToJson() const {
   const auto mean = [this](double sum) {
     return count_ > 0 ? std::llround(sum / static_cast<double>(count_)) : 0LL;
   };
-  return {{"full_bytes", mean(full_)},
-          {"logical_bytes", mean(logical_)},
-          {"allocated_bytes", mean(allocated_)},
-          {"peak_bytes", mean(peak_)}};
+  Json json = {{"full_bytes", mean(full_)},
+               {"logical_bytes", mean(logical_)},
+               {"allocated_bytes", mean(allocated_)},
+               {"peak_bytes", mean(peak_)}};
+  if (!tiers_.tier_tokens.empty()) json["tier_shares"] = tiers_.TierShares();
+  return json;
 }
 
 Divergence Summarise(std::span<const SampleScores> scores) {

@@ -36,11 +36,13 @@ struct WalkOptions {
 class CacheMean {
  public:
   void Add(const runtime::CacheCounters& counters);
-  // {full_bytes, logical_bytes, allocated_bytes, peak_bytes}, rounded.
+  // {full_bytes, logical_bytes, allocated_bytes, peak_bytes}, rounded; with narrow tiers also
+  // tier_shares: of all tokens at full width, in each narrower tier, dropped.
   [[nodiscard]] Json ToJson() const;
 
  private:
   double full_ = 0.0, logical_ = 0.0, allocated_ = 0.0, peak_ = 0.0;
+  runtime::CacheCounters tiers_;  // only their tokens
   int64_t count_ = 0;
 };
 

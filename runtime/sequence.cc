@@ -1,6 +1,38 @@
 #include "runtime/sequence.h"
 
+#include <algorithm>
+#include <numeric>
+
 namespace kvc::runtime {
+namespace {
+
+std::vector<int64_t> TierTokens(const SequenceCache& cache) {
+  std::vector<int64_t> tokens(cache.spec().tiers.size() + 1, 0);
+  for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
+    for (const GroupCache& group : cache.layer(l).groups) {
+      for (size_t t = 0; t < group.tiers.size(); ++t) tokens[t] += group.tiers[t].rows();
+      tokens.front() += group.recent.rows();
+      tokens.back() += cache.length() - group.rows();
+    }
+  }
+  return tokens;
+}
+
+}  // namespace
+
+void CacheCounters::AddTierTokens(const CacheCounters& other) {
+  tier_tokens.resize(std::max(tier_tokens.size(), other.tier_tokens.size()), 0);
+  for (size_t t = 0; t < other.tier_tokens.size(); ++t) tier_tokens[t] += other.tier_tokens[t];
+}
+
+std::vector<double> CacheCounters::TierShares() const {
+  const int64_t sum = std::accumulate(tier_tokens.begin(), tier_tokens.end(), int64_t{0});
+  std::vector<double> shares;
+  for (const int64_t tokens : tier_tokens) {
+    shares.push_back(static_cast<double>(tokens) / static_cast<double>(sum));
+  }
+  return shares;
+}
 
 CacheCounters CachedSequence::counters() const {
   CacheCounters counters;
@@ -8,6 +40,7 @@ CacheCounters CachedSequence::counters() const {
   counters.logical_bytes = cache_->logical_bytes();
   counters.allocated_bytes = cache_->meter().live_bytes();
   counters.peak_bytes = cache_->meter().peak_bytes();
+  if (cache_->spec().mixed()) counters.tier_tokens = TierTokens(*cache_);
   return counters;
 }
 

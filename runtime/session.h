@@ -32,6 +32,13 @@ struct CacheCounters {
   int64_t logical_bytes = 0;
   int64_t allocated_bytes = 0;  // summed over live allocations
   int64_t peak_bytes = 0;       // highest allocated_bytes since the sequence began
+  // With narrow tiers: tokens at full width (the recent ones too), in each narrower tier, and
+  // dropped, summed over the groups of all layers; else empty.
+  std::vector<int64_t> tier_tokens;
+
+  void AddTierTokens(const CacheCounters& other);
+  // tier_tokens as shares of their sum.
+  [[nodiscard]] std::vector<double> TierShares() const;
 };
 
 // The mapped model and its plan. Immutable after loading; sequences borrow it.

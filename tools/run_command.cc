@@ -79,12 +79,15 @@ Json MeanCache(const std::vector<runtime::Generation>& outputs) {
     sum.logical_bytes += output.cache.logical_bytes;
     sum.allocated_bytes += output.cache.allocated_bytes;
     sum.peak_bytes += output.cache.peak_bytes;
+    sum.AddTierTokens(output.cache);
   }
   const auto count = static_cast<int64_t>(outputs.size());
-  return {{"full_bytes", sum.full_bytes / count},
-          {"logical_bytes", sum.logical_bytes / count},
-          {"allocated_bytes", sum.allocated_bytes / count},
-          {"peak_bytes", sum.peak_bytes / count}};
+  Json json = {{"full_bytes", sum.full_bytes / count},
+               {"logical_bytes", sum.logical_bytes / count},
+               {"allocated_bytes", sum.allocated_bytes / count},
+               {"peak_bytes", sum.peak_bytes / count}};
+  if (!sum.tier_tokens.empty()) json["tier_shares"] = sum.TierShares();
+  return json;
 }
 
 double Rate(int64_t tokens, double seconds) {

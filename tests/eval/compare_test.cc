@@ -121,14 +121,16 @@ TEST_F(Compare, ScoresGoThroughJson) {
   const WalkOptions options = {.context = 20, .decode = 5};
   const Contestant contestants[] = {{"full", session_.get(), {}},
                                     {"small", session_.get(), small_}};
-  const auto scores =
+  SampleScores scores =
       CompareSamples(contestants, RandomSamples(1, 25), options, pool_, [] {})[0][1];
+  scores.end.tier_tokens = {6, 1, 3};
   const SampleScores back = SampleScores::FromJson(Json::parse(scores.ToJson().dump()), "state");
   EXPECT_EQ(back.nll, scores.nll);
   EXPECT_EQ(back.kld, scores.kld);
   EXPECT_EQ(back.same_top, scores.same_top);
   EXPECT_EQ(back.prompt.allocated_bytes, scores.prompt.allocated_bytes);
   EXPECT_EQ(back.end.peak_bytes, scores.end.peak_bytes);
+  EXPECT_EQ(back.end.TierShares(), (std::vector<double>{0.6, 0.1, 0.3}));
   Json broken = scores.ToJson();
   broken.erase("kld");
   EXPECT_KVC_ERROR((void)SampleScores::FromJson(broken, "state"), kBadInput, "kld");

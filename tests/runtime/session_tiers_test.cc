@@ -1,6 +1,7 @@
 // Sequences of golden models with narrow tiers, in random coordinates.
 
 #include <array>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
@@ -53,16 +54,6 @@ std::array<int64_t, 2> RowBytes(const Sequence& sequence) {
   return bytes;
 }
 
-std::vector<int64_t> TokensByTier(const Sequence& sequence) {
-  std::vector<int64_t> tokens(CacheOf(sequence).spec().tiers.size());
-  for (int64_t l = 0; l < CacheOf(sequence).spec().num_layers(); ++l) {
-    for (const GroupCache& group : CacheOf(sequence).layer(l).groups) {
-      for (size_t t = 0; t < tokens.size(); ++t) tokens[t] += group.tiers[t].rows();
-    }
-  }
-  return tokens;
-}
-
 class EveryLayoutMixed : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Models, EveryLayoutMixed, ::testing::ValuesIn(Layouts()), LayoutName);
 
@@ -109,7 +100,11 @@ TEST_P(EveryLayoutMixed, AllocatesWhatWasPromised) {
       }
       const auto sequence = loaded.New(spec);
       PrefillLast(*loaded.session, *sequence, RandomIds(48, 1));
-      const std::vector<int64_t> tokens = TokensByTier(*sequence);
+      const std::vector<int64_t> tokens = sequence->counters().tier_tokens;
+      ASSERT_EQ(tokens.size(), 5U);
+      int64_t groups = 0;
+      for (const auto& layer : spec.layers) groups += std::ssize(layer);
+      EXPECT_EQ(std::accumulate(tokens.begin(), tokens.end(), int64_t{0}), 48 * groups);
       narrow += tokens[1] + tokens[2] + tokens[3];
     }
     EXPECT_GT(narrow, 0) << "all tiers but the first were empty: nothing was tested";
