@@ -92,6 +92,25 @@ const std::map<ScorerSpec, std::vector<float>>& CurvesFor(const ProfileData& pro
   return loss == CurveLoss::kImportance ? profile.curves : profile.error_curves;
 }
 
+namespace {
+
+// CurvesFor of spec.scorer. With tiers and importance as the loss, a head's curve is the importance
+// that it holds times the share of its output's error: the two differ in what a head is worth, and
+// only the error knows tiers.
+std::vector<float> LossesFor(const CacheSpec& spec, const ProfileData& profile, CurveLoss loss) {
+  std::vector<float> losses = CurvesFor(profile, spec.method, loss).at(spec.scorer);
+  if (spec.method != Method::kLuKvMixed || loss != CurveLoss::kImportance) return losses;
+  const std::vector<float>& importance = profile.curves.at(spec.scorer);
+  for (size_t first = 0; first < losses.size(); first += kCurveIntervals + 1) {
+    const float all = losses[first];
+    const float scale = all > 0.0F ? importance[first] / all : 0.0F;
+    for (size_t i = first; i <= first + kCurveIntervals; ++i) losses[i] *= scale;
+  }
+  return losses;
+}
+
+}  // namespace
+
 int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + spec.window + spec.margin; }
 
 int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows, int64_t length) {
@@ -105,7 +124,7 @@ CurveFit FitUtilityCurves(const CacheSpec& spec,
                           CurveLoss loss,
                           int64_t length,
                           int64_t bytes) {
-  const std::vector<float>& losses = CurvesFor(profile, spec.method, loss).at(spec.scorer);
+  const std::vector<float> losses = LossesFor(spec, profile, loss);
   std::vector<GroupCurve> curves;
   std::vector<solver::Curve> points;
   for (int64_t l = 0; l < spec.num_layers(); ++l) {

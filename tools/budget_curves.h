@@ -30,8 +30,8 @@ enum class CurveLoss {
 [[nodiscard]] std::string_view CurveLossName(CurveLoss loss);      // "importance", "output-error"
 [[nodiscard]] CurveLoss CurveLossFromName(std::string_view name);  // throws kUsage
 
-// The curves that a method is solved on: of `loss` for lukv, with tiers inside for lukv-mixed,
-// whose loss is always the output's.
+// The curves that a method is solved on: of `loss` for lukv, of the output with tiers inside for
+// lukv-mixed.
 [[nodiscard]] const std::map<ScorerSpec, std::vector<float>>& CurvesFor(const ProfileData& profile,
                                                                         Method method,
                                                                         CurveLoss loss);
@@ -43,8 +43,9 @@ struct CurveFit {
 
 // Spreads `bytes`, query rings included, over the groups of `spec` (whose budget is not read) for a
 // sequence of `length` tokens. Each group's curve is the sum of its heads' curves (CurvesFor)
-// for spec.scorer, which the profile must have. What the curves' grid leaves over buys single rows
-// where they gain most, so the solver's objective is an upper bound of the plan's. Throws
+// for spec.scorer, which the profile must have; for lukv-mixed with kImportance each head's is
+// scaled to begin at the importance that it holds. What the curves' grid leaves over buys single
+// rows where they gain most, so the solver's objective is an upper bound of the plan's. Throws
 // kInfeasible when the smallest rows do not fit.
 [[nodiscard]] CurveFit FitUtilityCurves(const CacheSpec& spec,
                                         const ProfileData& profile,

@@ -245,8 +245,8 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
       ->capture_default_str();
   app.add_option("--loss",
                  options.loss,
-                 "What lukv keeps small: importance, or output-error, which is comparable over the "
-                 "whole model")
+                 "What lukv and lukv-mixed keep small: importance, or output-error, which is "
+                 "comparable over the whole model")
       ->capture_default_str();
   app.add_option("--tiers",
                  options.tiers,

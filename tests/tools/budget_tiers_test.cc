@@ -25,7 +25,7 @@ CacheSpec Geometry(int64_t key_width = kHeadWidth) {
   return spec;
 }
 
-// Curves of a head that needs everything and heads that need nothing.
+// Curves of a head that needs everything and heads that need next to nothing.
 ProfileData Profile() {
   ProfileData profile;
   profile.num_layers = 2;
@@ -36,7 +36,8 @@ ProfileData Profile() {
     for (int64_t head = 0; head < 4; ++head) {
       const bool needs = (head == 0) == (curves == &profile.mixed_curves);
       for (int64_t i = 0; i <= kCurveIntervals; ++i) {
-        losses.push_back(needs ? 1.0F - static_cast<float>(i) / kCurveIntervals : 0.0F);
+        const float little = i == 0 ? 1e-3F : 0.0F;
+        losses.push_back(needs ? 1.0F - static_cast<float>(i) / kCurveIntervals : little);
       }
     }
   }
@@ -82,13 +83,39 @@ TEST(BudgetTiers, MixedCurvesDecideAndHaveTiersByDefault) {
   const ProfileData profile = Profile();
   PlanRequest request = Request(Method::kLuKvMixed);
   request.profile = &profile;
+  request.loss = CurveLoss::kOutputError;
   const BudgetPlan mixed = MakeBudgetPlan(Geometry(), request);
   EXPECT_EQ(mixed.spec.tiers.size(), 3U);
   EXPECT_GT(mixed.rows[0][0], 2 * mixed.rows[0][1]);
   request.method = Method::kLuKv;
+  request.loss = CurveLoss::kImportance;
   const BudgetPlan plain = MakeBudgetPlan(Geometry(), request);
   EXPECT_EQ(plain.spec.tiers.size(), 1U);
   EXPECT_LT(2 * plain.rows[0][0], plain.rows[0][1]);
+}
+
+// Two heads of one layer: the first has the larger error, the second holds more importance.
+TEST(BudgetTiers, ImportanceScalesTheCurvesWithTiers) {
+  ProfileData profile = Profile();
+  std::vector<float>& mixed = profile.mixed_curves[ScorerKind::kSnapKv];
+  std::vector<float>& curves = profile.curves[ScorerKind::kSnapKv];
+  for (int64_t head = 0; head < 4; ++head) {
+    for (int64_t i = 0; i <= kCurveIntervals; ++i) {
+      const float dropped = 1.0F - static_cast<float>(i) / kCurveIntervals;
+      const size_t at = head * (kCurveIntervals + 1) + i;
+      mixed[at] = (head == 0 ? 9.0F : 1.0F) * dropped * dropped;
+      curves[at] = (head == 1 ? 9.0F : 1.0F) * dropped;
+    }
+  }
+  PlanRequest request = Request(Method::kLuKvMixed);
+  request.profile = &profile;
+  request.loss = CurveLoss::kOutputError;
+  const BudgetPlan error = MakeBudgetPlan(Geometry(), request);
+  EXPECT_GT(error.rows[0][0], 2 * error.rows[0][1]);
+  request.loss = CurveLoss::kImportance;
+  const BudgetPlan importance = MakeBudgetPlan(Geometry(), request);
+  EXPECT_GT(importance.rows[0][1], 2 * importance.rows[0][0]);
+  EXPECT_NEAR(importance.rows[0][1], error.rows[0][0], 2.0);
 }
 
 TEST(BudgetTiers, RefusesWhatMakesNoSense) {
