@@ -48,12 +48,12 @@ struct ProfileOptions {
   int64_t horizon = 64;    // tokens behind them
   int64_t sinks = 4;
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
-  std::string tiers = "0,1/8,1/4,1";     // of the curves with tiers (core/tier_list.h); "0,1": none
+  std::string tiers = "0,1/8,1/4,1";  // of the curves with tiers (core/tier_list.h); "0,1": none
   // What the horizon is, for the record: the caller makes the windows. "teacher": the text's own
   // continuation; "sample": the model's (model/continuation.h).
   std::string continuation = "teacher";
-  std::string importance = "oracle";     // or "needle"
-  int64_t needle_tests = 24;             // questions asked with "needle"
+  std::string importance = "oracle";  // or "needle"
+  int64_t needle_tests = 24;          // questions asked with "needle"
 };
 
 // Throws kUsage for sizes that leave no token to rank or do not fit the model's context, and for
