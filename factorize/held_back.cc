@@ -39,8 +39,9 @@ void HeldBack::MeasureWritten(const std::filesystem::path& directory,
   const Checkpoint written = Checkpoint::Open(directory);
   const std::vector<torch::Tensor> hidden =
       model::StreamWindows(written, reference_->windows, {}, nullptr, progress_, "model");
-  const auto distance = model::CompareHidden(
-      *reference(), written.config(), model::LoadHead(written), hidden, progress_);
+  // Norm and head are written as the source has them: no need to hold them twice.
+  const auto distance =
+      model::CompareHidden(*reference(), written.config(), reference()->outer, hidden, progress_);
   result[kld_name] = distance.kld;
   result["perplexity"] = distance.perplexity;
   result["perplexity_source"] = distance.reference_perplexity;
