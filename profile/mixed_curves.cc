@@ -178,8 +178,10 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
   std::vector<double> curves(std::ssize(scorers_) * heads * kCurvePoints, 0.0);
   for (int64_t n = 0; n < config_.num_key_groups(); ++n) {
     std::vector<std::vector<TierTensors>> tiers;
+    std::vector<TieredError> errors;
     for (int64_t g = n * group_heads; g < (n + 1) * group_heads; ++g) {
       tiers.push_back(TiersOf(layer, window, bases, g));
+      errors.push_back(ErrorOf(window, tiers.back(), g));
     }
     for (size_t s = 0; s < scorers_.size(); ++s) {
       const ScorerSpec& scorer = options_.scorers[scorers_[s]];
@@ -189,7 +191,10 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
         const int64_t g = n * group_heads + i;
         const auto curve = std::span(curves).subspan(
             (static_cast<int64_t>(s) * heads + g) * kCurvePoints, kCurvePoints);
-        MeasureHead(window, tiers[i], g, choices, curve);
+        for (size_t point = 0; point + 1 < choices.size(); ++point) {
+          curve[point] = errors[i].Measure(choices[point]);
+        }
+        curve.back() = 0.0;  // exactly, where the sums would round
       }
     }
   }
@@ -227,11 +232,9 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   return choices;
 }
 
-void MixedCollector::MeasureHead(const Window& window,
-                                 const std::vector<TierTensors>& tiers,
-                                 int64_t kv_head,
-                                 const std::vector<std::vector<uint8_t>>& choices,
-                                 std::span<double> curve) const {
+TieredError MixedCollector::ErrorOf(const Window& window,
+                                    const std::vector<TierTensors>& tiers,
+                                    int64_t kv_head) const {
   const int64_t count = options_.context - options_.window - options_.sinks;
   const int64_t share = config_.group_size();
   std::vector<TierTensors> evictable;
@@ -239,7 +242,7 @@ void MixedCollector::MeasureHead(const Window& window,
     evictable.push_back(
         {tier.keys.narrow(0, options_.sinks, count), tier.values.narrow(0, options_.sinks, count)});
   }
-  TieredError error(
+  return {
       window.queries.narrow(0, kv_head * share, share).narrow(1, options_.window, options_.horizon),
       window.keys[kv_head],
       window.values[kv_head],
@@ -247,11 +250,7 @@ void MixedCollector::MeasureHead(const Window& window,
       evictable,
       grams_.narrow(0, kv_head * share, share),
       window.weight,
-      config_.logit_scale());
-  for (size_t point = 0; point + 1 < choices.size(); ++point) {
-    curve[point] = error.Measure(choices[point]);
-  }
-  curve.back() = 0.0;  // exactly, where the sums would round
+      config_.logit_scale()};
 }
 
 void MixedCollector::Finish(int64_t layer, const LayerBases& bases) {

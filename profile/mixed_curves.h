@@ -85,11 +85,9 @@ class MixedCollector {
                                                           int64_t group,
                                                           std::span<const float> scores,
                                                           std::vector<double>& losses) const;
-  void MeasureHead(const Window& window,
-                   const std::vector<TierTensors>& tiers,
-                   int64_t kv_head,
-                   const std::vector<std::vector<uint8_t>>& choices,
-                   std::span<double> curve) const;
+  [[nodiscard]] TieredError ErrorOf(const Window& window,
+                                    const std::vector<TierTensors>& tiers,
+                                    int64_t kv_head) const;
 
   const ModelConfig& config_;
   const ProfileOptions& options_;
