@@ -153,10 +153,12 @@ void AddPolicyOptions(CLI::App& app, CompareRequest& request) {
   app.add_option("reference", request.reference, "Bundle that the others are compared with")
       ->required();
   app.add_option("--bundle", request.bundles, "Bundle as it was exported; repeatable");
-  app.add_option("--policy",
-                 request.policies,
-                 "METHOD[/SCORER[/LOSS]] as in kvc-export, no export needed: uniform/snapkv, "
-                 "lukv/output-error:pool=15/output-error; repeatable")
+  app.add_option(
+         "--policy",
+         request.policies,
+         "METHOD[/SCORER[/LOSS]][@TIERS] as in kvc-export, no export needed: uniform/snapkv, "
+         "lukv@0,1/8,1/4,1, "
+         "lukv/output-error:pool=15/output-error; repeatable")
       ->take_all();
   app.add_option("--budget", request.budgets, "Budgets of every policy: 50%,25%")->delimiter(',');
   app.add_option(
