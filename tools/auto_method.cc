@@ -97,7 +97,10 @@ std::vector<std::string> DefaultPolicies(const ProfileData* profile) {
     policies.push_back("lukv/" + name);
     if (profile->error_curves.contains(scorer))
       policies.push_back("lukv/" + name + "/output-error");
-    if (profile->mixed_curves.contains(scorer)) policies.push_back("lukv-mixed/" + name);
+    if (profile->mixed_curves.contains(scorer)) {
+      policies.push_back("lukv-mixed/" + name);
+      policies.push_back("lukv-mixed/" + name + "/output-error");
+    }
     if (!profile->importance.empty()) policies.push_back("headkv/" + name);
   }
   return policies;

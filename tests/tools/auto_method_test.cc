@@ -51,6 +51,8 @@ TEST(DefaultPolicies, FollowTheProfile) {
   EXPECT_EQ(DefaultPolicies(&profile),
             (std::vector<std::string>{
                 "uniform/snapkv", "lukv/snapkv", "lukv/snapkv/output-error", "headkv/snapkv"}));
+  profile.mixed_curves[snapkv] = {};
+  EXPECT_EQ(DefaultPolicies(&profile).size(), 6U);
   for (const std::string& policy : DefaultPolicies(nullptr)) {
     EXPECT_FALSE(policy.starts_with("lukv") || policy.starts_with("headkv")) << policy;
   }
