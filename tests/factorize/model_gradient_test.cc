@@ -150,7 +150,7 @@ TEST_P(GlobalFamilies, ComeCloserToTheSource) {
   GlobalTuneOptions options;
   options.step_tokens = 192;
   options.passes = 3;
-  options.learning_rate = 0.02;
+  options.learning_rate = 0.004;
   const Json report = TuneGlobally(
       source_, keys, windows_, options, temp.path() / "state.safetensors", progress_, factors);
   EXPECT_GT(report["kept_step"].get<int64_t>(), 0);
