@@ -71,7 +71,8 @@ void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to
 void WriteNpy(const std::filesystem::path& path,
               std::span<const float> values,
               const std::vector<int64_t>& shape);
-void WriteNpy(const std::filesystem::path& path, std::span<const int64_t> values,
+void WriteNpy(const std::filesystem::path& path,
+              std::span<const int64_t> values,
               const std::vector<int64_t>& shape);
 
 }  // namespace kvc

@@ -180,9 +180,7 @@ KeyFactors ParseKeys(const Json& config,
   return keys;
 }
 
-std::string_view KeyLayoutName(KeyLayout layout) {
-  return EnumName(kLayouts, layout);
-}
+std::string_view KeyLayoutName(KeyLayout layout) { return EnumName(kLayouts, layout); }
 
 KeyLayout KeyLayoutFromName(std::string_view name) {
   for (const auto& [layout, known] : kLayouts) {

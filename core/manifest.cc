@@ -143,6 +143,18 @@ void ReadTiers(const Json& json, CacheSpec& spec, const std::string& origin) {
   }
 }
 
+void ReadLayers(const Json& json, CacheSpec& spec, const std::string& origin) {
+  for (const Json& layer : GetArray(json, "layers", origin)) {
+    const std::string where = origin + ": layers[" + std::to_string(spec.layers.size()) + "]";
+    KVC_CHECK(layer.is_array(), kBadInput, where, ": expected a list of groups");
+    std::vector<CacheGroup> groups;
+    for (const Json& group : layer)
+      groups.push_back(GroupFromJson(group, spec.num_kv_heads, where));
+    CheckHeads(groups, spec.num_kv_heads, where);
+    spec.layers.push_back(std::move(groups));
+  }
+}
+
 CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   CheckKeys(json,
             {"dtype",
@@ -190,15 +202,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
             spec.num_kv_heads);
   ReadTiers(json, spec, origin);
   spec.basis = TierBasisFromName(GetString(json, "basis", origin, "offline"));
-  for (const Json& layer : GetArray(json, "layers", origin)) {
-    const std::string where = origin + ": layers[" + std::to_string(spec.layers.size()) + "]";
-    KVC_CHECK(layer.is_array(), kBadInput, where, ": expected a list of groups");
-    std::vector<CacheGroup> groups;
-    for (const Json& group : layer)
-      groups.push_back(GroupFromJson(group, spec.num_kv_heads, where));
-    CheckHeads(groups, spec.num_kv_heads, where);
-    spec.layers.push_back(std::move(groups));
-  }
+  ReadLayers(json, spec, origin);
   CheckTiers(spec);
   ReadBudget(GetObject(json, "budget", origin), spec, origin + ": budget");
   return spec;
@@ -233,6 +237,23 @@ Json BytesToJson(int64_t length, const CacheBytes& bytes) {
           {"full_bytes", bytes.full},
           {"logical_bytes", bytes.logical},
           {"allocated_bytes", bytes.allocated}};
+}
+
+// Expected bytes and the verification.
+void ReadMeasured(const Json& json, Manifest& manifest, const std::string& origin) {
+  for (const Json& entry : GetArray(json, "expected_bytes", origin)) {
+    const std::string where = origin + ": expected_bytes";
+    manifest.expected_bytes.emplace_back(GetInt(entry, "length", where),
+                                         CacheBytes{GetInt(entry, "full_bytes", where),
+                                                    GetInt(entry, "logical_bytes", where),
+                                                    GetInt(entry, "allocated_bytes", where)});
+  }
+  const Json& verification = GetObject(json, "verification", origin);
+  const std::string where = origin + ": verification";
+  manifest.verification = {GetBool(verification, "done", where, false),
+                           GetDouble(verification, "max_abs_error", where),
+                           GetDouble(verification, "tolerance", where),
+                           GetInt(verification, "tokens", where)};
 }
 
 }  // namespace
@@ -309,19 +330,7 @@ Manifest ManifestFromJson(const Json& json, const std::string& origin) {
                      GetDouble(solver, "bound", origin + ": solver"),
                      GetDouble(solver, "gap", origin + ": solver")};
   manifest.reference_length = GetInt(json, "reference_length", origin);
-  for (const Json& entry : GetArray(json, "expected_bytes", origin)) {
-    const std::string where = origin + ": expected_bytes";
-    manifest.expected_bytes.emplace_back(GetInt(entry, "length", where),
-                                         CacheBytes{GetInt(entry, "full_bytes", where),
-                                                    GetInt(entry, "logical_bytes", where),
-                                                    GetInt(entry, "allocated_bytes", where)});
-  }
-  const Json& verification = GetObject(json, "verification", origin);
-  const std::string where = origin + ": verification";
-  manifest.verification = {GetBool(verification, "done", where, false),
-                           GetDouble(verification, "max_abs_error", where),
-                           GetDouble(verification, "tolerance", where),
-                           GetInt(verification, "tokens", where)};
+  ReadMeasured(json, manifest, origin);
   if (json.contains("evaluation")) manifest.evaluation = json["evaluation"];
   manifest.files = FilesFromJson(GetObject(json, "files", origin), origin + ": files");
   return manifest;

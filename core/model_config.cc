@@ -271,9 +271,7 @@ void ParseLlamaLike(const Json& config, const std::string& origin, ModelConfig& 
 
 }  // namespace
 
-std::string_view FamilyName(Family family) {
-  return EnumName(kFamilies, family);
-}
+std::string_view FamilyName(Family family) { return EnumName(kFamilies, family); }
 
 int64_t ModelConfig::num_key_groups() const {
   return keys.layout == KeyLayout::kLatent ? keys.num_groups : num_kv_heads;

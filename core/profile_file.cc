@@ -91,6 +91,35 @@ std::vector<LayerBases> ReadProfileBases(const std::filesystem::path& directory,
   return bases;
 }
 
+// Curves and importances of profile.safetensors; `json`: profile.json.
+void ReadTensors(const std::filesystem::path& directory,
+                 const Json& json,
+                 const std::string& origin,
+                 ProfileData& profile) {
+  const auto reader = SafetensorsReader::OpenFile(directory / kTensorFile);
+  const std::vector<int64_t> curve_shape = {
+      profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
+  for (const Json& name : GetArray(json, "scorers", origin)) {
+    KVC_CHECK(name.is_string(), kBadInput, origin, ": scorers: expected names");
+    const ScorerSpec scorer = ParseScorer(name.get<std::string>(), "scorers");
+    profile.curves[scorer] = ReadFloats(reader, CurveName(scorer), curve_shape);
+    if (reader.Contains(ErrorName(scorer))) {
+      profile.error_curves[scorer] = ReadFloats(reader, ErrorName(scorer), curve_shape);
+    }
+    if (reader.Contains(MixedName(scorer))) {
+      profile.mixed_curves[scorer] = ReadFloats(reader, MixedName(scorer), curve_shape);
+    }
+  }
+  profile.oracle_curve = ReadFloats(reader, "curve.oracle", curve_shape);
+  const std::vector<int64_t> heads = {profile.num_layers, profile.num_kv_heads};
+  profile.importance = ReadFloats(reader, "importance", heads);
+  const auto read_optional = [&](const char* name, std::vector<float>& values) {
+    if (reader.Contains(name)) values = ReadFloats(reader, name, heads);
+  };
+  read_optional(kOracleImportance, profile.oracle_importance);
+  read_optional(kNeedleImportance, profile.needle_importance);
+}
+
 }  // namespace
 
 std::set<std::filesystem::path> ModelFiles(const std::filesystem::path& directory) {
@@ -198,28 +227,7 @@ ProfileData ReadProfile(const std::filesystem::path& directory) {
   profile.needle_passed = GetInt(importance, "needle_passed", origin + ": importance", 0);
   profile.options = GetObject(json, "options", origin);
 
-  const auto reader = SafetensorsReader::OpenFile(directory / kTensorFile);
-  const std::vector<int64_t> curve_shape = {
-      profile.num_layers, profile.num_kv_heads, kCurveIntervals + 1};
-  for (const Json& name : GetArray(json, "scorers", origin)) {
-    KVC_CHECK(name.is_string(), kBadInput, origin, ": scorers: expected names");
-    const ScorerSpec scorer = ParseScorer(name.get<std::string>(), "scorers");
-    profile.curves[scorer] = ReadFloats(reader, CurveName(scorer), curve_shape);
-    if (reader.Contains(ErrorName(scorer))) {
-      profile.error_curves[scorer] = ReadFloats(reader, ErrorName(scorer), curve_shape);
-    }
-    if (reader.Contains(MixedName(scorer))) {
-      profile.mixed_curves[scorer] = ReadFloats(reader, MixedName(scorer), curve_shape);
-    }
-  }
-  profile.oracle_curve = ReadFloats(reader, "curve.oracle", curve_shape);
-  const std::vector<int64_t> heads = {profile.num_layers, profile.num_kv_heads};
-  profile.importance = ReadFloats(reader, "importance", heads);
-  const auto read_optional = [&](const char* name, std::vector<float>& values) {
-    if (reader.Contains(name)) values = ReadFloats(reader, name, heads);
-  };
-  read_optional(kOracleImportance, profile.oracle_importance);
-  read_optional(kNeedleImportance, profile.needle_importance);
+  ReadTensors(directory, json, origin, profile);
   if (json.contains("bases")) profile.bases = ReadProfileBases(directory, profile);
   return profile;
 }

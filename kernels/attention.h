@@ -34,8 +34,8 @@ struct KeyRebuild {
   ConstMatrixF cos, sin;  // [max_position, D/2]
 };
 
-// One dense piece of a kv head's cache. Its rows may be narrower than the head's queries and outputs:
-// a prefix of their columns, as tiers keep them; what is missing counts as zero.
+// One dense piece of a kv head's cache. Its rows may be narrower than the head's queries and
+// outputs: a prefix of their columns, as tiers keep them; what is missing counts as zero.
 struct Segment {
   RowBlock keys;                       // thin width; with a rebuild, the latent's
   RowBlock values;                     // [rows, D_v]
@@ -70,8 +70,8 @@ void PrefillAttention(std::span<const PrefillHead> heads,
                       float scale,
                       ThreadPool& pool);
 
-// Keys of `rows` latents, or of prefixes of them, as they enter the dot product: keys [rows, D]. For
-// scorers.
+// Keys of `rows` latents, or of prefixes of them, as they enter the dot product: keys [rows, D].
+// For scorers.
 void RebuildKeys(const RowBlock& latents,
                  std::span<const int32_t> positions,
                  const KeyRebuild& rebuild,
