@@ -4,7 +4,10 @@
 
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <numbers>
+#include <utility>
+#include <vector>
 
 namespace kvc {
 
@@ -47,5 +50,13 @@ class Rng {
   static uint64_t RotateLeft(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
   uint64_t state_[4] = {};
 };
+
+// A random order (Fisher and Yates, from the last element down).
+template <class T>
+void Shuffle(Rng& rng, std::vector<T>& values) {
+  for (auto i = std::ssize(values) - 1; i > 0; --i) {
+    std::swap(values[i], values[rng.NextBelow(i + 1)]);
+  }
+}
 
 }  // namespace kvc

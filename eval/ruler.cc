@@ -40,13 +40,6 @@ std::string Enumerate(const std::vector<std::string>& words) {
   return text;
 }
 
-template <class T>
-void Shuffle(std::vector<T>& values, Rng& rng) {
-  for (auto i = std::ssize(values) - 1; i > 0; --i) {
-    std::swap(values[i], values[rng.NextBelow(i + 1)]);
-  }
-}
-
 std::vector<std::string> RandomWords(int64_t count, int64_t letters, char first, Rng& rng) {
   std::vector<std::string> words;
   while (std::ssize(words) < count) {
@@ -169,14 +162,14 @@ class Generator {
       const std::string asked = "secret numbers for " + Enumerate(keys);
       TaskPrompt prompt =
           Ask(task, "What are all the " + asked + "?", "The " + asked + " are", numbers);
-      Shuffle(sentences, rng);
+      Shuffle(rng, sentences);
       Hide(sentences, length, rng, prompt);
       return prompt;
     }
     const std::string asked = "secret number for " + keys[0] + " is";
     TaskPrompt prompt =
         Ask(task, "What is the secret number for " + keys[0] + "?", "The " + asked, {numbers[0]});
-    Shuffle(sentences, rng);
+    Shuffle(rng, sentences);
     Hide(sentences, length, rng, prompt);
     return prompt;
   }
@@ -250,7 +243,7 @@ class Generator {
       if (ListTokens(std::ssize(entries) + rare_repeats, {}, 0) + word_tokens > room) break;
       entries.insert(entries.end(), rare_repeats, word);
     }
-    Shuffle(entries, rng);
+    Shuffle(rng, entries);
     for (size_t i = 0; i < entries.size(); ++i) {
       Append(Encode(" " + std::to_string(i + 1) + "."), prompt.asked.context);
       Append(entries[i], prompt.asked.context);
@@ -279,7 +272,7 @@ class Generator {
     int64_t scale = 1;
     while (TokensIn(text_of(scale + 1)) <= room) ++scale;
     Pieces text = text_of(scale);
-    Shuffle(text, rng);
+    Shuffle(rng, text);
     for (const Ids& word : text) Append(word, prompt.asked.context);
     return prompt;
   }

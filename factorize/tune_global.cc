@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/rng.h"
 #include "factorize/model_gradient.h"
 #include "factorize/thin_layer.h"
 #include "model/adamw.h"

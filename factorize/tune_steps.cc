@@ -58,12 +58,6 @@ TuneSplit SplitWindows(int64_t count) {
   return split;
 }
 
-void Shuffle(Rng& rng, std::vector<int64_t>& items) {
-  for (size_t i = items.size() - 1; i > 0; --i) {
-    std::swap(items[i], items[rng.NextBelow(static_cast<int64_t>(i) + 1)]);
-  }
-}
-
 std::vector<TunedMember> TrainedMembers(const model::LayerWeights& weights) {
   std::vector<TunedMember> members;
   for (const TunedWeight& tuned : kTunedWeights) {

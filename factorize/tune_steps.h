@@ -7,7 +7,6 @@
 
 #include <torch/torch.h>
 
-#include "core/rng.h"
 #include "factorize/thin_layer.h"
 
 namespace kvc::factorize {
@@ -21,7 +20,6 @@ struct TuneSplit {
   std::vector<int64_t> checked;
 };
 [[nodiscard]] TuneSplit SplitWindows(int64_t count);
-void Shuffle(Rng& rng, std::vector<int64_t>& items);
 
 using TunedMember = torch::Tensor model::LayerWeights::*;
 

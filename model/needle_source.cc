@@ -1,7 +1,6 @@
 #include "model/needle_source.h"
 
 #include <algorithm>
-#include <numeric>
 #include <span>
 #include <utility>
 
@@ -52,17 +51,6 @@ struct Sequence {
   }
   [[nodiscard]] int64_t size() const { return static_cast<int64_t>(ids.size()); }
 };
-
-// `count` different numbers below `bound`.
-std::vector<size_t> Sample(int64_t count, int64_t bound, Rng& rng) {
-  std::vector<size_t> all(static_cast<size_t>(bound));
-  std::iota(all.begin(), all.end(), size_t{0});
-  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-    std::swap(all[i], all[i + static_cast<size_t>(rng.NextBelow(bound - static_cast<int64_t>(i)))]);
-  }
-  all.resize(static_cast<size_t>(count));
-  return all;
-}
 
 class NeedleSource : public BatchSource {
  public:
@@ -191,8 +179,8 @@ class NeedleSource : public BatchSource {
 
   Sequence Facts(const NeedleStage& stage, Rng& rng) const {
     const int64_t count = stage.facts < 2 ? stage.facts : 2 + rng.NextBelow(stage.facts - 1);
-    const std::vector<size_t> keys = Sample(count, stage.words, rng);
-    const std::vector<size_t> values = Sample(count, stage.words, rng);
+    const std::vector<int64_t> keys = SampleDistinct(count, stage.words, rng);
+    const std::vector<int64_t> values = SampleDistinct(count, stage.words, rng);
     int64_t told = 0;
     Sequence sequence;
     while (sequence.size() < stage.length) {
