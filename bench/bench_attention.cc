@@ -6,10 +6,9 @@
 // GFLOP/s of the two products, counting what causality leaves. Rates are those of the shortest run.
 // KVC_BENCH_THREADS sets the number of threads (default: one per core).
 
-#include <cmath>
-#include <iostream>
 #include <vector>
 
+#include "bench/kernel_main.h"
 #include "bench/pool.h"
 #include "bench/timing.h"
 #include <benchmark/benchmark.h>
@@ -20,48 +19,12 @@
 namespace {
 
 using kvc::DType;
+using kvc::bench::Heads;
+using kvc::bench::kColdBytes;
+using kvc::bench::kLarge;
+using kvc::bench::kSmall;
 using kvc::bench::MemorySpeed;
 using kvc::bench::Pool;
-
-constexpr int64_t kColdBytes = int64_t{160} << 20;
-
-struct Heads {
-  int64_t query_heads = 0;
-  int64_t kv_heads = 0;
-  int64_t width = 0;
-};
-constexpr Heads kSmall{9, 3, 64};
-constexpr Heads kLarge{32, 8, 128};
-
-// Numbers that are cheap to make; every third element differs.
-std::vector<char> Fill(int64_t count, DType dtype) {
-  std::vector<char> bytes(static_cast<size_t>(count * kvc::DTypeBytes(dtype)));
-  std::vector<float> pattern(3000);
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    pattern[i] = std::sin(static_cast<float>(i));
-  }
-  for (int64_t i = 0; i < count; i += 3000) {
-    kvc::ConvertFromFloat(pattern.data(),
-                          std::min<int64_t>(3000, count - i),
-                          dtype,
-                          bytes.data() + i * kvc::DTypeBytes(dtype));
-  }
-  return bytes;
-}
-
-// A rebuild's tables for `positions` positions.
-struct Tables {
-  Tables(int64_t width, int64_t rank, int64_t positions)
-      : b(static_cast<size_t>(width * rank), 0.1F),
-        cos(static_cast<size_t>(positions * width / 2), 0.6F),
-        sin(static_cast<size_t>(positions * width / 2), 0.8F) {
-    rebuild.rebuild = {b.data(), width, rank};
-    rebuild.cos = {cos.data(), positions, width / 2};
-    rebuild.sin = {sin.data(), positions, width / 2};
-  }
-  std::vector<float> b, cos, sin;
-  kvc::kernels::KeyRebuild rebuild;
-};
 
 // A step over several layers' caches, one layer after the other.
 void DecodeBody(
@@ -95,18 +58,20 @@ void PrefillBody(benchmark::State& state, Heads heads, int64_t rank) {
   const int64_t rows = first + tokens;
   const int64_t group = heads.query_heads / heads.kv_heads;
   const int64_t key_width = rank > 0 ? rank : heads.width;
-  const std::vector<char> keys = Fill(heads.kv_heads * rows * key_width, DType::kF32);
-  const std::vector<char> values = Fill(heads.kv_heads * rows * heads.width, DType::kF32);
+  const std::vector<char> keys =
+      kvc::tools::CheapNumbers(heads.kv_heads * rows * key_width, DType::kF32);
+  const std::vector<char> values =
+      kvc::tools::CheapNumbers(heads.kv_heads * rows * heads.width, DType::kF32);
   std::vector<float> queries(static_cast<size_t>(heads.query_heads * tokens * heads.width), 0.01F);
   std::vector<float> outputs(queries.size());
-  const Tables tables(heads.width, std::max<int64_t>(rank, 1), rows);
+  const kvc::tools::RebuildTables tables(heads.width, std::max<int64_t>(rank, 1), rows);
   std::vector<kvc::kernels::PrefillHead> work;
   for (int64_t g = 0; g < heads.kv_heads; ++g) {
     kvc::kernels::PrefillHead head;
     head.keys = {keys.data() + g * rows * key_width * 4, DType::kF32, rows, key_width, key_width};
     head.values = {
         values.data() + g * rows * heads.width * 4, DType::kF32, rows, heads.width, heads.width};
-    head.rebuild = rank > 0 ? &tables.rebuild : nullptr;
+    head.rebuild = rank > 0 ? &tables.rebuild() : nullptr;
     const int64_t stride = heads.query_heads * heads.width;
     for (int64_t h = g * group; h < (g + 1) * group; ++h) {
       head.queries.emplace_back(queries.data() + h * heads.width, tokens, heads.width, stride);
@@ -153,9 +118,4 @@ BENCHMARK_CAPTURE(Prefill, large, kLarge, 0)->Apply(Chunks);
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  kvc::bench::PrintMachine(std::cout);
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
+int main(int argc, char** argv) { return kvc::bench::RunBenchmarks(argc, argv); }

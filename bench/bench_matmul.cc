@@ -4,9 +4,9 @@
 // measures. The weights of one matrix rotate through more memory than the last-level cache holds,
 // as the layers of a model do. Many rows: GFLOP/s.
 
-#include <iostream>
 #include <vector>
 
+#include "bench/kernel_main.h"
 #include "bench/pool.h"
 #include "bench/timing.h"
 #include <benchmark/benchmark.h>
@@ -88,9 +88,4 @@ BENCHMARK_CAPTURE(Apply, f16, DType::kF16)->Apply(FewRows);
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  kvc::bench::PrintMachine(std::cout);
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
+int main(int argc, char** argv) { return kvc::bench::RunBenchmarks(argc, argv); }

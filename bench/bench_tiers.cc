@@ -5,9 +5,9 @@
 //   bench_tiers [--benchmark_filter=...]
 // KVC_BENCH_THREADS sets the number of threads (default: one per core).
 
-#include <iostream>
 #include <vector>
 
+#include "bench/kernel_main.h"
 #include "bench/pool.h"
 #include "bench/timing.h"
 #include <benchmark/benchmark.h>
@@ -18,18 +18,12 @@
 namespace {
 
 using kvc::DType;
+using kvc::bench::Heads;
+using kvc::bench::kColdBytes;
+using kvc::bench::kLarge;
+using kvc::bench::kSmall;
 using kvc::kernels::DecodeHead;
 using kvc::kernels::Segment;
-
-constexpr int64_t kColdBytes = int64_t{160} << 20;  // more than the last-level cache holds
-
-struct Heads {
-  int64_t query_heads = 0;
-  int64_t kv_heads = 0;
-  int64_t width = 0;
-};
-constexpr Heads kSmall{9, 3, 64};
-constexpr Heads kLarge{32, 8, 128};
 
 // Rows of `width` dimensions in `bytes` bytes of keys and as many of values.
 Segment MakeSegment(
@@ -112,9 +106,4 @@ BENCHMARK_CAPTURE(Tiers, large_f16, kLarge, DType::kF16)->Apply(Rows);
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  kvc::bench::PrintMachine(std::cout);
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
+int main(int argc, char** argv) { return kvc::bench::RunBenchmarks(argc, argv); }

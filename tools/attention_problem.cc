@@ -11,19 +11,6 @@
 namespace kvc::tools {
 namespace {
 
-// Numbers that are cheap to make; every third element differs.
-std::vector<char> Fill(int64_t count, DType dtype) {
-  constexpr int64_t kPattern = 3000;
-  std::vector<char> bytes(static_cast<size_t>(count * DTypeBytes(dtype)));
-  std::vector<float> pattern(kPattern);
-  for (size_t i = 0; i < pattern.size(); ++i) pattern[i] = std::sin(static_cast<float>(i));
-  for (int64_t i = 0; i < count; i += kPattern) {
-    ConvertFromFloat(
-        pattern.data(), std::min(kPattern, count - i), dtype, bytes.data() + i * DTypeBytes(dtype));
-  }
-  return bytes;
-}
-
 int64_t KeyHeads(const AttentionShape& shape) { return shape.rebuild ? 1 : shape.kv_heads; }
 
 void Check(const AttentionShape& shape) {
@@ -68,6 +55,27 @@ void SetPart(std::string_view part, AttentionShape& shape, bool& has_key) {
 
 }  // namespace
 
+std::vector<char> CheapNumbers(int64_t count, DType dtype) {
+  constexpr int64_t kPattern = 3000;
+  std::vector<char> bytes(static_cast<size_t>(count * DTypeBytes(dtype)));
+  std::vector<float> pattern(kPattern);
+  for (size_t i = 0; i < pattern.size(); ++i) pattern[i] = std::sin(static_cast<float>(i));
+  for (int64_t i = 0; i < count; i += kPattern) {
+    ConvertFromFloat(
+        pattern.data(), std::min(kPattern, count - i), dtype, bytes.data() + i * DTypeBytes(dtype));
+  }
+  return bytes;
+}
+
+RebuildTables::RebuildTables(int64_t width, int64_t rank, int64_t positions)
+    : matrix_(static_cast<size_t>(width * rank), 0.1F),
+      cos_(static_cast<size_t>(positions * width / 2), 0.6F),
+      sin_(static_cast<size_t>(positions * width / 2), 0.8F) {
+  rebuild_.rebuild = {matrix_.data(), width, rank};
+  rebuild_.cos = {cos_.data(), positions, width / 2};
+  rebuild_.sin = {sin_.data(), positions, width / 2};
+}
+
 int64_t AttentionShape::LayerBytes() const {
   return tokens * (KeyHeads(*this) * key_width + kv_heads * width) * DTypeBytes(dtype);
 }
@@ -90,26 +98,16 @@ AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_by
   Check(shape);
   const int64_t layers = (least_bytes + shape.LayerBytes() - 1) / shape.LayerBytes();
   const int64_t query_width = shape.rebuild ? shape.width : shape.key_width;
-  keys_ = Fill(layers * KeyHeads(shape) * shape.tokens * shape.key_width, shape.dtype);
-  values_ = Fill(layers * shape.kv_heads * shape.tokens * shape.width, shape.dtype);
+  keys_ = CheapNumbers(layers * KeyHeads(shape) * shape.tokens * shape.key_width, shape.dtype);
+  values_ = CheapNumbers(layers * shape.kv_heads * shape.tokens * shape.width, shape.dtype);
   queries_.assign(static_cast<size_t>(shape.query_heads * query_width), 0.01F);
   outputs_.resize(static_cast<size_t>(shape.query_heads * shape.width));
   std::iota(positions_.begin(), positions_.end(), 0);
-  if (shape.rebuild) FillRebuild(shape);
+  if (shape.rebuild) rebuild_.emplace(shape.width, shape.key_width, shape.tokens);
   for (int64_t l = 0; l < layers; ++l) {
     auto& heads = layers_.emplace_back();
     for (int64_t g = 0; g < shape.kv_heads; ++g) heads.push_back(HeadOf(shape, l, g));
   }
-}
-
-void AttentionProblem::FillRebuild(const AttentionShape& shape) {
-  const int64_t half = shape.width / 2;
-  rebuild_matrix_.assign(static_cast<size_t>(shape.width * shape.key_width), 0.1F);
-  cos_.assign(static_cast<size_t>(shape.tokens * half), 0.6F);
-  sin_.assign(static_cast<size_t>(shape.tokens * half), 0.8F);
-  rebuild_.rebuild = {rebuild_matrix_.data(), shape.width, shape.key_width};
-  rebuild_.cos = {cos_.data(), shape.tokens, half};
-  rebuild_.sin = {sin_.data(), shape.tokens, half};
 }
 
 kernels::DecodeHead AttentionProblem::HeadOf(const AttentionShape& shape,
@@ -135,7 +133,7 @@ kernels::DecodeHead AttentionProblem::HeadOf(const AttentionShape& shape,
   segment.positions = positions_.data();
   kernels::DecodeHead head;
   head.segments = {segment};
-  head.rebuild = shape.rebuild ? &rebuild_ : nullptr;
+  head.rebuild = rebuild_ ? &rebuild_->rebuild() : nullptr;
   head.queries = {queries_.data() + g * group * query_width, group, query_width};
   head.outputs = {outputs_.data() + g * group * shape.width, group, shape.width};
   return head;

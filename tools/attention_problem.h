@@ -3,6 +3,7 @@
 // caches, so that reading goes to memory and not to the processor's caches.
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -30,6 +31,23 @@ struct AttentionShape {
 // as above. Throws kUsage naming --shape and the part.
 [[nodiscard]] AttentionShape ParseAttentionShape(std::string_view text);
 
+// `count` numbers of the dtype that are cheap to make: a pattern of 3,000 different ones.
+[[nodiscard]] std::vector<char> CheapNumbers(int64_t count, DType dtype);
+
+// What the rebuild of keys [positions, width] from latents of `rank` reads, made up.
+class RebuildTables {
+ public:
+  RebuildTables(int64_t width, int64_t rank, int64_t positions);
+  RebuildTables(const RebuildTables&) = delete;
+  RebuildTables& operator=(const RebuildTables&) = delete;
+  // Borrows from the object.
+  [[nodiscard]] const kernels::KeyRebuild& rebuild() const { return rebuild_; }
+
+ private:
+  std::vector<float> matrix_, cos_, sin_;
+  kernels::KeyRebuild rebuild_;
+};
+
 class AttentionProblem {
  public:
   // As many layers as `least_bytes` of cache need.
@@ -38,15 +56,13 @@ class AttentionProblem {
   void Step(ThreadPool& pool);
 
  private:
-  void FillRebuild(const AttentionShape& shape);
   [[nodiscard]] kernels::DecodeHead HeadOf(const AttentionShape& shape, int64_t layer, int64_t g);
 
   std::vector<char> keys_;    // [layers, G or 1, T, key_width] of the dtype
   std::vector<char> values_;  // [layers, G, T, D]
   std::vector<float> queries_, outputs_;
   std::vector<int32_t> positions_;
-  std::vector<float> rebuild_matrix_, cos_, sin_;
-  kernels::KeyRebuild rebuild_;
+  std::optional<RebuildTables> rebuild_;
   std::vector<std::vector<kernels::DecodeHead>> layers_;
   size_t next_ = 0;
 };
