@@ -162,9 +162,10 @@ std::vector<double> MixedCollector::Losses(const Window& window,
     for (size_t t = 1; t < tiers[i].size(); ++t) {
       rows.push_back({View(tiers[i][t].keys), View(tiers[i][t].values)});
     }
-    scorers::TierLossOptions options;
-    options.mean = scorer.kind != ScorerKind::kOutputError || scorer.options.mean;
-    scorers::TierLosses(input, rows, options, MatrixD(losses.data(), options_.context, columns));
+    scorers::TierLosses(input,
+                        rows,
+                        scorers::TierLossOptionsOf(scorer),
+                        MatrixD(losses.data(), options_.context, columns));
     for (size_t j = 0; j < sum.size(); ++j) sum[j] += losses[j];
   }
   return sum;

@@ -190,10 +190,10 @@ class HeadScorer {
     }
     const int64_t columns = std::ssize(spec.tiers);
     result.losses.resize(static_cast<size_t>(input.keys.rows * columns));
-    scorers::TierLossOptions options;
-    options.mean = spec.scorer.kind != ScorerKind::kOutputError || spec.scorer.options.mean;
-    scorers::TierLosses(
-        input, tiers, options, MatrixD(result.losses.data(), input.keys.rows, columns));
+    scorers::TierLosses(input,
+                        tiers,
+                        scorers::TierLossOptionsOf(spec.scorer),
+                        MatrixD(result.losses.data(), input.keys.rows, columns));
   }
 
   void AddQueries(int64_t head,

@@ -358,6 +358,12 @@ void TierLosses(const HeadInput& head,
   Finish(head, window, options, losses);
 }
 
+TierLossOptions TierLossOptionsOf(const ScorerSpec& scorer) {
+  TierLossOptions options;
+  options.mean = scorer.kind != ScorerKind::kOutputError || scorer.options.mean;
+  return options;
+}
+
 bool ScoresAreLosses(ScorerKind kind) {
   return kind == ScorerKind::kSnapKv || kind == ScorerKind::kExpectedAttention ||
          kind == ScorerKind::kOutputError;

@@ -45,6 +45,10 @@ struct TierLossOptions {
   bool relative = true;  // to head.residual_energy
 };
 
+// The options that go with a scorer: an output error says itself how it is reduced, other scores
+// take the mean.
+[[nodiscard]] TierLossOptions TierLossOptionsOf(const ScorerSpec& scorer);
+
 // losses [T, 1 + n]: column 0 of dropping each token, column 1 + t of keeping tiers[t] of it. Reads
 // keys, values, queries, output_grams, residual_energy and scale of `head`. A token that no query
 // sees has no loss. Single-threaded and safe to call from several threads. Throws kBadShape when
