@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/scorer_spec.h"
 #include "core/sizes.h"
 #include "core/tokenizer.h"
@@ -14,31 +15,6 @@ namespace kvc::tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A folder that goes when the choice is made, or fails.
-class Scratch {
- public:
-  explicit Scratch(const std::string& path) : path_(path) {
-    KVC_CHECK(!fs::exists(path_),
-              kIo,
-              path,
-              ": expected no such folder, got one; it is left from an interrupted run: remove it");
-    std::error_code error;
-    KVC_CHECK(fs::create_directories(path_, error), kIo, path, ": ", error.message());
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string operator/(const std::string& name) const {
-    return (path_ / name).string();
-  }
-
- private:
-  fs::path path_;
-};
 
 CompareTasks MakeTasks(const AutoRequest& request, const Tokenizer& tokenizer) {
   const AutoOptions& options = request.options;
@@ -124,10 +100,10 @@ AutoChoice ChooseComposition(const AutoRequest& request, ThreadPool& pool, Progr
   const auto tokenizer = Tokenizer::Load(request.candidates[0].model);
   const CompareTasks tasks = MakeTasks(request, *tokenizer);
   const std::vector<std::string> names = BundleNames(request.candidates);
-  const Scratch scratch(request.scratch);
+  const OutputDirectory scratch(request.scratch, false);  // never committed: it goes at the end
   CompareRequest compare;
   for (size_t c = 0; c < names.size(); ++c) {
-    compare.bases.push_back(scratch / names[c]);
+    compare.bases.push_back((scratch.path() / names[c]).string());
     request.export_full(request.candidates[c], compare.bases.back());
     const std::string& profile = request.candidates[c].profile;
     if (!profile.empty()) compare.profiles.push_back(profile);

@@ -42,7 +42,7 @@ struct AutoRequest {
   int64_t sinks = 4;
   int64_t window = 32;
   uint64_t seed = 42;
-  std::string scratch;  // folder for the candidates' bundles; must not exist
+  std::string scratch;  // beside it lies a temporary folder for the candidates' bundles
   // Writes the full-cache bundle of a checkpoint, unverified.
   std::function<void(const AutoCandidate& candidate, const std::string& directory)> export_full;
 };

@@ -270,6 +270,11 @@ int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t len
   KVC_THROW(kInternal, "budget: unknown unit");
 }
 
+std::shared_ptr<const std::vector<LayerBases>> SharedBases(const ProfileData* profile) {
+  if (profile == nullptr || profile->bases.empty()) return nullptr;
+  return std::make_shared<const std::vector<LayerBases>>(profile->bases);
+}
+
 std::vector<Tier> DefaultTiers(Method method) {
   if (method != Method::kLuKvMixed) return {Tier{}};
   return {Tier{}, {0.25, 0.25}, {0.125, 0.125}};

@@ -49,6 +49,10 @@ struct PlanRequest {
   std::shared_ptr<const std::vector<LayerBases>> bases;
 };
 
+// A profile's bases, for the `bases` of all plans that are made with it; null without any.
+[[nodiscard]] std::shared_ptr<const std::vector<LayerBases>> SharedBases(
+    const ProfileData* profile);
+
 // 0,1/8,1/4,1 for lukv-mixed, else 0,1.
 [[nodiscard]] std::vector<Tier> DefaultTiers(Method method);
 

@@ -115,10 +115,7 @@ void AddPolicies(const CompareRequest& request,
                  const ProfileData* profile,
                  Field& field) {
   const CacheSpec geometry = FullCache(base.manifest().cache);
-  std::shared_ptr<const std::vector<LayerBases>> bases;
-  if (profile != nullptr && !profile->bases.empty()) {
-    bases = std::make_shared<const std::vector<LayerBases>>(profile->bases);
-  }
+  const auto bases = SharedBases(profile);
   const std::string prefix =
       request.bases.size() > 1 ? BaseName(base.directory().string()) + "/" : "";
   for (const std::string& budget : request.budgets) {

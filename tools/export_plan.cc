@@ -108,9 +108,7 @@ ExportPlan MakePlan(const ExportOptions& options) {
   request.profile = plan.profile ? &*plan.profile : nullptr;
   if (!options.tiers.empty()) request.tiers = ParseTiers(options.tiers, "--tiers");
   request.basis = TierBasisFromName(options.basis);
-  if (plan.profile && !plan.profile->bases.empty()) {
-    request.bases = std::make_shared<const std::vector<LayerBases>>(plan.profile->bases);
-  }
+  request.bases = SharedBases(request.profile);
   if (!options.policy.empty()) ParsePolicy(options.policy, request);
   plan.cache = MakeBudgetPlan(geometry, request);
   return plan;
