@@ -11,6 +11,7 @@
 
 #include "export/cache_functions.h"
 #include "export/export_model.h"
+#include "tests/support/golden_names.h"
 
 namespace kvc::onnx_export {
 namespace {
@@ -146,11 +147,7 @@ TEST_P(DecoderGraphTest, CacheSpecAgreesWithTheGraph) {
 INSTANTIATE_TEST_SUITE_P(GoldenModels,
                          DecoderGraphTest,
                          ::testing::ValuesIn(ModelNames()),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         testing::ParameterName());
 
 }  // namespace
 }  // namespace kvc::onnx_export

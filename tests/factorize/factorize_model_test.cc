@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "factorize/svd.h"
 #include "model/streamed.h"
+#include "tests/support/golden_names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::factorize {
@@ -87,11 +88,7 @@ INSTANTIATE_TEST_SUITE_P(
     Families,
     WeightObjective,
     ::testing::Values("gpt2", "gpt2-bare", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
-    [](const auto& test) {
-      std::string name = test.param;
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    });
+    testing::ParameterName());
 
 class Calibrated : public ::testing::Test {
  protected:

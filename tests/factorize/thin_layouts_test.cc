@@ -14,6 +14,7 @@
 #include "factorize/thin_writer.h"
 #include "model/streamed.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/golden_names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::factorize {
@@ -142,11 +143,7 @@ INSTANTIATE_TEST_SUITE_P(
     Golden,
     FamilyTest,
     ::testing::Values("gpt2", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
-    [](const auto& test) {
-      std::string name = test.param;
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    });
+    testing::ParameterName());
 
 TEST(Objectives, NamesThoseOfTheLayout) {
   EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kPostRope), Objective::kAttention);

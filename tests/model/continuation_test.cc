@@ -56,11 +56,7 @@ TEST_P(EveryModel, GreedyIsTheWholeSequencesArgmax) {
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryModel,
                          ::testing::ValuesIn(testing::GoldenNames()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         testing::ParameterName());
 
 // Many draws of one token follow the softmax at the temperature.
 TEST(SampleContinuations, DrawsFollowTheTemperature) {

@@ -8,6 +8,7 @@
 
 #include "core/checkpoint.h"
 #include "core/safetensors.h"
+#include "tests/support/golden_names.h"
 
 namespace kvc::testing {
 
@@ -17,25 +18,6 @@ inline std::filesystem::path GoldenDirectory() {
 
 inline Checkpoint OpenGolden(const std::string& name) {
   return Checkpoint::Open(GoldenDirectory() / "models" / name);
-}
-
-// Names of the directories in tests/golden/models.
-inline std::vector<std::string> GoldenNames() {
-  return {"gpt2",
-          "gpt2-bare",
-          "llama",
-          "llama-bias",
-          "mistral",
-          "qwen2",
-          "qwen3",
-          "gpt2-absorb",
-          "llama-latent",
-          "qwen2-latent",
-          "qwen3-latent",
-          "llama-post-rope",
-          "qwen3-post-rope",
-          "qwen2-rope-pairs",
-          "mistral-rope-pairs"};
 }
 
 // Elements of an int64 or float32 tensor.

@@ -42,13 +42,10 @@ TEST_P(GoldenTest, LogitsEqualTransformers) {
   ExpectGolden(Checkpoint::Open(directory), directory / "golden.safetensors");
 }
 
-// gtest allows no '-' in a name.
-std::string TestName(const ::testing::TestParamInfo<std::string>& parameter) {
-  std::string name = parameter.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
-INSTANTIATE_TEST_SUITE_P(All, GoldenTest, ::testing::ValuesIn(testing::GoldenNames()), TestName);
+INSTANTIATE_TEST_SUITE_P(All,
+                         GoldenTest,
+                         ::testing::ValuesIn(testing::GoldenNames()),
+                         testing::ParameterName());
 
 TEST(GoldenTest, Stories260kLogitsEqualTransformers) {
   const fs::path directory = fs::path(KVC_SOURCE_DIR) / "../shared/data/models/stories260k";

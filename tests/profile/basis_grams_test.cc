@@ -122,11 +122,7 @@ TEST_P(EveryModel, MatchesSlowMoments) {
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryModel,
                          ::testing::ValuesIn(testing::GoldenNames()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         testing::ParameterName());
 
 TEST(GramCollector, RefusesNan) {
   const Checkpoint checkpoint = testing::OpenGolden("llama");

@@ -93,11 +93,7 @@ TEST_P(EveryModel, MatchesSlowScores) {
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryModel,
                          ::testing::ValuesIn(testing::GoldenNames()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         testing::ParameterName());
 
 TEST(ScoreNeedles, CountsOnlyPassedTests) {
   const Checkpoint checkpoint = testing::OpenGolden("llama");

@@ -274,11 +274,7 @@ TEST_P(EveryFamily, CurvesKeepTheirPromises) {
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryFamily,
                          ::testing::ValuesIn(testing::GoldenNames()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         testing::ParameterName());
 
 // --- Interrupted runs ---------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@
 #include "core/thread_pool.h"
 #include "runtime/session.h"
 #include "tests/runtime/test_bundles.h"
+#include "tests/support/golden_names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::runtime {
@@ -27,7 +28,7 @@ using testing::TempDir;
 // The project's promise for an exported model in float.
 constexpr double kTolerance = 1e-3;
 
-class GoldenTest : public ::testing::TestWithParam<const char*> {
+class GoldenTest : public ::testing::TestWithParam<std::string> {
  protected:
   GoldenTest() : pool_(2) {
     const auto model = testing::GoldenModel(GetParam());
@@ -78,26 +79,8 @@ TEST_P(GoldenTest, DecodeFromOneToken) {
 
 INSTANTIATE_TEST_SUITE_P(Models,
                          GoldenTest,
-                         ::testing::Values("gpt2",
-                                           "gpt2-bare",
-                                           "llama",
-                                           "llama-bias",
-                                           "mistral",
-                                           "qwen2",
-                                           "qwen3",
-                                           "gpt2-absorb",
-                                           "llama-latent",
-                                           "qwen2-latent",
-                                           "qwen3-latent",
-                                           "llama-post-rope",
-                                           "qwen3-post-rope",
-                                           "qwen2-rope-pairs",
-                                           "mistral-rope-pairs"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         ::testing::ValuesIn(testing::GoldenNames()),
+                         testing::ParameterName());
 
 TEST(RuntimeGolden, Stories260k) {
   const std::filesystem::path model =

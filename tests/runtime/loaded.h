@@ -13,6 +13,7 @@
 #include "runtime/sequence.h"
 #include "runtime/session.h"
 #include "tests/runtime/test_bundles.h"
+#include "tests/support/golden_names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::runtime {
@@ -79,14 +80,6 @@ inline const std::vector<const char*>& Layouts() {
                                                     "qwen2-rope-pairs",
                                                     "mistral-rope-pairs"};
   return kLayouts;
-}
-
-inline std::string LayoutName(const ::testing::TestParamInfo<const char*>& test) {
-  std::string name = test.param;
-  for (char& c : name) {
-    if (c == '-') c = '_';
-  }
-  return name;
 }
 
 }  // namespace kvc::runtime

@@ -18,7 +18,10 @@ using testing::PrefillAll;
 using testing::PrefillLast;
 
 class EveryLayout : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Models, EveryLayout, ::testing::ValuesIn(Layouts()), LayoutName);
+INSTANTIATE_TEST_SUITE_P(Models,
+                         EveryLayout,
+                         ::testing::ValuesIn(Layouts()),
+                         testing::ParameterName());
 
 TEST_P(EveryLayout, AllocatedBytesAreThePredicted) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {

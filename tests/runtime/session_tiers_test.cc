@@ -55,7 +55,10 @@ std::array<int64_t, 2> RowBytes(const Sequence& sequence) {
 }
 
 class EveryLayoutMixed : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Models, EveryLayoutMixed, ::testing::ValuesIn(Layouts()), LayoutName);
+INSTANTIATE_TEST_SUITE_P(Models,
+                         EveryLayoutMixed,
+                         ::testing::ValuesIn(Layouts()),
+                         testing::ParameterName());
 
 TEST_P(EveryLayoutMixed, AllTokensAtFullWidthChangeNothing) {
   Loaded loaded(GetParam());

@@ -1,0 +1,42 @@
+#pragma once
+// Names of the golden models, and of tests that take them.
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace kvc::testing {
+
+// The directories in tests/golden/models.
+inline std::vector<std::string> GoldenNames() {
+  return {"gpt2",
+          "gpt2-bare",
+          "llama",
+          "llama-bias",
+          "mistral",
+          "qwen2",
+          "qwen3",
+          "gpt2-absorb",
+          "llama-latent",
+          "qwen2-latent",
+          "qwen3-latent",
+          "llama-post-rope",
+          "qwen3-post-rope",
+          "qwen2-rope-pairs",
+          "mistral-rope-pairs"};
+}
+
+// For INSTANTIATE_TEST_SUITE_P: a test is called as its parameter, which is a text; gtest allows no
+// '-' in it.
+struct ParameterName {
+  template <class T>
+  std::string operator()(const ::testing::TestParamInfo<T>& test) const {
+    std::string name = test.param;
+    std::replace(name.begin(), name.end(), '-', '_');
+    return name;
+  }
+};
+
+}  // namespace kvc::testing
