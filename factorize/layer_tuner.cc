@@ -5,6 +5,8 @@
 #include <numbers>
 #include <utility>
 
+#include <torch/autograd.h>
+
 #include "core/error.h"
 #include "core/rng.h"
 #include "factorize/tune_steps.h"

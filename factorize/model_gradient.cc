@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <torch/autograd.h>
+
 #include "model/projections.h"
 
 namespace kvc::factorize {

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/thread_pool.h"
 #include "factorize/output_loss.h"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <torch/autograd.h>
+
 #include "core/enum_names.h"
 
 namespace kvc::factorize {

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "factorize/tune_options.h"
 #include "model/decoder.h"

@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/json.h"
 

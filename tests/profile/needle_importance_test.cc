@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/rng.h"
 #include "model/streamed.h"
