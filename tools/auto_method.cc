@@ -48,6 +48,52 @@ std::vector<std::string> BundleNames(const std::vector<AutoCandidate>& candidate
   return names;
 }
 
+// "@TIERS", the profile's.
+constexpr const char* kDefaultTiers = "@0,1/8,1/4,1";
+std::string TiersOf(const ProfileData& profile) {
+  const auto tiers = profile.options.find("tiers");
+  return tiers == profile.options.end() ? kDefaultTiers : "@" + tiers->get<std::string>();
+}
+
+std::vector<std::string> PoliciesOf(const AutoCandidate& candidate, const AutoOptions& options) {
+  if (!options.policies.empty()) return options.policies;
+  if (candidate.profile.empty()) return DefaultPolicies(nullptr);
+  const ProfileData profile = ReadProfile(candidate.profile);
+  return DefaultPolicies(&profile);
+}
+
+// Every third window and one needle at each depth.
+CompareTasks FirstRound(const CompareTasks& tasks) {
+  CompareTasks first = tasks;
+  first.samples.clear();
+  for (size_t i = 0; i < tasks.samples.size(); i += 3) first.samples.push_back(tasks.samples[i]);
+  for (eval::NeedleCell& cell : first.cells) {
+    cell.samples = std::min<int64_t>(cell.samples, 1);
+    cell.prompts.resize(static_cast<size_t>(cell.samples));
+  }
+  return first;
+}
+
+// Leaves the kFinalists best of `lines` in `compare` and returns the others.
+Json KeepFinalists(const Json& lines,
+                   double least_needles,
+                   const std::vector<std::string>& names,
+                   CompareRequest& compare) {
+  const std::vector<size_t> order = RankLines(lines, least_needles);
+  for (auto& policies : compare.base_policies) policies.clear();
+  Json screened = Json::array();
+  for (size_t i = 0; i < order.size(); ++i) {
+    const Json& line = lines[order[i]];
+    if (i >= kFinalists) {
+      screened.push_back(line);
+      continue;
+    }
+    const size_t base = std::ranges::find(names, line["bundle"].get<std::string>()) - names.begin();
+    compare.base_policies[base].push_back(line["policy"]);
+  }
+  return screened;
+}
+
 }  // namespace
 
 AutoCandidate ParseCandidate(const std::string& text) {
@@ -69,31 +115,35 @@ std::vector<std::string> DefaultPolicies(const ProfileData* profile) {
   std::vector<std::string> policies;
   for (const auto& [scorer, curve] : profile->curves) {
     const std::string name = ToString(scorer);
-    policies.push_back("uniform/" + name);
+    const bool mixed = profile->mixed_curves.contains(scorer);
+    const std::string tiers = mixed ? TiersOf(*profile) : "";
+    policies.push_back("uniform/" + name + tiers);
     policies.push_back("lukv/" + name);
     if (profile->error_curves.contains(scorer))
       policies.push_back("lukv/" + name + "/output-error");
-    if (profile->mixed_curves.contains(scorer)) {
-      policies.push_back("lukv-mixed/" + name);
-      policies.push_back("lukv-mixed/" + name + "/output-error");
+    if (mixed) {
+      const std::string own = tiers == kDefaultTiers ? "" : tiers;
+      policies.push_back("lukv-mixed/" + name + own);
+      policies.push_back("lukv-mixed/" + name + "/output-error" + own);
     }
-    if (!profile->importance.empty()) policies.push_back("headkv/" + name);
+    if (!profile->importance.empty()) policies.push_back("headkv/" + name + tiers);
   }
   return policies;
 }
 
-size_t ChooseLine(const Json& lines, double least_needles) {
+std::vector<size_t> RankLines(const Json& lines, double least_needles) {
   const auto found = [&](size_t i) { return lines[i].value("needles_found", int64_t{0}); };
   int64_t most = 0;
   for (size_t i = 1; i < lines.size(); ++i) most = std::max(most, found(i));
   const double wanted = least_needles * static_cast<double>(found(0));
   const double least = std::min(wanted, static_cast<double>(most));
-  size_t best = 0;
-  for (size_t i = 1; i < lines.size(); ++i) {
-    if (static_cast<double>(found(i)) < least) continue;
-    if (best == 0 || lines[i]["kld_mean"] < lines[best]["kld_mean"]) best = i;
-  }
-  return best;
+  std::vector<size_t> order;
+  for (size_t i = 1; i < lines.size(); ++i) order.push_back(i);
+  const auto key = [&](size_t i) {
+    return std::pair(static_cast<double>(found(i)) < least, lines[i]["kld_mean"].get<double>());
+  };
+  std::ranges::stable_sort(order, {}, key);
+  return order;
 }
 
 AutoChoice ChooseComposition(const AutoRequest& request, ThreadPool& pool, Progress& progress) {
@@ -102,30 +152,30 @@ AutoChoice ChooseComposition(const AutoRequest& request, ThreadPool& pool, Progr
   const std::vector<std::string> names = BundleNames(request.candidates);
   const OutputDirectory scratch(request.scratch, false);  // never committed: it goes at the end
   CompareRequest compare;
+  size_t count = 0;
   for (size_t c = 0; c < names.size(); ++c) {
     compare.bases.push_back((scratch.path() / names[c]).string());
     request.export_full(request.candidates[c], compare.bases.back());
     const std::string& profile = request.candidates[c].profile;
     if (!profile.empty()) compare.profiles.push_back(profile);
+    compare.base_policies.push_back(PoliciesOf(request.candidates[c], request.options));
+    count += compare.base_policies.back().size();
   }
   compare.reference = compare.bases[0];
-  compare.policies = request.options.policies;
-  if (compare.policies.empty()) {
-    const std::string& profile = request.candidates[0].profile;
-    if (profile.empty()) {
-      compare.policies = DefaultPolicies(nullptr);
-    } else {
-      const ProfileData data = ReadProfile(profile);
-      compare.policies = DefaultPolicies(&data);
-    }
-  }
   compare.budgets = {request.budget};
   compare.sinks = request.sinks;
   compare.window = request.window;
+  const double least_needles = request.options.least_needles;
   AutoChoice choice;
+  Json screened = Json::array();
+  if (count > kFinalists) {
+    const Json first = RunComparison(compare, FirstRound(tasks), *tokenizer, {}, pool, progress);
+    screened = KeepFinalists(first["lines"], least_needles, names, compare);
+  }
   choice.table = RunComparison(compare, tasks, *tokenizer, {}, pool, progress);
+  choice.table["screened"] = std::move(screened);
   const Json& lines = choice.table["lines"];
-  const size_t line = ChooseLine(lines, request.options.least_needles);
+  const size_t line = RankLines(lines, least_needles)[0];
   choice.policy = lines[line]["policy"];
   const std::string base = lines[line]["bundle"];
   choice.candidate = request.candidates[std::ranges::find(names, base) - names.begin()];

@@ -3,8 +3,10 @@
 // the least quality at a budget, found by trying them on text that nothing was fitted to.
 //
 // Every candidate checkpoint is written as a full-cache bundle once, into a folder beside the
-// output that is removed at the end; all policies then walk the same windows against the first
-// checkpoint's full cache (tools/compare_run.h).
+// output that is removed at the end; its policies then walk the same windows against the first
+// checkpoint's full cache (tools/compare_run.h). Where there are more than kFinalists of them, all
+// meet every third window and one needle at each depth first, and only the best of that meet
+// everything: half of the time, and the table of both rounds is kept.
 
 #include <functional>
 #include <string>
@@ -16,6 +18,9 @@
 #include "core/thread_pool.h"
 
 namespace kvc::tools {
+
+// Policies that meet all windows and needles.
+inline constexpr size_t kFinalists = 8;
 
 struct AutoOptions {
   // CHECKPOINT[,PROFILE] beside MODEL: the same model with thin keys, for example.
@@ -50,20 +55,23 @@ struct AutoRequest {
 struct AutoChoice {
   AutoCandidate candidate;
   std::string policy;  // tools/policy_text.h
-  Json table;          // tools/compare_run.h, with "chosen": its line's name
+  // tools/compare_run.h of the last round, with "chosen": its line's name, and "screened": the
+  // lines of the first round that did not get there, without the reference.
+  Json table;
 };
 
 // "CHECKPOINT[,PROFILE]". Throws kUsage when the checkpoint is missing.
 [[nodiscard]] AutoCandidate ParseCandidate(const std::string& text);
 
 // What is worth trying with a profile: every scorer in it under lukv with both losses, lukv-mixed,
-// headkv, and one budget for all heads; without one, the methods that need none.
+// headkv, and one budget for all heads, the last two with tiers where the profile has bases and
+// the scorer losses; without a profile, the methods that need none.
 [[nodiscard]] std::vector<std::string> DefaultPolicies(const ProfileData* profile);
 
-// The line of least `kld_mean` behind lines[0], the reference, among those that find at least
-// `least_needles` of its needles; where none does, or none were asked for, among those that find
-// most. Ties go to the earlier line.
-[[nodiscard]] size_t ChooseLine(const Json& lines, double least_needles);
+// The lines behind lines[0], the reference, best first: those that find at least `least_needles` of
+// its needles (where none does, those that find most) by `kld_mean`, then the others by it. Ties go
+// to the earlier line.
+[[nodiscard]] std::vector<size_t> RankLines(const Json& lines, double least_needles);
 
 // Throws kUsage without held-back text, and as the comparison does.
 [[nodiscard]] AutoChoice ChooseComposition(const AutoRequest& request,

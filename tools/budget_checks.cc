@@ -49,8 +49,10 @@ void CheckCurves(const PlanRequest& request) {
             mixed ? "tiers" : CurveLossName(request.loss),
             " for the scorer ",
             ToString(request.scorer),
-            ", got none; run kvc-profile with --scorer ",
-            ToString(request.scorer));
+            ", got none; ",
+            mixed && request.scorer.options.keydiff > 0.0
+                ? "a share of keydiff makes no loss that tiers can take a part of, use lukv"
+                : "run kvc-profile with --scorer " + ToString(request.scorer));
   KVC_CHECK(!mixed || SameTiers(profile.tiers, tiers),
             kUsage,
             "--method lukv-mixed: expected the tiers of the profile's curves, got others; run "

@@ -113,13 +113,14 @@ void AddPolicies(const CompareRequest& request,
                  const runtime::Bundle& base,
                  runtime::Session* session,
                  const ProfileData* profile,
+                 const std::vector<std::string>& policies,
                  Field& field) {
   const CacheSpec geometry = FullCache(base.manifest().cache);
   const auto bases = SharedBases(profile);
   const std::string prefix =
       request.bases.size() > 1 ? BaseName(base.directory().string()) + "/" : "";
   for (const std::string& budget : request.budgets) {
-    for (const std::string& policy : request.policies) {
+    for (const std::string& policy : policies) {
       PlanRequest plan;
       ParsePolicy(policy, plan);
       plan.budget = ParseBudget(budget, "--budget");
@@ -148,12 +149,13 @@ void AddBases(const CompareRequest& request, ThreadPool& pool, Field& field) {
   if (bases.empty()) bases.push_back(Load(request.reference, pool, field));
   for (const auto& base : bases) digests.insert(DigestOf(base->manifest()));
   const std::map<std::string, ProfileData> profiles = LoadProfiles(request.profiles, digests);
-  for (const auto& base : bases) {
-    const auto profile = profiles.find(DigestOf(base->manifest()));
+  for (size_t b = 0; b < bases.size(); ++b) {
+    const auto profile = profiles.find(DigestOf(bases[b]->manifest()));
     AddPolicies(request,
-                *base,
-                SessionOf(base, pool, field),
+                *bases[b],
+                SessionOf(bases[b], pool, field),
                 profile == profiles.end() ? nullptr : &profile->second,
+                request.base_policies.empty() ? request.policies : request.base_policies[b],
                 field);
   }
 }
@@ -161,7 +163,8 @@ void AddBases(const CompareRequest& request, ThreadPool& pool, Field& field) {
 }  // namespace
 
 Field MakeField(const CompareRequest& request, ThreadPool& pool) {
-  KVC_CHECK(request.policies.empty() == request.budgets.empty(),
+  const bool any_policy = !request.policies.empty() || !request.base_policies.empty();
+  KVC_CHECK(any_policy != request.budgets.empty(),
             kUsage,
             "--policy and --budget: expected both or neither, got ",
             request.policies.size(),
@@ -171,7 +174,7 @@ Field MakeField(const CompareRequest& request, ThreadPool& pool) {
   field.records = Json::array();
   AddBundle(request.reference, pool, field);
   for (const std::string& bundle : request.bundles) AddBundle(bundle, pool, field);
-  if (!request.policies.empty()) AddBases(request, pool, field);
+  if (any_policy) AddBases(request, pool, field);
   if (field.contestants.size() == 1 && !field.impossible.empty()) {
     KVC_THROW(kInfeasible, field.impossible[0]["reason"].get<std::string>());
   }

@@ -22,6 +22,8 @@ struct CompareRequest {
   // names start with the bundle's: thin/lukv/snapkv. Budgets are shares of the ORIGINAL model's
   // bytes, so that policies on thin keys compete at equal bytes.
   std::vector<std::string> bases;
+  // What runs on each base in the place of `policies`, where it is not the same; empty: it is.
+  std::vector<std::vector<std::string>> base_policies;
   std::vector<std::string> profiles;  // of the bases, in any order; at most one for each
   int64_t sinks = 4;
   int64_t window = 32;

@@ -159,6 +159,7 @@ Json ExportBest(const ExportOptions& options, const CommonOptions& common) {
   Json result = ExportBundle(MakePlan(best), best, common, {{kAutoMethod, choice.table}});
   result["chosen"] = choice.table["chosen"];
   result["tried"] = choice.table["lines"];
+  result["screened"] = choice.table["screened"];
   return result;
 }
 
@@ -217,8 +218,7 @@ void AddAutoOptions(CLI::App& app, AutoOptions& options) {
       ->group(group);
 }
 
-void PrintTried(const Json& result) {
-  const Json& lines = result["tried"];
+void PrintLines(const Json& lines, const Json& chosen) {
   for (const Json& line : lines) {
     std::printf("%-52s KLD %.4f  perplexity %.3f",
                 line["name"].get<std::string>().c_str(),
@@ -227,7 +227,7 @@ void PrintTried(const Json& result) {
     if (line.contains("needle_accuracy")) {
       std::printf("  needles %.0f %%", 100.0 * line["needle_accuracy"].get<double>());
     }
-    std::printf("%s\n", line["name"] == result["chosen"] ? "  <- chosen" : "");
+    std::printf("%s\n", line["name"] == chosen ? "  <- chosen" : "");
   }
 }
 
@@ -310,7 +310,12 @@ void PrintExport(const Json& result) {
                 verified.c_str());
     return;
   }
-  if (result.contains("chosen")) PrintTried(result);
+  if (result.contains("chosen")) {
+    if (!result["screened"].empty()) std::printf("left out after a third of the windows:\n");
+    PrintLines(result["screened"], nullptr);
+    if (!result["screened"].empty()) std::printf("on all windows:\n");
+    PrintLines(result["tried"], result["chosen"]);
+  }
   const Json& cache = result["cache"];
   std::printf("method %s, scorer %s, dtype %s\n",
               result["method"].get<std::string>().c_str(),

@@ -10,6 +10,15 @@ namespace {
 
 Json Line(double kld, int64_t needles) { return {{"kld_mean", kld}, {"needles_found", needles}}; }
 
+size_t ChooseLine(const Json& lines, double least_needles) {
+  return RankLines(lines, least_needles)[0];
+}
+
+TEST(RankLines, OrdersTheRestByDivergenceToo) {
+  const Json lines = {Line(0.0, 10), Line(0.1, 8), Line(0.2, 9), Line(0.3, 10), Line(0.05, 2)};
+  EXPECT_EQ(RankLines(lines, 0.9), (std::vector<size_t>{2, 3, 4, 1}));
+}
+
 TEST(ChooseLine, TakesTheLeastDivergenceBehindTheReference) {
   const Json lines = {
       {{"kld_mean", 0.0}}, {{"kld_mean", 0.3}}, {{"kld_mean", 0.1}}, {{"kld_mean", 0.2}}};
@@ -52,7 +61,15 @@ TEST(DefaultPolicies, FollowTheProfile) {
             (std::vector<std::string>{
                 "uniform/snapkv", "lukv/snapkv", "lukv/snapkv/output-error", "headkv/snapkv"}));
   profile.mixed_curves[snapkv] = {};
-  EXPECT_EQ(DefaultPolicies(&profile).size(), 6U);
+  EXPECT_EQ(DefaultPolicies(&profile),
+            (std::vector<std::string>{"uniform/snapkv@0,1/8,1/4,1",
+                                      "lukv/snapkv",
+                                      "lukv/snapkv/output-error",
+                                      "lukv-mixed/snapkv",
+                                      "lukv-mixed/snapkv/output-error",
+                                      "headkv/snapkv@0,1/8,1/4,1"}));
+  profile.options = {{"tiers", "0,1/2,1"}};
+  EXPECT_EQ(DefaultPolicies(&profile)[3], "lukv-mixed/snapkv@0,1/2,1");
   for (const std::string& policy : DefaultPolicies(nullptr)) {
     EXPECT_FALSE(policy.starts_with("lukv") || policy.starts_with("headkv")) << policy;
   }
