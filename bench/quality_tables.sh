@@ -6,9 +6,11 @@
 #   context                tokens of a window before what is decoded
 #   profile_context        tokens of a profile's window before its horizon
 #   needle_length distractors
+#   other_text other_haystack  for the part `other`
 # and then call `tables PART...`.
 
-. "$(dirname "$0")/table_cells.sh"
+tables_folder=$(dirname "$0")
+. "$tables_folder/table_cells.sh"
 
 scorers=(snapkv expected-attention keydiff knorm streaming output-error output-error:keydiff=0.3)
 
@@ -32,61 +34,80 @@ profile() {
     --windows 16 --context "$profile_context"
 }
 
+full() {
+  profile
+  cell export-full "$bin/kvc-export" "$model" -o "$out/full" --budget 100% --method full
+}
+
+# compare NAME OPTION...: OUT/NAME.json and NAME.txt, once; an interrupted run goes on.
+compare() {
+  local name=$1
+  shift
+  full
+  [ -s "$out/$name.json" ] && return
+  echo "== $name" >&2
+  "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" "$@" -o "$out/$name.json" > "$out/$name.txt"
+}
+
+needles=(--depths 0.1,0.3,0.5,0.7,0.9 --distractors "$distractors")
+tiers=@0,1/8,1/4,1
+
 # The protocol of kvpress's figures: the tokens behind the context are all kept, six windows; ten needles.
 # bench/kvpress_table.py runs kvpress on prompts.json.
 budgets() {
-  profile
-  cell export-full "$bin/kvc-export" "$model" -o "$out/full" --budget 100% --method full
   local args=(--policy streaming --policy lukv/snapkv/output-error --policy lukv/output-error/output-error)
   for scorer in "${scorers[@]}"; do
     [ "$scorer" = streaming ] || args+=(--policy "uniform/$scorer" --policy "lukv/$scorer")
   done
-  [ -s "$out/budgets.txt" ] && return
-  echo "== budgets" >&2
-  "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" --text "$text" \
-    --context "$context" --decode 128 --samples 6 --decode-policy append --haystack "$haystack" \
-    --lengths "$needle_length" --depths 0.1,0.3,0.5,0.7,0.9 --needles 2 --distractors "$distractors" "${args[@]}" \
-    --budget 50%,25%,12.5% --save-prompts "$out/prompts.json" -o "$out/compare.json" > "$out/budgets.txt.partial"
-  mv "$out/budgets.txt.partial" "$out/budgets.txt"
+  compare compare --text "$text" --context "$context" --decode 128 --samples 6 --decode-policy append \
+    --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" --needles 2 "${args[@]}" \
+    --budget 50%,25%,12.5% --save-prompts "$out/prompts.json"
 }
 
 # Needles and RULER-style tasks down to the smallest budget, at the needles' length.
 curve() {
-  profile
-  cell export-full "$bin/kvc-export" "$model" -o "$out/full" --budget 100% --method full
   local args=()
-  for scorer in snapkv keydiff output-error:keydiff=0.3; do
-    args+=(--policy "uniform/$scorer" --policy "lukv/$scorer")
+  for policy in uniform/snapkv uniform/keydiff uniform/output-error:keydiff=0.3 lukv/snapkv lukv/expected-attention \
+    lukv/output-error:keydiff=0.3 lukv-mixed/snapkv; do
+    args+=(--policy "$policy")
   done
-  cell curve "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" --haystack "$haystack" \
-    --lengths "$needle_length" --depths 0.1,0.3,0.5,0.7,0.9 --needles 2 --distractors "$distractors" \
+  compare curve --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" --needles 2 \
     --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking --decode-policy append \
-    "${args[@]}" --budget 50%,25%,12.5%,6.25%,4%,3% -o "$out/curve-state.json"
+    "${args[@]}" --budget 50%,25%,12.5%,6.25%,4%,3%
 }
 
-# Needles found by budget, RULER-style mean in brackets; the smallest share that still finds nine tenths
-# of what the full cache finds.
-print_curve() {
-  python3 - "$out/curve.json" << 'PYTHON'
-import json, sys
+# Every method down to 3 %, which a context of 4K tokens has room for; budgets hold while decoding.
+long() {
+  local args=(--policy streaming)
+  for policy in uniform/snapkv "uniform/snapkv$tiers" uniform/expected-attention uniform/output-error \
+    pyramid/snapkv ada/snapkv headkv/snapkv "headkv/snapkv$tiers" lukv/snapkv lukv/snapkv/output-error \
+    lukv/expected-attention lukv-mixed/snapkv lukv-mixed/expected-attention; do
+    args+=(--policy "$policy")
+  done
+  compare long --text "$text" --context 4k --decode 96 --samples 2 --haystack "$haystack" --lengths 4k \
+    --depths 0.1,0.5,0.9 --needles 1 "${args[@]}" --budget 50%,25%,12.5%,6.25%,3%
+}
 
-result = json.load(open(sys.argv[1]))
-full, lines = result["lines"][0], result["lines"][1:]
-names = list(dict.fromkeys(line["name"] for line in lines + result["impossible"]))
-budgets = list(dict.fromkeys(line["budget"] for line in lines + result["impossible"]))
-cells = {(line["name"], line["budget"]): line for line in lines}
-print(f"full cache: {full['needles_found']}/{result['needles']} needles, ruler {100 * full['ruler_score']:.0f} %\n")
-print("| policy | " + " | ".join(budgets) + " | smallest with 9/10 of the needles |")
-print("|---" * (len(budgets) + 2) + "|")
-for name in names:
-    row, least = [], "-"
-    for budget in budgets:
-        line = cells.get((name, budget))
-        row.append(f"{line['needles_found']}/{result['needles']} ({100 * line['ruler_score']:.0f} %)" if line else "impossible")
-        if line and line["needles_found"] >= 0.9 * full["needles_found"]:
-            least = budget
-    print(f"| `{name}` | " + " | ".join(row) + f" | {least} |")
-PYTHON
+# The main policies on a text and a haystack that neither the profile nor another table has seen.
+other() {
+  local args=()
+  for policy in streaming uniform/snapkv "uniform/snapkv$tiers" uniform/expected-attention headkv/snapkv lukv/snapkv \
+    lukv/snapkv/output-error lukv/output-error:keydiff=0.3 lukv/expected-attention lukv-mixed/snapkv \
+    lukv-mixed/snapkv/output-error lukv-mixed/expected-attention; do
+    args+=(--policy "$policy")
+  done
+  compare other --text "$other_text" --context "$context" --decode 128 --samples 6 --haystack "$other_haystack" \
+    --lengths "$needle_length" "${needles[@]}" --needles 2 "${args[@]}" --budget 25%,12.5%
+}
+
+# What kvc-export chooses; THIN: CHECKPOINT,PROFILE with thin keys to try beside the model.
+auto() {
+  full
+  for budget in 50 25 12.5; do
+    cell "auto-$budget" "$bin/kvc-export" "$model" -o "$out/best" --force --budget "$budget%" --method auto \
+      --profile "$out/profile" ${THIN:+--candidate "$THIN"} --text "$text" --haystack "$haystack"
+  done
+  rm -rf "$out/best"
 }
 
 print_keys() {
@@ -104,6 +125,8 @@ tables() {
   mkdir -p "$out"
   for part in "$@"; do "$part" >&2; done
   ! compgen -G "$out/keys-*.json" > /dev/null || print_keys
-  [ ! -s "$out/budgets.txt" ] || { echo && cat "$out/budgets.txt"; }
-  [ ! -s "$out/curve.json" ] || { echo && print_curve; }
+  for name in compare long other auto-50 auto-25 auto-12.5; do
+    [ ! -s "$out/$name.json" ] || { echo && "$tables_folder/compare_table.py" "$out/$name.json"; }
+  done
+  [ ! -s "$out/curve.json" ] || { echo && "$tables_folder/compare_table.py" "$out/curve.json" --cell needles; }
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|curve]...
+# usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|curve|long|other|auto]...
 # The tables of docs/results.md, measured on SmolLM2-135M (make smollm2). TEXT_DIR holds
-# wikitext2-valid.txt, chesterton-brown.txt and austen-emma.txt. One JSON file for each cell lands in
-# OUT; a cell that is there is not measured again. Prints the tables of keys and of the needles'
-# curve as Markdown, that of budgets as text.
+# wikitext2-valid.txt, chesterton-brown.txt, austen-emma.txt, bryant-stories.txt and
+# melville-moby_dick.txt. One JSON file for each cell lands in OUT; a cell that is there is not
+# measured again. Prints Markdown.
 set -euo pipefail
-usage="usage: smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|curve]..."
+usage="usage: smollm2_tables.sh BUILD TEXT_DIR OUT [keys|budgets|curve|long|other|auto]..."
 build=${1:?$usage}
 texts=${2:?$usage}
 out=${3:?$usage}
@@ -17,6 +17,8 @@ held_back=12
 profile_text=$out/wiki-first.txt
 text=$out/wiki-second.txt
 haystack=$texts/austen-emma.txt
+other_text=$texts/bryant-stories.txt
+other_haystack=$texts/melville-moby_dick.txt
 context=768
 profile_context=1024
 needle_length=1k
