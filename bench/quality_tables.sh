@@ -46,11 +46,12 @@ compare() {
   full
   [ -s "$out/$name.json" ] && return
   echo "== $name" >&2
-  "$bin/kvc-eval" compare "$out/full" --profile "$out/profile" "$@" -o "$out/$name.json" > "$out/$name.txt"
+  "$bin/kvc-eval" compare "$out/full" "$@" -o "$out/$name.json" > "$out/$name.txt"
 }
 
 needles=(--depths 0.1,0.3,0.5,0.7,0.9 --distractors "$distractors")
 tiers=@0,1/8,1/4,1
+profiled=(--profile "$out/profile")
 
 # The protocol of kvpress's figures: the tokens behind the context are all kept, six windows; ten needles.
 # bench/kvpress_table.py runs kvpress on prompts.json.
@@ -59,7 +60,7 @@ budgets() {
   for scorer in "${scorers[@]}"; do
     [ "$scorer" = streaming ] || args+=(--policy "uniform/$scorer" --policy "lukv/$scorer")
   done
-  compare compare --text "$text" --context "$context" --decode 128 --samples 6 --decode-policy append \
+  compare compare "${profiled[@]}" --text "$text" --context "$context" --decode 128 --samples 6 --decode-policy append \
     --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" --needles 2 "${args[@]}" \
     --budget 50%,25%,12.5% --save-prompts "$out/prompts.json"
 }
@@ -71,7 +72,7 @@ curve() {
     lukv/output-error:keydiff=0.3 lukv-mixed/snapkv; do
     args+=(--policy "$policy")
   done
-  compare curve --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" --needles 2 \
+  compare curve "${profiled[@]}" --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" --needles 2 \
     --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking --decode-policy append \
     "${args[@]}" --budget 50%,25%,12.5%,6.25%,4%,3%
 }
@@ -84,7 +85,7 @@ long() {
     lukv/expected-attention lukv-mixed/snapkv lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
-  compare long --text "$text" --context 4k --decode 96 --samples 2 --haystack "$haystack" --lengths 4k \
+  compare long "${profiled[@]}" --text "$text" --context 4k --decode 96 --samples 2 --haystack "$haystack" --lengths 4k \
     --depths 0.1,0.5,0.9 --needles 1 "${args[@]}" --budget 50%,25%,12.5%,6.25%,3%
 }
 
@@ -96,8 +97,36 @@ other() {
     lukv-mixed/snapkv/output-error lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
-  compare other --text "$other_text" --context "$context" --decode 128 --samples 6 --haystack "$other_haystack" \
+  compare other "${profiled[@]}" --text "$other_text" --context "$context" --decode 128 --samples 6 --haystack "$other_haystack" \
     --lengths "$needle_length" "${needles[@]}" --needles 2 "${args[@]}" --budget 25%,12.5%
+}
+
+# Queries that look back (the window, which is kept too) and the width of the pool, on the other text.
+pools() {
+  local args=() window
+  for pool in 7 11 15; do
+    args+=(--policy "uniform/output-error:pool=$pool" --policy "ada-model/output-error:pool=$pool")
+  done
+  for window in 16 32 64; do
+    compare "pools-$window" --window "$window" --text "$other_text" --context "$context" --decode 128 --samples 6 \
+      --decode-policy append --haystack "$other_haystack" --lengths "$needle_length" "${needles[@]}" --needles 1 \
+      "${args[@]}" --budget 25%,12.5%
+  done
+}
+
+# Head budgets from what the model itself goes on with, beside those from the text's own tokens.
+sampled() {
+  local horizon
+  full
+  for horizon in teacher sample; do
+    cell "profile-$horizon" "$bin/kvc-profile" "$model" -o "$out/profile-$horizon" --force --calib "$profile_text" \
+      --scorer snapkv --scorer output-error:keydiff=0.3 --windows 16 --context "$profile_context" --tiers 0,1 \
+      --continuation "$horizon"
+    compare "sampled-$horizon" --profile "$out/profile-$horizon" --text "$text" --context "$context" --decode 128 \
+      --samples 6 --decode-policy append --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" \
+      --needles 2 --policy lukv/snapkv --policy lukv/snapkv/output-error --policy lukv/output-error:keydiff=0.3 \
+      --budget 25%,12.5%
+  done
 }
 
 # What kvc-export chooses; THIN: CHECKPOINT,PROFILE with thin keys to try beside the model.
@@ -125,8 +154,8 @@ tables() {
   mkdir -p "$out"
   for part in "$@"; do "$part" >&2; done
   ! compgen -G "$out/keys-*.json" > /dev/null || print_keys
-  for name in compare long other auto-50 auto-25 auto-12.5; do
-    [ ! -s "$out/$name.json" ] || { echo && "$tables_folder/compare_table.py" "$out/$name.json"; }
+  for name in compare long other pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
+    [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json"; }
   done
   [ ! -s "$out/curve.json" ] || { echo && "$tables_folder/compare_table.py" "$out/curve.json" --cell needles; }
 }
