@@ -7,6 +7,7 @@ function(kvc_library)
   target_include_directories(kvc_${A_NAME} PUBLIC ${PROJECT_SOURCE_DIR})
   target_compile_features(kvc_${A_NAME} PUBLIC cxx_std_20)
   target_link_libraries(kvc_${A_NAME} PUBLIC ${A_DEPS} PRIVATE ${A_PRIVATE_DEPS} kvc_warnings)
+  kvc_precompile(kvc_${A_NAME} "" ${A_DEPS})
 endfunction()
 
 # kvc_tool(NAME kvc-run SOURCES kvc_run.cc DEPS kvc::runtime) -> build/bin/kvc-run
@@ -16,6 +17,7 @@ function(kvc_tool)
   target_include_directories(${A_NAME} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_features(${A_NAME} PRIVATE cxx_std_20)
   target_link_libraries(${A_NAME} PRIVATE ${A_DEPS} kvc_warnings)
+  kvc_precompile(${A_NAME} "" ${A_DEPS})
 endfunction()
 
 # kvc_test(NAME core_error_test SOURCES core/error_test.cc DEPS kvc::core LABELS unit)
@@ -29,6 +31,7 @@ function(kvc_test)
   target_compile_definitions(${A_NAME} PRIVATE KVC_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                KVC_BINARY_DIR="${PROJECT_BINARY_DIR}")
   target_link_libraries(${A_NAME} PRIVATE ${A_DEPS} GTest::gtest kvc_warnings)
+  kvc_precompile(${A_NAME} _test ${A_DEPS})
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${A_NAME} COMMAND ${A_NAME})
   set_tests_properties(${A_NAME} PROPERTIES LABELS "${A_LABELS}" SKIP_RETURN_CODE 77)
