@@ -155,6 +155,20 @@ void ReadLayers(const Json& json, CacheSpec& spec, const std::string& origin) {
   }
 }
 
+void ReadHeads(const Json& json, CacheSpec& spec, const std::string& origin) {
+  spec.num_heads = GetInt(json, "num_heads", origin);
+  spec.num_kv_heads = GetInt(json, "num_kv_heads", origin);
+  spec.head_width = GetInt(json, "head_width", origin);
+  KVC_CHECK(spec.num_kv_heads > 0 && spec.head_width > 0 && spec.num_heads > 0 &&
+                spec.num_heads % spec.num_kv_heads == 0,
+            kBadInput,
+            origin,
+            ": expected num_heads a multiple of num_kv_heads, got ",
+            spec.num_heads,
+            " and ",
+            spec.num_kv_heads);
+}
+
 CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   CheckKeys(json,
             {"dtype",
@@ -189,17 +203,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
             origin,
             ": expected window and margin > 0 with method ",
             MethodName(spec.method));
-  spec.num_heads = GetInt(json, "num_heads", origin);
-  spec.num_kv_heads = GetInt(json, "num_kv_heads", origin);
-  spec.head_width = GetInt(json, "head_width", origin);
-  KVC_CHECK(spec.num_kv_heads > 0 && spec.head_width > 0 && spec.num_heads > 0 &&
-                spec.num_heads % spec.num_kv_heads == 0,
-            kBadInput,
-            origin,
-            ": expected num_heads a multiple of num_kv_heads, got ",
-            spec.num_heads,
-            " and ",
-            spec.num_kv_heads);
+  ReadHeads(json, spec, origin);
   ReadTiers(json, spec, origin);
   spec.basis = TierBasisFromName(GetString(json, "basis", origin, "offline"));
   ReadLayers(json, spec, origin);

@@ -160,7 +160,8 @@ void CheckRanges(const Header& header, int64_t data_bytes, const std::string& or
                                   : "; the file has bytes that no tensor owns");
 }
 
-Header ParseHeader(std::span<const std::byte> file, const std::string& origin) {
+// The header's JSON: what follows its length, within the file.
+std::string_view HeaderText(std::span<const std::byte> file, const std::string& origin) {
   KVC_CHECK(file.size() >= 8,
             kBadInput,
             origin,
@@ -191,10 +192,15 @@ Header ParseHeader(std::span<const std::byte> file, const std::string& origin) {
             origin,
             ": expected a header that starts with '{', got ",
             text.empty() ? "an empty one" : "another byte");
+  return text;
+}
+
+Header ParseHeader(std::span<const std::byte> file, const std::string& origin) {
+  const std::string_view text = HeaderText(file, origin);
   const Json json = ParseUnique(text, origin);
 
   Header header;
-  header.data_begin = 8 + static_cast<int64_t>(length);
+  header.data_begin = 8 + static_cast<int64_t>(text.size());
   for (const auto& item : json.items()) {
     const std::string item_origin = origin + ": " + item.key();
     KVC_CHECK(item.value().is_object(),
@@ -225,6 +231,22 @@ void CheckShardName(const std::string& name, const std::string& origin) {
             ": expected the name of a file in the same directory, got \"",
             name,
             "\"");
+}
+
+// The tensors' names by shard, of a model.safetensors.index.json.
+std::map<std::string, std::vector<std::string>> ReadIndex(const fs::path& index) {
+  const std::string origin = index.string();
+  const Json json = ReadJsonFile(index, kMaxIndexBytes);
+  const Json& weight_map = GetObject(json, "weight_map", origin);
+  std::map<std::string, std::vector<std::string>> shards;
+  for (const auto& item : weight_map.items()) {
+    const std::string shard = GetString(weight_map, item.key().c_str(), origin);
+    CheckShardName(shard, origin + ": " + item.key());
+    shards[shard].push_back(item.key());
+  }
+  KVC_CHECK(
+      !shards.empty(), kBadInput, origin, ": expected a weight_map with tensors, got an empty one");
+  return shards;
 }
 
 }  // namespace
@@ -314,18 +336,8 @@ SafetensorsReader SafetensorsReader::OpenDirectory(const fs::path& directory) {
       ": expected model.safetensors or model.safetensors.index.json, got neither; convert other "
       "weight files to safetensors first");
   const std::string origin = index.string();
-  const Json json = ReadJsonFile(index, kMaxIndexBytes);
-  const Json& weight_map = GetObject(json, "weight_map", origin);
-  std::map<std::string, std::vector<std::string>> shards;
-  for (const auto& item : weight_map.items()) {
-    const std::string shard = GetString(weight_map, item.key().c_str(), origin);
-    CheckShardName(shard, origin + ": " + item.key());
-    shards[shard].push_back(item.key());
-  }
-  KVC_CHECK(
-      !shards.empty(), kBadInput, origin, ": expected a weight_map with tensors, got an empty one");
   auto impl = std::make_unique<Impl>();
-  for (const auto& [shard, names] : shards) {
+  for (const auto& [shard, names] : ReadIndex(index)) {
     KVC_CHECK(fs::exists(directory / shard, error),
               kBadInput,
               origin,

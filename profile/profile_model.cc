@@ -227,6 +227,22 @@ void Save(const std::filesystem::path& directory,
   SaveState(directory, signature, next_layer, sums, rows);
 }
 
+// Starts where `state` ends, an interrupted run of the same inputs, or else at the embeddings.
+void Begin(const Checkpoint& checkpoint,
+           const std::vector<std::vector<int32_t>>& windows,
+           std::optional<ProfileState> state,
+           model::StreamOptions& stream,
+           ProfileSums& sums) {
+  if (!state) {
+    stream.initial_hidden = model::EmbedWindows(checkpoint, windows);
+    return;
+  }
+  stream.first_layer = state->next_layer;
+  stream.initial_hidden =
+      RestoreHidden(*state, checkpoint.config(), std::ssize(windows), std::ssize(windows.front()));
+  RestoreSums(std::move(state->sums), sums);
+}
+
 }  // namespace
 
 ProfileData ProfileModel(const Checkpoint& checkpoint,
@@ -249,13 +265,9 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   MixedCollector mixed(config, options, sums);
   model::StreamOptions stream;
   stream.taps.projections = true;
-  if (std::optional<ProfileState> state = LoadState(directory, signature)) {
-    stream.first_layer = state->next_layer;
-    stream.initial_hidden = RestoreHidden(*state, config, num_windows, length);
-    RestoreSums(std::move(state->sums), sums);
+  Begin(checkpoint, windows, LoadState(directory, signature), stream, sums);
+  if (stream.first_layer > 0) {
     progress.Log("profile: going on with layer " + std::to_string(stream.first_layer));
-  } else {
-    stream.initial_hidden = model::EmbedWindows(checkpoint, windows);
   }
   std::vector<torch::Tensor> energies = AllRowEnergies(stream.initial_hidden);
   std::vector<LayerBases> bases;
@@ -281,7 +293,6 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     mixed.Visit(layer, taps, weights, energies[window], curves.output_grams(), curves.scores());
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
-
   ProfileData data = Finish(sums, config, options, num_windows);
   data.model_sha256 = signature["model_sha256"];
   data.options = all_options;

@@ -31,12 +31,12 @@ extern "C" void ssyevr_(const char* jobz,
                         int* info);
 
 namespace kvc::kernels {
+namespace {
 
-void PrincipalAxes(MatrixF symmetric, MatrixF axes) {
-  const auto n = static_cast<int>(symmetric.rows);
-  const auto count = static_cast<int>(axes.rows);
+void CheckInput(ConstMatrixF symmetric, ConstMatrixF axes) {
+  const int64_t n = symmetric.rows;
   KVC_CHECK(symmetric.cols == n && symmetric.stride == n && axes.cols == n && axes.stride == n &&
-                count <= n,
+                axes.rows <= n,
             kBadShape,
             "principal axes: expected a dense square matrix and at most as many axes, got [",
             symmetric.rows,
@@ -44,13 +44,21 @@ void PrincipalAxes(MatrixF symmetric, MatrixF axes) {
             symmetric.cols,
             "] and ",
             axes.rows);
-  if (count == 0) return;
-  for (int64_t i = 0; i < symmetric.rows * symmetric.cols; ++i) {
+  for (int64_t i = 0; i < n * n; ++i) {
     KVC_CHECK(std::isfinite(symmetric.data[i]),
               kNumeric,
               "principal axes: expected finite numbers, got ",
               symmetric.data[i]);
   }
+}
+
+}  // namespace
+
+void PrincipalAxes(MatrixF symmetric, MatrixF axes) {
+  const auto n = static_cast<int>(symmetric.rows);
+  const auto count = static_cast<int>(axes.rows);
+  CheckInput(symmetric, axes);
+  if (count == 0) return;
   const float unused = 0.0F;
   const int first = n - count + 1;  // eigenvalues ascend
   int found = 0;
