@@ -21,11 +21,13 @@ void DecodeBatch::Start(const AttentionStep& step) {
   step_ = &step;
   heads_.clear();
   restored_.clear();
-  buffers_.clear();
+  taken_ = 0;
 }
 
 MatrixF DecodeBatch::Take(int64_t rows, int64_t cols) {
-  std::vector<float>& buffer = buffers_.emplace_back(static_cast<size_t>(rows * cols));
+  if (taken_ == buffers_.size()) buffers_.emplace_back();
+  std::vector<float>& buffer = buffers_[taken_++];
+  if (std::ssize(buffer) < rows * cols) buffer.resize(static_cast<size_t>(rows * cols));
   return {buffer.data(), rows, cols};
 }
 

@@ -42,12 +42,15 @@ class DecodeBatch {
     MatrixF outputs;           // [H/G, D]
   };
 
+  // Room until the next Start; what it holds is not set.
   MatrixF Take(int64_t rows, int64_t cols);
 
   const AttentionStep* step_ = nullptr;
   std::vector<kernels::DecodeHead> heads_;
   std::vector<Restored> restored_;
-  std::deque<std::vector<float>> buffers_;  // what views point into; elements stay where they are
+  // What views point into: elements stay where they are, and serve layer after layer.
+  std::deque<std::vector<float>> buffers_;
+  size_t taken_ = 0;  // of buffers_, since Start
 };
 
 }  // namespace kvc::runtime

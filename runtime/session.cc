@@ -59,6 +59,7 @@ class CpuSession : public Session {
   const Plan& plan_;
   ThreadPool& pool_;
   Executor executor_;
+  DecodeBatch decode_;
   OutputGrams grams_;
   std::map<ScorerSpec, std::unique_ptr<scorers::Scorer>> scorers_;
 };
@@ -349,20 +350,19 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
   batch.positions = positions;
   batch.hidden = {storage.data(), batch_size, plan_.model_width};
   batch.logits = logits;
-  DecodeBatch decode;
   const AttentionFunction attention =
       [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k, ConstMatrixF v, MatrixF out) {
-        decode.Start(step);
+        decode_.Start(step);
         for (int64_t b = 0; b < batch_size; ++b) {
           MakeRoom(*cached[b], step);
           SequenceCache& cache = cached[b]->cache();
           if (!cache.spec().full()) {
             cache.layer(step.layer).queries.Push(q.RowRange(b, 1), QueryStride(step, q));
           }
-          decode.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
-          decode.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));
+          decode_.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
+          decode_.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));
         }
-        decode.Attend(pool_);
+        decode_.Attend(pool_);
       };
   for (int64_t section = 0; section < std::ssize(plan_.sections); ++section) {
     executor_.RunSection(section, batch, attention);
