@@ -194,7 +194,7 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
       ->delimiter(',');
   AddDecodePolicy(app, args.policy);
   app.add_option(
-      "-o,--output", args.output, "JSON file to write; an interrupted run goes on there");
+      "-o,--out,--output", args.output, "JSON file to write; an interrupted run goes on there");
   app.add_option("--save-prompts",
                  args.prompts,
                  "JSON file for the token ids of all windows and needles, with --dry-run too");

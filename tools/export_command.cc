@@ -236,7 +236,7 @@ void PrintLines(const Json& lines, const Json& chosen) {
 void AddExportOptions(CLI::App& app, ExportOptions& options) {
   AddAutoOptions(app, options.automatic);
   app.add_option("model", options.model, "Checkpoint directory, thin or not");
-  app.add_option("-o,--output", options.output, "Bundle directory to write");
+  app.add_option("-o,--out,--output", options.output, "Bundle directory to write");
   app.add_option("--verify", options.verify, "Check a bundle: hashes, structure, stored logits");
   app.add_option("--budget", options.budget, "Cache budget: 25%, 512tok or 1GiB@128k")
       ->capture_default_str();

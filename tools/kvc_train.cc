@@ -39,41 +39,54 @@ struct TrainCommand {
 
 void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("CONFIG", c.config, "config.json of the model to train");
-  app.add_option("-o,--output", c.output, "directory of the trained model");
-  app.add_flag("--force", c.force, "replace the output directory");
-  app.add_option("--tokenizer", c.tokenizer, "directory with the tokenizer (default: CONFIG's)");
-  app.add_option("--text", c.texts, "training text, .txt or .jsonl (repeatable)");
-  app.add_option("--task", c.task, "text or needle (needles between pieces of the text)")
+  app.add_option("-o,--out,--output", c.output, "Directory of the trained model");
+  app.add_flag("--force", c.force, "Replace a directory that is not empty");
+  app.add_option("--tokenizer", c.tokenizer, "Directory with the tokenizer; default: CONFIG's");
+  app.add_option("--text", c.texts, "Training text, UTF-8 or .jsonl; repeatable");
+  app.add_option("--task", c.task, "text, or needle (needles between pieces of the text)")
+      ->capture_default_str()
       ->check(CLI::IsMember({"text", "needle"}));
-  app.add_option("--curriculum", c.curriculum, "stages of the needle task (JSON)");
-  app.add_option("--steps", c.train.steps, "optimizer steps")->check(CLI::PositiveNumber);
-  app.add_option("--batch", c.batch, "sequences of --length tokens for each step")
+  app.add_option("--curriculum", c.curriculum, "Stages of the needle task (JSON)");
+  app.add_option("--steps", c.train.steps, "Optimizer steps")
+      ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--length", c.length, "tokens of a sequence");
-  app.add_option("--lr", c.train.learning_rate, "highest learning rate")
+  app.add_option("--batch", c.batch, "Sequences of --length tokens for each step")
+      ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--last-lr-share", c.train.last_rate_share, "of --lr, reached at the last step")
+  app.add_option("--length", c.length, "Tokens of a sequence")->capture_default_str();
+  app.add_option("--lr", c.train.learning_rate, "Highest learning rate")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option(
+         "--last-lr-share", c.train.last_rate_share, "Share of --lr that is left at the last step")
+      ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--init", c.initial, "model whose weights are the first ones");
+  app.add_option("--init", c.initial, "Model whose weights are the first ones");
   app.add_flag("--no-previous-token-head",
                c.no_previous_token_head,
-               "needle task: start from random weights alone, without a head made to attend to "
+               "Needle task: start from random weights alone, without a head made to attend to "
                "the token before");
-  app.add_option("--weight-decay", c.train.weight_decay, "of matrices")
+  app.add_option("--weight-decay", c.train.weight_decay, "Weight decay of matrices")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--answer-weight", c.train.answer_weight, "weight of the answers' mean loss")
+  app.add_option(
+         "--answer-weight", c.train.answer_weight, "Needle task: weight of the answers' mean loss")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--log-every", c.train.log_every, "steps between lines of the log")
+  app.add_option("--log-every", c.train.log_every, "Steps between lines of the log")
+      ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--checkpoint-every", c.train.checkpoint_every, "steps between checkpoints")
+  app.add_option("--checkpoint-every", c.train.checkpoint_every, "Steps between checkpoints")
+      ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--dtype", c.dtype, "type of the written weights")
+  app.add_option("--dtype", c.dtype, "Type of the written weights")
+      ->capture_default_str()
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
   app.add_option("--rank",
                  c.rank,
-                 "thin keys from scratch: a share of a head's width or dimensions; written as "
+                 "Thin keys from scratch: a share of a head's width or dimensions; written as "
                  "rope-pairs");
-  app.add_flag("--list-words", c.list_words, "print the needle task's words and stop");
+  app.add_flag("--list-words", c.list_words, "Print the needle task's words and stop");
 }
 
 void CheckOptions(const TrainCommand& c) {

@@ -28,7 +28,8 @@ const std::set<std::string>& Commands() {
 }
 
 // Options that `kvc run` sets itself.
-constexpr std::string_view kOwnOptions[] = {"json", "dry-run", "o", "output", "force", "quiet"};
+constexpr std::string_view kOwnOptions[] = {
+    "json", "dry-run", "o", "out", "output", "force", "quiet"};
 
 bool IsName(const std::string& name) {
   const auto good = [](char c) {
@@ -103,6 +104,31 @@ void ForEachValue(const Stage& stage, const Visit& visit) {
   }
 }
 
+// The recipe's inputs, found beside its file; `replaced` (--set) takes the place of some.
+std::map<std::string, std::filesystem::path> ReadInputs(
+    const Json& json,
+    const std::filesystem::path& file,
+    const std::map<std::string, std::string>& replaced) {
+  const std::string origin = file.string();
+  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  std::map<std::string, std::filesystem::path> inputs;
+  for (const auto& [name, path] : GetObject(json, "inputs", origin).items()) {
+    KVC_CHECK(path.is_string(), kBadInput, origin, ": inputs: ", name, ": expected a path");
+    inputs[name] = (folder / path.get<std::string>()).lexically_normal();
+  }
+  for (const auto& [name, path] : replaced) {
+    KVC_CHECK(inputs.contains(name),
+              kUsage,
+              "--set ",
+              name,
+              ": expected an input of ",
+              origin,
+              ", got none of that name");
+    inputs[name] = std::filesystem::absolute(path).lexically_normal();
+  }
+  return inputs;
+}
+
 }  // namespace
 
 bool Stage::writes_folder() const {
@@ -134,21 +160,7 @@ Recipe ReadRecipe(const std::filesystem::path& file,
             ", got ",
             json["recipe"].dump());
   Recipe recipe;
-  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  for (const auto& [name, path] : GetObject(json, "inputs", origin).items()) {
-    KVC_CHECK(path.is_string(), kBadInput, origin, ": inputs: ", name, ": expected a path");
-    recipe.inputs[name] = (folder / path.get<std::string>()).lexically_normal();
-  }
-  for (const auto& [name, path] : replaced) {
-    KVC_CHECK(recipe.inputs.contains(name),
-              kUsage,
-              "--set ",
-              name,
-              ": expected an input of ",
-              origin,
-              ", got none of that name");
-    recipe.inputs[name] = std::filesystem::absolute(path).lexically_normal();
-  }
+  recipe.inputs = ReadInputs(json, file, replaced);
   std::set<std::string> before;
   for (const Json& entry : GetArray(json, "stages", origin)) {
     const Stage stage = ReadStage(entry, origin + ": stage");

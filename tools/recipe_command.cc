@@ -34,7 +34,7 @@ std::map<std::string, std::string> ParseSets(const std::vector<std::string>& set
 
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
   app.add_option("recipe", options.recipe, "Recipe: docs/formats/recipe.md")->required();
-  app.add_option("-o,--output",
+  app.add_option("-o,--out,--output",
                  options.output,
                  "Folder for everything that is made; what is there and still true is kept; "
                  "default: the recipe's name");
