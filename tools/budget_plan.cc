@@ -184,20 +184,22 @@ std::string LeastBudget(const CacheSpec& spec,
                          const PlanRequest& request,
                          int64_t least_bytes,
                          int64_t length) {
-  KVC_THROW(kInfeasible,
-            "--budget ",
-            ToString(request.budget),
-            ": expected at least ",
-            LeastBudget(spec, request.budget, least_bytes, length),
-            " with --method ",
-            MethodName(request.method),
-            " at ",
-            length,
-            " tokens, got ",
-            FormatBytes(BudgetBytes(spec, request.budget, length)),
-            " of the ",
-            FormatBytes(least_bytes),
-            " that it needs; raise --budget, or lower --window and --sinks");
+  KVC_THROW(
+      kInfeasible,
+      "--budget ",
+      ToString(request.budget),
+      ": expected at least ",
+      LeastBudget(spec, request.budget, least_bytes, length),
+      " with --method ",
+      MethodName(request.method),
+      " at ",
+      length,
+      " tokens, got ",
+      FormatBytes(BudgetBytes(spec, request.budget, length)),
+      " of the ",
+      FormatBytes(least_bytes),
+      " that it needs; raise --budget, or ",
+      request.method == Method::kFull ? "choose another --method" : "lower --window and --sinks");
 }
 
 BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
@@ -212,7 +214,9 @@ BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, i
   plan.spec.sinks = request.sinks;
   plan.spec.window = request.window;
   plan.bytes = PredictBytes(plan.spec, length);
-  if (plan.bytes.logical > BudgetBytes(geometry, request.budget, length)) {
+  // 100 % is no limit: what a full-rank latent's positions take beyond it is still the full cache.
+  const bool limited = request.budget.unit != Budget::Unit::kShare || request.budget.share < 1.0;
+  if (limited && plan.bytes.logical > BudgetBytes(geometry, request.budget, length)) {
     Refuse(plan.spec, request, plan.bytes.logical, length);
   }
   return plan;

@@ -300,7 +300,11 @@ TEST(BudgetPlan, FullKeepsEverythingOrRefuses) {
   EXPECT_EQ(plan.rows[0][0], plan.reference_length);
   EXPECT_KVC_ERROR((void)MakeBudgetPlan(Geometry(), Request("50%", Method::kFull)),
                    kInfeasible,
-                   "--method full");
+                   "choose another --method");
+  // A latent of the full width, and its positions: more than the original cache.
+  const int64_t full_width = kKvHeads * kHeadWidth;
+  const BudgetPlan latent = MakeBudgetPlan(Geometry(4, full_width), Request("100%", Method::kFull));
+  EXPECT_GT(latent.bytes.logical, latent.bytes.full);
 }
 
 TEST(BudgetPlan, RefusesWhatIsMissing) {
