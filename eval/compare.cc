@@ -93,21 +93,23 @@ std::vector<std::vector<SampleScores>> CompareSamples(std::span<const Contestant
   return scores;
 }
 
-std::vector<NeedleScore> CompareNeedle(std::span<const Contestant> contestants,
-                                       const Tokenizer& tokenizer,
-                                       const NeedlePrompt& prompt,
-                                       bool question_before,
-                                       runtime::DecodePolicy policy) {
-  AskedPrompt asked;
-  asked.context = prompt.context;
-  asked.question = prompt.question;
-  asked.lead = prompt.lead;
-  asked.answer_tokens = std::ssize(prompt.answer) + kExtraTokens;
+std::vector<std::vector<NeedleScore>> CompareNeedles(std::span<const Contestant> contestants,
+                                                     const Tokenizer& tokenizer,
+                                                     std::span<const NeedlePrompt> prompts,
+                                                     bool question_before,
+                                                     runtime::DecodePolicy policy) {
+  std::vector<AskedPrompt> asked;
+  for (const NeedlePrompt& prompt : prompts) {
+    asked.push_back(
+        {prompt.context, prompt.question, prompt.lead, std::ssize(prompt.answer) + kExtraTokens});
+  }
   const AskOptions options = {question_before, policy, {}};
-  std::vector<NeedleScore> scores;
-  const auto answers = AnswerAll(contestants, tokenizer, {&asked, 1}, options);
-  for (const Answer& answer : answers[0]) {
-    scores.push_back({NeedleAnswered(answer.text, prompt.value), answer.cache});
+  const auto answers = AnswerAll(contestants, tokenizer, asked, options);
+  std::vector<std::vector<NeedleScore>> scores(prompts.size());
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    for (const Answer& answer : answers[p]) {
+      scores[p].push_back({NeedleAnswered(answer.text, prompts[p].value), answer.cache});
+    }
   }
   return scores;
 }

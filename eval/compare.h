@@ -45,13 +45,15 @@ struct NeedleScore {
   bool found = false;
   runtime::CacheCounters cache;
 };
-// What each contestant answers, decoded greedily. `question_before`: the question is in the prompt
-// that is compressed; the words that lead into the answer come behind it in any case.
-[[nodiscard]] std::vector<NeedleScore> CompareNeedle(std::span<const Contestant> contestants,
-                                                     const Tokenizer& tokenizer,
-                                                     const NeedlePrompt& prompt,
-                                                     bool question_before,
-                                                     runtime::DecodePolicy policy);
+// What each contestant answers, decoded greedily: [prompt][contestant], all prompts together in
+// memory. `question_before`: the question is in the prompt that is compressed; the words that lead
+// into the answer come behind it in any case.
+[[nodiscard]] std::vector<std::vector<NeedleScore>> CompareNeedles(
+    std::span<const Contestant> contestants,
+    const Tokenizer& tokenizer,
+    std::span<const NeedlePrompt> prompts,
+    bool question_before,
+    runtime::DecodePolicy policy);
 
 // What one contestant's scores over all samples come to; `reference` stays empty.
 [[nodiscard]] Divergence Summarise(std::span<const SampleScores> scores);

@@ -40,8 +40,8 @@ NeedleResult MeasureNeedles(runtime::Session& session,
   for (NeedleCell& cell : cells) {
     int64_t found_here = 0;
     for (const NeedlePrompt& prompt : cell.prompts) {
-      const NeedleScore score =
-          CompareNeedle(alone, tokenizer, prompt, options.question_before, options.policy)[0];
+      const NeedleScore score = CompareNeedles(
+          alone, tokenizer, {&prompt, 1}, options.question_before, options.policy)[0][0];
       found_here += score.found ? 1 : 0;
       result.cache.Add(score.cache);
       progress.Report("needle", ++done, total);

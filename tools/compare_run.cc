@@ -15,8 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Sequences that are in memory at a time, one for each contestant and sample.
-constexpr int64_t kSequences = 32;
+// Sequences that decode together, one for each contestant and prompt: a step reads all weights, so
+// the more the better, while there is memory for their caches.
+constexpr int64_t kSequences = 96;
+constexpr int64_t kSequenceBytes = int64_t{1} << 30;
+
+// Prompts of `length` tokens that are taken together, at least one.
+int64_t PromptsAtOnce(const Field& field, int64_t length) {
+  int64_t bytes = 0;
+  for (const eval::Contestant& contestant : field.contestants) {
+    const CacheSpec& spec =
+        contestant.cache ? *contestant.cache : contestant.session->bundle().manifest().cache;
+    bytes += PredictBytes(spec, length).allocated;
+  }
+  const int64_t by_rows = kSequences / std::ssize(field.contestants);
+  const int64_t by_memory = kSequenceBytes / std::max<int64_t>(1, bytes);
+  return std::max<int64_t>(1, std::min(by_rows, by_memory));
+}
 
 std::string IdsDigest(const CompareTasks& tasks) {
   std::string digests;
@@ -94,7 +109,7 @@ void WalkSamples(const CompareTasks& tasks,
                  Progress& progress,
                  Progressed& state) {
   const auto count = std::ssize(tasks.samples);
-  const int64_t batch = std::max<int64_t>(1, kSequences / std::ssize(field.contestants));
+  const int64_t batch = PromptsAtOnce(field, tasks.walk.context + tasks.walk.decode);
   auto done = std::ssize(state.samples) * tasks.walk.decode;
   while (std::ssize(state.samples) < count) {
     const auto first = std::ssize(state.samples);
@@ -116,21 +131,25 @@ void AskNeedles(const CompareTasks& tasks,
                 const Tokenizer& tokenizer,
                 Progress& progress,
                 Progressed& state) {
-  int64_t index = 0;
+  std::vector<NeedlePrompt> prompts;
+  int64_t longest = 0;
   for (const auto& cell : tasks.cells) {
-    for (const NeedlePrompt& prompt : cell.prompts) {
-      if (index++ < std::ssize(state.found)) continue;
+    prompts.insert(prompts.end(), cell.prompts.begin(), cell.prompts.end());
+    longest = std::max(longest, cell.length);
+  }
+  const auto batch = static_cast<size_t>(PromptsAtOnce(field, longest));
+  while (state.found.size() < prompts.size()) {
+    const auto asked = std::span(prompts).subspan(state.found.size());
+    for (const auto& scores : eval::CompareNeedles(field.contestants,
+                                                   tokenizer,
+                                                   asked.first(std::min(batch, asked.size())),
+                                                   tasks.needle.question_before,
+                                                   tasks.needle.policy)) {
       auto& found = state.found.emplace_back();
-      for (const eval::NeedleScore& score : eval::CompareNeedle(field.contestants,
-                                                                tokenizer,
-                                                                prompt,
-                                                                tasks.needle.question_before,
-                                                                tasks.needle.policy)) {
-        found.push_back(score.found);
-      }
-      state.Save();
-      progress.Report("needles", index, tasks.prompts());
+      for (const eval::NeedleScore& score : scores) found.push_back(score.found);
     }
+    state.Save();
+    progress.Report("needles", std::ssize(state.found), tasks.prompts());
   }
 }
 
@@ -139,7 +158,11 @@ void AskRuler(const CompareTasks& tasks,
               const Tokenizer& tokenizer,
               Progress& progress,
               Progressed& state) {
-  const int64_t batch = std::max<int64_t>(1, kSequences / std::ssize(field.contestants));
+  int64_t longest = 0;
+  for (const eval::TaskPrompt& prompt : tasks.ruler) {
+    longest = std::max(longest, std::ssize(prompt.asked.context));
+  }
+  const int64_t batch = PromptsAtOnce(field, longest);
   const eval::AskOptions options = {
       tasks.needle.question_before,
       tasks.needle.policy,
