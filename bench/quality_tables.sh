@@ -129,12 +129,13 @@ sampled() {
   done
 }
 
-# What kvc-export chooses; THIN: CHECKPOINT,PROFILE with thin keys to try beside the model.
+# What kvc-export chooses. In the environment: PROFILE, whose scorers are tried, and THIN:
+# CHECKPOINT,PROFILE with thin keys to try beside the model.
 auto() {
   full
   for budget in 50 25 12.5; do
     cell "auto-$budget" "$bin/kvc-export" "$model" -o "$out/best" --force --budget "$budget%" --method auto \
-      --profile "$out/profile" ${THIN:+--candidate "$THIN"} --text "$text" --haystack "$haystack"
+      --profile "${PROFILE:-$out/profile}" ${THIN:+--candidate "$THIN"} --text "$text" --haystack "$haystack"
   done
   rm -rf "$out/best"
 }
