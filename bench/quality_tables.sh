@@ -49,6 +49,16 @@ compare() {
   "$bin/kvc-eval" compare "$out/full" "$@" -o "$out/$name.json" > "$out/$name.txt"
 }
 
+# compare_thin NAME OPTION...: OUT/NAME-thin.json, the same on the thin keys of THIN (CHECKPOINT,PROFILE in
+# the environment), against the full cache of full keys at equal bytes.
+compare_thin() {
+  local name=$1
+  shift
+  [ -n "${THIN:-}" ] || return 0
+  cell export-thin "$bin/kvc-export" "${THIN%,*}" -o "$out/thin-full" --budget 100% --method full
+  compare "$name-thin" --base "$out/thin-full" --profile "${THIN#*,}" "$@"
+}
+
 needles=(--depths 0.1,0.3,0.5,0.7,0.9 --distractors "$distractors")
 tiers=@0,1/8,1/4,1
 profiled=(--profile "$out/profile")
@@ -85,20 +95,25 @@ long() {
     lukv/expected-attention lukv-mixed/snapkv lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
-  compare long "${profiled[@]}" --text "$text" --context 4k --decode 96 --samples 2 --haystack "$haystack" --lengths 4k \
-    --depths 0.1,0.5,0.9 --needles 1 "${args[@]}" --budget 50%,25%,12.5%,6.25%,3%
+  local tasks=(--text "$text" --context 4k --decode 96 --samples 2 --haystack "$haystack" --lengths 4k
+    --depths 0.1,0.5,0.9 --needles 1 --budget 50%,25%,12.5%,6.25%,3%)
+  compare long "${profiled[@]}" "${tasks[@]}" "${args[@]}"
+  compare_thin long "${tasks[@]}" --policy lukv-mixed/snapkv --policy lukv/output-error:keydiff=0.3
 }
 
 # The main policies on a text and a haystack that neither the profile nor another table has seen.
 other() {
   local args=()
-  for policy in streaming uniform/snapkv "uniform/snapkv$tiers" uniform/expected-attention headkv/snapkv lukv/snapkv \
-    lukv/snapkv/output-error lukv/output-error:keydiff=0.3 lukv/expected-attention lukv-mixed/snapkv \
-    lukv-mixed/snapkv/output-error lukv-mixed/expected-attention; do
+  for policy in streaming uniform/snapkv "uniform/snapkv$tiers" uniform/expected-attention headkv/snapkv \
+    headkv/output-error:keydiff=0.3 lukv/snapkv lukv/snapkv/output-error lukv/output-error:keydiff=0.3 \
+    lukv/expected-attention lukv-mixed/snapkv lukv-mixed/snapkv/output-error lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
-  compare other "${profiled[@]}" --text "$other_text" --context "$context" --decode 128 --samples 6 --haystack "$other_haystack" \
-    --lengths "$needle_length" "${needles[@]}" --needles 2 "${args[@]}" --budget 25%,12.5%
+  local tasks=(--text "$other_text" --context "$context" --decode 128 --samples 6 --haystack "$other_haystack"
+    --lengths "$needle_length" "${needles[@]}" --needles 2 --budget 25%,12.5%)
+  compare other "${profiled[@]}" "${tasks[@]}" "${args[@]}"
+  compare_thin other "${tasks[@]}" --policy lukv/output-error:keydiff=0.3 \
+    --policy lukv/output-error:keydiff=0.3/output-error
 }
 
 # Queries that look back (the window, which is kept too) and the width of the pool, on the other text.
@@ -129,8 +144,7 @@ sampled() {
   done
 }
 
-# What kvc-export chooses. In the environment: PROFILE, whose scorers are tried, and THIN:
-# CHECKPOINT,PROFILE with thin keys to try beside the model.
+# What kvc-export chooses; PROFILE in the environment: whose scorers are tried.
 auto() {
   full
   for budget in 50 25 12.5; do
@@ -155,7 +169,7 @@ tables() {
   mkdir -p "$out"
   for part in "$@"; do "$part" >&2; done
   ! compgen -G "$out/keys-*.json" > /dev/null || print_keys
-  for name in compare long other pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
+  for name in compare long long-thin other other-thin pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json"; }
   done
   [ ! -s "$out/curve.json" ] || { echo && "$tables_folder/compare_table.py" "$out/curve.json" --cell needles; }
