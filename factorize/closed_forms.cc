@@ -59,12 +59,13 @@ std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
                                                   std::span<const FactorRequest> requests,
                                                   const Windows& windows,
                                                   const Svd& svd,
-                                                  Progress& progress,
-                                                  std::vector<KeyStatistics>* kept) {
+                                                  Progress& progress) {
   const ModelConfig& config = checkpoint.config();
   std::vector<std::vector<LayerFactors>> factors(requests.size());
   const auto factor = [&](size_t i, int64_t layer, const KeyStatistics* statistics) {
-    factors[i].push_back(FactorAlone(checkpoint, requests[i], layer, statistics, svd));
+    FactorRequest request = requests[i];
+    if (!request.layer_ranks.empty()) request.group_ranks = request.layer_ranks[layer];
+    factors[i].push_back(FactorAlone(checkpoint, request, layer, statistics, svd));
   };
   if (windows.empty()) {
     for (int64_t l = 0; l < config.num_layers; ++l) {
@@ -74,20 +75,21 @@ std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
     }
     return factors;
   }
-  const bool with_attention = std::any_of(
-      requests.begin(), requests.end(), [](const auto& r) { return NeedsAttention(r.objective); });
   std::vector<KeyStatisticsCollector> collectors;
-  for (const FactorRequest& request : requests) {
-    collectors.emplace_back(config, request.num_groups, NeedsAttention(request.objective));
-  }
   model::StreamOptions stream;
   stream.taps.projections = true;
-  stream.taps.probabilities = with_attention;
+  for (const FactorRequest& request : requests) {
+    const ErrorWeights error_weights = WeightsOf(request.objective);
+    const bool by_output = error_weights == ErrorWeights::kOutput;
+    stream.taps.probabilities |= error_weights != ErrorWeights::kNone;
+    stream.taps.attention |= by_output;
+    const bool met = by_output && request.layout == KeyLayout::kLatent;
+    collectors.emplace_back(config, CollectOptions{request.num_groups, error_weights, met});
+  }
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>&) {
     for (size_t i = 0; i < requests.size(); ++i) {
-      KeyStatistics statistics = collectors[i].Finish();
+      const KeyStatistics statistics = collectors[i].Finish();
       factor(i, layer, &statistics);
-      if (kept != nullptr && i == 0) kept->push_back(std::move(statistics));
     }
   };
   (void)model::StreamWindows(
@@ -106,10 +108,8 @@ std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                        const FactorRequest& request,
                                        const Windows& windows,
                                        const Svd& svd,
-                                       Progress& progress,
-                                       std::vector<KeyStatistics>* kept) {
-  return std::move(
-      FactorEach(checkpoint, std::span(&request, 1), windows, svd, progress, kept).front());
+                                       Progress& progress) {
+  return std::move(FactorEach(checkpoint, std::span(&request, 1), windows, svd, progress).front());
 }
 
 KeyFactors MakeKeys(const FactorRequest& request, const std::vector<LayerFactors>& factors) {
@@ -125,7 +125,6 @@ KeyFactors MakeKeys(const FactorRequest& request, const std::vector<LayerFactors
 
 std::vector<double> SpreadFactors(const Checkpoint& source,
                                   const FactorRequest& uniform,
-                                  const std::vector<KeyStatistics>& statistics,
                                   const Windows& calibration,
                                   const Svd& svd,
                                   Progress& progress,
@@ -136,17 +135,13 @@ std::vector<double> SpreadFactors(const Checkpoint& source,
       source, MakeKeys(uniform, factors), factors, SensitivityWindows(calibration), progress);
   std::vector<std::vector<std::vector<double>>> spectra;
   for (const LayerFactors& layer : factors) spectra.push_back(layer.spectra);
-  const auto ranks =
+  FactorRequest spread = uniform;
+  spread.layer_ranks =
       SpreadRanks(spectra,
                   sensitivity,
                   RankFor(uniform.rank, width, uniform.layout),
                   width >= 32 ? 8 : (uniform.layout == KeyLayout::kRopePairs ? 2 : 1));
-  for (int64_t l = 0; l < config.num_layers; ++l) {
-    FactorRequest request = uniform;
-    request.group_ranks = ranks[l];
-    factors[l] = FactorAlone(source, request, l, &statistics[l], svd);
-    source.ReleaseLayer(l);
-  }
+  factors = FactorLayers(source, spread, calibration, svd, progress);
   return sensitivity;
 }
 

@@ -8,7 +8,6 @@
 #include "core/checkpoint.h"
 #include "core/progress.h"
 #include "factorize/calibration_text.h"
-#include "factorize/key_statistics.h"
 #include "factorize/layer_factors.h"
 
 namespace kvc::factorize {
@@ -17,29 +16,27 @@ namespace kvc::factorize {
 [[nodiscard]] KeyFactors MakeKeys(const FactorRequest& request,
                                   const std::vector<LayerFactors>& factors);
 
-// From the weights alone without windows, else from the statistics of one pass over them, which
-// `kept` receives if it is not null: [L], two matrices of the group's key width each.
+// From the weights alone without windows, else from the statistics of one pass over them, of which
+// one layer's are held at a time.
 [[nodiscard]] std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                                      const FactorRequest& request,
                                                      const Windows& windows,
                                                      const Svd& svd,
-                                                     Progress& progress,
-                                                     std::vector<KeyStatistics>* kept);
+                                                     Progress& progress);
 
-// The same for several requests on one pass; `kept` receives the statistics of the first.
+// The same for several requests on one pass.
 [[nodiscard]] std::vector<std::vector<LayerFactors>> FactorEach(
     const Checkpoint& checkpoint,
     std::span<const FactorRequest> requests,
     const Windows& windows,
     const Svd& svd,
-    Progress& progress,
-    std::vector<KeyStatistics>* kept);
+    Progress& progress);
 
-// The same again with ranks spread over layers and groups (factorize/rank_spread.h). `factors` are
-// the uniform ones and become the spread ones. Returns the layers' measured sensitivity.
+// The same again with ranks spread over layers and groups (factorize/rank_spread.h), on a second
+// pass. `factors` are the uniform ones and become the spread ones. Returns the layers' measured
+// sensitivity.
 std::vector<double> SpreadFactors(const Checkpoint& source,
                                   const FactorRequest& uniform,
-                                  const std::vector<KeyStatistics>& statistics,
                                   const Windows& calibration,
                                   const Svd& svd,
                                   Progress& progress,

@@ -206,14 +206,11 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
     result["layout_choice"] = std::move(comparison.report);
   }
   result["objective"] = ObjectiveName(request.objective);
-  if (factors.empty() || options.spread) {
-    std::vector<KeyStatistics> statistics;
-    factors = FactorLayers(
-        source, request, calibration, *svd, progress, options.spread ? &statistics : nullptr);
-    if (options.spread) {
-      result["sensitivity"] =
-          SpreadFactors(source, request, statistics, calibration, *svd, progress, factors);
-    }
+  if (factors.empty()) {
+    factors = FactorLayers(source, request, calibration, *svd, progress);
+  }
+  if (options.spread) {
+    result["sensitivity"] = SpreadFactors(source, request, calibration, *svd, progress, factors);
   }
   result["calibration_windows"] = calibration.size();
   result["layers"] = DescribeLayers(factors);

@@ -69,9 +69,10 @@ HeadMoments MomentsOf(const ModelConfig& config,
                       const KeyStatistics* statistics,
                       int64_t head) {
   if (objective == Objective::kWeight) return WeightMoments(config, weights, head);
-  return {objective == Objective::kAttention ? statistics->attention_key_covariance[head]
-                                             : statistics->key_covariance[head],
-          statistics->query_gram[head]};
+  const bool weighted = WeightsOf(objective) != ErrorWeights::kNone;
+  return {(weighted ? statistics->weighted_key_covariance : statistics->key_covariance)[head],
+          (objective == Objective::kOutput ? statistics->weighted_query_gram
+                                           : statistics->query_gram)[head]};
 }
 
 LayerFactors FactorPostRope(const ModelConfig& config,
@@ -79,7 +80,7 @@ LayerFactors FactorPostRope(const ModelConfig& config,
                             const KeyStatistics& statistics,
                             const Svd& svd) {
   const int64_t D = config.head_width;
-  const bool weighted = request.objective == Objective::kAttention;
+  const bool weighted = WeightsOf(request.objective) != ErrorWeights::kNone;
   LayerFactors factors;
   for (int64_t g = 0; g < config.num_kv_heads; ++g) {
     const int64_t rank = request.RankOf(g, D);
@@ -87,7 +88,7 @@ LayerFactors FactorPostRope(const ModelConfig& config,
     const KeyBasis basis = BalancedLogitBasis(moments.keys, moments.queries, svd);
     const ConstMatrixD reduce = basis.reduce.view().RowRange(0, rank);  // A^T
     Matrix mean(1, D);
-    mean.data = weighted ? statistics.attention_key_mean[g] : statistics.key_mean[g];
+    mean.data = weighted ? statistics.weighted_key_mean[g] : statistics.key_mean[g];
     for (const double value : MultiplyTransposed(mean.view(), reduce).data) {
       factors.k_reduce_bias.push_back(static_cast<float>(-value));
     }

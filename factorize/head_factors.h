@@ -11,8 +11,8 @@ struct HeadMoments {
   Matrix keys;     // [D, D] C_K
   Matrix queries;  // [D, D] C_Q
 };
-// Moments of head g under the objective kLogit or kAttention; with kWeight those of rotated keys
-// and queries of white inputs, which is a diagonal that is equal within a pair.
+// Moments of head g under the objective kLogit, kAttention or kOutput; with kWeight those of
+// rotated keys and queries of white inputs, which is a diagonal that is equal within a pair.
 [[nodiscard]] HeadMoments MomentsOf(const ModelConfig& config,
                                     Objective objective,
                                     const LayerKeyWeights& weights,

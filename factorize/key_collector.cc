@@ -1,6 +1,7 @@
 #include "factorize/key_collector.h"
 
 #include "core/error.h"
+#include "factorize/error_weights.h"
 
 namespace kvc::factorize {
 namespace {
@@ -27,38 +28,69 @@ std::vector<double> ToVector(const torch::Tensor& tensor) {
 }  // namespace
 
 KeyStatisticsCollector::KeyStatisticsCollector(const ModelConfig& config,
-                                               int64_t num_groups,
-                                               bool with_attention)
-    : config_(config), num_groups_(num_groups), with_attention_(with_attention) {
+                                               const CollectOptions& options)
+    : config_(config), options_(options) {
+  KVC_CHECK(!options.met || (options.weights == ErrorWeights::kOutput && config.has_rope),
+            kInternal,
+            "key statistics: met queries without weights or rotation");
   Reset();
 }
 
 void KeyStatisticsCollector::Reset() {
   const int64_t G = config_.num_kv_heads;
   const int64_t D = config_.head_width;
-  const int64_t m = G / num_groups_ * D;
+  const int64_t m = G / options_.num_groups * D;
   const auto zeros = [](at::IntArrayRef shape) { return torch::zeros(shape, torch::kDouble); };
+  const auto grams = [&](int64_t count) {
+    std::vector<torch::Tensor> result(count);
+    for (torch::Tensor& gram : result) gram = zeros({m, m});
+    return result;
+  };
+  const bool by_group = options_.weights == ErrorWeights::kAttention;
   tokens_ = 0;
-  gram_.assign(num_groups_, {});
-  attention_gram_.assign(with_attention_ ? num_groups_ : 0, {});
-  for (torch::Tensor& gram : gram_) gram = zeros({m, m});
-  for (torch::Tensor& gram : attention_gram_) gram = zeros({m, m});
-  attention_mass_.assign(num_groups_, 0.0);
+  gram_ = grams(options_.num_groups);
+  weighted_gram_ = grams(options_.met ? G : (by_group ? options_.num_groups : 0));
   query_energy_ = zeros({config_.num_heads, D});
   key_sum_ = zeros({G, D});
   key_second_ = zeros({G, D, D});
   query_second_ = zeros({G, D, D});
   weighted_key_sum_ = zeros({G, D});
   weighted_key_second_ = zeros({G, D, D});
+  weighted_query_second_ = zeros({G, D, D});
   head_mass_ = zeros({G});
+  met_ = zeros({G, D, D});
 }
 
-// k [G, T, D] of tokens that weigh w [G, T].
-void KeyStatisticsCollector::AddWeighted(const torch::Tensor& k, const torch::Tensor& w) {
-  const torch::Tensor weights = w.unsqueeze(2);  // [G, T, 1]
-  weighted_key_sum_ += (k * weights).sum(1, false, torch::kDouble);
-  weighted_key_second_ += GramOf(k * weights.sqrt());
-  head_mass_ += w.sum(1, false, torch::kDouble);
+void KeyStatisticsCollector::AddWeighted(const model::LayerTaps& taps,
+                                         const model::LayerWeights& weights,
+                                         const torch::Tensor& keys) {
+  const int64_t share = config_.group_size();
+  const int64_t T = keys.size(0);
+  const int64_t in_group = config_.num_kv_heads / options_.num_groups;
+  const int64_t m = keys.size(1) / options_.num_groups;
+  const bool by_output = options_.weights == ErrorWeights::kOutput;
+  const RotationTables tables = options_.met ? MakeRotationTables(config_, T) : RotationTables{};
+  torch::Tensor of_group;  // [T, 1] sum over the group's heads so far
+  for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
+    const torch::Tensor pairs = PairWeights(config_, options_.weights, taps, weights, g);
+    const torch::Tensor w = pairs.sum(at::IntArrayRef{0, 1}).unsqueeze(1);       // [T, 1]
+    const torch::Tensor k = taps.k[0][g];                                        // [T, D]
+    const torch::Tensor q = taps.q[0].narrow(0, g * share, share).contiguous();  // [H/G, T, D]
+    weighted_key_sum_[g] += (k * w).sum(0, false, torch::kDouble);
+    weighted_key_second_[g] += GramOf(k * w.sqrt());
+    head_mass_[g] += w.sum(torch::kDouble);
+    if (by_output) {
+      const torch::Tensor by_query = pairs.sum(2).sqrt().unsqueeze(2);  // [H/G, T, 1]
+      weighted_query_second_[g] += GramOf((q * by_query).reshape({share * T, -1}));
+    }
+    if (options_.met) {
+      weighted_gram_[g] += GramOf(keys.narrow(1, g / in_group * m, m) * w.sqrt());
+      met_[g] += MetQueries(q, pairs, tables);
+    }
+    of_group = g % in_group == 0 ? w : of_group + w;
+    if (by_output || (g + 1) % in_group != 0) continue;
+    weighted_gram_[g / in_group] += GramOf(keys.narrow(1, g / in_group * m, m) * of_group.sqrt());
+  }
 }
 
 void KeyStatisticsCollector::Add(const model::LayerTaps& taps, const model::LayerWeights& weights) {
@@ -68,21 +100,9 @@ void KeyStatisticsCollector::Add(const model::LayerTaps& taps, const model::Laye
   const int64_t D = config_.head_width;
   const int64_t T = taps.input.size(1);
   const torch::Tensor keys = torch::matmul(taps.input[0], weights.k.t());  // [T, G*D]
-  const int64_t m = keys.size(1) / num_groups_;
-  torch::Tensor moved;  // [G, T]: w of each kv head
-  if (with_attention_) {
-    const torch::Tensor& a = taps.probabilities[0];  // [H, T, T]
-    moved = (a - a * a).sum(1).reshape({G, config_.group_size(), T}).sum(1).clamp_min(0.0F);
-    AddWeighted(taps.k[0], moved);
-  }
-  for (int64_t n = 0; n < num_groups_; ++n) {
-    const torch::Tensor rows = keys.narrow(1, n * m, m);  // [T, m]
-    gram_[n] += GramOf(rows);
-    if (!with_attention_) continue;
-    const torch::Tensor w = moved.narrow(0, n * (G / num_groups_), G / num_groups_).sum(0);  // [T]
-    attention_gram_[n] += GramOf(rows * w.sqrt().unsqueeze(1));
-    attention_mass_[n] += w.sum(torch::kDouble).item<double>();
-  }
+  const int64_t m = keys.size(1) / options_.num_groups;
+  if (options_.weights != ErrorWeights::kNone) AddWeighted(taps, weights, keys);
+  for (int64_t n = 0; n < options_.num_groups; ++n) gram_[n] += GramOf(keys.narrow(1, n * m, m));
   const torch::Tensor q = taps.q[0];  // [H, T, D]
   const torch::Tensor k = taps.k[0];  // [G, T, D]
   query_energy_ += (q * q).sum(1, false, torch::kDouble);
@@ -98,12 +118,7 @@ KeyStatistics KeyStatisticsCollector::Finish() {
   const int64_t D = config_.head_width;
   const auto count = static_cast<double>(tokens_);
   KeyStatistics statistics;
-  for (int64_t n = 0; n < num_groups_; ++n) {
-    statistics.gram.push_back(ToMatrix(gram_[n] / count));
-    if (with_attention_) {
-      statistics.attention_gram.push_back(ToMatrix(attention_gram_[n] / attention_mass_[n]));
-    }
-  }
+  for (const torch::Tensor& gram : gram_) statistics.gram.push_back(ToMatrix(gram / count));
   torch::Tensor energy = query_energy_.reshape({G, config_.group_size(), D}).sum(1) / count;
   if (config_.has_rope) {
     const torch::Tensor halves = energy.reshape({G, 2, D / 2});
@@ -116,17 +131,30 @@ KeyStatistics KeyStatisticsCollector::Finish() {
     statistics.key_covariance.push_back(ToMatrix(key_second_[g] / count - mean.outer(mean)));
     statistics.query_gram.push_back(ToMatrix(query_second_[g] / count));
   }
-  if (with_attention_) FinishWeighted(statistics);
+  if (options_.weights != ErrorWeights::kNone) FinishWeighted(statistics);
   Reset();
   return statistics;
 }
 
 void KeyStatisticsCollector::FinishWeighted(KeyStatistics& statistics) const {
+  const auto count = static_cast<double>(tokens_);
   for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
     const torch::Tensor mean = weighted_key_sum_[g] / head_mass_[g];  // [D]
-    statistics.attention_key_mean.push_back(ToVector(mean));
-    statistics.attention_key_covariance.push_back(
+    statistics.weighted_key_mean.push_back(ToVector(mean));
+    statistics.weighted_key_covariance.push_back(
         ToMatrix(weighted_key_second_[g] / head_mass_[g] - mean.outer(mean)));
+    if (options_.weights == ErrorWeights::kOutput) {
+      statistics.weighted_query_gram.push_back(ToMatrix(weighted_query_second_[g] / count));
+    }
+    if (!options_.met) continue;
+    statistics.head_gram.push_back(ToMatrix(weighted_gram_[g] / head_mass_[g]));
+    statistics.met_gram.push_back(ToMatrix(met_[g] / count));
+  }
+  if (options_.met) statistics.head_mass = ToVector(head_mass_ / count);
+  if (options_.weights != ErrorWeights::kAttention) return;
+  const torch::Tensor masses = head_mass_.reshape({options_.num_groups, -1}).sum(1);  // [n]
+  for (int64_t n = 0; n < options_.num_groups; ++n) {
+    statistics.weighted_gram.push_back(ToMatrix(weighted_gram_[n] / masses[n]));
   }
 }
 

@@ -10,37 +10,43 @@
 
 namespace kvc::factorize {
 
+struct CollectOptions {
+  int64_t num_groups = 1;
+  ErrorWeights weights = ErrorWeights::kNone;
+  bool met = false;  // head_gram, head_mass and met_gram: kOutput, with rotation
+};
+
 // Sums over windows; Finish divides. All sums in double, in the order of the windows.
-//   w_t = sum over queries i >= t and the group's query heads of a_it (1 - a_it): how much an error
-// in key t can move attention. An unseen key may be wrong. (The group of a Gram matrix, or the
-// query heads of one kv head for its covariance.)
 class KeyStatisticsCollector {
  public:
-  KeyStatisticsCollector(const ModelConfig& config, int64_t num_groups, bool with_attention);
-  // One window [1, T] of one layer. `taps` needs projections, and probabilities with attention.
+  KeyStatisticsCollector(const ModelConfig& config, const CollectOptions& options);
+  // One window [1, T] of one layer. `taps` needs projections, and what the weights need.
   void Add(const model::LayerTaps& taps, const model::LayerWeights& weights);
   // The layer's statistics; the collector starts again from zero.
   [[nodiscard]] KeyStatistics Finish();
 
  private:
   void Reset();
-  void AddWeighted(const torch::Tensor& k, const torch::Tensor& w);
+  // keys [T, G*D] as they are projected.
+  void AddWeighted(const model::LayerTaps& taps,
+                   const model::LayerWeights& weights,
+                   const torch::Tensor& keys);
   void FinishWeighted(KeyStatistics& statistics) const;
 
   ModelConfig config_;
-  int64_t num_groups_;
-  bool with_attention_;
+  CollectOptions options_;
   int64_t tokens_ = 0;
-  std::vector<torch::Tensor> gram_;            // [n] of [m, m] double
-  std::vector<torch::Tensor> attention_gram_;  // [n] of [m, m] double
-  std::vector<double> attention_mass_;         // [n] sum of w_t
-  torch::Tensor query_energy_;                 // [H, D] double
-  torch::Tensor key_sum_;                      // [G, D] double
-  torch::Tensor key_second_;                   // [G, D, D] double
-  torch::Tensor query_second_;                 // [G, D, D] double
-  torch::Tensor weighted_key_sum_;             // [G, D] double
-  torch::Tensor weighted_key_second_;          // [G, D, D] double
-  torch::Tensor head_mass_;                    // [G] double: sums of w_t
+  std::vector<torch::Tensor> gram_;           // [n] of [m, m] double
+  std::vector<torch::Tensor> weighted_gram_;  // [n], with `met` [G], of [m, m] double
+  torch::Tensor query_energy_;                // [H, D] double
+  torch::Tensor key_sum_;                     // [G, D] double
+  torch::Tensor key_second_;                  // [G, D, D] double
+  torch::Tensor query_second_;                // [G, D, D] double
+  torch::Tensor weighted_key_sum_;            // [G, D] double
+  torch::Tensor weighted_key_second_;         // [G, D, D] double
+  torch::Tensor weighted_query_second_;       // [G, D, D] double
+  torch::Tensor head_mass_;                   // [G] double: sums of w_t
+  torch::Tensor met_;                         // [G, D, D] double
 };
 
 }  // namespace kvc::factorize

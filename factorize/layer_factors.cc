@@ -8,11 +8,17 @@
 #include "core/enum_names.h"
 #include "core/error.h"
 #include "factorize/head_factors.h"
+#include "factorize/joint_basis.h"
 
 namespace kvc::factorize {
 namespace {
 
-constexpr std::array<std::pair<Objective, std::string_view>, 7> kObjectives = {{
+// Of a head's metric under kOutput what the queries that its keys met make of it; the rest is each
+// pair's mean energy, which is what they make of it over all relative positions alike. (Measured on
+// SmolLM2: docs/results.md.)
+constexpr double kMetShare = 0.9;
+
+constexpr std::array<std::pair<Objective, std::string_view>, 8> kObjectives = {{
     {Objective::kAuto, "auto"},
     {Objective::kWeight, "weight"},
     {Objective::kInput, "input"},
@@ -20,6 +26,7 @@ constexpr std::array<std::pair<Objective, std::string_view>, 7> kObjectives = {{
     {Objective::kInputAttentionQuery, "input-attention-query"},
     {Objective::kLogit, "logit"},
     {Objective::kAttention, "attention"},
+    {Objective::kOutput, "output"},
 }};
 
 Matrix RowsOf(const std::vector<float>& weight, int64_t begin, int64_t count, int64_t cols) {
@@ -37,7 +44,13 @@ struct GroupProblem {
   Matrix gram;                // [m, m]
   std::vector<double> scale;  // [m]
   KeyBasis basis;
+  std::vector<HeadError> heads;  // kOutput of a latent: what its basis is refined by
 };
+
+bool ByLogits(KeyLayout layout, Objective objective) {
+  return objective == Objective::kLogit || objective == Objective::kAttention ||
+         (objective == Objective::kOutput && layout != KeyLayout::kLatent);
+}
 
 bool ScalesByQueries(Objective objective) {
   return objective == Objective::kInputQuery || objective == Objective::kInputAttentionQuery;
@@ -60,9 +73,46 @@ std::vector<double> QueryScale(const ModelConfig& config,
   return scale;
 }
 
+// What errors in the keys of the heads of group `group` of `m` rows weigh under kOutput. (A key
+// norm: see QueryScale; here its signs matter.)
+std::vector<HeadError> HeadErrors(const ModelConfig& config,
+                                  const LayerKeyWeights& weights,
+                                  const KeyStatistics& statistics,
+                                  int64_t group,
+                                  int64_t m) {
+  const int64_t D = config.head_width;
+  const std::vector<double> scale = QueryScale(config, weights, statistics, group * m, m);
+  double met = 0.0;  // traces of the two parts of the metrics
+  double energy = 0.0;
+  std::vector<HeadError> heads;
+  for (int64_t begin = 0; begin < m; begin += D) {
+    const int64_t g = (group * m + begin) / D;
+    HeadError& head = heads.emplace_back();
+    head = {begin, statistics.met_gram[g], statistics.head_gram[g]};
+    for (int64_t r = 0; r < D; ++r) {
+      for (int64_t c = 0; c < D && !weights.k_norm.empty(); ++c) {
+        head.metric(r, c) *= static_cast<double>(weights.k_norm[r]) * weights.k_norm[c];
+      }
+      met += head.metric(r, r);
+      energy += scale[begin + r] * scale[begin + r];
+    }
+  }
+  KVC_CHECK(
+      met > 0.0 && energy > 0.0, kNumeric, "queries: expected one that is not zero, got none");
+  for (HeadError& head : heads) {
+    for (double& value : head.metric.data) value *= kMetShare / met;
+    for (int64_t d = 0; d < D; ++d) {
+      const double s = scale[head.begin + d];
+      head.metric(d, d) += (1.0 - kMetShare) * s * s / energy;
+    }
+  }
+  return heads;
+}
+
 // What the basis of every group is computed from, and the basis where it minimises errors of keys
 // (not of logits): groups of `m` rows of the key projection.
 std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
+                                       KeyLayout layout,
                                        Objective objective,
                                        int64_t m,
                                        const LayerKeyWeights& weights,
@@ -78,18 +128,23 @@ std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
     std::vector<GramResult> grams = svd.DecomposeGrams(blocks);
     for (int64_t n = 0; n < num_groups; ++n) {
       problems[n] = {
-          std::move(grams[n].gram), std::vector<double>(m, 1.0), BasisOf(grams[n].eigen)};
+          std::move(grams[n].gram), std::vector<double>(m, 1.0), BasisOf(grams[n].eigen), {}};
     }
     return problems;
   }
-  const bool by_logits = objective == Objective::kLogit || objective == Objective::kAttention;
   for (int64_t n = 0; n < num_groups; ++n) {
     GroupProblem& problem = problems[n];
-    problem.gram = objective == Objective::kInputAttentionQuery ? statistics->attention_gram[n]
+    problem.gram = objective == Objective::kInputAttentionQuery ? statistics->weighted_gram[n]
                                                                 : statistics->gram[n];
     problem.scale = ScalesByQueries(objective) ? QueryScale(config, weights, *statistics, n * m, m)
                                                : std::vector<double>(m, 1.0);
-    if (!by_logits) problem.basis = ScaledBasis(problem.gram, problem.scale, svd);
+    if (ByLogits(layout, objective)) continue;
+    if (objective == Objective::kOutput) {
+      problem.heads = HeadErrors(config, weights, *statistics, n, m);
+      problem.basis = SummedBasis(problem.heads, svd);
+    } else {
+      problem.basis = ScaledBasis(problem.gram, problem.scale, svd);
+    }
   }
   return problems;
 }
@@ -125,11 +180,16 @@ LayerFactors FactorLatent(const ModelConfig& config,
     factors.ranks.push_back(request.RankOf(n, m));
   }
   const int64_t widest = *std::max_element(factors.ranks.begin(), factors.ranks.end());
-  const auto problems = MakeProblems(config, request.objective, m, weights, statistics, svd);
+  auto problems =
+      MakeProblems(config, request.layout, request.objective, m, weights, statistics, svd);
   for (int64_t n = 0; n < request.num_groups; ++n) {
     const int64_t rank = factors.ranks[n];
     const Matrix key_rows = RowsOf(weights.k, n * m, m, config.model_width);  // [m, E]
-    const KeyBasis& basis = problems[n].basis;
+    KeyBasis& basis = problems[n].basis;
+    // One head's basis is the best one already, and at full rank nothing is lost.
+    if (problems[n].heads.size() > 1 && rank < m) {
+      basis = RefineBasis(problems[n].heads, basis, rank, svd);
+    }
     Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
     for (int64_t d = 0; d < m; ++d) {
       for (int64_t r = 0; r < widest; ++r) {
@@ -170,14 +230,13 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
                           const KeyStatistics* statistics,
                           const Svd& svd) {
   const int64_t D = config.head_width;
-  const bool by_logits =
-      request.objective == Objective::kLogit || request.objective == Objective::kAttention;
   LayerFactors factors;
-  auto problems = MakeProblems(config, request.objective, D, weights, statistics, svd);
+  auto problems =
+      MakeProblems(config, request.layout, request.objective, D, weights, statistics, svd);
   for (int64_t g = 0; g < config.num_kv_heads; ++g) {
     const int64_t rank = request.RankOf(g, D);
     const Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
-    if (by_logits) {
+    if (ByLogits(request.layout, request.objective)) {
       const HeadMoments moments = MomentsOf(config, request.objective, weights, statistics, g);
       problems[g].basis = LogitBasis(moments.keys, moments.queries, svd);
     }
@@ -207,6 +266,7 @@ bool CanHaveObjective(KeyLayout layout, Objective objective) {
   const bool latent = layout == KeyLayout::kLatent;
   switch (objective) {
     case Objective::kAuto:
+    case Objective::kOutput:
       return true;
     case Objective::kWeight:
       return layout != KeyLayout::kPostRope;  // rotation depends on positions, not on weights
@@ -223,7 +283,7 @@ bool CanHaveObjective(KeyLayout layout, Objective objective) {
 
 Objective ResolveObjective(Objective objective, KeyLayout layout) {
   if (objective == Objective::kAuto) {
-    if (layout == KeyLayout::kLatent) return Objective::kInputAttentionQuery;
+    if (layout == KeyLayout::kLatent) return Objective::kOutput;
     return layout == KeyLayout::kPostRope ? Objective::kAttention : Objective::kLogit;
   }
   std::string names;

@@ -22,6 +22,7 @@ enum class Objective {
   kInputAttentionQuery,
   kLogit,
   kAttention,
+  kOutput,
 };
 [[nodiscard]] std::string_view ObjectiveName(Objective objective);
 // Throws kUsage listing the names.
@@ -34,8 +35,12 @@ enum class Objective {
   return objective != Objective::kWeight;
 }
 
-[[nodiscard]] constexpr bool NeedsAttention(Objective objective) {
-  return objective == Objective::kInputAttentionQuery || objective == Objective::kAttention;
+// What weighs the errors in cached keys.
+[[nodiscard]] constexpr ErrorWeights WeightsOf(Objective objective) {
+  if (objective == Objective::kOutput) return ErrorWeights::kOutput;
+  const bool by_attention =
+      objective == Objective::kInputAttentionQuery || objective == Objective::kAttention;
+  return by_attention ? ErrorWeights::kAttention : ErrorWeights::kNone;
 }
 
 // Weights of one layer as the checkpoint stores them, [out, in] row-major. kAbsorb and kRopePairs
@@ -68,6 +73,8 @@ struct FactorRequest {
   Objective objective = Objective::kInputQuery;
   RankRequest rank;
   std::vector<int64_t> group_ranks;  // [n] instead of `rank`, or empty
+  std::vector<std::vector<int64_t>>
+      layer_ranks;  // [L][n] of which each layer gets its own, or empty
 
   // Rank of group n, whose full width is `width`.
   [[nodiscard]] int64_t RankOf(int64_t group, int64_t width) const;

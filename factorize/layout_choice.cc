@@ -168,7 +168,7 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
   }
   std::vector<FactorRequest> requests;
   for (const Candidate& candidate : candidates) requests.push_back(candidate.request);
-  auto factors = FactorEach(source, requests, calibration, svd, progress, nullptr);
+  auto factors = FactorEach(source, requests, calibration, svd, progress);
   for (size_t i = 0; i < candidates.size(); ++i) {
     candidates[i].factors = std::move(factors[i]);
     Measure(source, *reference, progress, candidates[i]);

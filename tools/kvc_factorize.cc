@@ -41,9 +41,10 @@ void AddOptions(CLI::App& app, Arguments& args) {
                  args.options.layout,
                  "auto, absorb, latent:N, latent:heads, post-rope or rope-pairs")
       ->capture_default_str();
-  app.add_option("--objective",
-                 args.objective,
-                 "auto, weight, input, input-query, input-attention-query, logit or attention")
+  app.add_option(
+         "--objective",
+         args.objective,
+         "auto, weight, input, input-query, input-attention-query, logit, attention or output")
       ->capture_default_str();
   app.add_option("--calib", args.calibration, "Calibration text, UTF-8 or .jsonl; repeatable");
   app.add_option("--calib-tokens", args.calib_tokens, "Tokens of it to use")->capture_default_str();

@@ -8,7 +8,6 @@
 #include "core/checkpoint.h"
 #include "core/rng.h"
 #include "factorize/closed_forms.h"
-#include "factorize/key_collector.h"
 #include "factorize/layout_choice.h"
 #include "factorize/thin_layer.h"
 #include "factorize/thin_writer.h"
@@ -52,7 +51,7 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
     NoProgress progress;
     const Windows windows =
         NeedsCalibration(request.objective) ? RandomWindows(source_.config(), 8, 40) : Windows{};
-    return FactorLayers(source_, request, windows, *svd_, progress, nullptr);
+    return FactorLayers(source_, request, windows, *svd_, progress);
   }
   // Writes the factors and opens them again.
   [[nodiscard]] Checkpoint Write(const FactorRequest& request,
@@ -81,7 +80,8 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
                                         Objective::kInput,
                                         Objective::kInputAttentionQuery,
                                         Objective::kLogit,
-                                        Objective::kAttention}) {
+                                        Objective::kAttention,
+                                        Objective::kOutput}) {
         if (CanHaveObjective(layout, objective)) everything.emplace_back(name, objective);
       }
     }
@@ -146,11 +146,13 @@ INSTANTIATE_TEST_SUITE_P(
     testing::ParameterName());
 
 TEST(Objectives, NamesThoseOfTheLayout) {
+  EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kLatent), Objective::kOutput);
   EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kPostRope), Objective::kAttention);
   EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kRopePairs), Objective::kLogit);
-  EXPECT_KVC_ERROR((void)ResolveObjective(Objective::kWeight, KeyLayout::kPostRope),
-                   kUsage,
-                   "expected one of auto, logit, attention with --layout post-rope, got weight");
+  EXPECT_KVC_ERROR(
+      (void)ResolveObjective(Objective::kWeight, KeyLayout::kPostRope),
+      kUsage,
+      "expected one of auto, logit, attention, output with --layout post-rope, got weight");
   EXPECT_KVC_ERROR((void)ResolveObjective(Objective::kLogit, KeyLayout::kLatent),
                    kUsage,
                    "input-attention-query");
@@ -163,65 +165,6 @@ TEST(Ranks, PairsAreEven) {
   EXPECT_EQ(RankFor(ParseRank("30%", "r"), 16), 5);
   EXPECT_KVC_ERROR(
       (void)RankFor(ParseRank("5", "r"), 16, KeyLayout::kRopePairs), kUsage, "even number");
-}
-
-// Attention-weighted moments against loops in double.
-TEST(WeightedMoments, EqualLoops) {
-  const Checkpoint source = Checkpoint::Open(kModels / "llama");
-  const ModelConfig& config = source.config();
-  KeyStatistics statistics;
-  model::LayerTaps taps;
-  KeyStatisticsCollector collector(config, config.num_kv_heads, true);
-  model::StreamOptions stream;
-  stream.taps.projections = true;
-  stream.taps.probabilities = true;
-  NoProgress progress;
-  (void)model::StreamWindows(
-      source,
-      RandomWindows(config, 1, 23),
-      stream,
-      [&](int64_t layer,
-          int64_t,
-          const model::LayerTaps& seen,
-          const model::LayerWeights& weights) {
-        if (layer != 1) return;
-        taps = seen;
-        collector.Add(seen, weights);
-        statistics = collector.Finish();
-      },
-      progress,
-      "test");
-  const int64_t T = taps.k.size(2);
-  const int64_t D = config.head_width;
-  const int64_t share = config.group_size();
-  const auto k = taps.k[0].to(torch::kDouble).contiguous();              // [G, T, D]
-  const auto a = taps.probabilities[0].to(torch::kDouble).contiguous();  // [H, T, T]
-  const auto key = k.accessor<double, 3>();
-  const auto probability = a.accessor<double, 3>();
-  for (int64_t g = 0; g < config.num_kv_heads; ++g) {
-    std::vector<double> w(T, 0.0);
-    double mass = 0.0;
-    for (int64_t t = 0; t < T; ++t) {
-      for (int64_t h = g * share; h < (g + 1) * share; ++h) {
-        for (int64_t i = 0; i < T; ++i) w[t] += probability[h][i][t] * (1 - probability[h][i][t]);
-      }
-      mass += w[t];
-    }
-    std::vector<double> mean(D, 0.0);
-    for (int64_t t = 0; t < T; ++t) {
-      for (int64_t d = 0; d < D; ++d) mean[d] += w[t] * key[g][t][d] / mass;
-    }
-    for (int64_t d = 0; d < D; ++d) {
-      EXPECT_NEAR(statistics.attention_key_mean[g][d], mean[d], 1e-5);
-      for (int64_t e = 0; e < D; ++e) {
-        double covariance = 0.0;
-        for (int64_t t = 0; t < T; ++t) {
-          covariance += w[t] * (key[g][t][d] - mean[d]) * (key[g][t][e] - mean[e]) / mass;
-        }
-        EXPECT_NEAR(statistics.attention_key_covariance[g](d, e), covariance, 1e-4);
-      }
-    }
-  }
 }
 
 }  // namespace

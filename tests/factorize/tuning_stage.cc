@@ -15,8 +15,7 @@ FamilyKeys HalfWidth(const Checkpoint& source,
   request.rank = ParseRank("50%", "--rank");
   NoProgress progress;
   const auto svd = Svd::Create(SvdBackend::kEigen);
-  auto factors =
-      FactorLayers(source, request, by_logits ? windows : Windows(), *svd, progress, nullptr);
+  auto factors = FactorLayers(source, request, by_logits ? windows : Windows(), *svd, progress);
   KeyFactors keys = MakeKeys(request, factors);
   return {std::move(keys), std::move(factors)};
 }

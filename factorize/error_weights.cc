@@ -1,0 +1,87 @@
+#include "factorize/error_weights.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.h"
+
+namespace kvc::factorize {
+namespace {
+
+using torch::Tensor;
+
+constexpr int64_t kQueryStride = 32;
+
+// |(v_t - o_i) W_O|^2 [H/G, T, T] of the query heads from `first` on, from products of head width.
+Tensor OutputDistances(const ModelConfig& config,
+                       const model::LayerTaps& taps,
+                       const model::LayerWeights& weights,
+                       int64_t head) {
+  const int64_t share = config.group_size();
+  const int64_t D = config.head_width;
+  const int64_t T = taps.input.size(1);
+  const auto of_heads = [&](const Tensor& x) {  // [N, H*D] -> [H/G, N, D]
+    const Tensor columns = x.narrow(1, head * share * D, share * D);
+    return columns.reshape({x.size(0), share, D}).transpose(0, 1).contiguous();
+  };
+  const Tensor out = of_heads(weights.o);                               // [H/G, E, D]
+  const Tensor metric = torch::bmm(out.transpose(1, 2), out);           // [H/G, D, D]
+  const Tensor o = of_heads(taps.attention[0]);                         // [H/G, T, D]
+  const Tensor v = taps.v[0][head].unsqueeze(0).expand({share, T, D});  // [H/G, T, D]
+  const Tensor seen = torch::bmm(v, metric);                            // [H/G, T, D]
+  const Tensor of_values = (seen * v).sum(-1).unsqueeze(1);             // [H/G, 1, T]
+  const Tensor of_outputs = (torch::bmm(o, metric) * o).sum(-1, true);  // [H/G, T, 1]
+  const Tensor mixed = torch::bmm(o, seen.transpose(1, 2));             // [H/G, T, T]
+  return (of_values + of_outputs - 2 * mixed).clamp_min_(0.0F);
+}
+
+}  // namespace
+
+Tensor PairWeights(const ModelConfig& config,
+                   ErrorWeights kind,
+                   const model::LayerTaps& taps,
+                   const model::LayerWeights& weights,
+                   int64_t head) {
+  const int64_t share = config.group_size();
+  const Tensor a = taps.probabilities[0].narrow(0, head * share, share);  // [H/G, T, T]
+  switch (kind) {
+    case ErrorWeights::kAttention:
+      return (a - a * a).clamp_min_(0.0F);
+    case ErrorWeights::kOutput:
+      return OutputDistances(config, taps, weights, head).mul_(a).mul_(a);
+    case ErrorWeights::kNone:
+      break;
+  }
+  KVC_THROW(kInternal, "error weights: expected a kind that weighs pairs");
+}
+
+RotationTables MakeRotationTables(const ModelConfig& config, int64_t num_tokens) {
+  const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
+  const Tensor frequencies = torch::tensor(inverse, torch::kDouble);   // [D/2]
+  const Tensor positions = torch::arange(num_tokens, torch::kDouble);  // [T]
+  const Tensor angles = positions.unsqueeze(1) * frequencies;          // [T, D/2]
+  return {angles.cos().to(torch::kFloat), angles.sin().to(torch::kFloat)};
+}
+
+Tensor MetQueries(const Tensor& q, const Tensor& w, const RotationTables& tables) {
+  const int64_t share = q.size(0);
+  const int64_t T = q.size(1);
+  const int64_t half = q.size(2) / 2;
+  Tensor met = torch::zeros({2 * half, 2 * half}, torch::kDouble);
+  const auto turn_back = [&](int64_t i) {
+    const int64_t keys = i + 1;
+    const Tensor cos = tables.cos.narrow(0, 0, keys);  // [i+1, D/2]
+    const Tensor sin = tables.sin.narrow(0, 0, keys);
+    const Tensor root = w.select(1, i).narrow(1, 0, keys).sqrt().unsqueeze(2);  // [H/G, i+1, 1]
+    const Tensor query = q.select(1, i).unsqueeze(1);                           // [H/G, 1, D]
+    const Tensor first = query.narrow(2, 0, half);
+    const Tensor second = query.narrow(2, half, half);
+    const Tensor turned = torch::cat({first * cos + second * sin, second * cos - first * sin}, 2);
+    const Tensor rows = turned.mul_(root).reshape({share * keys, 2 * half});
+    met += torch::mm(rows.t(), rows).to(torch::kDouble);
+  };
+  for (int64_t i = std::min(kQueryStride, T) - 1; i < T; i += kQueryStride) turn_back(i);
+  return met;
+}
+
+}  // namespace kvc::factorize

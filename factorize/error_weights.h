@@ -1,0 +1,38 @@
+#pragma once
+// What an error in a cached key does, token by token: the weights of the closed forms, and the
+// queries that a key meets. No autograd.
+
+#include <torch/types.h>
+
+#include "factorize/key_statistics.h"
+#include "model/decoder.h"
+
+namespace kvc::factorize {
+
+// w [H/G, T, T]: what an error in the logit of query i (second index) and key t (third) of the
+// query heads of kv head `head` weighs, squared, in one window; zero for keys behind the query.
+//   kAttention  a_it (1 - a_it), how much it moves the attention;
+//   kOutput     a_it^2 |(v_t - o_i) W_O|^2, what it does to the output: d o_i / d logit_it squared.
+// `taps` needs projections and probabilities, for kOutput attention.
+[[nodiscard]] torch::Tensor PairWeights(const ModelConfig& config,
+                                        ErrorWeights kind,
+                                        const model::LayerTaps& taps,
+                                        const model::LayerWeights& weights,
+                                        int64_t head);
+
+// cos and sin [T, D/2] of the positions 0..T-1.
+struct RotationTables {
+  torch::Tensor cos;
+  torch::Tensor sin;
+};
+[[nodiscard]] RotationTables MakeRotationTables(const ModelConfig& config, int64_t num_tokens);
+
+// A query that rotation turned to position i meets the raw key of position t as z_it = q_i R_t^T:
+// turned back by the key's position. Returns the sum of w_it z_it^T z_it [D, D], double, over the
+// query heads of q [H/G, T, D] with w [H/G, T, T]: over the last query of every 32 and all keys
+// up to it.
+[[nodiscard]] torch::Tensor MetQueries(const torch::Tensor& q,
+                                       const torch::Tensor& w,
+                                       const RotationTables& tables);
+
+}  // namespace kvc::factorize

@@ -1,0 +1,223 @@
+#include "factorize/joint_basis.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "core/error.h"
+
+namespace kvc::factorize {
+namespace {
+
+constexpr double kSmallestEigenvalue = 1e-6;  // of the metrics' largest; see ScaledBasis
+constexpr double kSmallestPivot = 1e-9;       // of the largest eigenvalue of what is inverted
+constexpr double kConverged = 1e-10;          // of the right side's square norm
+constexpr int kRounds = 4;
+constexpr int kSteps = 12;  // of conjugate gradients in each
+
+double Trace(const Matrix& a) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < a.rows; ++i) sum += a(i, i);
+  return sum;
+}
+
+double Dot(const Matrix& a, const Matrix& b) {
+  double sum = 0.0;
+  for (size_t i = 0; i < a.data.size(); ++i) sum += a.data[i] * b.data[i];
+  return sum;
+}
+
+void AddScaled(const Matrix& a, double factor, Matrix& sum) {
+  for (size_t i = 0; i < a.data.size(); ++i) sum.data[i] += factor * a.data[i];
+}
+
+// v diag(f(values)) v^T
+Matrix Function(const EigenResult& eigen, const std::function<double(double)>& f) {
+  Matrix scaled = eigen.vectors;
+  for (int64_t r = 0; r < scaled.rows; ++r) {
+    for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= f(eigen.values[c]);
+  }
+  return MultiplyTransposed(scaled.view(), eigen.vectors.view());
+}
+
+// Inverse of a symmetric matrix; eigenvalues below kSmallestPivot count as that.
+Matrix Inverse(const Matrix& a, const Svd& svd) {
+  const EigenResult eigen = svd.DecomposeSymmetric(a.view());
+  const double least = kSmallestPivot * eigen.values[0];
+  return Function(eigen, [&](double value) { return 1.0 / std::max(value, least); });
+}
+
+ConstMatrixD RowsOf(const HeadError& head, const Matrix& rebuild) {
+  return rebuild.view().RowRange(head.begin, head.metric.rows);
+}
+
+void SetBlock(const Matrix& block, int64_t row, int64_t col, Matrix& target) {
+  for (int64_t r = 0; r < block.rows; ++r) {
+    for (int64_t c = 0; c < block.cols; ++c) target(row + r, col + c) = block(r, c);
+  }
+}
+
+// Weighted mean of the heads' grams [m, m].
+Matrix SummedGram(std::span<const HeadError> heads) {
+  Matrix gram(heads[0].gram.rows, heads[0].gram.cols);
+  double all = 0.0;
+  for (const HeadError& head : heads) all += Trace(head.metric);
+  KVC_CHECK(all > 0.0, kNumeric, "queries: expected one that is not zero, got none");
+  for (const HeadError& head : heads) AddScaled(head.gram, Trace(head.metric) / all, gram);
+  return gram;
+}
+
+// B [m, r] for A [r, m].
+Matrix SolveRebuild(std::span<const HeadError> heads, const Matrix& reduce, const Svd& svd) {
+  Matrix rebuild(reduce.cols, reduce.rows);
+  for (const HeadError& head : heads) {
+    const Matrix crossed = MultiplyTransposed(head.gram.view(), reduce.view());  // C A^T [m, r]
+    const Matrix inverse = Inverse(Multiply(reduce.view(), crossed.view()), svd);
+    SetBlock(Multiply(RowsOf(head, crossed), inverse.view()), head.begin, 0, rebuild);
+  }
+  return rebuild;
+}
+
+// The normal equations of A for given B, and an approximate inverse that takes A's rows and columns
+// apart.
+struct ReduceSystem {
+  std::span<const HeadError> heads;
+  std::vector<Matrix> left;  // [heads] of [r, r]: B_h^T M_h B_h
+  Matrix right_side;         // [r, m]
+  Matrix row_inverse;        // [r, r]
+  Matrix column_inverse;     // [m, m]
+
+  ReduceSystem(std::span<const HeadError> errors, const Matrix& rebuild, const Svd& svd)
+      : heads(errors), right_side(rebuild.cols, rebuild.rows) {
+    Matrix rows(rebuild.cols, rebuild.cols);
+    Matrix columns(rebuild.rows, rebuild.rows);
+    for (const HeadError& head : heads) {
+      const int64_t width = head.metric.rows;
+      const Matrix turned = Transpose(RowsOf(head, rebuild));             // B_h^T [r, D]
+      const Matrix scaled = Multiply(turned.view(), head.metric.view());  // [r, D]
+      left.push_back(Multiply(scaled.view(), RowsOf(head, rebuild)));
+      const Matrix part = Multiply(scaled.view(), head.gram.view().RowRange(head.begin, width));
+      AddScaled(part, 1.0, right_side);
+      AddScaled(left.back(), Trace(head.gram), rows);
+      AddScaled(head.gram, Trace(left.back()), columns);
+    }
+    row_inverse = Inverse(rows, svd);
+    column_inverse = Inverse(columns, svd);
+  }
+  [[nodiscard]] Matrix Apply(const Matrix& x) const {
+    Matrix sum(x.rows, x.cols);
+    for (size_t h = 0; h < heads.size(); ++h) {
+      const Matrix turned = Multiply(left[h].view(), x.view());
+      AddScaled(Multiply(turned.view(), heads[h].gram.view()), 1.0, sum);
+    }
+    return sum;
+  }
+  [[nodiscard]] Matrix Precondition(const Matrix& x) const {
+    return Multiply(Multiply(row_inverse.view(), x.view()).view(), column_inverse.view());
+  }
+};
+
+// Conjugate gradients from `reduce` on.
+void SolveReduce(const ReduceSystem& system, Matrix& reduce) {
+  Matrix residual = system.right_side;
+  AddScaled(system.Apply(reduce), -1.0, residual);
+  Matrix direction = system.Precondition(residual);
+  double energy = Dot(residual, direction);
+  const double enough = kConverged * Dot(system.right_side, system.Precondition(system.right_side));
+  for (int step = 0; step < kSteps && energy > enough; ++step) {
+    const Matrix image = system.Apply(direction);
+    const double length = energy / Dot(direction, image);
+    AddScaled(direction, length, reduce);
+    AddScaled(image, -length, residual);
+    Matrix next = system.Precondition(residual);
+    const double next_energy = Dot(residual, next);
+    AddScaled(direction, next_energy / energy, next);
+    direction = std::move(next);
+    energy = next_energy;
+  }
+}
+
+// The same product B A in coordinates that are uncorrelated in `gram` and orthonormal in the
+// metrics: with B^T M B = Q^2 and Q A gram A^T Q = V diag V^T, A becomes V^T Q A and B Q^-1 V.
+KeyBasis Canonical(std::span<const HeadError> heads,
+                   const Matrix& rebuild,
+                   const Matrix& reduce,
+                   const Svd& svd) {
+  Matrix inner(rebuild.cols, rebuild.cols);
+  for (const HeadError& head : heads) {
+    const Matrix turned = Transpose(RowsOf(head, rebuild));
+    const Matrix scaled = Multiply(turned.view(), head.metric.view());
+    AddScaled(Multiply(scaled.view(), RowsOf(head, rebuild)), 1.0, inner);
+  }
+  const EigenResult eigen = svd.DecomposeSymmetric(inner.view());
+  const double least = kSmallestPivot * eigen.values[0];
+  const Matrix root = Function(eigen, [&](double x) { return std::sqrt(std::max(x, least)); });
+  const Matrix inverse =
+      Function(eigen, [&](double x) { return 1.0 / std::sqrt(std::max(x, least)); });
+  const Matrix coordinates = Multiply(root.view(), reduce.view());  // [r, m]
+  const Matrix gram = SummedGram(heads);
+  const Matrix weighed = Multiply(coordinates.view(), gram.view());
+  const Matrix vectors =
+      svd.DecomposeSymmetric(MultiplyTransposed(weighed.view(), coordinates.view()).view()).vectors;
+  KeyBasis basis;
+  basis.reduce = Multiply(Transpose(vectors.view()).view(), coordinates.view());
+  basis.rebuild = Multiply(Multiply(rebuild.view(), inverse.view()).view(), vectors.view());
+  return basis;
+}
+
+}  // namespace
+
+double JointLoss(std::span<const HeadError> heads, const Matrix& rebuild, const Matrix& reduce) {
+  double loss = 0.0;
+  for (const HeadError& head : heads) {
+    Matrix error = Multiply(RowsOf(head, rebuild), reduce.view());  // -X_h [D, m]
+    for (int64_t d = 0; d < error.rows; ++d) error(d, head.begin + d) -= 1.0;
+    const Matrix weighed = Multiply(head.metric.view(), error.view());
+    loss += Dot(Multiply(weighed.view(), head.gram.view()), error);
+  }
+  return loss;
+}
+
+KeyBasis SummedBasis(std::span<const HeadError> heads, const Svd& svd) {
+  std::vector<EigenResult> eigen;
+  double largest = 0.0;
+  for (const HeadError& head : heads) {
+    eigen.push_back(svd.DecomposeSymmetric(head.metric.view()));
+    largest = std::max(largest, eigen.back().values[0]);
+  }
+  const double least = kSmallestEigenvalue * largest;
+  const Matrix gram = SummedGram(heads);
+  Matrix root(gram.rows, gram.rows);
+  Matrix inverse(gram.rows, gram.rows);
+  for (size_t h = 0; h < heads.size(); ++h) {
+    const int64_t at = heads[h].begin;
+    const auto set = [&](Matrix& target, const std::function<double(double)>& f) {
+      SetBlock(Function(eigen[h], [&](double x) { return f(std::max(x, least)); }), at, at, target);
+    };
+    set(root, [](double x) { return std::sqrt(x); });
+    set(inverse, [](double x) { return 1.0 / std::sqrt(x); });
+  }
+  const Matrix weighed = Multiply(root.view(), gram.view());
+  KeyBasis basis = BasisOf(svd.DecomposeSymmetric(Multiply(weighed.view(), root.view()).view()));
+  basis.reduce = Multiply(basis.reduce.view(), root.view());
+  basis.rebuild = Multiply(inverse.view(), basis.rebuild.view());
+  return basis;
+}
+
+KeyBasis RefineBasis(std::span<const HeadError> heads,
+                     const KeyBasis& start,
+                     int64_t rank,
+                     const Svd& svd) {
+  Matrix reduce(rank, start.reduce.cols);
+  std::copy_n(start.reduce.data.begin(), reduce.data.size(), reduce.data.begin());
+  Matrix rebuild = SolveRebuild(heads, reduce, svd);
+  for (int round = 0; round < kRounds; ++round) {
+    SolveReduce(ReduceSystem(heads, rebuild, svd), reduce);
+    rebuild = SolveRebuild(heads, reduce, svd);
+  }
+  KeyBasis basis = Canonical(heads, rebuild, reduce, svd);
+  basis.spectrum = start.spectrum;
+  return basis;
+}
+
+}  // namespace kvc::factorize

@@ -1,0 +1,43 @@
+#pragma once
+// The best basis of a latent that several kv heads share when every head weighs tokens and
+// directions in its own way. That has no closed form: alternating least squares from one.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "factorize/key_basis.h"
+#include "factorize/matrix.h"
+#include "factorize/svd.h"
+
+namespace kvc::factorize {
+
+// What an error in one head's part of the group's key k [m] weighs.
+struct HeadError {
+  int64_t begin = 0;  // first of the head's D rows in the group
+  Matrix metric;      // M_h [D, D]: what an error's directions weigh
+  Matrix gram;        // C_h [m, m]: second moment of k over the tokens, weighted as the head does
+};
+
+// loss(B, A) = sum over h of tr(M_h X_h C_h X_h^T),  X_h = rows of h of (I - B A),
+// with B = rebuild [m, r] and A = reduce [r, m].
+[[nodiscard]] double JointLoss(std::span<const HeadError> heads,
+                               const Matrix& rebuild,
+                               const Matrix& reduce);
+
+// The best basis of one sum of all: heads' metrics side by side, their grams added (each is taken
+// to weigh as much as the trace of its metric). Exact for one head. Nested.
+[[nodiscard]] KeyBasis SummedBasis(std::span<const HeadError> heads, const Svd& svd);
+
+// The first `rank` coordinates of `start` (nested, of the whole width), improved. Rows of B of one
+// head are a regression on A,  B_h = S_h C_h A^T (A C_h A^T)^-1  with S_h the head's rows of I; A
+// is the solution of  sum B_h^T M_h B_h A C_h = sum B_h^T M_h S_h C_h,  by conjugate gradients.
+// Neither step raises the loss. The result has exactly `rank` coordinates, uncorrelated in the
+// summed gram, largest first, orthonormal in the metrics; not nested; `spectrum` is that of
+// `start`.
+[[nodiscard]] KeyBasis RefineBasis(std::span<const HeadError> heads,
+                                   const KeyBasis& start,
+                                   int64_t rank,
+                                   const Svd& svd);
+
+}  // namespace kvc::factorize
