@@ -14,13 +14,15 @@ find_package(CLI11 2.1 REQUIRED)
 find_package(Eigen3 3.4 REQUIRED)
 find_library(LAPACKE_LIBRARY lapacke REQUIRED)
 
-if(KVC_TORCH)
-  # Debian's LibTorch 1.13 by default. Another one: -DCMAKE_PREFIX_PATH=<site-packages>/torch
-  find_package(Torch REQUIRED)
-endif()
 if(KVC_ONNX)
+  # Before LibTorch: where there is no protobuf::libprotobuf yet, LibTorch 2 makes an empty one.
   find_package(Protobuf 3.21 REQUIRED)
   find_package(ONNX REQUIRED)
+endif()
+if(KVC_TORCH)
+  # Debian's LibTorch 1.13 by default. Another one:
+  # -DTorch_DIR=<site-packages>/torch/share/cmake/Torch
+  find_package(Torch REQUIRED)
 endif()
 if(KVC_TESTS)
   find_package(GTest 1.12 REQUIRED)
