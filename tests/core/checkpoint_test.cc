@@ -1,6 +1,7 @@
 #include "core/checkpoint.h"
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -11,6 +12,7 @@
 
 #include "core/files.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/fuzz_file.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc {
@@ -198,6 +200,42 @@ TEST(Checkpoint, BareLlamaWithoutPrefix) {
   });
   const Checkpoint bare = Checkpoint::Open(dir.path());
   EXPECT_EQ(bare.Load(Role::kK, 1), Checkpoint::Open(kModels / "llama").Load(Role::kK, 1));
+}
+
+TEST(Checkpoint, BrokenFilesAreErrors) {
+  for (const char* name : {"llama-latent", "gpt2", "qwen3-post-rope"}) {
+    SCOPED_TRACE(name);
+    const testing::TempDir directory;
+    fs::copy(kModels / name, directory.path());
+    const auto open = [&] {
+      const Checkpoint checkpoint = Checkpoint::Open(directory.path());
+      static_cast<void>(checkpoint.Load(Role::kFinalNorm));
+    };
+    testing::FuzzBytes(directory / "config.json", open);
+    testing::FuzzValues(directory / "config.json", open);
+  }
+}
+
+// A header of which some value is another one, before the data as they were.
+TEST(Checkpoint, BrokenHeadersAreErrors) {
+  const testing::TempDir directory;
+  fs::copy(kModels / "llama-latent", directory.path());
+  const auto broken = [](const std::string& good, std::mt19937& random) {
+    uint64_t length = 0;
+    std::memcpy(&length, good.data(), sizeof(length));
+    Json header = ParseJson(std::string_view(good).substr(8, length), "header");
+    testing::MutateValue(header, random);
+    const std::string text = header.dump();
+    const uint64_t new_length = text.size();
+    std::string bytes(sizeof(new_length), '\0');
+    std::memcpy(bytes.data(), &new_length, sizeof(new_length));
+    return bytes + text + good.substr(8 + length);
+  };
+  const auto open = [&] {
+    const Checkpoint checkpoint = Checkpoint::Open(directory.path());
+    static_cast<void>(checkpoint.Load(Role::kEmbedding));
+  };
+  testing::FuzzFile(directory / "model.safetensors", broken, open);
 }
 
 TEST(Checkpoint, CompanionFiles) {

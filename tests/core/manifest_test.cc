@@ -8,6 +8,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "tests/support/fuzz_file.h"
+#include "tests/support/temp_dir.h"
 
 namespace kvc {
 namespace {
@@ -107,6 +109,14 @@ TEST(Manifest, BrokenFilesAreRefusedByName) {
       EXPECT_NE(std::string(error.what()).find(broken.named), std::string::npos) << error.what();
     }
   }
+}
+
+TEST(Manifest, WrongValuesAreErrors) {
+  const testing::TempDir directory;
+  WriteJsonFile(directory / "manifest.json", ToJson(MakeManifest()));
+  const auto open = [&] { static_cast<void>(ReadManifest(directory.path())); };
+  testing::FuzzBytes(directory / "manifest.json", open);
+  testing::FuzzValues(directory / "manifest.json", open);
 }
 
 TEST(Manifest, ChangedFilesAreFound) {

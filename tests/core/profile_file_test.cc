@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "tests/support/fuzz_file.h"
 
 namespace kvc {
 namespace {
@@ -102,6 +103,13 @@ TEST_F(ProfileFile, SizesThatDisagreeAreRefused) {
   json["num_layers"] = 3;
   WriteJsonFile(directory_ / "profile.json", json);
   EXPECT_THROW((void)ReadProfile(directory_), Error);
+}
+
+TEST_F(ProfileFile, WrongValuesAreErrors) {
+  WriteProfile(directory_, profile_);
+  const auto open = [&] { static_cast<void>(ReadProfile(directory_)); };
+  testing::FuzzBytes(directory_ / "profile.json", open);
+  testing::FuzzValues(directory_ / "profile.json", open);
 }
 
 TEST_F(ProfileFile, DigestFollowsConfigAndWeightsOnly) {

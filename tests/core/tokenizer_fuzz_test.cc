@@ -8,6 +8,7 @@
 #include "core/text_input.h"
 #include "core/tokenizer_unicode.h"
 #include "tests/core/tokenizer_cases.h"
+#include "tests/support/mutate.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc {
@@ -16,7 +17,7 @@ namespace {
 constexpr uint32_t kSeed = 20240607;
 constexpr int kFiles = 200;
 
-size_t Below(std::mt19937& random, size_t limit) { return random() % limit; }
+using testing::Below;
 
 // Characters of all lengths, with many spaces, digits and marks among them.
 std::string RandomText(std::mt19937& random, size_t characters) {
@@ -76,60 +77,6 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers,
                          ::testing::Values("gpt2-style", "llama3-style", "deepseek-style"),
                          testing::StyleName);
 
-// Changes, inserts, removes or repeats some bytes.
-std::string Mutated(std::string bytes, std::mt19937& random) {
-  for (size_t n = 1 + Below(random, 4); n > 0 && !bytes.empty(); --n) {
-    const size_t at = Below(random, bytes.size());
-    const size_t length = std::min(bytes.size() - at, 1 + Below(random, 40));
-    switch (random() % 5) {
-      case 0:
-        bytes[at] = static_cast<char>(random() % 256);
-        break;
-      case 1:
-        bytes[at] = "\"{}[]:,0-\\"[Below(random, 10)];
-        break;
-      case 2:
-        bytes.erase(at, length);
-        break;
-      case 3:
-        bytes.insert(Below(random, bytes.size()), bytes.substr(at, length));
-        break;
-      default:
-        bytes.resize(at);
-        break;
-    }
-  }
-  return bytes;
-}
-
-// Replaces or removes a value somewhere in the tree.
-void MutateValue(Json& json, std::mt19937& random) {
-  Json* at = &json;
-  while (at->is_structured() && !at->empty() && random() % 4 != 0) {
-    auto child = at->begin();
-    std::advance(child, static_cast<ptrdiff_t>(Below(random, at->size())));
-    at = &*child;
-  }
-  static const std::vector<Json> kValues = {nullptr,
-                                            true,
-                                            -1,
-                                            4000000000U,
-                                            1.5,
-                                            "",
-                                            "x",
-                                            "\u2581",
-                                            Json::array(),
-                                            Json::object(),
-                                            Json::array({1, "a"}),
-                                            "Sequence",
-                                            "Split",
-                                            "Regex",
-                                            "(",
-                                            "a{2,1}",
-                                            "<unk>"};
-  *at = kValues[Below(random, kValues.size())];
-}
-
 // Loads the file; when it loads, it also encodes. Only kvc::Error may come out of it.
 void LoadAndUse(const std::filesystem::path& directory, int& loaded) {
   try {
@@ -154,7 +101,7 @@ TEST_P(FileFuzz, BrokenFilesAreErrors) {
   std::mt19937 random(kSeed);
   int loaded = 0;
   for (int i = 0; i < kFiles; ++i) {
-    testing::WriteText(directory / file, Mutated(good, random));
+    testing::WriteText(directory / file, testing::Mutated(good, random));
     LoadAndUse(directory.path(), loaded);
   }
   EXPECT_LT(loaded, kFiles);
@@ -169,7 +116,7 @@ TEST_P(FileFuzz, WrongValuesAreErrors) {
   int loaded = 0;
   for (int i = 0; i < kFiles; ++i) {
     Json changed = json;
-    MutateValue(changed, random);
+    testing::MutateValue(changed, random);
     testing::WriteText(directory / file, changed.dump());
     LoadAndUse(directory.path(), loaded);
   }
