@@ -16,7 +16,7 @@ scorers=(snapkv expected-attention keydiff knorm streaming output-error output-e
 
 keys() {
   for rank in 50 25 12.5; do
-    for objective in weight input input-query input-attention-query; do
+    for objective in weight input input-query input-attention-query output; do
       cell "keys-$objective-$rank" "$bin/kvc-factorize" "$model" -o "$out/thin" --force --rank "$rank%" \
         --layout latent:1 --objective "$objective" "${calib[@]}" --held-back "$held_back"
     done
@@ -155,7 +155,7 @@ auto() {
 print_keys() {
   keys_header "layout, objective"
   for rank in 50 25 12.5; do
-    for name in input-attention-query input-query input weight heads; do
+    for name in output input-attention-query input-query input weight heads; do
       local label="latent:1, $name"
       [ "$name" = heads ] && label="latent:heads, input-query"
       keys_row "keys-$name-$rank" "$rank" "$label"
