@@ -10,7 +10,7 @@ namespace kvc::factorize {
 namespace {
 
 constexpr double kSmallestEigenvalue = 1e-6;  // of the metrics' largest; see ScaledBasis
-constexpr double kSmallestPivot = 1e-9;       // of the largest eigenvalue of what is inverted
+constexpr double kSmallestPivot = 1e-6;       // of the largest eigenvalue of what is inverted
 constexpr double kConverged = 1e-10;          // of the right side's square norm
 constexpr int kRounds = 4;
 constexpr int kSteps = 12;  // of conjugate gradients in each
@@ -67,15 +67,25 @@ Matrix SummedGram(std::span<const HeadError> heads) {
   return gram;
 }
 
-// B [m, r] for A [r, m].
-Matrix SolveRebuild(std::span<const HeadError> heads, const Matrix& reduce, const Svd& svd) {
-  Matrix rebuild(reduce.cols, reduce.rows);
+// The best B [m, r] for A [r, m], as a step from B: where a head's keys hardly move (grams are sums
+// of float products) its rows stay what they are.
+void SolveRebuild(std::span<const HeadError> heads,
+                  const Matrix& reduce,
+                  const Svd& svd,
+                  Matrix& rebuild) {
+  Matrix step(rebuild.rows, rebuild.cols);
   for (const HeadError& head : heads) {
     const Matrix crossed = MultiplyTransposed(head.gram.view(), reduce.view());  // C A^T [m, r]
-    const Matrix inverse = Inverse(Multiply(reduce.view(), crossed.view()), svd);
-    SetBlock(Multiply(RowsOf(head, crossed), inverse.view()), head.begin, 0, rebuild);
+    const Matrix moved = Multiply(reduce.view(), crossed.view());                // A C A^T [r, r]
+    Matrix left = Multiply(RowsOf(head, rebuild), moved.view());                 // [D, r]
+    for (int64_t d = 0; d < left.rows; ++d) {
+      for (int64_t r = 0; r < left.cols; ++r) {
+        left(d, r) = crossed(head.begin + d, r) - left(d, r);
+      }
+    }
+    SetBlock(Multiply(left.view(), Inverse(moved, svd).view()), head.begin, 0, step);
   }
-  return rebuild;
+  AddScaled(step, 1.0, rebuild);
 }
 
 // The normal equations of A for given B, and an approximate inverse that takes A's rows and columns
@@ -210,10 +220,14 @@ KeyBasis RefineBasis(std::span<const HeadError> heads,
                      const Svd& svd) {
   Matrix reduce(rank, start.reduce.cols);
   std::copy_n(start.reduce.data.begin(), reduce.data.size(), reduce.data.begin());
-  Matrix rebuild = SolveRebuild(heads, reduce, svd);
+  Matrix rebuild(start.rebuild.rows, rank);
+  for (int64_t d = 0; d < rebuild.rows; ++d) {
+    for (int64_t r = 0; r < rank; ++r) rebuild(d, r) = start.rebuild(d, r);
+  }
+  SolveRebuild(heads, reduce, svd, rebuild);
   for (int round = 0; round < kRounds; ++round) {
     SolveReduce(ReduceSystem(heads, rebuild, svd), reduce);
-    rebuild = SolveRebuild(heads, reduce, svd);
+    SolveRebuild(heads, reduce, svd, rebuild);
   }
   KeyBasis basis = Canonical(heads, rebuild, reduce, svd);
   basis.spectrum = start.spectrum;

@@ -150,7 +150,6 @@ void KeyStatisticsCollector::FinishWeighted(KeyStatistics& statistics) const {
     statistics.head_gram.push_back(ToMatrix(weighted_gram_[g] / head_mass_[g]));
     statistics.met_gram.push_back(ToMatrix(met_[g] / count));
   }
-  if (options_.met) statistics.head_mass = ToVector(head_mass_ / count);
   if (options_.weights != ErrorWeights::kAttention) return;
   const torch::Tensor masses = head_mass_.reshape({options_.num_groups, -1}).sum(1);  // [n]
   for (int64_t n = 0; n < options_.num_groups; ++n) {

@@ -13,7 +13,7 @@ namespace kvc::factorize {
 struct CollectOptions {
   int64_t num_groups = 1;
   ErrorWeights weights = ErrorWeights::kNone;
-  bool met = false;  // head_gram, head_mass and met_gram: kOutput, with rotation
+  bool met = false;  // head_gram and met_gram: kOutput, with rotation
 };
 
 // Sums over windows; Finish divides. All sums in double, in the order of the windows.

@@ -25,7 +25,6 @@ struct KeyStatistics {
       weighted_gram;  // [n] the same, token t weighted by w_t of the group; kAttention
   // kOutput: for each kv head, token t weighted by w_t of that head.
   std::vector<Matrix> head_gram;  // [G] of [m, m]: mean of its group's k^T k
-  std::vector<double> head_mass;  // [G] sum of w_t per token
   // The queries that the head's keys meet, z_it = q_i turned back by the key's position.
   std::vector<Matrix> met_gram;  // [G] of [D, D]: sum of w_it z_it^T z_it per token
   // lambda: mean energy that a group's query heads have in each key dimension, sum over the query

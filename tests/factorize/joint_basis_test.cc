@@ -185,6 +185,24 @@ TEST_F(JointBasisTest, CoordinatesAreOrthonormalUncorrelatedAndSorted) {
   }
 }
 
+// A head whose samples are all alike but for rounding must not be taken at its word about the rest.
+TEST_F(JointBasisTest, RoundingOfAGramIsNoKnowledge) {
+  Problem problem = RandomProblem(3, 13);
+  const KeyBasis start = SummedBasis(problem.heads, *svd_);
+  Rng rng(13);
+  Matrix& gram = problem.heads[1].gram;
+  const Matrix& keys = problem.keys[1];
+  for (int64_t r = 0; r < gram.rows; ++r) {
+    for (int64_t c = 0; c <= r; ++c) {
+      const double noise = 1e-7 * gram(0, 0) * rng.NextNormal();
+      gram(r, c) = gram(c, r) = kTokens * keys(0, r) * keys(0, c) + noise;
+    }
+  }
+  const KeyBasis refined = RefineBasis(problem.heads, start, 6, *svd_);
+  // The keys that the head forgot come out no worse than if there were no latent at all.
+  EXPECT_LT(SampledLoss(problem, refined, 6), SampledLoss(problem, refined, 0));
+}
+
 // A head that nobody asks, and directions that no key takes.
 TEST_F(JointBasisTest, EmptyHeadsAndDirections) {
   Problem problem = RandomProblem(2, 12);
