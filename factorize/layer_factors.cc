@@ -281,9 +281,12 @@ bool CanHaveObjective(KeyLayout layout, Objective objective) {
   KVC_THROW(kInternal, "objective: expected one of the enumeration");
 }
 
-Objective ResolveObjective(Objective objective, KeyLayout layout) {
+Objective ResolveObjective(Objective objective, KeyLayout layout, int64_t group_width) {
   if (objective == Objective::kAuto) {
-    if (layout == KeyLayout::kLatent) return Objective::kOutput;
+    if (layout == KeyLayout::kLatent) {
+      return group_width <= kWidestOutputGroup ? Objective::kOutput
+                                               : Objective::kInputAttentionQuery;
+    }
     return layout == KeyLayout::kPostRope ? Objective::kAttention : Objective::kLogit;
   }
   std::string names;

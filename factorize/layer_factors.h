@@ -28,9 +28,15 @@ enum class Objective {
 // Throws kUsage listing the names.
 [[nodiscard]] Objective ObjectiveFromName(std::string_view name);
 [[nodiscard]] bool CanHaveObjective(KeyLayout layout, Objective objective);
-// The objective that kAuto stands for. Throws kUsage when the layout cannot have `objective`,
-// naming those that it can.
-[[nodiscard]] Objective ResolveObjective(Objective objective, KeyLayout layout);
+// The objective that kAuto stands for, with groups of `group_width` key dimensions (heads x D).
+// Throws kUsage when the layout cannot have `objective`, naming those that it can.
+[[nodiscard]] Objective ResolveObjective(Objective objective,
+                                         KeyLayout layout,
+                                         int64_t group_width);
+// The widest latent that kAuto fits head by head (kOutput): statistics and time grow with the
+// width's square and cube for each head. 1,024 dimensions take seconds and 64 MB for a layer, the
+// 4,096 of 32 heads would take half an hour and 4 GB (estimated).
+inline constexpr int64_t kWidestOutputGroup = 2048;
 [[nodiscard]] constexpr bool NeedsCalibration(Objective objective) {
   return objective != Objective::kWeight;
 }

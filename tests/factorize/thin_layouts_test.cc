@@ -43,7 +43,9 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
     FactorRequest request;
     request.layout = choice.layout;
     request.num_groups = choice.num_groups;
-    request.objective = ResolveObjective(objective, choice.layout);
+    const ModelConfig& config = source_.config();
+    request.objective = ResolveObjective(
+        objective, choice.layout, config.num_kv_heads / choice.num_groups * config.head_width);
     request.rank = ParseRank(rank, "--rank");
     return request;
   }
@@ -146,16 +148,20 @@ INSTANTIATE_TEST_SUITE_P(
     testing::ParameterName());
 
 TEST(Objectives, NamesThoseOfTheLayout) {
-  EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kLatent), Objective::kOutput);
-  EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kPostRope), Objective::kAttention);
-  EXPECT_EQ(ResolveObjective(Objective::kAuto, KeyLayout::kRopePairs), Objective::kLogit);
+  const auto resolve = [](Objective objective, KeyLayout layout, int64_t width = 1024) {
+    return ResolveObjective(objective, layout, width);
+  };
+  EXPECT_EQ(resolve(Objective::kAuto, KeyLayout::kLatent), Objective::kOutput);
+  EXPECT_EQ(resolve(Objective::kAuto, KeyLayout::kLatent, 4096), Objective::kInputAttentionQuery);
+  EXPECT_EQ(resolve(Objective::kOutput, KeyLayout::kLatent, 4096), Objective::kOutput);
+  EXPECT_EQ(resolve(Objective::kAuto, KeyLayout::kPostRope), Objective::kAttention);
+  EXPECT_EQ(resolve(Objective::kAuto, KeyLayout::kRopePairs), Objective::kLogit);
   EXPECT_KVC_ERROR(
-      (void)ResolveObjective(Objective::kWeight, KeyLayout::kPostRope),
+      (void)resolve(Objective::kWeight, KeyLayout::kPostRope),
       kUsage,
       "expected one of auto, logit, attention, output with --layout post-rope, got weight");
-  EXPECT_KVC_ERROR((void)ResolveObjective(Objective::kLogit, KeyLayout::kLatent),
-                   kUsage,
-                   "input-attention-query");
+  EXPECT_KVC_ERROR(
+      (void)resolve(Objective::kLogit, KeyLayout::kLatent), kUsage, "input-attention-query");
 }
 
 TEST(Ranks, PairsAreEven) {
