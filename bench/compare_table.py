@@ -65,7 +65,8 @@ def main():
             best[budget] = min(column, key=lambda line: line["kld_mean"], default=None)
     head = [f"perplexity {full['perplexity']:.2f}"] if with_text else []
     print(f"full cache: {', '.join(head + facts(full, needles))}\n")
-    titles = ["policy", *budgets] + (["smallest with 9/10 of the needles"] if args.cell == "needles" else [])
+    smallest = ["smallest with 9/10 of the needles"] if args.cell == "needles" and needles else []
+    titles = ["policy", *budgets, *smallest]
     print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
     for name in names:
         row, least = [f"`{name}`"], "-"
@@ -75,7 +76,7 @@ def main():
             row.append(", ".join(text + facts(line, needles)) if line else "-")
             if line and line.get("needles_found", 0) >= 0.9 * full.get("needles_found", 0):
                 least = budget
-        print("| " + " | ".join(row + ([least] if args.cell == "needles" else [])) + " |")
+        print("| " + " | ".join(row + ([least] if smallest else [])) + " |")
 
 
 if __name__ == "__main__":

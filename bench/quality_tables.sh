@@ -86,6 +86,16 @@ curve() {
     "${args[@]}" --budget 25%,12.5%,6.25%,4%
 }
 
+# RULER-style tasks alone, at the needles' length.
+ruler() {
+  local args=()
+  for policy in uniform/snapkv headkv/output-error:keydiff=0.3 lukv-mixed/snapkv lukv-mixed/snapkv/output-error; do
+    args+=(--policy "$policy")
+  done
+  compare ruler "${profiled[@]}" --haystack "$haystack" --lengths "$needle_length" --needles 0 --ruler 2 \
+    --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 25%,12.5%
+}
+
 # Every method down to 3 %, which a context of 4K tokens has room for; budgets hold while decoding.
 long() {
   local args=(--policy streaming)
@@ -170,5 +180,7 @@ tables() {
   for name in compare long long-thin other other-thin pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json"; }
   done
-  [ ! -s "$out/curve.json" ] || { echo && "$tables_folder/compare_table.py" "$out/curve.json" --cell needles; }
+  for name in curve ruler; do
+    [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json" --cell needles; }
+  done
 }
