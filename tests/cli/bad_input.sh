@@ -59,7 +59,7 @@ expect 3 "expected shape" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
 broken; echo '{"model_type": "llama"' > "$work/model/config.json"
 expect 3 "config.json" "$bin/kvc-factorize" "$work/model" "${weight[@]}"
 expect 3 "tokenizer" "$bin/kvc-factorize" "$models/llama" -o "$work/out" --calib "$text"
-expect 2 "logit, attention with --layout post-rope" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --layout post-rope
+expect 2 "logit, attention, output with --layout post-rope" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --layout post-rope
 expect 2 "expected absorb for gpt2, got post-rope" "$bin/kvc-factorize" "$models/gpt2" "${weight[@]}" --layout post-rope
 expect 2 "expected latent:N, latent:heads, post-rope for qwen3, got rope-pairs" "$bin/kvc-factorize" "$models/qwen3" "${weight[@]}" --layout rope-pairs
 expect 2 "even number" "$bin/kvc-factorize" "$models/llama" -o "$work/out" --objective weight --layout rope-pairs --rank 5
