@@ -34,7 +34,7 @@ mkdir -p "$work/results"
 result() { cat > "$work/results/$1.json"; }
 step() { echo "== $*" >&2; "$@"; }
 
-step "$bin/kvc-factorize" "$model" -o "$work/thin" --rank 25% --layout latent:1 \
+step "$bin/kvc-factorize" "$model" -o "$work/thin" --rank 25% --layout latent:1 --spread \
   --calib "$calibration" --calib-tokens "$calib_tokens" --json | result factorize
 step "$bin/kvc-profile" "$work/thin" -o "$work/profile" --calib "$calibration" \
   --scorer "$scorer" --windows "$windows" --context "$context" --json | result profile
