@@ -130,7 +130,7 @@ std::vector<double> SpreadFactors(const Checkpoint& source,
                                   Progress& progress,
                                   std::vector<LayerFactors>& factors) {
   const ModelConfig& config = source.config();
-  const int64_t width = config.num_kv_heads / uniform.num_groups * config.head_width;
+  const int64_t width = GroupWidth(config, uniform.num_groups);
   std::vector<double> sensitivity = MeasureSensitivity(
       source, MakeKeys(uniform, factors), factors, SensitivityWindows(calibration), progress);
   std::vector<std::vector<std::vector<double>>> spectra;

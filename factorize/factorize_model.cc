@@ -167,7 +167,7 @@ FactorRequest MakeRequest(const FactorizeOptions& options,
   FactorRequest request;
   request.layout = choice.layout;
   request.num_groups = choice.num_groups;
-  const int64_t width = config.num_kv_heads / choice.num_groups * config.head_width;
+  const int64_t width = GroupWidth(config, choice.num_groups);
   request.objective = ResolveObjective(options.objective, choice.layout, width);
   request.rank = options.rank;
   (void)RankFor(request.rank, width, request.layout);
@@ -269,7 +269,7 @@ Json PlanFactorization(const FactorizeOptions& options) {
   const ModelConfig config = ReadModelConfig(options.model);
   CheckSource(config);
   const LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
-  const int64_t width = config.num_kv_heads / choice.num_groups * config.head_width;
+  const int64_t width = GroupWidth(config, choice.num_groups);
   const Objective objective = ResolveObjective(options.objective, choice.layout, width);
   const int64_t rank = RankFor(options.rank, width, choice.layout);
   const int64_t full_width = config.num_layers * config.num_kv_heads * config.head_width;

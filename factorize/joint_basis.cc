@@ -33,11 +33,9 @@ void AddScaled(const Matrix& a, double factor, Matrix& sum) {
 
 // v diag(f(values)) v^T
 Matrix Function(const EigenResult& eigen, const std::function<double(double)>& f) {
-  Matrix scaled = eigen.vectors;
-  for (int64_t r = 0; r < scaled.rows; ++r) {
-    for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= f(eigen.values[c]);
-  }
-  return MultiplyTransposed(scaled.view(), eigen.vectors.view());
+  std::vector<double> values;
+  for (const double value : eigen.values) values.push_back(f(value));
+  return Recompose(eigen, values);
 }
 
 // Inverse of a symmetric matrix; eigenvalues below kSmallestPivot count as that.

@@ -14,15 +14,6 @@ constexpr double kSmallestEigenvalue = 1e-12;  // of the trace; see LogitBasis
 constexpr double kRidge = 1e-3;                // of the mean eigenvalue; see BalancedLogitBasis
 constexpr double kSmallestBalance = 1e-9;      // of the largest singular value
 
-// v diag(f(values)) v^T
-Matrix Recompose(const EigenResult& eigen, const std::vector<double>& values) {
-  Matrix scaled = eigen.vectors;
-  for (int64_t r = 0; r < scaled.rows; ++r) {
-    for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= values[c];
-  }
-  return MultiplyTransposed(scaled.view(), eigen.vectors.view());
-}
-
 // I - rebuild_r reduce_r, [m, m]
 Matrix Residual(const KeyBasis& basis, int64_t rank) {
   Matrix residual = Identity(basis.rebuild.rows);
@@ -41,6 +32,14 @@ double Trace(ConstMatrixD a, ConstMatrixD b) {
 }
 
 }  // namespace
+
+Matrix Recompose(const EigenResult& eigen, std::span<const double> values) {
+  Matrix scaled = eigen.vectors;
+  for (int64_t r = 0; r < scaled.rows; ++r) {
+    for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= values[c];
+  }
+  return MultiplyTransposed(scaled.view(), eigen.vectors.view());
+}
 
 KeyBasis ScaledBasis(const Matrix& gram, std::span<const double> scale, const Svd& svd) {
   const int64_t m = gram.rows;

@@ -21,6 +21,9 @@ struct KeyBasis {
   std::vector<double> spectrum;  // [m] energy of each coordinate under the objective, descending
 };
 
+// vectors diag(values) vectors^T: what takes the place of the eigenvalues of a symmetric matrix.
+[[nodiscard]] Matrix Recompose(const EigenResult& eigen, std::span<const double> values);
+
 // min over rank-r k^ of E | (k - k^) diag(scale) |^2 with E k^T k = gram [m, m]; scale [m] > 0.
 //   U = eigenvectors of diag(scale) gram diag(scale);  reduce = U^T diag(scale),
 //   rebuild = diag(1/scale) U.

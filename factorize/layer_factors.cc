@@ -174,7 +174,7 @@ LayerFactors FactorLatent(const ModelConfig& config,
                           const LayerKeyWeights& weights,
                           const KeyStatistics* statistics,
                           const Svd& svd) {
-  const int64_t m = config.num_kv_heads / request.num_groups * config.head_width;
+  const int64_t m = GroupWidth(config, request.num_groups);
   LayerFactors factors;
   for (int64_t n = 0; n < request.num_groups; ++n) {
     factors.ranks.push_back(request.RankOf(n, m));

@@ -28,6 +28,10 @@ enum class Objective {
 // Throws kUsage listing the names.
 [[nodiscard]] Objective ObjectiveFromName(std::string_view name);
 [[nodiscard]] bool CanHaveObjective(KeyLayout layout, Objective objective);
+// Key dimensions of a group: its heads x D.
+[[nodiscard]] constexpr int64_t GroupWidth(const ModelConfig& config, int64_t num_groups) {
+  return config.num_kv_heads / num_groups * config.head_width;
+}
 // The objective that kAuto stands for, with groups of `group_width` key dimensions (heads x D).
 // Throws kUsage when the layout cannot have `objective`, naming those that it can.
 [[nodiscard]] Objective ResolveObjective(Objective objective,

@@ -42,8 +42,8 @@ std::vector<Candidate> ListCandidates(const ModelConfig& config,
     candidate.choice = choice;
     candidate.request.layout = choice.layout;
     candidate.request.num_groups = choice.num_groups;
-    candidate.request.objective = ResolveObjective(
-        objective, choice.layout, config.num_kv_heads / choice.num_groups * config.head_width);
+    candidate.request.objective =
+        ResolveObjective(objective, choice.layout, GroupWidth(config, choice.num_groups));
     candidate.request.rank = rank;
   }
   return candidates;

@@ -44,8 +44,8 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
     request.layout = choice.layout;
     request.num_groups = choice.num_groups;
     const ModelConfig& config = source_.config();
-    request.objective = ResolveObjective(
-        objective, choice.layout, config.num_kv_heads / choice.num_groups * config.head_width);
+    request.objective =
+        ResolveObjective(objective, choice.layout, GroupWidth(config, choice.num_groups));
     request.rank = ParseRank(rank, "--rank");
     return request;
   }
