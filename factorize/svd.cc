@@ -96,9 +96,19 @@ void FlipColumn(Matrix& a, int64_t c) {
   for (int64_t r = 0; r < a.rows; ++r) a(r, c) = -a(r, c);
 }
 
+// Row by row: columns of a matrix as wide as a power of two share few lines of the cache.
 void FixSigns(Matrix& vectors) {
-  for (int64_t i = 0; i < vectors.cols; ++i) {
-    if (ColumnSign(vectors, i) < 0.0) FlipColumn(vectors, i);
+  std::vector<double> largest(vectors.cols, 0.0);  // component of each column
+  for (int64_t r = 0; r < vectors.rows; ++r) {
+    for (int64_t c = 0; c < vectors.cols; ++c) {
+      const double value = vectors(r, c);
+      if (std::abs(value) > std::abs(largest[c])) largest[c] = value;
+    }
+  }
+  for (int64_t r = 0; r < vectors.rows; ++r) {
+    for (int64_t c = 0; c < vectors.cols; ++c) {
+      if (largest[c] < 0.0) vectors(r, c) = -vectors(r, c);
+    }
   }
 }
 
@@ -170,7 +180,9 @@ EigenResult Svd::DecomposeSymmetric(ConstMatrixD a) const {
 std::vector<GramResult> Svd::DecomposeGrams(std::span<const ConstMatrixF> blocks) const {
   for (const ConstMatrixF& block : blocks) CheckShape(block.rows, block.cols);
   std::vector<GramResult> results = DoDecomposeGrams(blocks);
-  for (GramResult& result : results) FixSigns(result.eigen.vectors);
+  pool_->ParallelFor(std::ssize(results), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) FixSigns(results[i].eigen.vectors);
+  });
   return results;
 }
 

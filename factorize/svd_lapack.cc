@@ -72,10 +72,12 @@ class LapackSvd : public Svd {
     CheckInfo(info, "dsyevd", a);
     EigenResult result;
     result.values.assign(ascending.rbegin(), ascending.rend());
-    result.vectors = Matrix(a.rows, a.rows);
-    for (int64_t i = 0; i < a.rows; ++i) {
-      for (int64_t d = 0; d < a.rows; ++d) result.vectors(d, i) = rows(a.rows - 1 - i, d);
+    for (int64_t i = 0; i < a.rows / 2; ++i) {
+      std::swap_ranges(rows.data.begin() + i * a.rows,
+                       rows.data.begin() + (i + 1) * a.rows,
+                       rows.data.begin() + (a.rows - 1 - i) * a.rows);
     }
+    result.vectors = Transpose(rows.view());
     return result;
   }
 };
