@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/processor_time.h"
 #include "runtime/kv_layout.h"
 #include "runtime/tiering.h"
 
@@ -167,7 +168,32 @@ void BuildLayer(SequenceCache& cache,
   TrimRing(cache, layer);
 }
 
+// Whether two caches of the same prompt get the same scores and losses from the same scorer.
+bool AskTheSame(const CacheSpec& a, const CacheSpec& b) {
+  if (a.window != b.window || a.sinks != b.sinks || a.mixed() != b.mixed()) return false;
+  if (!a.mixed()) return true;
+  const auto equal = [](const Tier& s, const Tier& t) {
+    return s.key_share == t.key_share && s.value_share == t.value_share;
+  };
+  return a.basis == b.basis && a.bases == b.bases && std::ranges::equal(a.tiers, b.tiers, equal);
+}
+
 }  // namespace
+
+const PromptScores::Scored& PromptScores::Of(const LayerScoring& scoring,
+                                             const SequenceCache& cache) {
+  for (const Entry& entry : entries_) {
+    if (entry.scorer == scoring.scorer && AskTheSame(*entry.spec, cache.spec()))
+      return entry.scored;
+  }
+  const double start = ProcessorSeconds();
+  Entry& entry = entries_.emplace_back();
+  entry.scorer = scoring.scorer;
+  entry.spec = &cache.spec();
+  entry.scored.groups = ScoreLayer(scoring, cache);
+  entry.scored.seconds = ProcessorSeconds() - start;
+  return entry.scored;
+}
 
 std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count) {
   std::vector<int64_t> order(scores.size());
@@ -206,25 +232,30 @@ std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
   return Apportion(wanted, total, std::min(fixed, most), most);
 }
 
-void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
+double CompressLayer(const LayerScoring& scoring, SequenceCache& cache, PromptScores& shared) {
   const CacheSpec& spec = cache.spec();
-  if (spec.full()) return;
+  if (spec.full()) return 0.0;
+  const double start = ProcessorSeconds();
   const int64_t layer = scoring.attention->layer;
   const int64_t length = cache.layer(layer).groups[0].recent.rows();
   if (spec.mixed()) {
     cache.MakeCoordinates(layer);
     if (spec.basis == TierBasis::kPrompt) FindCoordinates(scoring, cache);
   }
-  std::vector<GroupScores> scores = ScoreLayer(scoring, cache);
+  const double before = ProcessorSeconds();
+  const PromptScores::Scored& scored = shared.Of(scoring, cache);
+  std::vector<GroupScores> scores = scored.groups;
+  const double after = ProcessorSeconds();
   for (GroupScores& group : scores) {
     std::fill_n(group.scores.begin(), std::min(spec.sinks, length), kPinned);
   }
   if (spec.method == Method::kAdaModel) {
     cache.layer(layer).prompt_scores = std::move(scores);
-    return;
+  } else {
+    if (spec.method == Method::kAda) SpreadByScores(cache, layer, length, scores);
+    BuildLayer(cache, layer, length, std::move(scores));
   }
-  if (spec.method == Method::kAda) SpreadByScores(cache, layer, length, scores);
-  BuildLayer(cache, layer, length, std::move(scores));
+  return before - start + scored.seconds + ProcessorSeconds() - after;
 }
 
 void CompressModel(SequenceCache& cache) {

@@ -27,10 +27,31 @@ inline constexpr double kAdaSafeguard = 0.2;
                                            int64_t most,
                                            double safeguard = kAdaSafeguard);
 
+// Scores of one layer's working blocks for caches that all hold the same prompt: those that ask
+// for the same, at whatever budgets, share them.
+class PromptScores {
+ public:
+  struct Scored {
+    std::vector<GroupScores> groups;  // ScoreLayer's
+    double seconds = 0.0;             // processor time that they took
+  };
+  // Borrows the cache's spec. The result is good until the next call.
+  [[nodiscard]] const Scored& Of(const LayerScoring& scoring, const SequenceCache& cache);
+
+ private:
+  struct Entry {
+    const scorers::Scorer* scorer = nullptr;
+    const CacheSpec* spec = nullptr;
+    Scored scored;
+  };
+  std::vector<Entry> entries_;
+};
+
 // Turns the working blocks of a layer that holds the whole prompt into tiers and a recent block,
 // and frees them. With kAdaModel it only scores the layer: CompressModel does the rest when all
-// layers are there, so that the whole prompt is in memory until then.
-void CompressLayer(const LayerScoring& scoring, SequenceCache& cache);
+// layers are there, so that the whole prompt is in memory until then. Returns the processor
+// seconds that this takes a cache on its own, shared scores included.
+double CompressLayer(const LayerScoring& scoring, SequenceCache& cache, PromptScores& shared);
 
 // The end of a prompt behind the last layer. kAdaModel: one threshold for the scores of all groups
 // of the model decides how many rows each gets, without a safeguard, because such scores are

@@ -40,6 +40,7 @@ CacheCounters CachedSequence::counters() const {
   counters.logical_bytes = cache_->logical_bytes();
   counters.allocated_bytes = cache_->meter().live_bytes();
   counters.peak_bytes = cache_->meter().peak_bytes();
+  counters.choosing_seconds = choosing_seconds_;
   if (cache_->spec().mixed()) counters.tier_tokens = TierTokens(*cache_);
   return counters;
 }

@@ -28,12 +28,15 @@ class CachedSequence : public Sequence {
   [[nodiscard]] DecodePolicy policy() const { return policy_; }
   [[nodiscard]] int64_t chunk() const { return chunk_; }
   [[nodiscard]] const scorers::Scorer* scorer() const { return scorer_; }
+  // Adds to CacheCounters::choosing_seconds, which a clone begins anew.
+  void Charge(double seconds) { choosing_seconds_ += seconds; }
 
  private:
   std::unique_ptr<SequenceCache> cache_;
   DecodePolicy policy_;
   int64_t chunk_;
   const scorers::Scorer* scorer_;
+  double choosing_seconds_ = 0.0;
 };
 
 }  // namespace kvc::runtime

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/processor_time.h"
 #include "kernels/attention.h"
 #include "runtime/bundle.h"
 #include "runtime/compress.h"
@@ -265,9 +266,11 @@ void CpuSession::PrefillLayer(std::span<CachedSequence* const> sequences,
     batch.hidden = hidden.RowRange(first, rows);
     executor_.RunSection(1 + layer, batch, attention);
   }
+  PromptScores shared;
   for (CachedSequence* sequence : sequences) {
-    SequenceCache& cache = sequence->cache();
-    if (!cache.spec().full()) CompressLayer(Scoring(*sequence, step, prompt_queries), cache);
+    if (sequence->cache().spec().full()) continue;
+    const LayerScoring scoring = Scoring(*sequence, step, prompt_queries);
+    sequence->Charge(CompressLayer(scoring, sequence->cache(), shared));
   }
 }
 
@@ -302,6 +305,7 @@ void CpuSession::MakeRoom(CachedSequence& sequence, const AttentionStep& step) {
   LayerCache& layer = cache.layer(step.layer);
   if (!layer.groups[0].recent.full()) return;
   if (!cache.spec().full() && sequence.policy() == DecodePolicy::kReallocate) {
+    const double start = ProcessorSeconds();
     LayerScoring scoring = Scoring(sequence, step, {});
     if (cache.spec().mixed()) {
       // Neighbours in the tiers are no neighbours in the text: nothing is pooled over them.
@@ -310,6 +314,7 @@ void CpuSession::MakeRoom(CachedSequence& sequence, const AttentionStep& step) {
       scoring.scorer = ScorerOf(alone);
     }
     ReallocateLayer(scoring, cache, cache.length());
+    sequence.Charge(ProcessorSeconds() - start);
     return;
   }
   for (GroupCache& group : layer.groups) {

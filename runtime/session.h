@@ -35,6 +35,8 @@ struct CacheCounters {
   // With narrow tiers: tokens at full width (the recent ones too), in each narrower tier, and
   // dropped, summed over the groups of all layers; else empty.
   std::vector<int64_t> tier_tokens;
+  // Processor time, all threads, that choosing what is kept has taken so far, scores included.
+  double choosing_seconds = 0.0;
 
   void AddTierTokens(const CacheCounters& other);
   // tier_tokens as shares of their sum.

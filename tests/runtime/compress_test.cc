@@ -65,7 +65,8 @@ struct Fixture {
   void Prompt(const std::vector<std::vector<float>>& keys) {
     cache->BeginLayer(0, std::ssize(keys), spec.window);
     for (const auto& key : keys) Append(key);
-    CompressLayer(Scoring(), *cache);
+    PromptScores scores;
+    CompressLayer(Scoring(), *cache, scores);
   }
   void Decode(const std::vector<float>& key) {
     if (group().recent.full()) ReallocateLayer(Scoring(), *cache, cache->length());

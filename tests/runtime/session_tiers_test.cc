@@ -114,6 +114,56 @@ TEST_P(EveryLayoutMixed, AllocatesWhatWasPromised) {
   }
 }
 
+// Policies that differ in one thing each, so that scores shared by the wrong ones would show.
+std::vector<CacheSpec> Neighbours(const CacheSpec& geometry) {
+  std::vector<CacheSpec> specs;
+  const auto add = [&](Method method, ScorerKind scorer, double budget) -> CacheSpec& {
+    return specs.emplace_back(testing::Policy(geometry, method, scorer, budget));
+  };
+  add(Method::kUniform, ScorerKind::kSnapKv, 0.4);
+  add(Method::kUniform, ScorerKind::kSnapKv, 0.6);
+  add(Method::kAda, ScorerKind::kSnapKv, 0.4);
+  add(Method::kUniform, ScorerKind::kSnapKv, 0.4).window += 3;
+  add(Method::kUniform, ScorerKind::kSnapKv, 0.4).sinks += 3;
+  add(Method::kUniform, ScorerKind::kSnapKv, 0.4).scorer.options.pool = 3;
+  add(Method::kUniform, ScorerKind::kOutputError, 0.4);
+  add(Method::kAdaModel, ScorerKind::kOutputError, 0.4);
+  add(Method::kStreaming, ScorerKind::kStreaming, 0.4);
+  specs.push_back(Mixed(geometry, 0.4));
+  specs.push_back(Mixed(geometry, 0.6));
+  specs.push_back(Mixed(geometry, 0.4));
+  specs.back().tiers.pop_back();
+  specs.push_back(Mixed(geometry, 0.4));
+  specs.back().bases = testing::RandomBases(geometry, 8);
+  specs.push_back(Mixed(geometry, 0.4));
+  specs.back().basis = TierBasis::kPrompt;
+  return specs;
+}
+
+TEST_P(EveryLayoutMixed, OnePrefillForAllKeepsWhatEachKeepsAlone) {
+  Loaded loaded(GetParam());
+  const auto ids = RandomIds(48, 9);
+  std::vector<std::unique_ptr<Sequence>> together;
+  std::vector<Sequence*> sequences;
+  const std::vector<CacheSpec> specs = Neighbours(loaded.geometry());
+  for (const CacheSpec& spec : specs) {
+    together.push_back(loaded.New(spec));
+    sequences.push_back(together.back().get());
+  }
+  std::vector<float> logits(kVocabulary);
+  loaded.session->Prefill(sequences, ids, MatrixF(logits.data(), 1, kVocabulary));
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const auto& sequence = together[i];
+    const auto alone = loaded.New(specs[i]);
+    PrefillLast(*loaded.session, *alone, ids);
+    EXPECT_EQ(alone->counters().allocated_bytes, sequence->counters().allocated_bytes);
+    for (const int32_t id : loaded.More(3, 48, 10)) {
+      EXPECT_EQ(DecodeOne(*loaded.session, *alone, id), DecodeOne(*loaded.session, *sequence, id));
+    }
+    EXPECT_GT(sequence->counters().choosing_seconds, 0.0);
+  }
+}
+
 TEST_P(EveryLayoutMixed, ALongGenerationHoldsTheBudget) {
   Loaded loaded(GetParam());
   for (const bool by_share : {false, true}) {

@@ -99,7 +99,8 @@ struct Fixture {
                 t);
     }
     cache.set_length(length);
-    CompressLayer(Scoring(), cache);
+    PromptScores scores;
+    CompressLayer(Scoring(), cache, scores);
   }
   // One token more; its output [H * D].
   std::vector<float> Decode(const std::vector<float>& q) {
