@@ -16,21 +16,39 @@ Json CountersToJson(const runtime::CacheCounters& counters) {
           counters.logical_bytes,
           counters.allocated_bytes,
           counters.peak_bytes,
-          counters.tier_tokens};
+          counters.tier_tokens,
+          counters.choosing_seconds};
 }
 
 runtime::CacheCounters CountersFromJson(const Json& json,
                                         const char* key,
                                         const std::string& origin) {
   const Json& values = GetArray(json, key, origin);
-  KVC_CHECK(values.size() == 5 && values[4].is_array(),
+  KVC_CHECK(values.size() == 6 && values[4].is_array(),
             kBadInput,
             origin,
             ": ",
             key,
-            ": expected four numbers and a list, got ",
+            ": expected four numbers, a list and a number, got ",
             values.dump());
-  return {values[0], values[1], values[2], values[3], values[4].get<std::vector<int64_t>>()};
+  return {
+      values[0], values[1], values[2], values[3], values[4].get<std::vector<int64_t>>(), values[5]};
+}
+
+// Goes on behind the first sample by its last token, again and again.
+void TimeSteps(std::span<const Contestant> contestants,
+               std::span<const int32_t> sample,
+               const WalkOptions& options,
+               Runner& runner,
+               std::vector<SampleScores>& scores) {
+  const int64_t length = options.context + options.decode - 1 + options.timed_steps;
+  for (size_t c = 0; c < contestants.size(); ++c) {
+    if (length > contestants[c].session->bundle().manifest().model.context_length) continue;
+    for (int64_t step = 0; step < options.timed_steps; ++step) {
+      scores[c].token_seconds +=
+          runner.StepAlone(0, c, sample.back()) / static_cast<double>(options.timed_steps);
+    }
+  }
 }
 
 }  // namespace
@@ -40,7 +58,8 @@ Json SampleScores::ToJson() const {
           {"kld", kld},
           {"same_top", same_top},
           {"prompt", CountersToJson(prompt)},
-          {"end", CountersToJson(end)}};
+          {"end", CountersToJson(end)},
+          {"token_seconds", token_seconds}};
 }
 
 SampleScores SampleScores::FromJson(const Json& json, const std::string& origin) {
@@ -50,6 +69,7 @@ SampleScores SampleScores::FromJson(const Json& json, const std::string& origin)
   scores.same_top = GetInt(json, "same_top", origin);
   scores.prompt = CountersFromJson(json, "prompt", origin);
   scores.end = CountersFromJson(json, "end", origin);
+  scores.token_seconds = GetDouble(json, "token_seconds", origin);
   return scores;
 }
 
@@ -90,6 +110,7 @@ std::vector<std::vector<SampleScores>> CompareSamples(std::span<const Contestant
   for (size_t s = 0; s < samples.size(); ++s) {
     for (size_t c = 0; c < count; ++c) scores[s][c].end = runner.counters(s, c);
   }
+  TimeSteps(contestants, samples[0], options, runner, scores[0]);
   return scores;
 }
 

@@ -25,6 +25,8 @@ struct SampleScores {
   int64_t same_top = 0;           // tokens whose most probable successor is the reference's
   runtime::CacheCounters prompt;  // after the prefill
   runtime::CacheCounters end;     // after the last token
+  // Processor time of a token that is decoded alone, without choosing what is kept; 0: not taken.
+  double token_seconds = 0.0;
 
   // Both ways, exactly; FromJson throws kBadInput naming the key.
   [[nodiscard]] Json ToJson() const;
@@ -32,7 +34,9 @@ struct SampleScores {
 };
 
 // Walks `samples` (context + decode tokens each, together) with every contestant: result
-// [sample][contestant]. `tick` is called for each token. Throws kBadShape when vocabularies differ.
+// [sample][contestant]. With `timed_steps` each contestant then goes on alone for so many tokens of
+// the first sample, where the context length has room for them. `tick` is called for each token.
+// Throws kBadShape when vocabularies differ.
 [[nodiscard]] std::vector<std::vector<SampleScores>> CompareSamples(
     std::span<const Contestant> contestants,
     std::span<const std::vector<int32_t>> samples,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/processor_time.h"
 
 namespace kvc::eval {
 namespace {
@@ -82,6 +83,17 @@ void Runner::Decode(Lane& lane) {
                 vocabulary_,
                 lane.logits.data() + owners[row] * vocabulary_);
   }
+}
+
+double Runner::StepAlone(size_t prompt, size_t contestant, int32_t id) {
+  Lane& lane = lanes_[places_[contestant].lane];
+  runtime::Sequence* const one[] = {lane.sequences[Index(prompt, contestant)].get()};
+  scratch_.resize(vocabulary_);
+  const double choosing = one[0]->counters().choosing_seconds;
+  const double start = ProcessorSeconds();
+  lane.session->Decode(one, {&id, 1}, MatrixF(scratch_.data(), 1, vocabulary_));
+  const double seconds = ProcessorSeconds() - start;
+  return seconds - (one[0]->counters().choosing_seconds - choosing);
 }
 
 std::span<const float> Runner::logits(size_t prompt, size_t contestant) const {

@@ -35,6 +35,10 @@ class Runner {
   // Feeds next(prompt, contestant).
   void Step(const std::function<int32_t(size_t, size_t)>& next);
 
+  // Feeds one sequence alone, whose logits stay. The processor seconds that it took, without those
+  // of choosing what is kept (runtime::CacheCounters).
+  double StepAlone(size_t prompt, size_t contestant, int32_t id);
+
   // [V] behind the token fed last.
   [[nodiscard]] std::span<const float> logits(size_t prompt, size_t contestant) const;
   [[nodiscard]] runtime::CacheCounters counters(size_t prompt, size_t contestant) const;

@@ -23,6 +23,7 @@ struct WalkOptions {
   int64_t samples = 8;
   int64_t batch = 8;  // samples decoded together
   runtime::DecodePolicy policy = runtime::DecodePolicy::kReallocate;
+  int64_t timed_steps = 0;  // eval/compare.h
 };
 
 // Windows of context + decode tokens, spread evenly over the tokens of `documents` joined. Fewer

@@ -20,6 +20,9 @@ namespace fs = std::filesystem;
 constexpr int64_t kSequences = 96;
 constexpr int64_t kSequenceBytes = int64_t{1} << 30;
 
+// Tokens that each contestant decodes alone, to say what one costs.
+constexpr int64_t kTimedSteps = 8;
+
 // Prompts of `length` tokens that are taken together, at least one.
 int64_t PromptsAtOnce(const Field& field, int64_t length) {
   int64_t bytes = 0;
@@ -119,7 +122,9 @@ void WalkSamples(const CompareTasks& tasks,
       done += std::ssize(samples);
       progress.Report("text", done, count * tasks.walk.decode);
     };
-    for (auto& sample : eval::CompareSamples(field.contestants, samples, tasks.walk, pool, tick)) {
+    eval::WalkOptions options = tasks.walk;
+    options.timed_steps = state.samples.empty() ? kTimedSteps : 0;
+    for (auto& sample : eval::CompareSamples(field.contestants, samples, options, pool, tick)) {
       state.samples.push_back(std::move(sample));
     }
     state.Save();
@@ -183,6 +188,22 @@ void AskRuler(const CompareTasks& tasks,
   }
 }
 
+// Processor time of one prompt's choosing, and of a token decoded alone with its share of it.
+void AddSeconds(std::span<const eval::SampleScores> scores, Json& line) {
+  double prompt = 0.0;
+  double decoding = 0.0;
+  double tokens = 0.0;
+  double token = 0.0;
+  for (const eval::SampleScores& sample : scores) {
+    prompt += sample.prompt.choosing_seconds / static_cast<double>(scores.size());
+    decoding += sample.end.choosing_seconds - sample.prompt.choosing_seconds;
+    tokens += static_cast<double>(sample.nll.size());
+    token = std::max(token, sample.token_seconds);
+  }
+  line["choosing_seconds"] = prompt;
+  if (token > 0.0) line["token_seconds"] = token + decoding / tokens;
+}
+
 void AddText(const Progressed& state, size_t contestant, Json& line) {
   std::vector<eval::SampleScores> scores;
   int64_t prompt_bytes = 0;
@@ -192,6 +213,7 @@ void AddText(const Progressed& state, size_t contestant, Json& line) {
     prompt_bytes += sample[contestant].prompt.allocated_bytes;
     full_bytes += sample[contestant].prompt.full_bytes;
   }
+  AddSeconds(scores, line);
   const eval::Divergence result = eval::Summarise(scores);
   AddDivergence(result, line);
   line["nll"] = result.model.nll;

@@ -29,11 +29,13 @@ struct CompareTasks {
 };
 
 // {"context", "decode", "samples", "needles", "ruler_prompts", "lines": [one for each contestant,
-// the reference first], "impossible": [{"name", "budget", "reason"}]}: policies whose budget has no
-// room for what they always keep are left out and named. Budgets are met at the context's length,
-// or at the first needle length where there is no text. With a `progress_file` every finished
-// sample and prompt is saved there and taken from there by a later call; the caller removes it.
-// Throws as MakeField does, and kUsage when the file is of another comparison.
+// the reference first, with the processor seconds `choosing_seconds` of what a prompt is asked for
+// what to keep, and `token_seconds` of a token decoded alone], "impossible": [{"name", "budget",
+// "reason"}]}: policies whose budget has no room for what they always keep are left out and named.
+// Budgets are met at the context's length, or at the first needle length where there is no text.
+// With a `progress_file` every finished sample and prompt is saved there and taken from there by a
+// later call; the caller removes it. Throws as MakeField does, and kUsage when the file is of
+// another comparison.
 [[nodiscard]] Json RunComparison(CompareRequest request,
                                  const CompareTasks& tasks,
                                  const Tokenizer& tokenizer,

@@ -96,6 +96,37 @@ TEST_F(Compare, EqualsWalksOneByOne) {
   }
 }
 
+TEST_F(Compare, StepsAloneAreTimedBehindTheWalk) {
+  WalkOptions options = {.context = 30, .decode = 12};
+  const auto samples = RandomSamples(2, 42);
+  const Contestant contestants[] = {{"full", session_.get(), {}},
+                                    {"small", session_.get(), small_}};
+  const auto plain = CompareSamples(contestants, samples, options, pool_, [] {});
+  options.timed_steps = 3;
+  const auto timed = CompareSamples(contestants, samples, options, pool_, [] {});
+  for (size_t c = 0; c < 2; ++c) {
+    EXPECT_EQ(plain[0][c].token_seconds, 0.0);
+    EXPECT_GT(timed[0][c].token_seconds, 0.0);
+    EXPECT_EQ(timed[1][c].token_seconds, 0.0);  // the first sample alone
+    EXPECT_EQ(timed[0][c].nll, plain[0][c].nll);
+    EXPECT_EQ(timed[0][c].end.allocated_bytes, plain[0][c].end.allocated_bytes);
+  }
+  EXPECT_EQ(timed[0][0].end.choosing_seconds, 0.0);  // nothing to choose
+  EXPECT_GT(timed[0][1].prompt.choosing_seconds, 0.0);
+  EXPECT_GT(timed[0][1].end.choosing_seconds, timed[0][1].prompt.choosing_seconds);
+}
+
+TEST_F(Compare, NoStepIsTimedBeyondTheContextLength) {
+  const int64_t length = bundle_->manifest().model.context_length;
+  WalkOptions options = {.context = length - 10, .decode = 8};
+  options.timed_steps = 4;  // the walk leaves room for three
+  const Contestant contestants[] = {{"full", session_.get(), {}}};
+  const auto samples = RandomSamples(1, length - 2);
+  EXPECT_EQ(CompareSamples(contestants, samples, options, pool_, [] {})[0][0].token_seconds, 0.0);
+  options.timed_steps = 3;
+  EXPECT_GT(CompareSamples(contestants, samples, options, pool_, [] {})[0][0].token_seconds, 0.0);
+}
+
 TEST_F(Compare, SummariseIsTheMean) {
   SampleScores one;
   one.nll = {1.0F, 3.0F};
@@ -124,12 +155,15 @@ TEST_F(Compare, ScoresGoThroughJson) {
   SampleScores scores =
       CompareSamples(contestants, RandomSamples(1, 25), options, pool_, [] {})[0][1];
   scores.end.tier_tokens = {6, 1, 3};
+  scores.token_seconds = 0.25;
   const SampleScores back = SampleScores::FromJson(Json::parse(scores.ToJson().dump()), "state");
   EXPECT_EQ(back.nll, scores.nll);
   EXPECT_EQ(back.kld, scores.kld);
   EXPECT_EQ(back.same_top, scores.same_top);
   EXPECT_EQ(back.prompt.allocated_bytes, scores.prompt.allocated_bytes);
   EXPECT_EQ(back.end.peak_bytes, scores.end.peak_bytes);
+  EXPECT_EQ(back.prompt.choosing_seconds, scores.prompt.choosing_seconds);
+  EXPECT_EQ(back.token_seconds, 0.25);
   EXPECT_EQ(back.end.TierShares(), (std::vector<double>{0.6, 0.1, 0.3}));
   Json broken = scores.ToJson();
   broken.erase("kld");
