@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Results of `kvc-eval compare -o` and of `kvc-export --method auto --json` as one Markdown table.
 
-usage: compare_table.py FILE... [--cell kld|needles]
+usage: compare_table.py FILE... [--cell kld|needles|cost]
 
 A row for each policy, a column for each budget, `-` where a budget has no room for what the policy
 always keeps. Cells: mean divergence from the full cache in nats, perplexity against the full cache's,
 needles found, RULER-style mean; or with `needles` the last two alone, and the smallest budget that still finds nine
-tenths of what the full cache finds. The least divergence of a column is bold. Files that are
+tenths of what the full cache finds; or with `cost` the share of the full cache's bytes that is allocated
+behind the prompt, the processor seconds that choosing what a prompt keeps takes beside the model's own
+work, and processor milliseconds for a token decoded alone. The least divergence of a column is bold. Files that are
 tabulated together must have measured the same windows and needles.
 """
 
@@ -49,10 +51,19 @@ def quality(line, full, best):
     return [f"**{kld}**" if line is best else kld, f"{growth:+.1f} %"]
 
 
+def cost(line):
+    if "prompt_share" not in line:
+        return []
+    parts = [f"{100 * line['prompt_share']:.2f} %"]
+    if "token_seconds" in line:
+        parts += [f"{line['choosing_seconds']:.2f} s", f"{1000 * line['token_seconds']:.1f} ms"]
+    return parts
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+")
-    parser.add_argument("--cell", choices=["kld", "needles"], default="kld")
+    parser.add_argument("--cell", choices=["kld", "needles", "cost"], default="kld")
     args = parser.parse_args()
     full, needles, cells = read(args.files)
     with_text = args.cell == "kld" and "kld_mean" in full
@@ -64,7 +75,8 @@ def main():
             column = [line for (_, b), line in cells.items() if b == budget and line]
             best[budget] = min(column, key=lambda line: line["kld_mean"], default=None)
     head = [f"perplexity {full['perplexity']:.2f}"] if with_text else []
-    print(f"full cache: {', '.join(head + facts(full, needles))}\n")
+    asked = cost if args.cell == "cost" else lambda line: facts(line, needles)
+    print(f"full cache: {', '.join(head + asked(full))}\n")
     smallest = ["smallest with 9/10 of the needles"] if args.cell == "needles" and needles else []
     titles = ["policy", *budgets, *smallest]
     print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
@@ -73,7 +85,7 @@ def main():
         for budget in budgets:
             line = cells.get((name, budget))
             text = quality(line, full, best[budget]) if line and with_text else []
-            row.append(", ".join(text + facts(line, needles)) if line else "-")
+            row.append(", ".join(text + asked(line)) if line else "-")
             if line and line.get("needles_found", 0) >= 0.9 * full.get("needles_found", 0):
                 least = budget
         print("| " + " | ".join(row + ([least] if smallest else [])) + " |")

@@ -89,22 +89,26 @@ curve() {
 # RULER-style tasks alone, at the needles' length.
 ruler() {
   local args=()
-  for policy in uniform/snapkv headkv/output-error:keydiff=0.3 lukv-mixed/snapkv lukv-mixed/snapkv/output-error; do
+  for policy in uniform/snapkv uniform/output-error:keydiff=0.3 headkv/snapkv "headkv/snapkv$tiers" \
+    headkv/output-error:keydiff=0.3 lukv/output-error:keydiff=0.3/output-error lukv-mixed/snapkv \
+    lukv-mixed/snapkv/output-error; do
     args+=(--policy "$policy")
   done
   compare ruler "${profiled[@]}" --haystack "$haystack" --lengths "$needle_length" --needles 0 --ruler 2 \
-    --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 25%,12.5%
+    --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 50%,25%,12.5%
 }
 
 # Every method down to 3 %, which a context of 4K tokens has room for; budgets hold while decoding.
 long() {
   local args=(--policy streaming)
-  for policy in uniform/snapkv "uniform/snapkv$tiers" uniform/output-error pyramid/snapkv ada/snapkv headkv/snapkv \
-    "headkv/snapkv$tiers" lukv/snapkv lukv/expected-attention lukv-mixed/snapkv; do
+  for policy in uniform/snapkv "uniform/snapkv$tiers" uniform/expected-attention uniform/output-error \
+    pyramid/snapkv ada/snapkv headkv/snapkv "headkv/snapkv$tiers" headkv/output-error:keydiff=0.3 lukv/snapkv \
+    lukv/snapkv/output-error lukv/expected-attention lukv-mixed/snapkv lukv-mixed/snapkv/output-error \
+    lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
   local tasks=(--text "$text" --context 4k --decode 64 --samples 2 --haystack "$haystack" --lengths 4k
-    --depths 0.1,0.5,0.9 --needles 1 --budget 12.5%,6.25%,3%)
+    --depths 0.1,0.5,0.9 --needles 1 --budget 50%,25%,12.5%,6.25%,3%)
   compare long "${profiled[@]}" "${tasks[@]}" "${args[@]}"
   compare_thin long "${tasks[@]}" --policy lukv-mixed/snapkv --policy lukv/output-error:keydiff=0.3
 }
@@ -124,13 +128,15 @@ other() {
     --policy lukv/output-error:keydiff=0.3/output-error
 }
 
-# Queries that look back (the window, which is kept too) and the width of the pool, on the other text.
+# The width of the pool, then the queries that look back (the window, which is kept too), on the other text.
 pools() {
-  local args=() window
-  for pool in 7 11 15; do
-    args+=(--policy "uniform/output-error:pool=$pool" --policy "ada-model/output-error:pool=$pool")
-  done
-  for window in 16 32 64; do
+  local window pool args
+  for window in 32 16 64; do
+    args=()
+    for pool in 7 11 15; do
+      [ "$window" = 32 ] || [ "$pool" = 11 ] || continue
+      args+=(--policy "uniform/output-error:pool=$pool" --policy "ada-model/output-error:pool=$pool")
+    done
     compare "pools-$window" --window "$window" --text "$other_text" --context "$context" --decode 128 --samples 6 \
       --decode-policy append --haystack "$other_haystack" --lengths "$needle_length" "${needles[@]}" --needles 1 \
       "${args[@]}" --budget 25%,12.5%
@@ -143,7 +149,7 @@ sampled() {
   full
   for horizon in teacher sample; do
     cell "profile-$horizon" "$bin/kvc-profile" "$model" -o "$out/profile-$horizon" --force --calib "$profile_text" \
-      --scorer snapkv --scorer output-error:keydiff=0.3 --windows 16 --context "$profile_context" --tiers 0,1 \
+      --scorer snapkv --scorer output-error:keydiff=0.3 --windows 8 --context "$profile_context" --tiers 0,1 \
       --continuation "$horizon"
     compare "sampled-$horizon" --profile "$out/profile-$horizon" --text "$text" --context "$context" --decode 128 \
       --samples 6 --decode-policy append --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" \
@@ -180,6 +186,7 @@ tables() {
   for name in compare long long-thin other other-thin pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json"; }
   done
+  [ ! -s "$out/long.json" ] || { echo "== long, cost" && "$tables_folder/compare_table.py" "$out/long.json" --cell cost; }
   for name in curve ruler; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json" --cell needles; }
   done
