@@ -84,7 +84,11 @@ compare=("$bin/kvc-eval" compare "$work/full" --policy uniform/snapkv --budget 5
 expect 0 "impossible: --budget 3%" "${compare[@]}"
 grep -q "ruler" "$work/both" || fail "compare: expected a column for ruler"
 expect 5 "FAILED" "${compare[@]}" --max-kld 1e-9 -o "$work/compare.json"
-has "$work/compare.json" ruler_score ruler_cells kld_stderr same_top_stderr impossible gates
+has "$work/compare.json" ruler_score ruler_cells kld_stderr same_top_stderr impossible gates choosing_seconds token_seconds
+if command -v python3 > /dev/null; then
+  python3 "$source/bench/compare_table.py" "$work/compare.json" --cell cost > "$work/cost.md"
+  grep -q '^| `uniform/snapkv` | 50.*%, .* s, .* ms |' "$work/cost.md" || fail "compare_table.py: $(cat "$work/cost.md")"
+fi
 expect 4 "impossible\|at least" "$bin/kvc-eval" compare "$work/full" --policy uniform/snapkv --budget 3% "${walk[@]}"
 rm -rf "$work"
 echo "measured"
