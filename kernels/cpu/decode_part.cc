@@ -6,7 +6,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/decode_part.cc"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -16,9 +15,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
-// Rows between two updates of the running maximum: 24 KiB of values at 64 floats a row. A multiple
-// of kStrip, of every vector's lanes and of kRowsAtOnce.
-constexpr int64_t kTile = 96;
+// Rows between two updates of the running maximum. A multiple of every vector's lanes and of
+// kRowsAtOnce.
+constexpr int64_t kTile = 256;
+// The same where keys are rebuilt, 24 KiB of them at 64 floats a row. A multiple of kStrip as well.
+constexpr int64_t kRebuildTile = 96;
 // From one query's scores to the next: room for a block of sums that begins at the tile's last row.
 constexpr int64_t kScoreStride = kTile + 16;
 // Key rows of one block of sums; up to four query rows share it.
@@ -36,14 +37,6 @@ struct Rows {
 template <class Element>
 Rows<Element> MakeRows(const RowBlock& block, const Element* data, int64_t first, int64_t count) {
   return {data + first * block.stride, count, block.width, block.stride};
-}
-
-// Asks for row `row` of a block that is needed soon.
-HWY_INLINE void PrefetchRow(const RowBlock& block, int64_t row, int64_t element_bytes) {
-  const auto* begin = static_cast<const char*>(block.data) + row * block.stride * element_bytes;
-  for (int64_t byte = 0; byte < block.width * element_bytes; byte += 64) {
-    hwy::Prefetch(begin + byte);
-  }
 }
 
 // One head's queries and running results during a part.
@@ -109,26 +102,34 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   }
 }
 
-// Calls body(q, n) for groups of n <= 4 queries that begin with q; n is a constant.
-template <class Body>
+// Calls body(q, n) for groups of n <= kMost <= 4 queries that begin with q; n is a constant.
+template <int kMost, class Body>
 HWY_INLINE void ForQueries(int64_t count, const Body& body) {
   int64_t q = 0;
-  for (; q + 4 <= count; q += 4) {
-    body(q, std::integral_constant<int, 4>());
+  for (; q + kMost <= count; q += kMost) {
+    body(q, std::integral_constant<int, kMost>());
   }
-  if (count - q == 3) {
-    body(q, std::integral_constant<int, 3>());
-  } else if (count - q == 2) {
-    body(q, std::integral_constant<int, 2>());
-  } else if (count - q == 1) {
-    body(q, std::integral_constant<int, 1>());
+  if constexpr (kMost > 3) {
+    if (count - q == 3) {
+      body(q, std::integral_constant<int, 3>());
+    }
+  }
+  if constexpr (kMost > 2) {
+    if (count - q == 2) {
+      body(q, std::integral_constant<int, 2>());
+    }
+  }
+  if constexpr (kMost > 1) {
+    if (count - q == 1) {
+      body(q, std::integral_constant<int, 1>());
+    }
   }
 }
 
 template <class Element>
 HWY_INLINE void ScoreQueries(
     const Element* keys, int64_t width, int64_t key_stride, const Work& work, float* scores) {
-  ForQueries(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+  ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
     ScoreBlock<decltype(queries)::value>(keys,
                                          width,
                                          key_stride,
@@ -138,25 +139,22 @@ HWY_INLINE void ScoreQueries(
   });
 }
 
-// work.scores of a tile's rows; asks for the values of the same rows, first + r, on the way.
+// work.scores of a tile's rows. Row r + i count / 4 of the tile has slot 4 r + i (i < 4), the last
+// count % 4 rows their own number: blocks of sums take rows a quarter of the tile apart, because a
+// processor fetches four streams ahead of their use, but not neighbouring rows of 512 bytes that
+// take turns (a third of the bandwidth here).
 template <class Element>
-void ScoreTile(const Rows<Element>& keys, const RowBlock& values, int64_t first, const Work& work) {
-  const int64_t value_bytes = DTypeBytes(values.dtype);
-  for (int64_t r = 0; r < keys.count; r += kRowsAtOnce) {
-    const int64_t rows = std::min<int64_t>(kRowsAtOnce, keys.count - r);
-    for (int64_t i = 0; i < rows; ++i) {
-      PrefetchRow(values, first + r + i, value_bytes);
-    }
+void ScoreTile(const Rows<Element>& keys, const Work& work) {
+  const int64_t apart = keys.count / kRowsAtOnce;
+  for (int64_t r = 0; r < apart; ++r) {
     const Element* data = keys.data + r * keys.stride;
-    if (rows == kRowsAtOnce) {
-      ScoreQueries(data, keys.width, keys.stride, work, work.scores + r);
-      continue;
-    }
-    for (int64_t i = 0; i < rows; ++i) {
-      // Four times the same row: the tile ends here, and nothing beyond it is read. What is written
-      // too much lies behind the rows of the tile and is overwritten or masked.
-      ScoreQueries(data + i * keys.stride, keys.width, 0, work, work.scores + r + i);
-    }
+    float* scores = work.scores + r * kRowsAtOnce;
+    ScoreQueries(data, keys.width, apart * keys.stride, work, scores);
+  }
+  for (int64_t r = apart * kRowsAtOnce; r < keys.count; ++r) {
+    // Four times the same row: the tile ends here, and nothing beyond it is read. What is written
+    // too much lies behind the rows of the tile and is overwritten or masked.
+    ScoreQueries(keys.data + r * keys.stride, keys.width, 0, work, work.scores + r);
   }
 }
 
@@ -176,7 +174,7 @@ HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, flo
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
     float* row_scores = scores + q * kScoreStride;
-    std::fill(row_scores + count, row_scores + kTile, -std::numeric_limits<float>::infinity());
+    std::fill_n(row_scores + count, kScoreStride - kTile, -std::numeric_limits<float>::infinity());
     for (int64_t i = 0; i < count; i += lanes) {
       row[q] = hn::Max(row[q], hn::LoadU(tag, row_scores + i));
     }
@@ -206,8 +204,35 @@ HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, flo
   }
 }
 
+// sums[q][v] += scores[q][0] row[v], q < kQueries, v < kVectors, the last vector of the row `last`
+// elements wide.
+template <int kQueries, int kVectors, class Element>
+HWY_INLINE void AddRow(const Element* row,
+                       int64_t last,
+                       const float* scores,
+                       VecF (&sums)[kQueries][kVectors]) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF p[kQueries];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    p[q] = hn::Set(tag, scores[q * kScoreStride]);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const bool whole = v < kVectors - 1 || last == lanes;
+    const Element* source = row + v * lanes;
+    const VecF value = InRegister(whole ? LoadFloat(tag, source) : LoadFirst(tag, source, last));
+#pragma GCC unroll 4
+    for (int q = 0; q < kQueries; ++q) {
+      sums[q][v] = hn::MulAdd(p[q], value, sums[q][v]);
+    }
+  }
+}
+
 // outputs[q][c..] = shrink[q] outputs[q][c..] + sum_r scores[q][r] values[r][c..] for kQueries
-// queries and kVectors vectors of columns, the last of them `last` elements wide.
+// queries and kVectors vectors of columns, the last of them `last` elements wide; scores lie in the
+// slots of ScoreTile.
 template <int kQueries, int kVectors, class Element>
 HWY_INLINE void AddValues(const Rows<Element>& values,
                           int64_t column,
@@ -223,62 +248,62 @@ HWY_INLINE void AddValues(const Rows<Element>& values,
   for (int q = 0; q < kQueries; ++q) {
     outputs[q] = work.partial(first_query + q) + kPartialHeader + column;
     const VecF factor = hn::Set(tag, shrink[first_query + q]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       sums[q][v] = hn::Mul(factor, hn::LoadU(tag, outputs[q] + v * lanes));
     }
   }
   const float* scores = work.scores + first_query * kScoreStride;
   const Element* row = values.data + column;
-  for (int64_t r = 0; r < values.count; ++r, row += values.stride) {
-    VecF value[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors - 1; ++v) {
-      value[v] = InRegister(LoadFloat(tag, row + v * lanes));
+  const int64_t apart = values.count / kRowsAtOnce;
+  for (int64_t i = 0; i < kRowsAtOnce; ++i) {
+    for (int64_t r = 0; r < apart; ++r, row += values.stride) {
+      AddRow(row, last, scores + r * kRowsAtOnce + i, sums);
     }
-    const Element* end = row + (kVectors - 1) * lanes;
-    value[kVectors - 1] =
-        InRegister(last == lanes ? LoadFloat(tag, end) : LoadFirst(tag, end, last));
-#pragma GCC unroll 4
-    for (int q = 0; q < kQueries; ++q) {
-      const VecF p = hn::Set(tag, scores[q * kScoreStride + r]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        sums[q][v] = hn::MulAdd(p, value[v], sums[q][v]);
-      }
-    }
+  }
+  for (int64_t r = apart * kRowsAtOnce; r < values.count; ++r, row += values.stride) {
+    AddRow(row, last, scores + r, sums);
   }
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       hn::StoreU(sums[q][v], tag, outputs[q] + v * lanes);
     }
   }
 }
 
+// Sums that AddValues may hold in registers.
+constexpr int kMostSums = HWY_TARGET <= HWY_AVX3 ? 16 : 8;
+
+// The columns from `column` on that fill whole groups of kVectors vectors; returns the next one.
 template <int kVectors, class Element>
-HWY_INLINE void AddValuesOfQueries(const Rows<Element>& values,
-                                   int64_t column,
-                                   int64_t last,
-                                   const Work& work,
-                                   const float* shrink) {
-  ForQueries(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-    AddValues<decltype(queries)::value, kVectors>(values, column, last, work, q, shrink);
-  });
+HWY_INLINE int64_t
+AddColumns(const Rows<Element>& values, int64_t column, const Work& work, const float* shrink) {
+  constexpr int kQueries = std::min(4, kMostSums / kVectors);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
+  for (; column + kVectors * lanes <= values.width; column += kVectors * lanes) {
+    ForQueries<kQueries>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+      AddValues<decltype(queries)::value, kVectors>(values, column, lanes, work, q, shrink);
+    });
+  }
+  return column;
 }
 
-// Adds a tile's values to every query's output. Columns beyond values.width only shrink.
+// Adds a tile's values to every query's output. Columns beyond values.width only shrink. Eight
+// vectors at a time, so that rows of up to 512 bytes are read from end to end.
 template <class Element>
 void AddTile(const Rows<Element>& values, const Work& work, const float* shrink) {
-  constexpr int64_t kVectors = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
   const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
-  int64_t column = 0;
-  for (; column + kVectors * lanes <= values.width; column += kVectors * lanes) {
-    AddValuesOfQueries<kVectors>(values, column, lanes, work, shrink);
-  }
-  for (; column < values.width; column += lanes) {
-    AddValuesOfQueries<1>(values, column, std::min(lanes, values.width - column), work, shrink);
+  int64_t column = AddColumns<8>(values, 0, work, shrink);
+  column = AddColumns<4>(values, column, work, shrink);
+  column = AddColumns<1>(values, column, work, shrink);
+  if (column < values.width) {
+    ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+      AddValues<decltype(queries)::value, 1>(
+          values, column, values.width - column, work, q, shrink);
+    });
+    column += lanes;
   }
   for (int64_t q = 0; q < work.count && column < work.value_width; ++q) {
     float* output = work.partial(q) + kPartialHeader;
@@ -297,17 +322,17 @@ void AttendTile(const Segment& segment,
                 const Work& work) {
   if (rebuild == nullptr) {
     WithElements(segment.keys.dtype, segment.keys.data, [&](const auto* data) HWY_ATTR {
-      ScoreTile(MakeRows(segment.keys, data, first, count), segment.values, first, work);
+      ScoreTile(MakeRows(segment.keys, data, first, count), work);
     });
   } else {
     const int64_t width = rebuild->rebuild.rows;
-    float* keys = Scratch(ScratchUse::kKeys, kTile * width);
+    float* keys = Scratch(ScratchUse::kKeys, kRebuildTile * width);
     RebuildTile(
         segment.keys, first, segment.positions + first, *rebuild, packed, {keys, count, width});
-    ScoreTile(Rows<float>{keys, count, width, width}, segment.values, first, work);
+    ScoreTile(Rows<float>{keys, count, width, width}, work);
   }
   float* shrink = Scratch(ScratchUse::kShrink, work.count);
-  ForQueries(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+  ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
     Soften<decltype(queries)::value>(work, q, count, shrink);
   });
   WithElements(segment.values.dtype, segment.values.data, [&](const auto* data) HWY_ATTR {
@@ -339,12 +364,13 @@ Work StartWork(const DecodeHead& head, float scale, float* partials) {
 void Attend(const DecodeHead& head, int64_t begin, int64_t end, float scale, float* partials) {
   const Work work = StartWork(head, scale, partials);
   const float* packed = head.rebuild == nullptr ? nullptr : PackRebuild(*head.rebuild);
+  const int64_t tile = head.rebuild == nullptr ? kTile : kRebuildTile;
   int64_t segment_begin = 0;
   for (const Segment& segment : head.segments) {
     const int64_t from = std::max(begin - segment_begin, int64_t{0});
     const int64_t to = std::min(end - segment_begin, segment.keys.rows);
-    for (int64_t row = from; row < to; row += kTile) {
-      AttendTile(segment, head.rebuild, packed, row, std::min(kTile, to - row), work);
+    for (int64_t row = from; row < to; row += tile) {
+      AttendTile(segment, head.rebuild, packed, row, std::min(tile, to - row), work);
     }
     segment_begin += segment.keys.rows;
   }
