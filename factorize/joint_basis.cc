@@ -65,6 +65,11 @@ Matrix SummedGram(std::span<const HeadError> heads) {
   return gram;
 }
 
+// B_h^T M_h [r, D].
+Matrix WeighedRows(const HeadError& head, const Matrix& rebuild) {
+  return Multiply(Transpose(RowsOf(head, rebuild)).view(), head.metric.view());
+}
+
 // The best B [m, r] for A [r, m], as a step from B: where a head's keys hardly move (grams are sums
 // of float products) its rows stay what they are.
 void SolveRebuild(std::span<const HeadError> heads,
@@ -101,8 +106,7 @@ struct ReduceSystem {
     Matrix columns(rebuild.rows, rebuild.rows);
     for (const HeadError& head : heads) {
       const int64_t width = head.metric.rows;
-      const Matrix turned = Transpose(RowsOf(head, rebuild));             // B_h^T [r, D]
-      const Matrix scaled = Multiply(turned.view(), head.metric.view());  // [r, D]
+      const Matrix scaled = WeighedRows(head, rebuild);  // [r, D]
       left.push_back(Multiply(scaled.view(), RowsOf(head, rebuild)));
       const Matrix part = Multiply(scaled.view(), head.gram.view().RowRange(head.begin, width));
       AddScaled(part, 1.0, right_side);
@@ -153,9 +157,7 @@ KeyBasis Canonical(std::span<const HeadError> heads,
                    const Svd& svd) {
   Matrix inner(rebuild.cols, rebuild.cols);
   for (const HeadError& head : heads) {
-    const Matrix turned = Transpose(RowsOf(head, rebuild));
-    const Matrix scaled = Multiply(turned.view(), head.metric.view());
-    AddScaled(Multiply(scaled.view(), RowsOf(head, rebuild)), 1.0, inner);
+    AddScaled(Multiply(WeighedRows(head, rebuild).view(), RowsOf(head, rebuild)), 1.0, inner);
   }
   const EigenResult eigen = svd.DecomposeSymmetric(inner.view());
   const double least = kSmallestPivot * eigen.values[0];
