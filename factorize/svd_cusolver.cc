@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -46,7 +48,7 @@ void Check(cusolverStatus_t status, const char* what) {
 template <class T>
 class DeviceBuffer {
  public:
-  explicit DeviceBuffer(int64_t count) {
+  explicit DeviceBuffer(int64_t count) : count_(count) {
     void* memory = nullptr;
     Check(cudaMalloc(&memory, static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T)),
           "device memory");
@@ -57,15 +59,22 @@ class DeviceBuffer {
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
   [[nodiscard]] T* data() const { return data_; }
+  [[nodiscard]] int64_t count() const { return count_; }
   void Upload(const T* source, int64_t count) const {
     Check(cudaMemcpy(data_, source, count * sizeof(T), cudaMemcpyHostToDevice), "copy to device");
   }
   void Download(T* target, int64_t count) const {
     Check(cudaMemcpy(target, data_, count * sizeof(T), cudaMemcpyDeviceToHost), "copy from device");
   }
+  [[nodiscard]] std::vector<T> Download() const {
+    std::vector<T> all(count_);
+    Download(all.data(), count_);
+    return all;
+  }
 
  private:
   T* data_ = nullptr;
+  int64_t count_ = 0;
 };
 
 // Row-major with no gaps between rows.
@@ -75,6 +84,56 @@ std::vector<double> Dense(ConstMatrixD a) {
     std::copy_n(a.row(r), a.cols, dense.begin() + r * a.cols);
   }
   return dense;
+}
+
+void CheckInfo(int info, const char* routine, int64_t rows, int64_t cols) {
+  KVC_CHECK(info == 0,
+            kNumeric,
+            "cuSOLVER ",
+            routine,
+            " of [",
+            rows,
+            ", ",
+            cols,
+            "]: expected info 0, got ",
+            info,
+            "; the matrix may be too badly scaled");
+}
+
+// What Xgesvd found: values [k], left [rows, k] and V^T [k, k] by columns; of the transpose of what
+// was asked for unless that is `tall`.
+SvdResult Oriented(const DeviceBuffer<double>& values,
+                   const DeviceBuffer<double>& left,
+                   const DeviceBuffer<double>& right,
+                   bool tall) {
+  const int64_t k = values.count();
+  const int64_t rows = left.count() / k;
+  SvdResult result;
+  result.s = values.Download();
+  Matrix left_rows(k, rows);  // U^T by rows
+  Matrix right_rows(k, k);    // V by rows
+  left.Download(left_rows.data.data(), k * rows);
+  right.Download(right_rows.data.data(), k * k);
+  if (tall) {
+    result.u = Transpose(left_rows.view());
+    result.vt = Transpose(right_rows.view());
+  } else {
+    result.u = std::move(right_rows);
+    result.vt = std::move(left_rows);
+  }
+  return result;
+}
+
+// From values [n], ascending, and the vectors as rows [n, n].
+EigenResult Descending(int64_t n, const double* values, const double* rows) {
+  EigenResult result;
+  result.vectors = Matrix(n, n);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t from = n - 1 - i;
+    result.values.push_back(values[from]);
+    for (int64_t d = 0; d < n; ++d) result.vectors(d, i) = rows[from * n + d];
+  }
+  return result;
 }
 
 class CuSolverSvd : public Svd {
@@ -154,69 +213,42 @@ std::vector<EigenResult> CuSolverSvd::Eigenvectors(const DeviceBuffer<double>& m
                                                    int64_t count) const {
   const DeviceBuffer<double> values(count * n);
   const DeviceBuffer<int> infos(count);
-  size_t device_bytes = 0;
-  size_t host_bytes = 0;
-  Check(cusolverDnXsyevBatched_bufferSize(solver_,
-                                          params_,
-                                          CUSOLVER_EIG_MODE_VECTOR,
-                                          CUBLAS_FILL_MODE_LOWER,
-                                          n,
-                                          CUDA_R_64F,
-                                          matrices.data(),
-                                          n,
-                                          CUDA_R_64F,
-                                          values.data(),
-                                          CUDA_R_64F,
-                                          &device_bytes,
-                                          &host_bytes,
-                                          count),
+  size_t device_bytes = 0, host_bytes = 0;
+  const auto type = CUDA_R_64F;
+  // Both calls describe the problem in the same words.
+  const auto call = [&](auto function, auto... rest) {
+    return function(solver_,
+                    params_,
+                    CUSOLVER_EIG_MODE_VECTOR,
+                    CUBLAS_FILL_MODE_LOWER,
+                    n,
+                    type,
+                    matrices.data(),
+                    n,
+                    type,
+                    values.data(),
+                    type,
+                    rest...);
+  };
+  Check(call(cusolverDnXsyevBatched_bufferSize, &device_bytes, &host_bytes, count),
         "cuSOLVER XsyevBatched work space");
   const DeviceBuffer<std::byte> device_work(static_cast<int64_t>(device_bytes));
   std::vector<std::byte> host_work(host_bytes);
-  Check(cusolverDnXsyevBatched(solver_,
-                               params_,
-                               CUSOLVER_EIG_MODE_VECTOR,
-                               CUBLAS_FILL_MODE_LOWER,
-                               n,
-                               CUDA_R_64F,
-                               matrices.data(),
-                               n,
-                               CUDA_R_64F,
-                               values.data(),
-                               CUDA_R_64F,
-                               device_work.data(),
-                               device_bytes,
-                               host_work.data(),
-                               host_bytes,
-                               infos.data(),
-                               count),
+  Check(call(cusolverDnXsyevBatched,
+             device_work.data(),
+             device_bytes,
+             host_work.data(),
+             host_bytes,
+             infos.data(),
+             count),
         "cuSOLVER XsyevBatched");
-  std::vector<int> info(count);
-  infos.Download(info.data(), count);
-  std::vector<double> ascending(count * n);
-  values.Download(ascending.data(), count * n);
-  std::vector<double> rows(count * n * n);  // by columns, so row i is the i-th vector
-  matrices.Download(rows.data(), count * n * n);
-  std::vector<EigenResult> results(count);
+  const std::vector<int> info = infos.Download();
+  const std::vector<double> ascending = values.Download();
+  const std::vector<double> rows = matrices.Download();  // by columns: row i is the i-th vector
+  std::vector<EigenResult> results;
   for (int64_t b = 0; b < count; ++b) {
-    KVC_CHECK(info[b] == 0,
-              kNumeric,
-              "cuSOLVER XsyevBatched of [",
-              n,
-              ", ",
-              n,
-              "]: expected info 0, got ",
-              info[b],
-              "; the matrix may be too badly scaled");
-    EigenResult& result = results[b];
-    result.vectors = Matrix(n, n);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t from = n - 1 - i;  // values ascend in cuSOLVER
-      result.values.push_back(ascending[b * n + from]);
-      for (int64_t d = 0; d < n; ++d) {
-        result.vectors(d, i) = rows[(b * n + from) * n + d];
-      }
-    }
+    CheckInfo(info[b], "XsyevBatched", n, n);
+    results.push_back(Descending(n, ascending.data() + b * n, rows.data() + b * n * n));
   }
   return results;
 }
@@ -239,8 +271,7 @@ void CuSolverSvd::DecomposeBatch(std::span<const ConstMatrixF> blocks,
   }
   const DeviceBuffer<double> grams(count * n * n);
   Grams(device_blocks.data(), n, m, count, grams.data());
-  std::vector<double> sums(count * n * n);
-  grams.Download(sums.data(), count * n * n);
+  const std::vector<double> sums = grams.Download();
   for (int64_t b = 0; b < count; ++b) {
     results[b].gram = Matrix(n, n);
     std::copy_n(sums.begin() + b * n * n, n * n, results[b].gram.data.begin());
@@ -278,17 +309,15 @@ SvdResult CuSolverSvd::DoDecompose(ConstMatrixD a) const {
   // By columns, as cuSOLVER reads, `a` is a^T [cols, rows], and gesvd wants as many rows as columns
   // at least. A tall `a` is handed over transposed, so that it is read as it is.
   const bool tall = a.rows > a.cols;
-  const std::vector<double> dense = Dense(tall ? Transpose(a).view() : a);
   const int64_t rows = std::max(a.rows, a.cols);  // of what cuSOLVER sees
   const int64_t k = std::min(a.rows, a.cols);
   const DeviceBuffer<double> input(rows * k);
-  const DeviceBuffer<double> left(rows * k);  // [rows, k] by columns
-  const DeviceBuffer<double> right(k * k);    // V^T [k, k] by columns
+  const DeviceBuffer<double> left(rows * k);
+  const DeviceBuffer<double> right(k * k);
   const DeviceBuffer<double> values(k);
   const DeviceBuffer<int> info(1);
-  input.Upload(dense.data(), rows * k);
-  size_t device_bytes = 0;
-  size_t host_bytes = 0;
+  input.Upload(Dense(tall ? Transpose(a).view() : a).data(), rows * k);
+  size_t device_bytes = 0, host_bytes = 0;
   const auto type = CUDA_R_64F;
   // Both calls describe the problem in the same words.
   const auto call = [&](auto function, auto... work) {
@@ -323,32 +352,8 @@ SvdResult CuSolverSvd::DoDecompose(ConstMatrixD a) const {
              host_bytes,
              info.data()),
         "cuSOLVER Xgesvd");
-  int status = 0;
-  info.Download(&status, 1);
-  KVC_CHECK(status == 0,
-            kNumeric,
-            "cuSOLVER Xgesvd of [",
-            a.rows,
-            ", ",
-            a.cols,
-            "]: expected info 0, got ",
-            status,
-            "; the matrix may be too badly scaled");
-  SvdResult result;
-  result.s.resize(k);
-  values.Download(result.s.data(), k);
-  Matrix left_rows(k, rows);  // U^T by rows
-  Matrix right_rows(k, k);    // V by rows
-  left.Download(left_rows.data.data(), k * rows);
-  right.Download(right_rows.data.data(), k * k);
-  if (tall) {
-    result.u = Transpose(left_rows.view());
-    result.vt = Transpose(right_rows.view());
-  } else {
-    result.u = std::move(right_rows);
-    result.vt = std::move(left_rows);
-  }
-  return result;
+  CheckInfo(info.Download()[0], "Xgesvd", a.rows, a.cols);
+  return Oriented(values, left, right, tall);
 }
 
 }  // namespace
