@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "factorize/gradient_noise.h"
 #include "factorize/model_gradient.h"
 #include "factorize/thin_layer.h"
 #include "model/adamw.h"
@@ -24,6 +26,10 @@ constexpr int64_t kSizeWindows = 4;                      // that the sizes of in
 constexpr uint64_t kPassStream = 0x9e3779b97f4a7c15ULL;  // passes get unrelated seeds
 constexpr double kCeRateShare = 0.2;                     // as from a divergence of 0.04
 constexpr double kReferenceWidth = 128.0;                // at which --lr is the rate
+constexpr double kRunaway = 1.1;                         // times the best loss: the rate was wrong
+constexpr double kBackoff = 1.0 / 3.0;                   // of the rate after that
+
+double Square(double x) { return x * x; }
 
 // Share of --lr that a model of width E starts with, from its loss on the windows that are not
 // trained on: what is nearly right needs small steps (the cross entropy does not tell how far the
@@ -95,10 +101,11 @@ class GlobalTraining {
       Check();
     }
     const double loss_before = curve_[0]["check_loss"].get<double>();
-    adamw_.learning_rate =
+    const double rate =
         options_.learning_rate * RateShare(options_.loss, loss_before, model_.config().model_width);
     while (step_ < adamw_.steps && !Stopped()) {
       ReportOrSave();
+      adamw_.learning_rate = rate * backoff_;
       Step();
       ++step_;
       if (step_ % check_every_ == 0 || step_ == adamw_.steps) Check();
@@ -139,7 +146,7 @@ class GlobalTraining {
     std::vector<Tensor> gradients(windows.size());  // [count] each, while they are needed
     std::vector<double> losses(windows.size());
     Tensor sum;
-    double loss = 0.0;
+    double loss = 0.0, squares = 0.0;
     model::RunOrdered(
         std::ssize(windows),
         workers_,
@@ -148,6 +155,7 @@ class GlobalTraining {
           losses[i] = Loss(windows[i], &gradients[i]);
         },
         [&](int64_t i) {
+          squares += Square(gradients[i].norm().item<double>());
           sum = i == 0 ? gradients[i] : sum.add_(gradients[i]);
           gradients[i] = Tensor();
           loss += losses[i];
@@ -157,6 +165,7 @@ class GlobalTraining {
     const double norm = sum.norm().item<double>();
     CheckFinite(loss, "loss");
     CheckFinite(norm, "gradient");
+    noise_.Add(std::ssize(windows), squares, Square(norm / share));
     model::AdamWStep(adamw_, step_, norm, model_.count(), sum, state_);
     model_.SetScaled(state_.values);
     loss_sum_ += loss * share;
@@ -196,8 +205,19 @@ class GlobalTraining {
     if (better) {
       kept_row_ = std::ssize(curve_) - 1;
       state_.best.copy_(state_.values);
+    } else if (loss > kRunaway * BestLoss()) {
+      BackOff();
     }
     Save();
+  }
+
+  // Back to the best weights, more slowly from there.
+  void BackOff() {
+    state_.values.copy_(state_.best);
+    state_.first_moment.zero_();
+    state_.second_moment.zero_();
+    model_.SetScaled(state_.values);
+    backoff_ *= kBackoff;
   }
 
   void AddRow(double check_loss) {
@@ -215,6 +235,12 @@ class GlobalTraining {
 
   [[nodiscard]] double BestLoss() const { return curve_[kept_row_]["check_loss"].get<double>(); }
 
+  [[nodiscard]] Json NoiseTokens() const {
+    const std::optional<double> windows = noise_.Windows();
+    if (!windows) return nullptr;
+    return std::llround(*windows * static_cast<double>(text_.windows[0].size()));
+  }
+
   [[nodiscard]] Json Report() const {
     const auto length = static_cast<int64_t>(text_.windows[0].size());
     return {{"loss", OutputLossName(options_.loss)},
@@ -224,6 +250,8 @@ class GlobalTraining {
             {"tokens", std::ssize(split_.training) * length},
             {"loss_before", curve_[0]["check_loss"]},
             {"loss_after", BestLoss()},
+            {"backoff", backoff_},
+            {"noise_tokens", NoiseTokens()},
             {"curve", curve_}};
   }
 
@@ -232,7 +260,9 @@ class GlobalTraining {
                        {"kept_row", kept_row_},
                        {"curve", curve_},
                        {"loss_sum", loss_sum_},
-                       {"loss_steps", loss_steps_}};
+                       {"loss_steps", loss_steps_},
+                       {"backoff", backoff_},
+                       {"noise", noise_.ToJson()}};
     model::SaveTrainingState(state_, path_);
   }
 
@@ -245,6 +275,8 @@ class GlobalTraining {
     curve_ = GetArray(state_.progress, "curve", origin);
     loss_sum_ = GetDouble(state_.progress, "loss_sum", origin);
     loss_steps_ = GetInt(state_.progress, "loss_steps", origin);
+    backoff_ = GetDouble(state_.progress, "backoff", origin);
+    noise_ = GradientNoise::FromJson(GetObject(state_.progress, "noise", origin), origin);
     KVC_CHECK(kept_row_ >= 0 && kept_row_ < std::ssize(curve_),
               kBadInput,
               origin,
@@ -271,6 +303,8 @@ class GlobalTraining {
   int64_t kept_row_ = 0;        // of the curve: the best check
   double loss_sum_ = 0.0;       // of the steps since the last check
   int64_t loss_steps_ = 0;
+  double backoff_ = 1.0;  // of the rate
+  GradientNoise noise_;
 };
 
 std::vector<Tensor> SizeWindows(const TrainingText& text) {

@@ -10,7 +10,9 @@
 // kCe a fifth stands for the root. A step adds up the gradients of step_tokens' windows, each made
 // on one thread, in order: results do not depend on the number of threads. One window in
 // kCheckEvery is not trained on; the loss on these is measured pass_checks times in each pass, the
-// best weights are kept, and training ends when kPatience checks have brought nothing better.
+// best weights are kept, and training ends when kPatience checks have brought nothing better. Where
+// a check is more than a tenth above the best one, training goes back to the best weights at a
+// third of the rate.
 //
 // Memory: the model in float32, four copies of what is trained, a gradient for each thread, two
 // hidden states of every window, and one layer's activations for each thread.
@@ -31,8 +33,10 @@ inline constexpr int64_t kPatience = 4;
 
 // Tunes `factors` (one for each layer) in place. `state` is a file from which a run that was
 // interrupted, or that met a NaN, goes on; it is written at every check and left there. Returns
-// {"loss", "lr", "steps", "kept_step", "tokens", "loss_before", "loss_after", "curve": [{"step",
-// "lr", "train_loss", "check_loss"}]}; kept_step 0: nothing was better than the start. Throws
+// {"loss", "lr", "steps", "kept_step", "tokens", "loss_before", "loss_after", "backoff" (share of
+// the rate that was left), "noise_tokens", "curve": [{"step", "lr", "train_loss", "check_loss"}]};
+// kept_step 0: nothing was better than the start; noise_tokens: the tokens whose mean gradient is
+// half noise (factorize/gradient_noise.h; null where that cannot be told). Throws
 // kNumeric when a loss or a gradient is not finite (the state of the last check stays),
 // kInterrupted from `progress` after writing the state, kBadInput for a broken state.
 [[nodiscard]] Json TuneGlobally(const Checkpoint& source,

@@ -96,6 +96,26 @@ TEST_F(TuneGlobal, ANaNStopsAndTheLastCheckStays) {
   EXPECT_GT(Run()["global_tuning"]["kept_step"].get<int64_t>(), 0);
 }
 
+// A rate that throws the model far away is cut until it helps.
+TEST_F(TuneGlobal, BacksOffFromARateThatRunsAway) {
+  options_.global.learning_rate = 0.4;
+  options_.global.pass_checks = 15;
+  const Json result = Run();
+  const Json& report = result["global_tuning"];
+  EXPECT_LT(report["backoff"].get<double>(), 0.5);
+  EXPECT_GT(report["kept_step"].get<int64_t>(), 0);
+  EXPECT_LT(report["loss_after"].get<double>(), report["loss_before"].get<double>());
+  EXPECT_LT(result["kld_after_tuning"].get<double>(), result["kld_before_tuning"].get<double>());
+}
+
+TEST_F(TuneGlobal, SaysHowNoisyItsGradientsAre) {
+  const Json report = Run()["global_tuning"];
+  EXPECT_EQ(report["backoff"], 1.0);
+  EXPECT_GT(report["noise_tokens"].get<int64_t>(), 128);  // a window alone is not enough
+  options_.global.step_tokens = 128;                      // nothing to compare with
+  EXPECT_TRUE(Run()["global_tuning"]["noise_tokens"].is_null());
+}
+
 TEST_F(TuneGlobal, GoesOnFromLayersThatWereTunedAlone) {
   options_.tune = true;
   options_.global.learning_rate = 0.01;
