@@ -107,7 +107,7 @@ long() {
     lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
-  local tasks=(--text "$text" --context 4k --decode 64 --samples 6 --haystack "$haystack" --lengths 4k
+  local tasks=(--text "$text" --context 4k --decode 64 --samples 2 --haystack "$haystack" --lengths 4k
     --depths 0.1,0.5,0.9 --needles 1 --budget 50%,25%,12.5%,6.25%,3%)
   compare long "${profiled[@]}" "${tasks[@]}" "${args[@]}"
   compare_thin long "${tasks[@]}" --policy lukv-mixed/snapkv --policy lukv/output-error:keydiff=0.3
