@@ -52,7 +52,11 @@ void AddOptions(CLI::App& app, Arguments& args) {
   auto& options = args.options;
   app.add_option("model", args.model, "Hugging Face directory, thin or not")->required();
   app.add_option("-o,--out", args.output, "Directory to write")->required();
-  app.add_option("--calib", args.calibration, "Calibration text, UTF-8 or .jsonl; repeatable")
+  app.add_option(
+         "--calib",
+         args.calibration,
+         "Calibration text, UTF-8 or .jsonl; repeatable: budgets from several kinds of text "
+         "carry further, each file weighs by its length")
       ->required();
   app.add_option(
          "--scorer",
