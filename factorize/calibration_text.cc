@@ -77,9 +77,10 @@ void CutTuning(const Ids& ids,
             " tokens of tuning beside the windows held back, got ",
             found * request.window,
             "; give more text or lower --tune-tokens");
-  for (int64_t i = 0; i < wanted; ++i) {
-    const int64_t begin = begins[i * found / wanted];
-    text.tuning.emplace_back(ids.begin() + begin, ids.begin() + begin + request.window);
+  for (int64_t i = 0; i < 2 * wanted; ++i) {
+    const int64_t begin = begins[i * found / (2 * wanted)];
+    (i % 2 == 0 ? text.tuning : text.global_tuning)
+        .emplace_back(ids.begin() + begin, ids.begin() + begin + request.window);
   }
 }
 

@@ -23,13 +23,15 @@ struct TextRequest {
 struct CalibrationText {
   Windows calibration;
   Windows held_back;
-  Windows tuning;  // shares no token with `held_back`
+  Windows tuning;         // of layers; shares no token with `held_back`
+  Windows global_tuning;  // of the whole model: as many, between those of `tuning`
 };
 
 // Calibration and held-back windows lie evenly over the whole text; a text too short for all of
-// them gives one window in eight, at most, to measuring. Tuning windows lie evenly over what is not
-// held back. Throws kBadInput, naming the tokens found and needed, when the text is shorter than
-// one window, or too short for the tuning tokens.
+// them gives one window in eight, at most, to measuring. Tuning windows of both kinds lie evenly
+// over what is not held back, and share no token where that is long enough: a gradient on text that
+// layers were tuned on says little. Throws kBadInput, naming the tokens found and needed, when the
+// text is shorter than one window, or too short for the tuning tokens.
 [[nodiscard]] CalibrationText CutText(const Tokenizer& tokenizer, const TextRequest& request);
 
 }  // namespace kvc::factorize

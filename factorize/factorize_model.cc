@@ -240,7 +240,7 @@ ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source,
 // The tuning that is asked for.
 void Tune(const FactorizeOptions& options,
           const Checkpoint& source,
-          const Windows& windows,
+          const CalibrationText& text,
           const HeldBack& held_back,
           const TuneState& state,
           Progress& progress,
@@ -249,15 +249,20 @@ void Tune(const FactorizeOptions& options,
   held_back.MeasureUntuned(thin.keys, thin.factors, result);
   if (options.tune) {
     result["tuning"] =
-        TuneLocally(source, thin.keys, windows, options.tuning, state, progress, thin.factors);
+        TuneLocally(source, thin.keys, text.tuning, options.tuning, state, progress, thin.factors);
   }
   if (!options.tune_global) return;
-  result["global_tuning"] = TuneGlobally(
-      source, thin.keys, windows, options.global, state.GlobalPath("thin"), progress, thin.factors);
+  result["global_tuning"] = TuneGlobally(source,
+                                         thin.keys,
+                                         text.global_tuning,
+                                         options.global,
+                                         state.GlobalPath("thin"),
+                                         progress,
+                                         thin.factors);
   if (!options.control) return;
   result["control"] = TuneControl(source,
                                   *held_back.reference(),
-                                  windows,
+                                  text.global_tuning,
                                   options.global,
                                   state.GlobalPath("control"),
                                   progress);
@@ -315,7 +320,7 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   result["token_cost"] = DescribeCost(CostOfKeys(config, thin.keys));
   if (options.tunes()) {
     const TuneState state(output.path(), TuneSettings(options, source, described));
-    Tune(options, source, text.tuning, held_back, state, progress, thin, result);
+    Tune(options, source, text, held_back, state, progress, thin, result);
     state.Remove();
   }
   WriteThinCheckpoint(source, thin.keys, thin.factors, output.path(), progress);
