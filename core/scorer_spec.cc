@@ -64,7 +64,7 @@ const std::vector<Option>& Options() {
        [](const ScorerOptions& o) { return o.pool == 0 ? "" : std::to_string(o.pool); }},
       {"future",
        "1 or more positions",
-       {kExpectedAttention},
+       {kExpectedAttention, kOutputError},
        [](std::string_view text, ScorerOptions& o) {
          return ParseNumber<int64_t>(text, 1, o.future);
        },
@@ -99,6 +99,22 @@ const std::vector<Option>& Options() {
          return ParseChoice(text, "no", "yes", o.relative);
        },
        [](const ScorerOptions& o) { return std::string(o.relative ? "" : "no"); }},
+      {"prompt",
+       "0 or more queries",
+       {kOutputError},
+       [](std::string_view text, ScorerOptions& o) {
+         return ParseNumber<int64_t>(text, 0, o.prompt);
+       },
+       [](const ScorerOptions& o) { return o.prompt == 0 ? "" : std::to_string(o.prompt); }},
+      {"recent",
+       "a share below 1",
+       {kOutputError},
+       [](std::string_view text, ScorerOptions& o) {
+         return ParseNumber(text, 0.0, o.recent) && o.recent < 1.0;
+       },
+       [](const ScorerOptions& o) {
+         return o.recent == ScorerOptions{}.recent ? "" : NumberText(o.recent);
+       }},
       {"keydiff",
        "a share below 1",
        {kOutputError},

@@ -16,11 +16,13 @@ enum class ScorerKind { kSnapKv, kExpectedAttention, kKeyDiff, kKnorm, kStreamin
 // A scorer reads its own options alone (scorers/factories.h says what they do).
 struct ScorerOptions {
   int64_t pool = 0;            // snapkv, output-error: width of the max-pool; 0: DefaultPool
-  int64_t future = 512;        // expected-attention: positions averaged over
+  int64_t future = 512;        // expected-attention, output-error: coming positions looked at
   double epsilon = 0.02;       // expected-attention: added before weighting by |v|
   bool use_covariance = true;  // expected-attention: `covariance`
   bool mean = false;           // output-error: `reduce` over queries and heads, max or mean
   bool relative = true;        // output-error: to the residual stream's squared norm
+  int64_t prompt = 0;          // output-error: queries of the prompt that are expected again
+  double recent = 0.2;         // with them: share of the tokens that the window's queries choose
   double keydiff = 0.0;        // output-error: share of the tokens that KeyDiff chooses
 
   friend auto operator<=>(const ScorerOptions&, const ScorerOptions&) = default;

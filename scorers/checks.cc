@@ -77,6 +77,17 @@ void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const flo
   if (scorer.needs_output()) CheckOutput(scorer, head);
 }
 
+void CheckFrequencies(const Scorer& scorer, const HeadInput& head) {
+  KVC_CHECK(
+      head.rope_frequencies.empty() || 2 * std::ssize(head.rope_frequencies) == head.keys.cols,
+      kBadShape,
+      ScorerName(scorer.kind()),
+      ": expected ",
+      head.keys.cols / 2,
+      " rope frequencies, got ",
+      head.rope_frequencies.size());
+}
+
 void CheckFinite(const Scorer& scorer, std::span<const float> scores) {
   for (size_t j = 0; j < scores.size(); ++j) {
     KVC_CHECK(std::isfinite(scores[j]),

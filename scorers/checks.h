@@ -12,6 +12,10 @@ namespace kvc::scorers {
 // something that the scorer needs is missing.
 void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const float> scores);
 
+// Throws kBadShape, naming the scorer, when there are frequencies of the rotation, but not one for
+// each pair of a key's dimensions.
+void CheckFrequencies(const Scorer& scorer, const HeadInput& head);
+
 // Throws kNumeric, naming the scorer and the first token whose score is NaN or infinite.
 void CheckFinite(const Scorer& scorer, std::span<const float> scores);
 

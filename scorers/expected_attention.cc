@@ -142,13 +142,7 @@ class ExpectedAttention : public Scorer {
     CheckInput(*this, head, scores);
     const int64_t num_tokens = head.keys.rows;
     if (num_tokens == 0) return;
-    KVC_CHECK(
-        head.rope_frequencies.empty() || 2 * std::ssize(head.rope_frequencies) == head.keys.cols,
-        kBadShape,
-        "expected-attention: expected ",
-        head.keys.cols / 2,
-        " rope frequencies, got ",
-        head.rope_frequencies.size());
+    CheckFrequencies(*this, head);
     const int64_t sinks = num_tokens > head.sinks ? head.sinks : 0;
     const std::span<float> ranked = scores.subspan(sinks);
     MeanAttention(head, sinks, ranked);

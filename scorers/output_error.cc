@@ -3,36 +3,37 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 #include "scorers/checks.h"
 #include "scorers/factories.h"
+#include "scorers/output_change.h"
 #include "scorers/window_attention.h"
 
 namespace kvc::scorers {
 namespace {
 
-// A token with more of a query's attention than this is left out of the expanded square, which
-// would lose its digits: at most one token for each query.
-constexpr float kDominant = 0.5F;
-// The others have nothing below this, and its inverse is a float.
-constexpr double kNothing = 1e-30;
+// Queries of the prompt that are worked on at once.
+constexpr int64_t kBlockQueries = 128;
+// The golden ratio's fraction: its multiples scatter evenly over [0, 1), however many they are.
+constexpr double kScatter = 0.6180339887498949;
 
-// Without token j the softmax of query i spreads over the others, and its output
-// o_i = sum_j a_ij v_j moves by a_ij/(1-a_ij) (v_j - o_i). As the residual stream sees it:
+// By the window's queries alone, e_ij being OutputChange's:
 //
-//   e_ij = (a_ij/(1-a_ij))^2 (v_j - o_i) M (v_j - o_i)^T
-//        = (a_ij/(1-a_ij))^2 (v_j M v_j^T - 2 o_i M v_j^T + o_i M o_i^T)
+//   s_j = maxpool_j( max or mean over queries and the group's heads of e_ij ) / residual_energy.
 //
-// so all of e is products of whole matrices. For a dominant token the sum over the others is at
-// hand, o'_i = (o_i - a_ij v_j)/(1-a_ij), and e_ij = a_ij^2 (v_j - o'_i) M (v_j - o'_i)^T.
-//
-// s_j = maxpool_j( max or mean over queries and the group's heads of e_ij ) / residual_energy.
+// With `prompt` the text that follows is expected to ask what the prompt has asked so far: up to so
+// many of its queries, evenly spaced, are turned from where they stood to one of the next `future`
+// positions, from where they see every token, and s_j is the mean over them and the heads, not
+// pooled. Of the tokens the share `recent` is chosen by the window, whose last words may be a
+// question, and then `keydiff` by KeyDiff.
 class OutputError : public Scorer {
  public:
   OutputError(const ScorerOptions& options, int64_t pool)
       : options_(options), pool_(pool), keydiff_(MakeKeyDiff()) {}
   [[nodiscard]] ScorerKind kind() const override { return ScorerKind::kOutputError; }
   [[nodiscard]] bool needs_queries() const override { return true; }
+  [[nodiscard]] bool needs_prompt_queries() const override { return options_.prompt > 0; }
   [[nodiscard]] bool needs_output() const override { return true; }
   [[nodiscard]] bool comparable() const override { return true; }
 
@@ -40,152 +41,128 @@ class OutputError : public Scorer {
     CheckInput(*this, head, scores);
     const int64_t num_tokens = head.keys.rows;
     if (num_tokens == 0) return;
+    CheckFrequencies(*this, head);
     const int64_t window = std::min(head.queries.front().rows, num_tokens);  // W
-    Work work(window, num_tokens, head.values.cols);
-    std::vector<float> errors(num_tokens, 0.0F);  // [T]
-    for (size_t h = 0; h < head.queries.size(); ++h) AddHead(head, h, work, errors);
-    double weight = options_.relative ? 1.0 / head.residual_energy : 1.0;
-    if (options_.mean) weight /= static_cast<double>(window * std::ssize(head.queries));
-    for (float& error : errors) error = static_cast<float>(error * weight);
+    const bool by_prompt = options_.prompt > 0;
+    OutputChange change(by_prompt ? std::max(window, kBlockQueries) : window, head.values);
+    std::vector<float> errors(num_tokens, 0.0F);                    // [T], window's
+    std::vector<float> expected(by_prompt ? num_tokens : 0, 0.0F);  // [T], prompt's
+    for (size_t h = 0; h < head.queries.size(); ++h) {
+      change.SetGram(head.output_grams[h]);
+      AddWindow(head, h, window, change, errors);
+      if (by_prompt) AddPrompt(head, h, change, expected);
+    }
+    const double weight = options_.relative ? 1.0 / head.residual_energy : 1.0;
+    const double heads = static_cast<double>(head.queries.size());
+    Scale(options_.mean ? weight / (static_cast<double>(window) * heads) : weight, errors);
     PoolApart(errors, window, pool_, scores);
-    if (options_.keydiff > 0.0) MixKeyDiff(head, window, scores);
+    if (by_prompt) {
+      Scale(weight / (static_cast<double>(PromptCount(head)) * heads), expected);
+      std::copy(scores.begin(), scores.end(), errors.begin());
+      std::copy(expected.begin(), expected.end(), scores.begin());
+      Mix(head, window, errors, options_.recent, scores);
+    }
+    if (options_.keydiff > 0.0) {
+      keydiff_->Score(head, errors);
+      Mix(head, window, errors, options_.keydiff, scores);
+    }
   }
 
  private:
-  // What one query head needs, reused by the next.
-  struct Work {
-    std::vector<float> storage;
-    MatrixF attention;        // [W, T], a; dominant tokens 0
-    MatrixF cross;            // [W, T], o M v^T, then e
-    MatrixF projected;        // [T, D], v M
-    MatrixF output;           // [W, D], o' times its weight, then o
-    MatrixF output_m;         // [W, D], o M
-    MatrixF dominant;         // [W, D], v_j - o' of the dominant token
-    MatrixF dominant_m;       // [W, D], that times M
-    std::vector<float> norm;  // [T], v M v^T
-
-    Work(int64_t window, int64_t num_tokens, int64_t width)
-        : storage(2 * window * num_tokens + num_tokens * width + 4 * window * width),
-          norm(num_tokens) {
-      float* next = storage.data();
-      const auto take = [&next](int64_t rows, int64_t cols) {
-        const MatrixF matrix(next, rows, cols);
-        next += rows * cols;
-        return matrix;
-      };
-      attention = take(window, num_tokens);
-      cross = take(window, num_tokens);
-      projected = take(num_tokens, width);
-      output = take(window, width);
-      output_m = take(window, width);
-      dominant = take(window, width);
-      dominant_m = take(window, width);
-    }
-  };
-
-  // The token that takes most of a query's attention.
-  struct Dominant {
-    int64_t token = -1;  // none
-    float attention = 0.0F;
-  };
-
-  // Takes the dominant token out of a row of attention.
-  static Dominant TakeDominant(std::span<float> row) {
-    const auto largest = std::ranges::max_element(row);
-    if (!(*largest > kDominant)) return {};
-    const Dominant dominant = {largest - row.begin(), *largest};
-    *largest = 0.0F;
-    return dominant;
+  static void Scale(double weight, std::span<float> errors) {
+    for (float& error : errors) error = static_cast<float>(error * weight);
   }
 
-  // work.output holds the sum over the other tokens; completes it and fills work.dominant.
-  static void Complete(const HeadInput& head, int64_t i, const Dominant& dominant, Work& work) {
-    const int64_t width = head.values.cols;
-    float* difference = work.dominant.row(i);  // [D]
-    if (dominant.token < 0) {
-      std::fill_n(difference, width, 0.0F);
-      return;
-    }
-    const float* row = work.attention.row(i);
-    const double rest = std::accumulate(row, row + work.attention.cols, 0.0);
-    const float inverse = rest > kNothing ? static_cast<float>(1.0 / rest) : 0.0F;
-    const float* value = head.values.row(dominant.token);  // [D]
-    float* output = work.output.row(i);
-    for (int64_t d = 0; d < width; ++d) {
-      difference[d] = value[d] - inverse * output[d];
-      output[d] += dominant.attention * value[d];
-    }
-  }
-
-  // Turns work.cross into e. NaN and infinity stay what they are.
-  static void FinishRow(int64_t i, const Dominant& dominant, int64_t width, Work& work) {
-    const float* attention = work.attention.row(i);
-    float* row = work.cross.row(i);
-    const float own = Dot(work.output.row(i), work.output_m.row(i), width);  // o M o^T
-    const int64_t num_tokens = work.cross.cols;
-    for (int64_t j = 0; j < num_tokens; ++j) {
-      const float share = attention[j] / (1.0F - attention[j]);
-      const float square = work.norm[j] - 2.0F * row[j] + own;
-      row[j] = share * share * (square < 0.0F ? 0.0F : square);
-    }
-    if (dominant.token < 0) return;
-    const float square = Dot(work.dominant.row(i), work.dominant_m.row(i), width);
-    row[dominant.token] = dominant.attention * dominant.attention * (square < 0.0F ? 0.0F : square);
-  }
-
-  void AddHead(const HeadInput& head, size_t h, Work& work, std::span<float> errors) const {
-    const int64_t window = work.attention.rows;
-    const int64_t width = head.values.cols;
+  void AddWindow(const HeadInput& head,
+                 size_t h,
+                 int64_t window,
+                 OutputChange& change,
+                 std::span<float> errors) const {
     const ConstMatrixF queries = head.queries[h];
-    const ConstMatrixF gram = head.output_grams[h];
-    WindowAttention(queries.RowRange(queries.rows - window, window), head, work.attention);
-    std::vector<Dominant> dominant;
-    for (int64_t i = 0; i < window; ++i) {
-      dominant.push_back(
-          TakeDominant({work.attention.row(i), static_cast<size_t>(work.attention.cols)}));
-    }
-    kernels::GemmNN(work.attention, head.values, false, work.output);
-    for (int64_t i = 0; i < window; ++i) Complete(head, i, dominant[i], work);
-    kernels::GemmNN(work.output, gram, false, work.output_m);
-    kernels::GemmNN(work.dominant, gram, false, work.dominant_m);
-    kernels::GemmNN(head.values, gram, false, work.projected);
-    kernels::GemmNT(1.0F, work.output, work.projected, false, work.cross);
-    for (int64_t j = 0; j < head.values.rows; ++j) {
-      work.norm[j] = Dot(work.projected.row(j), head.values.row(j), width);
-    }
-    for (int64_t i = 0; i < window; ++i) {
-      FinishRow(i, dominant[i], width, work);
-      Reduce({work.cross.row(i), errors.size()}, errors);
+    const ConstMatrixF last = queries.RowRange(queries.rows - window, window);
+    WindowAttention(last, head, change.attention(window));
+    Reduce(change.Errors(window), options_.mean, errors);
+  }
+
+  // How many of the prompt's queries are taken; the sinks' are left out where others are there.
+  [[nodiscard]] int64_t PromptCount(const HeadInput& head) const {
+    return std::min(options_.prompt, head.prompt_queries.front().rows - SkippedSinks(head));
+  }
+  static int64_t SkippedSinks(const HeadInput& head) {
+    const int64_t rows = head.prompt_queries.front().rows;
+    return rows > head.sinks ? head.sinks : 0;
+  }
+
+  void AddPrompt(const HeadInput& head,
+                 size_t h,
+                 OutputChange& change,
+                 std::span<float> expected) const {
+    const ConstMatrixF all = head.prompt_queries[h];
+    const int64_t skipped = SkippedSinks(head);
+    const int64_t count = PromptCount(head);
+    std::vector<float> turned(std::min(count, kBlockQueries) * all.cols);  // [block, D_k]
+    for (int64_t begin = 0; begin < count; begin += kBlockQueries) {
+      const int64_t rows = std::min(kBlockQueries, count - begin);
+      const MatrixF queries(turned.data(), rows, all.cols);
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t chosen = skipped + (all.rows - skipped) * (begin + i) / count;
+        Turn(head, all.row(chosen), begin + i, queries.row(i));
+      }
+      const MatrixF attention = change.attention(rows);
+      kernels::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
+      kernels::SoftmaxRows(attention);
+      Reduce(change.Errors(rows), true, expected);
     }
   }
 
-  void Reduce(std::span<const float> row, std::span<float> errors) const {
-    float sum = 0.0F;  // finite only where every error is: a maximum would hide a NaN
-    for (size_t j = 0; j < row.size(); ++j) {
-      sum += row[j];
-      errors[j] = options_.mean ? errors[j] + row[j] : std::max(errors[j], row[j]);
+  // Query i before its rotation, turned to one of the coming positions.
+  void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
+    const int64_t half = std::ssize(head.rope_frequencies);
+    if (half == 0) std::copy_n(query, head.keys.cols, turned);
+    const double scattered = std::fmod(static_cast<double>(i) * kScatter, 1.0);
+    const double position = static_cast<double>(head.keys.rows) +
+                            std::floor(scattered * static_cast<double>(options_.future));
+    for (int64_t d = 0; d < half; ++d) {
+      const double cos = std::cos(position * head.rope_frequencies[d]);
+      const double sin = std::sin(position * head.rope_frequencies[d]);
+      turned[d] = static_cast<float>(query[d] * cos - query[d + half] * sin);
+      turned[d + half] = static_cast<float>(query[d + half] * cos + query[d] * sin);
     }
-    if (!std::isfinite(sum)) CheckFinite(*this, row);
   }
 
-  // The token that KeyDiff ranks p-th of those that may be dropped gets at least the score that
-  // ranks (1 - share)/share p-th, so that of any number of best tokens KeyDiff has chosen its
-  // share, and scores keep the unit of the error.
-  void MixKeyDiff(const HeadInput& head, int64_t window, std::span<float> scores) const {
+  // errors_j <- errors_j + sum or max over the rows of e [count, T].
+  void Reduce(ConstMatrixF e, bool add, std::span<float> errors) const {
+    for (int64_t i = 0; i < e.rows; ++i) {
+      const float* row = e.row(i);
+      float sum = 0.0F;  // finite only where every error is: a maximum would hide a NaN
+      for (size_t j = 0; j < errors.size(); ++j) {
+        sum += row[j];
+        errors[j] = add ? errors[j] + row[j] : std::max(errors[j], row[j]);
+      }
+      if (!std::isfinite(sum)) CheckFinite(*this, {row, errors.size()});
+    }
+  }
+
+  // Of those that may be dropped, the token that `other` ranks p-th gets at least the score that
+  // ranks (1 - share)/share p-th, so that of any number of best tokens `other` has chosen its
+  // share, and scores keep their unit.
+  static void Mix(const HeadInput& head,
+                  int64_t window,
+                  std::span<const float> other,
+                  double share,
+                  std::span<float> scores) {
     const int64_t num_tokens = std::ssize(scores);
     const int64_t first = std::min(head.sinks, num_tokens);
     const int64_t count = num_tokens - window - first;
-    if (count <= 0) return;
-    std::vector<float> distinct(num_tokens);
-    keydiff_->Score(head, distinct);
+    if (count <= 0 || share <= 0.0) return;
     const std::span<float> ranked = scores.subspan(first, count);
     std::vector<float> sorted(ranked.begin(), ranked.end());
     std::ranges::sort(sorted, std::greater<>());
     std::vector<int64_t> order(count);
     std::iota(order.begin(), order.end(), int64_t{0});
     std::ranges::stable_sort(
-        order, [&](int64_t a, int64_t b) { return distinct[first + a] > distinct[first + b]; });
-    const double step = (1.0 - options_.keydiff) / options_.keydiff;
+        order, [&](int64_t a, int64_t b) { return other[first + a] > other[first + b]; });
+    const double step = (1.0 - share) / share;
     for (int64_t p = 0; p < count; ++p) {
       const auto rank = static_cast<int64_t>(static_cast<double>(p) * step);
       if (rank >= count) break;
@@ -205,6 +182,18 @@ std::unique_ptr<Scorer> MakeOutputError(const ScorerOptions& options) {
             kUsage,
             "output-error: expected a KeyDiff share of 0 or more below 1, got ",
             options.keydiff);
+  KVC_CHECK(options.recent >= 0.0 && options.recent < 1.0,
+            kUsage,
+            "output-error: expected a window's share of 0 or more below 1, got ",
+            options.recent);
+  KVC_CHECK(
+      options.prompt >= 0 && options.future >= 1,
+      kUsage,
+      "output-error: expected 0 or more queries of the prompt and 1 or more future positions, "
+      "got ",
+      options.prompt,
+      " and ",
+      options.future);
   return std::make_unique<OutputError>(options, PoolWidth(ScorerKind::kOutputError, options));
 }
 

@@ -15,10 +15,11 @@ TEST(ScorerSpec, TextsAreCanonical) {
                            "snapkv:pool=5",
                            "expected-attention:future=64,epsilon=0.1,covariance=no",
                            "output-error",
-                           "output-error:pool=15,reduce=mean,relative=no,keydiff=0.3"}) {
+                           "output-error:pool=15,reduce=mean,relative=no,keydiff=0.3",
+                           "output-error:future=128,prompt=512,recent=0.1"}) {
     EXPECT_EQ(ToString(Parse(text)), text);
   }
-  EXPECT_EQ(ToString(Parse("output-error:keydiff=.30,reduce=max,pool=11,relative=yes")),
+  EXPECT_EQ(ToString(Parse("output-error:recent=.2,keydiff=.30,reduce=max,pool=11,relative=yes")),
             "output-error:keydiff=0.3");
   EXPECT_EQ(Parse("snapkv:pool=7"), ScorerSpec(ScorerKind::kSnapKv));
   EXPECT_NE(Parse("snapkv:pool=11"), ScorerSpec(ScorerKind::kSnapKv));
@@ -49,6 +50,9 @@ TEST(ScorerSpec, RefusesByName) {
   refuses("snapkv:pool=3,", "KEY=VALUE");
   refuses("output-error:keydiff=1", "below 1");
   refuses("output-error:keydiff=nan", "below 1");
+  refuses("output-error:prompt=-1", "0 or more queries");
+  refuses("output-error:recent=1.5", "below 1");
+  refuses("snapkv:prompt=5", "pool");
   refuses("output-error:reduce=sum", "max or mean");
   refuses("expected-attention:epsilon=inf", "0 or more");
 }

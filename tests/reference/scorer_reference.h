@@ -77,9 +77,46 @@ struct OutputErrorSettings {
   bool mean = false;
 };
 
-// |output without token j - output|^2 behind the projection, by leaving the token out of the
-// softmax; max or mean over queries and heads, then max-pooled. projections: [head][E][D]. A token
-// that is alone leaves an output of zero.
+// Attention's output over values [T, D] for the logits of the tokens that are seen; token `without`
+// is left out. Zero when nothing is left.
+inline std::vector<double> OutputWithout(const std::vector<double>& logits,
+                                         const Rows& values,
+                                         size_t without) {
+  std::vector<double> sum(values.front().size(), 0.0);
+  double largest = -1e300;
+  for (size_t j = 0; j < logits.size(); ++j) {
+    if (j != without) largest = std::max(largest, logits[j]);
+  }
+  double total = 0.0;
+  for (size_t j = 0; j < logits.size(); ++j) {
+    if (j == without) continue;
+    const double p = std::exp(logits[j] - largest);
+    total += p;
+    for (size_t d = 0; d < sum.size(); ++d) sum[d] += p * values[j][d];
+  }
+  for (double& x : sum) x = total > 0.0 ? x / total : 0.0;
+  return sum;
+}
+
+// |output without token j - output|^2 behind the projection [E][D] for every token j that a query
+// sees, by leaving the token out of the softmax.
+inline std::vector<double> OutputChanges(const std::vector<double>& logits,
+                                         const Rows& values,
+                                         const Rows& projection) {
+  const std::vector<double> all = OutputWithout(logits, values, logits.size());
+  std::vector<double> errors;
+  for (size_t j = 0; j < logits.size(); ++j) {
+    std::vector<double> change = OutputWithout(logits, values, j);
+    for (size_t d = 0; d < change.size(); ++d) change[d] -= all[d];
+    double error = 0.0;
+    for (const auto& row : projection) error += Dot(row, change) * Dot(row, change);
+    errors.push_back(error);
+  }
+  return errors;
+}
+
+// Max or mean of OutputChanges over the window's queries and the heads, then max-pooled.
+// projections: [head][E][D].
 inline std::vector<double> OutputError(const Rows& keys,
                                        const Rows& values,
                                        const std::vector<Rows>& queries,
@@ -87,22 +124,6 @@ inline std::vector<double> OutputError(const Rows& keys,
                                        const OutputErrorSettings& s) {
   const size_t num_tokens = keys.size();
   const size_t window = std::min(queries.front().size(), num_tokens);
-  const auto output = [&](const std::vector<double>& logits, size_t without) {
-    std::vector<double> sum(values.front().size(), 0.0);
-    double largest = -1e300;
-    for (size_t j = 0; j < logits.size(); ++j) {
-      if (j != without) largest = std::max(largest, logits[j]);
-    }
-    double total = 0.0;
-    for (size_t j = 0; j < logits.size(); ++j) {
-      if (j == without) continue;
-      const double p = std::exp(logits[j] - largest);
-      total += p;
-      for (size_t d = 0; d < sum.size(); ++d) sum[d] += p * values[j][d];
-    }
-    for (double& x : sum) x = total > 0.0 ? x / total : 0.0;
-    return sum;
-  };
   std::vector<double> errors(num_tokens, 0.0);
   for (size_t h = 0; h < queries.size(); ++h) {
     for (size_t i = 0; i < window; ++i) {
@@ -111,13 +132,9 @@ inline std::vector<double> OutputError(const Rows& keys,
       for (size_t j = 0; j <= num_tokens - window + i; ++j) {
         logits.push_back(s.scale * Dot(query, keys[j]));
       }
-      const std::vector<double> all = output(logits, logits.size());
-      for (size_t j = 0; j < logits.size(); ++j) {
-        std::vector<double> change = output(logits, j);
-        for (size_t d = 0; d < change.size(); ++d) change[d] -= all[d];
-        double error = 0.0;
-        for (const auto& row : projections[h]) error += Dot(row, change) * Dot(row, change);
-        errors[j] = s.mean ? errors[j] + error : std::max(errors[j], error);
+      const std::vector<double> changes = OutputChanges(logits, values, projections[h]);
+      for (size_t j = 0; j < changes.size(); ++j) {
+        errors[j] = s.mean ? errors[j] + changes[j] : std::max(errors[j], changes[j]);
       }
     }
   }
@@ -132,6 +149,56 @@ inline std::vector<double> OutputError(const Rows& keys,
       if (std::abs(distance) <= s.pool / 2) best = std::max(best, errors[i]);
     }
     scores.push_back(best / (weight * s.residual_energy));
+  }
+  return scores;
+}
+
+struct ExpectedErrorSettings {
+  std::vector<double> frequencies;  // [D/2] or empty
+  double scale = 1.0;
+  double residual_energy = 1.0;
+  int64_t sinks = 4;
+  int64_t prompt = 0;
+  int64_t future = 512;
+};
+
+// Mean of OutputChanges over up to `prompt` queries, evenly spaced behind the sinks, that see every
+// token from the positions T + floor(future frac(i golden ratio)). prompts: [head][T', D] before
+// rotation.
+inline std::vector<double> ExpectedError(const Rows& keys,
+                                         const Rows& values,
+                                         const std::vector<Rows>& prompts,
+                                         const std::vector<Rows>& projections,
+                                         const ExpectedErrorSettings& s) {
+  const auto rows = static_cast<int64_t>(prompts.front().size());
+  const int64_t skipped = rows > s.sinks ? s.sinks : 0;
+  const int64_t count = std::min(s.prompt, rows - skipped);
+  const double golden = (std::sqrt(5.0) - 1.0) / 2.0;
+  std::vector<double> scores(keys.size(), 0.0);
+  for (size_t h = 0; h < prompts.size(); ++h) {
+    for (int64_t i = 0; i < count; ++i) {
+      std::vector<double> query =
+          prompts[h][static_cast<size_t>(skipped + (rows - skipped) * i / count)];
+      const double steps = static_cast<double>(i) * golden;
+      const double position =
+          static_cast<double>(keys.size()) +
+          std::floor((steps - std::floor(steps)) * static_cast<double>(s.future));
+      const size_t half = s.frequencies.size();
+      for (size_t d = 0; d < half; ++d) {
+        const double x = query[d];
+        const double y = query[d + half];
+        const double angle = position * s.frequencies[d];
+        query[d] = x * std::cos(angle) - y * std::sin(angle);
+        query[d + half] = y * std::cos(angle) + x * std::sin(angle);
+      }
+      std::vector<double> logits;
+      for (const auto& key : keys) logits.push_back(s.scale * Dot(query, key));
+      const std::vector<double> changes = OutputChanges(logits, values, projections[h]);
+      for (size_t j = 0; j < changes.size(); ++j) scores[j] += changes[j];
+    }
+  }
+  for (double& score : scores) {
+    score /= static_cast<double>(count) * static_cast<double>(prompts.size()) * s.residual_energy;
   }
   return scores;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -115,36 +116,88 @@ TEST(OutputError, HandWorked) {
   EXPECT_NEAR(scores[1], 4.0 * 9.0 / 16.0 / 2.0, 1e-6);
 }
 
-// Of any number of best tokens KeyDiff has chosen its share, the errors the rest.
+// Queries of the prompt alone, in one block and in several, some of them and all.
+TEST(OutputError, PromptEqualsReference) {
+  uint64_t seed = 200;
+  for (const int64_t tokens : {1, 3, 12, 60, 150}) {
+    for (const int64_t prompt : {1, 7, 129, 1000}) {
+      const RandomHead head =
+          MakeRandomHead(++seed, {.tokens = tokens, .heads = 2, .rope = prompt != 7});
+      SCOPED_TRACE(testing::Message() << "T " << tokens << " prompt " << prompt);
+      const std::vector<double> expected =
+          reference::ExpectedError(ToRows(head.input.keys),
+                                   ToRows(head.input.values),
+                                   ToRows(head.input.prompt_queries),
+                                   ProjectionRows(head),
+                                   {.frequencies = head.frequencies,
+                                    .scale = head.input.scale,
+                                    .residual_energy = 7.5,
+                                    .prompt = prompt,
+                                    .future = 90});
+      ExpectClose(ScoreOf(ScorerKind::kOutputError,
+                          head.input,
+                          {.future = 90, .prompt = prompt, .recent = 0.0}),
+                  expected);
+    }
+  }
+}
+
+// The `count` best of the tokens first .. last - 1, in ascending order.
+std::vector<int64_t> Best(const std::vector<float>& scores,
+                          int64_t first,
+                          int64_t last,
+                          int64_t count) {
+  std::vector<int64_t> order(static_cast<size_t>(last - first));
+  std::iota(order.begin(), order.end(), first);
+  std::ranges::stable_sort(order, [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+  order.resize(static_cast<size_t>(count));
+  std::ranges::sort(order);
+  return order;
+}
+
+// Of any number of best tokens by `mixed` `other` has chosen a quarter, `scores` the rest; sinks
+// and window keep their scores.
+void ExpectQuarter(const std::vector<float>& mixed,
+                   const std::vector<float>& scores,
+                   const std::vector<float>& other) {
+  constexpr int64_t kSinks = 3;
+  const int64_t last = std::ssize(mixed) - 8;  // the window is 8 queries
+  for (const int64_t count : {6, 30, 90}) {
+    // The union of the best and, of a third as many, the other's best.
+    const std::vector<int64_t> best = Best(scores, kSinks, last, count);
+    const std::vector<int64_t> others = Best(other, kSinks, last, count / 3);
+    std::vector<int64_t> both;
+    std::ranges::set_union(best, others, std::back_inserter(both));
+    EXPECT_EQ(Best(mixed, kSinks, last, std::ssize(both)), both) << count;
+  }
+  for (int64_t j = 0; j < kSinks; ++j) EXPECT_EQ(mixed[j], scores[j]);
+  for (int64_t j = last; j < std::ssize(mixed); ++j) EXPECT_EQ(mixed[j], scores[j]);
+}
+
 TEST(OutputError, KeyDiffTakesItsShare) {
   RandomHead head = MakeRandomHead(70, {.tokens = 300});
   head.input.sinks = 3;
-  const std::vector<float> mixed =
-      ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1, .keydiff = 0.25});
-  const std::vector<float> errors = ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1});
-  const std::vector<float> distinct = ScoreOf(ScorerKind::kKeyDiff, head.input);
-  const int64_t last = 300 - 8;  // the window is 8 queries
-  const auto best = [&](const std::vector<float>& scores, int64_t count) {
-    std::vector<int64_t> order(last - 3);
-    std::iota(order.begin(), order.end(), int64_t{3});
-    std::ranges::stable_sort(order, [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
-    order.resize(count);
-    return order;
-  };
-  for (const int64_t by_error : {6, 30, 90}) {
-    // The union of the best by error and, of a third as many, the most distinct.
-    std::vector<int64_t> both = best(errors, by_error);
-    const std::vector<int64_t> others = best(distinct, by_error / 3);
-    both.insert(both.end(), others.begin(), others.end());
-    std::ranges::sort(both);
-    const auto repeated = std::ranges::unique(both);
-    both.erase(repeated.begin(), repeated.end());
-    std::vector<int64_t> chosen = best(mixed, std::ssize(both));
-    std::ranges::sort(chosen);
-    EXPECT_EQ(chosen, both) << by_error;
-  }
-  for (int64_t j = 0; j < 3; ++j) EXPECT_EQ(mixed[j], errors[j]);
-  for (int64_t j = last; j < 300; ++j) EXPECT_EQ(mixed[j], errors[j]);
+  ExpectQuarter(ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1, .keydiff = 0.25}),
+                ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1}),
+                ScoreOf(ScorerKind::kKeyDiff, head.input));
+}
+
+TEST(OutputError, WindowTakesItsShareBesideThePrompt) {
+  RandomHead head = MakeRandomHead(71, {.tokens = 300});
+  head.input.sinks = 3;
+  ExpectQuarter(
+      ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1, .prompt = 50, .recent = 0.25}),
+      ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 50, .recent = 0.0}),
+      ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1}));
+}
+
+TEST(OutputError, PromptNeedsItsQueries) {
+  RandomHead head = MakeRandomHead(72, {.tokens = 30});
+  head.input.prompt_queries.clear();
+  EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 5}), Error);
+  head = MakeRandomHead(72, {.tokens = 30});
+  head.input.rope_frequencies = std::span<const double>(head.frequencies).first(3);
+  EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 5}), Error);
 }
 
 TEST(OutputError, KeyDiffWithFewTokens) {
@@ -153,6 +206,9 @@ TEST(OutputError, KeyDiffWithFewTokens) {
     const auto plain = ScoreOf(ScorerKind::kOutputError, head.input);
     const auto mixed = ScoreOf(ScorerKind::kOutputError, head.input, {.keydiff = 0.3});
     for (int64_t j = 0; j < tokens; ++j) EXPECT_GE(mixed[j], plain[j]);
+    const auto prompt = ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 9, .recent = 0.0});
+    const auto both = ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 9});
+    for (int64_t j = 0; j < tokens; ++j) EXPECT_GE(both[j], prompt[j]);
   }
 }
 
