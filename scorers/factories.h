@@ -17,7 +17,8 @@ namespace kvc::scorers {
 [[nodiscard]] std::unique_ptr<Scorer> MakeKeyDiff();
 // [Knorm]: minus the norm of the key.
 [[nodiscard]] std::unique_ptr<Scorer> MakeKnorm();
-// Change of the attention output when the token is dropped, squared, seen by the residual stream.
+// Change of the attention output when the token is dropped, squared, seen by the residual stream:
+// for the window's queries, or for those that the prompt has asked, expected again (`prompt`).
 [[nodiscard]] std::unique_ptr<Scorer> MakeOutputError(const ScorerOptions& options);
 // [StreamingLLM]: the more recent, the higher.
 [[nodiscard]] std::unique_ptr<Scorer> MakeStreaming();

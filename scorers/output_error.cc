@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/error.h"
@@ -134,12 +135,12 @@ class OutputError : public Scorer {
   void Reduce(ConstMatrixF e, bool add, std::span<float> errors) const {
     for (int64_t i = 0; i < e.rows; ++i) {
       const float* row = e.row(i);
-      float sum = 0.0F;  // finite only where every error is: a maximum would hide a NaN
+      int bad = 0;  // a maximum would hide a NaN
       for (size_t j = 0; j < errors.size(); ++j) {
-        sum += row[j];
+        bad |= static_cast<int>(!(row[j] <= std::numeric_limits<float>::max()));
         errors[j] = add ? errors[j] + row[j] : std::max(errors[j], row[j]);
       }
-      if (!std::isfinite(sum)) CheckFinite(*this, {row, errors.size()});
+      if (bad != 0) CheckFinite(*this, {row, errors.size()});
     }
   }
 

@@ -360,7 +360,8 @@ void TierLosses(const HeadInput& head,
 
 TierLossOptions TierLossOptionsOf(const ScorerSpec& scorer) {
   TierLossOptions options;
-  options.mean = scorer.kind != ScorerKind::kOutputError || scorer.options.mean;
+  options.mean =
+      scorer.kind != ScorerKind::kOutputError || scorer.options.mean || scorer.options.prompt > 0;
   return options;
 }
 

@@ -253,7 +253,7 @@ void AddExportOptions(CLI::App& app, ExportOptions& options) {
          "--scorer",
          options.scorer,
          "What ranks cached tokens: snapkv, expected-attention, keydiff, knorm, streaming or "
-         "output-error; options as in output-error:pool=15,keydiff=0.3")
+         "output-error; options as in output-error:prompt=1024")
       ->capture_default_str();
   app.add_option("--loss",
                  options.loss,

@@ -62,7 +62,7 @@ void AddOptions(CLI::App& app, Arguments& args) {
          "--scorer",
          args.scorers,
          "snapkv, expected-attention, keydiff, knorm, streaming or output-error; options as in "
-         "output-error:pool=15,keydiff=0.3; repeatable")
+         "output-error:prompt=1024; repeatable")
       ->capture_default_str();
   app.add_option("--windows", options.windows, "Calibration windows")->capture_default_str();
   app.add_option("--context", args.context, "Tokens of a window that are cached and scored")
