@@ -48,8 +48,11 @@ void OutputChange::SetGram(ConstMatrixF gram) {
 // Takes the dominant token out of a row of attention.
 OutputChange::Dominant OutputChange::TakeDominant(int64_t i) const {
   float* row = attention_.row(i);
-  float* largest = std::max_element(row, row + attention_.cols);
-  if (!(*largest > kDominant)) return {};
+  float* end = row + attention_.cols;
+  int found = 0;  // a count vectorises, a search does not, and mostly there is none
+  for (const float* a = row; a < end; ++a) found += static_cast<int>(*a > kDominant);
+  if (found == 0) return {};
+  float* largest = std::max_element(row, end);
   const Dominant dominant = {largest - row, *largest};
   *largest = 0.0F;
   return dominant;
