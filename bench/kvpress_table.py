@@ -124,10 +124,12 @@ def ask(model, tokenizer, press, needle, question_before):
     return answered(tokenizer.decode(answer), needle["value"])
 
 
-def measure(model, tokenizer, press, prompts, reference):
+def measure(model, tokenizer, press, prompts, reference, logp=None):
+    """reference: log-probabilities of the full cache, or None; logp: those of `press`, where they are known."""
     started = time.time()
     windows = torch.tensor(prompts["samples"])
-    logp = walk(model, press, windows, prompts["context"])
+    if logp is None:
+        logp = walk(model, press, windows, prompts["context"])
     nll = -logp.gather(-1, windows[:, prompts["context"]:, None]).mean().item()
     line = {"perplexity": math.exp(nll)}
     if reference is not None:
@@ -140,7 +142,7 @@ def measure(model, tokenizer, press, prompts, reference):
     line["needles_found"] = sum(ask(model, tokenizer, press, n, before) for n in prompts["needles"])
     line["needles"] = len(prompts["needles"])
     line["seconds"] = time.time() - started
-    return line, logp
+    return line
 
 
 def table(result, shares):
@@ -180,14 +182,15 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa").eval()
     with torch.no_grad():
-        full, reference = measure(model, tokenizer, None, prompts, None)
-        result["full"] = full
+        reference = walk(model, None, torch.tensor(prompts["samples"]), prompts["context"])
+        if "full" not in result:
+            result["full"] = measure(model, tokenizer, None, prompts, None, reference)
         for name, make in presses.items():
             for share in shares:
                 key = f"{name}@{share:g}"
                 if key in result:
                     continue
-                result[key], _ = measure(model, tokenizer, make(1 - share), prompts, reference)
+                result[key] = measure(model, tokenizer, make(1 - share), prompts, reference)
                 print(key, result[key], flush=True)
                 with open(args.out + ".partial", "w") as file:
                     json.dump(result, file, indent=1)
