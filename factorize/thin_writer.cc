@@ -1,9 +1,14 @@
 #include "factorize/thin_writer.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <map>
+#include <span>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -158,6 +163,23 @@ std::string ShardName(size_t index, size_t count) {
   return name;
 }
 
+// Has the disk read mapped bytes while others are written: a copy that waits for each page in turn
+// takes up to twice as long. Advice only.
+void Prefetch(std::span<const std::byte> bytes) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(bytes.data());
+  const uintptr_t begin = address / page * page;
+  (void)::madvise(
+      reinterpret_cast<void*>(begin), address + bytes.size() - begin, MADV_WILLNEED);  // NOLINT
+}
+
+// The same for the next item that is copied, if there is one.
+void PrefetchNext(const Checkpoint& source, std::span<const Item> rest) {
+  const auto next =
+      std::find_if(rest.begin(), rest.end(), [](const Item& item) { return !item.make; });
+  if (next != rest.end()) Prefetch(source.tensors().Get(next->spec.name).bytes);
+}
+
 void WriteShard(const Checkpoint& source,
                 const std::vector<Item>& items,
                 const std::filesystem::path& path,
@@ -167,7 +189,9 @@ void WriteShard(const Checkpoint& source,
   std::vector<TensorSpec> specs;
   for (const Item& item : items) specs.push_back(item.spec);
   SafetensorsWriter writer(path, specs, {{"format", "pt"}});
-  for (const Item& item : items) {
+  for (size_t i = 0; i < items.size(); ++i) {
+    const Item& item = items[i];
+    PrefetchNext(source, std::span(items).subspan(i + 1));
     if (item.make) {
       writer.WriteFloats(item.spec.name, item.make());
     } else {
