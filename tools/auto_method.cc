@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/model_config.h"
 #include "core/scorer_spec.h"
 #include "core/sizes.h"
 #include "core/tokenizer.h"
@@ -57,7 +58,11 @@ std::string TiersOf(const ProfileData& profile) {
 
 std::vector<std::string> PoliciesOf(const AutoCandidate& candidate, const AutoOptions& options) {
   if (!options.policies.empty()) return options.policies;
-  if (candidate.profile.empty()) return DefaultPolicies(nullptr);
+  if (candidate.profile.empty()) {
+    const KeyLayout layout = ReadModelConfig(candidate.model).keys.layout;
+    return DefaultPolicies(nullptr,
+                           layout == KeyLayout::kPostRope || layout == KeyLayout::kRopePairs);
+  }
   const ProfileData profile = ReadProfile(candidate.profile);
   return DefaultPolicies(&profile);
 }
@@ -108,11 +113,14 @@ AutoCandidate ParseCandidate(const std::string& text) {
   return candidate;
 }
 
-std::vector<std::string> DefaultPolicies(const ProfileData* profile) {
-  if (profile == nullptr) {
-    return {"streaming", "uniform/snapkv", "uniform/output-error:keydiff=0.3", "pyramid/snapkv"};
-  }
+std::vector<std::string> DefaultPolicies(const ProfileData* profile, bool behind_rotation) {
   std::vector<std::string> policies;
+  if (profile == nullptr) {
+    policies = {
+        "streaming", "uniform/snapkv", "uniform/output-error:keydiff=0.3", "pyramid/snapkv"};
+    if (!behind_rotation) policies.push_back("uniform/output-error:prompt=1024");
+    return policies;
+  }
   for (const auto& [scorer, curve] : profile->curves) {
     const std::string name = ToString(scorer);
     const bool mixed = profile->mixed_curves.contains(scorer);

@@ -65,8 +65,10 @@ struct AutoChoice {
 
 // What is worth trying with a profile: every scorer in it under lukv with both losses, lukv-mixed,
 // headkv, and one budget for all heads, the last two with tiers where the profile has bases and
-// the scorer losses; without a profile, the methods that need none.
-[[nodiscard]] std::vector<std::string> DefaultPolicies(const ProfileData* profile);
+// the scorer losses; without a profile, the methods that need none. `behind_rotation`: the keys are
+// thin behind their rotation, and queries cannot be turned to coming positions.
+[[nodiscard]] std::vector<std::string> DefaultPolicies(const ProfileData* profile,
+                                                       bool behind_rotation = false);
 
 // The lines behind lines[0], the reference, best first: those that find at least `least_needles` of
 // its needles (where none does, those that find most) by `kld_mean`, then the others by it. Ties go

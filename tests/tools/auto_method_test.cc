@@ -70,8 +70,14 @@ TEST(DefaultPolicies, FollowTheProfile) {
                                       "headkv/snapkv@0,1/8,1/4,1"}));
   profile.options = {{"tiers", "0,1/2,1"}};
   EXPECT_EQ(DefaultPolicies(&profile)[3], "lukv-mixed/snapkv@0,1/2,1");
-  for (const std::string& policy : DefaultPolicies(nullptr)) {
-    EXPECT_FALSE(policy.starts_with("lukv") || policy.starts_with("headkv")) << policy;
+  for (const bool behind_rotation : {false, true}) {
+    const std::vector<std::string> policies = DefaultPolicies(nullptr, behind_rotation);
+    for (const std::string& policy : policies) {
+      EXPECT_FALSE(policy.starts_with("lukv") || policy.starts_with("headkv")) << policy;
+    }
+    // It turns queries, which keys that are thin behind their rotation do not allow.
+    EXPECT_EQ(std::ranges::count(policies, "uniform/output-error:prompt=1024"),
+              behind_rotation ? 0 : 1);
   }
 }
 
