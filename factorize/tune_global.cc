@@ -26,19 +26,11 @@ constexpr int64_t kSizeWindows = 4;                      // that the sizes of in
 constexpr uint64_t kPassStream = 0x9e3779b97f4a7c15ULL;  // passes get unrelated seeds
 constexpr double kCeRateShare = 0.2;                     // as from a divergence of 0.04
 constexpr double kReferenceWidth = 128.0;                // at which --lr is the rate
+constexpr double kReferenceLayers = 4.0;                 // the same
 constexpr double kRunaway = 1.1;                         // times the best loss: the rate was wrong
 constexpr double kBackoff = 1.0 / 3.0;                   // of the rate after that
 
 double Square(double x) { return x * x; }
-
-// Share of --lr that a model of width E starts with, from its loss on the windows that are not
-// trained on: what is nearly right needs small steps (the cross entropy does not tell how far the
-// model is off), and so do rows of many weights, whose steps add up.
-double RateShare(OutputLoss loss, double loss_before, int64_t width) {
-  const double share =
-      loss == OutputLoss::kKl ? std::sqrt(std::min(1.0, loss_before)) : kCeRateShare;
-  return share * kReferenceWidth / static_cast<double>(width);
-}
 
 // What is trained on: windows, what the first layer gets of them, and what the full model makes of
 // them.
@@ -102,7 +94,7 @@ class GlobalTraining {
     }
     const double loss_before = curve_[0]["check_loss"].get<double>();
     const double rate =
-        options_.learning_rate * RateShare(options_.loss, loss_before, model_.config().model_width);
+        options_.learning_rate * GlobalRateShare(options_.loss, loss_before, model_.config());
     while (step_ < adamw_.steps && !Stopped()) {
       ReportOrSave();
       adamw_.learning_rate = rate * backoff_;
@@ -319,6 +311,13 @@ model::LayerWeights LoadAndRelease(const Checkpoint& source, int64_t layer) {
 }
 
 }  // namespace
+
+double GlobalRateShare(OutputLoss loss, double loss_before, const ModelConfig& config) {
+  const double share =
+      loss == OutputLoss::kKl ? std::sqrt(std::min(1.0, loss_before)) : kCeRateShare;
+  const double depth = std::max(1.0, static_cast<double>(config.num_layers) / kReferenceLayers);
+  return share * kReferenceWidth / static_cast<double>(config.model_width) / depth;
+}
 
 Json TuneGlobally(const Checkpoint& source,
                   const KeyFactors& keys,

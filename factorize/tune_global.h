@@ -5,14 +5,12 @@
 //
 // AdamW (model/adamw.h: warm-up, cosine to a tenth, decay 0.01, clipped at 1) on the matrices
 // divided by their step sizes (factorize/tune_steps.h): a rate means the same for A, B and W_Q and
-// however the factors are scaled. With kKl the rate is --lr * sqrt(KLD before tuning, at most 1) *
-// 128 / E: what is nearly right needs small steps, and the steps of a row's E weights add up; with
-// kCe a fifth stands for the root. A step adds up the gradients of step_tokens' windows, each made
-// on one thread, in order: results do not depend on the number of threads. One window in
-// kCheckEvery is not trained on; the loss on these is measured pass_checks times in each pass, the
-// best weights are kept, and training ends when kPatience checks have brought nothing better. Where
-// a check is more than a tenth above the best one, training goes back to the best weights at a
-// third of the rate.
+// however the factors are scaled. The rate is --lr * GlobalRateShare. A step adds up the gradients
+// of step_tokens' windows, each made on one thread, in order: results do not depend on the number
+// of threads. One window in kCheckEvery is not trained on; the loss on these is measured
+// pass_checks times in each pass, the best weights are kept, and training ends when kPatience
+// checks have brought nothing better. Where a check is more than a tenth above the best one,
+// training goes back to the best weights at a third of the rate.
 //
 // Memory: the model in float32, four copies of what is trained, a gradient for each thread, two
 // hidden states of every window, and one layer's activations for each thread.
@@ -30,6 +28,13 @@
 namespace kvc::factorize {
 
 inline constexpr int64_t kPatience = 4;
+
+// With kKl sqrt(loss_before, at most 1) * 128 / E * min(1, 4 / L): what is nearly right needs small
+// steps, and the steps of a row's E weights and of L layers add up. With kCe a fifth stands for the
+// root: the cross entropy does not tell how far the model is off.
+[[nodiscard]] double GlobalRateShare(OutputLoss loss,
+                                     double loss_before,
+                                     const ModelConfig& config);
 
 // Tunes `factors` (one for each layer) in place. `state` is a file from which a run that was
 // interrupted, or that met a NaN, goes on; it is written at every check and left there. Returns

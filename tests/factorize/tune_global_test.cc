@@ -96,6 +96,20 @@ TEST_F(TuneGlobal, ANaNStopsAndTheLastCheckStays) {
   EXPECT_GT(Run()["global_tuning"]["kept_step"].get<int64_t>(), 0);
 }
 
+TEST(GlobalRate, FallsWithWhatIsLeftWithWidthAndWithDepth) {
+  ModelConfig config;
+  config.model_width = 128;
+  config.num_layers = 4;
+  EXPECT_NEAR(GlobalRateShare(OutputLoss::kKl, 0.09, config), 0.3, 1e-12);
+  EXPECT_NEAR(GlobalRateShare(OutputLoss::kKl, 7.0, config), 1.0, 1e-12);
+  EXPECT_NEAR(GlobalRateShare(OutputLoss::kCe, 3.0, config), 0.2, 1e-12);
+  config.num_layers = 2;  // no more than with four
+  EXPECT_NEAR(GlobalRateShare(OutputLoss::kKl, 0.09, config), 0.3, 1e-12);
+  config.num_layers = 30;
+  config.model_width = 576;
+  EXPECT_NEAR(GlobalRateShare(OutputLoss::kKl, 0.09, config), 0.3 * 128 / 576 * 4 / 30, 1e-12);
+}
+
 // A rate that throws the model far away is cut until it helps.
 TEST_F(TuneGlobal, BacksOffFromARateThatRunsAway) {
   options_.global.learning_rate = 0.4;
