@@ -158,6 +158,31 @@ sampled() {
   done
 }
 
+# The score that expects the prompt's queries again: by the protocol of `budgets`, with the budget held on both
+# texts, on RULER-style tasks, and with fewer queries.
+prompt() {
+  local name=output-error:prompt=1024 args=() method queries
+  full
+  cell profile-prompt "$bin/kvc-profile" "$model" -o "$out/profile-prompt" --force --calib "$profile_text" \
+    --scorer "$name" --windows 16 --context "$profile_context"
+  for method in uniform headkv lukv; do args+=(--policy "$method/$name"); done
+  args+=(--policy "lukv/$name/output-error" --policy "lukv-mixed/$name" --policy "lukv-mixed/$name/output-error")
+  local windows=(--profile "$out/profile-prompt" --context "$context" --decode 128 --samples 6)
+  local facts=(--lengths "$needle_length" "${needles[@]}" --needles 2)
+  compare prompt "${windows[@]}" --text "$text" --decode-policy append --haystack "$haystack" "${facts[@]}" \
+    "${args[@]}" --budget 50%,25%,12.5%
+  compare prompt-held "${windows[@]}" --text "$text" --haystack "$haystack" "${facts[@]}" "${args[@]}" \
+    --budget 50%,25%,12.5%
+  compare prompt-other "${windows[@]}" --text "$other_text" --haystack "$other_haystack" "${facts[@]}" "${args[@]}" \
+    --budget 25%,12.5%
+  compare prompt-ruler --profile "$out/profile-prompt" --haystack "$haystack" --lengths "$needle_length" --needles 0 \
+    --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 25%,12.5%
+  args=()
+  for queries in 0 64 256 512 1024; do args+=(--policy "uniform/output-error:prompt=$queries"); done
+  compare prompt-queries --text "$text" --context "$context" --decode 128 --samples 6 --decode-policy append \
+    --haystack "$haystack" "${facts[@]}" "${args[@]}" --budget 25%,12.5%
+}
+
 # What kvc-export chooses; PROFILE in the environment: whose scorers are tried.
 auto() {
   full
@@ -183,11 +208,11 @@ tables() {
   mkdir -p "$out"
   for part in "$@"; do "$part" >&2; done
   ! compgen -G "$out/keys-*.json" > /dev/null || print_keys
-  for name in compare long long-thin other other-thin pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
+  for name in compare long long-thin other other-thin prompt prompt-{held,other,queries} pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json"; }
   done
   [ ! -s "$out/long.json" ] || { echo "== long, cost" && "$tables_folder/compare_table.py" "$out/long.json" --cell cost; }
-  for name in curve ruler; do
+  for name in curve ruler prompt-ruler; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json" --cell needles; }
   done
 }
