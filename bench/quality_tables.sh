@@ -62,6 +62,8 @@ compare_thin() {
 needles=(--depths 0.1,0.3,0.5,0.7,0.9 --distractors "$distractors")
 tiers=@0,1/8,1/4,1
 profiled=(--profile "$out/profile")
+long_tasks=(--text "$text" --context 4k --decode 64 --samples 2 --haystack "$haystack" --lengths 4k
+  --depths 0.1,0.5,0.9 --needles 1 --budget 50%,25%,12.5%,6.25%,3%)
 
 # The protocol of kvpress's figures: the tokens behind the context are all kept, six windows; ten needles.
 # bench/kvpress_table.py runs kvpress on prompts.json.
@@ -107,10 +109,8 @@ long() {
     lukv-mixed/expected-attention; do
     args+=(--policy "$policy")
   done
-  local tasks=(--text "$text" --context 4k --decode 64 --samples 2 --haystack "$haystack" --lengths 4k
-    --depths 0.1,0.5,0.9 --needles 1 --budget 50%,25%,12.5%,6.25%,3%)
-  compare long "${profiled[@]}" "${tasks[@]}" "${args[@]}"
-  compare_thin long "${tasks[@]}" --policy lukv-mixed/snapkv --policy lukv/output-error:keydiff=0.3
+  compare long "${profiled[@]}" "${long_tasks[@]}" "${args[@]}"
+  compare_thin long "${long_tasks[@]}" --policy lukv-mixed/snapkv --policy lukv/output-error:keydiff=0.3
 }
 
 # The main policies on a text and a haystack that neither the profile nor another table has seen.
@@ -177,6 +177,7 @@ prompt() {
     --budget 25%,12.5%
   compare prompt-ruler --profile "$out/profile-prompt" --haystack "$haystack" --lengths "$needle_length" --needles 0 \
     --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 25%,12.5%
+  compare prompt-long --profile "$out/profile-prompt" "${long_tasks[@]}" "${args[@]}"
   args=()
   for queries in 0 64 256 512 1024; do args+=(--policy "uniform/output-error:prompt=$queries"); done
   compare prompt-queries --text "$text" --context "$context" --decode 128 --samples 6 --decode-policy append \
@@ -208,10 +209,12 @@ tables() {
   mkdir -p "$out"
   for part in "$@"; do "$part" >&2; done
   ! compgen -G "$out/keys-*.json" > /dev/null || print_keys
-  for name in compare long long-thin other other-thin prompt prompt-{held,other,queries} pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
+  for name in compare long long-thin other other-thin prompt prompt-{held,other,long,queries} pools-{16,32,64} sampled-{teacher,sample} auto-{50,25,12.5}; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json"; }
   done
-  [ ! -s "$out/long.json" ] || { echo "== long, cost" && "$tables_folder/compare_table.py" "$out/long.json" --cell cost; }
+  for name in long prompt-long; do
+    [ ! -s "$out/$name.json" ] || { echo "== $name, cost" && "$tables_folder/compare_table.py" "$out/$name.json" --cell cost; }
+  done
   for name in curve ruler prompt-ruler; do
     [ ! -s "$out/$name.json" ] || { echo "== $name" && "$tables_folder/compare_table.py" "$out/$name.json" --cell needles; }
   done
