@@ -14,8 +14,13 @@
 namespace kvc::scorers {
 namespace {
 
-// Queries of the prompt that are worked on at once.
-constexpr int64_t kBlockQueries = 128;
+// Queries of the prompt that are worked on at once: up to 128, fewer where a row of attention is
+// so long that a block would pass 16 MiB.
+int64_t BlockQueries(int64_t num_tokens) {
+  constexpr int64_t kElements = int64_t{4} << 20;
+  return std::clamp<int64_t>(kElements / num_tokens, 16, 128);
+}
+
 // The golden ratio's fraction: its multiples scatter evenly over [0, 1), however many they are.
 constexpr double kScatter = 0.6180339887498949;
 
@@ -42,10 +47,11 @@ class OutputError : public Scorer {
     CheckInput(*this, head, scores);
     const int64_t num_tokens = head.keys.rows;
     if (num_tokens == 0) return;
-    CheckFrequencies(*this, head);
     const int64_t window = std::min(head.queries.front().rows, num_tokens);  // W
     const bool by_prompt = options_.prompt > 0;
-    OutputChange change(by_prompt ? std::max(window, kBlockQueries) : window, head.values);
+    if (by_prompt) CheckFrequencies(*this, head);
+    OutputChange change(by_prompt ? std::max(window, BlockQueries(num_tokens)) : window,
+                        head.values);
     std::vector<float> errors(num_tokens, 0.0F);                    // [T], window's
     std::vector<float> expected(by_prompt ? num_tokens : 0, 0.0F);  // [T], prompt's
     for (size_t h = 0; h < head.queries.size(); ++h) {
@@ -101,9 +107,10 @@ class OutputError : public Scorer {
     const ConstMatrixF all = head.prompt_queries[h];
     const int64_t skipped = SkippedSinks(head);
     const int64_t count = PromptCount(head);
-    std::vector<float> turned(std::min(count, kBlockQueries) * all.cols);  // [block, D_k]
-    for (int64_t begin = 0; begin < count; begin += kBlockQueries) {
-      const int64_t rows = std::min(kBlockQueries, count - begin);
+    const int64_t block = BlockQueries(head.keys.rows);
+    std::vector<float> turned(std::min(count, block) * all.cols);  // [block, D_k]
+    for (int64_t begin = 0; begin < count; begin += block) {
+      const int64_t rows = std::min(block, count - begin);
       const MatrixF queries(turned.data(), rows, all.cols);
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t chosen = skipped + (all.rows - skipped) * (begin + i) / count;
