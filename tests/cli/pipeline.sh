@@ -52,8 +52,8 @@ has "$work/prompts.json" samples needles context decode question lead answer
   --text "$held_back" --haystack "$held_back" --context 256 --decode 16 \
   --samples 2 --needles 1 --json > "$work/best.json"
 has "$work/best.json" "${common[@]}" chosen tried screened kld_mean needle_accuracy verified_max_abs_error
-[ "$(grep -c '"kld_mean"' "$work/best.json")" = 15 ] && [ ! -e "$work/best.auto" ] ||
-  { echo "FAILED: --method auto: expected the full cache, 14 policies and no scratch folder"; exit 1; }
+[ "$(grep -c '"kld_mean"' "$work/best.json")" = 16 ] && [ ! -e "$work/best.auto" ] ||
+  { echo "FAILED: --method auto: expected the full cache, 15 policies and no scratch folder"; exit 1; }
 "$bin/kvc-export" --verify "$work/best" > /dev/null
 "$bin/kvc-eval" needle "$work/full" --haystack "$held_back" --lengths 256 --depths 0.5 --samples 2 --json > "$work/needle-full.json"
 has "$work/needle-full.json" "${common[@]}" accuracy cells length depth samples
