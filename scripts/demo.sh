@@ -9,7 +9,6 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$build/bin
 work=$build/demo-$name
 text=$root/examples/text
-scorer=output-error:keydiff=0.3
 
 case $name in
   bundled)
@@ -18,6 +17,7 @@ case $name in
     calib_tokens=16k windows=16 context=768
     eval_context=768 eval_decode=128 eval_samples=8
     lengths=256,512,1000 samples=8 distractors=3
+    scorer=output-error:keydiff=0.3
     prompt="Alice was beginning to get very tired of" ;;
   smollm2)
     model=$build/models/smollm2
@@ -25,6 +25,7 @@ case $name in
     calib_tokens=16k windows=8 context=1024
     eval_context=1024 eval_decode=128 eval_samples=8
     lengths=512,1k,2k samples=4 distractors=0
+    scorer=output-error:prompt=1024
     prompt="The three most important inventions of the nineteenth century were" ;;
   *) echo "demo: error: model: expected bundled or smollm2, got $name" >&2; exit 2 ;;
 esac
