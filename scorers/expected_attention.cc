@@ -6,44 +6,13 @@
 #include "kernels/matmul.h"
 #include "scorers/checks.h"
 #include "scorers/factories.h"
+#include "scorers/rotation.h"
 
 namespace kvc::scorers {
 namespace {
 
 // Rows worked on at once: a block of them and its product stay in the second-level cache.
 constexpr int64_t kBlockRows = 512;
-
-// Mean rotation of the next F positions, for each pair (d, d + D/2): the matrix
-// [[cos, -sin], [sin, cos]] averaged. Double: it is small, and positions are large.
-struct MeanRotation {
-  std::vector<double> cos, sin;  // [D_k/2]; empty: identity
-};
-
-MeanRotation AverageRotation(std::span<const double> frequencies, int64_t first, int64_t count) {
-  MeanRotation mean;
-  for (const double frequency : frequencies) {
-    double cos = 0.0;
-    double sin = 0.0;
-    for (int64_t p = first; p < first + count; ++p) {
-      cos += std::cos(static_cast<double>(p) * frequency);
-      sin += std::sin(static_cast<double>(p) * frequency);
-    }
-    mean.cos.push_back(cos / static_cast<double>(count));
-    mean.sin.push_back(sin / static_cast<double>(count));
-  }
-  return mean;
-}
-
-// x <- Rbar x for a vector whose elements lie `stride` apart.
-void Rotate(const MeanRotation& rotation, float* x, int64_t stride) {
-  const int64_t half = std::ssize(rotation.cos);
-  for (int64_t d = 0; d < half; ++d) {
-    const double a = x[d * stride];
-    const double b = x[(d + half) * stride];
-    x[d * stride] = static_cast<float>(a * rotation.cos[d] - b * rotation.sin[d]);
-    x[(d + half) * stride] = static_cast<float>(b * rotation.cos[d] + a * rotation.sin[d]);
-  }
-}
 
 // Expected query at the coming positions: mean and covariance (empty when not wanted).
 struct QueryStatistics {

@@ -9,6 +9,7 @@
 #include "scorers/checks.h"
 #include "scorers/factories.h"
 #include "scorers/output_change.h"
+#include "scorers/rotation.h"
 #include "scorers/window_attention.h"
 
 namespace kvc::scorers {
@@ -52,22 +53,21 @@ class OutputError : public Scorer {
     if (by_prompt) CheckFrequencies(*this, head);
     OutputChange change(by_prompt ? std::max(window, BlockQueries(num_tokens)) : window,
                         head.values);
-    std::vector<float> errors(num_tokens, 0.0F);                    // [T], window's
-    std::vector<float> expected(by_prompt ? num_tokens : 0, 0.0F);  // [T], prompt's
+    std::vector<float> errors(num_tokens, 0.0F);            // [T], window's
+    std::vector<float> pooled(by_prompt ? num_tokens : 0);  // [T], the same
+    std::ranges::fill(scores, 0.0F);
     for (size_t h = 0; h < head.queries.size(); ++h) {
       change.SetGram(head.output_grams[h]);
       AddWindow(head, h, window, change, errors);
-      if (by_prompt) AddPrompt(head, h, change, expected);
+      if (by_prompt) AddPrompt(head, h, change, scores);
     }
     const double weight = options_.relative ? 1.0 / head.residual_energy : 1.0;
     const double heads = static_cast<double>(head.queries.size());
     Scale(options_.mean ? weight / (static_cast<double>(window) * heads) : weight, errors);
-    PoolApart(errors, window, pool_, scores);
+    PoolApart(errors, window, pool_, by_prompt ? pooled : scores);
     if (by_prompt) {
-      Scale(weight / (static_cast<double>(PromptCount(head)) * heads), expected);
-      std::copy(scores.begin(), scores.end(), errors.begin());
-      std::copy(expected.begin(), expected.end(), scores.begin());
-      Mix(head, window, errors, options_.recent, scores);
+      Scale(weight / (static_cast<double>(PromptCount(head)) * heads), scores);
+      Mix(head, window, pooled, options_.recent, scores);
     }
     if (options_.keydiff > 0.0) {
       keydiff_->Score(head, errors);
@@ -125,17 +125,10 @@ class OutputError : public Scorer {
 
   // Query i before its rotation, turned to one of the coming positions.
   void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
-    const int64_t half = std::ssize(head.rope_frequencies);
-    if (half == 0) std::copy_n(query, head.keys.cols, turned);
     const double scattered = std::fmod(static_cast<double>(i) * kScatter, 1.0);
-    const double position = static_cast<double>(head.keys.rows) +
-                            std::floor(scattered * static_cast<double>(options_.future));
-    for (int64_t d = 0; d < half; ++d) {
-      const double cos = std::cos(position * head.rope_frequencies[d]);
-      const double sin = std::sin(position * head.rope_frequencies[d]);
-      turned[d] = static_cast<float>(query[d] * cos - query[d + half] * sin);
-      turned[d + half] = static_cast<float>(query[d + half] * cos + query[d] * sin);
-    }
+    const auto ahead = static_cast<int64_t>(scattered * static_cast<double>(options_.future));
+    std::copy_n(query, head.keys.cols, turned);
+    Rotate(AverageRotation(head.rope_frequencies, head.keys.rows + ahead, 1), turned, 1);
   }
 
   // errors_j <- errors_j + sum or max over the rows of e [count, T].
