@@ -102,27 +102,15 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   }
 }
 
-// Calls body(q, n) for groups of n <= kMost <= 4 queries that begin with q; n is a constant.
+// Calls body(q, n) for groups of n <= kMost queries that begin with q, from `q` to the last; n is a
+// constant.
 template <int kMost, class Body>
-HWY_INLINE void ForQueries(int64_t count, const Body& body) {
-  int64_t q = 0;
+HWY_INLINE void ForQueries(int64_t count, const Body& body, int64_t q = 0) {
   for (; q + kMost <= count; q += kMost) {
     body(q, std::integral_constant<int, kMost>());
   }
-  if constexpr (kMost > 3) {
-    if (count - q == 3) {
-      body(q, std::integral_constant<int, 3>());
-    }
-  }
-  if constexpr (kMost > 2) {
-    if (count - q == 2) {
-      body(q, std::integral_constant<int, 2>());
-    }
-  }
   if constexpr (kMost > 1) {
-    if (count - q == 1) {
-      body(q, std::integral_constant<int, 1>());
-    }
+    ForQueries<kMost - 1>(count, body, q);
   }
 }
 
