@@ -83,21 +83,9 @@ Matrix GramOf(ConstMatrixF a) {
   return gram;
 }
 
-// Sign that makes the largest component of column `c` positive.
-double ColumnSign(const Matrix& a, int64_t c) {
-  double largest = 0.0;
-  for (int64_t r = 0; r < a.rows; ++r) {
-    if (std::abs(a(r, c)) > std::abs(largest)) largest = a(r, c);
-  }
-  return largest < 0.0 ? -1.0 : 1.0;
-}
-
-void FlipColumn(Matrix& a, int64_t c) {
-  for (int64_t r = 0; r < a.rows; ++r) a(r, c) = -a(r, c);
-}
-
-// Row by row: columns of a matrix as wide as a power of two share few lines of the cache.
-void FixSigns(Matrix& vectors) {
+// Columns turn where that makes their largest component positive; returns which did. Row by row:
+// columns of a matrix as wide as a power of two share few lines of the cache.
+std::vector<bool> FixSigns(Matrix& vectors) {
   std::vector<double> largest(vectors.cols, 0.0);  // component of each column
   for (int64_t r = 0; r < vectors.rows; ++r) {
     for (int64_t c = 0; c < vectors.cols; ++c) {
@@ -110,6 +98,9 @@ void FixSigns(Matrix& vectors) {
       if (largest[c] < 0.0) vectors(r, c) = -vectors(r, c);
     }
   }
+  std::vector<bool> turned;
+  for (const double value : largest) turned.push_back(value < 0.0);
+  return turned;
 }
 
 }  // namespace
@@ -155,9 +146,9 @@ Svd::~Svd() = default;
 SvdResult Svd::Decompose(ConstMatrixD a) const {
   CheckFinite(a);
   SvdResult result = DoDecompose(a);
+  const std::vector<bool> turned = FixSigns(result.u);
   for (int64_t i = 0; i < result.u.cols; ++i) {
-    if (ColumnSign(result.u, i) > 0.0) continue;
-    FlipColumn(result.u, i);
+    if (!turned[i]) continue;
     for (int64_t c = 0; c < result.vt.cols; ++c) result.vt(i, c) = -result.vt(i, c);
   }
   return result;
