@@ -60,6 +60,7 @@ compare_thin() {
 }
 
 needles=(--depths 0.1,0.3,0.5,0.7,0.9 --distractors "$distractors")
+ruled=(--ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking)
 tiers=@0,1/8,1/4,1
 profiled=(--profile "$out/profile")
 long_tasks=(--text "$text" --context 4k --decode 64 --samples 2 --haystack "$haystack" --lengths 4k
@@ -84,7 +85,7 @@ curve() {
     args+=(--policy "$policy")
   done
   compare curve "${profiled[@]}" --haystack "$haystack" --lengths "$needle_length" "${needles[@]}" --needles 2 \
-    --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking --decode-policy append \
+    "${ruled[@]}" --decode-policy append \
     "${args[@]}" --budget 25%,12.5%,6.25%,4%
 }
 
@@ -96,8 +97,8 @@ ruler() {
     lukv-mixed/snapkv/output-error; do
     args+=(--policy "$policy")
   done
-  compare ruler "${profiled[@]}" --haystack "$haystack" --lengths "$needle_length" --needles 0 --ruler 2 \
-    --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 50%,25%,12.5%
+  compare ruler "${profiled[@]}" --haystack "$haystack" --lengths "$needle_length" --needles 0 \
+    "${ruled[@]}" "${args[@]}" --budget 50%,25%,12.5%
 }
 
 # Every method down to 3 %, which a context of 4K tokens has room for; budgets hold while decoding.
@@ -176,7 +177,7 @@ prompt() {
   compare prompt-other "${windows[@]}" --text "$other_text" --haystack "$other_haystack" "${facts[@]}" "${args[@]}" \
     --budget 25%,12.5%
   compare prompt-ruler --profile "$out/profile-prompt" --haystack "$haystack" --lengths "$needle_length" --needles 0 \
-    --ruler 2 --ruler-tasks single,multi-key,multi-value,multi-query,tracking "${args[@]}" --budget 25%,12.5%
+    "${ruled[@]}" "${args[@]}" --budget 25%,12.5%
   compare prompt-long --profile "$out/profile-prompt" "${long_tasks[@]}" "${args[@]}"
   args=()
   for queries in 0 64 256 512 1024; do args+=(--policy "uniform/output-error:prompt=$queries"); done
