@@ -202,7 +202,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-void MappedFile::Release(int64_t offset, int64_t count) const {
+void MappedFile::Advise(int64_t offset, int64_t count, int advice) const {
   KVC_CHECK(offset >= 0 && count >= 0 && offset <= static_cast<int64_t>(size_) &&
                 count <= static_cast<int64_t>(size_) - offset,
             kInternal,
@@ -215,13 +215,20 @@ void MappedFile::Release(int64_t offset, int64_t count) const {
   if (count == 0) {
     return;
   }
-  // Whole pages: those at the ends are shared with neighbours, which simply fault in again.
+  // Whole pages: those at the ends are shared with neighbours.
   const int64_t page = ::sysconf(_SC_PAGESIZE);
   const int64_t begin = offset / page * page;
-  // Advice only: a kernel that does not take it costs memory, not correctness.
-  (void)::madvise(const_cast<std::byte*>(data_) + begin,
-                  static_cast<size_t>(offset + count - begin),
-                  MADV_DONTNEED);
+  // Advice only: a kernel that does not take it costs memory or time, not correctness.
+  (void)::madvise(
+      const_cast<std::byte*>(data_) + begin, static_cast<size_t>(offset + count - begin), advice);
+}
+
+void MappedFile::Release(int64_t offset, int64_t count) const {
+  Advise(offset, count, MADV_DONTNEED);
+}
+
+void MappedFile::Prefetch(int64_t offset, int64_t count) const {
+  Advise(offset, count, MADV_WILLNEED);
 }
 
 std::string Sha256(std::span<const std::byte> bytes) {

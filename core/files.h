@@ -28,8 +28,13 @@ class MappedFile {
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
   // Drops the pages of a range from the resident set; they come back when touched.
   void Release(int64_t offset, int64_t count) const;
+  // Has the disk begin to read a range; returns at once.
+  void Prefetch(int64_t offset, int64_t count) const;
 
  private:
+  // madvise of the whole pages that a range touches. Throws kInternal for one outside the file.
+  void Advise(int64_t offset, int64_t count, int advice) const;
+
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -49,6 +49,8 @@ class SafetensorsReader {
   // Tells the kernel that the tensor's pages are not needed any more (madvise), so that a streamed
   // pass over a large checkpoint does not grow the resident set.
   void Release(const std::string& name) const;
+  // Has the disk begin to read the tensor; returns at once.
+  void Prefetch(const std::string& name) const;
 
  private:
   struct Impl;

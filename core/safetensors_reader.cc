@@ -387,4 +387,9 @@ void SafetensorsReader::Release(const std::string& name) const {
   impl_->files[place.file].Release(place.offset, static_cast<int64_t>(place.tensor.bytes.size()));
 }
 
+void SafetensorsReader::Prefetch(const std::string& name) const {
+  const Impl::Place& place = impl_->Find(name);
+  impl_->files[place.file].Prefetch(place.offset, static_cast<int64_t>(place.tensor.bytes.size()));
+}
+
 }  // namespace kvc

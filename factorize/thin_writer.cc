@@ -1,14 +1,10 @@
 #include "factorize/thin_writer.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <map>
 #include <span>
-
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -163,21 +159,12 @@ std::string ShardName(size_t index, size_t count) {
   return name;
 }
 
-// Has the disk read mapped bytes while others are written: a copy that waits for each page in turn
-// takes up to twice as long. Advice only.
-void Prefetch(std::span<const std::byte> bytes) {
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<uintptr_t>(bytes.data());
-  const uintptr_t begin = address / page * page;
-  (void)::madvise(
-      reinterpret_cast<void*>(begin), address + bytes.size() - begin, MADV_WILLNEED);  // NOLINT
-}
-
-// The same for the next item that is copied, if there is one.
+// Has the disk read the next item that is copied while this one is written: a copy that waits for
+// each page in turn takes up to twice as long.
 void PrefetchNext(const Checkpoint& source, std::span<const Item> rest) {
   const auto next =
       std::find_if(rest.begin(), rest.end(), [](const Item& item) { return !item.make; });
-  if (next != rest.end()) Prefetch(source.tensors().Get(next->spec.name).bytes);
+  if (next != rest.end()) source.tensors().Prefetch(next->spec.name);
 }
 
 void WriteShard(const Checkpoint& source,

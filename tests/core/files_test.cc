@@ -68,8 +68,11 @@ TEST(Files, Maps) {
   ASSERT_EQ(mapped.bytes().size(), text.size());
   mapped.Release(4000, 3000);
   mapped.Release(0, 0);
+  mapped.Prefetch(4000, 3000);
+  mapped.Prefetch(10'000, 0);
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(mapped.bytes().data()), text.size()), text);
   EXPECT_KVC_ERROR(mapped.Release(9000, 1001), kInternal, "9000");
+  EXPECT_KVC_ERROR(mapped.Prefetch(-1, 1), kInternal, "-1");
   WriteFile(dir / "empty", "");
   EXPECT_TRUE(MappedFile(dir / "empty").bytes().empty());
   EXPECT_KVC_ERROR(MappedFile(dir / "none"), kIo, "none");

@@ -164,6 +164,9 @@ TEST(SafetensorsReader, AcceptsUnusualButValidFiles) {
   EXPECT_EQ(reader.Get("b").num_elements(), 1);
   EXPECT_EQ(reader.Get("none").num_elements(), 0);
   reader.Release("none");
+  reader.Prefetch("none");
+  reader.Prefetch("b");
+  EXPECT_KVC_ERROR(reader.Prefetch("c"), kBadInput, "\"c\"");
   EXPECT_FALSE(reader.Contains("c"));
   EXPECT_KVC_ERROR((void)reader.Get("c"), kBadInput, "\"c\"");
 }
