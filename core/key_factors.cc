@@ -194,6 +194,10 @@ KeyLayout KeyLayoutFromName(std::string_view name) {
             "\"");
 }
 
+bool KeysBehindRotation(KeyLayout layout) {
+  return layout == KeyLayout::kPostRope || layout == KeyLayout::kRopePairs;
+}
+
 std::string_view LayoutObstacle(const ModelConfig& config, KeyLayout layout) {
   if (layout == KeyLayout::kFull) return "";
   if (layout == KeyLayout::kAbsorb) {

@@ -38,6 +38,9 @@ struct RopeConfig {
 enum class KeyLayout { kFull, kAbsorb, kLatent, kPostRope, kRopePairs };
 [[nodiscard]] std::string_view KeyLayoutName(KeyLayout layout);  // "full", "absorb", "latent", ...
 [[nodiscard]] KeyLayout KeyLayoutFromName(std::string_view name);  // throws kBadInput
+// Whether what is cached was cut behind the rotation (kPostRope, kRopePairs): a query that meets
+// such keys cannot be turned to another position.
+[[nodiscard]] bool KeysBehindRotation(KeyLayout layout);
 
 // The "kvc" block of a thin checkpoint's config.json.
 struct KeyFactors {

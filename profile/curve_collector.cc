@@ -34,8 +34,7 @@ CurveCollector::CurveCollector(const ModelConfig& config,
                                const ProfileOptions& options,
                                ProfileSums& sums)
     : config_(config), options_(options), sums_(sums) {
-  const KeyLayout layout = config.keys.layout;
-  const bool behind_rotation = layout == KeyLayout::kPostRope || layout == KeyLayout::kRopePairs;
+  const bool behind_rotation = KeysBehindRotation(config.keys.layout);
   if (config.has_rope) frequencies_ = RopeInverseFrequencies(config.rope, config.head_width);
   const int64_t size = config.num_layers * config.num_kv_heads * kCurvePoints;
   const auto add_sums = [&](const std::string& name) {

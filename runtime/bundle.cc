@@ -100,9 +100,6 @@ LoadedBundle::LoadedBundle(std::filesystem::path directory,
   if (!manifest_.model.has_rope) return;
   rope_frequencies_ = RopeInverseFrequencies(manifest_.model.rope, manifest_.model.head_width);
   for (const Step& step : plan_.sections[1]) {
-    if (step.kind == StepKind::kPairRope || step.kind == StepKind::kProjectHeads) {
-      queries_can_turn_ = false;
-    }
     if (step.kind != StepKind::kRope) continue;
     cos_ = step.cos;
     sin_ = step.sin;

@@ -31,9 +31,6 @@ class LoadedBundle : public Bundle {
   // The rotation that queries get in the plan; no rows where there is none.
   [[nodiscard]] ConstMatrixF cos() const { return cos_; }
   [[nodiscard]] ConstMatrixF sin() const { return sin_; }
-  // False for thin keys made behind the rotation (post-rope, rope-pairs): a query that meets them
-  // cannot be turned to another position.
-  [[nodiscard]] bool queries_can_turn() const { return queries_can_turn_; }
 
  private:
   std::filesystem::path directory_;
@@ -43,7 +40,6 @@ class LoadedBundle : public Bundle {
   std::vector<kernels::PackedWeight> linears_;
   std::vector<double> rope_frequencies_;
   ConstMatrixF cos_, sin_;
-  bool queries_can_turn_ = true;
 };
 
 // Throws kBadShape when a policy's layers, groups and widths are not the manifest's.

@@ -118,7 +118,8 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
   }
   if (spec.mixed()) CheckMixed(spec, manifest);
   const scorers::Scorer* scorer = ScorerOf(spec);
-  KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || bundle_->queries_can_turn(),
+  const bool can_turn = !KeysBehindRotation(bundle_->manifest().model.keys.layout);
+  KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || can_turn,
             kUnsupported,
             "cache: scorer: expected one that does not turn queries to later positions, got ",
             ToString(spec.scorer),

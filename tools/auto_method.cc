@@ -59,9 +59,8 @@ std::string TiersOf(const ProfileData& profile) {
 std::vector<std::string> PoliciesOf(const AutoCandidate& candidate, const AutoOptions& options) {
   if (!options.policies.empty()) return options.policies;
   if (candidate.profile.empty()) {
-    const KeyLayout layout = ReadModelConfig(candidate.model).keys.layout;
-    return DefaultPolicies(nullptr,
-                           layout == KeyLayout::kPostRope || layout == KeyLayout::kRopePairs);
+    const ModelConfig config = ReadModelConfig(candidate.model);
+    return DefaultPolicies(nullptr, KeysBehindRotation(config.keys.layout));
   }
   const ProfileData profile = ReadProfile(candidate.profile);
   return DefaultPolicies(&profile);

@@ -268,6 +268,14 @@ TEST(ModelConfig, LayoutsOfTheFamilies) {
   EXPECT_NE(LayoutObstacle(qwen3, KeyLayout::kRopePairs), "");
 }
 
+TEST(ModelConfig, LayoutsBehindTheRotation) {
+  for (const char* name : {"full", "absorb", "latent"}) {
+    EXPECT_FALSE(KeysBehindRotation(KeyLayoutFromName(name))) << name;
+  }
+  EXPECT_TRUE(KeysBehindRotation(KeyLayout::kPostRope));
+  EXPECT_TRUE(KeysBehindRotation(KeyLayout::kRopePairs));
+}
+
 TEST(ModelConfig, GenerationConfigNamesTheEnd) {
   const testing::TempDir dir;
   WriteJsonFile(dir / "config.json", Llama());
