@@ -19,12 +19,23 @@ constexpr int64_t kMaxParts = 32;
 // Floats of partial results whose merge is worth a thread.
 constexpr int64_t kMergeGrain = 1 << 15;
 
-// A consecutive piece of a head's rows.
+// Heads that take rows in together when they rebuild keys from the same ones: enough to share the
+// work on the latents, few enough that a layer still has parts for all threads.
+constexpr size_t kMostShared = 4;
+
+// A consecutive piece of the rows of one head, or of some that share theirs.
 struct Part {
-  const DecodeHead* head = nullptr;
+  std::span<const DecodeHead> heads;
   int64_t begin = 0;
   int64_t end = 0;
   int64_t partials = 0;  // where its results lie
+};
+
+// What one head's merge reads: its group's parts.
+struct Group {
+  std::span<const DecodeHead> heads;
+  size_t first_part = 0;
+  size_t end_part = 0;
 };
 
 int64_t CountRows(const DecodeHead& head) {
@@ -48,21 +59,51 @@ int64_t CountRows(const DecodeHead& head) {
   return rows;
 }
 
-// Parts of equal size, a head's one after the other; returns the floats of all partial results.
-int64_t SplitHead(const DecodeHead& head, int64_t partials, std::vector<Part>* parts) {
-  const int64_t rows = CountRows(head);
+bool SameRows(const Segment& a, const Segment& b) {
+  return a.keys.data == b.keys.data && a.keys.dtype == b.keys.dtype && a.keys.rows == b.keys.rows &&
+         a.keys.width == b.keys.width && a.keys.stride == b.keys.stride &&
+         a.positions == b.positions;
+}
+
+// Whether both rebuild keys of one size from the same rows with the same tables.
+bool ShareLatents(const DecodeHead& a, const DecodeHead& b) {
+  if (a.rebuild == nullptr || b.rebuild == nullptr ||
+      a.rebuild->rebuild.cols != b.rebuild->rebuild.cols ||
+      a.rebuild->cos.data != b.rebuild->cos.data || a.rebuild->sin.data != b.rebuild->sin.data) {
+    return false;
+  }
+  return a.queries.rows == b.queries.rows && a.queries.cols == b.queries.cols &&
+         a.outputs.cols == b.outputs.cols && std::ranges::equal(a.segments, b.segments, SameRows);
+}
+
+// The heads from the front on that go together.
+std::span<const DecodeHead> TakeGroup(std::span<const DecodeHead> heads) {
+  size_t count = 1;
+  while (count < std::min(heads.size(), kMostShared) && ShareLatents(heads[0], heads[count])) {
+    ++count;
+  }
+  return heads.first(count);
+}
+
+// Parts of equal size, a group's one after the other; returns the floats of all partial results.
+int64_t SplitHeads(std::span<const DecodeHead> heads, int64_t partials, std::vector<Part>* parts) {
+  int64_t rows = 0;
+  for (const DecodeHead& head : heads) {
+    rows = CountRows(head);
+  }
   const int64_t count = std::min(kMaxParts, (rows + kPartRows - 1) / kPartRows);
   const int64_t part_rows = (rows + count - 1) / count;
   for (int64_t begin = 0; begin < rows; begin += part_rows) {
-    parts->push_back({&head, begin, std::min(rows, begin + part_rows), partials});
-    partials += head.queries.rows * PartialStride(head.outputs.cols);
+    parts->push_back({heads, begin, std::min(rows, begin + part_rows), partials});
+    partials += std::ssize(heads) * heads[0].queries.rows * PartialStride(heads[0].outputs.cols);
   }
   return partials;
 }
 
 // outputs = (sum_p e^(m_p - m) o_p) / (sum_p e^(m_p - m) l_p), m = max_p m_p, parts in their order.
+// `query` counts through the queries of the group's heads.
 void MergeQuery(std::span<const Part> parts, const float* partials, int64_t query, float* output) {
-  const int64_t width = parts[0].head->outputs.cols;
+  const int64_t width = parts[0].heads[0].outputs.cols;
   const int64_t offset = query * PartialStride(width);
   float maximum = -std::numeric_limits<float>::infinity();
   for (const Part& part : parts) {
@@ -83,6 +124,16 @@ void MergeQuery(std::span<const Part> parts, const float* partials, int64_t quer
   }
 }
 
+void MergeGroup(const Group& group, std::span<const Part> parts, const float* partials) {
+  const auto own = parts.subspan(group.first_part, group.end_part - group.first_part);
+  int64_t query = 0;
+  for (const DecodeHead& head : group.heads) {
+    for (int64_t q = 0; q < head.outputs.rows; ++q) {
+      MergeQuery(own, partials, query++, head.outputs.row(q));
+    }
+  }
+}
+
 }  // namespace
 
 void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool& pool) {
@@ -90,27 +141,23 @@ void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool&
     return;
   }
   std::vector<Part> parts;
-  std::vector<size_t> first_part;
+  std::vector<Group> groups;
   int64_t size = 0;
-  for (const DecodeHead& head : heads) {
-    first_part.push_back(parts.size());
-    size = SplitHead(head, size, &parts);
+  for (size_t h = 0; h < heads.size(); h += groups.back().heads.size()) {
+    Group& group = groups.emplace_back(Group{TakeGroup(heads.subspan(h)), parts.size(), 0});
+    size = SplitHeads(group.heads, size, &parts);
+    group.end_part = parts.size();
   }
-  first_part.push_back(parts.size());
   float* partials = Scratch(ScratchUse::kPartials, size);
   pool.ParallelFor(static_cast<int64_t>(parts.size()), 1, [&](int64_t index, int64_t /*end*/) {
     const Part& part = parts[static_cast<size_t>(index)];
-    AttendRows(*part.head, part.begin, part.end, scale, partials + part.partials);
+    AttendRows(part.heads, part.begin, part.end, scale, partials + part.partials);
   });
-  const auto num_heads = static_cast<int64_t>(heads.size());
-  const int64_t grain = std::max<int64_t>(1, kMergeGrain * num_heads / std::max<int64_t>(1, size));
-  pool.ParallelFor(num_heads, grain, [&](int64_t begin, int64_t end) {
-    for (auto h = static_cast<size_t>(begin); h < static_cast<size_t>(end); ++h) {
-      const std::span<const Part> head_parts(parts.data() + first_part[h],
-                                             first_part[h + 1] - first_part[h]);
-      for (int64_t q = 0; q < heads[h].outputs.rows; ++q) {
-        MergeQuery(head_parts, partials, q, heads[h].outputs.row(q));
-      }
+  const auto num_groups = static_cast<int64_t>(groups.size());
+  const int64_t grain = std::max<int64_t>(1, kMergeGrain * num_groups / std::max<int64_t>(1, size));
+  pool.ParallelFor(num_groups, grain, [&](int64_t begin, int64_t end) {
+    for (auto g = static_cast<size_t>(begin); g < static_cast<size_t>(end); ++g) {
+      MergeGroup(groups[g], parts, partials);
     }
   });
 }

@@ -2,6 +2,7 @@
 // The inner part of DecodeAttention, compiled for each instruction set. Internal to kernels/cpu.
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/attention.h"
 
@@ -15,8 +16,10 @@ constexpr int64_t PartialStride(int64_t value_width) {
   return kPartialHeader + (value_width + 15) / 16 * 16;
 }
 
-// Rows begin .. end - 1 of the head's segments, taken one after the other; partials
-// [queries, PartialStride(D_v)].
-void AttendRows(const DecodeHead& head, int64_t begin, int64_t end, float scale, float* partials);
+// Rows begin .. end - 1 of the heads' segments, taken one after the other. More heads than one
+// rebuild their keys from the same rows and have sizes in common; partials
+// [heads, queries, PartialStride(D_v)].
+void AttendRows(
+    std::span<const DecodeHead> heads, int64_t begin, int64_t end, float scale, float* partials);
 
 }  // namespace kvc::kernels

@@ -78,7 +78,7 @@ HWY_INLINE void MultiplyBlock(const float* a,
   }
 }
 
-// The same for 1 <= rows <= kStrip rows.
+// The same for any number of rows, best where it is a multiple of kStrip.
 inline void MultiplyRows(ConstMatrixF a,
                          const float* b,
                          const float* start,
@@ -101,6 +101,7 @@ inline void MultiplyRows(ConstMatrixF a,
   };
   run(std::integral_constant<int, kStrip>());
   run(std::integral_constant<int, kStrip / 2>());
+  run(std::integral_constant<int, kStrip / 3>());
   run(std::integral_constant<int, 2>());
   run(std::integral_constant<int, 1>());
 }
@@ -158,15 +159,16 @@ inline void MultiplyPanels(
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// target[j * kPanel + i] = source[i * stride + j] for i, j in 0..3.
+// target[j * kPanel + i] = rows[i][j] for i, j in 0..3.
 template <class Element>
-HWY_INLINE void Transpose4x4(const Element* source, int64_t stride, float* target) {
+HWY_INLINE void Transpose4x4(
+    const Element* a, const Element* b, const Element* c, const Element* d, float* target) {
   const hn::FixedTag<float, 4> tag;
   const hn::Repartition<uint64_t, decltype(tag)> pairs;
-  const auto r0 = LoadFloat(tag, source);
-  const auto r1 = LoadFloat(tag, source + stride);
-  const auto r2 = LoadFloat(tag, source + 2 * stride);
-  const auto r3 = LoadFloat(tag, source + 3 * stride);
+  const auto r0 = LoadFloat(tag, a);
+  const auto r1 = LoadFloat(tag, b);
+  const auto r2 = LoadFloat(tag, c);
+  const auto r3 = LoadFloat(tag, d);
   const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(tag, r0, r1));
   const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(tag, r2, r3));
   const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(tag, r0, r1));
@@ -180,26 +182,40 @@ HWY_INLINE void Transpose4x4(const Element* source, int64_t stride, float* targe
 }
 #endif
 
-// Rows of w [count, depth] become the columns of one panel [depth, kPanel]; the rest is zero.
-template <class Element>
-void PackPanel(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panel) {
+// Rows row(0) .. row(count - 1) of `depth` elements become the columns of one panel
+// [depth, kPanel]; the rest is zero.
+template <class RowOf>
+HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* panel) {
   constexpr int64_t kLine = 16;  // elements of k at a time: what is written stays in the L1 cache
   for (int64_t k0 = 0; k0 < depth; k0 += kLine) {
     const int64_t end = std::min(depth, k0 + kLine);
     int64_t c = 0;
 #if HWY_TARGET != HWY_SCALAR
-    for (; c + 4 <= count && k0 + kLine <= depth; c += 4) {
-      for (int64_t k = k0; k < end; k += 4) {
-        Transpose4x4(w + c * stride + k, stride, panel + k * kPanel + c);
+    for (; c + 4 <= count; c += 4) {
+      int64_t k = k0;
+      for (; k + 4 <= end; k += 4) {
+        Transpose4x4(
+            row(c) + k, row(c + 1) + k, row(c + 2) + k, row(c + 3) + k, panel + k * kPanel + c);
+      }
+      for (; k < end; ++k) {
+        for (int64_t i = c; i < c + 4; ++i) {
+          panel[k * kPanel + i] = LoadOne(row(i) + k);
+        }
       }
     }
 #endif
     for (; c < kPanel; ++c) {
       for (int64_t k = k0; k < end; ++k) {
-        panel[k * kPanel + c] = c < count ? LoadOne(w + c * stride + k) : 0.0F;
+        panel[k * kPanel + c] = c < count ? LoadOne(row(c) + k) : 0.0F;
       }
     }
   }
+}
+
+// The same for rows of w [count, depth].
+template <class Element>
+void PackPanel(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panel) {
+  PackRows([=](int64_t c) { return w + c * stride; }, count, depth, panel);
 }
 
 // Rows of w [count, depth] become panels [ceil(count / kPanel), depth, kPanel].

@@ -1,7 +1,11 @@
-// Keys from latents, a tile at a time: product with B, bias, RMS norm, rotation.
+// Keys from latents, a panel of tokens at a time: product with B, bias, RMS norm, rotation.
+//
+// Tokens lie in the lanes: a panel holds kPanel tokens as columns, so that a row of B is broadcast,
+// a row of the product is one dimension of kPanel keys, and the dot products with queries need no
+// sum across lanes. What kv heads that share a latent have in common, the transposed latents and
+// angles, is laid out once for all of them.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #if defined(KVC_KERNELS_CPU_KEY_REBUILD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -16,7 +20,6 @@
 #include "core/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/gemm-inl.h"
-#include "kernels/cpu/rows-inl.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd-inl.h"
 
@@ -25,60 +28,111 @@ namespace kvc::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// B^T of a rebuild in panels [ceil(D / kPanel), R, kPanel], this thread's until its next product.
-inline const float* PackRebuild(const KeyRebuild& rebuild) {
-  const ConstMatrixF& b = rebuild.rebuild;
-  const int64_t panels = (b.rows + kPanel - 1) / kPanel;
-  float* packed = Scratch(ScratchUse::kPanels, panels * kPanel * b.cols);
-  PackPanels(b.data, b.stride, b.rows, b.cols, packed);
-  return packed;
+// What a panel of tokens needs of the latents and of the tables; the same for all heads of a
+// latent.
+struct LatentPanel {
+  int64_t rank = 0;  // of these latents, <= R: of a tier's the first columns are there
+  const float* latents = nullptr;  // [R, kPanel]; rows beyond `rank` are zero
+  const float* cos = nullptr;      // [D/2, kPanel]
+  const float* sin = nullptr;
+};
+
+inline int64_t CheckedPosition(int64_t position, const KeyRebuild& rebuild) {
+  KVC_CHECK(position >= 0 && position < rebuild.cos.rows,
+            kBadShape,
+            "key rebuild: expected a position below ",
+            rebuild.cos.rows,
+            ", got ",
+            position,
+            "; check the model's context length");
+  return position;
 }
 
-// keys [count, D] of rows first .. first + count - 1 of `latents`; positions[i] is row first + i's.
-inline void RebuildTile(const RowBlock& latents,
-                        int64_t first,
-                        const int32_t* positions,
-                        const KeyRebuild& rebuild,
-                        const float* packed,
-                        MatrixF keys) {
-  const int64_t rank =
-      latents.width;  // at most B's: of a tier's latents the first columns are there
+// Rows first .. first + count - 1 of `latents`, count <= kPanel; positions[i] is row first + i's.
+// This thread's until the next panel.
+inline LatentPanel LayOutPanel(const RowBlock& latents,
+                               int64_t first,
+                               int64_t count,
+                               const int32_t* positions,
+                               const KeyRebuild& rebuild) {
+  const int64_t rank = rebuild.rebuild.cols;
+  const int64_t half = rebuild.rebuild.rows / 2;
+  float* columns = Scratch(ScratchUse::kStrip, rank * kPanel);
+  WithElements(latents.dtype, latents.data, [&](const auto* data) HWY_ATTR {
+    PackPanel(data + first * latents.stride, latents.stride, count, latents.width, columns);
+  });
+  std::fill(columns + latents.width * kPanel, columns + rank * kPanel, 0.0F);
+  int64_t row[kPanel];
+  for (int64_t i = 0; i < count; ++i) {
+    row[i] = CheckedPosition(positions[i], rebuild);
+  }
+  float* cos = Scratch(ScratchUse::kAngles, 2 * half * kPanel);
+  float* sin = cos + half * kPanel;
+  PackRows([&](int64_t i) { return rebuild.cos.row(row[i]); }, count, half, cos);
+  PackRows([&](int64_t i) { return rebuild.sin.row(row[i]); }, count, half, sin);
+  return {latents.width, columns, cos, sin};
+}
+
+// keys [D, kPanel] = B latents
+inline void MultiplyLatents(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
+  static constexpr float kZeros[kPanel] = {};
+  const ConstMatrixF& b = rebuild.rebuild;
+  MultiplyRows({b.data, b.rows, panel.rank, b.stride}, panel.latents, kZeros, 0, keys, kPanel);
+}
+
+// keys[d] = (keys[d] + bias[d]) scale weight[d], scale = 1 / sqrt(mean_d (keys[d] + bias[d])^2 +
+// epsilon) for each token, or only the first sum without a norm.
+inline void AddBiasAndNorm(const KeyRebuild& rebuild, float* keys) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
   const int64_t width = rebuild.rebuild.rows;
-  const int64_t stride = StripStride(rank);
-  float* strip = Scratch(ScratchUse::kStrip, kStrip * stride);
-  for (int64_t row = 0; row < keys.rows; row += kStrip) {
-    const int64_t rows = std::min<int64_t>(kStrip, keys.rows - row);
-    WithElements(latents.dtype, latents.data, [&](const auto* data) HWY_ATTR {
-      for (int64_t r = 0; r < rows; ++r) {
-        CopyToFloat(data + (first + row + r) * latents.stride, rank, strip + r * stride);
+  for (int64_t i = 0; i < kPanel; i += lanes) {
+    VecF squares = hn::Zero(tag);
+    for (int64_t d = 0; d < width; ++d) {
+      float* key = keys + d * kPanel + i;
+      VecF k = hn::LoadU(tag, key);
+      if (rebuild.bias != nullptr) {
+        k = hn::Add(k, hn::Set(tag, rebuild.bias[d]));
+        hn::StoreU(k, tag, key);
       }
-    });
-    MultiplyStrip({strip, rows, rank, stride},
-                  packed,
-                  rebuild.rebuild.cols * kPanel,
-                  {false, rebuild.bias},
-                  keys.RowRange(row, rows));
-  }
-  for (int64_t row = 0; row < keys.rows; ++row) {
-    float* key = keys.row(row);
-    if (rebuild.norm_weight != nullptr) {
-      const float mean = SumOfSquares(key, width) / static_cast<float>(width);
-      const float scale = 1.0F / std::sqrt(mean + rebuild.norm_epsilon);
-      for (int64_t d = 0; d < width; ++d) {
-        key[d] = key[d] * scale * rebuild.norm_weight[d];
-      }
+      squares = hn::MulAdd(k, k, squares);
     }
-    const int64_t position = positions[row];
-    KVC_CHECK(position >= 0 && position < rebuild.cos.rows,
-              kBadShape,
-              "key rebuild: expected a position below ",
-              rebuild.cos.rows,
-              ", got ",
-              position,
-              "; check the model's context length");
-    RotateHalves(
-        key, key + width / 2, rebuild.cos.row(position), rebuild.sin.row(position), width / 2);
+    if (rebuild.norm_weight == nullptr) {
+      continue;
+    }
+    const VecF mean = hn::Div(squares, hn::Set(tag, static_cast<float>(width)));
+    const VecF root = hn::Sqrt(hn::Add(mean, hn::Set(tag, rebuild.norm_epsilon)));
+    const VecF scale = hn::Div(hn::Set(tag, 1.0F), root);
+    for (int64_t d = 0; d < width; ++d) {
+      float* key = keys + d * kPanel + i;
+      const VecF factor = hn::Mul(scale, hn::Set(tag, rebuild.norm_weight[d]));
+      hn::StoreU(hn::Mul(hn::LoadU(tag, key), factor), tag, key);
+    }
   }
+}
+
+// Every token's (keys[j], keys[j + half]) turned by its angle j.
+inline void RotatePanel(const LatentPanel& panel, int64_t half, float* keys) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  for (int64_t i = 0; i < half * kPanel; i += lanes) {
+    const VecF a = hn::LoadU(tag, keys + i);
+    const VecF b = hn::LoadU(tag, keys + half * kPanel + i);
+    const VecF cos = hn::LoadU(tag, panel.cos + i);
+    const VecF sin = hn::LoadU(tag, panel.sin + i);
+    hn::StoreU(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), tag, keys + i);
+    hn::StoreU(hn::MulAdd(a, sin, hn::Mul(b, cos)), tag, keys + half * kPanel + i);
+  }
+}
+
+// keys [D, kPanel]: the panel's keys of one head as they enter the dot product, tokens in columns.
+// What stands in columns behind the panel's tokens is unspecified.
+inline void RebuildPanel(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
+  MultiplyLatents(panel, rebuild, keys);
+  if (rebuild.bias != nullptr || rebuild.norm_weight != nullptr) {
+    AddBiasAndNorm(rebuild, keys);
+  }
+  RotatePanel(panel, rebuild.rebuild.rows / 2, keys);
 }
 
 }  // namespace kvc::kernels::HWY_NAMESPACE

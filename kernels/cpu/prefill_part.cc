@@ -41,16 +41,14 @@ void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
       PackPanels(data + first * head.keys.stride, head.keys.stride, count, width, panels);
     });
   } else {
-    float* keys = Scratch(ScratchUse::kKeys, kKeyTile * width);
-    int32_t positions[kKeyTile];
-    std::iota(positions, positions + count, static_cast<int32_t>(first));
-    RebuildTile(head.keys,
-                first,
-                positions,
-                *head.rebuild,
-                PackRebuild(*head.rebuild),
-                {keys, count, width});
-    PackPanels(keys, width, count, width, panels);
+    int32_t positions[kPanel];
+    for (int64_t row = 0; row < count; row += kPanel, panels += width * kPanel) {
+      const int64_t rows = std::min(kPanel, count - row);
+      std::iota(positions, positions + rows, static_cast<int32_t>(first + row));
+      RebuildPanel(LayOutPanel(head.keys, first + row, rows, positions, *head.rebuild),
+                   *head.rebuild,
+                   panels);
+    }
   }
   LayOutValues(
       head.values, first, count, block.values + tile * kKeyTile * PaddedWidth(head.values.width));

@@ -16,7 +16,16 @@ void Rebuild(const RowBlock& latents,
              const int32_t* positions,
              const KeyRebuild& rebuild,
              MatrixF keys) {
-  RebuildTile(latents, 0, positions, rebuild, PackRebuild(rebuild), keys);
+  float* columns = Scratch(ScratchUse::kKeys, keys.cols * kPanel);
+  for (int64_t row = 0; row < keys.rows; row += kPanel) {
+    const int64_t rows = std::min(kPanel, keys.rows - row);
+    RebuildPanel(LayOutPanel(latents, row, rows, positions + row, rebuild), rebuild, columns);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t d = 0; d < keys.cols; ++d) {
+        keys(row + r, d) = columns[d * kPanel + r];
+      }
+    }
+  }
 }
 
 }  // namespace kvc::kernels::HWY_NAMESPACE

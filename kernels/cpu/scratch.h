@@ -9,11 +9,12 @@ namespace kvc::kernels {
 // What a buffer holds; two uses never share one.
 enum class ScratchUse {
   kPanels,         // B of a product
-  kStrip,          // a few rows of A
+  kStrip,          // a few rows of A, or a panel of latents
+  kAngles,         // cosines and sines of a panel of tokens
   kScores,         // logits and probabilities of a tile
-  kKeys,           // rebuilt keys of a tile
+  kKeys,           // rebuilt keys of a panel
   kShrink,         // a factor for each query
-  kQueries,        // a head's query rows, scaled
+  kQueries,        // query rows of the heads in work, scaled
   kPartials,       // decode: what the parts of a step hand to the merge
   kPrefillKeys,    // prefill: panels of the keys in work, all heads
   kPrefillValues,  // the same of values

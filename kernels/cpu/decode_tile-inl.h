@@ -1,0 +1,240 @@
+// A tile of decode attention behind its scores: softmax and values. And what both halves share.
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#if defined(KVC_KERNELS_CPU_DECODE_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KVC_KERNELS_CPU_DECODE_TILE_INL_H_
+#undef KVC_KERNELS_CPU_DECODE_TILE_INL_H_
+#else
+#define KVC_KERNELS_CPU_DECODE_TILE_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "kernels/attention.h"
+#include "kernels/cpu/decode_part.h"
+#include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvc::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Rows between two updates of the running maximum. A multiple of every panel and of kRowsAtOnce.
+constexpr int64_t kTile = 256;
+static_assert(kTile % kPanel == 0);
+// From one query's scores to the next: room for a block of sums that begins at the tile's last row.
+constexpr int64_t kScoreStride = kTile + 16;
+// Key rows of one block of sums; up to four query rows share it.
+constexpr int kRowsAtOnce = 4;
+
+// Some rows of a segment as elements of one type.
+template <class Element>
+struct Rows {
+  const Element* data = nullptr;
+  int64_t count = 0;
+  int64_t width = 0;
+  int64_t stride = 0;
+};
+
+template <class Element>
+Rows<Element> MakeRows(const RowBlock& block, const Element* data, int64_t first, int64_t count) {
+  return {data + first * block.stride, count, block.width, block.stride};
+}
+
+// Where a tile's scores lie: row r + i apart has slot 4 r + i (i < 4), rows behind those their own
+// number.
+struct Slots {
+  int64_t apart = 0;
+};
+
+// One head's queries and running results during a part.
+struct Work {
+  const float* queries = nullptr;  // [count, stride], scaled, padded with zeros
+  int64_t count = 0;
+  int64_t stride = 0;
+  int64_t value_width = 0;
+  float* scores = nullptr;    // [count, kScoreStride]
+  float* partials = nullptr;  // [count, PartialStride]
+  [[nodiscard]] float* partial(int64_t q) const {
+    return partials + q * PartialStride(value_width);
+  }
+};
+
+// Calls body(q, n) for groups of n <= kMost queries that begin with q, from `q` to the last; n is a
+// constant.
+template <int kMost, class Body>
+HWY_INLINE void ForQueries(int64_t count, const Body& body, int64_t q = 0) {
+  for (; q + kMost <= count; q += kMost) {
+    body(q, std::integral_constant<int, kMost>());
+  }
+  if constexpr (kMost > 1) {
+    ForQueries<kMost - 1>(count, body, q);
+  }
+}
+
+// Turns the tile's scores of kQueries queries into exp(s - maximum) and updates maxima and sums;
+// shrink: the factors by which what was summed before must shrink. Queries go together, so that
+// their reductions overlap.
+template <int kQueries>
+HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, float* shrink) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  float* scores = work.scores + first_query * kScoreStride;
+  VecF row[4];
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; ++q) {
+    row[q] = hn::Set(tag, q < kQueries ? work.partial(first_query + q)[0] : 0.0F);
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    float* row_scores = scores + q * kScoreStride;
+    std::fill_n(row_scores + count, kScoreStride - kTile, -std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < count; i += lanes) {
+      row[q] = hn::Max(row[q], hn::LoadU(tag, row_scores + i));
+    }
+  }
+  HWY_ALIGN float maxima[4];
+  FoldLanes(tag, row[0], row[1], row[2], row[3], LargerLanes(), maxima);
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    const VecF maximum = hn::Set(tag, maxima[q]);
+    float* row_scores = scores + q * kScoreStride;
+    row[q] = hn::Zero(tag);
+    for (int64_t i = 0; i < count; i += lanes) {
+      const VecF p = Exp(tag, hn::Sub(hn::LoadU(tag, row_scores + i), maximum));
+      hn::StoreU(p, tag, row_scores + i);
+      row[q] = hn::Add(row[q], p);
+    }
+  }
+  HWY_ALIGN float sums[4];
+  StoreSums(tag, row[0], row[1], row[2], row[3], sums);
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    float* partial = work.partial(first_query + q);
+    const float factor = hn::GetLane(Exp(tag, hn::Set(tag, partial[0] - maxima[q])));
+    shrink[first_query + q] = factor;
+    partial[0] = maxima[q];
+    partial[1] = partial[1] * factor + sums[q];
+  }
+}
+
+// sums[q][v] += scores[q][0] row[v], q < kQueries, v < kVectors, the last vector of the row `last`
+// elements wide.
+template <int kQueries, int kVectors, class Element>
+HWY_INLINE void AddRow(const Element* row,
+                       int64_t last,
+                       const float* scores,
+                       VecF (&sums)[kQueries][kVectors]) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF p[kQueries];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    p[q] = hn::Set(tag, scores[q * kScoreStride]);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const bool whole = v < kVectors - 1 || last == lanes;
+    const Element* source = row + v * lanes;
+    const VecF value = InRegister(whole ? LoadFloat(tag, source) : LoadFirst(tag, source, last));
+#pragma GCC unroll 4
+    for (int q = 0; q < kQueries; ++q) {
+      sums[q][v] = hn::MulAdd(p[q], value, sums[q][v]);
+    }
+  }
+}
+
+// outputs[q][c..] = shrink[q] outputs[q][c..] + sum_r scores[q][r] values[r][c..] for kQueries
+// queries and kVectors vectors of columns, the last of them `last` elements wide.
+template <int kQueries, int kVectors, class Element>
+HWY_INLINE void AddValues(const Rows<Element>& values,
+                          int64_t column,
+                          int64_t last,
+                          Slots slots,
+                          const Work& work,
+                          int64_t first_query,
+                          const float* shrink) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF sums[kQueries][kVectors];
+  float* outputs[kQueries];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    outputs[q] = work.partial(first_query + q) + kPartialHeader + column;
+    const VecF factor = hn::Set(tag, shrink[first_query + q]);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      sums[q][v] = hn::Mul(factor, hn::LoadU(tag, outputs[q] + v * lanes));
+    }
+  }
+  const float* scores = work.scores + first_query * kScoreStride;
+  const Element* row = values.data + column;
+  for (int64_t i = 0; i < kRowsAtOnce; ++i) {
+    for (int64_t r = 0; r < slots.apart; ++r, row += values.stride) {
+      AddRow(row, last, scores + r * kRowsAtOnce + i, sums);
+    }
+  }
+  for (int64_t r = slots.apart * kRowsAtOnce; r < values.count; ++r, row += values.stride) {
+    AddRow(row, last, scores + r, sums);
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(sums[q][v], tag, outputs[q] + v * lanes);
+    }
+  }
+}
+
+// Sums that AddValues may hold in registers.
+constexpr int kMostSums = HWY_TARGET <= HWY_AVX3 ? 16 : 8;
+
+// The columns from `column` on that fill whole groups of kVectors vectors; returns the next one.
+template <int kVectors, class Element>
+HWY_INLINE int64_t AddColumns(const Rows<Element>& values,
+                              int64_t column,
+                              Slots slots,
+                              const Work& work,
+                              const float* shrink) {
+  constexpr int kQueries = std::min(4, kMostSums / kVectors);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
+  for (; column + kVectors * lanes <= values.width; column += kVectors * lanes) {
+    ForQueries<kQueries>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+      AddValues<decltype(queries)::value, kVectors>(values, column, lanes, slots, work, q, shrink);
+    });
+  }
+  return column;
+}
+
+// Adds a tile's values to every query's output. Columns beyond values.width only shrink. Eight
+// vectors at a time, so that rows of up to 512 bytes are read from end to end.
+template <class Element>
+void AddTile(const Rows<Element>& values, Slots slots, const Work& work, const float* shrink) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
+  int64_t column = AddColumns<8>(values, 0, slots, work, shrink);
+  column = AddColumns<4>(values, column, slots, work, shrink);
+  column = AddColumns<1>(values, column, slots, work, shrink);
+  if (column < values.width) {
+    ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
+      AddValues<decltype(queries)::value, 1>(
+          values, column, values.width - column, slots, work, q, shrink);
+    });
+    column += lanes;
+  }
+  for (int64_t q = 0; q < work.count && column < work.value_width; ++q) {
+    float* output = work.partial(q) + kPartialHeader;
+    for (int64_t c = column; c < work.value_width; ++c) {
+      output[c] *= shrink[q];
+    }
+  }
+}
+
+}  // namespace kvc::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // KVC_KERNELS_CPU_DECODE_TILE_INL_H_
