@@ -6,6 +6,7 @@
 #include <cblas.h>
 
 #include "core/error.h"
+#include "factorize/gram.h"
 #include "factorize/svd_checks.h"
 
 namespace kvc::factorize {
@@ -54,34 +55,6 @@ class OneBlasThread {
  private:
   int before_;
 };
-
-// a a^T; both triangles.
-Matrix GramOf(ConstMatrixF a) {
-  const int64_t n = a.rows;
-  Matrix gram(n, n);
-  std::vector<float> part(n * n);
-  for (int64_t begin = 0; begin < a.cols; begin += kGramSlice) {
-    const ConstMatrixF slice = a.ColRange(begin, std::min(kGramSlice, a.cols - begin));
-    cblas_ssyrk(CblasRowMajor,
-                CblasLower,
-                CblasNoTrans,
-                static_cast<blasint>(n),
-                static_cast<blasint>(slice.cols),
-                1.0F,
-                slice.data,
-                static_cast<blasint>(slice.stride),
-                0.0F,
-                part.data(),
-                static_cast<blasint>(n));
-    for (int64_t r = 0; r < n; ++r) {
-      for (int64_t c = 0; c <= r; ++c) gram(r, c) += part[r * n + c];
-    }
-  }
-  for (int64_t r = 0; r < n; ++r) {
-    for (int64_t c = 0; c < r; ++c) gram(c, r) = gram(r, c);
-  }
-  return gram;
-}
 
 // Columns turn where that makes their largest component positive; returns which did. Row by row:
 // columns of a matrix as wide as a power of two share few lines of the cache.
@@ -181,11 +154,15 @@ std::vector<GramResult> Svd::DoDecomposeGrams(std::span<const ConstMatrixF> bloc
   const OneBlasThread single;
   std::vector<GramResult> results(blocks.size());
   pool_->ParallelFor(std::ssize(blocks), 1, [&](int64_t i, int64_t) {
-    results[i].gram = GramOf(blocks[i]);
+    results[i].gram = detail::GramOf(blocks[i]);
     detail::CheckGram(blocks[i], results[i].gram);
-    results[i].eigen = DoDecomposeSymmetric(results[i].gram.view());
+    results[i].eigen = DoDecomposeGram(results[i].gram);
   });
   return results;
+}
+
+EigenResult Svd::DoDecomposeGram(const Matrix& gram) const {
+  return DoDecomposeSymmetric(gram.view());
 }
 
 namespace detail {

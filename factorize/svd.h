@@ -52,8 +52,10 @@ class Svd {
   // Principal directions of many blocks a [n, m], m usually far above n, without their SVD: n may
   // differ from block to block. On the CPU one block per thread. Products in float over slices of
   // kGramSlice columns, slices summed in double: a value is off by about 1e-6 of the largest one,
-  // so a singular value s by 1e-6 s_max^2 / (2 s). Same failures and signs as the others; the
-  // result does not depend on the number of threads.
+  // so a singular value s by 1e-6 s_max^2 / (2 s). LAPACK's vectors are float's: orthonormal within
+  // about 1e-6, turned by about 1e-7 of the largest value over the gap to the next; their values
+  // are theirs in double. Same failures and signs as the others; the result does not depend on the
+  // number of threads.
   [[nodiscard]] std::vector<GramResult> DecomposeGrams(std::span<const ConstMatrixF> blocks) const;
 
  protected:
@@ -62,8 +64,10 @@ class Svd {
  private:
   virtual SvdResult DoDecompose(ConstMatrixD a) const = 0;
   virtual EigenResult DoDecomposeSymmetric(ConstMatrixD a) const = 0;
-  // Every block on its own, through DoDecomposeSymmetric.
+  // Every block on its own, through DoDecomposeGram, which is DoDecomposeSymmetric unless a backend
+  // has one of its own.
   virtual std::vector<GramResult> DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const;
+  virtual EigenResult DoDecomposeGram(const Matrix& gram) const;
 
   std::unique_ptr<ThreadPool> pool_;
 };

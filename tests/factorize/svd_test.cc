@@ -1,5 +1,6 @@
 #include "factorize/svd.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -139,9 +140,32 @@ struct Block {
   [[nodiscard]] ConstMatrixF view() const { return {values.data(), rows, cols}; }
 };
 
+// LAPACK's vectors of a Gram matrix are float's, the others' double's: what a sum of n products
+// rounds to, relative to its size.
+double VectorAccuracy(SvdBackend backend, int64_t n) {
+  return static_cast<double>(n) * (backend == SvdBackend::kLapack ? 0x1p-23 : 8.0 * kEpsilon);
+}
+
+// Finite, in order, orthonormal, and together the Gram matrix.
+void CheckEigen(const GramResult& result, double accuracy) {
+  const auto& [gram, eigen] = result;
+  EXPECT_TRUE(std::is_sorted(eigen.values.rbegin(), eigen.values.rend()));
+  const Matrix rows = Transpose(eigen.vectors.view());
+  const Matrix products = MultiplyTransposed(rows.view(), rows.view());
+  EXPECT_LE(Norm(Difference(products, Identity(gram.rows))), 4.0 * accuracy);
+  Matrix scaled = eigen.vectors;
+  for (int64_t r = 0; r < scaled.rows; ++r) {
+    for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= eigen.values[c];
+  }
+  const Matrix again = MultiplyTransposed(scaled.view(), eigen.vectors.view());
+  EXPECT_LE(Norm(Difference(again, gram)), 4.0 * accuracy * Norm(gram));
+}
+
 TEST_P(SvdTest, GramsOfManyBlocks) {
-  // A block of several slices, one that ends inside a slice, one of one row, one of one number.
-  const std::vector<Block> blocks = {{7, 1300, 21}, {12, 512, 22}, {1, 40, 23}, {1, 1, 24}};
+  // Several slices, a slice exactly, one that ends inside a line of the cache and a tile of rows,
+  // one row, one number.
+  const std::vector<Block> blocks = {
+      {7, 1300, 21}, {12, 512, 22}, {33, 1041, 25}, {1, 40, 23}, {1, 1, 24}};
   std::vector<ConstMatrixF> views;
   for (const Block& block : blocks) views.push_back(block.view());
   const auto results = svd_->DecomposeGrams(views);
@@ -151,17 +175,70 @@ TEST_P(SvdTest, GramsOfManyBlocks) {
     // sizes, which for n products of a row with itself is the trace's share.
     const double bound = 512.0 * 0x1p-24 * Norm(blocks[i].gram);
     EXPECT_LE(Norm(Difference(results[i].gram, blocks[i].gram)), bound) << i;
-    const EigenResult& eigen = results[i].eigen;
-    Matrix scaled = eigen.vectors;
-    for (int64_t r = 0; r < scaled.rows; ++r) {
-      for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= eigen.values[c];
-    }
-    const Matrix again = MultiplyTransposed(scaled.view(), eigen.vectors.view());
-    EXPECT_LE(Norm(Difference(again, results[i].gram)), 1e-13 * Norm(blocks[i].gram)) << i;
+    const double accuracy = VectorAccuracy(GetParam(), blocks[i].rows);
+    CheckEigen(results[i], accuracy);
+    // A vector turns by the error over the gap to the next value; its Rayleigh quotient is off by
+    // the square of that. Signs too.
     const SvdResult svd = svd_->Decompose(results[i].gram.view());
-    EXPECT_LE(Norm(Difference(svd.u, eigen.vectors)), 1e-6) << i;  // signs too
+    double gap = svd.s[0];
+    for (size_t k = 1; k < svd.s.size(); ++k) gap = std::min(gap, svd.s[k - 1] - svd.s[k]);
+    const EigenResult& eigen = results[i].eigen;
+    const double turned = 4.0 * accuracy * svd.s[0] / gap;
+    EXPECT_LE(Norm(Difference(svd.u, eigen.vectors)), turned) << i;
+    for (size_t k = 0; k < svd.s.size(); ++k) {
+      EXPECT_NEAR(eigen.values[k], svd.s[k], (turned * accuracy + 100 * kEpsilon) * svd.s[0]) << k;
+    }
   }
   EXPECT_TRUE(svd_->DecomposeGrams({}).empty());
+}
+
+TEST_P(SvdTest, GramsOfBlocksWithoutGaps) {
+  std::vector<std::vector<float>> blocks(5, std::vector<float>(6 * 48));  // the first: zero
+  Rng rng(40);
+  for (int64_t c = 0; c < 48; ++c) {
+    const auto value = static_cast<float>(rng.NextNormal());
+    for (int64_t r = 0; r < 6; ++r) {
+      blocks[1][r * 48 + c] = c == r ? 3.0F : 0.0F;                          // equal values
+      blocks[2][r * 48 + c] = value * static_cast<float>(r);                 // rank 1
+      blocks[3][r * 48 + c] = static_cast<float>(1e-12 * rng.NextNormal());  // small
+      blocks[4][r * 48 + c] = static_cast<float>(1e17 * rng.NextNormal());   // large
+    }
+  }
+  std::vector<ConstMatrixF> views;
+  for (const auto& block : blocks) views.emplace_back(block.data(), 6, 48);
+  const auto results = svd_->DecomposeGrams(views);
+  for (const GramResult& result : results) CheckEigen(result, VectorAccuracy(GetParam(), 6));
+  for (const double value : results[0].eigen.values) EXPECT_EQ(value, 0.0);
+  for (const double value : results[1].eigen.values) EXPECT_NEAR(value, 9.0, 1e-11);
+}
+
+// A head's shape and spectrum (condition 180) against the SVD in double: what svd.h states.
+TEST(Svd, GramsOfAHeadAgainstItsSvd) {
+  constexpr int64_t kWidth = 128;
+  constexpr int64_t kKept = 32;
+  const Matrix mix =
+      Svd::Create(SvdBackend::kLapack)->Decompose(RandomMatrix(kWidth, kWidth, 50).view()).u;
+  Matrix head = RandomMatrix(kWidth, 1024, 51);
+  for (int64_t r = 0; r < kWidth; ++r) {
+    for (int64_t c = 0; c < head.cols; ++c) head(r, c) *= std::pow(0.96, r);
+  }
+  head = Multiply(mix.view(), head.view());
+  const std::vector<float> block(head.data.begin(), head.data.end());
+  head.data.assign(block.begin(), block.end());
+  const auto svd = Svd::Create(SvdBackend::kLapack);
+  const SvdResult exact = svd->Decompose(head.view());
+  const std::vector<ConstMatrixF> views = {ConstMatrixF(block.data(), kWidth, head.cols)};
+  const EigenResult eigen = svd->DecomposeGrams(views)[0].eigen;
+  for (int64_t i = 0; i < kWidth; ++i) {
+    const double bound = 1e-6 * exact.s[0] * exact.s[0] / (2.0 * exact.s[i]);
+    EXPECT_NEAR(std::sqrt(eigen.values[i]), exact.s[i], i < kKept ? 1e-6 * exact.s[i] : bound) << i;
+  }
+  // What the kept directions have outside the exact ones; gap of the values: s_31^2 - s_32^2.
+  const Matrix outside =
+      Multiply(Transpose(exact.u.view().ColRange(kKept, kWidth - kKept)).view(),  // [96, 128]
+               eigen.vectors.view().ColRange(0, kKept));
+  const double gap = std::pow(exact.s[kKept - 1], 2) - std::pow(exact.s[kKept], 2);
+  EXPECT_LE(Norm(outside), 1e-6 * exact.s[0] * exact.s[0] / gap);
 }
 
 TEST_P(SvdTest, GramsDoNotDependOnThreadsAndRefuseNaN) {
