@@ -38,8 +38,14 @@ void WriteOnnxModel(const Checkpoint& checkpoint,
                     DType dtype,
                     const std::filesystem::path& directory,
                     Progress& progress,
-                    const std::map<std::string, std::string>& metadata) {
+                    const std::map<std::string, std::string>& metadata,
+                    LatentBasis latents) {
   Graph graph = BuildDecoderGraph(checkpoint, dtype);
+  const bool latent = checkpoint.config().keys.layout == KeyLayout::kLatent;
+  for (Weight& weight : graph.weights) {
+    const bool factor = weight.role == Role::kK || weight.role == Role::kKRebuild;
+    weight.unit_rows = latents == LatentBasis::kUnitRows && latent && factor;
+  }
   AddModelMetadata(checkpoint.config(), dtype, graph);
   graph.metadata.insert(metadata.begin(), metadata.end());
   PlaceWeights(graph.weights);

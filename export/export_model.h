@@ -15,6 +15,9 @@ namespace kvc::onnx_export {
 // Key of the metadata entry that ties a model to its cache policy: CacheDigest of the manifest.
 inline constexpr char kCacheDigestKey[] = "kvc.cache_sha256";
 
+// The coordinates of latents: the checkpoint's, or those of export/unit_rows.h.
+enum class LatentBasis { kStored, kUnitRows };
+
 // Writes model.onnx and model.onnx.data into `directory`, streamed tensor by tensor: peak memory is
 // the largest matrix. Weights are stored as `dtype`; f16 and bf16 are cast to float before use. The
 // past and present key and value tensors have the type `dtype`. `metadata` is added to the model's
@@ -23,7 +26,8 @@ void WriteOnnxModel(const Checkpoint& checkpoint,
                     DType dtype,
                     const std::filesystem::path& directory,
                     Progress& progress,
-                    const std::map<std::string, std::string>& metadata = {});
+                    const std::map<std::string, std::string>& metadata = {},
+                    LatentBasis latents = LatentBasis::kStored);
 
 // The cache geometry of a checkpoint: groups, widths, positions; method kFull, no budget.
 [[nodiscard]] CacheSpec MakeCacheSpec(const ModelConfig& config, DType dtype);

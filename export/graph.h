@@ -63,8 +63,9 @@ struct Weight {
   Role role = Role::kEmbedding;
   int64_t layer = -1;
   std::vector<int64_t> ranks;  // kPaddedRows: one for each block of rows; kRebuild: for each group
-  int64_t stride = 0;  // rows (kPaddedRows) or columns (kRebuild) of a block, padding included
-  int64_t offset = 0;  // in the data file, set by PlaceWeights
+  int64_t stride = 0;      // rows (kPaddedRows) or columns (kRebuild) of a block, padding included
+  bool unit_rows = false;  // a latent's factors: in the coordinates of MakeUnitRows
+  int64_t offset = 0;      // in the data file, set by PlaceWeights
   int64_t bytes = 0;
 };
 

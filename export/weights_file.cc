@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/error.h"
+#include "export/unit_rows.h"
 
 namespace kvc::onnx_export {
 namespace {
@@ -60,6 +61,14 @@ void ClearUnusedColumns(const Weight& weight, std::vector<float>& matrix) {
     const auto begin = matrix.begin() + row * weight.stride;
     std::fill(begin + rank, begin + weight.stride, 0.0F);
   }
+}
+
+// The latent's projection or rebuild in the coordinates that make rows of the rebuild unit vectors.
+std::vector<float> UnitRowFactor(const Checkpoint& checkpoint, const Weight& weight) {
+  LatentFactors factors{checkpoint.Load(Role::kK, weight.layer),
+                        checkpoint.Load(Role::kKRebuild, weight.layer)};
+  MakeUnitRows(weight.ranks, factors);
+  return weight.role == Role::kK ? factors.latent : factors.rebuild;
 }
 
 void CheckFinite(const Weight& weight, std::span<const std::byte> bytes) {
@@ -124,14 +133,18 @@ int64_t PlaceWeights(std::vector<Weight>& weights) {
 }
 
 std::vector<float> WeightValues(const Checkpoint& checkpoint, const Weight& weight) {
+  const auto load = [&] {
+    return weight.unit_rows ? UnitRowFactor(checkpoint, weight)
+                            : checkpoint.Load(weight.role, weight.layer);
+  };
   switch (weight.kind) {
     case WeightKind::kRopeCos:
     case WeightKind::kRopeSin:
       return RopeTable(checkpoint.config(), weight);
     case WeightKind::kPaddedRows:
-      return PadRows(weight, checkpoint.Load(weight.role, weight.layer));
+      return PadRows(weight, load());
     case WeightKind::kRebuild: {
-      std::vector<float> matrix = checkpoint.Load(weight.role, weight.layer);
+      std::vector<float> matrix = load();
       ClearUnusedColumns(weight, matrix);
       return matrix;
     }

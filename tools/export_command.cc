@@ -74,6 +74,13 @@ void VerifyBundle(const fs::path& directory,
   WriteJsonFile(directory / "manifest.json", ToJson(manifest));
 }
 
+// Narrow tiers keep the first elements of a latent, which must be those that matter most; a 16-bit
+// cache would round elements that overlap.
+onnx_export::LatentBasis BasisOfLatents(const ExportPlan& plan) {
+  const bool rewrite = plan.dtype == DType::kF32 && !plan.cache.spec.mixed();
+  return rewrite ? onnx_export::LatentBasis::kUnitRows : onnx_export::LatentBasis::kStored;
+}
+
 Json ExportBundle(const ExportPlan& plan,
                   const ExportOptions& options,
                   const CommonOptions& common,
@@ -89,7 +96,8 @@ Json ExportBundle(const ExportPlan& plan,
                               plan.dtype,
                               output.path(),
                               *progress,
-                              {{onnx_export::kCacheDigestKey, CacheDigest(manifest)}});
+                              {{onnx_export::kCacheDigestKey, CacheDigest(manifest)}},
+                              BasisOfLatents(plan));
   for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
     CopyFile(file, output.path() / file.filename());
   }
