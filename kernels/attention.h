@@ -25,6 +25,15 @@ struct RowBlock {
   int64_t stride = 0;
 };
 
+// The rows of a rebuild B that are unit vectors: they copy an element of the latent and need no
+// product. kvc-export chooses a latent's coordinates so that R of the rows are.
+struct UnitRows {
+  std::vector<int32_t>
+      column;  // [D]: r where row d of B is the unit vector e_r, else -1; empty: none
+  std::vector<float> others;  // [D - unit rows, R], in their order
+};
+[[nodiscard]] UnitRows FindUnitRows(ConstMatrixF b);
+
 // How a latent becomes a key: k_d = rope(norm(sum_r c_r B[d, r] + bias_d)). kLatent only.
 struct KeyRebuild {
   ConstMatrixF rebuild;                // B of this head [D, R]
@@ -32,6 +41,7 @@ struct KeyRebuild {
   const float* norm_weight = nullptr;  // [D] or null: RMS norm after the rebuild (Qwen3)
   float norm_epsilon = 0.0F;
   ConstMatrixF cos, sin;  // [max_position, D/2]
+  UnitRows units;         // FindUnitRows(rebuild), or empty: every row is multiplied
 };
 
 // One dense piece of a kv head's cache. Its rows may be narrower than the head's queries and

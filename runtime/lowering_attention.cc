@@ -77,6 +77,7 @@ void AddRebuild(const Node& node,
                        attention.key_ranks[g / heads_per_group],
                        attention.stored_width};
     rebuild.bias = bias != nullptr ? bias + g * head_width : nullptr;
+    rebuild.units = kernels::FindUnitRows(rebuild.rebuild);
     attention.rebuild.push_back(rebuild);
   }
 }

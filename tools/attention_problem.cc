@@ -67,11 +67,16 @@ std::vector<char> CheapNumbers(int64_t count, DType dtype) {
   return bytes;
 }
 
-RebuildTables::RebuildTables(int64_t width, int64_t rank, int64_t positions)
+RebuildTables::RebuildTables(int64_t width, int64_t rank, int64_t positions, int64_t unit_rows)
     : matrix_(static_cast<size_t>(width * rank), 0.1F),
       cos_(static_cast<size_t>(positions * width / 2), 0.6F),
       sin_(static_cast<size_t>(positions * width / 2), 0.8F) {
+  for (int64_t r = 0; r < unit_rows; ++r) {
+    std::fill_n(matrix_.data() + r * rank, rank, 0.0F);
+    matrix_[static_cast<size_t>(r * rank + r)] = 1.0F;
+  }
   rebuild_.rebuild = {matrix_.data(), width, rank};
+  rebuild_.units = kernels::FindUnitRows(rebuild_.rebuild);
   rebuild_.cos = {cos_.data(), positions, width / 2};
   rebuild_.sin = {sin_.data(), positions, width / 2};
 }
@@ -103,7 +108,9 @@ AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_by
   queries_.assign(static_cast<size_t>(shape.query_heads * query_width), 0.01F);
   outputs_.resize(static_cast<size_t>(shape.query_heads * shape.width));
   std::iota(positions_.begin(), positions_.end(), 0);
-  if (shape.rebuild) rebuild_.emplace(shape.width, shape.key_width, shape.tokens);
+  if (shape.rebuild) {
+    rebuild_.emplace(shape.width, shape.key_width, shape.tokens, shape.key_width / shape.kv_heads);
+  }
   for (int64_t l = 0; l < layers; ++l) {
     auto& heads = layers_.emplace_back();
     for (int64_t g = 0; g < shape.kv_heads; ++g) heads.push_back(HeadOf(shape, l, g));

@@ -34,10 +34,11 @@ struct AttentionShape {
 // `count` numbers of the dtype that are cheap to make: a pattern of 3,000 different ones.
 [[nodiscard]] std::vector<char> CheapNumbers(int64_t count, DType dtype);
 
-// What the rebuild of keys [positions, width] from latents of `rank` reads, made up.
+// What the rebuild of keys [positions, width] from latents of `rank` reads, made up; the first
+// `unit_rows` of its matrix are unit vectors.
 class RebuildTables {
  public:
-  RebuildTables(int64_t width, int64_t rank, int64_t positions);
+  RebuildTables(int64_t width, int64_t rank, int64_t positions, int64_t unit_rows = 0);
   RebuildTables(const RebuildTables&) = delete;
   RebuildTables& operator=(const RebuildTables&) = delete;
   // Borrows from the object.

@@ -73,11 +73,29 @@ inline LatentPanel LayOutPanel(const RowBlock& latents,
   return {latents.width, columns, cos, sin};
 }
 
-// keys [D, kPanel] = B latents
-inline void MultiplyLatents(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
+// out [rows, kPanel] = b latents
+inline void MultiplyLatents(ConstMatrixF b, const LatentPanel& panel, float* out) {
   static constexpr float kZeros[kPanel] = {};
+  MultiplyRows({b.data, b.rows, panel.rank, b.stride}, panel.latents, kZeros, 0, out, kPanel);
+}
+
+// keys [D, kPanel] = B latents, where some rows of B are unit vectors. The products of the others
+// are put behind one another at the end of `keys`, from where each moves forward to its place: row
+// d is written when all that lay there has moved.
+inline void CopyAndMultiply(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
   const ConstMatrixF& b = rebuild.rebuild;
-  MultiplyRows({b.data, b.rows, panel.rank, b.stride}, panel.latents, kZeros, 0, keys, kPanel);
+  const auto others = std::ssize(rebuild.units.others) / b.cols;
+  const float* product = keys + (b.rows - others) * kPanel;
+  MultiplyLatents(
+      {rebuild.units.others.data(), others, b.cols}, panel, keys + (b.rows - others) * kPanel);
+  for (int64_t d = 0; d < b.rows; ++d) {
+    const int64_t column = rebuild.units.column[static_cast<size_t>(d)];
+    const float* source = column >= 0 ? panel.latents + column * kPanel : product;
+    product += column >= 0 ? 0 : kPanel;
+    if (source != keys + d * kPanel) {
+      std::copy_n(source, kPanel, keys + d * kPanel);
+    }
+  }
 }
 
 // keys[d] = (keys[d] + bias[d]) scale weight[d], scale = 1 / sqrt(mean_d (keys[d] + bias[d])^2 +
@@ -128,7 +146,11 @@ inline void RotatePanel(const LatentPanel& panel, int64_t half, float* keys) {
 // keys [D, kPanel]: the panel's keys of one head as they enter the dot product, tokens in columns.
 // What stands in columns behind the panel's tokens is unspecified.
 inline void RebuildPanel(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
-  MultiplyLatents(panel, rebuild, keys);
+  if (rebuild.units.column.empty()) {
+    MultiplyLatents(rebuild.rebuild, panel, keys);
+  } else {
+    CopyAndMultiply(panel, rebuild, keys);
+  }
   if (rebuild.bias != nullptr || rebuild.norm_weight != nullptr) {
     AddBiasAndNorm(rebuild, keys);
   }

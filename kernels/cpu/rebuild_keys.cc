@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <span>
+
 #include "core/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_checks.h"
@@ -35,6 +38,22 @@ HWY_AFTER_NAMESPACE();
 namespace kvc::kernels {
 
 HWY_EXPORT(Rebuild);
+
+UnitRows FindUnitRows(ConstMatrixF b) {
+  UnitRows units;
+  bool any = false;
+  for (int64_t d = 0; d < b.rows; ++d) {
+    const std::span<const float> row(b.row(d), static_cast<size_t>(b.cols));
+    const auto one = std::ranges::find(row, 1.0F);
+    const bool unit = one != row.end() && std::ranges::count(row, 0.0F) == b.cols - 1;
+    any = any || unit;
+    units.column.push_back(unit ? static_cast<int32_t>(one - row.begin()) : -1);
+    if (!unit) {
+      units.others.insert(units.others.end(), row.begin(), row.end());
+    }
+  }
+  return any ? units : UnitRows();
+}
 
 void RebuildKeys(const RowBlock& latents,
                  std::span<const int32_t> positions,

@@ -16,6 +16,7 @@ struct Shape {
   int64_t rank = 0;  // of a rebuild; 0: none
   bool bias = false;
   bool norm = false;
+  int64_t units = 0;  // rows of the rebuild that are unit vectors
 };
 
 // A head and all that it points to.
@@ -63,6 +64,7 @@ std::unique_ptr<Case> MakeCase(uint64_t seed,
   }
   if (shape.rank > 0) {
     test->rebuild = RandomRebuild(rng, shape.key_width, shape.rank, 50, shape.bias, shape.norm);
+    SetUnitRows(shape.units, &test->rebuild.b);
     test->rebuild_view = test->rebuild.view();
     test->head.rebuild = &test->rebuild_view;
   }
@@ -161,6 +163,44 @@ TEST_P(DecodeAttentionTest, Rebuild) {
   Check({1, 2, 5, DType::kF32, 1, true, true}, {{13}}, "smallest");
   Check({5, 128, 128, DType::kF32, 300}, {{14}}, "large rank");
   Check({2, 34, 30, DType::kF32, 7, false, true}, {{300}}, "odd half");
+}
+
+TEST_P(DecodeAttentionTest, RebuildWithUnitRows) {
+  for (const int64_t units : {1, 13, 22}) {
+    Check({3, 64, 64, DType::kF32, 33, false, false, units}, {{100}, {7}}, "plain");
+    Check({5, 64, 64, DType::kBF16, 33, true, true, units}, {{61}, {3}}, "bias and norm");
+    Check({2, 64, 64, DType::kF32, 33, false, false, units}, {{40, 9, 64}, {5}}, "prefixes");
+  }
+  Check({1, 2, 5, DType::kF32, 1, false, false, 1}, {{13}}, "one row of two");
+}
+
+TEST_P(DecodeAttentionTest, HeadsThatShareLatents) {
+  for (const int64_t units : {0, 10}) {
+    const Shape shape{3, 64, 40, DType::kF32, 24, false, false, units};
+    const std::vector<SegmentShape> segments = {{300}, {0}, {29}};
+    std::vector<std::unique_ptr<Case>> cases;
+    std::vector<DecodeHead> heads;
+    for (int64_t h = 0; h < 6; ++h) {  // more than go together
+      cases.push_back(MakeCase(++seed_, shape, segments));
+      Case& test = *cases.back();
+      test.keys = cases[0]->keys;
+      test.positions = cases[0]->positions;
+      test.rebuild_view.cos = cases[0]->rebuild_view.cos;
+      test.rebuild_view.sin = cases[0]->rebuild_view.sin;
+      for (size_t s = 0; s < segments.size(); ++s) {
+        test.head.segments[s].keys = cases[0]->keys[s].block();
+        test.head.segments[s].positions = cases[0]->positions[s].data();
+      }
+      heads.push_back(test.head);
+    }
+    DecodeAttention(heads, kScale, pool_);
+    for (const auto& test : cases) {
+      ExpectMatches(*test, "shared latents");
+      const TestArray together = test->outputs;
+      DecodeAttention({&test->head, 1}, kScale, pool_);
+      EXPECT_TRUE(SameBits(together, test->outputs)) << "alone";
+    }
+  }
 }
 
 TEST_P(DecodeAttentionTest, LongRowsAndManyHeads) {
