@@ -21,8 +21,22 @@ if(KVC_ONNX)
 endif()
 if(KVC_TORCH)
   # Debian's LibTorch 1.13 by default. Another one:
-  # -DTorch_DIR=<site-packages>/torch/share/cmake/Torch
+  # -DTorch_DIR=<site-packages>/torch/share/cmake/Torch. What it looks for beside itself must not be
+  # Debian's. (After protobuf: LibTorch's wheel has headers of an old one.)
+  if(Torch_DIR)
+    get_filename_component(torch_prefix "${Torch_DIR}/../../.." ABSOLUTE)
+    list(PREPEND CMAKE_PREFIX_PATH "${torch_prefix}")
+  endif()
+  # It adds its own architectures, old ones among them, to every CUDA source.
+  set(kvc_cuda_flags "${CMAKE_CUDA_FLAGS}")
+  set(kvc_cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
   find_package(Torch REQUIRED)
+  if(Torch_VERSION VERSION_GREATER_EQUAL 2)
+    # Wheels (2.11) export parts of an older std::filesystem, which crash when they come first.
+    string(PREPEND CMAKE_EXE_LINKER_FLAGS "-Wl,--no-as-needed -lstdc++ -Wl,--as-needed ")
+  endif()
+  set(CMAKE_CUDA_FLAGS "${kvc_cuda_flags}")
+  set(CMAKE_CUDA_ARCHITECTURES "${kvc_cuda_architectures}")
 endif()
 if(KVC_TESTS)
   find_package(GTest 1.12 REQUIRED)
