@@ -8,7 +8,8 @@ namespace {
 
 using torch::Tensor;
 
-constexpr int64_t kQueryBlock = 128;
+// Queries of a block: what stays in a processor's cache, or enough to fill a device.
+int64_t BlockQueries(const Tensor& q) { return q.is_cuda() ? 1024 : 128; }
 
 // [G, m, C, D] of all heads -> [C, H*D], the order of W_O's columns, and back.
 Tensor JoinHeads(const Tensor& x) { return x.permute({2, 0, 1, 3}).reshape({x.size(2), -1}); }
@@ -21,7 +22,9 @@ Tensor SplitHeads(const Tensor& x, int64_t groups, int64_t share) {
 // softmax of queries rows [G, m*C, D_k] over keys [G, J, D_k]; the last C keys are causal.
 Tensor Probabilities(const Tensor& rows, const Tensor& keys, int64_t block) {
   Tensor logits = torch::bmm(rows, keys.transpose(1, 2));  // [G, m*C, J]
-  const Tensor mask = torch::full({block, block}, -std::numeric_limits<float>::infinity()).triu_(1);
+  const Tensor mask =
+      torch::full({block, block}, -std::numeric_limits<float>::infinity(), logits.options())
+          .triu_(1);
   logits.view({logits.size(0), -1, block, logits.size(2)})
       .narrow(-1, logits.size(2) - block, block)
       .add_(mask);
@@ -48,8 +51,9 @@ AttentionError MeasureAttention(const ModelConfig& config,
     dq = torch::empty_like(q);
     dk = torch::zeros_like(k);
   }
-  for (int64_t first = 0; first < T; first += kQueryBlock) {
-    const int64_t block = std::min(kQueryBlock, T - first);                     // C
+  const int64_t step = BlockQueries(q);
+  for (int64_t first = 0; first < T; first += step) {
+    const int64_t block = std::min(step, T - first);                            // C
     const int64_t seen = first + block;                                         // J
     const Tensor rows = q.narrow(2, first, block).reshape({G, m * block, -1});  // [G, m*C, D_k]
     const Tensor keys = k.narrow(1, 0, seen);

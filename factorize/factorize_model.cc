@@ -50,9 +50,11 @@ void DescribeTuning(const FactorizeOptions& options, Json& json) {
   json["tune"] = TuneText(options);
   if (!options.tunes()) return;
   json["tune_tokens"] = options.tune_tokens;
+  json["device"] = options.tuning.cuda || options.global.compute.cuda ? "cuda" : "cpu";
   if (options.tune) {
     json["tune_passes"] = options.tuning.passes;
     json["lr"] = options.tuning.learning_rate;
+    json["step_tokens"] = options.tuning.step_tokens;
     json["seed"] = options.tuning.seed;
   }
   if (options.tune_global) {
@@ -60,6 +62,7 @@ void DescribeTuning(const FactorizeOptions& options, Json& json) {
                       {"passes", options.global.passes},
                       {"step_tokens", options.global.step_tokens},
                       {"lr", options.global.learning_rate},
+                      {"precision", model::PrecisionName(options.global.compute.precision)},
                       {"seed", options.global.seed}};
   }
 }

@@ -4,6 +4,7 @@
 
 #include <torch/autograd.h>
 
+#include "model/placement.h"
 #include "model/projections.h"
 
 namespace kvc::factorize {
@@ -14,14 +15,18 @@ using torch::Tensor;
 constexpr double kSmallestStep = 1e-30;
 
 TrainedModel::TrainedModel(ModelConfig config,
-                           std::vector<model::LayerWeights> layers,
+                           const std::vector<model::LayerWeights>& layers,
                            const model::OuterWeights& outer,
                            std::vector<Tensor> hidden,
+                           const model::Compute& compute,
                            ThreadPool& pool)
     : config_(std::move(config)),
-      layers_(std::move(layers)),
-      outer_(outer),
-      entries_(layers_.size()) {
+      outer_(model::PlaceOn(outer, model::DeviceOf(compute))),
+      precision_(compute.precision),
+      entries_(layers.size()) {
+  for (const model::LayerWeights& weights : layers) {
+    layers_.push_back(model::PlaceOn(weights, model::DeviceOf(compute)));
+  }
   Flatten(std::move(hidden), pool);
 }
 
@@ -32,7 +37,8 @@ void TrainedModel::Flatten(std::vector<Tensor> hidden, ThreadPool& pool) {
   for (int64_t l = 0; l < config_.num_layers; ++l) {
     std::vector<Tensor> rows;  // [T, E] each
     for (const Tensor& window : hidden) {
-      rows.push_back(model::AttentionInput(config_, layers_[l], window.unsqueeze(0))[0]);
+      const Tensor x = window.to(layers_[l].attn_norm.device()).unsqueeze(0);  // [1, T, E]
+      rows.push_back(model::AttentionInput(config_, layers_[l], x)[0]);
     }
     const Tensor x = torch::cat(rows);
     for (const TunedMember member : TrainedMembers(layers_[l])) {
@@ -72,11 +78,10 @@ Tensor TrainedModel::LayerGradient(int64_t layer,
     leaves.push_back(weight);
   }
   const bool first = layer == 0;
-  const Tensor x = input.detach().requires_grad_(!first);  // [T, E]
+  const Tensor x = input.detach().requires_grad_(!first);  // [N, T, E]
   if (!first) leaves.push_back(x);
-  const Tensor out = model::LayerForward(config_, weights, layer, x.unsqueeze(0));  // [1, T, E]
-  const std::vector<Tensor> gradients =
-      torch::autograd::grad({out}, leaves, {output_gradient.unsqueeze(0)});
+  const Tensor out = model::LayerForward(config_, weights, layer, x);  // [N, T, E]
+  const std::vector<Tensor> gradients = torch::autograd::grad({out}, leaves, {output_gradient});
   const torch::NoGradGuard no_grad;
   for (size_t i = 0; i < entries_[layer].size(); ++i) {
     const int64_t offset = entries_[layer][i].offset;
@@ -87,24 +92,36 @@ Tensor TrainedModel::LayerGradient(int64_t layer,
   return first ? Tensor() : gradients.back();
 }
 
-double TrainedModel::Loss(const Tensor& embedded,
-                          const OutputTarget& target,
+double TrainedModel::Loss(std::span<const TrainedWindow> windows,
                           OutputLoss loss,
                           Tensor* gradient) const {
   const torch::NoGradGuard no_grad;
-  std::vector<Tensor> inputs;  // [T, E] of every layer
-  Tensor hidden = embedded;    // [T, E]
+  const bool with_gradient = gradient != nullptr;
+  const model::PrecisionScope scope(with_gradient ? precision_ : model::Precision::kF32);
+  std::vector<Tensor> embedded;
+  for (const TrainedWindow& window : windows) embedded.push_back(window.embedded);
+  Tensor hidden = torch::stack(embedded).to(outer_.final_norm.device());  // [N, T, E]
+  std::vector<Tensor> inputs;  // [N, T, E] of every layer
   for (int64_t l = 0; l < config_.num_layers; ++l) {
-    if (gradient != nullptr) inputs.push_back(hidden);
-    hidden = model::LayerForward(config_, layers_[l], l, hidden.unsqueeze(0)).squeeze(0);
+    if (with_gradient) inputs.push_back(hidden);
+    hidden = model::LayerForward(config_, layers_[l], l, hidden);
   }
-  OutputError error = MeasureOutput(config_, outer_, hidden, target, loss, gradient != nullptr);
-  if (gradient == nullptr) return error.loss;
+  double sum = 0.0;
+  std::vector<Tensor> gradients;  // [T, E] of each window, by what leaves the last layer
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const model::PrecisionScope exact(model::Precision::kF32);
+    OutputError error = MeasureOutput(
+        config_, outer_, hidden[static_cast<int64_t>(i)], windows[i].target, loss, with_gradient);
+    sum += error.loss;
+    gradients.push_back(std::move(error.hidden));
+  }
+  if (!with_gradient) return sum;
+  Tensor output_gradient = torch::stack(gradients);  // [N, T, E]
   for (int64_t l = config_.num_layers - 1; l >= 0; --l) {
-    error.hidden = LayerGradient(l, inputs[l], error.hidden, *gradient);
+    output_gradient = LayerGradient(l, inputs[l], output_gradient, *gradient);
     inputs.pop_back();
   }
-  return error.loss;
+  return sum;
 }
 
 }  // namespace kvc::factorize

@@ -1,11 +1,12 @@
 #pragma once
-// A whole model in memory, the loss at its output on one window, and that loss's gradient by the
+// A whole model in memory, the loss at its output on some windows, and that loss's gradient by the
 // matrices of every layer's query and key side, which lie in one flat buffer.
 //
 // Backward recomputes each layer's forward from the layer's input (activation checkpointing), so
-// that memory is one layer's activations and L + 1 hidden states of a window for each thread.
+// that memory is one layer's activations and L + 1 hidden states of the windows for each thread.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <torch/types.h>
@@ -13,32 +14,40 @@
 #include "core/thread_pool.h"
 #include "factorize/output_loss.h"
 #include "factorize/tune_steps.h"
+#include "model/compute.h"
 
 namespace kvc::factorize {
+
+// One window of a text that is trained on.
+struct TrainedWindow {
+  const torch::Tensor& embedded;  // [T, E] what the first layer gets
+  OutputTarget target;
+};
 
 // A full or thin model whose query and key side is trained.
 class TrainedModel {
  public:
   // `hidden`: what enters the first layer in some windows [T, E] each; step sizes are taken from
-  // them. `outer` must outlive the object.
+  // them. Weights are copied to where `compute` says unless they are there.
   TrainedModel(ModelConfig config,
-               std::vector<model::LayerWeights> layers,
+               const std::vector<model::LayerWeights>& layers,
                const model::OuterWeights& outer,
                std::vector<torch::Tensor> hidden,
+               const model::Compute& compute,
                ThreadPool& pool);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::vector<model::LayerWeights>& layers() const { return layers_; }
   [[nodiscard]] int64_t count() const { return steps_.numel(); }
-  // The trained matrices, layer after layer, each divided by its step sizes: [count]. A rate of
-  // 0.01 in these units moves a weight by 0.01 of its step size.
+  // The trained matrices, layer after layer, each divided by its step sizes: [count], where the
+  // model is. A rate of 0.01 in these units moves a weight by 0.01 of its step size.
   [[nodiscard]] torch::Tensor Scaled() const { return values_ / steps_; }
   void SetScaled(const torch::Tensor& scaled);
 
-  // Loss on a window whose first layer gets `embedded` [T, E]. With `gradient` ([count], by the
-  // scaled matrices): its gradient is written there. May run on several threads at once.
-  [[nodiscard]] double Loss(const torch::Tensor& embedded,
-                            const OutputTarget& target,
+  // Sum of the windows' losses; they are computed side by side and equally long. With `gradient`
+  // ([count], by the scaled matrices): the sum's gradient is written there, and the layers compute
+  // in the precision of `compute`; otherwise in float32. May run on several threads at once.
+  [[nodiscard]] double Loss(std::span<const TrainedWindow> windows,
                             OutputLoss loss,
                             torch::Tensor* gradient) const;
 
@@ -50,7 +59,7 @@ class TrainedModel {
   };
   void Flatten(std::vector<torch::Tensor> hidden, ThreadPool& pool);
   // Backward through a layer: its gradient by the trained matrices into `gradient`, and by its
-  // input [T, E], which is returned (undefined for the first layer).
+  // input [N, T, E], which is returned (undefined for the first layer).
   [[nodiscard]] torch::Tensor LayerGradient(int64_t layer,
                                             const torch::Tensor& input,
                                             const torch::Tensor& output_gradient,
@@ -58,7 +67,8 @@ class TrainedModel {
 
   const ModelConfig config_;
   std::vector<model::LayerWeights> layers_;  // trained matrices are views of values_
-  const model::OuterWeights& outer_;
+  const model::OuterWeights outer_;
+  const model::Precision precision_;
   std::vector<std::vector<Entry>> entries_;  // of each layer
   torch::Tensor values_;                     // [count]
   torch::Tensor steps_;                      // [count]

@@ -15,8 +15,9 @@ using torch::Tensor;
 constexpr std::pair<OutputLoss, std::string_view> kOutputLosses[] = {{OutputLoss::kKl, "kl"},
                                                                      {OutputLoss::kCe, "ce"}};
 
-// Tokens whose logits are in memory at once, for each thread: 128 x 49,152 floats are 25 MB.
-constexpr int64_t kRowBlock = 128;
+// Tokens whose logits are in memory at once, for each thread: 128 x 49,152 floats are 25 MB. A
+// device is filled by more.
+int64_t BlockRows(const Tensor& hidden) { return hidden.is_cuda() ? 1024 : 128; }
 
 // Loss of a block of tokens, summed, and its gradient by the logits.
 struct BlockError {
@@ -37,7 +38,8 @@ BlockError KlError(const Tensor& logits, const Tensor& reference) {
 BlockError CrossEntropyError(const Tensor& logits, const Tensor& next) {
   const Tensor log_q = torch::log_softmax(logits, -1);  // [rows, V]
   const double sum = -log_q.gather(1, next).sum(torch::kDouble).item<double>();
-  return {sum, log_q.exp().scatter_add_(1, next, torch::full(next.sizes(), -1.0F))};
+  return {sum,
+          log_q.exp().scatter_add_(1, next, torch::full(next.sizes(), -1.0F, logits.options()))};
 }
 
 Tensor LogitsOf(const ModelConfig& config, const model::OuterWeights& outer, const Tensor& rows) {
@@ -59,13 +61,15 @@ OutputError MeasureOutput(const ModelConfig& config,
                           OutputLoss loss,
                           bool with_gradient) {
   const int64_t tokens = hidden.size(0) - 1;
-  const Tensor next =
-      torch::tensor(std::vector<int64_t>(target.ids.begin() + 1, target.ids.end())).unsqueeze(1);
+  const Tensor next = torch::tensor(std::vector<int64_t>(target.ids.begin() + 1, target.ids.end()))
+                          .unsqueeze(1)
+                          .to(hidden.device());
   OutputError error;
   if (with_gradient) error.hidden = torch::zeros_like(hidden);  // the last token has no successor
   double sum = 0.0;
-  for (int64_t first = 0; first < tokens; first += kRowBlock) {
-    const int64_t rows = std::min(kRowBlock, tokens - first);
+  const int64_t step = BlockRows(hidden);
+  for (int64_t first = 0; first < tokens; first += step) {
+    const int64_t rows = std::min(step, tokens - first);
     const Tensor x =
         hidden.narrow(0, first, rows).detach().clone().requires_grad_(with_gradient);  // [rows, E]
     Tensor logits;
@@ -77,7 +81,7 @@ OutputError MeasureOutput(const ModelConfig& config,
     const BlockError block =
         loss == OutputLoss::kKl
             ? KlError(logits.detach(),
-                      LogitsOf(config, outer, target.hidden.narrow(0, first, rows)))
+                      LogitsOf(config, outer, target.hidden.narrow(0, first, rows).to(x.device())))
             : CrossEntropyError(logits.detach(), next.narrow(0, first, rows));
     sum += block.sum;
     if (!with_gradient) continue;

@@ -19,7 +19,7 @@ Tensor ToTensor(const std::vector<float>& values, int64_t columns) {
 }
 
 std::vector<float> ToVector(const Tensor& tensor) {
-  const Tensor dense = tensor.detach().contiguous();
+  const Tensor dense = tensor.detach().cpu().contiguous();
   const auto* data = dense.data_ptr<float>();
   return {data, data + dense.numel()};
 }
@@ -71,7 +71,8 @@ void RunLayer(const ModelConfig& config,
               std::vector<Tensor>& hidden) {
   pool.ParallelFor(static_cast<int64_t>(hidden.size()), 1, [&](int64_t i, int64_t) {
     const torch::NoGradGuard no_grad;
-    hidden[i] = model::LayerForward(config, weights, layer, hidden[i].unsqueeze(0)).squeeze(0);
+    const Tensor x = hidden[i].to(weights.attn_norm.device()).unsqueeze(0);  // [1, T, E]
+    hidden[i] = model::LayerForward(config, weights, layer, x).squeeze(0).to(hidden[i].device());
   });
 }
 

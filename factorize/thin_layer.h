@@ -38,6 +38,7 @@ inline constexpr TunedWeight kTunedWeights[] = {
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors);
 
 // All windows' hidden states [T, E] through one layer, in place, windows side by side. No autograd.
+// Computes where the weights are; hidden states stay where they are.
 void RunLayer(const ModelConfig& config,
               const model::LayerWeights& weights,
               int64_t layer,

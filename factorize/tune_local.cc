@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
+#include "model/placement.h"
 #include "model/threads.h"
 
 namespace kvc::factorize {
@@ -56,8 +57,11 @@ class LocalTuning {
         options_(options),
         progress_(progress),
         pool_(single_.outer_threads()),
-        full_hidden_(model::EmbedWindows(source, windows)),
-        thin_hidden_(full_hidden_) {}
+        device_(model::DeviceOf({options.cuda})),
+        full_hidden_(model::EmbedWindows(source, windows)) {
+    for (Tensor& hidden : full_hidden_) hidden = hidden.to(device_);
+    thin_hidden_ = full_hidden_;
+  }
 
   Json RunLayers(const TuneState& state, std::vector<LayerFactors>& factors) {
     Json reports = Json::array();
@@ -65,9 +69,9 @@ class LocalTuning {
       const model::LayerWeights full = model::LoadLayer(source_, l);
       source_.ReleaseLayer(l);
       const std::vector<AttentionTarget> targets =
-          RunFullLayer(config_, full, l, pool_, full_hidden_);
+          RunFullLayer(config_, model::PlaceOn(full, device_), l, pool_, full_hidden_);
       std::optional<Json> report = state.Load(l, factors[l]);
-      model::LayerWeights thin = ThinLayer(thin_, full, factors[l]);
+      model::LayerWeights thin = model::PlaceOn(ThinLayer(thin_, full, factors[l]), device_);
       if (!report) {
         report = Tune(l, targets, thin);
         TakeFactors(thin, factors[l]);
@@ -98,6 +102,7 @@ class LocalTuning {
   Progress& progress_;
   const model::SingleThreadedOperations single_;
   ThreadPool pool_;
+  const torch::Device device_;
   std::vector<Tensor> full_hidden_;  // [T, E] of each window, what enters the layer
   std::vector<Tensor> thin_hidden_;  // the same in the thin model
 };

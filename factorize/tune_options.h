@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "model/compute.h"
+
 namespace kvc::factorize {
 
 // --tune local: each layer alone (factorize/tune_local.h).
@@ -12,6 +14,7 @@ struct TuneOptions {
   int64_t passes = 4;           // over the training windows, at most
   int64_t step_tokens = 1024;   // of one step, at least one window
   uint64_t seed = 42;
+  bool cuda = false;  // computes on a CUDA device, in float32
 };
 
 // What --tune global makes small at the model's output (factorize/output_loss.h).
@@ -28,6 +31,7 @@ struct GlobalTuneOptions {
   int64_t step_tokens = 1024;   // of one step, at least one window
   int64_t pass_checks = 4;      // times in each pass that the windows not trained on are measured
   uint64_t seed = 42;
+  model::Compute compute;
 };
 
 }  // namespace kvc::factorize

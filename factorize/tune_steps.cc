@@ -76,7 +76,8 @@ Tensor StepSizes(const ModelConfig& config,
     return StepsFor(value, ColumnSizes(x));
   }
   if (member == &model::LayerWeights::k_rebuild) return RebuildSteps(config, layer, weights, x);
-  return StepsFor(value, torch::ones({value.size(1)}));  // of rotated keys: columns alike
+  return StepsFor(value,
+                  torch::ones({value.size(1)}, value.options()));  // of rotated keys: columns alike
 }
 
 }  // namespace kvc::factorize

@@ -37,11 +37,14 @@ Tensor Norm(const ModelConfig& config, const Tensor& x, const Tensor& weight, co
 // with those angles.
 std::pair<Tensor, Tensor> RotaryTables(const ModelConfig& config,
                                        int64_t first,
-                                       int64_t num_tokens) {
+                                       int64_t num_tokens,
+                                       torch::Device device) {
   const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
-  const Tensor frequencies = torch::tensor(inverse, torch::kFloat64).to(torch::kFloat32);  // [D/2]
-  const Tensor positions = torch::arange(first, first + num_tokens, torch::kFloat32);      // [T]
-  const Tensor angles = positions.unsqueeze(1) * frequencies;  // [T, D/2]
+  const Tensor frequencies =
+      torch::tensor(inverse, torch::kFloat64).to(device, torch::kFloat32);  // [D/2]
+  const Tensor positions = torch::arange(
+      first, first + num_tokens, torch::dtype(torch::kFloat32).device(device));  // [T]
+  const Tensor angles = positions.unsqueeze(1) * frequencies;                    // [T, D/2]
   return {angles.cos(), angles.sin()};
 }
 
@@ -83,7 +86,9 @@ Tensor PadHeads(const Tensor& rows, const std::vector<int64_t>& widths) {
 // Adds -inf above the diagonal of the last C columns: `logits` [B, m*C, i + C] of queries i ..
 // i+C-1.
 void MaskFuture(Tensor& logits, int64_t block) {
-  const Tensor mask = torch::full({block, block}, -std::numeric_limits<float>::infinity()).triu_(1);
+  const Tensor mask =
+      torch::full({block, block}, -std::numeric_limits<float>::infinity(), logits.options())
+          .triu_(1);
   const int64_t keys = logits.size(-1);
   Tensor square = logits.view({logits.size(0), -1, block, keys}).narrow(-1, keys - block, block);
   square.add_(mask);
@@ -162,7 +167,7 @@ Tensor RotatePairs(const Tensor& x,
     flat.insert(flat.end(), head.begin(), head.end());
     flat.resize(flat.size() + half - head.size(), 0);
   }
-  const Tensor index = torch::tensor(flat, torch::kInt64);
+  const Tensor index = torch::tensor(flat, torch::kInt64).to(x.device());
   const auto of_heads = [&](const Tensor& table) {  // [T, D/2] -> [heads, T, R/2]
     const Tensor chosen = table.index_select(1, index).view({-1, groups, half}).transpose(0, 1);
     return chosen.repeat_interleave(x.size(1) / groups, 0);
@@ -185,7 +190,7 @@ Projections ProjectPairs(const ModelConfig& config,
                              ThinWidths(config, layer, config.group_size()));
   p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), ThinWidths(config, layer, 1));
   p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
-  const auto tables = RotaryTables(config, first, x.size(1));
+  const auto tables = RotaryTables(config, first, x.size(1), x.device());
   const auto& pairs = config.keys.pairs.at(static_cast<size_t>(layer));
   p.q = RotatePairs(p.q_pre_rope, tables, pairs);
   p.k = RotatePairs(p.k, tables, pairs);
@@ -235,7 +240,7 @@ Projections ProjectAt(const ModelConfig& config,
   }
   p.q = p.q_pre_rope;
   if (config.has_rope) {
-    const auto tables = RotaryTables(config, first, x.size(1));
+    const auto tables = RotaryTables(config, first, x.size(1), x.device());
     p.q = Rotate(p.q_pre_rope, tables);
     p.k = Rotate(p.k, tables);
   }

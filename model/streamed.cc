@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "model/embedding_rows.h"
 #include "model/ordered_work.h"
+#include "model/placement.h"
 #include "model/threads.h"
 
 namespace kvc::model {
@@ -103,7 +104,7 @@ std::vector<Tensor> StreamWindows(const Checkpoint& checkpoint,
   const int workers = static_cast<int>(std::min<int64_t>({NumThreads(), kMaxWorkers, num_windows}));
   int64_t done = 0;
   for (int64_t layer = options.first_layer; layer < config.num_layers; ++layer) {
-    const LayerWeights weights = LoadLayer(checkpoint, layer);
+    const LayerWeights weights = PlaceOn(LoadLayer(checkpoint, layer), options.device);
     checkpoint.ReleaseLayer(layer);
     {
       std::optional<SingleThreadedOperations> single;
@@ -113,10 +114,9 @@ std::vector<Tensor> StreamWindows(const Checkpoint& checkpoint,
       std::vector<LayerTaps> taps(windows.size());
       const auto forward = [&](int64_t window) {
         const torch::NoGradGuard no_grad;
+        const Tensor x = hidden[window].to(options.device).unsqueeze(0);  // [1, T, E]
         hidden[window] =
-            LayerForward(
-                config, weights, layer, hidden[window].unsqueeze(0), options.taps, &taps[window])
-                .squeeze(0);
+            LayerForward(config, weights, layer, x, options.taps, &taps[window]).squeeze(0).cpu();
       };
       RunOrdered(num_windows, workers, forward, [&](int64_t window) {
         if (visitor) {

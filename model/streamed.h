@@ -32,11 +32,12 @@ using LayerVisitor = std::function<void(
     int64_t layer, int64_t window, const LayerTaps& taps, const LayerWeights& weights)>;
 struct StreamOptions {
   TapRequest taps;
-  bool want_logits = false;
   // Resume: `initial_hidden` [T, E] of each window is what `after_layer` last saw, the input of
   // layer `first_layer`. Empty with first_layer = 0: the embeddings.
   int64_t first_layer = 0;
   std::vector<torch::Tensor> initial_hidden;
+  // Where layers are computed; hidden states come from and go back to the CPU, taps stay there.
+  torch::Device device = torch::kCPU;
   // Called after all windows went through `layer`, with the next layer's inputs [T, E].
   std::function<void(int64_t layer, const std::vector<torch::Tensor>& hidden)> after_layer;
 };

@@ -1,6 +1,5 @@
 #include "model/training_state.h"
 
-#include <span>
 #include <vector>
 
 #include "core/error.h"
@@ -12,8 +11,9 @@ namespace {
 
 constexpr const char* kProgressKey = "kvc_training";
 
-std::span<const float> Values(const torch::Tensor& tensor) {
-  return {tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+void Write(SafetensorsWriter& writer, const char* name, const torch::Tensor& tensor) {
+  const torch::Tensor host = tensor.cpu();
+  writer.WriteFloats(name, {host.data_ptr<float>(), static_cast<size_t>(host.numel())});
 }
 
 // A copy of the named tensor [count].
@@ -50,10 +50,10 @@ void SaveTrainingState(const TrainingState& state, const std::filesystem::path& 
                                    {"second_moment", DType::kF32, shape}};
   if (state.best.defined()) specs.push_back({"best", DType::kF32, shape});
   SafetensorsWriter writer(path, specs, {{kProgressKey, state.progress.dump()}});
-  writer.WriteFloats("values", Values(state.values));
-  writer.WriteFloats("first_moment", Values(state.first_moment));
-  writer.WriteFloats("second_moment", Values(state.second_moment));
-  if (state.best.defined()) writer.WriteFloats("best", Values(state.best));
+  Write(writer, "values", state.values);
+  Write(writer, "first_moment", state.first_moment);
+  Write(writer, "second_moment", state.second_moment);
+  if (state.best.defined()) Write(writer, "best", state.best);
   writer.Close();
 }
 

@@ -28,8 +28,10 @@ struct Arguments {
   std::vector<std::string> tune;
   std::string tune_tokens = "64k";
   std::optional<int64_t> passes;
+  std::string step_tokens = "1024";
   std::optional<double> learning_rate;
   std::string loss;
+  std::string precision = "auto";
 };
 
 void AddOptions(CLI::App& app, Arguments& args) {
@@ -85,6 +87,16 @@ void AddTuning(CLI::App& app, Arguments& args) {
       ->check(CLI::Range(1e-6, 1.0));
   app.add_option("--loss", args.loss, "Of --tune global: kl to the full model's output, or ce")
       ->default_str("kl");
+  app.add_option("--precision",
+                 args.precision,
+                 "Of --tune global on a CUDA device: f32, or bf16 products with f32 weights; auto: "
+                 "bf16 where the device has it")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--tune-step-tokens",
+                 args.step_tokens,
+                 "Tokens of one step of the last tuning, at least one window")
+      ->capture_default_str();
   app.add_flag("--control",
                args.options.control,
                "Gives the full model the same --tune global and reports both");
@@ -107,6 +119,8 @@ void ResolveTuning(Arguments& args) {
   if (!args.loss.empty()) options.global.loss = kvc::factorize::OutputLossFromName(args.loss);
   auto& passes = options.tune_global ? options.global.passes : options.tuning.passes;
   passes = args.passes.value_or(passes);
+  auto& step = options.tune_global ? options.global.step_tokens : options.tuning.step_tokens;
+  step = kvc::ParseLength(args.step_tokens, "--tune-step-tokens");
   auto& rate = options.tune_global ? options.global.learning_rate : options.tuning.learning_rate;
   rate = args.learning_rate.value_or(rate);
 }
@@ -138,6 +152,14 @@ void Resolve(Arguments& args) {
     options.lengths.push_back(kvc::ParseLength(length, "--lengths"));
   }
   options.calibration.assign(args.calibration.begin(), args.calibration.end());
+}
+
+// Where the tunings compute, and how precisely the one of the whole model.
+void ChooseCompute(const std::string& device, Arguments& args) {
+  auto& options = args.options;
+  if (!options.tunes()) return;
+  options.global.compute = kvc::model::ChooseCompute(device, args.precision);
+  options.tuning.cuda = options.global.compute.cuda;
 }
 
 // The library that decomposes: where --device says unless it is named.
@@ -174,6 +196,7 @@ int main(int argc, char** argv) {
         args.options.tuning.seed = common.seed;
         args.options.global.seed = common.seed;
         args.options.svd = ChooseSvd(args.svd, common.device);
+        ChooseCompute(common.device, args);
         // Fails without the device, before any work.
         (void)kvc::factorize::Svd::Create(args.options.svd);
         kvc::model::SetThreads(

@@ -124,11 +124,16 @@ TEST_P(GlobalFamilies, GradientIsTheSlope) {
   }
   const auto embedded = model::EmbedWindows(source_, windows_);
   ThreadPool pool(1);
-  TrainedModel model(thin, std::move(layers), reference.outer, {embedded[0]}, pool);
-  const OutputTarget target{windows_[0], reference.hidden[0]};
+  TrainedModel model(thin, layers, reference.outer, {embedded[0]}, {}, pool);
+  const std::vector<TrainedWindow> windows = {{embedded[0], {windows_[0], reference.hidden[0]}},
+                                              {embedded[1], {windows_[1], reference.hidden[1]}}};
   Tensor gradient = torch::full({model.count()}, std::nanf(""));
-  const double loss = model.Loss(embedded[0], target, OutputLoss::kKl, &gradient);
-  EXPECT_EQ(loss, model.Loss(embedded[0], target, OutputLoss::kKl, nullptr));
+  const double loss = model.Loss(windows, OutputLoss::kKl, &gradient);
+  EXPECT_EQ(loss, model.Loss(windows, OutputLoss::kKl, nullptr));
+  const std::span all(windows);
+  const double apart = model.Loss(all.first(1), OutputLoss::kKl, nullptr) +
+                       model.Loss(all.last(1), OutputLoss::kKl, nullptr);
+  EXPECT_NEAR(loss, apart, 1e-5 * apart);  // batches round otherwise
   const double norm = gradient.norm().item<double>();
   ASSERT_GT(norm, 0.0);
   // A step that changes the loss by some percent: far above float rounding, and the second order
@@ -137,7 +142,7 @@ TEST_P(GlobalFamilies, GradientIsTheSlope) {
   const Tensor start = model.Scaled();
   const auto loss_at = [&](double distance) {
     model.SetScaled(start + gradient * (distance / norm));
-    return model.Loss(embedded[0], target, OutputLoss::kKl, nullptr);
+    return model.Loss(windows, OutputLoss::kKl, nullptr);
   };
   EXPECT_NEAR((loss_at(step) - loss_at(-step)) / (2 * step), norm, 0.05 * norm);
 }

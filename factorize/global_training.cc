@@ -1,0 +1,329 @@
+#include "factorize/global_training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "core/error.h"
+#include "core/rng.h"
+#include "factorize/gradient_noise.h"
+#include "factorize/output_loss.h"
+#include "factorize/tune_global.h"
+#include "model/adamw.h"
+#include "model/embedding_rows.h"
+#include "model/ordered_work.h"
+#include "model/placement.h"
+#include "model/streamed.h"
+#include "model/training_state.h"
+
+namespace kvc::factorize {
+namespace {
+
+using torch::Tensor;
+
+constexpr uint64_t kPassStream = 0x9e3779b97f4a7c15ULL;  // passes get unrelated seeds
+constexpr double kRunaway = 1.1;                         // times the best loss: the rate was wrong
+constexpr double kBackoff = 1.0 / 3.0;                   // of the rate after that
+constexpr int64_t kDeviceTokens = 8192;                  // that fill a device
+
+double Square(double x) { return x * x; }
+
+using Batch = std::vector<TrainedWindow>;
+
+// One run of the training: the schedule, the optimizer's state, and the best weights so far.
+class GlobalTraining {
+ public:
+  GlobalTraining(TrainedModel& model,
+                 const TrainingText& text,
+                 const GlobalTuneOptions& options,
+                 std::filesystem::path path,
+                 std::string stage,
+                 int workers,
+                 Progress& progress)
+      : model_(model),
+        text_(text),
+        options_(options),
+        path_(std::move(path)),
+        stage_(std::move(stage)),
+        workers_(workers),
+        progress_(progress),
+        split_(SplitWindows(std::ssize(text.windows))) {
+    const auto count = static_cast<int64_t>(split_.training.size());
+    const auto length = static_cast<int64_t>(text.windows[0].size());
+    step_windows_ = std::clamp<int64_t>(options.step_tokens / length, 1, count);
+    pass_steps_ = (count + step_windows_ - 1) / step_windows_;
+    check_every_ = std::max<int64_t>(1, pass_steps_ / options.pass_checks);
+    adamw_.steps = pass_steps_ * options.passes;
+    if (options.compute.cuda) {
+      // At least two batches of a step, so that the noise of the gradient can be told.
+      const int64_t fitting = std::max<int64_t>(1, kDeviceTokens / length);
+      batch_windows_ = std::clamp<int64_t>(step_windows_ / 2, 1, fitting);
+      workers_ = 1;
+    }
+  }
+
+  // Leaves the best weights in the model.
+  Json Run() {
+    if (std::filesystem::exists(path_)) {
+      Resume();
+    } else {
+      state_.values = model_.Scaled();
+      state_.first_moment = torch::zeros_like(state_.values);
+      state_.second_moment = torch::zeros_like(state_.values);
+      state_.best = state_.values.clone();
+      Check();
+    }
+    const double loss_before = curve_[0]["check_loss"].get<double>();
+    const double rate =
+        options_.learning_rate * GlobalRateShare(options_.loss, loss_before, model_.config());
+    while (step_ < adamw_.steps && !Stopped()) {
+      ReportOrSave();
+      adamw_.learning_rate = rate * backoff_;
+      Step();
+      ++step_;
+      if (step_ % check_every_ == 0 || step_ == adamw_.steps) Check();
+    }
+    model_.SetScaled(state_.best);
+    return Report();
+  }
+
+ private:
+  [[nodiscard]] bool Stopped() const {
+    const auto checks = static_cast<int64_t>(curve_.size());
+    return checks - 1 - kept_row_ >= kPatience;
+  }
+
+  // An interruption is noticed between steps, when the state is whole.
+  void ReportOrSave() {
+    try {
+      progress_.Report(stage_, step_, adamw_.steps);
+    } catch (const Error&) {
+      Save();
+      throw;
+    }
+  }
+
+  // The windows of the step: every pass has its own order, which depends on the seed alone.
+  [[nodiscard]] std::vector<int64_t> WindowsOf(int64_t step) const {
+    const int64_t pass = step / pass_steps_;
+    std::vector<int64_t> order = split_.training;
+    Rng rng(options_.seed + static_cast<uint64_t>(pass) * kPassStream);
+    Shuffle(rng, order);
+    const int64_t first = step % pass_steps_ * step_windows_;
+    const auto count = std::min<int64_t>(step_windows_, std::ssize(order) - first);
+    return {order.begin() + first, order.begin() + first + count};
+  }
+
+  void Step() {
+    const std::vector<int64_t> windows = WindowsOf(step_);
+    const std::vector<Batch> batches = BatchesOf(windows);
+    std::vector<Tensor> gradients(batches.size());  // [count] each, while they are needed
+    std::vector<double> losses(batches.size());
+    Tensor sum;
+    double loss = 0.0, squares = 0.0;
+    model::RunOrdered(
+        std::ssize(batches),
+        workers_,
+        [&](int64_t i) {
+          gradients[i] = torch::empty_like(state_.values);
+          losses[i] = model_.Loss(batches[i], options_.loss, &gradients[i]);
+        },
+        [&](int64_t i) {
+          squares += Square(gradients[i].norm().item<double>());
+          sum = i == 0 ? gradients[i] : sum.add_(gradients[i]);
+          gradients[i] = Tensor();
+          loss += losses[i];
+        });
+    const auto share = 1.0 / static_cast<double>(windows.size());
+    sum.mul_(share);
+    const double norm = sum.norm().item<double>();
+    CheckFinite(loss, "loss");
+    CheckFinite(norm, "gradient");
+    if (std::ssize(windows) % batch_windows_ == 0) {
+      noise_.Add(std::ssize(batches), squares, Square(norm / share));
+    }
+    model::AdamWStep(adamw_, step_, norm, model_.count(), sum, state_);
+    model_.SetScaled(state_.values);
+    loss_sum_ += loss * share;
+    ++loss_steps_;
+  }
+
+  // `windows` in lots that go through the model together.
+  [[nodiscard]] std::vector<Batch> BatchesOf(const std::vector<int64_t>& windows) const {
+    std::vector<Batch> batches;
+    for (size_t i = 0; i < windows.size(); ++i) {
+      if (i % static_cast<size_t>(batch_windows_) == 0) batches.emplace_back();
+      batches.back().push_back(text_.Window(windows[i]));
+    }
+    return batches;
+  }
+
+  void CheckFinite(double value, const char* what) const {
+    KVC_CHECK(std::isfinite(value),
+              kNumeric,
+              stage_,
+              ", step ",
+              step_ + 1,
+              ": expected a finite ",
+              what,
+              ", got ",
+              value,
+              "; the state of the last check is kept, run again with a lower --lr");
+  }
+
+  // Measures the windows that are not trained on, keeps what is better, and writes the state.
+  void Check() {
+    const std::vector<Batch> batches = BatchesOf(split_.checked);
+    std::vector<double> losses(batches.size());
+    double sum = 0.0;
+    model::RunOrdered(
+        std::ssize(losses),
+        workers_,
+        [&](int64_t i) { losses[i] = model_.Loss(batches[i], options_.loss, nullptr); },
+        [&](int64_t i) { sum += losses[i]; });
+    CheckFinite(sum, "loss");
+    const double loss = sum / static_cast<double>(split_.checked.size());
+    const bool better = curve_.empty() || loss < BestLoss();
+    AddRow(loss);
+    if (better) {
+      kept_row_ = std::ssize(curve_) - 1;
+      state_.best.copy_(state_.values);
+    } else if (loss > kRunaway * BestLoss()) {
+      BackOff();
+    }
+    Save();
+  }
+
+  // Back to the best weights, more slowly from there.
+  void BackOff() {
+    state_.values.copy_(state_.best);
+    state_.first_moment.zero_();
+    state_.second_moment.zero_();
+    model_.SetScaled(state_.values);
+    backoff_ *= kBackoff;
+  }
+
+  void AddRow(double check_loss) {
+    const double train_loss =
+        loss_steps_ == 0 ? check_loss : loss_sum_ / static_cast<double>(loss_steps_);
+    const double rate = step_ == 0 ? 0.0 : model::LearningRate(adamw_, step_ - 1);
+    curve_.push_back(
+        {{"step", step_}, {"lr", rate}, {"train_loss", train_loss}, {"check_loss", check_loss}});
+    progress_.Log(stage_ + ": step " + std::to_string(step_) + " of " +
+                  std::to_string(adamw_.steps) + ": loss " + std::to_string(train_loss) +
+                  ", on windows not trained on " + std::to_string(check_loss));
+    loss_sum_ = 0.0;
+    loss_steps_ = 0;
+  }
+
+  [[nodiscard]] double BestLoss() const { return curve_[kept_row_]["check_loss"].get<double>(); }
+
+  [[nodiscard]] Json NoiseTokens() const {
+    const std::optional<double> windows = noise_.Windows();
+    if (!windows) return nullptr;
+    const auto unit =
+        static_cast<double>(batch_windows_) * static_cast<double>(text_.windows[0].size());
+    return std::llround(*windows * unit);
+  }
+
+  [[nodiscard]] Json Report() const {
+    const auto length = static_cast<int64_t>(text_.windows[0].size());
+    return {{"loss", OutputLossName(options_.loss)},
+            {"lr", options_.learning_rate},
+            {"steps", step_},
+            {"kept_step", curve_[kept_row_]["step"]},
+            {"tokens", std::ssize(split_.training) * length},
+            {"loss_before", curve_[0]["check_loss"]},
+            {"loss_after", BestLoss()},
+            {"backoff", backoff_},
+            {"noise_tokens", NoiseTokens()},
+            {"curve", curve_}};
+  }
+
+  void Save() {
+    state_.progress = {{"step", step_},
+                       {"kept_row", kept_row_},
+                       {"curve", curve_},
+                       {"loss_sum", loss_sum_},
+                       {"loss_steps", loss_steps_},
+                       {"backoff", backoff_},
+                       {"noise", noise_.ToJson()}};
+    model::SaveTrainingState(state_, path_);
+  }
+
+  void Resume() {
+    state_ = model::LoadTrainingState(path_, model_.count());
+    const torch::Device device = model::DeviceOf(options_.compute);
+    for (Tensor* part :
+         {&state_.values, &state_.first_moment, &state_.second_moment, &state_.best}) {
+      if (part->defined()) *part = part->to(device);
+    }
+    const std::string origin = path_.filename().string();
+    KVC_CHECK(state_.best.defined(), kBadInput, origin, ": expected the best weights, got none");
+    step_ = GetInt(state_.progress, "step", origin);
+    kept_row_ = GetInt(state_.progress, "kept_row", origin);
+    curve_ = GetArray(state_.progress, "curve", origin);
+    loss_sum_ = GetDouble(state_.progress, "loss_sum", origin);
+    loss_steps_ = GetInt(state_.progress, "loss_steps", origin);
+    backoff_ = GetDouble(state_.progress, "backoff", origin);
+    noise_ = GradientNoise::FromJson(GetObject(state_.progress, "noise", origin), origin);
+    KVC_CHECK(kept_row_ >= 0 && kept_row_ < std::ssize(curve_),
+              kBadInput,
+              origin,
+              ": kept_row: expected a row of the curve, got ",
+              kept_row_);
+    model_.SetScaled(state_.values);
+  }
+
+  TrainedModel& model_;
+  const TrainingText& text_;
+  const GlobalTuneOptions& options_;
+  const std::filesystem::path path_;
+  const std::string stage_;  // of progress, and in messages
+  int workers_;
+  Progress& progress_;
+  const TuneSplit split_;
+  int64_t step_windows_ = 1;
+  int64_t batch_windows_ = 1;  // that go through the model together
+  int64_t pass_steps_ = 1;
+  int64_t check_every_ = 1;
+  model::AdamWOptions adamw_;
+  model::TrainingState state_;  // of the scaled matrices
+  int64_t step_ = 0;            // steps done
+  Json curve_ = Json::array();  // one row for each check
+  int64_t kept_row_ = 0;        // of the curve: the best check
+  double loss_sum_ = 0.0;       // of the steps since the last check
+  int64_t loss_steps_ = 0;
+  double backoff_ = 1.0;  // of the rate
+  GradientNoise noise_;
+};
+
+}  // namespace
+
+TrainingText ReadTrainingText(const Checkpoint& source,
+                              const Windows& windows,
+                              const GlobalTuneOptions& options,
+                              Progress& progress) {
+  TrainingText text{windows, model::EmbedWindows(source, windows), {}};
+  if (options.loss == OutputLoss::kKl) {
+    model::StreamOptions stream;
+    stream.device = model::DeviceOf(options.compute);
+    text.hidden = model::StreamWindows(source, windows, stream, nullptr, progress, "teacher");
+  } else {
+    text.hidden.resize(windows.size());
+  }
+  return text;
+}
+
+Json TrainGlobally(TrainedModel& model,
+                   const TrainingText& text,
+                   const GlobalTuneOptions& options,
+                   const std::filesystem::path& state,
+                   const std::string& stage,
+                   int workers,
+                   Progress& progress) {
+  return GlobalTraining(model, text, options, state, stage, workers, progress).Run();
+}
+
+}  // namespace kvc::factorize

@@ -1,0 +1,44 @@
+#pragma once
+// The training loop of --tune global: batches, steps, checks, state on disk. What is trained and
+// why the steps are as they are: factorize/tune_global.h.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/json.h"
+#include "core/progress.h"
+#include "factorize/calibration_text.h"
+#include "factorize/model_gradient.h"
+
+namespace kvc::factorize {
+
+// What is trained on: windows, what the first layer gets of them, and what the full model makes of
+// them.
+struct TrainingText {
+  const Windows& windows;
+  std::vector<torch::Tensor> embedded;  // [T, E] each
+  std::vector<torch::Tensor> hidden;    // [T, E] each, the full model's last; undefined with kCe
+
+  [[nodiscard]] TrainedWindow Window(int64_t i) const {
+    return {embedded[i], {windows[i], hidden[i]}};
+  }
+};
+[[nodiscard]] TrainingText ReadTrainingText(const Checkpoint& source,
+                                            const Windows& windows,
+                                            const GlobalTuneOptions& options,
+                                            Progress& progress);
+
+// Trains `model`, which is left with the best weights, or goes on from the state in the file
+// `state`. `stage` names the training in progress and messages; on the CPU it has `workers`
+// threads. Returns and throws what TuneGlobally does.
+[[nodiscard]] Json TrainGlobally(TrainedModel& model,
+                                 const TrainingText& text,
+                                 const GlobalTuneOptions& options,
+                                 const std::filesystem::path& state,
+                                 const std::string& stage,
+                                 int workers,
+                                 Progress& progress);
+
+}  // namespace kvc::factorize
