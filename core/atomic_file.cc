@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/mapped_source.h"
 
 namespace kvc {
 namespace {
@@ -23,6 +24,27 @@ std::filesystem::path Resolved(const std::filesystem::path& path) {
     }
   }
   return path;
+}
+
+// Below, looking for the file costs more than the copy.
+constexpr size_t kKernelCopyBytes = 1 << 20;
+
+// Copies mapped bytes from their file and returns how many: fewer, or none, where they are not
+// mapped or the file systems have no such copy.
+size_t CopyInsideKernel(std::span<const std::byte> bytes, int target) {
+  if (bytes.size() < kKernelCopyBytes) return 0;
+  const auto source = FindMappedSource(bytes);
+  if (!source.has_value()) return 0;
+  off_t offset = source->offset;
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = ::copy_file_range(
+        source->descriptor, &offset, target, nullptr, bytes.size() - done, /*flags=*/0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    done += static_cast<size_t>(count);
+  }
+  return done;
 }
 
 }  // namespace
@@ -89,6 +111,8 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::Write(std::span<const std::byte> bytes) {
+  // What goes wrong there goes wrong again below, where it is told.
+  bytes = bytes.subspan(CopyInsideKernel(bytes, descriptor_));
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
+#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -13,11 +15,49 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/mapped_source.h"
 
 namespace kvc {
 namespace {
 
 constexpr size_t kReadBytes = 1 << 20;
+
+// The files that are mapped now, by address: what MappedFile's header need not show.
+class Mappings {
+ public:
+  struct File {
+    size_t size = 0;
+    int descriptor = -1;
+  };
+
+  void Add(const std::byte* begin, File file) {
+    const std::lock_guard lock(mutex_);
+    files_[begin] = file;
+  }
+  // Forgets the file that begins there and returns its descriptor.
+  int Remove(const std::byte* begin) {
+    const std::lock_guard lock(mutex_);
+    return files_.extract(begin).mapped().descriptor;
+  }
+  std::optional<MappedSource> Find(std::span<const std::byte> bytes) {
+    const std::lock_guard lock(mutex_);
+    auto next = files_.upper_bound(bytes.data());
+    if (next == files_.begin()) return std::nullopt;
+    const auto& [begin, file] = *--next;
+    const auto offset = static_cast<size_t>(bytes.data() - begin);
+    if (offset > file.size || bytes.size() > file.size - offset) return std::nullopt;
+    return MappedSource{file.descriptor, static_cast<int64_t>(offset)};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<const std::byte*, File> files_;
+};
+
+Mappings& AllMappings() {
+  static Mappings mappings;
+  return mappings;
+}
 
 // An open file that closes itself.
 class ReadHandle {
@@ -185,10 +225,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
     ThrowSystemError(path, "map");
   }
   data_ = static_cast<const std::byte*>(mapped);
+  AllMappings().Add(data_, {size_, ::fcntl(file.descriptor(), F_DUPFD_CLOEXEC, 0)});
 }
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) {
+    ::close(AllMappings().Remove(data_));
     ::munmap(const_cast<std::byte*>(data_), size_);
   }
 }
@@ -200,6 +242,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+std::optional<MappedSource> FindMappedSource(std::span<const std::byte> bytes) {
+  return AllMappings().Find(bytes);
 }
 
 void MappedFile::Advise(int64_t offset, int64_t count, int advice) const {
