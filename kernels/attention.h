@@ -62,8 +62,9 @@ struct DecodeHead {
 
 // outputs = softmax(scale * queries . keys) values for every head, heads and long segments spread
 // over the pool. Heads may have any number of rows, but at least one. With a rebuild, keys are made
-// tile by tile in a buffer that stays in the cache and never written back. The split into parts
-// depends on row counts only.
+// a few tokens at a time in a buffer that stays in the cache and never written back; up to four
+// neighbouring heads that keep the same tokens share their latents, if these are the same, and
+// their angles. The split into parts depends on row counts only.
 void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool& pool);
 
 // One kv head's work in a prefill chunk: queries at positions first .. first + T_c - 1 attend,

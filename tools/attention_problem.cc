@@ -109,7 +109,9 @@ AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_by
   outputs_.resize(static_cast<size_t>(shape.query_heads * shape.width));
   std::iota(positions_.begin(), positions_.end(), 0);
   if (shape.rebuild) {
-    rebuild_.emplace(shape.width, shape.key_width, shape.tokens, shape.key_width / shape.kv_heads);
+    const int64_t share = std::min(shape.width, shape.key_width / shape.kv_heads);
+    const int64_t unit_rows = shape.dtype == DType::kF32 ? share : 0;
+    rebuild_.emplace(shape.width, shape.key_width, shape.tokens, unit_rows);
   }
   for (int64_t l = 0; l < layers; ++l) {
     auto& heads = layers_.emplace_back();

@@ -27,8 +27,9 @@ struct AttentionShape {
 };
 
 // "heads=32,kv=8,width=128,tokens=4k,dtype=f16"; also key=32 (thin keys; default: width) and
-// latent=256 (one latent of that width for all heads, rebuilt in every step). What is not given is
-// as above. Throws kUsage naming --shape and the part.
+// latent=256 (one latent of that width for all heads, rebuilt in every step, in f32 with the unit
+// rows that kvc-export makes). What is not given is as above. Throws kUsage naming --shape and the
+// part.
 [[nodiscard]] AttentionShape ParseAttentionShape(std::string_view text);
 
 // `count` numbers of the dtype that are cheap to make: a pattern of 3,000 different ones.

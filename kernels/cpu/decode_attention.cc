@@ -19,11 +19,11 @@ constexpr int64_t kMaxParts = 32;
 // Floats of partial results whose merge is worth a thread.
 constexpr int64_t kMergeGrain = 1 << 15;
 
-// Heads that take rows in together when they rebuild keys from the same ones: enough to share the
-// work on the latents, few enough that a layer still has parts for all threads.
+// Heads that take rows in together when they rebuild keys at the same positions: enough to share
+// the work on latents and angles, few enough that a layer still has parts for all threads.
 constexpr size_t kMostShared = 4;
 
-// A consecutive piece of the rows of one head, or of some that share theirs.
+// A consecutive piece of the rows of one head, or of some that keep the same tokens.
 struct Part {
   std::span<const DecodeHead> heads;
   int64_t begin = 0;
@@ -59,27 +59,29 @@ int64_t CountRows(const DecodeHead& head) {
   return rows;
 }
 
-bool SameRows(const Segment& a, const Segment& b) {
-  return a.keys.data == b.keys.data && a.keys.dtype == b.keys.dtype && a.keys.rows == b.keys.rows &&
-         a.keys.width == b.keys.width && a.keys.stride == b.keys.stride &&
-         a.positions == b.positions;
+// Whether two heads keep the same tokens of a segment; with the same latents they do.
+bool SameTokens(const Segment& a, const Segment& b) {
+  const int64_t rows = a.keys.rows;
+  if (rows != b.keys.rows || a.positions == nullptr || b.positions == nullptr) {
+    return false;
+  }
+  return a.positions == b.positions || std::equal(a.positions, a.positions + rows, b.positions);
 }
 
-// Whether both rebuild keys of one size from the same rows with the same tables.
-bool ShareLatents(const DecodeHead& a, const DecodeHead& b) {
-  if (a.rebuild == nullptr || b.rebuild == nullptr ||
-      a.rebuild->rebuild.cols != b.rebuild->rebuild.cols ||
-      a.rebuild->cos.data != b.rebuild->cos.data || a.rebuild->sin.data != b.rebuild->sin.data) {
+// Whether both rebuild keys of one size at the same positions with the same tables.
+bool GoTogether(const DecodeHead& a, const DecodeHead& b) {
+  if (a.rebuild == nullptr || b.rebuild == nullptr || a.rebuild->cos.data != b.rebuild->cos.data ||
+      a.rebuild->sin.data != b.rebuild->sin.data) {
     return false;
   }
   return a.queries.rows == b.queries.rows && a.queries.cols == b.queries.cols &&
-         a.outputs.cols == b.outputs.cols && std::ranges::equal(a.segments, b.segments, SameRows);
+         a.outputs.cols == b.outputs.cols && std::ranges::equal(a.segments, b.segments, SameTokens);
 }
 
 // The heads from the front on that go together.
 std::span<const DecodeHead> TakeGroup(std::span<const DecodeHead> heads) {
   size_t count = 1;
-  while (count < std::min(heads.size(), kMostShared) && ShareLatents(heads[0], heads[count])) {
+  while (count < std::min(heads.size(), kMostShared) && GoTogether(heads[0], heads[count])) {
     ++count;
   }
   return heads.first(count);

@@ -146,19 +146,33 @@ struct Heads {
   }
 };
 
-// Scores of rows that all heads rebuild their keys from, panel by panel.
-void ScoreRebuilt(const Heads& heads, const Segment& segment, int64_t first, int64_t count) {
-  const int64_t width = heads.all[0].queries.cols;
+// Whether two heads rebuild the keys of a segment from the same columns.
+bool SameLatents(const DecodeHead& a, const DecodeHead& b, size_t s) {
+  const RowBlock& x = a.segments[s].keys;
+  const RowBlock& y = b.segments[s].keys;
+  return x.data == y.data && x.dtype == y.dtype && x.width == y.width && x.stride == y.stride &&
+         a.rebuild->rebuild.cols == b.rebuild->rebuild.cols;
+}
+
+// Scores of rows first .. first + count - 1 of segment number `s`, whose keys are rebuilt panel by
+// panel.
+void ScoreRebuilt(const Heads& heads, size_t s, int64_t first, int64_t count) {
+  const DecodeHead& front = heads.all[0];
+  const int64_t width = front.queries.cols;
   float* keys = Scratch(ScratchUse::kKeys, width * kPanel);
   for (int64_t row = 0; row < count; row += kPanel) {
-    const LatentPanel panel = LayOutPanel(segment.keys,
-                                          first + row,
-                                          std::min(kPanel, count - row),
-                                          segment.positions + first + row,
-                                          *heads.all[0].rebuild);
+    const int64_t rows = std::min(kPanel, count - row);
+    const AnglePanel angles =
+        LayOutAngles(front.segments[s].positions + first + row, rows, *front.rebuild);
+    LatentPanel panel;
     for (size_t h = 0; h < heads.all.size(); ++h) {
+      const KeyRebuild& rebuild = *heads.all[h].rebuild;
+      if (h == 0 || !SameLatents(heads.all[h - 1], heads.all[h], s)) {
+        panel =
+            LayOutLatents(heads.all[h].segments[s].keys, first + row, rows, rebuild.rebuild.cols);
+      }
       const Work work = heads.work(h);
-      RebuildPanel(panel, *heads.all[h].rebuild, keys);
+      RebuildPanel(panel, angles, rebuild, keys);
       ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
         ScorePanel<decltype(queries)::value>(keys,
                                              width,
@@ -187,7 +201,7 @@ void AttendTile(const Heads& heads, size_t s, int64_t first, int64_t count) {
   const Segment& segment = heads.all[0].segments[s];
   Slots slots;
   if (heads.all[0].rebuild != nullptr) {
-    ScoreRebuilt(heads, segment, first, count);
+    ScoreRebuilt(heads, s, first, count);
   } else {
     WithElements(segment.keys.dtype, segment.keys.data, [&](const auto* data) HWY_ATTR {
       slots = ScoreTile(MakeRows(segment.keys, data, first, count), heads.first);

@@ -17,7 +17,7 @@ constexpr int64_t PartialStride(int64_t value_width) {
 }
 
 // Rows begin .. end - 1 of the heads' segments, taken one after the other. More heads than one
-// rebuild their keys from the same rows and have sizes in common; partials
+// rebuild their keys at the same positions and have sizes in common; partials
 // [heads, queries, PartialStride(D_v)].
 void AttendRows(
     std::span<const DecodeHead> heads, int64_t begin, int64_t end, float scale, float* partials);

@@ -2,8 +2,8 @@
 //
 // Tokens lie in the lanes: a panel holds kPanel tokens as columns, so that a row of B is broadcast,
 // a row of the product is one dimension of kPanel keys, and the dot products with queries need no
-// sum across lanes. What kv heads that share a latent have in common, the transposed latents and
-// angles, is laid out once for all of them.
+// sum across lanes. What kv heads have in common, the transposed latents or at least the angles, is
+// laid out once for all of them.
 
 #include <algorithm>
 #include <cstdint>
@@ -28,12 +28,15 @@ namespace kvc::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// What a panel of tokens needs of the latents and of the tables; the same for all heads of a
-// latent.
+// Latents of a panel of tokens; the same for all heads of a latent.
 struct LatentPanel {
-  int64_t rank = 0;  // of these latents, <= R: of a tier's the first columns are there
-  const float* latents = nullptr;  // [R, kPanel]; rows beyond `rank` are zero
-  const float* cos = nullptr;      // [D/2, kPanel]
+  int64_t rank = 0;             // of these latents, <= R: of a tier's the first columns are there
+  const float* data = nullptr;  // [R, kPanel]; rows beyond `rank` are zero
+};
+
+// Their angles; the same for all heads that keep the same tokens.
+struct AnglePanel {
+  const float* cos = nullptr;  // [D/2, kPanel]
   const float* sin = nullptr;
 };
 
@@ -48,20 +51,23 @@ inline int64_t CheckedPosition(int64_t position, const KeyRebuild& rebuild) {
   return position;
 }
 
-// Rows first .. first + count - 1 of `latents`, count <= kPanel; positions[i] is row first + i's.
-// This thread's until the next panel.
-inline LatentPanel LayOutPanel(const RowBlock& latents,
-                               int64_t first,
-                               int64_t count,
-                               const int32_t* positions,
-                               const KeyRebuild& rebuild) {
-  const int64_t rank = rebuild.rebuild.cols;
-  const int64_t half = rebuild.rebuild.rows / 2;
+// Rows first .. first + count - 1 of `latents`, count <= kPanel, padded to `rank` columns. This
+// thread's until the next panel.
+inline LatentPanel LayOutLatents(const RowBlock& latents,
+                                 int64_t first,
+                                 int64_t count,
+                                 int64_t rank) {
   float* columns = Scratch(ScratchUse::kStrip, rank * kPanel);
   WithElements(latents.dtype, latents.data, [&](const auto* data) HWY_ATTR {
     PackPanel(data + first * latents.stride, latents.stride, count, latents.width, columns);
   });
   std::fill(columns + latents.width * kPanel, columns + rank * kPanel, 0.0F);
+  return {latents.width, columns};
+}
+
+// Angles at `count` <= kPanel positions. This thread's until the next panel.
+inline AnglePanel LayOutAngles(const int32_t* positions, int64_t count, const KeyRebuild& rebuild) {
+  const int64_t half = rebuild.rebuild.rows / 2;
   int64_t row[kPanel];
   for (int64_t i = 0; i < count; ++i) {
     row[i] = CheckedPosition(positions[i], rebuild);
@@ -70,13 +76,13 @@ inline LatentPanel LayOutPanel(const RowBlock& latents,
   float* sin = cos + half * kPanel;
   PackRows([&](int64_t i) { return rebuild.cos.row(row[i]); }, count, half, cos);
   PackRows([&](int64_t i) { return rebuild.sin.row(row[i]); }, count, half, sin);
-  return {latents.width, columns, cos, sin};
+  return {cos, sin};
 }
 
 // out [rows, kPanel] = b latents
 inline void MultiplyLatents(ConstMatrixF b, const LatentPanel& panel, float* out) {
   static constexpr float kZeros[kPanel] = {};
-  MultiplyRows({b.data, b.rows, panel.rank, b.stride}, panel.latents, kZeros, 0, out, kPanel);
+  MultiplyRows({b.data, b.rows, panel.rank, b.stride}, panel.data, kZeros, 0, out, kPanel);
 }
 
 // keys [D, kPanel] = B latents, where some rows of B are unit vectors. The products of the others
@@ -90,7 +96,7 @@ inline void CopyAndMultiply(const LatentPanel& panel, const KeyRebuild& rebuild,
       {rebuild.units.others.data(), others, b.cols}, panel, keys + (b.rows - others) * kPanel);
   for (int64_t d = 0; d < b.rows; ++d) {
     const int64_t column = rebuild.units.column[static_cast<size_t>(d)];
-    const float* source = column >= 0 ? panel.latents + column * kPanel : product;
+    const float* source = column >= 0 ? panel.data + column * kPanel : product;
     product += column >= 0 ? 0 : kPanel;
     if (source != keys + d * kPanel) {
       std::copy_n(source, kPanel, keys + d * kPanel);
@@ -130,14 +136,14 @@ inline void AddBiasAndNorm(const KeyRebuild& rebuild, float* keys) {
 }
 
 // Every token's (keys[j], keys[j + half]) turned by its angle j.
-inline void RotatePanel(const LatentPanel& panel, int64_t half, float* keys) {
+inline void RotatePanel(const AnglePanel& angles, int64_t half, float* keys) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
   for (int64_t i = 0; i < half * kPanel; i += lanes) {
     const VecF a = hn::LoadU(tag, keys + i);
     const VecF b = hn::LoadU(tag, keys + half * kPanel + i);
-    const VecF cos = hn::LoadU(tag, panel.cos + i);
-    const VecF sin = hn::LoadU(tag, panel.sin + i);
+    const VecF cos = hn::LoadU(tag, angles.cos + i);
+    const VecF sin = hn::LoadU(tag, angles.sin + i);
     hn::StoreU(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), tag, keys + i);
     hn::StoreU(hn::MulAdd(a, sin, hn::Mul(b, cos)), tag, keys + half * kPanel + i);
   }
@@ -145,7 +151,10 @@ inline void RotatePanel(const LatentPanel& panel, int64_t half, float* keys) {
 
 // keys [D, kPanel]: the panel's keys of one head as they enter the dot product, tokens in columns.
 // What stands in columns behind the panel's tokens is unspecified.
-inline void RebuildPanel(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
+inline void RebuildPanel(const LatentPanel& panel,
+                         const AnglePanel& angles,
+                         const KeyRebuild& rebuild,
+                         float* keys) {
   if (rebuild.units.column.empty()) {
     MultiplyLatents(rebuild.rebuild, panel, keys);
   } else {
@@ -154,7 +163,7 @@ inline void RebuildPanel(const LatentPanel& panel, const KeyRebuild& rebuild, fl
   if (rebuild.bias != nullptr || rebuild.norm_weight != nullptr) {
     AddBiasAndNorm(rebuild, keys);
   }
-  RotatePanel(panel, rebuild.rebuild.rows / 2, keys);
+  RotatePanel(angles, rebuild.rebuild.rows / 2, keys);
 }
 
 }  // namespace kvc::kernels::HWY_NAMESPACE

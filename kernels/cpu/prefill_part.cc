@@ -45,7 +45,8 @@ void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
     for (int64_t row = 0; row < count; row += kPanel, panels += width * kPanel) {
       const int64_t rows = std::min(kPanel, count - row);
       std::iota(positions, positions + rows, static_cast<int32_t>(first + row));
-      RebuildPanel(LayOutPanel(head.keys, first + row, rows, positions, *head.rebuild),
+      RebuildPanel(LayOutLatents(head.keys, first + row, rows, head.rebuild->rebuild.cols),
+                   LayOutAngles(positions, rows, *head.rebuild),
                    *head.rebuild,
                    panels);
     }

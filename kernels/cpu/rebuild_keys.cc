@@ -22,7 +22,10 @@ void Rebuild(const RowBlock& latents,
   float* columns = Scratch(ScratchUse::kKeys, keys.cols * kPanel);
   for (int64_t row = 0; row < keys.rows; row += kPanel) {
     const int64_t rows = std::min(kPanel, keys.rows - row);
-    RebuildPanel(LayOutPanel(latents, row, rows, positions + row, rebuild), rebuild, columns);
+    RebuildPanel(LayOutLatents(latents, row, rows, rebuild.rebuild.cols),
+                 LayOutAngles(positions + row, rows, rebuild),
+                 rebuild,
+                 columns);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t d = 0; d < keys.cols; ++d) {
         keys(row + r, d) = columns[d * kPanel + r];

@@ -174,22 +174,25 @@ TEST_P(DecodeAttentionTest, RebuildWithUnitRows) {
   Check({1, 2, 5, DType::kF32, 1, false, false, 1}, {{13}}, "one row of two");
 }
 
-TEST_P(DecodeAttentionTest, HeadsThatShareLatents) {
+// Heads that keep the same tokens go together, up to four of them, with one latent or several.
+TEST_P(DecodeAttentionTest, HeadsThatKeepTheSameTokens) {
   for (const int64_t units : {0, 10}) {
-    const Shape shape{3, 64, 40, DType::kF32, 24, false, false, units};
     const std::vector<SegmentShape> segments = {{300}, {0}, {29}};
     std::vector<std::unique_ptr<Case>> cases;
     std::vector<DecodeHead> heads;
-    for (int64_t h = 0; h < 6; ++h) {  // more than go together
-      cases.push_back(MakeCase(++seed_, shape, segments));
+    for (int64_t h = 0; h < 7; ++h) {
+      const int64_t rank = h == 3 ? 17 : 24;
+      cases.push_back(
+          MakeCase(++seed_, {3, 64, 40, DType::kF32, rank, false, false, units}, segments));
       Case& test = *cases.back();
-      test.keys = cases[0]->keys;
       test.positions = cases[0]->positions;
       test.rebuild_view.cos = cases[0]->rebuild_view.cos;
       test.rebuild_view.sin = cases[0]->rebuild_view.sin;
+      const bool own = h == 2 || h == 3;
+      if (!own) test.keys = cases[0]->keys;
       for (size_t s = 0; s < segments.size(); ++s) {
-        test.head.segments[s].keys = cases[0]->keys[s].block();
-        test.head.segments[s].positions = cases[0]->positions[s].data();
+        test.head.segments[s].keys = (own ? test : *cases[0]).keys[s].block();
+        test.head.segments[s].positions = (own ? test : *cases[0]).positions[s].data();
       }
       heads.push_back(test.head);
     }
