@@ -44,6 +44,23 @@ struct Loaded {
     return session->NewSequence(options);
   }
 
+  // A sequence for each policy behind one prefill of `ids`, and the logits of its last token.
+  struct Together {
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    std::vector<float> logits;
+  };
+  Together PrefillTogether(const std::vector<CacheSpec>& specs, const std::vector<int32_t>& ids) {
+    Together together;
+    std::vector<Sequence*> sequences;
+    for (const CacheSpec& spec : specs) {
+      together.sequences.push_back(New(spec));
+      sequences.push_back(together.sequences.back().get());
+    }
+    together.logits.resize(kVocabulary);
+    session->Prefill(sequences, ids, MatrixF(together.logits.data(), 1, kVocabulary));
+    return together;
+  }
+
   // Ids of `count` tokens, or of as many as the context has room for behind `length`.
   [[nodiscard]] std::vector<int32_t> More(int64_t count, int64_t length, uint64_t seed) const {
     return RandomIds(std::min(count, bundle->manifest().model.context_length - length), seed);

@@ -173,14 +173,7 @@ TEST_P(EveryLayout, OnePrefillServesSeveralPolicies) {
       Policy(full, Method::kUniform, by_prompt, 16, false),
       Policy(full, Method::kUniform, ScorerKind::kSnapKv, 12, false)};
   const auto prompt = RandomIds(30, 17);
-  std::vector<std::unique_ptr<Sequence>> together;
-  std::vector<Sequence*> sequences;
-  for (const CacheSpec& spec : specs) {
-    together.push_back(loaded.New(spec));
-    sequences.push_back(together.back().get());
-  }
-  std::vector<float> logits(kVocabulary);
-  loaded.session->Prefill(sequences, prompt, MatrixF(logits.data(), 1, kVocabulary));
+  const auto [together, logits] = loaded.PrefillTogether(specs, prompt);
   for (size_t i = 0; i < specs.size(); ++i) {
     const auto alone = loaded.New(specs[i]);
     EXPECT_EQ(PrefillLast(*loaded.session, *alone, prompt), logits);

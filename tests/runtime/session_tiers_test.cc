@@ -143,15 +143,8 @@ std::vector<CacheSpec> Neighbours(const CacheSpec& geometry) {
 TEST_P(EveryLayoutMixed, OnePrefillForAllKeepsWhatEachKeepsAlone) {
   Loaded loaded(GetParam());
   const auto ids = RandomIds(48, 9);
-  std::vector<std::unique_ptr<Sequence>> together;
-  std::vector<Sequence*> sequences;
   const std::vector<CacheSpec> specs = Neighbours(loaded.geometry());
-  for (const CacheSpec& spec : specs) {
-    together.push_back(loaded.New(spec));
-    sequences.push_back(together.back().get());
-  }
-  std::vector<float> logits(kVocabulary);
-  loaded.session->Prefill(sequences, ids, MatrixF(logits.data(), 1, kVocabulary));
+  const auto together = loaded.PrefillTogether(specs, ids).sequences;
   for (size_t i = 0; i < specs.size(); ++i) {
     const auto& sequence = together[i];
     const auto alone = loaded.New(specs[i]);
