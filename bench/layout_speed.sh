@@ -4,7 +4,8 @@
 # cache, nothing dropped; keys at 25 %. Layouts: full latent:1 latent:heads post-rope rope-pairs. What is
 # measured does not depend on the weights' values, so keys are factored in the quickest way. One JSON
 # file for each layout lands in OUT; a layout that is there is not measured again. Prints Markdown.
-# DEPTHS and REPETITIONS in the environment change what is run.
+# DEPTHS, DECODE (tokens of a run) and REPETITIONS in the environment change what is run; many short runs
+# find a quiet moment on a machine that others use.
 set -euo pipefail
 build=${1:?usage: layout_speed.sh BUILD OUT [LAYOUT]...}
 out=${2:?OUT}
@@ -34,8 +35,8 @@ bundle() {
 for layout in $layouts; do
   [ -s "$out/speed-$layout.json" ] && continue
   bundle "$layout"
-  cell "speed-$layout" "$bin/kvc-bench" "$out/bundle" --prompt 512 --decode 32 --text "$text" \
-    --depths "${DEPTHS:-1k,4k,8k}" --repetitions "${REPETITIONS:-3}"
+  cell "speed-$layout" "$bin/kvc-bench" "$out/bundle" --prompt 512 --decode "${DECODE:-4}" --text "$text" \
+    --depths "${DEPTHS:-1k,4k,8k}" --repetitions "${REPETITIONS:-24}"
 done
 rm -rf "$out/thin" "$out/bundle"
 
