@@ -17,6 +17,7 @@
 #include "factorize/thin_writer.h"
 #include "factorize/tune_global.h"
 #include "factorize/tune_local.h"
+#include "model/compute.h"
 #include "model/threads.h"
 
 namespace kvc::factorize {
@@ -323,7 +324,8 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   result["token_cost"] = DescribeCost(CostOfKeys(config, thin.keys));
   if (options.tunes()) {
     const TuneState state(output.path(), TuneSettings(options, source, described));
-    Tune(options, source, text, held_back, state, progress, thin, result);
+    model::RunOn(options.global.compute,
+                 [&] { Tune(options, source, text, held_back, state, progress, thin, result); });
     state.Remove();
   }
   WriteThinCheckpoint(source, thin.keys, thin.factors, output.path(), progress);

@@ -1,6 +1,7 @@
 #pragma once
 // Where LibTorch computes, and how precisely.
 
+#include <functional>
 #include <string_view>
 
 namespace kvc::model {
@@ -17,8 +18,12 @@ struct Compute {
 };
 
 // What --device and --precision name. Device "auto": a CUDA device where LibTorch sees one.
-// Precision "auto": bf16 on a CUDA device that has it (compute capability 8.0), else f32. Throws
-// kDevice for "cuda" without a device, kUsage for "bf16" on the CPU.
+// Precision "auto": bf16 on a CUDA device (from compute capability 8.0 on it has units for it),
+// else f32. Throws kDevice for "cuda" without a device, kUsage for "bf16" on the CPU.
 [[nodiscard]] Compute ChooseCompute(std::string_view device, std::string_view precision);
+
+// Runs `work`, which computes there. What LibTorch throws when a device fails or has too little
+// memory becomes kDevice.
+void RunOn(const Compute& compute, const std::function<void()>& work);
 
 }  // namespace kvc::model

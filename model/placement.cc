@@ -1,9 +1,11 @@
 #include "model/placement.h"
 
+#include <string>
 #include <utility>
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
+#include <c10/util/Exception.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
 
@@ -60,6 +62,19 @@ Compute ChooseCompute(std::string_view device, std::string_view precision) {
   const bool mixed = compute.cuda && precision != "f32";
   compute.precision = mixed ? Precision::kBF16 : Precision::kF32;
   return compute;
+}
+
+void RunOn(const Compute& compute, const std::function<void()>& work) {
+  if (!compute.cuda) return work();
+  try {
+    work();
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    KVC_THROW(kDevice,
+              "CUDA device: expected enough memory and no failure, got \"",
+              text.substr(0, text.find('\n')),
+              "\"; use a smaller --window or --tune-step-tokens, or --device cpu");
+  }
 }
 
 torch::Device DeviceOf(const Compute& compute) {

@@ -89,8 +89,8 @@ void AddTuning(CLI::App& app, Arguments& args) {
       ->default_str("kl");
   app.add_option("--precision",
                  args.precision,
-                 "Of --tune global on a CUDA device: f32, or bf16 products with f32 weights; auto: "
-                 "bf16 where the device has it")
+                 "Of --tune global on a CUDA device: f32, or bf16 products with f32 weights, which "
+                 "auto is")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--tune-step-tokens",
