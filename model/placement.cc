@@ -3,7 +3,6 @@
 #include <string>
 #include <utility>
 
-#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <c10/util/Exception.h>
 #include <torch/cuda.h>
