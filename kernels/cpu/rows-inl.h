@@ -1,4 +1,4 @@
-// What the row-wise operations share with keys that are rebuilt.
+// What the row-wise operations share.
 
 #include <cstdint>
 

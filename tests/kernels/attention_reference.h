@@ -31,15 +31,6 @@ inline Bounded StoredKey(const TestArray& keys, int64_t row) {
   return key;
 }
 
-// Makes rows 0, 3, 6, ... of b [D, R] the unit vectors e_0, e_1, ..., at most `count`.
-inline void SetUnitRows(int64_t count, TestArray* b) {
-  for (int64_t i = 0; i < std::min(count, b->cols) && 3 * i < b->rows; ++i) {
-    for (int64_t r = 0; r < b->cols; ++r) {
-      b->Set(3 * i, r, r == i ? 1.0F : 0.0F);
-    }
-  }
-}
-
 // What a rebuild is made of.
 struct TestRebuild {
   TestArray b;       // [D, R]

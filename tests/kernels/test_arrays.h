@@ -1,6 +1,7 @@
 #pragma once
 // Random arrays in every dtype, with the numbers that they hold as double.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -61,6 +62,15 @@ inline TestArray RandomArray(Rng& rng,
     ConvertFromFloat(&value, 1, dtype, array.bytes.data() + i * DTypeBytes(dtype));
   }
   return array;
+}
+
+// Makes rows 0, 3, 6, ... of b [D, R] the unit vectors e_0, e_1, ..., at most `count`.
+inline void SetUnitRows(int64_t count, TestArray* b) {
+  for (int64_t i = 0; i < std::min(count, b->cols) && 3 * i < b->rows; ++i) {
+    for (int64_t r = 0; r < b->cols; ++r) {
+      b->Set(3 * i, r, r == i ? 1.0F : 0.0F);
+    }
+  }
 }
 
 inline bool SameBits(const TestArray& a, const TestArray& b) {
