@@ -7,10 +7,12 @@
 // divided by their step sizes (factorize/tune_steps.h): a rate means the same for A, B and W_Q and
 // however the factors are scaled. The rate is --lr * GlobalRateShare. A step adds up the gradients
 // of step_tokens' windows, each made on one thread, in order: results do not depend on the number
-// of threads. One window in kCheckEvery is not trained on; the loss on these is measured
-// pass_checks times in each pass, the best weights are kept, and training ends when kPatience
-// checks have brought nothing better. Where a check is more than a tenth above the best one,
-// training goes back to the best weights at a third of the rate.
+// of threads. On a CUDA device windows go through the model in batches of up to 8,192 tokens, two
+// of a step at least, with products in options.compute's precision; checks are float32.
+// One window in kCheckEvery is not trained on; the loss on these is measured pass_checks times in
+// each pass, the best weights are kept, and training ends when kPatience checks have brought
+// nothing better. Where a check is more than a tenth above the best one, training goes back to the
+// best weights at a third of the rate.
 //
 // Memory: the model in float32, four copies of what is trained, a gradient for each thread, two
 // hidden states of every window, and one layer's activations for each thread.
