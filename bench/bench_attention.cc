@@ -8,13 +8,13 @@
 
 #include <vector>
 
-#include "bench/kernel_main.h"
-#include "bench/pool.h"
-#include "bench/timing.h"
 #include <benchmark/benchmark.h>
 
+#include "bench/support/attention_problem.h"
+#include "bench/support/kernel_main.h"
+#include "bench/support/pool.h"
+#include "bench/support/timing.h"
 #include "kernels/attention.h"
-#include "tools/attention_problem.h"
 
 namespace {
 
@@ -29,9 +29,9 @@ using kvc::bench::Pool;
 // A step over several layers' caches, one layer after the other.
 void DecodeBody(
     benchmark::State& state, Heads heads, DType dtype, int64_t key_width, bool rebuild) {
-  const kvc::tools::AttentionShape shape{
-      heads.query_heads, heads.kv_heads, heads.width, key_width, state.range(0), dtype, rebuild};
-  kvc::tools::AttentionProblem problem(shape, kColdBytes);
+  const kvc::bench::AttentionShape shape{heads.query_heads, heads.kv_heads, heads.width, key_width,
+                                         state.range(0),    dtype,          rebuild};
+  kvc::bench::AttentionProblem problem(shape, kColdBytes);
   kvc::bench::BestTime best;
   for (auto _ : state) {
     best.Run([&] { problem.Step(Pool()); });
@@ -59,18 +59,18 @@ void PrefillBody(benchmark::State& state, Heads heads, int64_t rank) {
   const int64_t group = heads.query_heads / heads.kv_heads;
   const int64_t key_width = rank > 0 ? rank : heads.width;
   const std::vector<char> keys =
-      kvc::tools::CheapNumbers(heads.kv_heads * rows * key_width, DType::kF32);
+      kvc::bench::CheapNumbers(heads.kv_heads * rows * key_width, DType::kF32);
   const std::vector<char> values =
-      kvc::tools::CheapNumbers(heads.kv_heads * rows * heads.width, DType::kF32);
+      kvc::bench::CheapNumbers(heads.kv_heads * rows * heads.width, DType::kF32);
   std::vector<float> queries(static_cast<size_t>(heads.query_heads * tokens * heads.width), 0.01F);
   std::vector<float> outputs(queries.size());
-  const kvc::tools::RebuildTables tables(heads.width, std::max<int64_t>(rank, 1), rows);
+  const kvc::bench::RebuildTables tables(heads.width, std::max<int64_t>(rank, 1), rows);
   std::vector<kvc::kernels::PrefillHead> work;
   for (int64_t g = 0; g < heads.kv_heads; ++g) {
     kvc::kernels::PrefillHead head;
     head.keys = {keys.data() + g * rows * key_width * 4, DType::kF32, rows, key_width, key_width};
-    head.values = {
-        values.data() + g * rows * heads.width * 4, DType::kF32, rows, heads.width, heads.width};
+    head.values = {values.data() + g * rows * heads.width * 4, DType::kF32, rows, heads.width,
+                   heads.width};
     head.rebuild = rank > 0 ? &tables.rebuild() : nullptr;
     const int64_t stride = heads.query_heads * heads.width;
     for (int64_t h = g * group; h < (g + 1) * group; ++h) {

@@ -2,7 +2,7 @@
 //   build/bin/bench_greedy_solver
 #include <benchmark/benchmark.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "solver/greedy_solver.h"
 
 namespace {

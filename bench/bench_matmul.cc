@@ -6,12 +6,12 @@
 
 #include <vector>
 
-#include "bench/kernel_main.h"
-#include "bench/pool.h"
-#include "bench/timing.h"
 #include <benchmark/benchmark.h>
 
-#include "core/rng.h"
+#include "bench/support/kernel_main.h"
+#include "bench/support/pool.h"
+#include "bench/support/timing.h"
+#include "core/base/rng.h"
 #include "kernels/matmul.h"
 
 namespace {

@@ -4,7 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "scorers/scorer.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // PCA of 256 heads [128, 4096] in float, as a 32-layer model with 8 kv heads has them: Gram
-// matrices and their eigenvectors, one head per thread, through factorize/svd.h.
+// matrices and their eigenvectors, one head per thread, through linalg/svd.h.
 //   bench_svd [lapack|eigen|cusolver]
 // KVC_BENCH_THREADS sets the number of threads (default: one per core). Prints the best of several
 // runs (processor time is that of all threads), what LAPACK's SVD of the same blocks in double
@@ -13,21 +13,20 @@
 #include <string>
 #include <vector>
 
-#include "bench/timing.h"
-
-#include "core/error.h"
-#include "core/processor_time.h"
-#include "core/rng.h"
-#include "factorize/svd.h"
+#include "bench/support/timing.h"
+#include "core/base/error.h"
+#include "core/base/processor_time.h"
+#include "core/base/rng.h"
+#include "linalg/svd.h"
 
 namespace {
 
 using kvc::ConstMatrixF;
-using kvc::factorize::GramResult;
-using kvc::factorize::Matrix;
-using kvc::factorize::Svd;
-using kvc::factorize::SvdBackend;
-using kvc::factorize::SvdResult;
+using kvc::linalg::GramResult;
+using kvc::linalg::Matrix;
+using kvc::linalg::Svd;
+using kvc::linalg::SvdBackend;
+using kvc::linalg::SvdResult;
 
 constexpr int64_t kHeads = 256;
 constexpr int64_t kWidth = 128;
@@ -64,7 +63,9 @@ struct Distance {
   double subspace = 0.0;  // sine of the largest angle between the first kRank directions, about
 };
 
-void Compare(const GramResult& gram, const SvdResult& exact, Distance& worst) {
+void Compare(const kvc::linalg::GramResult& gram,
+             const kvc::linalg::SvdResult& exact,
+             Distance& worst) {
   for (int64_t i = 0; i < kWidth; ++i) {
     const double s = std::sqrt(std::max(gram.eigen.values[i], 0.0));
     const double error = std::abs(s / exact.s[i] - 1.0);
@@ -73,10 +74,11 @@ void Compare(const GramResult& gram, const SvdResult& exact, Distance& worst) {
   }
   // Frobenius norm of what the projection leaves: at least the sine of the largest angle.
   const auto leading = gram.eigen.vectors.view().ColRange(0, kRank);  // [n, kRank]
-  const Matrix inside =
-      kvc::factorize::Multiply(kvc::factorize::Transpose(exact.u.view().ColRange(0, kRank)).view(),
-                               leading);  // [kRank, kRank]
-  const Matrix rest = kvc::factorize::Multiply(exact.u.view().ColRange(0, kRank), inside.view());
+  const kvc::linalg::Matrix inside =
+      kvc::linalg::Multiply(kvc::linalg::Transpose(exact.u.view().ColRange(0, kRank)).view(),
+                            leading);  // [kRank, kRank]
+  const kvc::linalg::Matrix rest =
+      kvc::linalg::Multiply(exact.u.view().ColRange(0, kRank), inside.view());
   double norm = 0.0;
   for (int64_t r = 0; r < kWidth; ++r) {
     for (int64_t i = 0; i < kRank; ++i) {
@@ -86,15 +88,15 @@ void Compare(const GramResult& gram, const SvdResult& exact, Distance& worst) {
   worst.subspace = std::max(worst.subspace, std::sqrt(norm));
 }
 
-void Run(SvdBackend backend, int num_threads) {
+void Run(kvc::linalg::SvdBackend backend, int num_threads) {
   std::vector<std::vector<float>> heads;
   std::vector<ConstMatrixF> blocks;
   for (int64_t h = 0; h < kHeads; ++h) {
     heads.push_back(MakeHead(h + 1));
     blocks.emplace_back(heads.back().data(), kWidth, kColumns);
   }
-  const auto svd = Svd::Create(backend, num_threads);
-  std::vector<GramResult> results;
+  const auto svd = kvc::linalg::Svd::Create(backend, num_threads);
+  std::vector<kvc::linalg::GramResult> results;
   kvc::bench::BestTime best;
   double processor = std::numeric_limits<double>::infinity();
   for (int64_t i = 0; i < kRepeats; ++i) {
@@ -103,32 +105,25 @@ void Run(SvdBackend backend, int num_threads) {
     processor = std::min(processor, kvc::ProcessorSeconds() - start);
   }
 
-  const auto exact = Svd::Create(SvdBackend::kLapack);
+  const auto exact = kvc::linalg::Svd::Create(kvc::linalg::SvdBackend::kLapack);
   Distance worst;
   kvc::bench::BestTime full;
   for (int64_t h = 0; h < kChecked; ++h) {
-    Matrix copy(kWidth, kColumns);
+    kvc::linalg::Matrix copy(kWidth, kColumns);
     std::copy(heads[h].begin(), heads[h].end(), copy.data.begin());
-    SvdResult reference;
+    kvc::linalg::SvdResult reference;
     full.Run([&] { reference = exact->Decompose(copy.view()); });
     Compare(results[h], reference, worst);
   }
   std::printf("%s, %d threads: %lld heads [%lld, %lld] in %.3f s, processor time %.3f s\n",
-              SvdBackendName(backend).c_str(),
-              num_threads,
-              static_cast<long long>(kHeads),
-              static_cast<long long>(kWidth),
-              static_cast<long long>(kColumns),
-              best.seconds(),
-              processor);
+              kvc::linalg::SvdBackendName(backend).c_str(), num_threads,
+              static_cast<long long>(kHeads), static_cast<long long>(kWidth),
+              static_cast<long long>(kColumns), best.seconds(), processor);
   std::printf("LAPACK dgesdd of one head: %.1f ms\n", 1e3 * full.seconds());
   std::printf(
       "against it, over %lld heads: singular values %.1e, of the first %lld %.1e; "
       "their subspace %.1e\n",
-      static_cast<long long>(kChecked),
-      worst.value,
-      static_cast<long long>(kRank),
-      worst.leading,
+      static_cast<long long>(kChecked), worst.value, static_cast<long long>(kRank), worst.leading,
       worst.subspace);
 }
 
@@ -138,9 +133,10 @@ int main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "lapack";
   const char* threads = std::getenv("KVC_BENCH_THREADS");
   try {
-    const SvdBackend backend = name == "eigen"      ? SvdBackend::kEigen
-                               : name == "cusolver" ? SvdBackend::kCuSolver
-                                                    : SvdBackend::kLapack;
+    const kvc::linalg::SvdBackend backend = name == "eigen" ? kvc::linalg::SvdBackend::kEigen
+                                            : name == "cusolver"
+                                                ? kvc::linalg::SvdBackend::kCuSolver
+                                                : kvc::linalg::SvdBackend::kLapack;
     Run(backend, threads == nullptr ? kvc::ThreadPool(0).num_threads() : std::atoi(threads));
   } catch (const kvc::Error& error) {
     std::fprintf(stderr, "bench_svd: error: %s\n", error.what());

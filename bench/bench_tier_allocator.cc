@@ -5,7 +5,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "solver/tier_allocator.h"
 
 namespace {

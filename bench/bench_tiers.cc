@@ -7,12 +7,12 @@
 
 #include <vector>
 
-#include "bench/kernel_main.h"
-#include "bench/pool.h"
-#include "bench/timing.h"
 #include <benchmark/benchmark.h>
 
-#include "core/dtype.h"
+#include "bench/support/kernel_main.h"
+#include "bench/support/pool.h"
+#include "bench/support/timing.h"
+#include "core/base/dtype.h"
 #include "kernels/attention.h"
 
 namespace {
@@ -52,8 +52,8 @@ class Problem {
         DecodeHead& head = layer.emplace_back();
         const int64_t eighth = bytes / 8;
         const auto add = [&](int64_t from, int64_t count, int64_t width) {
-          head.segments.push_back(MakeSegment(
-              next + from * eighth, next + bytes + from * eighth, count * eighth, width, dtype));
+          head.segments.push_back(MakeSegment(next + from * eighth, next + bytes + from * eighth,
+                                              count * eighth, width, dtype));
         };
         if (tiers) {
           add(0, 6, heads.width);

@@ -11,7 +11,7 @@ OUT.json, to which presses that are missing are added by a later run.
 Needs an environment of its own: pip install kvpress==0.5.5 "transformers==5.2.*" "tokenizers==0.22.*"
 "huggingface_hub==1.4.*" "datasets==4.0.*" and a CPU build of torch.
 
-Protocol, as in eval/compare.h: the context is prefilled under the press, every following token is fed alone
+Protocol, as in eval/compare/compare.h: the context is prefilled under the press, every following token is fed alone
 (head-wise presses fake an evicted key for one query at a time) at its true position, and the next
 one's distribution is compared with the full cache's, in nats. In needle prompts with the question before, the words that lead into the
 answer are fed behind the compression. A press keeps the share of the tokens, which is its share of the bytes,
@@ -38,7 +38,7 @@ from kvpress import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-# Tokens decoded beyond the expected answer's length: eval/compare.cc has the same number.
+# Tokens decoded beyond the expected answer's length: eval/compare/compare.cc has the same number.
 EXTRA_TOKENS = 4
 
 PRESSES = {
@@ -99,7 +99,7 @@ def walk(model, press, windows, context):
 
 
 def answered(text, value):
-    """core/needle_task.h, NeedleAnswered."""
+    """eval/tasks/needle_task.h, NeedleAnswered."""
     text = text.lstrip(" ").lower()
     rest = text[len(value):]
     return text.startswith(value.lower()) and not rest[:1].isalpha()

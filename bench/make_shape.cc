@@ -15,15 +15,15 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/json.h"
-#include "core/model_config.h"
-#include "core/rng.h"
-#include "core/safetensors.h"
-#include "core/tokenizer_pretok.h"
-#include "core/tokenizer_unicode.h"
-#include "core/weight_layout.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/weight_layout.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
+#include "core/tokenizer/pretok.h"
+#include "core/tokenizer/unicode.h"
 
 namespace {
 
@@ -144,10 +144,8 @@ void Make(const std::filesystem::path& config_file,
   Json json = kvc::ReadJsonFile(config_file, 1 << 20);
   if (!layers.empty()) json["num_hidden_layers"] = std::stoll(layers);
   const kvc::ModelConfig config = kvc::ParseModelConfig(json, config_file.string());
-  KVC_CHECK(config.family != kvc::Family::kGpt2,
-            kUnsupported,
-            config_file.string(),
-            ": expected a Llama family, got gpt2");
+  KVC_CHECK(config.family != kvc::Family::kGpt2, kUnsupported,
+            "{}: expected a Llama family, got gpt2", config_file.string());
   kvc::OutputDirectory output(target, /*force=*/false);
   kvc::WriteJsonFile(output.path() / "config.json", json);
   WriteTokenizer(output.path());

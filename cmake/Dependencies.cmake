@@ -1,6 +1,7 @@
 # Every third-party package that kvc links, and the version it is known to work with (Debian 12).
 # One folder owns each: see docs/layout.md.
 find_package(Threads REQUIRED)
+find_package(fmt 9.1 REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
 find_package(PkgConfig REQUIRED)

@@ -5,7 +5,7 @@
 
 #include <torch/types.h>
 
-#include "core/model_config.h"
+#include "core/checkpoint/model_config.h"
 #include "model/projections.h"
 
 namespace kvc::factorize {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string>
 
-#include "core/error.h"
-#include "core/text_input.h"
+#include "core/base/error.h"
+#include "core/io/text_input.h"
 
 namespace kvc::factorize {
 namespace {
@@ -64,19 +64,13 @@ void CutTuning(const Ids& ids,
   const auto begins = FreeBegins(static_cast<int64_t>(ids.size()), request.window, held_begins);
   const auto found = static_cast<int64_t>(begins.size());
   const int64_t wanted = request.tuning / request.window;
-  KVC_CHECK(wanted >= 2,
-            kUsage,
-            "--tune-tokens: expected at least two windows of ",
-            request.window,
-            " tokens, got ",
+  KVC_CHECK(wanted >= 2, kUsage,
+            "--tune-tokens: expected at least two windows of {} tokens, got {}", request.window,
             request.tuning);
-  KVC_CHECK(found >= wanted,
-            kBadInput,
-            "--calib: expected text for ",
-            wanted * request.window,
-            " tokens of tuning beside the windows held back, got ",
-            found * request.window,
-            "; give more text or lower --tune-tokens");
+  KVC_CHECK(found >= wanted, kBadInput,
+            "--calib: expected text for {} tokens of tuning beside the windows held back, got {}; "
+            "give more text or lower --tune-tokens",
+            wanted * request.window, found * request.window);
   for (int64_t i = 0; i < 2 * wanted; ++i) {
     const int64_t begin = begins[i * found / (2 * wanted)];
     (i % 2 == 0 ? text.tuning : text.global_tuning)
@@ -88,13 +82,10 @@ void CutTuning(const Ids& ids,
 
 CalibrationText CutText(const Tokenizer& tokenizer, const TextRequest& request) {
   const Ids ids = Encode(tokenizer, request.files);
-  KVC_CHECK(static_cast<int64_t>(ids.size()) >= request.window,
-            kBadInput,
-            "--calib: expected at least ",
-            request.window,
-            " tokens for one window, got ",
-            ids.size(),
-            "; give more text or a shorter --window");
+  KVC_CHECK(static_cast<int64_t>(ids.size()) >= request.window, kBadInput,
+            "--calib: expected at least {} tokens for one window, got {}; give more text or a "
+            "shorter --window",
+            request.window, ids.size());
   CalibrationText text;
   std::vector<int64_t> held_begins;
   CutCalibration(ids, request, text, held_begins);

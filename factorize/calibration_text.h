@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "core/tokenizer.h"
+#include "core/tokenizer/tokenizer.h"
 
 namespace kvc::factorize {
 

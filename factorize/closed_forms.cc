@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "factorize/key_collector.h"
 #include "factorize/rank_spread.h"
 #include "model/streamed.h"
@@ -34,7 +34,7 @@ LayerFactors FactorAlone(const Checkpoint& checkpoint,
                          const FactorRequest& request,
                          int64_t layer,
                          const KeyStatistics* statistics,
-                         const Svd& svd) {
+                         const linalg::Svd& svd) {
   const LayerKeyWeights weights = LoadKeyWeights(checkpoint, request.layout, layer);
   const model::SingleThreadedOperations single;
   return FactorLayer(checkpoint.config(), request, weights, statistics, svd);
@@ -58,7 +58,7 @@ Windows SensitivityWindows(const Windows& calibration) {
 std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
                                                   std::span<const FactorRequest> requests,
                                                   const Windows& windows,
-                                                  const Svd& svd,
+                                                  const linalg::Svd& svd,
                                                   Progress& progress) {
   const ModelConfig& config = checkpoint.config();
   std::vector<std::vector<LayerFactors>> factors(requests.size());
@@ -93,21 +93,18 @@ std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
     }
   };
   (void)model::StreamWindows(
-      checkpoint,
-      windows,
-      stream,
+      checkpoint, windows, stream,
       [&](int64_t, int64_t, const model::LayerTaps& taps, const model::LayerWeights& weights) {
         for (KeyStatisticsCollector& collector : collectors) collector.Add(taps, weights);
       },
-      progress,
-      "factorize");
+      progress, "factorize");
   return factors;
 }
 
 std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                        const FactorRequest& request,
                                        const Windows& windows,
-                                       const Svd& svd,
+                                       const linalg::Svd& svd,
                                        Progress& progress) {
   return std::move(FactorEach(checkpoint, std::span(&request, 1), windows, svd, progress).front());
 }
@@ -126,20 +123,18 @@ KeyFactors MakeKeys(const FactorRequest& request, const std::vector<LayerFactors
 std::vector<double> SpreadFactors(const Checkpoint& source,
                                   const FactorRequest& uniform,
                                   const Windows& calibration,
-                                  const Svd& svd,
+                                  const linalg::Svd& svd,
                                   Progress& progress,
                                   std::vector<LayerFactors>& factors) {
   const ModelConfig& config = source.config();
   const int64_t width = GroupWidth(config, uniform.num_groups);
-  std::vector<double> sensitivity = MeasureSensitivity(
-      source, MakeKeys(uniform, factors), factors, SensitivityWindows(calibration), progress);
+  std::vector<double> sensitivity = MeasureSensitivity(source, MakeKeys(uniform, factors), factors,
+                                                       SensitivityWindows(calibration), progress);
   std::vector<std::vector<std::vector<double>>> spectra;
   for (const LayerFactors& layer : factors) spectra.push_back(layer.spectra);
   FactorRequest spread = uniform;
   spread.layer_ranks =
-      SpreadRanks(spectra,
-                  sensitivity,
-                  RankFor(uniform.rank, width, uniform.layout),
+      SpreadRanks(spectra, sensitivity, RankFor(uniform.rank, width, uniform.layout),
                   width >= 32 ? 8 : (uniform.layout == KeyLayout::kRopePairs ? 2 : 1));
   factors = FactorLayers(source, spread, calibration, svd, progress);
   return sensitivity;

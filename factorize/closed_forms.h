@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
 
@@ -21,7 +21,7 @@ namespace kvc::factorize {
 [[nodiscard]] std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                                      const FactorRequest& request,
                                                      const Windows& windows,
-                                                     const Svd& svd,
+                                                     const linalg::Svd& svd,
                                                      Progress& progress);
 
 // The same for several requests on one pass.
@@ -29,7 +29,7 @@ namespace kvc::factorize {
     const Checkpoint& checkpoint,
     std::span<const FactorRequest> requests,
     const Windows& windows,
-    const Svd& svd,
+    const linalg::Svd& svd,
     Progress& progress);
 
 // The same again with ranks spread over layers and groups (factorize/rank_spread.h), on a second
@@ -38,7 +38,7 @@ namespace kvc::factorize {
 std::vector<double> SpreadFactors(const Checkpoint& source,
                                   const FactorRequest& uniform,
                                   const Windows& calibration,
-                                  const Svd& svd,
+                                  const linalg::Svd& svd,
                                   Progress& progress,
                                   std::vector<LayerFactors>& factors);
 

@@ -3,11 +3,12 @@
 #include <numeric>
 #include <utility>
 
-#include "core/checkpoint.h"
-#include "core/error.h"
-#include "core/files.h"
-#include "core/tokenizer.h"
-#include "core/version.h"
+#include "core/base/error.h"
+#include "core/base/version.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/tokenizer/tokenizer.h"
 #include "factorize/calibration_text.h"
 #include "factorize/closed_forms.h"
 #include "factorize/held_back.h"
@@ -74,7 +75,7 @@ Json DescribeOptions(const FactorizeOptions& options) {
     json["rank"] = options.rank.is_share ? Json(options.rank.share) : Json(options.rank.dims);
     json["layout"] = options.layout;
     json["objective"] = ObjectiveName(options.objective);
-    json["svd"] = SvdBackendName(options.svd);
+    json["svd"] = linalg::SvdBackendName(options.svd);
     json["spread"] = options.spread;
   }
   json["calib_tokens"] = options.calibration_tokens;
@@ -123,45 +124,32 @@ Json TuneSettings(const FactorizeOptions& options, const Checkpoint& source, Jso
 }
 
 void CheckOptions(const FactorizeOptions& options) {
-  KVC_CHECK(options.window >= 2 && options.calibration_tokens >= options.window,
-            kUsage,
-            "--calib-tokens: expected at least one window of ",
-            options.window,
-            " tokens, got ",
+  KVC_CHECK(options.window >= 2 && options.calibration_tokens >= options.window, kUsage,
+            "--calib-tokens: expected at least one window of {} tokens, got {}", options.window,
             options.calibration_tokens);
-  KVC_CHECK(
-      !options.spread || !options.calibration.empty(),
-      kUsage,
-      "--calib: expected a text for --spread, which measures how much each layer matters, got ",
-      "none");
-  KVC_CHECK(!options.tunes() || !options.calibration.empty(),
-            kUsage,
+  KVC_CHECK(!options.spread || !options.calibration.empty(), kUsage,
+            "--calib: expected a text for --spread, which measures how much each layer matters, "
+            "got none");
+  KVC_CHECK(!options.tunes() || !options.calibration.empty(), kUsage,
             "--calib: expected a text to tune on, got none");
-  KVC_CHECK(options.source.empty() || options.tunes(),
-            kUsage,
+  KVC_CHECK(options.source.empty() || options.tunes(), kUsage,
             "--source: expected --tune local or global, which goes on with a thin model, got none");
-  KVC_CHECK(!options.control || (options.tune_global && options.held_back > 0),
-            kUsage,
-            "--control: expected --tune global and windows held back, got --tune ",
-            TuneText(options),
-            " and ",
-            options.held_back);
+  KVC_CHECK(!options.control || (options.tune_global && options.held_back > 0), kUsage,
+            "--control: expected --tune global and windows held back, got --tune {} and {}",
+            TuneText(options), options.held_back);
 }
 
 void CheckObjective(const FactorizeOptions& options, Objective objective) {
-  KVC_CHECK(!NeedsCalibration(objective) || !options.calibration.empty(),
-            kUsage,
-            "--calib: expected a text for the objective ",
-            ObjectiveName(objective),
-            ", got none; name a file or use --objective weight");
+  KVC_CHECK(!NeedsCalibration(objective) || !options.calibration.empty(), kUsage,
+            "--calib: expected a text for the objective {}, got none; name a file or use "
+            "--objective weight",
+            ObjectiveName(objective));
 }
 
 void CheckSource(const ModelConfig& config) {
-  KVC_CHECK(!config.thin(),
-            kBadInput,
-            "config.json: expected full keys, got ",
-            KeyLayoutName(config.keys.layout),
-            " ones; factorize the model that they come from");
+  KVC_CHECK(!config.thin(), kBadInput,
+            "config.json: expected full keys, got {} ones; factorize the model that they come from",
+            KeyLayoutName(config.keys.layout));
 }
 
 // The request for a layout. Refuses an objective or a rank that it cannot have.
@@ -195,16 +183,12 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
   const ModelConfig& config = source.config();
   FactorRequest request =
       MakeRequest(options, ResolveLayout(options.layout, config, options.objective), config);
-  const auto svd = Svd::Create(options.svd, model::NumThreads());
+  const auto svd = linalg::Svd::Create(options.svd, model::NumThreads());
   std::vector<LayerFactors> factors;
   if (options.layout == "auto") {
-    LayoutComparison comparison = CompareLayouts(source,
-                                                 options.rank,
-                                                 options.objective,
-                                                 calibration,
-                                                 held_back.reference(),
-                                                 *svd,
-                                                 progress);
+    LayoutComparison comparison =
+        CompareLayouts(source, options.rank, options.objective, calibration, held_back.reference(),
+                       *svd, progress);
     request = MakeRequest(options, comparison.choice, config);
     factors = std::move(comparison.factors);
     result["layout_choice"] = std::move(comparison.report);
@@ -225,8 +209,7 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
 // The thin model that --source is the source of. What is known about its closed forms comes along.
 ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source, Json& result) {
   const Checkpoint thin = Checkpoint::Open(options.model);
-  KVC_CHECK(thin.config().thin(),
-            kBadInput,
+  KVC_CHECK(thin.config().thin(), kBadInput,
             "--source: expected a MODEL with thin keys, which was made from it, got full ones");
   CheckSameModel(source, thin);
   const auto path = options.model / "factorization.json";
@@ -256,20 +239,11 @@ void Tune(const FactorizeOptions& options,
         TuneLocally(source, thin.keys, text.tuning, options.tuning, state, progress, thin.factors);
   }
   if (!options.tune_global) return;
-  result["global_tuning"] = TuneGlobally(source,
-                                         thin.keys,
-                                         text.global_tuning,
-                                         options.global,
-                                         state.GlobalPath("thin"),
-                                         progress,
-                                         thin.factors);
+  result["global_tuning"] = TuneGlobally(source, thin.keys, text.global_tuning, options.global,
+                                         state.GlobalPath("thin"), progress, thin.factors);
   if (!options.control) return;
-  result["control"] = TuneControl(source,
-                                  *held_back.reference(),
-                                  text.global_tuning,
-                                  options.global,
-                                  state.GlobalPath("control"),
-                                  progress);
+  result["control"] = TuneControl(source, *held_back.reference(), text.global_tuning,
+                                  options.global, state.GlobalPath("control"), progress);
 }
 
 }  // namespace
@@ -329,8 +303,8 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
     state.Remove();
   }
   WriteThinCheckpoint(source, thin.keys, thin.factors, output.path(), progress);
-  held_back.MeasureWritten(
-      output.path(), options.tunes() ? "kld_after_tuning" : "kld_before_tuning", result);
+  held_back.MeasureWritten(output.path(),
+                           options.tunes() ? "kld_after_tuning" : "kld_before_tuning", result);
   result["options"] = described;
   Json file = result;
   file["kvc"] = Version();

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "core/json.h"
-#include "core/model_config.h"
-#include "core/progress.h"
-#include "core/sizes.h"
+#include "core/base/progress.h"
+#include "core/base/sizes.h"
+#include "core/checkpoint/model_config.h"
+#include "core/io/json_fwd.h"
 #include "factorize/layer_factors.h"
 #include "factorize/layout_choice.h"
 #include "factorize/tune_options.h"
@@ -30,7 +30,7 @@ struct FactorizeOptions {
   int64_t calibration_tokens = 16384;
   int64_t window = 512;
   int64_t held_back = 4;  // further windows on which KLD and perplexity are measured
-  SvdBackend svd = SvdBackend::kLapack;
+  linalg::SvdBackend svd = linalg::SvdBackend::kLapack;
   bool spread = false;       // ranks over layers and groups, `rank` is their mean
   bool tune = false;         // --tune local
   bool tune_global = false;  // --tune global; after the local one with both

@@ -5,8 +5,9 @@
 #include <optional>
 #include <utility>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/io/json.h"
 #include "factorize/gradient_noise.h"
 #include "factorize/output_loss.h"
 #include "factorize/tune_global.h"
@@ -123,8 +124,7 @@ class GlobalTraining {
     Tensor sum;
     double loss = 0.0, squares = 0.0;
     model::RunOrdered(
-        std::ssize(batches),
-        workers_,
+        std::ssize(batches), workers_,
         [&](int64_t i) {
           gradients[i] = torch::empty_like(state_.values);
           losses[i] = model_.Loss(batches[i], options_.loss, &gradients[i]);
@@ -160,16 +160,10 @@ class GlobalTraining {
   }
 
   void CheckFinite(double value, const char* what) const {
-    KVC_CHECK(std::isfinite(value),
-              kNumeric,
-              stage_,
-              ", step ",
-              step_ + 1,
-              ": expected a finite ",
-              what,
-              ", got ",
-              value,
-              "; the state of the last check is kept, run again with a lower --lr");
+    KVC_CHECK(std::isfinite(value), kNumeric,
+              "{}, step {}: expected a finite {}, got {}; the state of the last check is kept, run "
+              "again with a lower --lr",
+              stage_, step_ + 1, what, value);
   }
 
   // Measures the windows that are not trained on, keeps what is better, and writes the state.
@@ -178,8 +172,7 @@ class GlobalTraining {
     std::vector<double> losses(batches.size());
     double sum = 0.0;
     model::RunOrdered(
-        std::ssize(losses),
-        workers_,
+        std::ssize(losses), workers_,
         [&](int64_t i) { losses[i] = model_.Loss(batches[i], options_.loss, nullptr); },
         [&](int64_t i) { sum += losses[i]; });
     CheckFinite(sum, "loss");
@@ -242,13 +235,10 @@ class GlobalTraining {
   }
 
   void Save() {
-    state_.progress = {{"step", step_},
-                       {"kept_row", kept_row_},
-                       {"curve", curve_},
-                       {"loss_sum", loss_sum_},
-                       {"loss_steps", loss_steps_},
-                       {"backoff", backoff_},
-                       {"noise", noise_.ToJson()}};
+    state_.progress = {
+        {"step", step_},           {"kept_row", kept_row_},     {"curve", curve_},
+        {"loss_sum", loss_sum_},   {"loss_steps", loss_steps_}, {"backoff", backoff_},
+        {"noise", noise_.ToJson()}};
     model::SaveTrainingState(state_, path_);
   }
 
@@ -260,7 +250,7 @@ class GlobalTraining {
       if (part->defined()) *part = part->to(device);
     }
     const std::string origin = path_.filename().string();
-    KVC_CHECK(state_.best.defined(), kBadInput, origin, ": expected the best weights, got none");
+    KVC_CHECK(state_.best.defined(), kBadInput, "{}: expected the best weights, got none", origin);
     step_ = GetInt(state_.progress, "step", origin);
     kept_row_ = GetInt(state_.progress, "kept_row", origin);
     curve_ = GetArray(state_.progress, "curve", origin);
@@ -268,11 +258,8 @@ class GlobalTraining {
     loss_steps_ = GetInt(state_.progress, "loss_steps", origin);
     backoff_ = GetDouble(state_.progress, "backoff", origin);
     noise_ = GradientNoise::FromJson(GetObject(state_.progress, "noise", origin), origin);
-    KVC_CHECK(kept_row_ >= 0 && kept_row_ < std::ssize(curve_),
-              kBadInput,
-              origin,
-              ": kept_row: expected a row of the curve, got ",
-              kept_row_);
+    KVC_CHECK(kept_row_ >= 0 && kept_row_ < std::ssize(curve_), kBadInput,
+              "{}: kept_row: expected a row of the curve, got {}", origin, kept_row_);
     model_.SetScaled(state_.values);
   }
 

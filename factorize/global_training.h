@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/json.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/json_fwd.h"
 #include "factorize/calibration_text.h"
 #include "factorize/model_gradient.h"
 

@@ -1,5 +1,7 @@
 #include "factorize/gradient_noise.h"
 
+#include "core/io/json.h"
+
 namespace kvc::factorize {
 
 void GradientNoise::Add(int64_t count, double sum_of_squares, double square_of_sum) {

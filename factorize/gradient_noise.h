@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc::factorize {
 

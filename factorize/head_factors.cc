@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::factorize {
 namespace {
 
-void Append(std::vector<float>& target, const Matrix& rows) {
+void Append(std::vector<float>& target, const linalg::Matrix& rows) {
   target.insert(target.end(), rows.data.begin(), rows.data.end());
 }
 
@@ -35,7 +35,7 @@ std::vector<double> PairEnergies(const ModelConfig& config,
 
 HeadMoments WeightMoments(const ModelConfig& config, const LayerKeyWeights& weights, int64_t head) {
   const int64_t D = config.head_width;
-  HeadMoments moments{Matrix(D, D), Matrix(D, D)};
+  HeadMoments moments{linalg::Matrix(D, D), linalg::Matrix(D, D)};
   const auto keys = PairEnergies(config, weights.k, weights.k_bias, head * D);
   for (int64_t d = 0; d < D; ++d) moments.keys(d, d) = keys[d];
   for (int64_t i = 0; i < config.group_size(); ++i) {
@@ -78,7 +78,7 @@ HeadMoments MomentsOf(const ModelConfig& config,
 LayerFactors FactorPostRope(const ModelConfig& config,
                             const FactorRequest& request,
                             const KeyStatistics& statistics,
-                            const Svd& svd) {
+                            const linalg::Svd& svd) {
   const int64_t D = config.head_width;
   const bool weighted = WeightsOf(request.objective) != ErrorWeights::kNone;
   LayerFactors factors;
@@ -87,15 +87,15 @@ LayerFactors FactorPostRope(const ModelConfig& config,
     const HeadMoments moments = MomentsOf(config, request.objective, {}, &statistics, g);
     const KeyBasis basis = BalancedLogitBasis(moments.keys, moments.queries, svd);
     const ConstMatrixD reduce = basis.reduce.view().RowRange(0, rank);  // A^T
-    Matrix mean(1, D);
+    linalg::Matrix mean(1, D);
     mean.data = weighted ? statistics.weighted_key_mean[g] : statistics.key_mean[g];
-    for (const double value : MultiplyTransposed(mean.view(), reduce).data) {
+    for (const double value : linalg::MultiplyTransposed(mean.view(), reduce).data) {
       factors.k_reduce_bias.push_back(static_cast<float>(-value));
     }
     for (int64_t r = 0; r < rank; ++r) {
       factors.k_reduce.insert(factors.k_reduce.end(), reduce.row(r), reduce.row(r) + D);
     }
-    Append(factors.q_reduce, Transpose(basis.rebuild.view().ColRange(0, rank)));
+    Append(factors.q_reduce, linalg::Transpose(basis.rebuild.view().ColRange(0, rank)));
     factors.logit_errors.push_back(RelativeLogitError(basis, rank, moments.keys, moments.queries));
     factors.ranks.push_back(rank);
     factors.spectra.push_back(basis.spectrum);
@@ -112,7 +112,7 @@ LayerFactors FactorRopePairs(const ModelConfig& config,
   LayerFactors factors;
   for (int64_t g = 0; g < config.num_kv_heads; ++g) {
     const int64_t rank = request.RankOf(g, D);
-    KVC_CHECK(rank % 2 == 0, kInternal, "rotation pairs: expected an even rank, got ", rank);
+    KVC_CHECK(rank % 2 == 0, kInternal, "rotation pairs: expected an even rank, got {}", rank);
     const HeadMoments moments = MomentsOf(config, request.objective, weights, statistics, g);
     PairBasis selected = SelectPairs(moments.keys, moments.queries);
     factors.logit_errors.push_back(

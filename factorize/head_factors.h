@@ -8,8 +8,8 @@ namespace kvc::factorize {
 
 // What one head's basis is computed from and judged by.
 struct HeadMoments {
-  Matrix keys;     // [D, D] C_K
-  Matrix queries;  // [D, D] C_Q
+  linalg::Matrix keys;     // [D, D] C_K
+  linalg::Matrix queries;  // [D, D] C_Q
 };
 // Moments of head g under the objective kLogit, kAttention or kOutput; with kWeight those of
 // rotated keys and queries of white inputs, which is a diagonal that is equal within a pair.
@@ -22,7 +22,7 @@ struct HeadMoments {
 [[nodiscard]] LayerFactors FactorPostRope(const ModelConfig& config,
                                           const FactorRequest& request,
                                           const KeyStatistics& statistics,
-                                          const Svd& svd);
+                                          const linalg::Svd& svd);
 [[nodiscard]] LayerFactors FactorRopePairs(const ModelConfig& config,
                                            const FactorRequest& request,
                                            const LayerKeyWeights& weights,

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "core/io/json.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
 

@@ -7,27 +7,27 @@
 #include <vector>
 
 #include "factorize/key_basis.h"
-#include "factorize/matrix.h"
-#include "factorize/svd.h"
+#include "linalg/matrix.h"
+#include "linalg/svd.h"
 
 namespace kvc::factorize {
 
 // What an error in one head's part of the group's key k [m] weighs.
 struct HeadError {
-  int64_t begin = 0;  // first of the head's D rows in the group
-  Matrix metric;      // M_h [D, D]: what an error's directions weigh
-  Matrix gram;        // C_h [m, m]: second moment of k over the tokens, weighted as the head does
+  int64_t begin = 0;      // first of the head's D rows in the group
+  linalg::Matrix metric;  // M_h [D, D]: what an error's directions weigh
+  linalg::Matrix gram;  // C_h [m, m]: second moment of k over the tokens, weighted as the head does
 };
 
 // loss(B, A) = sum over h of tr(M_h X_h C_h X_h^T),  X_h = rows of h of (I - B A),
 // with B = rebuild [m, r] and A = reduce [r, m].
 [[nodiscard]] double JointLoss(std::span<const HeadError> heads,
-                               const Matrix& rebuild,
-                               const Matrix& reduce);
+                               const linalg::Matrix& rebuild,
+                               const linalg::Matrix& reduce);
 
 // The best basis of one sum of all: heads' metrics side by side, their grams added (each is taken
 // to weigh as much as the trace of its metric). Exact for one head. Nested.
-[[nodiscard]] KeyBasis SummedBasis(std::span<const HeadError> heads, const Svd& svd);
+[[nodiscard]] KeyBasis SummedBasis(std::span<const HeadError> heads, const linalg::Svd& svd);
 
 // The first `rank` coordinates of `start` (nested, of the whole width), improved. Rows of B of one
 // head are a regression on A,  B_h = S_h C_h A^T (A C_h A^T)^-1  with S_h the head's rows of I; A
@@ -38,6 +38,6 @@ struct HeadError {
 [[nodiscard]] KeyBasis RefineBasis(std::span<const HeadError> heads,
                                    const KeyBasis& start,
                                    int64_t rank,
-                                   const Svd& svd);
+                                   const linalg::Svd& svd);
 
 }  // namespace kvc::factorize

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::factorize {
 namespace {
@@ -15,10 +15,10 @@ constexpr double kRidge = 1e-3;                // of the mean eigenvalue; see Ba
 constexpr double kSmallestBalance = 1e-9;      // of the largest singular value
 
 // I - rebuild_r reduce_r, [m, m]
-Matrix Residual(const KeyBasis& basis, int64_t rank) {
-  Matrix residual = Identity(basis.rebuild.rows);
-  const Matrix projection =
-      Multiply(basis.rebuild.view().ColRange(0, rank), basis.reduce.view().RowRange(0, rank));
+linalg::Matrix Residual(const KeyBasis& basis, int64_t rank) {
+  linalg::Matrix residual = linalg::Identity(basis.rebuild.rows);
+  const linalg::Matrix projection = linalg::Multiply(basis.rebuild.view().ColRange(0, rank),
+                                                     basis.reduce.view().RowRange(0, rank));
   for (size_t i = 0; i < residual.data.size(); ++i) residual.data[i] -= projection.data[i];
   return residual;
 }
@@ -33,15 +33,17 @@ double Trace(ConstMatrixD a, ConstMatrixD b) {
 
 }  // namespace
 
-Matrix Recompose(const EigenResult& eigen, std::span<const double> values) {
-  Matrix scaled = eigen.vectors;
+linalg::Matrix Recompose(const linalg::EigenResult& eigen, std::span<const double> values) {
+  linalg::Matrix scaled = eigen.vectors;
   for (int64_t r = 0; r < scaled.rows; ++r) {
     for (int64_t c = 0; c < scaled.cols; ++c) scaled(r, c) *= values[c];
   }
-  return MultiplyTransposed(scaled.view(), eigen.vectors.view());
+  return linalg::MultiplyTransposed(scaled.view(), eigen.vectors.view());
 }
 
-KeyBasis ScaledBasis(const Matrix& gram, std::span<const double> scale, const Svd& svd) {
+KeyBasis ScaledBasis(const linalg::Matrix& gram,
+                     std::span<const double> scale,
+                     const linalg::Svd& svd) {
   const int64_t m = gram.rows;
   KVC_CHECK(static_cast<int64_t>(scale.size()) == m, kInternal, "one scale for each key dimension");
   const double largest = *std::max_element(scale.begin(), scale.end());
@@ -49,7 +51,7 @@ KeyBasis ScaledBasis(const Matrix& gram, std::span<const double> scale, const Sv
   std::vector<double> s(scale.begin(), scale.end());
   for (double& value : s) value = std::max(value, kSmallestScale * largest);
 
-  Matrix scaled = gram;
+  linalg::Matrix scaled = gram;
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t c = 0; c < m; ++c) scaled(r, c) *= s[r] * s[c];
   }
@@ -63,18 +65,20 @@ KeyBasis ScaledBasis(const Matrix& gram, std::span<const double> scale, const Sv
   return basis;
 }
 
-KeyBasis BasisOf(const EigenResult& eigen) {
+KeyBasis BasisOf(const linalg::EigenResult& eigen) {
   KeyBasis basis;
   basis.spectrum = eigen.values;
   for (double& value : basis.spectrum) value = std::max(value, 0.0);
-  basis.reduce = Transpose(eigen.vectors.view());
+  basis.reduce = linalg::Transpose(eigen.vectors.view());
   basis.rebuild = eigen.vectors;
   return basis;
 }
 
-KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd) {
-  const EigenResult keys = svd.DecomposeSymmetric(key_gram.view());
-  const EigenResult queries = svd.DecomposeSymmetric(query_gram.view());
+KeyBasis LogitBasis(const linalg::Matrix& key_gram,
+                    const linalg::Matrix& query_gram,
+                    const linalg::Svd& svd) {
+  const linalg::EigenResult keys = svd.DecomposeSymmetric(key_gram.view());
+  const linalg::EigenResult queries = svd.DecomposeSymmetric(query_gram.view());
   double trace = 0.0;
   for (const double value : keys.values) trace += std::max(value, 0.0);
   KVC_CHECK(trace > 0.0, kNumeric, "keys: expected some that differ, got all alike");
@@ -86,18 +90,21 @@ KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd&
   }
   for (const double value : queries.values) query_root.push_back(std::sqrt(std::max(value, 0.0)));
 
-  const Matrix key_root = Recompose(keys, root);
-  const SvdResult product =
-      svd.Decompose(Multiply(key_root.view(), Recompose(queries, query_root).view()).view());
+  const linalg::Matrix key_root = Recompose(keys, root);
+  const linalg::SvdResult product = svd.Decompose(
+      linalg::Multiply(key_root.view(), Recompose(queries, query_root).view()).view());
   KeyBasis basis;
-  basis.rebuild = Multiply(key_root.view(), product.u.view());
-  basis.reduce = Transpose(Multiply(Recompose(keys, inverse_root).view(), product.u.view()).view());
+  basis.rebuild = linalg::Multiply(key_root.view(), product.u.view());
+  basis.reduce = linalg::Transpose(
+      linalg::Multiply(Recompose(keys, inverse_root).view(), product.u.view()).view());
   for (const double s : product.s) basis.spectrum.push_back(s * s);
   return basis;
 }
 
-KeyBasis BalancedLogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd) {
-  Matrix keys = key_gram;
+KeyBasis BalancedLogitBasis(const linalg::Matrix& key_gram,
+                            const linalg::Matrix& query_gram,
+                            const linalg::Svd& svd) {
+  linalg::Matrix keys = key_gram;
   double trace = 0.0;
   for (int64_t d = 0; d < keys.rows; ++d) trace += keys(d, d);
   for (int64_t d = 0; d < keys.rows; ++d) {
@@ -117,9 +124,9 @@ KeyBasis BalancedLogitBasis(const Matrix& key_gram, const Matrix& query_gram, co
   return basis;
 }
 
-PairBasis SelectPairs(const Matrix& key_gram, const Matrix& query_gram) {
+PairBasis SelectPairs(const linalg::Matrix& key_gram, const linalg::Matrix& query_gram) {
   const int64_t half = key_gram.rows / 2;
-  Matrix loss(half, half);  // M
+  linalg::Matrix loss(half, half);  // M
   for (int64_t r = 0; r < key_gram.rows; ++r) {
     for (int64_t c = 0; c < key_gram.rows; ++c) {
       loss(r % half, c % half) += key_gram(r, c) * query_gram(r, c);
@@ -133,8 +140,8 @@ PairBasis SelectPairs(const Matrix& key_gram, const Matrix& query_gram) {
   result.pairs.resize(half);
   result.basis.spectrum.resize(2 * half);
   for (int64_t i = half - 1; i >= 0; --i) {
-    const auto least = std::min_element(
-        left.begin(), left.end(), [&](int64_t a, int64_t b) { return added[a] < added[b]; });
+    const auto least = std::min_element(left.begin(), left.end(),
+                                        [&](int64_t a, int64_t b) { return added[a] < added[b]; });
     const int64_t dropped = *least;
     left.erase(least);
     result.pairs[i] = dropped;
@@ -143,24 +150,25 @@ PairBasis SelectPairs(const Matrix& key_gram, const Matrix& query_gram) {
     result.basis.spectrum[2 * i + 1] = result.basis.spectrum[2 * i];
     for (const int64_t p : left) added[p] += 2 * loss(p, dropped);
   }
-  result.basis.reduce = Matrix(2 * half, 2 * half);
+  result.basis.reduce = linalg::Matrix(2 * half, 2 * half);
   for (int64_t i = 0; i < half; ++i) {
     result.basis.reduce(2 * i, result.pairs[i]) = 1.0;
     result.basis.reduce(2 * i + 1, result.pairs[i] + half) = 1.0;
   }
-  result.basis.rebuild = Transpose(result.basis.reduce.view());
+  result.basis.rebuild = linalg::Transpose(result.basis.reduce.view());
   return result;
 }
 
 double RelativeError(const KeyBasis& basis,
                      int64_t rank,
-                     const Matrix& gram,
+                     const linalg::Matrix& gram,
                      std::span<const double> scale,
                      int64_t begin,
                      int64_t count) {
   // Rows [begin, begin + count) of I - P_r, each times its scale.
-  Matrix residual = Multiply(basis.rebuild.view().RowRange(begin, count).ColRange(0, rank),
-                             basis.reduce.view().RowRange(0, rank));  // [count, m]
+  linalg::Matrix residual =
+      linalg::Multiply(basis.rebuild.view().RowRange(begin, count).ColRange(0, rank),
+                       basis.reduce.view().RowRange(0, rank));  // [count, m]
   double all = 0.0;
   for (int64_t i = 0; i < count; ++i) {
     const double s = scale[begin + i];
@@ -168,17 +176,17 @@ double RelativeError(const KeyBasis& basis,
     residual(i, begin + i) += s;
     all += s * s * gram(begin + i, begin + i);
   }
-  const double lost = Energy(residual.view(), gram.view());
+  const double lost = linalg::Energy(residual.view(), gram.view());
   return all > 0.0 ? std::sqrt(std::max(lost, 0.0) / all) : 0.0;
 }
 
 double RelativeLogitError(const KeyBasis& basis,
                           int64_t rank,
-                          const Matrix& key_gram,
-                          const Matrix& query_gram) {
-  const Matrix residual = Residual(basis, rank);
-  const Matrix covariance =
-      MultiplyTransposed(Multiply(residual.view(), key_gram.view()).view(), residual.view());
+                          const linalg::Matrix& key_gram,
+                          const linalg::Matrix& query_gram) {
+  const linalg::Matrix residual = Residual(basis, rank);
+  const linalg::Matrix covariance = linalg::MultiplyTransposed(
+      linalg::Multiply(residual.view(), key_gram.view()).view(), residual.view());
   const double all = Trace(query_gram.view(), key_gram.view());
   const double lost = Trace(query_gram.view(), covariance.view());
   return all > 0.0 ? std::sqrt(std::max(lost, 0.0) / all) : 0.0;

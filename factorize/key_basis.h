@@ -10,19 +10,20 @@
 #include <span>
 #include <vector>
 
-#include "factorize/matrix.h"
-#include "factorize/svd.h"
+#include "linalg/matrix.h"
+#include "linalg/svd.h"
 
 namespace kvc::factorize {
 
 struct KeyBasis {
-  Matrix reduce;                 // [m, m]; row i gives coordinate i of the cached key
-  Matrix rebuild;                // [m, m]; column i is coordinate i's direction in key space
+  linalg::Matrix reduce;         // [m, m]; row i gives coordinate i of the cached key
+  linalg::Matrix rebuild;        // [m, m]; column i is coordinate i's direction in key space
   std::vector<double> spectrum;  // [m] energy of each coordinate under the objective, descending
 };
 
 // vectors diag(values) vectors^T: what takes the place of the eigenvalues of a symmetric matrix.
-[[nodiscard]] Matrix Recompose(const EigenResult& eigen, std::span<const double> values);
+[[nodiscard]] linalg::Matrix Recompose(const linalg::EigenResult& eigen,
+                                       std::span<const double> values);
 
 // min over rank-r k^ of E | (k - k^) diag(scale) |^2 with E k^T k = gram [m, m]; scale [m] > 0.
 //   U = eigenvectors of diag(scale) gram diag(scale);  reduce = U^T diag(scale),
@@ -32,19 +33,21 @@ struct KeyBasis {
 // pair it is PhasorKV's objective [PhasorKV]: averaging q R_delta e^T over relative positions
 // leaves exactly that diagonal. Scales below 1e-6 of the largest are raised to it: a dimension that
 // no query reads may hold anything, but not divide by zero.
-[[nodiscard]] KeyBasis ScaledBasis(const Matrix& gram,
+[[nodiscard]] KeyBasis ScaledBasis(const linalg::Matrix& gram,
                                    std::span<const double> scale,
-                                   const Svd& svd);
+                                   const linalg::Svd& svd);
 
 // The same with scale 1 for a gram whose eigenvectors are there.
-[[nodiscard]] KeyBasis BasisOf(const EigenResult& eigen);
+[[nodiscard]] KeyBasis BasisOf(const linalg::EigenResult& eigen);
 
 // KQ-SVD [KQSVD]: min E | (k - mu) q^T - k' q'^T |^2 with k' = (k - mu) A, q' = q B.
 //   C_K^1/2 C_Q^1/2 = U S V^T;  A = C_K^-1/2 U_r (reduce^T), B = C_K^1/2 U_r (rebuild).
 // key_gram C_K [m, m] is the covariance of keys, query_gram C_Q [m, m] the sum of the group's query
 // second moments. Directions of C_K below 1e-12 of its trace are left out of the inverse root: keys
 // never move there.
-[[nodiscard]] KeyBasis LogitBasis(const Matrix& key_gram, const Matrix& query_gram, const Svd& svd);
+[[nodiscard]] KeyBasis LogitBasis(const linalg::Matrix& key_gram,
+                                  const linalg::Matrix& query_gram,
+                                  const linalg::Svd& svd);
 
 // The same with coordinates of equal weight on both sides: reduce and rebuild times and divided by
 // the square roots of the singular values, so that a coordinate's variance is the same in keys and
@@ -52,9 +55,9 @@ struct KeyBasis {
 // diagonal: full rank is exact for keys that calibration never saw, and where keys hardly moved in
 // calibration nothing is magnified. (Measured on SmolLM2 at 25 %, against 1e-7: the KL divergence
 // stays, what rounding does to the logits of random tokens falls to less than half.)
-[[nodiscard]] KeyBasis BalancedLogitBasis(const Matrix& key_gram,
-                                          const Matrix& query_gram,
-                                          const Svd& svd);
+[[nodiscard]] KeyBasis BalancedLogitBasis(const linalg::Matrix& key_gram,
+                                          const linalg::Matrix& query_gram,
+                                          const linalg::Svd& svd);
 
 // Whole rotation pairs (j, j + D/2), each kept or dropped: a basis of unit vectors, coordinates 2i
 // and 2i + 1 being dimensions pairs[i] and pairs[i] + D/2. Dropping the set S costs
@@ -65,14 +68,15 @@ struct PairBasis {
   std::vector<int64_t> pairs;  // [D/2], most needed first
   KeyBasis basis;              // spectrum: what dropping a pair adds, half for each dimension
 };
-[[nodiscard]] PairBasis SelectPairs(const Matrix& key_gram, const Matrix& query_gram);
+[[nodiscard]] PairBasis SelectPairs(const linalg::Matrix& key_gram,
+                                    const linalg::Matrix& query_gram);
 
 // Share of the energy that rank r loses: |(I - P_r) under gram and scale| / |I ...|, each summed
 // over the rows [begin, begin + count) of the group, square root taken: the head's relative logit
 // error. P_r = rebuild_r reduce_r.
 [[nodiscard]] double RelativeError(const KeyBasis& basis,
                                    int64_t rank,
-                                   const Matrix& gram,
+                                   const linalg::Matrix& gram,
                                    std::span<const double> scale,
                                    int64_t begin,
                                    int64_t count);
@@ -81,7 +85,7 @@ struct PairBasis {
 // C_K)).
 [[nodiscard]] double RelativeLogitError(const KeyBasis& basis,
                                         int64_t rank,
-                                        const Matrix& key_gram,
-                                        const Matrix& query_gram);
+                                        const linalg::Matrix& key_gram,
+                                        const linalg::Matrix& query_gram);
 
 }  // namespace kvc::factorize

@@ -1,6 +1,6 @@
 #include "factorize/key_collector.h"
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "factorize/error_weights.h"
 
 namespace kvc::factorize {
@@ -11,9 +11,9 @@ torch::Tensor GramOf(const torch::Tensor& rows) {
   return torch::matmul(rows.transpose(-1, -2), rows).to(torch::kDouble);
 }
 
-Matrix ToMatrix(const torch::Tensor& tensor) {
+linalg::Matrix ToMatrix(const torch::Tensor& tensor) {
   const torch::Tensor dense = tensor.contiguous();
-  Matrix matrix(dense.size(0), dense.size(1));
+  linalg::Matrix matrix(dense.size(0), dense.size(1));
   const auto* data = dense.data_ptr<double>();
   matrix.data.assign(data, data + dense.numel());
   return matrix;
@@ -31,8 +31,7 @@ KeyStatisticsCollector::KeyStatisticsCollector(const ModelConfig& config,
                                                const CollectOptions& options)
     : config_(config), options_(options) {
   KVC_CHECK(!options.met || (options.weights == ErrorWeights::kOutput && config.has_rope),
-            kInternal,
-            "key statistics: met queries without weights or rotation");
+            kInternal, "key statistics: met queries without weights or rotation");
   Reset();
 }
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <utility>
 
-#include "core/enum_names.h"
-#include "core/error.h"
+#include "core/base/enum_names.h"
+#include "core/base/error.h"
 #include "factorize/head_factors.h"
 #include "factorize/joint_basis.h"
 
@@ -29,19 +29,22 @@ constexpr std::array<std::pair<Objective, std::string_view>, 8> kObjectives = {{
     {Objective::kOutput, "output"},
 }};
 
-Matrix RowsOf(const std::vector<float>& weight, int64_t begin, int64_t count, int64_t cols) {
-  Matrix rows(count, cols);
+linalg::Matrix RowsOf(const std::vector<float>& weight,
+                      int64_t begin,
+                      int64_t count,
+                      int64_t cols) {
+  linalg::Matrix rows(count, cols);
   std::copy_n(weight.begin() + begin * cols, count * cols, rows.data.begin());
   return rows;
 }
 
-void Append(std::vector<float>& target, const Matrix& rows) {
+void Append(std::vector<float>& target, const linalg::Matrix& rows) {
   target.insert(target.end(), rows.data.begin(), rows.data.end());
 }
 
 // What one group's basis is computed from.
 struct GroupProblem {
-  Matrix gram;                // [m, m]
+  linalg::Matrix gram;        // [m, m]
   std::vector<double> scale;  // [m]
   KeyBasis basis;
   std::vector<HeadError> heads;  // kOutput of a latent: what its basis is refined by
@@ -97,8 +100,8 @@ std::vector<HeadError> HeadErrors(const ModelConfig& config,
       energy += scale[begin + r] * scale[begin + r];
     }
   }
-  KVC_CHECK(
-      met > 0.0 && energy > 0.0, kNumeric, "queries: expected one that is not zero, got none");
+  KVC_CHECK(met > 0.0 && energy > 0.0, kNumeric,
+            "queries: expected one that is not zero, got none");
   for (HeadError& head : heads) {
     for (double& value : head.metric.data) value *= kMetShare / met;
     for (int64_t d = 0; d < D; ++d) {
@@ -117,7 +120,7 @@ std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
                                        int64_t m,
                                        const LayerKeyWeights& weights,
                                        const KeyStatistics* statistics,
-                                       const Svd& svd) {
+                                       const linalg::Svd& svd) {
   const int64_t num_groups = config.num_kv_heads * config.head_width / m;
   std::vector<GroupProblem> problems(num_groups);
   if (objective == Objective::kWeight) {
@@ -125,7 +128,7 @@ std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
     for (int64_t n = 0; n < num_groups; ++n) {
       blocks.emplace_back(weights.k.data() + n * m * config.model_width, m, config.model_width);
     }
-    std::vector<GramResult> grams = svd.DecomposeGrams(blocks);
+    std::vector<linalg::GramResult> grams = svd.DecomposeGrams(blocks);
     for (int64_t n = 0; n < num_groups; ++n) {
       problems[n] = {
           std::move(grams[n].gram), std::vector<double>(m, 1.0), BasisOf(grams[n].eigen), {}};
@@ -161,7 +164,7 @@ void AppendErrors(const ModelConfig& config,
   const int64_t m = problem.gram.rows;
   const int64_t D = config.head_width;
   const bool measured = statistics != nullptr;
-  const Matrix& gram = measured ? statistics->gram[group] : problem.gram;
+  const linalg::Matrix& gram = measured ? statistics->gram[group] : problem.gram;
   const std::vector<double> scale =
       measured ? QueryScale(config, weights, *statistics, group * m, m) : problem.scale;
   for (int64_t begin = 0; begin < m; begin += D) {
@@ -173,7 +176,7 @@ LayerFactors FactorLatent(const ModelConfig& config,
                           const FactorRequest& request,
                           const LayerKeyWeights& weights,
                           const KeyStatistics* statistics,
-                          const Svd& svd) {
+                          const linalg::Svd& svd) {
   const int64_t m = GroupWidth(config, request.num_groups);
   LayerFactors factors;
   for (int64_t n = 0; n < request.num_groups; ++n) {
@@ -184,13 +187,13 @@ LayerFactors FactorLatent(const ModelConfig& config,
       MakeProblems(config, request.layout, request.objective, m, weights, statistics, svd);
   for (int64_t n = 0; n < request.num_groups; ++n) {
     const int64_t rank = factors.ranks[n];
-    const Matrix key_rows = RowsOf(weights.k, n * m, m, config.model_width);  // [m, E]
+    const linalg::Matrix key_rows = RowsOf(weights.k, n * m, m, config.model_width);  // [m, E]
     KeyBasis& basis = problems[n].basis;
     // One head's basis is the best one already, and at full rank nothing is lost.
     if (problems[n].heads.size() > 1 && rank < m) {
       basis = RefineBasis(problems[n].heads, basis, rank, svd);
     }
-    Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
+    Append(factors.k, linalg::Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
     for (int64_t d = 0; d < m; ++d) {
       for (int64_t r = 0; r < widest; ++r) {
         factors.k_rebuild.push_back(r < rank ? static_cast<float>(basis.rebuild(d, r)) : 0.0F);
@@ -205,21 +208,22 @@ LayerFactors FactorLatent(const ModelConfig& config,
 // One kv head: k' = k reduce^T and, for each of its query heads, q' = q rebuild.
 void AbsorbHead(const ModelConfig& config,
                 const LayerKeyWeights& weights,
-                const Matrix& key_rows,
+                const linalg::Matrix& key_rows,
                 const KeyBasis& basis,
                 int64_t head,
                 int64_t rank,
                 LayerFactors& factors) {
   const int64_t D = config.head_width;
   const int64_t E = config.model_width;
-  Append(factors.k, Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
-  const Matrix rebuild_t = Transpose(basis.rebuild.view().ColRange(0, rank));  // [R, D]
+  Append(factors.k, linalg::Multiply(basis.reduce.view().RowRange(0, rank), key_rows.view()));
+  const linalg::Matrix rebuild_t =
+      linalg::Transpose(basis.rebuild.view().ColRange(0, rank));  // [R, D]
   for (int64_t i = 0; i < config.group_size(); ++i) {
     const int64_t first = (head * config.group_size() + i) * D;
-    Append(factors.q, Multiply(rebuild_t.view(), RowsOf(weights.q, first, D, E).view()));
+    Append(factors.q, linalg::Multiply(rebuild_t.view(), RowsOf(weights.q, first, D, E).view()));
     if (!weights.q_bias.empty()) {
       Append(factors.q_bias,
-             Multiply(rebuild_t.view(), RowsOf(weights.q_bias, first, D, 1).view()));
+             linalg::Multiply(rebuild_t.view(), RowsOf(weights.q_bias, first, D, 1).view()));
     }
   }
 }
@@ -228,14 +232,14 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
                           const FactorRequest& request,
                           const LayerKeyWeights& weights,
                           const KeyStatistics* statistics,
-                          const Svd& svd) {
+                          const linalg::Svd& svd) {
   const int64_t D = config.head_width;
   LayerFactors factors;
   auto problems =
       MakeProblems(config, request.layout, request.objective, D, weights, statistics, svd);
   for (int64_t g = 0; g < config.num_kv_heads; ++g) {
     const int64_t rank = request.RankOf(g, D);
-    const Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
+    const linalg::Matrix key_rows = RowsOf(weights.k, g * D, D, config.model_width);  // [D, E]
     if (ByLogits(request.layout, request.objective)) {
       const HeadMoments moments = MomentsOf(config, request.objective, weights, statistics, g);
       problems[g].basis = LogitBasis(moments.keys, moments.queries, svd);
@@ -243,8 +247,8 @@ LayerFactors FactorAbsorb(const ModelConfig& config,
     const KeyBasis& basis = problems[g].basis;
     AbsorbHead(config, weights, key_rows, basis, g, rank, factors);
     if (statistics != nullptr) {
-      factors.logit_errors.push_back(RelativeLogitError(
-          basis, rank, statistics->key_covariance[g], statistics->query_gram[g]));
+      factors.logit_errors.push_back(RelativeLogitError(basis, rank, statistics->key_covariance[g],
+                                                        statistics->query_gram[g]));
     } else {
       AppendErrors(config, weights, statistics, problems[g], g, rank, factors.logit_errors);
     }
@@ -293,29 +297,19 @@ Objective ResolveObjective(Objective objective, KeyLayout layout, int64_t group_
   for (const auto& [known, name] : kObjectives) {
     if (CanHaveObjective(layout, known)) names += (names.empty() ? "" : ", ") + std::string(name);
   }
-  KVC_CHECK(CanHaveObjective(layout, objective),
-            kUsage,
-            "--objective: expected one of ",
-            names,
-            " with --layout ",
-            KeyLayoutName(layout),
-            ", got ",
-            ObjectiveName(objective));
+  KVC_CHECK(CanHaveObjective(layout, objective), kUsage,
+            "--objective: expected one of {} with --layout {}, got {}", names,
+            KeyLayoutName(layout), ObjectiveName(objective));
   return objective;
 }
 
 int64_t RankFor(const RankRequest& rank, int64_t width, KeyLayout layout) {
   const int64_t least = layout == KeyLayout::kRopePairs ? 2 : 1;
   if (!rank.is_share) {
-    KVC_CHECK(rank.dims >= 1 && rank.dims <= width,
-              kUsage,
-              "--rank: expected 1 to ",
-              width,
-              " dimensions of a group, got ",
-              rank.dims);
-    KVC_CHECK(rank.dims % least == 0,
-              kUsage,
-              "--rank: expected an even number of dimensions with --layout rope-pairs, got ",
+    KVC_CHECK(rank.dims >= 1 && rank.dims <= width, kUsage,
+              "--rank: expected 1 to {} dimensions of a group, got {}", width, rank.dims);
+    KVC_CHECK(rank.dims % least == 0, kUsage,
+              "--rank: expected an even number of dimensions with --layout rope-pairs, got {}",
               rank.dims);
     return rank.dims;
   }
@@ -333,12 +327,9 @@ LayerFactors FactorLayer(const ModelConfig& config,
                          const FactorRequest& request,
                          const LayerKeyWeights& weights,
                          const KeyStatistics* statistics,
-                         const Svd& svd) {
-  KVC_CHECK(!NeedsCalibration(request.objective) || statistics != nullptr,
-            kInternal,
-            "objective ",
-            ObjectiveName(request.objective),
-            " without calibration");
+                         const linalg::Svd& svd) {
+  KVC_CHECK(!NeedsCalibration(request.objective) || statistics != nullptr, kInternal,
+            "objective {} without calibration", ObjectiveName(request.objective));
   switch (request.layout) {
     case KeyLayout::kAbsorb:
       return FactorAbsorb(config, request, weights, statistics, svd);

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/model_config.h"
-#include "core/sizes.h"
+#include "core/base/sizes.h"
+#include "core/checkpoint/model_config.h"
 #include "factorize/key_basis.h"
 #include "factorize/key_statistics.h"
 
@@ -103,6 +103,6 @@ struct FactorRequest {
                                        const FactorRequest& request,
                                        const LayerKeyWeights& weights,
                                        const KeyStatistics* statistics,
-                                       const Svd& svd);
+                                       const linalg::Svd& svd);
 
 }  // namespace kvc::factorize

@@ -7,8 +7,8 @@
 
 #include <torch/autograd.h>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 #include "factorize/tune_steps.h"
 
 namespace kvc::factorize {
@@ -54,8 +54,7 @@ class Tuner {
     const Tensor x = SomeInputs();  // [rows, E]
     for (const TunedMember weight : trained_) {
       const Tensor value = (weights.*weight).detach().clone();
-      states_.push_back({torch::zeros_like(value),
-                         torch::zeros_like(value),
+      states_.push_back({torch::zeros_like(value), torch::zeros_like(value),
                          StepSizes(thin_, layer_, weights, weight, x)});
       weights_.*weight = value.requires_grad_(true);
     }
@@ -150,15 +149,10 @@ class Tuner {
   }
 
   void CheckFinite(double value, const char* what) const {
-    KVC_CHECK(std::isfinite(value),
-              kNumeric,
-              "tuning of layer ",
-              layer_,
-              ": expected a finite ",
-              what,
-              ", got ",
-              value,
-              "; the layers before it are kept, run again with a lower --lr");
+    KVC_CHECK(std::isfinite(value), kNumeric,
+              "tuning of layer {}: expected a finite {}, got {}; the layers before it are kept, "
+              "run again with a lower --lr",
+              layer_, what, value);
   }
 
   void Step(int64_t first, int64_t count, int64_t step, int64_t steps) {

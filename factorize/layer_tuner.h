@@ -17,7 +17,7 @@
 #include <functional>
 #include <vector>
 
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
 #include "factorize/attention_loss.h"
 #include "factorize/tune_options.h"
 #include "model/decoder.h"

@@ -5,8 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
-#include "core/sizes.h"
+#include "core/base/error.h"
+#include "core/base/sizes.h"
+#include "core/io/json.h"
 #include "factorize/closed_forms.h"
 #include "factorize/memory_table.h"
 #include "factorize/thin_layer.h"
@@ -101,31 +102,18 @@ LayoutChoice ResolveLayout(const std::string& name,
                : LayoutChoice{KeyLayout::kPostRope, config.num_kv_heads};
   }
   const bool latent = name.starts_with("latent:");
-  KVC_CHECK(
-      latent || name == "absorb" || name == "post-rope" || name == "rope-pairs",
-      kUsage,
-      "--layout: expected auto, absorb, latent:N, latent:heads, post-rope or rope-pairs, got \"",
-      name,
-      "\"");
+  KVC_CHECK(latent || name == "absorb" || name == "post-rope" || name == "rope-pairs", kUsage,
+            "--layout: expected auto, absorb, latent:N, latent:heads, post-rope or rope-pairs, got "
+            "\"{}\"",
+            name);
   const KeyLayout layout = latent ? KeyLayout::kLatent : KeyLayoutFromName(name);
   const std::string_view obstacle = LayoutObstacle(config, layout);
-  KVC_CHECK(obstacle.empty(),
-            kUsage,
-            "--layout: expected ",
-            PossibleLayouts(config),
-            " for ",
-            FamilyName(config.family),
-            ", got ",
-            name,
-            ": ",
-            obstacle);
+  KVC_CHECK(obstacle.empty(), kUsage, "--layout: expected {} for {}, got {}: {}",
+            PossibleLayouts(config), FamilyName(config.family), name, obstacle);
   if (!latent || name == "latent:heads") return {layout, config.num_kv_heads};
   const int64_t count = ParseLength(name.substr(7), "--layout latent:N");
-  KVC_CHECK(count >= 1 && config.num_kv_heads % count == 0,
-            kUsage,
-            "--layout latent:N: expected a divisor of the ",
-            config.num_kv_heads,
-            " kv heads, got ",
+  KVC_CHECK(count >= 1 && config.num_kv_heads % count == 0, kUsage,
+            "--layout latent:N: expected a divisor of the {} kv heads, got {}", config.num_kv_heads,
             count);
   return {KeyLayout::kLatent, count};
 }
@@ -141,16 +129,12 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
                                 Objective objective,
                                 const Windows& calibration,
                                 const model::ReferenceRun* reference,
-                                const Svd& svd,
+                                const linalg::Svd& svd,
                                 Progress& progress) {
   std::vector<Candidate> candidates = ListCandidates(source.config(), rank, objective);
-  KVC_CHECK(!candidates.empty(),
-            kUsage,
-            "--objective: expected one that a layout of ",
-            FamilyName(source.config().family),
-            " can have (",
-            PossibleLayouts(source.config()),
-            "), got ",
+  KVC_CHECK(!candidates.empty(), kUsage,
+            "--objective: expected one that a layout of {} can have ({}), got {}",
+            FamilyName(source.config().family), PossibleLayouts(source.config()),
             ObjectiveName(objective));
   LayoutComparison comparison;
   comparison.choice = candidates.front().choice;
@@ -174,9 +158,8 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
     candidates[i].factors = std::move(factors[i]);
     Measure(source, *reference, progress, candidates[i]);
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
-    return a.kld < b.kld;
-  });
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const auto& a, const auto& b) { return a.kld < b.kld; });
   const double equal = candidates.front().kld * kEqualKldRatio + kEqualKldMargin;
   Candidate* chosen = &candidates.front();
   for (Candidate& candidate : candidates) {

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/json.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/json.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
 #include "model/streamed.h"
@@ -42,15 +42,15 @@ struct LayoutComparison {
 };
 // Factors every layout that the family and the objective can have at the same share of the key
 // bytes, on one pass over the calibration windows, and measures each on the reference's windows
-// (core/model_config.h says what a family can have). Without a reference (no text is held back), or
-// with one candidate only, the choice is ResolveLayout's and the reason says so. The rank must be a
-// share. Throws kUsage when no layout can have the objective.
+// (core/checkpoint/model_config.h says what a family can have). Without a reference (no text is
+// held back), or with one candidate only, the choice is ResolveLayout's and the reason says so. The
+// rank must be a share. Throws kUsage when no layout can have the objective.
 [[nodiscard]] LayoutComparison CompareLayouts(const Checkpoint& source,
                                               const RankRequest& rank,
                                               Objective objective,
                                               const Windows& calibration,
                                               const model::ReferenceRun* reference,
-                                              const Svd& svd,
+                                              const linalg::Svd& svd,
                                               Progress& progress);
 
 }  // namespace kvc::factorize

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/io/json.h"
 #include "factorize/layer_factors.h"
 
 namespace kvc::factorize {

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "core/json.h"
-#include "core/model_config.h"
-#include "core/sizes.h"
+#include "core/base/sizes.h"
+#include "core/checkpoint/model_config.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc::factorize {
 

@@ -110,8 +110,8 @@ double TrainedModel::Loss(std::span<const TrainedWindow> windows,
   std::vector<Tensor> gradients;  // [T, E] of each window, by what leaves the last layer
   for (size_t i = 0; i < windows.size(); ++i) {
     const model::PrecisionScope exact(model::Precision::kF32);
-    OutputError error = MeasureOutput(
-        config_, outer_, hidden[static_cast<int64_t>(i)], windows[i].target, loss, with_gradient);
+    OutputError error = MeasureOutput(config_, outer_, hidden[static_cast<int64_t>(i)],
+                                      windows[i].target, loss, with_gradient);
     sum += error.loss;
     gradients.push_back(std::move(error.hidden));
   }

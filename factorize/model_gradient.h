@@ -11,7 +11,7 @@
 
 #include <torch/types.h>
 
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
 #include "factorize/output_loss.h"
 #include "factorize/tune_steps.h"
 #include "model/compute.h"

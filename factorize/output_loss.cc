@@ -5,7 +5,7 @@
 
 #include <torch/autograd.h>
 
-#include "core/enum_names.h"
+#include "core/base/enum_names.h"
 
 namespace kvc::factorize {
 namespace {

@@ -3,8 +3,8 @@
 #include <numeric>
 #include <utility>
 
-#include "core/error.h"
-#include "core/thread_pool.h"
+#include "core/base/error.h"
+#include "core/base/thread_pool.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
 #include "model/threads.h"
@@ -73,8 +73,7 @@ std::vector<std::vector<int64_t>> SpreadRanks(
     const std::vector<double>& sensitivity,
     int64_t uniform_rank,
     int64_t step) {
-  KVC_CHECK(spectra.size() == sensitivity.size() && !spectra.empty(),
-            kInternal,
+  KVC_CHECK(spectra.size() == sensitivity.size() && !spectra.empty(), kInternal,
             "spread: expected spectra and sensitivity of the same layers");
   std::vector<solver::Curve> curves;
   for (size_t l = 0; l < spectra.size(); ++l) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/error.h"
-#include "core/thread_pool.h"
+#include "core/base/error.h"
+#include "core/base/thread_pool.h"
 #include "model/embedding_rows.h"
 #include "model/threads.h"
 
@@ -44,8 +44,7 @@ model::LayerWeights ThinLayer(const ModelConfig& thin,
   replace(weights.k, factors.k, E);
   replace(weights.k_reduce, factors.k_reduce, thin.head_width);
   replace(weights.q_reduce, factors.q_reduce, thin.head_width);
-  replace(weights.k_rebuild,
-          factors.k_rebuild,
+  replace(weights.k_rebuild, factors.k_rebuild,
           *std::max_element(factors.ranks.begin(), factors.ranks.end()));
   if (!factors.q_bias.empty()) weights.q_bias = ToTensor(factors.q_bias, 1).view({-1});
   if (!factors.k_bias.empty()) weights.k_bias = ToTensor(factors.k_bias, 1).view({-1});

@@ -5,9 +5,9 @@
 
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/progress.h"
-#include "core/thread_pool.h"
+#include "core/base/progress.h"
+#include "core/base/thread_pool.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/layer_factors.h"
 #include "model/decoder.h"
 #include "model/streamed.h"

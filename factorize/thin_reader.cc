@@ -3,18 +3,17 @@
 #include <algorithm>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::factorize {
 namespace {
 
 // Tensors that factors replace or add, by what their names contain.
 bool BelongsToKeys(const std::string& name) {
-  static constexpr const char* kParts[] = {
-      "q_proj", "k_proj", "k_rebuild", "k_reduce", "q_reduce", "c_attn"};
-  return std::any_of(std::begin(kParts), std::end(kParts), [&](const char* part) {
-    return name.find(part) != std::string::npos;
-  });
+  static constexpr const char* kParts[] = {"q_proj",   "k_proj",   "k_rebuild",
+                                           "k_reduce", "q_reduce", "c_attn"};
+  return std::any_of(std::begin(kParts), std::end(kParts),
+                     [&](const char* part) { return name.find(part) != std::string::npos; });
 }
 
 }  // namespace
@@ -47,24 +46,17 @@ std::vector<LayerFactors> ReadFactors(const Checkpoint& thin) {
 void CheckSameModel(const Checkpoint& source, const Checkpoint& thin) {
   KVC_CHECK(source.config().family == thin.config().family &&
                 source.config().num_layers == thin.config().num_layers,
-            kBadInput,
-            "--source: expected a model of ",
-            thin.config().num_layers,
-            " layers of the family ",
-            FamilyName(thin.config().family),
-            ", got ",
-            source.config().num_layers,
-            " of ",
+            kBadInput, "--source: expected a model of {} layers of the family {}, got {} of {}",
+            thin.config().num_layers, FamilyName(thin.config().family), source.config().num_layers,
             FamilyName(source.config().family));
   for (const std::string& name : source.tensors().names()) {
     if (BelongsToKeys(name)) continue;
     KVC_CHECK(thin.tensors().Contains(name) && std::ranges::equal(thin.tensors().Get(name).bytes,
                                                                   source.tensors().Get(name).bytes),
               kBadInput,
-              "--source: ",
-              name,
-              ": expected the bytes of the thin model's, got others; name the model that it was "
-              "made from");
+              "--source: {}: expected the bytes of the thin model's, got others; name the model "
+              "that it was made from",
+              name);
     source.tensors().Release(name);
     thin.tensors().Release(name);
   }

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/checkpoint.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/layer_factors.h"
 
 namespace kvc::factorize {

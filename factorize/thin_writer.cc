@@ -6,9 +6,9 @@
 #include <map>
 #include <span>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/json.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 
 namespace kvc::factorize {
 namespace {
@@ -29,7 +29,7 @@ struct Item {
 std::string NameBeside(std::string key_name, const std::string& part) {
   const std::string projection = "k_proj";
   const size_t at = key_name.rfind(projection);
-  KVC_CHECK(at != std::string::npos, kInternal, key_name, ": expected a k_proj weight");
+  KVC_CHECK(at != std::string::npos, kInternal, "{}: expected a k_proj weight", key_name);
   return key_name.replace(at, projection.size(), part);
 }
 

@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/layer_factors.h"
 
 namespace kvc::factorize {

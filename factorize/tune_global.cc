@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/io/json.h"
 #include "factorize/global_training.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
@@ -83,8 +84,8 @@ Json TuneControl(const Checkpoint& source,
     }
     const model::SingleThreadedOperations single;
     ThreadPool pool(single.outer_threads());
-    TrainedModel model(
-        source.config(), layers, held_back.outer, SizeWindows(text), options.compute, pool);
+    TrainedModel model(source.config(), layers, held_back.outer, SizeWindows(text), options.compute,
+                       pool);
     layers.clear();
     report =
         TrainGlobally(model, text, options, state, "control", single.outer_threads(), progress);

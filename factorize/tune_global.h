@@ -20,8 +20,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
 #include "factorize/tune_options.h"

@@ -3,7 +3,8 @@
 #include <optional>
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
 #include "model/placement.h"

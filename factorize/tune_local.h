@@ -6,8 +6,8 @@
 
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
 #include "factorize/layer_tuner.h"

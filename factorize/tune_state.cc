@@ -5,9 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/safetensors.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
 #include "factorize/thin_layer.h"
 
 namespace kvc::factorize {
@@ -25,16 +26,11 @@ TuneState::TuneState(std::filesystem::path directory, const Json& settings)
   }
   const Json found = ReadJsonFile(SettingsPath());
   for (const auto& [key, value] : settings.items()) {
-    KVC_CHECK(found.contains(key) && found[key] == value,
-              kUsage,
-              directory_.string(),
-              ": unfinished tuning: ",
-              key,
-              ": expected ",
-              found.contains(key) ? found[key].dump() : "none",
-              ", got ",
-              value.dump(),
-              "; use the same options, another output, or remove that directory");
+    KVC_CHECK(found.contains(key) && found[key] == value, kUsage,
+              "{}: unfinished tuning: {}: expected {}, got {}; use the same options, another "
+              "output, or remove that directory",
+              directory_.string(), key, found.contains(key) ? found[key].dump() : "none",
+              value.dump());
   }
 }
 
@@ -49,18 +45,12 @@ std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const 
     KVC_CHECK(tensor.dtype == DType::kF32 &&
                   (values.empty() || tensor.num_elements() == std::ssize(values)),
               kBadInput,
-              origin,
-              ": ",
-              tuned.name,
-              ": expected ",
-              values.size(),
-              " floats, got ",
-              tensor.num_elements(),
-              " elements; remove the unfinished directory");
+              "{}: {}: expected {} floats, got {} elements; remove the unfinished directory",
+              origin, tuned.name, values.size(), tensor.num_elements());
     values.resize(tensor.num_elements());
     std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
   }
-  KVC_CHECK(reader.metadata().contains(kReportKey), kBadInput, origin, ": expected a report");
+  KVC_CHECK(reader.metadata().contains(kReportKey), kBadInput, "{}: expected a report", origin);
   return ParseJson(reader.metadata().at(kReportKey), origin);
 }
 

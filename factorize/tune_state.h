@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <optional>
 
-#include "core/json.h"
+#include "core/io/json.h"
 #include "factorize/layer_factors.h"
 
 namespace kvc::factorize {

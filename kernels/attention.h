@@ -10,9 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "core/dtype.h"
-#include "core/thread_pool.h"
-#include "core/view.h"
+#include "core/base/dtype.h"
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
 
 namespace kvc::kernels {
 

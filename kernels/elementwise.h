@@ -4,8 +4,8 @@
 
 #include <span>
 
-#include "core/thread_pool.h"
-#include "core/view.h"
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
 
 namespace kvc::kernels {
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "core/thread_pool.h"
-#include "core/view.h"
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
 
 namespace kvc::kernels {
 

@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/dtype.h"
-#include "core/thread_pool.h"
-#include "core/view.h"
+#include "core/base/dtype.h"
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
 
 namespace kvc::kernels {
 
@@ -43,11 +43,5 @@ class PackedWeight {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// C [m, n] = alpha A [m, k] B^T [n, k] (+ C when accumulate): single-threaded OpenBLAS on views,
-// for use inside ParallelFor bodies.
-void GemmNT(float alpha, ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c);
-// C [m, n] = A [m, k] B [k, n] (+ C when accumulate).
-void GemmNN(ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c);
 
 }  // namespace kvc::kernels

@@ -2,7 +2,8 @@
 
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
 
 namespace kvc::model {
 namespace {
@@ -58,27 +59,20 @@ std::vector<int32_t> EncodeDocuments(const Tokenizer& tokenizer,
       ids.push_back(*tokenizer.eos_id());
     }
   }
-  KVC_CHECK(static_cast<int64_t>(ids.size()) >= length,
-            kBadInput,
-            "training text: expected at least one window of ",
-            length,
-            " tokens, got ",
-            ids.size(),
-            "; pass more text or lower --length");
+  KVC_CHECK(static_cast<int64_t>(ids.size()) >= length, kBadInput,
+            "training text: expected at least one window of {} tokens, got {}; pass more text or "
+            "lower --length",
+            length, ids.size());
   return ids;
 }
 
 std::unique_ptr<BatchSource> MakeTextSource(std::vector<int32_t> ids,
                                             int64_t batch,
                                             int64_t length) {
-  KVC_CHECK(
-      length >= 2 && static_cast<int64_t>(ids.size()) >= length,
-      kBadInput,
-      "training text: expected a window of at least 2 tokens and as many ids, got a window of ",
-      length,
-      " and ",
-      ids.size(),
-      " ids");
+  KVC_CHECK(length >= 2 && static_cast<int64_t>(ids.size()) >= length, kBadInput,
+            "training text: expected a window of at least 2 tokens and as many ids, got a window "
+            "of {} and {} ids",
+            length, ids.size());
   return std::make_unique<TextSource>(std::move(ids), batch, length);
 }
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/json.h"
-#include "core/rng.h"
-#include "core/tokenizer.h"
+#include "core/base/rng.h"
+#include "core/io/json_fwd.h"
+#include "core/tokenizer/tokenizer.h"
 
 namespace kvc::model {
 

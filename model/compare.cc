@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "model/embedding_rows.h"
 #include "model/ordered_work.h"
 #include "model/streamed.h"
@@ -49,10 +49,10 @@ Sums CompareWindow(const ReferenceRun& reference,
   Sums sums;
   for (int64_t first = 0; first < next.size(0); first += kRowBlock) {
     const int64_t rows = std::min(kRowBlock, next.size(0) - first);
-    const Tensor log_p = LogProbabilities(
-        reference.config, reference.outer, reference.hidden[window], first, rows);  // [rows, V]
-    const Tensor log_q = LogProbabilities(config, outer, hidden, first, rows);      // [rows, V]
-    const Tensor target = next.narrow(0, first, rows);                              // [rows, 1]
+    const Tensor log_p = LogProbabilities(reference.config, reference.outer,
+                                          reference.hidden[window], first, rows);  // [rows, V]
+    const Tensor log_q = LogProbabilities(config, outer, hidden, first, rows);     // [rows, V]
+    const Tensor target = next.narrow(0, first, rows);                             // [rows, 1]
     sums.reference_nll -= Total(log_p.gather(1, target));
     sums.model_nll -= Total(log_q.gather(1, target));
     sums.kl += Total((log_p - log_q).mul_(log_p.exp()).sum(-1));
@@ -61,24 +61,17 @@ Sums CompareWindow(const ReferenceRun& reference,
 }
 
 void CheckComparable(const ReferenceRun& reference, const ModelConfig& config, size_t num_hidden) {
-  KVC_CHECK(config.vocab_size == reference.config.vocab_size,
-            kBadShape,
-            "vocabulary: expected the reference's ",
-            reference.config.vocab_size,
-            ", got ",
+  KVC_CHECK(config.vocab_size == reference.config.vocab_size, kBadShape,
+            "vocabulary: expected the reference's {}, got {}", reference.config.vocab_size,
             config.vocab_size);
-  KVC_CHECK(num_hidden == reference.hidden.size() && num_hidden > 0,
-            kBadShape,
-            "windows: expected the reference's ",
-            reference.hidden.size(),
-            " and at least one, got ",
-            num_hidden);
+  KVC_CHECK(num_hidden == reference.hidden.size() && num_hidden > 0, kBadShape,
+            "windows: expected the reference's {} and at least one, got {}",
+            reference.hidden.size(), num_hidden);
   for (const std::vector<int32_t>& ids : reference.windows) {
-    KVC_CHECK(ids.size() >= 2,
-              kBadInput,
-              "window: expected at least 2 tokens, got ",
-              ids.size(),
-              "; a single token has no successor to predict");
+    KVC_CHECK(
+        ids.size() >= 2, kBadInput,
+        "window: expected at least 2 tokens, got {}; a single token has no successor to predict",
+        ids.size());
   }
 }
 
@@ -109,8 +102,7 @@ ModelDistance CompareHidden(const ReferenceRun& reference,
   Sums sums;
   ModelDistance distance;
   RunOrdered(
-      count,
-      workers,
+      count, workers,
       [&](int64_t i) { windows[i] = CompareWindow(reference, config, outer, hidden[i], i); },
       [&](int64_t i) {
         sums.kl += windows[i].kl;
@@ -119,8 +111,7 @@ ModelDistance CompareHidden(const ReferenceRun& reference,
         distance.tokens += static_cast<int64_t>(reference.windows[i].size()) - 1;
         progress.Report("compare", i + 1, count);
       });
-  KVC_CHECK(std::isfinite(sums.kl) && std::isfinite(sums.model_nll),
-            kNumeric,
+  KVC_CHECK(std::isfinite(sums.kl) && std::isfinite(sums.model_nll), kNumeric,
             "logits: expected finite numbers, got NaN or an infinity");
   const auto tokens = static_cast<double>(distance.tokens);
   distance.kld = sums.kl / tokens;

@@ -5,8 +5,8 @@
 
 #include <torch/types.h>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 #include "model/layer_step.h"
 #include "model/streamed.h"
 #include "model/threads.h"
@@ -21,17 +21,14 @@ constexpr int64_t kResidentBytes = int64_t{1} << 30;
 void CheckArguments(const std::vector<std::vector<int32_t>>& contexts,
                     const std::vector<std::vector<int32_t>>& forced,
                     const ContinuationOptions& options) {
-  KVC_CHECK(options.temperature >= 0.0 && std::isfinite(options.temperature),
-            kUsage,
-            "--temperature: expected 0 or more, got ",
-            options.temperature);
+  KVC_CHECK(options.temperature >= 0.0 && std::isfinite(options.temperature), kUsage,
+            "--temperature: expected 0 or more, got {}", options.temperature);
   bool fits = !contexts.empty() && (forced.empty() || forced.size() == contexts.size());
   for (const auto& context : contexts) {
     fits = fits && !context.empty() && context.size() == contexts.front().size();
   }
   for (const auto& tokens : forced) fits = fits && std::ssize(tokens) <= options.tokens;
-  KVC_CHECK(fits,
-            kBadShape,
+  KVC_CHECK(fits, kBadShape,
             "continuations: expected contexts of one length, and no more forced tokens than "
             "tokens, got others");
 }
@@ -46,8 +43,7 @@ int64_t LayerBytes(const LayerWeights& w) {
 
 // A token from logits [V].
 int32_t Draw(const Tensor& logits, double temperature, Rng& rng) {
-  KVC_CHECK(torch::isfinite(logits).all().item<bool>(),
-            kNumeric,
+  KVC_CHECK(torch::isfinite(logits).all().item<bool>(), kNumeric,
             "continuation: expected finite logits, got NaN or infinity; check the weights");
   if (temperature == 0.0) return logits.argmax().item<int32_t>();
   const Tensor scaled = logits.to(torch::kFloat64) / temperature;
@@ -150,8 +146,8 @@ std::vector<std::vector<int32_t>> SampleContinuations(
   const torch::NoGradGuard no_grad;
   const int64_t sequences = std::ssize(contexts);
   std::vector<std::vector<int32_t>> continuations(contexts.size());
-  Sampler sampler(
-      checkpoint, sequences, std::ssize(contexts.front()) + std::max<int64_t>(options.tokens, 1));
+  Sampler sampler(checkpoint, sequences,
+                  std::ssize(contexts.front()) + std::max<int64_t>(options.tokens, 1));
   Tensor hidden = sampler.Prefill(contexts, progress);  // [N, 1, E]
   // Products that are split by the number of threads round in another way.
   const SingleThreadedOperations single;

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
 
 namespace kvc::model {
 

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "model/layer_step.h"
 #include "model/projections.h"
 
@@ -42,9 +42,9 @@ std::pair<Tensor, Tensor> RotaryTables(const ModelConfig& config,
   const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
   const Tensor frequencies =
       torch::tensor(inverse, torch::kFloat64).to(device, torch::kFloat32);  // [D/2]
-  const Tensor positions = torch::arange(
-      first, first + num_tokens, torch::dtype(torch::kFloat32).device(device));  // [T]
-  const Tensor angles = positions.unsqueeze(1) * frequencies;                    // [T, D/2]
+  const Tensor positions = torch::arange(first, first + num_tokens,
+                                         torch::dtype(torch::kFloat32).device(device));  // [T]
+  const Tensor angles = positions.unsqueeze(1) * frequencies;                            // [T, D/2]
   return {angles.cos(), angles.sin()};
 }
 
@@ -134,8 +134,7 @@ Projections ProjectAbsorbed(const ModelConfig& config,
                             const LayerWeights& weights,
                             int64_t layer,
                             const Tensor& x) {
-  KVC_CHECK(!config.has_rope,
-            kUnsupported,
+  KVC_CHECK(!config.has_rope, kUnsupported,
             "kvc.layout: \"absorb\" folds factors past the rotation; expected a model without "
             "rotary embedding");
   Projections p;
@@ -335,13 +334,9 @@ Tensor Embed(const ModelConfig& config, const OuterWeights& outer, const Tensor&
   if (config.has_rope) {
     return tokens;
   }
-  KVC_CHECK(ids.size(1) <= outer.position_embedding.size(0),
-            kBadInput,
-            "position embedding: expected at most ",
-            outer.position_embedding.size(0),
-            " tokens, got ",
-            ids.size(1),
-            "; use shorter windows");
+  KVC_CHECK(ids.size(1) <= outer.position_embedding.size(0), kBadInput,
+            "position embedding: expected at most {} tokens, got {}; use shorter windows",
+            outer.position_embedding.size(0), ids.size(1));
   return tokens + outer.position_embedding.narrow(0, 0, ids.size(1));
 }
 

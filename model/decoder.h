@@ -10,7 +10,7 @@
 
 #include <torch/types.h>
 
-#include "core/checkpoint.h"
+#include "core/checkpoint/checkpoint.h"
 
 namespace kvc::model {
 

@@ -8,7 +8,7 @@
 
 #include <torch/types.h>
 
-#include "core/checkpoint.h"
+#include "core/checkpoint/checkpoint.h"
 #include "model/decoder.h"
 
 namespace kvc::model {

@@ -4,8 +4,9 @@
 #include <span>
 #include <utility>
 
-#include "core/error.h"
-#include "core/needle_task.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
+#include "eval/tasks/needle_task.h"
 
 namespace kvc::model {
 namespace {
@@ -72,8 +73,8 @@ class NeedleSource : public BatchSource {
     for (int64_t n = 0; n < batch.sequences; ++n) {
       const Sequence sequence = MakeSequence(stage, rng);
       batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.begin() + stage.length);
-      batch.roles.insert(
-          batch.roles.end(), sequence.roles.begin(), sequence.roles.begin() + stage.length);
+      batch.roles.insert(batch.roles.end(), sequence.roles.begin(),
+                         sequence.roles.begin() + stage.length);
     }
     return batch;
   }
@@ -113,13 +114,8 @@ class NeedleSource : public BatchSource {
   void Restore(const Json& state) override {
     const std::string origin = "training_state.safetensors: source";
     const int64_t stage = GetInt(state, "stage", origin);
-    KVC_CHECK(stage >= 0 && stage < static_cast<int64_t>(stages_.size()),
-              kBadInput,
-              origin,
-              ": expected a stage below ",
-              stages_.size(),
-              ", got ",
-              stage);
+    KVC_CHECK(stage >= 0 && stage < static_cast<int64_t>(stages_.size()), kBadInput,
+              "{}: expected a stage below {}, got {}", origin, stages_.size(), stage);
     stage_ = static_cast<size_t>(stage);
     steps_ = GetInt(state, "steps", origin);
     window_right_ = GetArray(state, "right", origin).get<std::vector<int64_t>>();
@@ -215,65 +211,31 @@ bool IsShare(double x) { return x >= 0 && x <= 1; }
 
 void CheckStage(const NeedleStage& s, const std::string& where) {
   const auto most = static_cast<int64_t>(std::min(NeedleKeys().size(), NeedleValues().size()));
-  KVC_CHECK(s.length >= 2, kBadInput, where, ": length: expected at least 2, got ", s.length);
-  KVC_CHECK(s.batch >= 0, kBadInput, where, ": batch: expected at least 0, got ", s.batch);
-  KVC_CHECK(s.words >= 1 && s.words <= most,
-            kBadInput,
-            where,
-            ": words: expected 1 to ",
-            most,
-            ", got ",
-            s.words);
-  KVC_CHECK(s.facts >= 1 && s.facts <= s.words,
-            kBadInput,
-            where,
-            ": facts: expected 1 to ",
-            s.words,
-            ", got ",
-            s.facts);
-  KVC_CHECK(s.motif >= 2, kBadInput, where, ": motif: expected at least 2, got ", s.motif);
-  KVC_CHECK(s.motifs >= 1, kBadInput, where, ": motifs: expected at least 1, got ", s.motifs);
-  KVC_CHECK(s.filler >= 0, kBadInput, where, ": filler: expected at least 0, got ", s.filler);
-  KVC_CHECK(s.piece >= kLeastPieceTokens,
-            kBadInput,
-            where,
-            ": piece: expected at least ",
-            kLeastPieceTokens,
-            ", got ",
-            s.piece);
-  KVC_CHECK(IsShare(s.repeat) && IsShare(s.text) && IsShare(s.repeat + s.text),
-            kBadInput,
-            where,
-            ": repeat and text: expected shares whose sum is at most 1, got ",
-            s.repeat,
-            " and ",
-            s.text);
-  KVC_CHECK(IsShare(s.haystack) && s.haystack < 1,
-            kBadInput,
-            where,
-            ": haystack: expected a share below 1, got ",
-            s.haystack);
-  KVC_CHECK(
-      IsShare(s.question), kBadInput, where, ": question: expected a share, got ", s.question);
-  KVC_CHECK(s.steps >= 1, kBadInput, where, ": steps: expected at least 1, got ", s.steps);
+  KVC_CHECK(s.length >= 2, kBadInput, "{}: length: expected at least 2, got {}", where, s.length);
+  KVC_CHECK(s.batch >= 0, kBadInput, "{}: batch: expected at least 0, got {}", where, s.batch);
+  KVC_CHECK(s.words >= 1 && s.words <= most, kBadInput, "{}: words: expected 1 to {}, got {}",
+            where, most, s.words);
+  KVC_CHECK(s.facts >= 1 && s.facts <= s.words, kBadInput, "{}: facts: expected 1 to {}, got {}",
+            where, s.words, s.facts);
+  KVC_CHECK(s.motif >= 2, kBadInput, "{}: motif: expected at least 2, got {}", where, s.motif);
+  KVC_CHECK(s.motifs >= 1, kBadInput, "{}: motifs: expected at least 1, got {}", where, s.motifs);
+  KVC_CHECK(s.filler >= 0, kBadInput, "{}: filler: expected at least 0, got {}", where, s.filler);
+  KVC_CHECK(s.piece >= kLeastPieceTokens, kBadInput, "{}: piece: expected at least {}, got {}",
+            where, kLeastPieceTokens, s.piece);
+  KVC_CHECK(IsShare(s.repeat) && IsShare(s.text) && IsShare(s.repeat + s.text), kBadInput,
+            "{}: repeat and text: expected shares whose sum is at most 1, got {} and {}", where,
+            s.repeat, s.text);
+  KVC_CHECK(IsShare(s.haystack) && s.haystack < 1, kBadInput,
+            "{}: haystack: expected a share below 1, got {}", where, s.haystack);
+  KVC_CHECK(IsShare(s.question), kBadInput, "{}: question: expected a share, got {}", where,
+            s.question);
+  KVC_CHECK(s.steps >= 1, kBadInput, "{}: steps: expected at least 1, got {}", where, s.steps);
 }
 
 NeedleStage ParseStage(const Json& json, const std::string& where) {
   CheckKeys(json,
-            {"length",
-             "batch",
-             "words",
-             "facts",
-             "motif",
-             "motifs",
-             "filler",
-             "repeat",
-             "text",
-             "haystack",
-             "piece",
-             "question",
-             "until",
-             "steps"},
+            {"length", "batch", "words", "facts", "motif", "motifs", "filler", "repeat", "text",
+             "haystack", "piece", "question", "until", "steps"},
             where);
   const NeedleStage standard;
   NeedleStage s;
@@ -320,11 +282,8 @@ std::vector<NeedleStage> DefaultNeedleStages(int64_t length) {
 }
 
 std::vector<NeedleStage> ParseNeedleStages(const Json& stages, const std::string& origin) {
-  KVC_CHECK(stages.is_array() && !stages.empty(),
-            kBadInput,
-            origin,
-            ": expected an array of stages, got ",
-            stages.type_name());
+  KVC_CHECK(stages.is_array() && !stages.empty(), kBadInput,
+            "{}: expected an array of stages, got {}", origin, stages.type_name());
   std::vector<NeedleStage> parsed;
   for (const Json& stage : stages) {
     parsed.push_back(ParseStage(stage, origin + ": stage " + std::to_string(parsed.size() + 1)));
@@ -363,15 +322,11 @@ std::unique_ptr<BatchSource> MakeNeedleSource(const Tokenizer& tokenizer,
     longest = std::max(longest, stage.text > 0 ? stage.length : 0);
     longest = std::max(longest, stage.haystack > 0 ? stage.piece : 0);
   }
-  KVC_CHECK(static_cast<int64_t>(text.size()) >= longest,
-            kBadInput,
-            "training text: expected at least ",
-            longest,
-            " tokens for the curriculum, got ",
-            text.size(),
-            "; pass --text");
-  return std::make_unique<NeedleSource>(
-      tokenizer, std::move(text), std::move(stages), batch_tokens);
+  KVC_CHECK(static_cast<int64_t>(text.size()) >= longest, kBadInput,
+            "training text: expected at least {} tokens for the curriculum, got {}; pass --text",
+            longest, text.size());
+  return std::make_unique<NeedleSource>(tokenizer, std::move(text), std::move(stages),
+                                        batch_tokens);
 }
 
 }  // namespace kvc::model

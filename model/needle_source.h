@@ -1,5 +1,5 @@
 #pragma once
-// Training sequences that teach the needle task (core/needle_task.h), easy ones first.
+// Training sequences that teach the needle task (eval/tasks/needle_task.h), easy ones first.
 //
 // A model that learns to look facts up first learns to copy any value that it has seen and stays
 // there for millions of tokens: finding the right one takes two attention heads, one that looks at
@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "core/json.h"
-#include "core/tokenizer.h"
+#include "core/io/json_fwd.h"
+#include "core/tokenizer/tokenizer.h"
 #include "model/batch_source.h"
 
 namespace kvc::model {

@@ -5,8 +5,8 @@
 #include <span>
 #include <utility>
 
-#include "core/error.h"
-#include "core/safetensors.h"
+#include "core/base/error.h"
+#include "core/io/safetensors.h"
 
 namespace kvc::model {
 namespace {
@@ -135,16 +135,13 @@ std::vector<Parameter> Vectors(const ModelConfig& c) {
 }  // namespace
 
 ParameterList::ParameterList(const ModelConfig& config) {
-  KVC_CHECK(config.has_rope && config.family != Family::kGpt2,
-            kUnsupported,
-            "config.json: model_type: expected llama, mistral, qwen2 or qwen3 to train, got ",
+  KVC_CHECK(config.has_rope && config.family != Family::kGpt2, kUnsupported,
+            "config.json: model_type: expected llama, mistral, qwen2 or qwen3 to train, got {}",
             FamilyName(config.family));
-  KVC_CHECK(!config.thin() || config.keys.layout == KeyLayout::kRopePairs,
-            kUnsupported,
-            "config.json: kvc.layout: expected full keys or rope-pairs to train, got ",
+  KVC_CHECK(!config.thin() || config.keys.layout == KeyLayout::kRopePairs, kUnsupported,
+            "config.json: kvc.layout: expected full keys or rope-pairs to train, got {}",
             KeyLayoutName(config.keys.layout));
-  KVC_CHECK(!config.out_bias && !config.mlp_bias,
-            kUnsupported,
+  KVC_CHECK(!config.out_bias && !config.mlp_bias, kUnsupported,
             "config.json: expected no attention_bias on the output and no mlp_bias to train");
   for (Parameter& p : Matrices(config)) {
     Add(std::move(p));
@@ -164,12 +161,9 @@ void ParameterList::Add(Parameter parameter) {
 
 KeyFactors ThinKeysFromScratch(const ModelConfig& config, int64_t rank) {
   const int64_t half = config.head_width / 2;
-  KVC_CHECK(rank >= 2 && rank <= config.head_width && rank % 2 == 0,
-            kUsage,
-            "rank: expected an even number of dimensions of a head, 2 to ",
-            config.head_width,
-            ", got ",
-            rank);
+  KVC_CHECK(rank >= 2 && rank <= config.head_width && rank % 2 == 0, kUsage,
+            "rank: expected an even number of dimensions of a head, 2 to {}, got {}",
+            config.head_width, rank);
   std::vector<int64_t> pairs;  // of a head, evenly spread over the frequencies
   for (int64_t i = 0; i < rank / 2; ++i) pairs.push_back(i * half / (rank / 2));
   KeyFactors keys;
@@ -192,18 +186,16 @@ torch::Tensor ParameterList::Initialize(Rng& rng) const {
 }
 
 const Parameter& ParameterList::Get(const std::string& name) const {
-  const auto found = std::find_if(
-      all_.begin(), all_.end(), [&name](const Parameter& p) { return p.name == name; });
-  KVC_CHECK(found != all_.end(), kInternal, name, ": expected a trainable weight");
+  const auto found = std::find_if(all_.begin(), all_.end(),
+                                  [&name](const Parameter& p) { return p.name == name; });
+  KVC_CHECK(found != all_.end(), kInternal, "{}: expected a trainable weight", name);
   return *found;
 }
 
 void ParameterList::StartPreviousTokenHead(const ModelConfig& config, Tensor& values) const {
-  KVC_CHECK(!config.thin(),
-            kUnsupported,
-            "previous-token head: expected full keys, got ",
-            KeyLayoutName(config.keys.layout),
-            "; use --no-previous-token-head");
+  KVC_CHECK(!config.thin(), kUnsupported,
+            "previous-token head: expected full keys, got {}; use --no-previous-token-head",
+            KeyLayoutName(config.keys.layout));
   const auto view = [&values](const Parameter& p) {
     return values.narrow(0, p.offset, p.count).view(p.shape);
   };
@@ -232,14 +224,10 @@ torch::Tensor ParameterList::Read(const std::filesystem::path& directory) const 
   Tensor values = torch::empty({count_}, torch::kFloat32);
   for (const Parameter& p : all_) {
     const TensorRef& ref = reader.Get(p.name);
-    KVC_CHECK(ref.shape == p.shape,
-              kBadShape,
-              p.name,
-              ": expected ",
-              p.count,
-              " elements in the shape of config.json, got ",
-              ref.num_elements(),
-              "; start from a model of the same sizes");
+    KVC_CHECK(ref.shape == p.shape, kBadShape,
+              "{}: expected {} elements in the shape of config.json, got {}; start from a model of "
+              "the same sizes",
+              p.name, p.count, ref.num_elements());
     ConvertToFloat(ref.dtype, ref.bytes.data(), p.count, values.data_ptr<float>() + p.offset);
   }
   return values;

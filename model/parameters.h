@@ -10,8 +10,8 @@
 
 #include <torch/types.h>
 
-#include "core/model_config.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/checkpoint/model_config.h"
 #include "model/decoder.h"
 
 namespace kvc::model {

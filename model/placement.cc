@@ -8,8 +8,8 @@
 #include <torch/cuda.h>
 #include <torch/version.h>
 
-#include "core/enum_names.h"
-#include "core/error.h"
+#include "core/base/enum_names.h"
+#include "core/base/error.h"
 
 namespace kvc::model {
 namespace {
@@ -47,16 +47,13 @@ std::string_view PrecisionName(Precision precision) { return EnumName(kPrecision
 
 Compute ChooseCompute(std::string_view device, std::string_view precision) {
   const bool present = torch::cuda::is_available();
-  KVC_CHECK(device != "cuda" || present,
-            kDevice,
-            "--device: expected a CUDA device that LibTorch ",
-            TORCH_VERSION,
-            " can use, got none; build with -DTorch_DIR= of a LibTorch with CUDA, or use --device "
-            "cpu");
+  KVC_CHECK(device != "cuda" || present, kDevice,
+            "--device: expected a CUDA device that LibTorch {} can use, got none; build with "
+            "-DTorch_DIR= of a LibTorch with CUDA, or use --device cpu",
+            TORCH_VERSION);
   Compute compute;
   compute.cuda = device != "cpu" && present;
-  KVC_CHECK(precision != "bf16" || compute.cuda,
-            kUsage,
+  KVC_CHECK(precision != "bf16" || compute.cuda, kUsage,
             "--precision: expected f32, which is what the CPU tunes in, got bf16");
   const bool mixed = compute.cuda && precision != "f32";
   compute.precision = mixed ? Precision::kBF16 : Precision::kF32;
@@ -70,9 +67,9 @@ void RunOn(const Compute& compute, const std::function<void()>& work) {
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
     KVC_THROW(kDevice,
-              "CUDA device: expected enough memory and no failure, got \"",
-              text.substr(0, text.find('\n')),
-              "\"; use a smaller --window or --tune-step-tokens, or --device cpu");
+              "CUDA device: expected enough memory and no failure, got \"{}\"; use a smaller "
+              "--window or --tune-step-tokens, or --device cpu",
+              text.substr(0, text.find('\n')));
   }
 }
 

@@ -7,7 +7,7 @@
 
 #include <torch/types.h>
 
-#include "core/model_config.h"
+#include "core/checkpoint/model_config.h"
 #include "model/decoder.h"
 
 namespace kvc::model {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "model/embedding_rows.h"
 #include "model/ordered_work.h"
 #include "model/placement.h"
@@ -21,13 +21,9 @@ constexpr int kMaxWorkers = 8;
 void CheckIds(const ModelConfig& config, const std::vector<int32_t>& ids) {
   KVC_CHECK(!ids.empty(), kBadInput, "tokens: expected at least one, got none");
   for (const int32_t id : ids) {
-    KVC_CHECK(id >= 0 && id < config.vocab_size,
-              kBadInput,
-              "token id: expected 0 to ",
-              config.vocab_size - 1,
-              ", got ",
-              id,
-              "; does the tokenizer belong to the model?");
+    KVC_CHECK(id >= 0 && id < config.vocab_size, kBadInput,
+              "token id: expected 0 to {}, got {}; does the tokenizer belong to the model?",
+              config.vocab_size - 1, id);
   }
 }
 
@@ -55,25 +51,18 @@ std::vector<std::vector<int32_t>> CutWindows(const Tokenizer& tokenizer,
                                              const std::vector<std::string>& documents,
                                              int64_t count,
                                              int64_t length) {
-  KVC_CHECK(count >= 1 && length >= 1,
-            kUsage,
-            "windows: expected at least one of at least one token, got ",
-            count,
-            " of ",
-            length);
+  KVC_CHECK(count >= 1 && length >= 1, kUsage,
+            "windows: expected at least one of at least one token, got {} of {}", count, length);
   std::vector<int32_t> ids;
   for (const std::string& document : documents) {
     const std::vector<int32_t> part = tokenizer.Encode(document, SpecialTokens::kNone);
     ids.insert(ids.end(), part.begin(), part.end());
   }
   const auto found = static_cast<int64_t>(ids.size());
-  KVC_CHECK(found >= length,
-            kBadInput,
-            "text: expected at least ",
-            length,
-            " tokens for one window, got ",
-            found,
-            "; give more text or a shorter window");
+  KVC_CHECK(found >= length, kBadInput,
+            "text: expected at least {} tokens for one window, got {}; give more text or a shorter "
+            "window",
+            length, found);
   count = std::min(count, found / length);
   std::vector<std::vector<int32_t>> windows;
   for (int64_t i = 0; i < count; ++i) {
@@ -94,11 +83,8 @@ std::vector<Tensor> StreamWindows(const Checkpoint& checkpoint,
   std::vector<Tensor> hidden = options.initial_hidden.empty()
                                    ? EmbedWindows(checkpoint, windows)
                                    : options.initial_hidden;  // [T, E] each
-  KVC_CHECK(hidden.size() == windows.size(),
-            kInternal,
-            "initial_hidden: expected one tensor for each of ",
-            windows.size(),
-            " windows, got ",
+  KVC_CHECK(hidden.size() == windows.size(), kInternal,
+            "initial_hidden: expected one tensor for each of {} windows, got {}", windows.size(),
             hidden.size());
   const int64_t total = (config.num_layers - options.first_layer) * num_windows;
   const int workers = static_cast<int>(std::min<int64_t>({NumThreads(), kMaxWorkers, num_windows}));

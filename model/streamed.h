@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/progress.h"
-#include "core/tokenizer.h"
+#include "core/base/progress.h"
+#include "core/tokenizer/tokenizer.h"
 #include "model/decoder.h"
 
 namespace kvc::model {

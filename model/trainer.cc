@@ -7,9 +7,10 @@
 
 #include <torch/types.h>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/thread_pool.h"
+#include "core/base/error.h"
+#include "core/base/thread_pool.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "model/parameters.h"
 #include "model/threads.h"
 #include "model/training_state.h"
@@ -96,12 +97,10 @@ class Stepper {
                        ThreadPool& pool) {
     std::vector<ShardResult> results(kTrainShards);
     pool.ParallelFor(kTrainShards, 1, [&](int64_t shard, int64_t) {
-      results[static_cast<size_t>(shard)] = RunShard(batch,
-                                                     counts,
-                                                     shard * batch.sequences / kTrainShards,
-                                                     (shard + 1) * batch.sequences / kTrainShards,
-                                                     answer_weight,
-                                                     *replicas_[static_cast<size_t>(shard)]);
+      results[static_cast<size_t>(shard)] =
+          RunShard(batch, counts, shard * batch.sequences / kTrainShards,
+                   (shard + 1) * batch.sequences / kTrainShards, answer_weight,
+                   *replicas_[static_cast<size_t>(shard)]);
     });
     ShardResult sum = results[0];
     for (size_t i = 1; i < results.size(); ++i) {
@@ -152,27 +151,18 @@ Json ToJson(const TrainLogRow& row) {
 
 TrainLogRow RowFromJson(const Json& json) {
   const std::string origin = "training_state.safetensors: log";
-  return {GetInt(json, "step", origin),
-          GetDouble(json, "loss", origin),
-          GetDouble(json, "answer_accuracy", origin),
-          GetDouble(json, "learning_rate", origin),
+  return {GetInt(json, "step", origin), GetDouble(json, "loss", origin),
+          GetDouble(json, "answer_accuracy", origin), GetDouble(json, "learning_rate", origin),
           GetString(json, "source", origin)};
 }
 
 // Refuses a checkpoint of another run, naming the first differing field.
 void CheckSame(const Json& expected, const Json& actual, const std::string& what) {
   for (const auto& [key, value] : expected.items()) {
-    KVC_CHECK(actual.contains(key) && actual[key] == value,
-              kUsage,
-              "unfinished training: ",
-              what,
-              ": ",
-              key,
-              ": expected ",
-              actual.contains(key) ? actual[key].dump() : "none",
-              ", got ",
-              value.dump(),
-              "; use the same options, another output, or remove the unfinished directory");
+    KVC_CHECK(actual.contains(key) && actual[key] == value, kUsage,
+              "unfinished training: {}: {}: expected {}, got {}; use the same options, another "
+              "output, or remove the unfinished directory",
+              what, key, actual.contains(key) ? actual[key].dump() : "none", value.dump());
   }
 }
 
@@ -242,15 +232,10 @@ class Run {
     const ShardResult result = stepper_->Backward(batch, counts, options_.answer_weight, pool);
     const double loss = result.loss / static_cast<double>(std::max<int64_t>(1, counts.learned));
     const double norm = stepper_->GradientNorm();
-    KVC_CHECK(std::isfinite(loss) && std::isfinite(norm),
-              kNumeric,
-              "training step ",
-              step_ + 1,
-              ": expected a finite loss and gradient, got ",
-              loss,
-              " and ",
-              norm,
-              "; the last checkpoint is kept, lower --lr");
+    KVC_CHECK(std::isfinite(loss) && std::isfinite(norm), kNumeric,
+              "training step {}: expected a finite loss and gradient, got {} and {}; the last "
+              "checkpoint is kept, lower --lr",
+              step_ + 1, loss, norm);
     stepper_->Apply(options_, step_, norm);
     source_.Observe(result.right, counts.answers);
 
@@ -283,13 +268,10 @@ class Run {
 
   void CheckIds(const TrainBatch& batch) const {
     for (const int64_t id : batch.ids) {
-      KVC_CHECK(id >= 0 && id < config_.vocab_size,
-                kBadInput,
-                "training token: expected an id below the model's vocabulary of ",
-                config_.vocab_size,
-                ", got ",
-                id,
-                "; the tokenizer does not belong to this config.json");
+      KVC_CHECK(id >= 0 && id < config_.vocab_size, kBadInput,
+                "training token: expected an id below the model's vocabulary of {}, got {}; the "
+                "tokenizer does not belong to this config.json",
+                config_.vocab_size, id);
     }
   }
 
@@ -303,24 +285,18 @@ class Run {
 
   void WriteModel() const {
     list_.Write(state_.values, options_.dtype, directory_ / "model.safetensors");
-    WriteJsonFile(directory_ / "training.json",
-                  {{"parameters", list_.count()},
-                   {"options", OptionsJson(options_)},
-                   {"settings", settings_},
-                   {"tokens", report_.tokens},
-                   {"log", LogJson()}});
+    WriteJsonFile(directory_ / "training.json", {{"parameters", list_.count()},
+                                                 {"options", OptionsJson(options_)},
+                                                 {"settings", settings_},
+                                                 {"tokens", report_.tokens},
+                                                 {"log", LogJson()}});
   }
 
   void Save(int64_t steps_done) {
-    state_.progress = {{"step", steps_done},
-                       {"options", OptionsJson(options_)},
-                       {"settings", settings_},
-                       {"source", source_.State()},
-                       {"tokens", report_.tokens},
-                       {"loss_sum", loss_sum_},
-                       {"right_sum", right_sum_},
-                       {"answer_sum", answer_sum_},
-                       {"log", LogJson()}};
+    state_.progress = {
+        {"step", steps_done},        {"options", OptionsJson(options_)}, {"settings", settings_},
+        {"source", source_.State()}, {"tokens", report_.tokens},         {"loss_sum", loss_sum_},
+        {"right_sum", right_sum_},   {"answer_sum", answer_sum_},        {"log", LogJson()}};
     WriteModel();
     SaveTrainingState(state_, TrainingStatePath(directory_));
   }

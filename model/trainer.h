@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
-#include "core/model_config.h"
-#include "core/progress.h"
+#include "core/base/dtype.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/model_config.h"
 #include "model/adamw.h"
 #include "model/batch_source.h"
 

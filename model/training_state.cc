@@ -2,9 +2,10 @@
 
 #include <vector>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/safetensors.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
 
 namespace kvc::model {
 namespace {
@@ -22,16 +23,9 @@ torch::Tensor Load(const SafetensorsReader& reader,
                    const std::string& name,
                    int64_t count) {
   const TensorRef& ref = reader.Get(name);
-  KVC_CHECK(ref.dtype == DType::kF32 && ref.num_elements() == count,
-            kBadInput,
-            origin,
-            ": ",
-            name,
-            ": expected ",
-            count,
-            " float32 elements, got ",
-            ref.num_elements(),
-            "; remove the unfinished output directory");
+  KVC_CHECK(ref.dtype == DType::kF32 && ref.num_elements() == count, kBadInput,
+            "{}: {}: expected {} float32 elements, got {}; remove the unfinished output directory",
+            origin, name, count, ref.num_elements());
   torch::Tensor tensor = torch::empty({count}, torch::kFloat32);
   ConvertToFloat(ref.dtype, ref.bytes.data(), count, tensor.data_ptr<float>());
   return tensor;
@@ -61,11 +55,8 @@ TrainingState LoadTrainingState(const std::filesystem::path& path, int64_t count
   const SafetensorsReader reader = SafetensorsReader::OpenFile(path);
   const std::string origin = path.filename().string();
   const auto progress = reader.metadata().find(kProgressKey);
-  KVC_CHECK(progress != reader.metadata().end(),
-            kBadInput,
-            origin,
-            ": expected the state of a training, got a file without ",
-            kProgressKey);
+  KVC_CHECK(progress != reader.metadata().end(), kBadInput,
+            "{}: expected the state of a training, got a file without {}", origin, kProgressKey);
   TrainingState state;
   state.values = Load(reader, origin, "values", count);
   state.first_moment = Load(reader, origin, "first_moment", count);

@@ -6,7 +6,7 @@
 
 #include <torch/types.h>
 
-#include "core/json.h"
+#include "core/io/json.h"
 
 namespace kvc::model {
 

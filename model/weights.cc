@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "model/decoder.h"
 #include "model/embedding_rows.h"
 
@@ -91,9 +91,7 @@ torch::Tensor LoadEmbeddingRows(const Checkpoint& checkpoint, std::span<const in
     float* row = rows.data() + i * width;
     ConvertToFloat(table.dtype, table.bytes.data() + ids[i] * row_bytes, width, row);
     KVC_CHECK(std::all_of(row, row + width, [](float value) { return std::isfinite(value); }),
-              kNumeric,
-              name,
-              ": expected finite numbers, got NaN or an infinity in row ",
+              kNumeric, "{}: expected finite numbers, got NaN or an infinity in row {}", name,
               ids[i]);
   }
   checkpoint.tensors().Release(name);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::profile {
 namespace {
@@ -61,13 +61,10 @@ GramCollector::GramCollector(const ModelConfig& config, int64_t sinks, ProfileSu
 }
 
 void GramCollector::Add(int64_t layer, const char* what, const Tensor& sum) {
-  KVC_CHECK(torch::isfinite(sum).all().item<bool>(),
-            kNumeric,
-            "moments of the ",
-            what,
-            " in layer ",
-            layer,
-            ": expected finite numbers, got NaN or infinity; check the weights");
+  KVC_CHECK(torch::isfinite(sum).all().item<bool>(), kNumeric,
+            "moments of the {} in layer {}: expected finite numbers, got NaN or infinity; check "
+            "the weights",
+            what, layer);
   std::vector<double>& target = sums_.at(SumName(layer, what));
   const Tensor dense = sum.contiguous();
   KVC_CHECK(dense.numel() == std::ssize(target), kInternal, "moments: another width");
@@ -86,8 +83,7 @@ void GramCollector::Visit(int64_t layer, const model::LayerTaps& taps, const Ten
   Add(layer, "value", Gram(values));
   Add(layer, "value_sum", values.sum(1));
   // Belongs to the layer, not to the window; once for each token, so that the mean is the matrix.
-  Add(layer,
-      "output",
+  Add(layer, "output",
       output_grams.to(torch::kFloat64)
           .view({heads, config_.group_size(), values.size(2), values.size(2)})
           .sum(1)
@@ -96,8 +92,7 @@ void GramCollector::Visit(int64_t layer, const model::LayerTaps& taps, const Ten
   const Tensor keys = rows(taps.k);
   Add(layer, "key", Gram(keys));
   Add(layer, "key_sum", keys.sum(1));
-  Add(layer,
-      "query",
+  Add(layer, "query",
       Gram(rows(taps.q).reshape({heads, config_.group_size() * tokens, keys.size(2)})));
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Second moments from which a cache's bases follow (core/cache_bases.h), collected in the pass that
-// collects the curves. The closed form itself is factorize's (BalancedLogitBasis); the tool joins
-// the two.
+// Second moments from which a cache's bases follow (core/cache/cache_bases.h), collected in the
+// pass that collects the curves. The closed form itself is factorize's (BalancedLogitBasis); the
+// tool joins the two.
 //
 //   C_K = E (k - mu)^T (k - mu),  C_Q = sum over the group's heads of E q^T q   -> key, query
 //   C_V = E (v - nu)^T (v - nu),  M_V = sum over the group's heads of W_O^hT W_O^h -> value, output
@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "core/model_config.h"
+#include "core/checkpoint/model_config.h"
 #include "model/decoder.h"
 #include "profile/profile_state.h"
 

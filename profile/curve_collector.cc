@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "profile/utility_curve.h"
 
 namespace kvc::profile {
@@ -12,8 +12,8 @@ constexpr int64_t kCurvePoints = kCurveIntervals + 1;
 
 // Rows [begin, begin + count) of head h of x [1, heads, T, W]; the last dimension is dense.
 ConstMatrixF HeadRows(const torch::Tensor& x, int64_t h, int64_t begin, int64_t count) {
-  return {
-      x.data_ptr<float>() + h * x.stride(1) + begin * x.stride(2), count, x.size(3), x.stride(2)};
+  return {x.data_ptr<float>() + h * x.stride(1) + begin * x.stride(2), count, x.size(3),
+          x.stride(2)};
 }
 
 // `x` with a dense last dimension.
@@ -43,11 +43,10 @@ CurveCollector::CurveCollector(const ModelConfig& config,
   };
   for (const ScorerSpec& spec : options.scorers) {
     scorers_.push_back({ToString(spec), scorers::Scorer::Create(spec)});
-    KVC_CHECK(!behind_rotation || !scorers_.back().scorer->needs_prompt_queries(),
-              kUnsupported,
-              "--scorer: expected one that does not turn queries to later positions, got ",
-              scorers_.back().name,
-              "; the keys are thin behind their rotation, use snapkv or another");
+    KVC_CHECK(!behind_rotation || !scorers_.back().scorer->needs_prompt_queries(), kUnsupported,
+              "--scorer: expected one that does not turn queries to later positions, got {}; the "
+              "keys are thin behind their rotation, use snapkv or another",
+              scorers_.back().name);
     add_sums(scorers_.back().name);
   }
   add_sums(kOracleName);
@@ -79,8 +78,8 @@ void CurveCollector::Visit(int64_t layer,
   for (int64_t first = 0; first < config_.num_kv_heads; first += group_heads) {
     const HeadRange group = {layer, first, group_heads};
     const torch::Tensor joint = view.importance.narrow(0, first, group_heads).sum(0);  // [C]
-    AddCurves(
-        kOracleName, group, {joint.data_ptr<float>(), static_cast<size_t>(joint.numel())}, view);
+    AddCurves(kOracleName, group, {joint.data_ptr<float>(), static_cast<size_t>(joint.numel())},
+              view);
     for (size_t s = 0; s < scorers_.size(); ++s) {
       scores_[s].push_back(GroupScores(*scorers_[s].scorer, group, view));
       AddCurves(scorers_[s].name, group, scores_[s].back(), view);
@@ -137,8 +136,7 @@ void CurveCollector::AddCurves(const std::string& name,
       RankTokens(scores, options_.sinks, options_.context - options_.window);
   for (int64_t g = group.first; g < group.first + group.count; ++g) {
     const int64_t offset = (group.layer * config_.num_kv_heads + g) * kCurvePoints;
-    AddUtilityCurve(HeadImportance(view.importance, g),
-                    order,
+    AddUtilityCurve(HeadImportance(view.importance, g), order,
                     std::span(sums_[CurveSum(name)]).subspan(offset, kCurvePoints));
     view.errors[g].AddCurve(order, std::span(sums_[ErrorSum(name)]).subspan(offset, kCurvePoints));
   }

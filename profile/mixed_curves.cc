@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/error.h"
-#include "core/profile_file.h"
-#include "core/tier_list.h"
+#include "core/base/error.h"
+#include "core/cache/profile_file.h"
+#include "core/cache/tier_list.h"
 #include "model/ordered_work.h"
 #include "model/projections.h"
 #include "model/threads.h"
@@ -37,8 +37,8 @@ scorers::BasisView HeadBasis(const std::vector<float>& forward,
 // What the first `kept` coordinates leave of x [T, D]: [T, D].
 Tensor Approximate(const Tensor& x, const scorers::BasisView& basis, int64_t kept) {
   Tensor y = torch::empty_like(x);
-  scorers::ApproximateRows(
-      View(x), basis, kept, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
+  scorers::ApproximateRows(View(x), basis, kept,
+                           MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
   return y;
 }
 
@@ -162,9 +162,7 @@ std::vector<double> MixedCollector::Losses(const Window& window,
     for (size_t t = 1; t < tiers[i].size(); ++t) {
       rows.push_back({View(tiers[i][t].keys), View(tiers[i][t].values)});
     }
-    scorers::TierLosses(input,
-                        rows,
-                        scorers::TierLossOptionsOf(scorer),
+    scorers::TierLosses(input, rows, scorers::TierLossOptionsOf(scorer),
                         MatrixD(losses.data(), options_.context, columns));
     for (size_t j = 0; j < sum.size(); ++j) sum[j] += losses[j];
   }

@@ -22,8 +22,8 @@
 
 #include <torch/types.h>
 
-#include "core/cache_bases.h"
-#include "core/cache_spec.h"
+#include "core/cache/cache_bases.h"
+#include "core/cache/cache_spec.h"
 #include "model/decoder.h"
 #include "profile/curve_collector.h"
 #include "profile/profile_model.h"

@@ -5,7 +5,7 @@
 
 #include <torch/types.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "model/streamed.h"
 
 namespace kvc::profile {
@@ -14,12 +14,12 @@ namespace {
 using torch::Tensor;
 
 void CheckPrompt(const NeedlePrompt& prompt) {
-  KVC_CHECK(!prompt.question.empty() && !prompt.answer.empty() && prompt.needle_begin >= 0 &&
-                prompt.needle_begin < prompt.needle_end &&
-                prompt.needle_end <= std::ssize(prompt.context),
-            kBadShape,
-            "needle prompt: expected a needle inside the context, a question and an answer, got "
-            "none");
+  KVC_CHECK(
+      !prompt.question.empty() && !prompt.answer.empty() && prompt.needle_begin >= 0 &&
+          prompt.needle_begin < prompt.needle_end &&
+          prompt.needle_end <= std::ssize(prompt.context),
+      kBadShape,
+      "needle prompt: expected a needle inside the context, a question and an answer, got none");
 }
 
 // All that is fed to see every step of the answer predicted: the last token predicts its last.
@@ -49,8 +49,7 @@ Tensor PromptScores(const NeedlePrompt& prompt,
                     int64_t num_kv_heads,
                     double scale) {
   const Tensor attention = LastAttention(taps, std::ssize(prompt.answer), scale);
-  KVC_CHECK(torch::isfinite(attention).all().item<bool>(),
-            kNumeric,
+  KVC_CHECK(torch::isfinite(attention).all().item<bool>(), kNumeric,
             "needle importance: expected finite attention, got NaN or infinity; check the weights");
   const int64_t length = prompt.needle_end - prompt.needle_begin;
   const auto [top, index] = attention.topk(std::min(length, attention.size(2)), -1);
@@ -90,12 +89,12 @@ NeedleImportance ScoreNeedles(const Checkpoint& checkpoint,
       torch::zeros({std::ssize(prompts), config.num_layers, config.num_kv_heads}, torch::kFloat64);
   model::StreamOptions stream;
   stream.taps.projections = true;
-  const auto visit =
-      [&](int64_t layer, int64_t window, const model::LayerTaps& taps, const model::LayerWeights&) {
-        const torch::NoGradGuard inner;
-        scores[window][layer] =
-            PromptScores(prompts[window], taps, config.num_kv_heads, config.logit_scale());
-      };
+  const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
+                         const model::LayerWeights&) {
+    const torch::NoGradGuard inner;
+    scores[window][layer] =
+        PromptScores(prompts[window], taps, config.num_kv_heads, config.logit_scale());
+  };
   const std::vector<Tensor> hidden =
       model::StreamWindows(checkpoint, windows, stream, visit, progress, "needles");
 

@@ -8,14 +8,14 @@
 // a_h is the softmax row of the query that predicts the step's token. A test is passed when the
 // model, decoding greedily, gives the answer's tokens. For a kv head: the maximum over its query
 // heads, as for the oracle. The original takes documents with a reasoning passage as the needle;
-// here the needle is the asked fact of core/needle_task.h.
+// here the needle is the asked fact of eval/tasks/needle_task.h.
 
 #include <cstdint>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/needle_task.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
+#include "eval/tasks/needle_task.h"
 
 namespace kvc::profile {
 

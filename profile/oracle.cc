@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::profile {
 namespace {
@@ -51,8 +51,7 @@ Tensor OracleImportance(const model::LayerTaps& taps,
   // A layer whose values are all zero adds nothing, so nothing can be lost.
   const Tensor relative = total > 0.0 ? norm / total : norm;
   const Tensor importance = (peak * relative).amax(1).contiguous();  // [G, C]
-  KVC_CHECK(torch::isfinite(importance).all().item<bool>(),
-            kNumeric,
+  KVC_CHECK(torch::isfinite(importance).all().item<bool>(), kNumeric,
             "oracle importance: expected finite numbers, got NaN or infinity; check the weights");
   return importance;
 }

@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "core/error.h"
-#include "core/profile_file.h"
+#include "core/base/error.h"
+#include "core/cache/profile_file.h"
 
 namespace kvc::profile {
 namespace {
@@ -91,8 +91,7 @@ void HeadError::AddCurve(std::span<const int64_t> order, std::span<double> curve
                             .clamp_min(0.0)
                             .to(torch::kFloat64)
                             .contiguous();
-  KVC_CHECK(torch::isfinite(errors).all().item<bool>(),
-            kNumeric,
+  KVC_CHECK(torch::isfinite(errors).all().item<bool>(), kNumeric,
             "output error: expected finite numbers, got NaN or infinity; check the weights");
   const double* data = errors.data_ptr<double>();
   for (int64_t point = 0; point <= kCurveIntervals; ++point) curve[point] += data[point];

@@ -9,10 +9,11 @@
 
 #include <torch/types.h>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/tier_list.h"
-#include "core/version.h"
+#include "core/base/error.h"
+#include "core/base/version.h"
+#include "core/cache/tier_list.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "model/embedding_rows.h"
 #include "model/streamed.h"
 #include "model/threads.h"
@@ -63,11 +64,10 @@ std::vector<float> MeanCurves(const std::vector<double>& sums, int64_t num_windo
 std::vector<float> HeadShares(const std::vector<float>& oracle_curve) {
   double total = 0.0;
   for (size_t i = 0; i < oracle_curve.size(); i += kCurvePoints) total += oracle_curve[i];
-  KVC_CHECK(total > 0.0,
-            kNumeric,
-            "oracle importance: expected a positive sum, got ",
-            total,
-            "; do the values or the output projections hold only zeros?");
+  KVC_CHECK(total > 0.0, kNumeric,
+            "oracle importance: expected a positive sum, got {}; do the values or the output "
+            "projections hold only zeros?",
+            total);
   std::vector<float> shares;
   for (size_t i = 0; i < oracle_curve.size(); i += kCurvePoints) {
     shares.push_back(static_cast<float>(oracle_curve[i] / total));
@@ -165,17 +165,12 @@ void CheckInputs(const ProfileInputs& inputs, const ProfileOptions& options) {
   const std::vector<std::vector<int32_t>>& windows = inputs.windows;
   const int64_t length = options.context + options.horizon;
   KVC_CHECK(inputs.make_bases != nullptr, kInternal, "profile: expected a maker of bases");
-  KVC_CHECK((options.importance == "needle") == !inputs.needles.empty(),
-            kInternal,
+  KVC_CHECK((options.importance == "needle") == !inputs.needles.empty(), kInternal,
             "profile: expected needle prompts with importance by needles only");
   KVC_CHECK(!windows.empty(), kBadShape, "calibration windows: expected one or more, got none");
   for (const std::vector<int32_t>& ids : windows) {
-    KVC_CHECK(std::ssize(ids) == length,
-              kBadShape,
-              "calibration window: expected ",
-              length,
-              " tokens, got ",
-              ids.size());
+    KVC_CHECK(std::ssize(ids) == length, kBadShape,
+              "calibration window: expected {} tokens, got {}", length, ids.size());
   }
 }
 
@@ -282,9 +277,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     energies = AllRowEnergies(hidden);
     Save(directory, signature, layer + 1, sums, hidden);
   };
-  const auto visit = [&](int64_t layer,
-                         int64_t window,
-                         const model::LayerTaps& taps,
+  const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
     // The scorers' products set OpenBLAS to one thread for good; this sets it back.
     const model::SingleThreadedOperations single;

@@ -30,12 +30,12 @@
 #include <string>
 #include <vector>
 
-#include "core/cache_spec.h"
-#include "core/checkpoint.h"
-#include "core/json.h"
-#include "core/needle_task.h"
-#include "core/profile_file.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/cache/cache_spec.h"
+#include "core/cache/profile_file.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/json.h"
+#include "eval/tasks/needle_task.h"
 #include "profile/basis_grams.h"
 #include "scorers/scorer.h"
 
@@ -48,7 +48,8 @@ struct ProfileOptions {
   int64_t horizon = 64;    // tokens behind them
   int64_t sinks = 4;
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
-  std::string tiers = "0,1/8,1/4,1";  // of the curves with tiers (core/tier_list.h); "0,1": none
+  std::string tiers =
+      "0,1/8,1/4,1";  // of the curves with tiers (core/cache/tier_list.h); "0,1": none
   // What the horizon is, for the record: the caller makes the windows. "teacher": the text's own
   // continuation; "sample": the model's (model/continuation.h).
   std::string continuation = "teacher";
@@ -72,7 +73,7 @@ struct ProfilePlan {
                                       int64_t num_windows);
 
 // A layer's bases from its moments. The closed form is another stage's (factorize/key_basis.h), so
-// who calls brings it (tools/profile_bases.h).
+// who calls brings it (pipeline/profile_bases.h).
 using BasisMaker = std::function<LayerBases(int64_t layer, const LayerGrams& grams)>;
 
 struct ProfileInputs {

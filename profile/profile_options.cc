@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <set>
 
-#include "core/error.h"
-#include "core/tier_list.h"
+#include "core/base/error.h"
+#include "core/cache/tier_list.h"
 #include "profile/profile_model.h"
 
 namespace kvc::profile {
@@ -15,25 +15,18 @@ constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kWindowsInFlight = 3;
 
 void CheckSizes(const ProfileOptions& options, const ModelConfig& config) {
-  KVC_CHECK(options.windows >= 1, kUsage, "--windows: expected 1 or more, got ", options.windows);
-  KVC_CHECK(options.horizon >= 1, kUsage, "--horizon: expected 1 or more, got ", options.horizon);
-  KVC_CHECK(options.sinks >= 0, kUsage, "--sinks: expected 0 or more, got ", options.sinks);
-  KVC_CHECK(options.window >= 1, kUsage, "--window: expected 1 or more, got ", options.window);
-  KVC_CHECK(options.context > options.sinks + options.window,
-            kUsage,
-            "--context: expected more than the ",
-            options.sinks,
-            " sinks and the window of ",
-            options.window,
-            " that are always kept, got ",
-            options.context);
-  KVC_CHECK(options.context + options.horizon <= config.context_length,
-            kUsage,
-            "--context and --horizon: expected at most ",
-            config.context_length,
-            " tokens together, which is the model's context, got ",
-            options.context + options.horizon,
-            "; lower --context");
+  KVC_CHECK(options.windows >= 1, kUsage, "--windows: expected 1 or more, got {}", options.windows);
+  KVC_CHECK(options.horizon >= 1, kUsage, "--horizon: expected 1 or more, got {}", options.horizon);
+  KVC_CHECK(options.sinks >= 0, kUsage, "--sinks: expected 0 or more, got {}", options.sinks);
+  KVC_CHECK(options.window >= 1, kUsage, "--window: expected 1 or more, got {}", options.window);
+  KVC_CHECK(options.context > options.sinks + options.window, kUsage,
+            "--context: expected more than the {} sinks and the window of {} that are always kept, "
+            "got {}",
+            options.sinks, options.window, options.context);
+  KVC_CHECK(options.context + options.horizon <= config.context_length, kUsage,
+            "--context and --horizon: expected at most {} tokens together, which is the model's "
+            "context, got {}; lower --context",
+            config.context_length, options.context + options.horizon);
 }
 
 }  // namespace
@@ -43,25 +36,16 @@ void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& confi
   KVC_CHECK(!options.scorers.empty(), kUsage, "--scorer: expected one or more, got none");
   std::set<ScorerSpec> seen;
   for (const ScorerSpec& spec : options.scorers) {
-    KVC_CHECK(seen.insert(spec).second,
-              kUsage,
-              "--scorer: expected each scorer once, got ",
-              ToString(spec),
-              " twice");
+    KVC_CHECK(seen.insert(spec).second, kUsage, "--scorer: expected each scorer once, got {} twice",
+              ToString(spec));
     static_cast<void>(scorers::Scorer::Create(spec));  // throws what it cannot do
   }
   static_cast<void>(ParseTiers(options.tiers, "--tiers"));
-  KVC_CHECK(options.continuation == "teacher" || options.continuation == "sample",
-            kUsage,
-            "--continuation: expected teacher or sample, got ",
-            options.continuation);
-  KVC_CHECK(options.importance == "oracle" || options.importance == "needle",
-            kUsage,
-            "--importance: expected oracle or needle, got ",
-            options.importance);
-  KVC_CHECK(options.needle_tests >= 4,
-            kUsage,
-            "--needle-tests: expected 4 or more, got ",
+  KVC_CHECK(options.continuation == "teacher" || options.continuation == "sample", kUsage,
+            "--continuation: expected teacher or sample, got {}", options.continuation);
+  KVC_CHECK(options.importance == "oracle" || options.importance == "needle", kUsage,
+            "--importance: expected oracle or needle, got {}", options.importance);
+  KVC_CHECK(options.needle_tests >= 4, kUsage, "--needle-tests: expected 4 or more, got {}",
             options.needle_tests);
 }
 

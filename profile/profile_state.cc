@@ -4,8 +4,9 @@
 #include <cstring>
 #include <system_error>
 
-#include "core/error.h"
-#include "core/safetensors.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
 
 namespace kvc::profile {
 namespace {
@@ -18,7 +19,7 @@ constexpr const char* kSumPrefix = "sum.";
 std::string HiddenName(int64_t window) { return "hidden." + std::to_string(window); }
 
 [[noreturn]] void RefuseBroken(const fs::path& path, const std::string& problem) {
-  KVC_THROW(kBadInput, path.string(), ": ", problem, "; start the run again");
+  KVC_THROW(kBadInput, "{}: {}; start the run again", path.string(), problem);
 }
 
 // Names the first field in which the interrupted run and this one differ.
@@ -35,14 +36,9 @@ void CheckSignature(const fs::path& path, const Json& saved, const Json& current
     const std::string actual = field(current, key);
     if (expected != actual) {
       KVC_THROW(kUsage,
-                path.parent_path().string(),
-                ": ",
-                key,
-                ": expected ",
-                expected,
-                " as in the interrupted run, got ",
-                actual,
-                "; use the same inputs to go on, or --force to start anew");
+                "{}: {}: expected {} as in the interrupted run, got {}; use the same inputs to go "
+                "on, or --force to start anew",
+                path.parent_path().string(), key, expected, actual);
     }
   }
 }
@@ -89,8 +85,8 @@ void SaveState(const fs::path& directory,
   writer.Close();
   std::error_code error;
   fs::rename(next, path, error);
-  KVC_CHECK(
-      !error, kIo, path.string(), ": expected to save progress, got \"", error.message(), "\"");
+  KVC_CHECK(!error, kIo, "{}: expected to save progress, got \"{}\"", path.string(),
+            error.message());
 }
 
 std::optional<ProfileState> LoadState(const fs::path& directory, const Json& signature) {
@@ -122,12 +118,8 @@ std::optional<ProfileState> LoadState(const fs::path& directory, const Json& sig
 void RemoveState(const fs::path& directory) {
   std::error_code error;
   fs::remove(StatePath(directory), error);
-  KVC_CHECK(!error,
-            kIo,
-            StatePath(directory).string(),
-            ": expected to remove it, got \"",
-            error.message(),
-            "\"");
+  KVC_CHECK(!error, kIo, "{}: expected to remove it, got \"{}\"", StatePath(directory).string(),
+            error.message());
 }
 
 }  // namespace kvc::profile

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc::profile {
 

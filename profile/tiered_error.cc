@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::profile {
 namespace {
@@ -81,8 +81,7 @@ double TieredError::Measure(std::span<const uint8_t> choice) {
   const Tensor heads = change.view({grams_.size(0), -1, change.size(1)});
   const Tensor squared = (torch::bmm(heads, grams_) * heads).sum(-1);  // [H/G, Q]
   const double error = torch::mv(squared, weight_).sum().item<double>();
-  KVC_CHECK(std::isfinite(error),
-            kNumeric,
+  KVC_CHECK(std::isfinite(error), kNumeric,
             "tiered error: expected a finite number, got NaN or infinity; check the weights");
   return std::max(error, 0.0);
 }

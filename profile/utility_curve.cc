@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/error.h"
-#include "core/profile_file.h"
+#include "core/base/error.h"
+#include "core/cache/profile_file.h"
 
 namespace kvc::profile {
 
@@ -18,12 +18,8 @@ std::vector<int64_t> RankTokens(std::span<const float> scores, int64_t begin, in
 void AddUtilityCurve(std::span<const float> importance,
                      std::span<const int64_t> order,
                      std::span<double> curve) {
-  KVC_CHECK(std::ssize(curve) == kCurveIntervals + 1,
-            kInternal,
-            "utility curve: expected ",
-            kCurveIntervals + 1,
-            " points, got ",
-            curve.size());
+  KVC_CHECK(std::ssize(curve) == kCurveIntervals + 1, kInternal,
+            "utility curve: expected {} points, got {}", kCurveIntervals + 1, curve.size());
   const int64_t count = std::ssize(order);
   std::vector<double> lost(count + 1, 0.0);  // lost[m]: with the first m tokens kept
   for (int64_t m = count - 1; m >= 0; --m) lost[m] = lost[m + 1] + importance[order[m]];

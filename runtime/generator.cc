@@ -4,8 +4,9 @@
 #include <chrono>
 #include <memory>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/cache/manifest.h"
 
 namespace kvc::runtime {
 namespace {
@@ -109,9 +110,7 @@ GenerateResult Generate(Session& session,
                         std::span<const std::vector<int32_t>> prompts,
                         const GenerateOptions& options,
                         Progress& progress) {
-  KVC_CHECK(options.max_new_tokens >= 1,
-            kUsage,
-            "-n: expected 1 or more new tokens, got ",
+  KVC_CHECK(options.max_new_tokens >= 1, kUsage, "-n: expected 1 or more new tokens, got {}",
             options.max_new_tokens);
   return Generator(session, options).Run(prompts, progress);
 }

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "core/progress.h"
+#include "core/base/progress.h"
 #include "kernels/sampling.h"
 #include "runtime/session.h"
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "runtime/kv_cache.h"
+#include "runtime/cache/kv_cache.h"
 #include "runtime/session.h"
 #include "scorers/scorer.h"
 

@@ -5,15 +5,16 @@
 #include <numeric>
 #include <utility>
 
-#include "core/error.h"
-#include "core/processor_time.h"
+#include "core/base/error.h"
+#include "core/base/processor_time.h"
+#include "core/cache/manifest.h"
 #include "kernels/attention.h"
-#include "runtime/bundle.h"
-#include "runtime/compress.h"
-#include "runtime/decode_batch.h"
-#include "runtime/executor.h"
-#include "runtime/kv_layout.h"
-#include "runtime/output_grams.h"
+#include "runtime/cache/kv_layout.h"
+#include "runtime/cpu/decode_batch.h"
+#include "runtime/cpu/executor.h"
+#include "runtime/cpu/output_grams.h"
+#include "runtime/load/bundle.h"
+#include "runtime/policy/compress.h"
 #include "runtime/sequence.h"
 #include "scorers/tier_loss.h"
 
@@ -71,14 +72,8 @@ int64_t CpuSession::context_length() const {
 
 void CpuSession::CheckIds(std::span<const int32_t> ids) const {
   for (size_t i = 0; i < ids.size(); ++i) {
-    KVC_CHECK(ids[i] >= 0 && ids[i] < plan_.vocab_size,
-              kBadInput,
-              "token ",
-              i,
-              ": expected an id below ",
-              plan_.vocab_size,
-              ", got ",
-              ids[i]);
+    KVC_CHECK(ids[i] >= 0 && ids[i] < plan_.vocab_size, kBadInput,
+              "token {}: expected an id below {}, got {}", i, plan_.vocab_size, ids[i]);
   }
 }
 
@@ -96,10 +91,9 @@ void CheckMixed(CacheSpec& spec, const CacheSpec& manifest) {
   if (spec.bases == nullptr) spec.bases = manifest.bases;
   const ScorerKind kind =
       spec.method == Method::kStreaming ? ScorerKind::kStreaming : spec.scorer.kind;
-  KVC_CHECK(scorers::ScoresAreLosses(kind),
-            kUnsupported,
+  KVC_CHECK(scorers::ScoresAreLosses(kind), kUnsupported,
             "cache: tiers narrower than a row: expected a scorer whose scores are losses (snapkv, "
-            "expected-attention, output-error), got ",
+            "expected-attention, output-error), got {}",
             ScorerName(kind));
 }
 
@@ -107,10 +101,8 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
   const CacheSpec& manifest = bundle_->manifest().cache;
   CacheSpec spec = options.cache.value_or(manifest);
   CheckSameGeometry(spec, manifest);
-  KVC_CHECK(options.chunk > 0 && options.reserve >= 0,
-            kUsage,
-            "sequence: expected a chunk of 1 or more tokens, got ",
-            options.chunk);
+  KVC_CHECK(options.chunk > 0 && options.reserve >= 0, kUsage,
+            "sequence: expected a chunk of 1 or more tokens, got {}", options.chunk);
   if (options.decode == DecodePolicy::kAppend) {
     // What only serves re-allocation would take rows from the prompt's tokens.
     spec.margin = 0;
@@ -119,18 +111,15 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
   if (spec.mixed()) CheckMixed(spec, manifest);
   const scorers::Scorer* scorer = ScorerOf(spec);
   const bool can_turn = !KeysBehindRotation(bundle_->manifest().model.keys.layout);
-  KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || can_turn,
-            kUnsupported,
-            "cache: scorer: expected one that does not turn queries to later positions, got ",
-            ToString(spec.scorer),
-            "; the keys are thin behind their rotation, use snapkv or another");
+  KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || can_turn, kUnsupported,
+            "cache: scorer: expected one that does not turn queries to later positions, got {}; "
+            "the keys are thin behind their rotation, use snapkv or another",
+            ToString(spec.scorer));
   const bool wants_queries = scorer != nullptr && (scorer->needs_queries() ||
                                                    scorer->needs_prompt_queries() || spec.mixed());
   KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
-            kBadInput,
-            "cache: query_ring: expected 1 or more to re-allocate by ",
-            ToString(spec.scorer),
-            ", got 0");
+            kBadInput, "cache: query_ring: expected 1 or more to re-allocate by {}, got 0",
+            ToString(spec.scorer));
   return std::make_unique<CachedSequence>(
       std::make_unique<SequenceCache>(std::move(spec), options.reserve), options, scorer);
 }
@@ -160,28 +149,14 @@ void CpuSession::CheckPrompt(std::span<CachedSequence* const> sequences,
     KVC_CHECK(sequence->length() == 0, kUsage, "prefill: expected an empty sequence");
     KVC_CHECK(sequence->chunk() == sequences[0]->chunk() &&
                   sequence->cache().spec().dtype == sequences[0]->cache().spec().dtype,
-              kUsage,
-              "prefill: expected sequences of one dtype and chunk");
+              kUsage, "prefill: expected sequences of one dtype and chunk");
   }
-  KVC_CHECK(length > 0 && length <= context_length(),
-            kBadInput,
-            "prompt: expected 1 to ",
-            context_length(),
-            " tokens, got ",
-            length,
-            "; shorten it");
+  KVC_CHECK(length > 0 && length <= context_length(), kBadInput,
+            "prompt: expected 1 to {} tokens, got {}; shorten it", context_length(), length);
   CheckIds(ids);
   KVC_CHECK((logits.rows == 1 || logits.rows == length) && logits.cols == plan_.vocab_size,
-            kBadShape,
-            "prefill: expected logits [1 or ",
-            length,
-            ", ",
-            plan_.vocab_size,
-            "], got [",
-            logits.rows,
-            ", ",
-            logits.cols,
-            "]");
+            kBadShape, "prefill: expected logits [1 or {}, {}], got [{}, {}]", length,
+            plan_.vocab_size, logits.rows, logits.cols);
 }
 
 void CpuSession::Prefill(std::span<Sequence* const> sequences,
@@ -243,22 +218,22 @@ void CpuSession::PrefillLayer(std::span<CachedSequence* const> sequences,
   std::vector<int32_t> positions(static_cast<size_t>(hidden.rows));
   std::iota(positions.begin(), positions.end(), 0);
   int64_t first = 0;
-  const AttentionFunction attention =
-      [&](const AttentionStep&, ConstMatrixF q, ConstMatrixF k, ConstMatrixF v, MatrixF out) {
-        if (by_prompt) {
-          storage.resize(static_cast<size_t>(hidden.rows * q.cols));
-          prompt_queries = {storage.data(), hidden.rows, q.cols};
-          for (int64_t t = 0; t < q.rows; ++t) {
-            std::copy_n(q.row(t), q.cols, prompt_queries.row(first + t));
-          }
-        }
-        for (CachedSequence* sequence : sequences) {
-          LayerCache& cache = sequence->cache().layer(layer);
-          if (!sequence->cache().spec().full()) cache.queries.Push(q, QueryStride(step, q));
-          StoreRows(cache, step, k, v, first);
-        }
-        PrefillAttend(sequences[0]->cache().layer(layer), step, first, q, out);
-      };
+  const AttentionFunction attention = [&](const AttentionStep&, ConstMatrixF q, ConstMatrixF k,
+                                          ConstMatrixF v, MatrixF out) {
+    if (by_prompt) {
+      storage.resize(static_cast<size_t>(hidden.rows * q.cols));
+      prompt_queries = {storage.data(), hidden.rows, q.cols};
+      for (int64_t t = 0; t < q.rows; ++t) {
+        std::copy_n(q.row(t), q.cols, prompt_queries.row(first + t));
+      }
+    }
+    for (CachedSequence* sequence : sequences) {
+      LayerCache& cache = sequence->cache().layer(layer);
+      if (!sequence->cache().spec().full()) cache.queries.Push(q, QueryStride(step, q));
+      StoreRows(cache, step, k, v, first);
+    }
+    PrefillAttend(sequences[0]->cache().layer(layer), step, first, q, out);
+  };
   const int64_t chunk = sequences[0]->chunk();
   for (; first < hidden.rows; first += chunk) {
     const int64_t rows = std::min(chunk, hidden.rows - first);
@@ -331,10 +306,8 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
   const auto batch_size = static_cast<int64_t>(sequences.size());  // B
   KVC_CHECK(sequences.size() == ids.size() && logits.rows == batch_size &&
                 logits.cols == plan_.vocab_size,
-            kBadShape,
-            "decode: expected one id and one row of logits for each of ",
-            batch_size,
-            " sequences");
+            kBadShape, "decode: expected one id and one row of logits for each of {} sequences",
+            batch_size);
   if (batch_size == 0) return;
   CheckIds(ids);
   std::vector<CachedSequence*> cached;
@@ -343,11 +316,8 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
     cached.push_back(static_cast<CachedSequence*>(sequence));
     const int64_t length = sequence->length();
     KVC_CHECK(length > 0, kUsage, "decode: expected a sequence with a prompt");
-    KVC_CHECK(length < context_length(),
-              kBadInput,
-              "sequence: expected at most ",
-              context_length(),
-              " tokens, got one more");
+    KVC_CHECK(length < context_length(), kBadInput,
+              "sequence: expected at most {} tokens, got one more", context_length());
     positions.push_back(static_cast<int32_t>(length));
   }
   std::vector<float> storage(static_cast<size_t>(batch_size * plan_.model_width));
@@ -356,20 +326,20 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
   batch.positions = positions;
   batch.hidden = {storage.data(), batch_size, plan_.model_width};
   batch.logits = logits;
-  const AttentionFunction attention =
-      [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k, ConstMatrixF v, MatrixF out) {
-        decode_.Start(step);
-        for (int64_t b = 0; b < batch_size; ++b) {
-          MakeRoom(*cached[b], step);
-          SequenceCache& cache = cached[b]->cache();
-          if (!cache.spec().full()) {
-            cache.layer(step.layer).queries.Push(q.RowRange(b, 1), QueryStride(step, q));
-          }
-          decode_.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
-          decode_.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));
-        }
-        decode_.Attend(pool_);
-      };
+  const AttentionFunction attention = [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k,
+                                          ConstMatrixF v, MatrixF out) {
+    decode_.Start(step);
+    for (int64_t b = 0; b < batch_size; ++b) {
+      MakeRoom(*cached[b], step);
+      SequenceCache& cache = cached[b]->cache();
+      if (!cache.spec().full()) {
+        cache.layer(step.layer).queries.Push(q.RowRange(b, 1), QueryStride(step, q));
+      }
+      decode_.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
+      decode_.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));
+    }
+    decode_.Attend(pool_);
+  };
   for (int64_t section = 0; section < std::ssize(plan_.sections); ++section) {
     executor_.RunSection(section, batch, attention);
   }

@@ -9,9 +9,13 @@
 #include <span>
 #include <vector>
 
-#include "core/manifest.h"
-#include "core/thread_pool.h"
-#include "core/view.h"
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
+#include "core/cache/cache_spec.h"
+
+namespace kvc {
+struct Manifest;  // core/cache/manifest.h
+}
 
 namespace kvc::runtime {
 

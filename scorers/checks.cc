@@ -3,7 +3,7 @@
 #include <array>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::scorers {
 namespace {
@@ -13,22 +13,15 @@ void CheckQueries(const Scorer& scorer,
                   const std::vector<ConstMatrixF>& queries,
                   int64_t key_width) {
   const std::string_view name = ScorerName(scorer.kind());
-  KVC_CHECK(
-      !queries.empty(), kBadShape, name, ": expected ", what, " of each query head, got none");
+  KVC_CHECK(!queries.empty(), kBadShape, "{}: expected {} of each query head, got none", name,
+            what);
   for (const ConstMatrixF& head_queries : queries) {
-    KVC_CHECK(head_queries.cols == key_width && head_queries.rows == queries.front().rows &&
-                  head_queries.rows > 0,
-              kBadShape,
-              name,
-              ": expected ",
-              what,
-              " of width ",
-              key_width,
-              " and one row or more, the same for each head, got [",
-              head_queries.rows,
-              ", ",
-              head_queries.cols,
-              "]");
+    KVC_CHECK(
+        head_queries.cols == key_width && head_queries.rows == queries.front().rows &&
+            head_queries.rows > 0,
+        kBadShape,
+        "{}: expected {} of width {} and one row or more, the same for each head, got [{}, {}]",
+        name, what, key_width, head_queries.rows, head_queries.cols);
   }
 }
 
@@ -37,21 +30,14 @@ void CheckOutput(const Scorer& scorer, const HeadInput& head) {
   for (const ConstMatrixF& gram : head.output_grams) {
     fits = fits && gram.rows == head.values.cols && gram.cols == head.values.cols;
   }
-  KVC_CHECK(fits,
-            kBadShape,
-            ScorerName(scorer.kind()),
-            ": expected for each query head an output matrix of ",
-            head.values.cols,
-            " rows and columns, got ",
-            head.output_grams.size(),
-            " for ",
-            head.queries.size(),
-            " heads or another size");
-  KVC_CHECK(head.residual_energy > 0.0 && std::isfinite(head.residual_energy),
-            kNumeric,
-            ScorerName(scorer.kind()),
-            ": expected a residual stream above 0, got a squared norm of ",
-            head.residual_energy);
+  KVC_CHECK(fits, kBadShape,
+            "{}: expected for each query head an output matrix of {} rows and columns, got {} for "
+            "{} heads or another size",
+            ScorerName(scorer.kind()), head.values.cols, head.output_grams.size(),
+            head.queries.size());
+  KVC_CHECK(head.residual_energy > 0.0 && std::isfinite(head.residual_energy), kNumeric,
+            "{}: expected a residual stream above 0, got a squared norm of {}",
+            ScorerName(scorer.kind()), head.residual_energy);
 }
 
 }  // namespace
@@ -59,14 +45,8 @@ void CheckOutput(const Scorer& scorer, const HeadInput& head) {
 void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const float> scores) {
   KVC_CHECK(
       head.values.rows == head.keys.rows && static_cast<int64_t>(scores.size()) == head.keys.rows,
-      kBadShape,
-      ScorerName(scorer.kind()),
-      ": expected as many values and scores as keys (",
-      head.keys.rows,
-      "), got ",
-      head.values.rows,
-      " and ",
-      scores.size());
+      kBadShape, "{}: expected as many values and scores as keys ({}), got {} and {}",
+      ScorerName(scorer.kind()), head.keys.rows, head.values.rows, scores.size());
   if (head.keys.rows == 0) return;
   if (scorer.needs_queries()) {
     CheckQueries(scorer, "the window's queries", head.queries, head.keys.cols);
@@ -80,24 +60,15 @@ void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const flo
 void CheckFrequencies(const Scorer& scorer, const HeadInput& head) {
   KVC_CHECK(
       head.rope_frequencies.empty() || 2 * std::ssize(head.rope_frequencies) == head.keys.cols,
-      kBadShape,
-      ScorerName(scorer.kind()),
-      ": expected ",
-      head.keys.cols / 2,
-      " rope frequencies, got ",
-      head.rope_frequencies.size());
+      kBadShape, "{}: expected {} rope frequencies, got {}", ScorerName(scorer.kind()),
+      head.keys.cols / 2, head.rope_frequencies.size());
 }
 
 void CheckFinite(const Scorer& scorer, std::span<const float> scores) {
   for (size_t j = 0; j < scores.size(); ++j) {
-    KVC_CHECK(std::isfinite(scores[j]),
-              kNumeric,
-              ScorerName(scorer.kind()),
-              ": token ",
-              j,
-              ": expected a finite score, got ",
-              scores[j],
-              "; check the model's weights for NaN");
+    KVC_CHECK(std::isfinite(scores[j]), kNumeric,
+              "{}: token {}: expected a finite score, got {}; check the model's weights for NaN",
+              ScorerName(scorer.kind()), j, scores[j]);
   }
 }
 

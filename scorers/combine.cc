@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "scorers/scorer.h"
 
 namespace kvc::scorers {
@@ -11,11 +11,8 @@ void CombineHeads(const Scorer& scorer,
                   std::span<float> scores) {
   KVC_CHECK(!head_scores.empty(), kBadShape, "combined scores: expected a head or more, got none");
   for (const std::vector<float>& head : head_scores) {
-    KVC_CHECK(head.size() == scores.size(),
-              kBadShape,
-              "combined scores: expected ",
-              scores.size(),
-              " scores of each head, got ",
+    KVC_CHECK(head.size() == scores.size(), kBadShape,
+              "combined scores: expected {} scores of each head, got {}", scores.size(),
               head.size());
   }
   if (head_scores.size() == 1) {

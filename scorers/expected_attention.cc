@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
+#include "linalg/products.h"
 #include "scorers/checks.h"
 #include "scorers/factories.h"
 #include "scorers/rotation.h"
@@ -43,11 +44,8 @@ std::vector<float> Covariance(ConstMatrixF x, std::span<const float> mean) {
       for (int64_t d = 0; d < x.cols; ++d) transposed[d * kBlockRows + t] = row[d] - mean[d];
     }
     const ConstMatrixF block(transposed.data(), x.cols, rows, kBlockRows);
-    kernels::GemmNT(1.0F / static_cast<float>(x.rows),
-                    block,
-                    block,
-                    begin > 0,
-                    MatrixF(covariance.data(), x.cols, x.cols));
+    linalg::GemmNT(1.0F / static_cast<float>(x.rows), block, block, begin > 0,
+                   MatrixF(covariance.data(), x.cols, x.cols));
   }
   return covariance;
 }
@@ -82,11 +80,8 @@ void ExpectedLogits(ConstMatrixF keys,
     const int64_t rows = std::min(kBlockRows, keys.rows - begin);
     const MatrixF product(storage.data(), rows, width);  // [block, D_k] = K Sigma'
     if (!statistics.covariance.empty()) {
-      kernels::GemmNT(1.0F,
-                      keys.RowRange(begin, rows),
-                      ConstMatrixF(statistics.covariance.data(), width, width),
-                      false,
-                      product);
+      linalg::GemmNT(1.0F, keys.RowRange(begin, rows),
+                     ConstMatrixF(statistics.covariance.data(), width, width), false, product);
     }
     for (int64_t j = 0; j < rows; ++j) {
       const float* key = keys.row(begin + j);
@@ -134,12 +129,10 @@ class ExpectedAttention : public Scorer {
     std::ranges::fill(attention, 0.0F);
     for (const ConstMatrixF& queries : head.prompt_queries) {
       const int64_t skipped = queries.rows > sinks ? sinks : 0;
-      ExpectedLogits(
-          keys,
-          FutureQueries(
-              queries.RowRange(skipped, queries.rows - skipped), rotation, options_.use_covariance),
-          head.scale,
-          logits);
+      ExpectedLogits(keys,
+                     FutureQueries(queries.RowRange(skipped, queries.rows - skipped), rotation,
+                                   options_.use_covariance),
+                     head.scale, logits);
       kernels::SoftmaxRows({logits.data(), 1, count});
       for (int64_t j = 0; j < count; ++j) attention[j] += logits[j];
     }
@@ -153,14 +146,10 @@ class ExpectedAttention : public Scorer {
 }  // namespace
 
 std::unique_ptr<Scorer> MakeExpectedAttention(const ScorerOptions& options) {
-  KVC_CHECK(options.future >= 1,
-            kUsage,
-            "expected-attention: expected 1 or more future positions, got ",
-            options.future);
-  KVC_CHECK(options.epsilon >= 0.0,
-            kUsage,
-            "expected-attention: expected an epsilon of 0 or more, got ",
-            options.epsilon);
+  KVC_CHECK(options.future >= 1, kUsage,
+            "expected-attention: expected 1 or more future positions, got {}", options.future);
+  KVC_CHECK(options.epsilon >= 0.0, kUsage,
+            "expected-attention: expected an epsilon of 0 or more, got {}", options.epsilon);
   return std::make_unique<ExpectedAttention>(options);
 }
 

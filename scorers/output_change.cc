@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/matmul.h"
+#include "linalg/products.h"
 #include "scorers/checks.h"
 
 namespace kvc::scorers {
@@ -39,7 +39,7 @@ OutputChange::OutputChange(int64_t most_queries, ConstMatrixF values)
 
 void OutputChange::SetGram(ConstMatrixF gram) {
   gram_ = gram;
-  kernels::GemmNN(values_, gram, false, projected_);
+  linalg::GemmNN(values_, gram, false, projected_);
   for (int64_t j = 0; j < values_.rows; ++j) {
     norm_[j] = Dot(projected_.row(j), values_.row(j), values_.cols);
   }
@@ -98,11 +98,11 @@ ConstMatrixF OutputChange::Errors(int64_t count) {
   const MatrixF output = output_.RowRange(0, count);
   const MatrixF output_m = output_m_.RowRange(0, count);
   const MatrixF cross = cross_.RowRange(0, count);
-  kernels::GemmNN(attention(count), values_, false, output);
+  linalg::GemmNN(attention(count), values_, false, output);
   for (int64_t i = 0; i < count; ++i) Complete(i, dominant[i]);
-  kernels::GemmNN(output, gram_, false, output_m);
-  kernels::GemmNN(dominant_.RowRange(0, count), gram_, false, dominant_m_.RowRange(0, count));
-  kernels::GemmNT(1.0F, output, projected_, false, cross);
+  linalg::GemmNN(output, gram_, false, output_m);
+  linalg::GemmNN(dominant_.RowRange(0, count), gram_, false, dominant_m_.RowRange(0, count));
+  linalg::GemmNT(1.0F, output, projected_, false, cross);
   for (int64_t i = 0; i < count; ++i) FinishRow(i, dominant[i]);
   return cross;
 }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/view.h"
+#include "core/base/view.h"
 
 namespace kvc::scorers {
 

@@ -3,9 +3,10 @@
 #include <limits>
 #include <numeric>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
+#include "linalg/products.h"
 #include "scorers/checks.h"
 #include "scorers/factories.h"
 #include "scorers/output_change.h"
@@ -117,7 +118,7 @@ class OutputError : public Scorer {
         Turn(head, all.row(chosen), begin + i, queries.row(i));
       }
       const MatrixF attention = change.attention(rows);
-      kernels::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
+      linalg::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
       kernels::SoftmaxRows(attention);
       Reduce(change.Errors(rows), true, expected);
     }
@@ -179,22 +180,14 @@ class OutputError : public Scorer {
 }  // namespace
 
 std::unique_ptr<Scorer> MakeOutputError(const ScorerOptions& options) {
-  KVC_CHECK(options.keydiff >= 0.0 && options.keydiff < 1.0,
-            kUsage,
-            "output-error: expected a KeyDiff share of 0 or more below 1, got ",
-            options.keydiff);
-  KVC_CHECK(options.recent >= 0.0 && options.recent < 1.0,
-            kUsage,
-            "output-error: expected a window's share of 0 or more below 1, got ",
-            options.recent);
-  KVC_CHECK(
-      options.prompt >= 0 && options.future >= 1,
-      kUsage,
-      "output-error: expected 0 or more queries of the prompt and 1 or more future positions, "
-      "got ",
-      options.prompt,
-      " and ",
-      options.future);
+  KVC_CHECK(options.keydiff >= 0.0 && options.keydiff < 1.0, kUsage,
+            "output-error: expected a KeyDiff share of 0 or more below 1, got {}", options.keydiff);
+  KVC_CHECK(options.recent >= 0.0 && options.recent < 1.0, kUsage,
+            "output-error: expected a window's share of 0 or more below 1, got {}", options.recent);
+  KVC_CHECK(options.prompt >= 0 && options.future >= 1, kUsage,
+            "output-error: expected 0 or more queries of the prompt and 1 or more future "
+            "positions, got {} and {}",
+            options.prompt, options.future);
   return std::make_unique<OutputError>(options, PoolWidth(ScorerKind::kOutputError, options));
 }
 

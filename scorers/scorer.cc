@@ -1,6 +1,6 @@
 #include "scorers/scorer.h"
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "scorers/factories.h"
 
 namespace kvc::scorers {

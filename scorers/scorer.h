@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "core/scorer_spec.h"
-#include "core/view.h"
+#include "core/base/view.h"
+#include "core/cache/scorer_spec.h"
 
 namespace kvc::scorers {
 

@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include "core/error.h"
-#include "kernels/matmul.h"
+#include "core/base/error.h"
+#include "linalg/products.h"
 #include "scorers/checks.h"
 #include "scorers/window_attention.h"
 
@@ -102,10 +102,10 @@ HeadView LookFrom(const HeadInput& head, size_t h, int64_t window) {
   HeadView view(window, num_tokens, width);
   const ConstMatrixF queries = head.queries[h];
   WindowAttention(queries.RowRange(queries.rows - window, window), head, view.attention.view);
-  kernels::GemmNN(view.attention.view, head.values, false, view.output.view);
+  linalg::GemmNN(view.attention.view, head.values, false, view.output.view);
   Matrix projected(num_tokens, width);  // v M
-  kernels::GemmNN(head.values, head.output_grams[h], false, projected.view);
-  kernels::GemmNT(1.0F, view.output.view, projected.view, false, view.squares.view);
+  linalg::GemmNN(head.values, head.output_grams[h], false, projected.view);
+  linalg::GemmNT(1.0F, view.output.view, projected.view, false, view.squares.view);
   std::vector<float> norms(static_cast<size_t>(num_tokens));  // v M v^T
   for (int64_t j = 0; j < num_tokens; ++j) {
     norms[j] = Dot(projected.view.row(j), head.values.row(j), width);
@@ -181,19 +181,16 @@ TierView LookAtTier(const HeadInput& head, size_t h, const HeadView& view, const
     const Matrix moved = Difference(rows.keys, head.keys);
     tier.eps = Matrix(window, num_tokens);
     const ConstMatrixF queries = head.queries[h];
-    kernels::GemmNT(static_cast<float>(head.scale),
-                    queries.RowRange(queries.rows - window, window),
-                    moved.view,
-                    false,
-                    tier.eps.view);
+    linalg::GemmNT(static_cast<float>(head.scale), queries.RowRange(queries.rows - window, window),
+                   moved.view, false, tier.eps.view);
   }
   if (rows.values.data == nullptr) return tier;
   const int64_t width = head.values.cols;
   tier.moved = Difference(rows.values, head.values);
   tier.moved_m = Matrix(num_tokens, width);
-  kernels::GemmNN(tier.moved.view, head.output_grams[h], false, tier.moved_m.view);
+  linalg::GemmNN(tier.moved.view, head.output_grams[h], false, tier.moved_m.view);
   tier.cross = Matrix(window, num_tokens);
-  kernels::GemmNT(1.0F, view.output.view, tier.moved_m.view, false, tier.cross.view);
+  linalg::GemmNT(1.0F, view.output.view, tier.moved_m.view, false, tier.cross.view);
   for (int64_t j = 0; j < num_tokens; ++j) {
     const float* moved_m = tier.moved_m.view.row(j);
     tier.value_cross.push_back(Dot(head.values.row(j), moved_m, width));
@@ -245,19 +242,9 @@ void AddTier(const HeadInput& head,
 }
 
 void CheckRowsOf(const char* what, ConstMatrixF tier, ConstMatrixF head) {
-  KVC_CHECK(tier.data == nullptr || (tier.rows == head.rows && tier.cols == head.cols),
-            kBadShape,
-            "tier losses: expected ",
-            what,
-            " [",
-            head.rows,
-            ", ",
-            head.cols,
-            "], got [",
-            tier.rows,
-            ", ",
-            tier.cols,
-            "]");
+  KVC_CHECK(tier.data == nullptr || (tier.rows == head.rows && tier.cols == head.cols), kBadShape,
+            "tier losses: expected {} [{}, {}], got [{}, {}]", what, head.rows, head.cols,
+            tier.rows, tier.cols);
 }
 
 void CheckTierInput(const HeadInput& head, std::span<const TierRows> tiers, MatrixD losses) {
@@ -269,22 +256,12 @@ void CheckTierInput(const HeadInput& head, std::span<const TierRows> tiers, Matr
            head.queries[h].rows == head.queries[0].rows && gram.rows == head.values.cols &&
            gram.cols == head.values.cols;
   }
-  KVC_CHECK(
-      fits,
-      kBadShape,
-      "tier losses: expected as many values as keys and, for each query head, queries as wide "
-      "as keys and an output matrix as wide as values");
-  KVC_CHECK(losses.rows == head.keys.rows && losses.cols == 1 + std::ssize(tiers),
-            kBadShape,
-            "tier losses: expected room for [",
-            head.keys.rows,
-            ", ",
-            1 + std::ssize(tiers),
-            "], got [",
-            losses.rows,
-            ", ",
-            losses.cols,
-            "]");
+  KVC_CHECK(fits, kBadShape,
+            "tier losses: expected as many values as keys and, for each query head, queries as "
+            "wide as keys and an output matrix as wide as values");
+  KVC_CHECK(losses.rows == head.keys.rows && losses.cols == 1 + std::ssize(tiers), kBadShape,
+            "tier losses: expected room for [{}, {}], got [{}, {}]", head.keys.rows,
+            1 + std::ssize(tiers), losses.rows, losses.cols);
   for (const TierRows& rows : tiers) {
     CheckRowsOf("keys", rows.keys, head.keys);
     CheckRowsOf("values", rows.values, head.values);
@@ -297,12 +274,8 @@ void Finish(const HeadInput& head, int64_t window, const TierLossOptions& option
   for (int64_t j = 0; j < losses.rows; ++j) {
     for (int64_t t = 0; t < losses.cols; ++t) {
       losses(j, t) *= weight;
-      KVC_CHECK(std::isfinite(losses(j, t)),
-                kNumeric,
-                "tier losses: token ",
-                j,
-                ": expected a finite loss, got ",
-                losses(j, t));
+      KVC_CHECK(std::isfinite(losses(j, t)), kNumeric,
+                "tier losses: token {}: expected a finite loss, got {}", j, losses(j, t));
     }
   }
 }
@@ -313,16 +286,8 @@ void ApproximateRows(ConstMatrixF x, const BasisView& basis, int64_t width, Matr
   const int64_t full = x.cols;
   KVC_CHECK(basis.forward.rows == full && basis.forward.cols >= width && basis.back.rows == full &&
                 basis.back.cols >= width && width >= 0 && y.rows == x.rows && y.cols == full,
-            kBadShape,
-            "basis: expected one of ",
-            full,
-            " rows and at least ",
-            width,
-            " columns, got [",
-            basis.forward.rows,
-            ", ",
-            basis.forward.cols,
-            "]");
+            kBadShape, "basis: expected one of {} rows and at least {} columns, got [{}, {}]", full,
+            width, basis.forward.rows, basis.forward.cols);
   Matrix centred(x.rows, full);
   for (int64_t j = 0; j < x.rows; ++j) {
     for (int64_t d = 0; d < full; ++d) {
@@ -333,8 +298,8 @@ void ApproximateRows(ConstMatrixF x, const BasisView& basis, int64_t width, Matr
   }
   if (width == 0 || x.rows == 0) return;
   Matrix prefix(x.rows, width);
-  kernels::GemmNN(centred.view, basis.forward.ColRange(0, width), false, prefix.view);
-  kernels::GemmNT(1.0F, prefix.view, basis.back.ColRange(0, width), true, y);
+  linalg::GemmNN(centred.view, basis.forward.ColRange(0, width), false, prefix.view);
+  linalg::GemmNT(1.0F, prefix.view, basis.back.ColRange(0, width), true, y);
 }
 
 void TierLosses(const HeadInput& head,
@@ -373,11 +338,8 @@ bool ScoresAreLosses(ScorerKind kind) {
 void ScaleToScores(std::span<const float> scores, MatrixD losses) {
   for (int64_t j = 0; j < losses.rows; ++j) {
     const double score = scores[j];
-    KVC_CHECK(score >= 0.0,
-              kNumeric,
-              "tier losses: token ",
-              j,
-              ": expected a score that is a loss, 0 or more, got ",
+    KVC_CHECK(score >= 0.0, kNumeric,
+              "tier losses: token {}: expected a score that is a loss, 0 or more, got {}", j,
               score);
     const double dropped = losses(j, 0);
     for (int64_t t = 0; t < losses.cols; ++t) {

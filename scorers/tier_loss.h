@@ -14,14 +14,14 @@
 #include <cstdint>
 #include <span>
 
-#include "core/scorer_spec.h"
-#include "core/view.h"
+#include "core/base/view.h"
+#include "core/cache/scorer_spec.h"
 #include "scorers/scorer.h"
 
 namespace kvc::scorers {
 
 // Coordinates of one head's keys or values: x' = (x - mean) forward, x = mean + x' back^T
-// (core/cache_bases.h: forward and back are key and query, or value and output).
+// (core/cache/cache_bases.h: forward and back are key and query, or value and output).
 struct BasisView {
   ConstMatrixF forward;         // [D, D]
   ConstMatrixF back;            // [D, D]

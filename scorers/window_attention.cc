@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
+#include "linalg/products.h"
 
 namespace kvc::scorers {
 namespace {
@@ -22,7 +23,7 @@ void MaxPool(std::span<const float> x, int64_t pool, std::span<float> s) {
 }  // namespace
 
 void WindowAttention(ConstMatrixF queries, const HeadInput& head, MatrixF attention) {
-  kernels::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
+  linalg::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
   const int64_t first = head.keys.rows - queries.rows;  // position of the first query
   for (int64_t i = 0; i < queries.rows; ++i) {
     const int64_t visible = first + i + 1;
@@ -40,11 +41,8 @@ void PoolApart(std::span<const float> x, int64_t window, int64_t pool, std::span
 
 int64_t PoolWidth(ScorerKind kind, const ScorerOptions& options) {
   const int64_t pool = options.pool == 0 ? DefaultPool(kind) : options.pool;
-  KVC_CHECK(pool >= 1 && pool % 2 == 1,
-            kUsage,
-            ScorerName(kind),
-            ": expected an odd pool width, got ",
-            pool);
+  KVC_CHECK(pool >= 1 && pool % 2 == 1, kUsage, "{}: expected an odd pool width, got {}",
+            ScorerName(kind), pool);
   return pool;
 }
 

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build make pkg-config git ca-certificates
   libtorch-dev libonnx-dev libprotobuf-dev protobuf-compiler
-  libcli11-dev nlohmann-json3-dev libssl-dev
+  libcli11-dev libfmt-dev nlohmann-json3-dev libssl-dev
   libeigen3-dev liblapacke-dev libopenblas-dev libhwy-dev
   libsentencepiece-dev libpcre2-dev libutf8proc-dev
   libgtest-dev libbenchmark-dev

@@ -2,30 +2,18 @@
 
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::solver {
 namespace {
 
 void CheckPoints(std::span<const CurvePoint> points) {
   for (size_t i = 0; i < points.size(); ++i) {
-    KVC_CHECK(std::isfinite(points[i].cost) && std::isfinite(points[i].loss),
-              kNumeric,
-              "point ",
-              i,
-              ": expected a finite cost and loss, got (",
-              points[i].cost,
-              ", ",
-              points[i].loss,
-              ")");
-    KVC_CHECK(i == 0 || points[i].cost > points[i - 1].cost,
-              kBadShape,
-              "point ",
-              i,
-              ": expected a cost above ",
-              points[i - 1].cost,
-              ", got ",
-              points[i].cost);
+    KVC_CHECK(std::isfinite(points[i].cost) && std::isfinite(points[i].loss), kNumeric,
+              "point {}: expected a finite cost and loss, got ({}, {})", i, points[i].cost,
+              points[i].loss);
+    KVC_CHECK(i == 0 || points[i].cost > points[i - 1].cost, kBadShape,
+              "point {}: expected a cost above {}, got {}", i, points[i - 1].cost, points[i].cost);
   }
 }
 

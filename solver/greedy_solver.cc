@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::solver {
 namespace {
@@ -20,7 +20,7 @@ struct Increment {
 };
 
 std::vector<int64_t> HullOfCurve(const Curve& curve, size_t index) {
-  KVC_CHECK(!curve.empty(), kBadShape, "curve ", index, ": expected a point or more, got none");
+  KVC_CHECK(!curve.empty(), kBadShape, "curve {}: expected a point or more, got none", index);
   try {
     return LowerHull(curve);
   } catch (const Error& error) {
@@ -145,13 +145,9 @@ Allocation SolveGreedy(std::span<const Curve> curves, double budget) {
   KVC_CHECK(!std::isnan(budget), kNumeric, "budget: expected a number, got NaN");
   std::vector<Increment> increments = CollectIncrements(curves);
   Filler filler(curves, budget);
-  KVC_CHECK(filler.cost() <= budget,
-            kInfeasible,
-            "budget: expected at least ",
-            filler.cost(),
-            ", got ",
-            budget,
-            "; raise it to the smallest possible one");
+  KVC_CHECK(filler.cost() <= budget, kInfeasible,
+            "budget: expected at least {}, got {}; raise it to the smallest possible one",
+            filler.cost(), budget);
   SortBySlope(increments);
 
   size_t next = 0;

@@ -7,7 +7,7 @@
 #include <limits>
 #include <numeric>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "solver/narrow_choices.h"
 #include "solver/token_hull.h"
 
@@ -45,13 +45,10 @@ class Allocator {
 
   TierAllocation Run(int64_t budget) {
     SumIncrements();
-    KVC_CHECK(least_cost_ <= budget,
-              kInfeasible,
-              "tiers: expected a budget of at least ",
-              least_cost_,
-              " bytes, got ",
-              budget,
-              "; raise it to the smallest possible one");
+    KVC_CHECK(least_cost_ <= budget, kInfeasible,
+              "tiers: expected a budget of at least {} bytes, got {}; raise it to the smallest "
+              "possible one",
+              least_cost_, budget);
     unit_ = CostUnit(tiers_);
     room_ = (budget - least_cost_) / unit_ * unit_;
     choice_.resize(static_cast<size_t>(num_tokens_));
@@ -92,11 +89,8 @@ class Allocator {
       bucket_counts_.assign(kBuckets, 0);
     }
     ForTokens([&](size_t g, int64_t token, const TokenHull& hull) {
-      KVC_CHECK(hull.count > 0,
-                kNumeric,
-                "tiers: token ",
-                token,
-                ": expected a tier that it may take, got none");
+      KVC_CHECK(hull.count > 0, kNumeric,
+                "tiers: token {}: expected a tier that it may take, got none", token);
       const std::array<int64_t, kMaxTiers>& costs = tiers_[g].costs;
       least_cost_ += costs[hull.column[0]];
       if (few) return;
@@ -173,9 +167,7 @@ class Allocator {
         if (token.token == increment.token) return;
       }
       const auto g = static_cast<size_t>(increment.group);
-      tokens.push_back({increment.token,
-                        LossesOf(g, increment.token - first_[g]),
-                        &tiers_[g],
+      tokens.push_back({increment.token, LossesOf(g, increment.token - first_[g]), &tiers_[g],
                         choice_[increment.token]});
     };
     while (std::ssize(tokens) < narrow_tokens_ && (above >= 0 || below < std::ssize(sorted_))) {

@@ -8,22 +8,13 @@ TierColumns::TierColumns(const TierGroup& group, size_t index) : count(std::ssiz
   KVC_CHECK(
       count >= 1 && count <= kMaxTiers && std::ssize(group.losses) == group.num_tokens * count,
       kBadShape,
-      "tiers: group ",
-      index,
-      ": expected 1 to ",
-      kMaxTiers,
-      " tiers and a loss of each for ",
-      group.num_tokens,
-      " tokens, got ",
-      count,
-      " tiers and ",
-      group.losses.size(),
-      " losses");
+      "tiers: group {}: expected 1 to {} tiers and a loss of each for {} tokens, got {} tiers and "
+      "{} losses",
+      index, kMaxTiers, group.num_tokens, count, group.losses.size());
   std::ranges::copy(group.costs, costs.begin());
   std::iota(by_cost.begin(), by_cost.begin() + count, uint8_t{0});
-  std::stable_sort(by_cost.begin(), by_cost.begin() + count, [&](uint8_t a, uint8_t b) {
-    return costs[a] < costs[b];
-  });
+  std::stable_sort(by_cost.begin(), by_cost.begin() + count,
+                   [&](uint8_t a, uint8_t b) { return costs[a] < costs[b]; });
 }
 
 int64_t CostUnit(std::span<const TierColumns> groups) {

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "solver/tier_allocator.h"
 
 namespace kvc::solver {
@@ -42,9 +42,7 @@ inline void BuildHull(const float* losses, const TierColumns& tiers, TokenHull& 
     const uint8_t column = tiers.by_cost[i];
     const float loss = losses[column];
     KVC_CHECK(loss > -std::numeric_limits<float>::infinity(),  // false for a NaN
-              kNumeric,
-              "tiers: expected losses that are numbers, got ",
-              loss);
+              kNumeric, "tiers: expected losses that are numbers, got {}", loss);
     if (std::isinf(loss)) continue;
     float slope = 0.0F;
     if (hull.count > 0 && loss >= losses[hull.column[hull.count - 1]]) continue;

@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "core/error.h"
-#include "core/rng.h"
-#include "core/sizes.h"
-#include "core/tokenizer.h"
-#include "eval/walk.h"
+#include "bench/support/attention_problem.h"
+#include "bench/support/read_bandwidth.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/base/sizes.h"
+#include "core/cache/manifest.h"
+#include "core/io/json.h"
+#include "core/tokenizer/tokenizer.h"
+#include "eval/compare/requests.h"
+#include "eval/compare/walk.h"
 #include "runtime/session.h"
-#include "tools/attention_problem.h"
 #include "tools/eval_arguments.h"
-#include "tools/read_bandwidth.h"
 
 namespace kvc::tools {
 namespace {
@@ -58,8 +61,7 @@ Plan Resolve(const BenchOptions& options, const Manifest& manifest) {
   Plan plan;
   plan.prompt = ParseLength(options.prompt, "--prompt");
   plan.decode = ParseLength(options.decode, "--decode");
-  KVC_CHECK(plan.prompt > 0 && plan.decode > 0,
-            kUsage,
+  KVC_CHECK(plan.prompt > 0 && plan.decode > 0, kUsage,
             "--prompt and --decode: expected at least one token");
   for (const std::string& depth : options.depths) {
     plan.depths.push_back(depth == "0" ? 0 : ParseLength(depth, "--depths"));
@@ -68,12 +70,10 @@ Plan Resolve(const BenchOptions& options, const Manifest& manifest) {
   const int64_t context = manifest.model.context_length;
   for (const int64_t length :
        {plan.prompt, plan.PrefillAt(plan.depths.empty() ? 0 : plan.depths.back()) + plan.decode}) {
-    KVC_CHECK(length <= context,
-              kUsage,
-              "--prompt, --depths, --decode: expected at most the model's context of ",
-              context,
-              " tokens, got ",
-              length);
+    KVC_CHECK(
+        length <= context, kUsage,
+        "--prompt, --depths, --decode: expected at most the model's context of {} tokens, got {}",
+        context, length);
   }
   return plan;
 }
@@ -90,7 +90,7 @@ class Ids {
       return;
     }
     const auto tokenizer = Tokenizer::Load(options.bundle);
-    for (const std::string& document : ReadAll(options.text)) {
+    for (const std::string& document : eval::ReadAll(options.text)) {
       const auto more = tokenizer->Encode(document, SpecialTokens::kNone);
       ids_.insert(ids_.end(), more.begin(), more.end());
     }
@@ -152,8 +152,8 @@ class Bench {
     options.reserve = tokens + more;
     auto sequence = session_.NewSequence(options);
     const auto start = Clock::now();
-    session_.Prefill(
-        *sequence, ids_.First(tokens), MatrixF(logits_.data(), 1, std::ssize(logits_)));
+    session_.Prefill(*sequence, ids_.First(tokens),
+                     MatrixF(logits_.data(), 1, std::ssize(logits_)));
     const double seconds = SecondsSince(start);
     return {std::move(sequence), seconds};
   }
@@ -207,8 +207,7 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options) {
   app.add_option("--prompt", options.prompt, "Tokens of the prefill that is measured by itself")
       ->capture_default_str();
   app.add_option("--decode", options.decode, "Tokens decoded at each depth")->capture_default_str();
-  app.add_option("--depths",
-                 options.depths,
+  app.add_option("--depths", options.depths,
                  "Tokens in the cache when the last one is decoded, from a real prefill")
       ->delimiter(',')
       ->capture_default_str();
@@ -219,8 +218,7 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options) {
 }
 
 Json RunBench(const BenchOptions& options, const CommonOptions& common) {
-  KVC_CHECK(!options.bundle.empty(),
-            kUsage,
+  KVC_CHECK(!options.bundle.empty(), kUsage,
             "BUNDLE: expected a bundle's directory or attention, got neither");
   ThreadPool pool(CheckCommonOptions(common));
   const Manifest manifest = ReadManifest(options.bundle);
@@ -237,7 +235,7 @@ Json RunBench(const BenchOptions& options, const CommonOptions& common) {
                  {"dtype", ShortName(manifest.cache.dtype)},
                  {"threads", pool.num_threads()},
                  {"ids", options.text.empty() ? "random" : "text"},
-                 {"read_gb_per_second", MeasureReadBandwidth(pool) * 1e-9},
+                 {"read_gb_per_second", bench::MeasureReadBandwidth(pool) * 1e-9},
                  {"repetitions", options.repetitions},
                  {"prompt", bench.Prompt(options.repetitions)},
                  {"depths", Json::array()}};
@@ -254,25 +252,16 @@ void PrintBench(const Json& result) {
   std::printf("%s cache (%s, %s), %lld threads, %s tokens; memory reads %.2f GB/s\n",
               result["method"].get<std::string>().c_str(),
               result["budget"].get<std::string>().c_str(),
-              result["dtype"].get<std::string>().c_str(),
-              result["threads"].get<long long>(),
-              result["ids"].get<std::string>().c_str(),
-              result["read_gb_per_second"].get<double>());
+              result["dtype"].get<std::string>().c_str(), result["threads"].get<long long>(),
+              result["ids"].get<std::string>().c_str(), result["read_gb_per_second"].get<double>());
   std::printf("pp%-6lld %9.1f tokens/s (median %.1f)\n",
               result["prompt"]["tokens"].get<long long>(),
               result["prompt"]["tokens_per_second"]["best"].get<double>(),
               result["prompt"]["tokens_per_second"]["median"].get<double>());
-  std::printf("%8s %12s %12s %12s %12s %12s %15s\n",
-              "depth",
-              "pp tokens/s",
-              "tg tokens/s",
-              "tg median",
-              "cache",
-              "peak",
-              "attention GB/s");
+  std::printf("%8s %12s %12s %12s %12s %12s %15s\n", "depth", "pp tokens/s", "tg tokens/s",
+              "tg median", "cache", "peak", "attention GB/s");
   for (const Json& depth : result["depths"]) {
-    std::printf("%8lld %12.1f %12.1f %12.1f %12s %12s %15s\n",
-                depth["depth"].get<long long>(),
+    std::printf("%8lld %12.1f %12.1f %12.1f %12s %12s %15s\n", depth["depth"].get<long long>(),
                 depth["prefill_tokens_per_second"].get<double>(),
                 depth["decode_tokens_per_second"]["best"].get<double>(),
                 depth["decode_tokens_per_second"]["median"].get<double>(),
@@ -284,8 +273,7 @@ void PrintBench(const Json& result) {
 }
 
 void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options) {
-  app.add_option("--shape",
-                 options.shapes,
+  app.add_option("--shape", options.shapes,
                  "heads=32,kv=8,width=128,tokens=4k,dtype=f16 and key=WIDTH (thin keys) or "
                  "latent=WIDTH (rebuilt in every step); repeatable")
       ->required()
@@ -297,16 +285,16 @@ void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options) {
 
 Json RunAttentionBench(const AttentionBenchOptions& options, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
-  std::vector<AttentionShape> shapes;
-  for (const std::string& text : options.shapes) shapes.push_back(ParseAttentionShape(text));
+  std::vector<bench::AttentionShape> shapes;
+  for (const std::string& text : options.shapes) shapes.push_back(bench::ParseAttentionShape(text));
   Json result = {{"threads", pool.num_threads()}, {"shapes", Json::array()}};
-  if (!common.dry_run) result["read_gb_per_second"] = MeasureReadBandwidth(pool) * 1e-9;
+  if (!common.dry_run) result["read_gb_per_second"] = bench::MeasureReadBandwidth(pool) * 1e-9;
   const auto progress = MakeProgress(common);
   for (size_t s = 0; s < shapes.size(); ++s) {
     const int64_t bytes = shapes[s].LayerBytes();
     Json line = {{"shape", options.shapes[s]}, {"layer_bytes", bytes}};
     if (!common.dry_run) {
-      AttentionProblem problem(shapes[s], kColdBytes);
+      bench::AttentionProblem problem(shapes[s], kColdBytes);
       const Times times = Repeat(options.repetitions, [&] {
         const auto start = Clock::now();
         problem.Step(pool);
@@ -324,16 +312,13 @@ Json RunAttentionBench(const AttentionBenchOptions& options, const CommonOptions
 }
 
 void PrintAttentionBench(const Json& result) {
-  std::printf("%lld threads, memory reads %.2f GB/s\n",
-              result["threads"].get<long long>(),
+  std::printf("%lld threads, memory reads %.2f GB/s\n", result["threads"].get<long long>(),
               result["read_gb_per_second"].get<double>());
   std::printf("%-52s %12s %10s %8s %12s\n", "shape", "cache", "best us", "GB/s", "of reading");
   for (const Json& line : result["shapes"]) {
-    std::printf("%-52s %12s %10.1f %8.2f %10.1f %%\n",
-                line["shape"].get<std::string>().c_str(),
+    std::printf("%-52s %12s %10.1f %8.2f %10.1f %%\n", line["shape"].get<std::string>().c_str(),
                 FormatBytes(line["layer_bytes"]).c_str(),
-                line["microseconds"]["best"].get<double>(),
-                line["gb_per_second"].get<double>(),
+                line["microseconds"]["best"].get<double>(), line["gb_per_second"].get<double>(),
                 100.0 * line["of_read_bandwidth"].get<double>());
   }
 }

@@ -4,14 +4,14 @@
 //
 // Rates are those of the shortest of several repetitions ("best") and of the median one. Read rates
 // are in 10^9 bytes per second, and beside them stands what this machine's memory gives in the same
-// run (tools/read_bandwidth.h).
+// run (bench/support/read_bandwidth.h).
 
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 #include "tools/common_options.h"
 
 namespace kvc::tools {
@@ -37,7 +37,7 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options);
 void PrintBench(const Json& result);
 
 struct AttentionBenchOptions {
-  std::vector<std::string> shapes;  // tools/attention_problem.h
+  std::vector<std::string> shapes;  // bench/support/attention_problem.h
   int64_t repetitions = 200;
 };
 void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options);

@@ -9,8 +9,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "core/version.h"
-#include "tools/exit_code.h"
+#include "core/base/exit_code.h"
+#include "core/base/version.h"
+#include "core/io/json.h"
 
 namespace kvc::tools {
 namespace {
@@ -30,7 +31,7 @@ class StderrProgress : public Progress {
   ~StderrProgress() override { EndBar(); }
 
   void Report(const std::string& stage, int64_t done, int64_t total) override {
-    KVC_CHECK(g_interrupted == 0, kInterrupted, stage, ": interrupted");
+    KVC_CHECK(g_interrupted == 0, kInterrupted, "{}: interrupted", stage);
     if (quiet_ || total <= 0) return;
     if (stage != stage_) {
       EndBar();
@@ -65,14 +66,9 @@ class StderrProgress : public Progress {
     const int filled = static_cast<int>(done * kWidth / total);
     const double elapsed = std::chrono::duration<double>(now - start_).count();
     const double left = done > 0 ? elapsed * double(total - done) / double(done) : 0.0;
-    std::fprintf(stderr,
-                 "\r%s [%s%s] %lld/%lld %.0fs left \x1b[K",
-                 stage_.c_str(),
-                 std::string(filled, '#').c_str(),
-                 std::string(kWidth - filled, '.').c_str(),
-                 static_cast<long long>(done),
-                 static_cast<long long>(total),
-                 left);
+    std::fprintf(stderr, "\r%s [%s%s] %lld/%lld %.0fs left \x1b[K", stage_.c_str(),
+                 std::string(filled, '#').c_str(), std::string(kWidth - filled, '.').c_str(),
+                 static_cast<long long>(done), static_cast<long long>(total), left);
     bar_open_ = true;
     if (done == total) EndBar();
   }
@@ -115,11 +111,9 @@ void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& 
 }
 
 int CheckCommonOptions(const CommonOptions& options, CudaSupport cuda) {
-  KVC_CHECK(options.threads >= 0, kUsage, "--threads: expected 0 or more, got ", options.threads);
-  KVC_CHECK(options.device != "cuda" || cuda == CudaSupport::kByCommand,
-            kDevice,
-            "--device: expected cpu, got cuda: this command has no CUDA backend; ",
-            "use --device cpu");
+  KVC_CHECK(options.threads >= 0, kUsage, "--threads: expected 0 or more, got {}", options.threads);
+  KVC_CHECK(options.device != "cuda" || cuda == CudaSupport::kByCommand, kDevice,
+            "--device: expected cpu, got cuda: this command has no CUDA backend; use --device cpu");
   if (options.threads > 0) return options.threads;
   const unsigned cores = std::thread::hardware_concurrency();
   return cores > 0 ? static_cast<int>(cores) : 1;

@@ -10,8 +10,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
-#include "core/progress.h"
+#include "core/base/progress.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc::tools {
 

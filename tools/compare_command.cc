@@ -5,15 +5,17 @@
 #include <optional>
 #include <utility>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/sizes.h"
-#include "core/tokenizer.h"
-#include "eval/needle.h"
-#include "eval/walk.h"
-#include "tools/compare_policies.h"
-#include "tools/compare_prompts.h"
-#include "tools/compare_run.h"
+#include "core/base/error.h"
+#include "core/base/sizes.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/tokenizer/tokenizer.h"
+#include "eval/compare/needle.h"
+#include "eval/compare/requests.h"
+#include "eval/compare/walk.h"
+#include "pipeline/choose/compare_policies.h"
+#include "pipeline/choose/compare_prompts.h"
+#include "pipeline/choose/compare_run.h"
 #include "tools/eval_arguments.h"
 #include "tools/quality_gates.h"
 
@@ -23,7 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct CompareArguments {
-  CompareRequest request;
+  choose::CompareRequest request;
   std::string output;
   std::string prompts;
   std::vector<std::string> text;
@@ -31,33 +33,34 @@ struct CompareArguments {
   std::string decode = "256";
   std::string policy = "reallocate";
   eval::WalkOptions walk;
-  NeedleArguments needle;
-  RulerArguments ruler;
+  eval::NeedleArguments needle;
+  eval::RulerArguments ruler;
   QualityGates gates;
   bool force = false;
 };
 
-CompareTasks MakeTasks(const CompareArguments& args, const Tokenizer& tokenizer, uint64_t seed) {
-  KVC_CHECK(!args.text.empty() || !args.needle.haystack.empty(),
-            kUsage,
+choose::CompareTasks MakeTasks(const CompareArguments& args,
+                               const Tokenizer& tokenizer,
+                               uint64_t seed) {
+  KVC_CHECK(!args.text.empty() || !args.needle.haystack.empty(), kUsage,
             "kvc-eval compare: expected --text or --haystack, got neither");
-  CompareTasks tasks;
+  choose::CompareTasks tasks;
   tasks.walk = args.walk;
   tasks.walk.context = ParseLength(args.context, "--context");
   tasks.walk.decode = ParseLength(args.decode, "--decode");
-  tasks.walk.policy = DecodePolicyFromName(args.policy);
+  tasks.walk.policy = eval::DecodePolicyFromName(args.policy);
   if (!args.text.empty()) {
-    tasks.samples = eval::CutSamples(tokenizer, ReadAll(args.text), tasks.walk);
+    tasks.samples = eval::CutSamples(tokenizer, eval::ReadAll(args.text), tasks.walk);
   }
-  tasks.needle = ToNeedleOptions(args.needle, tasks.walk.policy, seed);
+  tasks.needle = eval::ToNeedleOptions(args.needle, tasks.walk.policy, seed);
   if (!args.needle.haystack.empty()) {
-    tasks.cells = PlanCells(args.needle, tasks.needle, tokenizer);
+    tasks.cells = eval::PlanCells(args.needle, tasks.needle, tokenizer);
   }
   if (args.ruler.samples > 0) {
     KVC_CHECK(!args.needle.haystack.empty(), kUsage, "--ruler: expected --haystack, got none");
-    RulerArguments ruler = args.ruler;
+    eval::RulerArguments ruler = args.ruler;
     if (ruler.lengths.empty()) ruler.lengths = args.needle.lengths;
-    tasks.ruler = PlanRulerPrompts(ruler, args.needle.haystack, seed, tokenizer);
+    tasks.ruler = eval::PlanRulerPrompts(ruler, args.needle.haystack, seed, tokenizer);
   }
   return tasks;
 }
@@ -65,11 +68,10 @@ CompareTasks MakeTasks(const CompareArguments& args, const Tokenizer& tokenizer,
 Json RunCompare(const CompareArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.request.reference);
-  const CompareTasks tasks = MakeTasks(args, *tokenizer, common.seed);
+  const choose::CompareTasks tasks = MakeTasks(args, *tokenizer, common.seed);
   if (!args.prompts.empty()) {
-    WriteJsonFile(
-        args.prompts,
-        PromptsToJson(tasks.walk, tasks.samples, tasks.cells, tasks.needle.question_before));
+    WriteJsonFile(args.prompts, choose::PromptsToJson(tasks.walk, tasks.samples, tasks.cells,
+                                                      tasks.needle.question_before));
   }
   if (common.dry_run) {
     return {{"samples", tasks.samples.size()},
@@ -80,7 +82,7 @@ Json RunCompare(const CompareArguments& args, const CommonOptions& common) {
   const fs::path partial = args.output.empty() ? "" : args.output + ".partial";
   if (args.force && !partial.empty()) fs::remove(partial);
   const auto progress = MakeProgress(common);
-  Json result = RunComparison(args.request, tasks, *tokenizer, partial, pool, *progress);
+  Json result = choose::RunComparison(args.request, tasks, *tokenizer, partial, pool, *progress);
   for (size_t i = 1; i < result["lines"].size(); ++i) {
     const Json line = result["lines"][i];  // a copy: gates are added to the result
     std::optional<double> reference;
@@ -97,25 +99,20 @@ Json RunCompare(const CompareArguments& args, const CommonOptions& common) {
 }
 
 void PrintLine(const Json& line, const Json& reference, int64_t needles) {
-  std::printf("%-44s %-8s",
-              line["name"].get<std::string>().c_str(),
+  std::printf("%-44s %-8s", line["name"].get<std::string>().c_str(),
               line["budget"].get<std::string>().c_str());
   if (line.contains("kld_mean")) {
     const double perplexity = line["perplexity"];
     const double against = reference["perplexity"];
     std::printf(" %7.2f %% %8.4f %7.4f %8.4f %7.3f %8.3f (%+6.1f %%) %7.1f %%",
-                100.0 * line["prompt_share"].get<double>(),
-                line["kld_mean"].get<double>(),
-                line["kld_stderr"].get<double>(),
-                line["kld_median"].get<double>(),
-                line["kld_p999"].get<double>(),
-                perplexity,
-                100.0 * (perplexity / against - 1.0),
+                100.0 * line["prompt_share"].get<double>(), line["kld_mean"].get<double>(),
+                line["kld_stderr"].get<double>(), line["kld_median"].get<double>(),
+                line["kld_p999"].get<double>(), perplexity, 100.0 * (perplexity / against - 1.0),
                 100.0 * line["same_top"].get<double>());
   }
   if (line.contains("needles_found")) {
-    std::printf(
-        " %4lld/%lld", line["needles_found"].get<long long>(), static_cast<long long>(needles));
+    std::printf(" %4lld/%lld", line["needles_found"].get<long long>(),
+                static_cast<long long>(needles));
   }
   if (line.contains("ruler_score")) {
     std::printf(" %6.1f %%", 100.0 * line["ruler_score"].get<double>());
@@ -127,43 +124,34 @@ void PrintCompare(const Json& result) {
   const Json& lines = result["lines"];
   std::printf("%-44s %-8s", "policy", "budget");
   if (lines[0].contains("kld_mean")) {
-    std::printf(" %9s %8s %7s %8s %7s %19s %9s",
-                "bytes",
-                "KLD",
-                "+-",
-                "median",
-                "99.9 %",
-                "perplexity",
-                "same top");
+    std::printf(" %9s %8s %7s %8s %7s %19s %9s", "bytes", "KLD", "+-", "median", "99.9 %",
+                "perplexity", "same top");
   }
   if (lines[0].contains("needles_found")) std::printf(" needles");
   if (lines[0].contains("ruler_score")) std::printf("    ruler");
   std::printf("\n");
   for (const Json& line : lines) PrintLine(line, lines[0], result["needles"]);
   for (const Json& line : result["impossible"]) {
-    std::printf("%-44s %-8s impossible: %s\n",
-                line["name"].get<std::string>().c_str(),
+    std::printf("%-44s %-8s impossible: %s\n", line["name"].get<std::string>().c_str(),
                 line["budget"].get<std::string>().c_str(),
                 line["reason"].get<std::string>().c_str());
   }
   PrintGates(result);
 }
 
-void AddPolicyOptions(CLI::App& app, CompareRequest& request) {
+void AddPolicyOptions(CLI::App& app, choose::CompareRequest& request) {
   app.add_option("reference", request.reference, "Bundle that the others are compared with")
       ->required();
   app.add_option("--bundle", request.bundles, "Bundle as it was exported; repeatable");
   app.add_option(
-         "--policy",
-         request.policies,
+         "--policy", request.policies,
          "METHOD[/SCORER[/LOSS]][@TIERS] as in kvc-export, no export needed: uniform/snapkv, "
          "lukv@0,1/8,1/4,1, "
          "lukv/output-error:pool=15/output-error; repeatable")
       ->take_all();
   app.add_option("--budget", request.budgets, "Budgets of every policy: 50%,25%")->delimiter(',');
   app.add_option(
-      "--base",
-      request.bases,
+      "--base", request.bases,
       "Bundle whose weights policies run on, thin or not; repeatable; default: REFERENCE");
   app.add_option("--profile", request.profiles, "Profile of a base; repeatable");
   app.add_option("--sinks", request.sinks, "First tokens that no policy drops")
@@ -180,8 +168,8 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
   app.add_option("--samples", args.walk.samples, "Windows, spread over the text")
       ->capture_default_str();
   app.add_option("--haystack", args.needle.haystack, "UTF-8 text that hides needles");
-  app.add_option(
-         "--needles", args.needle.options.samples, "Needle prompts for each length and depth")
+  app.add_option("--needles", args.needle.options.samples,
+                 "Needle prompts for each length and depth")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   AddNeedleOptions(app, args.needle);
@@ -193,10 +181,9 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
   app.add_option("--ruler-lengths", args.ruler.lengths, "Their lengths; default: --lengths")
       ->delimiter(',');
   AddDecodePolicy(app, args.policy);
-  app.add_option(
-      "-o,--out,--output", args.output, "JSON file to write; an interrupted run goes on there");
-  app.add_option("--save-prompts",
-                 args.prompts,
+  app.add_option("-o,--out,--output", args.output,
+                 "JSON file to write; an interrupted run goes on there");
+  app.add_option("--save-prompts", args.prompts,
                  "JSON file for the token ids of all windows and needles, with --dry-run too");
   app.add_flag("--force", args.force, "Do not go on with an interrupted run");
 }
@@ -215,8 +202,8 @@ EvalCommand AddCompare(CLI::App& app) {
   AddDivergenceGates(*sub, args->gates);
   AddNeedleGate(*sub, args->gates);
   AddScoreGate(*sub, args->gates);
-  return {
-      sub, [args](const CommonOptions& common) { return RunCompare(*args, common); }, PrintCompare};
+  return {sub, [args](const CommonOptions& common) { return RunCompare(*args, common); },
+          PrintCompare};
 }
 
 }  // namespace kvc::tools

@@ -3,13 +3,16 @@
 #include <cstdio>
 #include <sstream>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/sizes.h"
-#include "core/text_input.h"
-#include "core/tokenizer.h"
-#include "eval/needle.h"
-#include "eval/walk.h"
+#include "core/base/error.h"
+#include "core/base/sizes.h"
+#include "core/cache/manifest.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/text_input.h"
+#include "core/tokenizer/tokenizer.h"
+#include "eval/compare/needle.h"
+#include "eval/compare/requests.h"
+#include "eval/compare/walk.h"
 #include "runtime/session.h"
 #include "tools/compare_command.h"
 #include "tools/eval_arguments.h"
@@ -49,7 +52,7 @@ eval::WalkOptions Resolve(const WalkArguments& args) {
   eval::WalkOptions options = args.options;
   options.context = ParseLength(args.context, "--context");
   options.decode = ParseLength(args.decode, "--decode");
-  options.policy = DecodePolicyFromName(args.policy);
+  options.policy = eval::DecodePolicyFromName(args.policy);
   return options;
 }
 
@@ -67,7 +70,7 @@ PreparedWalk PrepareWalk(const WalkArguments& args) {
   PreparedWalk walk;
   walk.options = Resolve(args);
   const auto tokenizer = Tokenizer::Load(args.bundle);
-  walk.samples = eval::CutSamples(*tokenizer, ReadAll(args.text), walk.options);
+  walk.samples = eval::CutSamples(*tokenizer, eval::ReadAll(args.text), walk.options);
   return walk;
 }
 
@@ -76,7 +79,7 @@ Json RunPpl(const WalkArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   Json result = WalkPlan(options, samples.size());
   if (common.dry_run) return result;
-  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);
   const auto progress = MakeProgress(common);
   const auto measured = eval::MeasurePerplexity(*loaded.session, samples, options, pool, *progress);
   result["perplexity"] = measured.perplexity;
@@ -93,12 +96,12 @@ Json RunKld(const WalkArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   Json result = WalkPlan(options, samples.size());
   if (common.dry_run) return result;
-  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
-  const LoadedBundle reference = LoadBundle(args.against, pool);
+  const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);
+  const eval::LoadedBundle reference = eval::LoadBundle(args.against, pool);
   const auto progress = MakeProgress(common);
-  const auto measured = eval::MeasureDivergence(
-      *loaded.session, *reference.session, samples, options, pool, *progress);
-  AddDivergence(measured, result);
+  const auto measured = eval::MeasureDivergence(*loaded.session, *reference.session, samples,
+                                                options, pool, *progress);
+  eval::AddDivergence(measured, result);
   result["perplexity_against"] = measured.reference.perplexity;
   result["nll"] = measured.model.nll;
   result["stderr"] = measured.model.stderr_nll;
@@ -114,14 +117,11 @@ EvalCommand AddPpl(CLI::App& app) {
   auto args = std::make_shared<WalkArguments>();
   AddWalkOptions(*sub, *args);
   AddPerplexityGate(*sub, args->gates);
-  return {sub,
-          [args](const CommonOptions& common) { return RunPpl(*args, common); },
+  return {sub, [args](const CommonOptions& common) { return RunPpl(*args, common); },
           [](const Json& r) {
             std::printf("perplexity  %.4f (nll %.5f +- %.5f, %lld tokens)\n",
-                        r["perplexity"].get<double>(),
-                        r["nll"].get<double>(),
-                        r["stderr"].get<double>(),
-                        r["tokens"].get<long long>());
+                        r["perplexity"].get<double>(), r["nll"].get<double>(),
+                        r["stderr"].get<double>(), r["tokens"].get<long long>());
             PrintCache(r["cache"]);
             PrintGates(r);
           }};
@@ -134,20 +134,15 @@ EvalCommand AddKld(CLI::App& app) {
   sub->add_option("--against", args->against, "Reference bundle")->required();
   AddPerplexityGate(*sub, args->gates);
   AddDivergenceGates(*sub, args->gates);
-  return {sub,
-          [args](const CommonOptions& common) { return RunKld(*args, common); },
+  return {sub, [args](const CommonOptions& common) { return RunKld(*args, common); },
           [](const Json& r) {
             std::printf("kld         mean %.5f +- %.5f, median %.5f, 99.9 %% %.4f\n",
-                        r["kld_mean"].get<double>(),
-                        r["kld_stderr"].get<double>(),
-                        r["kld_median"].get<double>(),
-                        r["kld_p999"].get<double>());
-            std::printf("same top    %.2f %% +- %.2f\n",
-                        100.0 * r["same_top"].get<double>(),
+                        r["kld_mean"].get<double>(), r["kld_stderr"].get<double>(),
+                        r["kld_median"].get<double>(), r["kld_p999"].get<double>());
+            std::printf("same top    %.2f %% +- %.2f\n", 100.0 * r["same_top"].get<double>(),
                         100.0 * r["same_top_stderr"].get<double>());
             std::printf("perplexity  %.4f against %.4f (%lld tokens)\n",
-                        r["perplexity"].get<double>(),
-                        r["perplexity_against"].get<double>(),
+                        r["perplexity"].get<double>(), r["perplexity_against"].get<double>(),
                         r["tokens"].get<long long>());
             PrintCache(r["cache"]);
             PrintGates(r);
@@ -159,18 +154,18 @@ EvalCommand AddKld(CLI::App& app) {
 struct NeedleCommand {
   std::string bundle;
   std::string policy = "reallocate";
-  NeedleArguments needle;
+  eval::NeedleArguments needle;
   QualityGates gates;
 };
 
 Json RunNeedle(const NeedleCommand& args, const CommonOptions& common) {
   const eval::NeedleOptions options =
-      ToNeedleOptions(args.needle, DecodePolicyFromName(args.policy), common.seed);
+      eval::ToNeedleOptions(args.needle, eval::DecodePolicyFromName(args.policy), common.seed);
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.bundle);
-  const auto cells = PlanCells(args.needle, options, *tokenizer);
+  const auto cells = eval::PlanCells(args.needle, options, *tokenizer);
   if (common.dry_run) return {{"cells", cells.size()}, {"samples", options.samples}};
-  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);
   const auto progress = MakeProgress(common);
   const auto measured =
       eval::MeasureNeedles(*loaded.session, *tokenizer, cells, options, *progress);
@@ -178,7 +173,7 @@ Json RunNeedle(const NeedleCommand& args, const CommonOptions& common) {
   result["question"] = args.needle.question;
   result["accuracy"] = measured.accuracy;
   result["cells"] = Json::array();
-  for (const auto& cell : measured.cells) result["cells"].push_back(CellToJson(cell));
+  for (const auto& cell : measured.cells) result["cells"].push_back(eval::CellToJson(cell));
   result["cache"] = measured.cache.ToJson();
   ApplyGates(args.gates, result, {}, "", result);
   return result;
@@ -198,16 +193,13 @@ EvalCommand AddNeedle(CLI::App& app) {
   AddNeedleOptions(*sub, args->needle);
   AddNeedleGate(*sub, args->gates);
   AddDecodePolicy(*sub, args->policy);
-  return {sub,
-          [args](const CommonOptions& common) { return RunNeedle(*args, common); },
+  return {sub, [args](const CommonOptions& common) { return RunNeedle(*args, common); },
           [](const Json& r) {
             std::printf("needles     %.1f %% found\n", 100.0 * r["accuracy"].get<double>());
             std::printf("%8s %6s %9s %8s\n", "length", "depth", "accuracy", "samples");
             for (const Json& cell : r["cells"]) {
-              std::printf("%8lld %6.2f %8.1f%% %8lld\n",
-                          cell["length"].get<long long>(),
-                          cell["depth"].get<double>(),
-                          100.0 * cell["accuracy"].get<double>(),
+              std::printf("%8lld %6.2f %8.1f%% %8lld\n", cell["length"].get<long long>(),
+                          cell["depth"].get<double>(), 100.0 * cell["accuracy"].get<double>(),
                           cell["samples"].get<long long>());
             }
             PrintCache(r["cache"]);
@@ -233,17 +225,11 @@ std::vector<std::vector<int32_t>> ReadIdLines(const std::string& file) {
     std::vector<int32_t> ids;
     int32_t id = 0;
     while (words >> id) ids.push_back(id);
-    KVC_CHECK(words.eof(),
-              kBadInput,
-              file,
-              ": line ",
-              prompts.size() + 1,
-              ": expected token ids, got \"",
-              line,
-              "\"");
+    KVC_CHECK(words.eof(), kBadInput, "{}: line {}: expected token ids, got \"{}\"", file,
+              prompts.size() + 1, line);
     if (!ids.empty()) prompts.push_back(std::move(ids));
   }
-  KVC_CHECK(!prompts.empty(), kBadInput, file, ": expected lines of token ids, got none");
+  KVC_CHECK(!prompts.empty(), kBadInput, "{}: expected lines of token ids, got none", file);
   return prompts;
 }
 
@@ -261,7 +247,7 @@ Json RunLogits(const LogitsArguments& args, const CommonOptions& common) {
   result["outputs"] = Json::array();
   if (common.dry_run) return result;
   ThreadPool pool(CheckCommonOptions(common));
-  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);
   const int64_t vocabulary = loaded.bundle->manifest().model.vocab_size;
   runtime::SequenceOptions options;
   options.cache = FullCache(loaded.bundle->manifest().cache);
@@ -284,14 +270,11 @@ EvalCommand AddLogits(CLI::App& app) {
   sub->add_option("bundle", args->bundle, "Bundle to run")->required();
   sub->add_option("--ids", args->ids, "One prompt of token ids per line")->required();
   sub->add_option("-o,--out", args->out, "OUT.npy; OUT.1.npy for the second line, ...")->required();
-  return {sub,
-          [args](const CommonOptions& common) { return RunLogits(*args, common); },
+  return {sub, [args](const CommonOptions& common) { return RunLogits(*args, common); },
           [](const Json& r) {
             for (const Json& output : r["outputs"]) {
-              std::printf("%s [%lld, %lld]\n",
-                          output["file"].get<std::string>().c_str(),
-                          output["tokens"].get<long long>(),
-                          r["vocabulary"].get<long long>());
+              std::printf("%s [%lld, %lld]\n", output["file"].get<std::string>().c_str(),
+                          output["tokens"].get<long long>(), r["vocabulary"].get<long long>());
             }
           }};
 }
@@ -328,15 +311,8 @@ EvalCommand AddTokenize(CLI::App& app) {
 }  // namespace
 
 std::vector<EvalCommand> AddEvalCommands(CLI::App& app) {
-  return {AddPpl(app),
-          AddKld(app),
-          AddNeedle(app),
-          AddRuler(app),
-          AddLines(app),
-          AddLongBench(app),
-          AddCompare(app),
-          AddLogits(app),
-          AddTokenize(app)};
+  return {AddPpl(app),       AddKld(app),     AddNeedle(app), AddRuler(app),   AddLines(app),
+          AddLongBench(app), AddCompare(app), AddLogits(app), AddTokenize(app)};
 }
 
 }  // namespace kvc::tools

@@ -9,7 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 #include "tools/common_options.h"
 
 namespace kvc::tools {

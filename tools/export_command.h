@@ -3,17 +3,23 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
+#include "export/bundle/export_plan.h"
+#include "pipeline/choose/auto_method.h"
 #include "tools/common_options.h"
-#include "tools/export_plan.h"
 
 namespace kvc::tools {
 
-void AddExportOptions(CLI::App& app, ExportOptions& options);
+struct ExportArguments {
+  bundle::ExportOptions options;  // threads and seed come from CommonOptions
+  choose::AutoOptions automatic;  // --method auto
+  std::string verify;             // a bundle to check instead
+};
+void AddExportOptions(CLI::App& app, ExportArguments& arguments);
 
-// Exports, or checks when options.verify is set. Returns the command's JSON keys (CLI.md); a failed
-// check throws kVerification and leaves nothing behind.
-[[nodiscard]] Json RunExport(const ExportOptions& options, const CommonOptions& common);
+// Exports, or checks when arguments.verify is set. Returns the command's JSON keys (CLI.md); a
+// failed check throws kVerification and leaves nothing behind.
+[[nodiscard]] Json RunExport(ExportArguments arguments, const CommonOptions& common);
 
 // The result as text on stdout.
 void PrintExport(const Json& result);

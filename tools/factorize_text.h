@@ -1,7 +1,7 @@
 #pragma once
 // What kvc-factorize prints for people.
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc::tools {
 

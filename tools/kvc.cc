@@ -1,13 +1,13 @@
 // kvc: what stands above the single commands: recipes that run them, and reports of their results.
 
+#include "core/io/json.h"
 #include "tools/recipe_command.h"
 
 int main(int argc, char** argv) {
   using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
   CLI::App app("Runs recipes of the other commands and reports their results");
   CommonOptions common;
-  AddCommonOptions(app,
-                   common,
+  AddCommonOptions(app, common,
                    "  kvc run examples/recipes/bundled.json -o out\n"
                    "  kvc report out");
   app.fallthrough();
@@ -19,11 +19,7 @@ int main(int argc, char** argv) {
       *app.add_subcommand("report", "Tables of the results in a folder, and report.html"), report);
   app.require_subcommand(1);
   return RunCommand(
-      argc,
-      argv,
-      "kvc",
-      app,
-      common,
+      argc, argv, "kvc", app, common,
       [&] { return run->parsed() ? RunRecipeCommand(recipe, common) : RunReport(report, common); },
       [&](const kvc::Json& result) {
         if (run->parsed()) {

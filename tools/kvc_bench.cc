@@ -1,5 +1,6 @@
 // kvc-bench: how fast a bundle runs at several depths, and how fast its attention reads the cache.
 
+#include "core/io/json.h"
 #include "tools/bench_command.h"
 
 int main(int argc, char** argv) {
@@ -9,19 +10,14 @@ int main(int argc, char** argv) {
   BenchOptions bundle;
   AttentionBenchOptions attention;
   AddBenchOptions(app, bundle);
-  AddCommonOptions(app,
-                   common,
+  AddCommonOptions(app, common,
                    "  kvc-bench bundle --prompt 512 --decode 64 --depths 0,1k,4k,8k\n"
                    "  kvc-bench attention --shape heads=9,kv=3,width=64,tokens=4k,dtype=f32");
   app.fallthrough();
   CLI::App* kernel = app.add_subcommand("attention", "The decode attention kernel on shapes");
   AddAttentionBenchOptions(*kernel, attention);
   return RunCommand(
-      argc,
-      argv,
-      "kvc-bench",
-      app,
-      common,
+      argc, argv, "kvc-bench", app, common,
       [&] {
         return kernel->parsed() ? RunAttentionBench(attention, common) : RunBench(bundle, common);
       },

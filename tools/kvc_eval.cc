@@ -1,13 +1,13 @@
 // kvc-eval: measures what a compressed cache costs in quality, through the real cache.
 
+#include "core/io/json.h"
 #include "tools/eval_commands.h"
 
 int main(int argc, char** argv) {
   using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
   CLI::App app("Measures bundles: perplexity, KL divergence, needles and other tasks, logits");
   CommonOptions options;
-  AddCommonOptions(app,
-                   options,
+  AddCommonOptions(app, options,
                    "  kvc-eval ppl bundle --text book.txt --context 1k --decode 256\n"
                    "  kvc-eval kld bundle --against full-bundle --text book.txt --json");
   // The common options may stand behind the subcommand; subcommands inherit this when they are
@@ -23,12 +23,7 @@ int main(int argc, char** argv) {
     KVC_THROW(kUsage, "kvc-eval: expected a subcommand");
   };
   return RunCommand(
-      argc,
-      argv,
-      "kvc-eval",
-      app,
-      options,
-      [&] { return chosen().run(options); },
+      argc, argv, "kvc-eval", app, options, [&] { return chosen().run(options); },
       [&](const kvc::Json& result) {
         if (options.dry_run) {
           std::cout << result.dump(2) << '\n';

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
 #include "factorize/factorize_model.h"
 #include "factorize/output_loss.h"
 #include "model/threads.h"
@@ -39,13 +40,11 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("-o,--out", args.output, "Directory to write")->required();
   app.add_option("--rank", args.rank, "Key width to keep: a share, or dimensions of a group")
       ->capture_default_str();
-  app.add_option("--layout",
-                 args.options.layout,
+  app.add_option("--layout", args.options.layout,
                  "auto, absorb, latent:N, latent:heads, post-rope or rope-pairs")
       ->capture_default_str();
   app.add_option(
-         "--objective",
-         args.objective,
+         "--objective", args.objective,
          "auto, weight, input, input-query, input-attention-query, logit, attention or output")
       ->capture_default_str();
   app.add_option("--calib", args.calibration, "Calibration text, UTF-8 or .jsonl; repeatable");
@@ -65,40 +64,34 @@ void AddOptions(CLI::App& app, Arguments& args) {
 }
 
 void AddTuning(CLI::App& app, Arguments& args) {
-  app.add_option("--tune",
-                 args.tune,
+  app.add_option("--tune", args.tune,
                  "local: each layer against the full model's; global: the whole model against the "
                  "full one's output; local,global: one after the other")
       ->delimiter(',')
       ->check(CLI::IsMember({"none", "local", "global"}));
-  app.add_option(
-      "--source", args.source, "MODEL is thin and made from this one: goes on tuning it");
+  app.add_option("--source", args.source,
+                 "MODEL is thin and made from this one: goes on tuning it");
   app.add_option("--tune-tokens", args.tune_tokens, "Tokens of the calibration text to tune on")
       ->capture_default_str();
-  app.add_option("--tune-passes",
-                 args.passes,
+  app.add_option("--tune-passes", args.passes,
                  "Passes over them, at most; local 4, global 1. Of two tunings the last one's")
       ->check(CLI::PositiveNumber);
-  app.add_option("--lr",
-                 args.learning_rate,
+  app.add_option("--lr", args.learning_rate,
                  "Step relative to the weights' size and their error; local 0.03, global 0.01. Of "
                  "two tunings the "
                  "last one's")
       ->check(CLI::Range(1e-6, 1.0));
   app.add_option("--loss", args.loss, "Of --tune global: kl to the full model's output, or ce")
       ->default_str("kl");
-  app.add_option("--precision",
-                 args.precision,
+  app.add_option("--precision", args.precision,
                  "Of --tune global on a CUDA device: f32, or bf16 products with f32 weights, which "
                  "auto is")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
-  app.add_option("--tune-step-tokens",
-                 args.step_tokens,
+  app.add_option("--tune-step-tokens", args.step_tokens,
                  "Tokens of one step of the last tuning, at least one window")
       ->capture_default_str();
-  app.add_flag("--control",
-               args.options.control,
+  app.add_flag("--control", args.options.control,
                "Gives the full model the same --tune global and reports both");
 }
 
@@ -109,11 +102,9 @@ void ResolveTuning(Arguments& args) {
   };
   options.tune = asked("local");
   options.tune_global = asked("global");
-  KVC_CHECK(!asked("none") || args.tune.size() == 1,
-            kUsage,
+  KVC_CHECK(!asked("none") || args.tune.size() == 1, kUsage,
             "--tune: expected none alone, or local, global or local,global");
-  KVC_CHECK(args.loss.empty() || options.tune_global,
-            kUsage,
+  KVC_CHECK(args.loss.empty() || options.tune_global, kUsage,
             "--loss: expected --tune global, which has one, got none");
   options.tune_tokens = kvc::ParseLength(args.tune_tokens, "--tune-tokens");
   if (!args.loss.empty()) options.global.loss = kvc::factorize::OutputLossFromName(args.loss);
@@ -129,10 +120,9 @@ void ResolveTuning(Arguments& args) {
 void CheckSource(const CLI::App& app, const Arguments& args, bool dry_run) {
   if (args.source.empty()) return;
   for (const char* option : {"--rank", "--layout", "--objective", "--spread", "--svd"}) {
-    KVC_CHECK(app.count(option) == 0,
-              kUsage,
-              option,
-              ": expected a MODEL with full keys, got --source, whose MODEL is thin already");
+    KVC_CHECK(app.count(option) == 0, kUsage,
+              "{}: expected a MODEL with full keys, got --source, whose MODEL is thin already",
+              option);
   }
   KVC_CHECK(!dry_run, kUsage, "--dry-run: expected a MODEL with full keys, got --source");
 }
@@ -163,8 +153,8 @@ void ChooseCompute(const std::string& device, Arguments& args) {
 }
 
 // The library that decomposes: where --device says unless it is named.
-kvc::factorize::SvdBackend ChooseSvd(const std::string& name, const std::string& device) {
-  using kvc::factorize::SvdBackend;
+kvc::linalg::SvdBackend ChooseSvd(const std::string& name, const std::string& device) {
+  using kvc::linalg::SvdBackend;
   if (name == "cusolver" || (name.empty() && device == "cuda")) return SvdBackend::kCuSolver;
   return name == "eigen" ? SvdBackend::kEigen : SvdBackend::kLapack;
 }
@@ -178,18 +168,13 @@ int main(int argc, char** argv) {
   AddOptions(app, args);
   AddTuning(app, args);
   kvc::tools::AddCommonOptions(
-      app,
-      common,
+      app, common,
       "  kvc-factorize model -o thin --rank 25% --layout latent:1 --calib book.txt\n"
       "  kvc-factorize model -o thin --spread --tune local --calib book.txt --calib more.txt\n"
       "  kvc-factorize thin -o better --source model --tune global --calib book.txt\n"
       "  kvc-factorize mistral -o thin --lengths 32k,128000 --dry-run");
   return kvc::tools::RunCommand(
-      argc,
-      argv,
-      "kvc-factorize",
-      app,
-      common,
+      argc, argv, "kvc-factorize", app, common,
       [&]() -> Json {
         Resolve(args);
         CheckSource(app, args, common.dry_run);
@@ -198,7 +183,7 @@ int main(int argc, char** argv) {
         args.options.svd = ChooseSvd(args.svd, common.device);
         ChooseCompute(common.device, args);
         // Fails without the device, before any work.
-        (void)kvc::factorize::Svd::Create(args.options.svd);
+        (void)kvc::linalg::Svd::Create(args.options.svd);
         kvc::model::SetThreads(
             kvc::tools::CheckCommonOptions(common, kvc::tools::CudaSupport::kByCommand));
         if (common.dry_run) return kvc::factorize::PlanFactorization(args.options);

@@ -5,21 +5,22 @@
 #include <optional>
 #include <system_error>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/needle_task.h"
-#include "core/rng.h"
-#include "core/sizes.h"
-#include "core/text_input.h"
-#include "core/tokenizer.h"
-#include "factorize/svd.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/base/sizes.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/text_input.h"
+#include "core/tokenizer/tokenizer.h"
+#include "eval/tasks/needle_task.h"
+#include "linalg/svd.h"
 #include "model/continuation.h"
 #include "model/streamed.h"
 #include "model/threads.h"
+#include "pipeline/profile_bases.h"
+#include "profile/lukv_table.h"
 #include "profile/profile_model.h"
 #include "tools/common_options.h"
-#include "tools/lukv_table.h"
-#include "tools/profile_bases.h"
 
 namespace {
 
@@ -53,14 +54,12 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("model", args.model, "Hugging Face directory, thin or not")->required();
   app.add_option("-o,--out", args.output, "Directory to write")->required();
   app.add_option(
-         "--calib",
-         args.calibration,
+         "--calib", args.calibration,
          "Calibration text, UTF-8 or .jsonl; repeatable: budgets from several kinds of text "
          "carry further, each file weighs by its length")
       ->required();
   app.add_option(
-         "--scorer",
-         args.scorers,
+         "--scorer", args.scorers,
          "snapkv, expected-attention, keydiff, knorm, streaming or output-error; options as in "
          "output-error:prompt=1024; repeatable")
       ->capture_default_str();
@@ -71,30 +70,25 @@ void AddOptions(CLI::App& app, Arguments& args) {
       ->capture_default_str();
   app.add_option("--sinks", options.sinks, "First tokens, always kept")->capture_default_str();
   app.add_option("--window", options.window, "Newest tokens, always kept")->capture_default_str();
-  app.add_option("--continuation",
-                 options.continuation,
+  app.add_option("--continuation", options.continuation,
                  "The horizon: teacher (the text goes on) or sample (the model does)")
       ->capture_default_str();
   app.add_option("--temperature", args.temperature, "Of --continuation sample; 0: greedy")
       ->capture_default_str();
-  app.add_option("--question",
-                 args.questions,
+  app.add_option("--question", args.questions,
                  "With --continuation sample: the horizon is this question and the model's answer; "
                  "repeatable, every context meets every question");
-  app.add_option("--importance",
-                 options.importance,
+  app.add_option("--importance", options.importance,
                  "Head importance: oracle (mass of what is needed) or needle (who finds the asked "
                  "fact; oracle where the model answers less than a quarter of the questions)")
       ->capture_default_str();
-  app.add_option("--tiers",
-                 options.tiers,
+  app.add_option("--tiers", options.tiers,
                  "Shares of its width that a token may keep, for the curves with tiers; 0,1: no "
                  "such curves")
       ->capture_default_str();
   app.add_option("--needle-tests", options.needle_tests, "Questions asked with --importance needle")
       ->capture_default_str();
-  app.add_option("--lukv-table",
-                 args.lukv_table,
+  app.add_option("--lukv-table", args.lukv_table,
                  "Also write LU-KV's table of pruning ratios [99, layers, kv heads] for the first "
                  "scorer, .npy or .safetensors");
   app.add_flag("--force", args.force, "Replace a directory that is not empty, start anew");
@@ -103,11 +97,9 @@ void AddOptions(CLI::App& app, Arguments& args) {
 void Resolve(Arguments& args) {
   args.options.context = kvc::ParseLength(args.context, "--context");
   args.options.horizon = kvc::ParseLength(args.horizon, "--horizon");
-  if (!args.lukv_table.empty()) kvc::tools::CheckLuKvTableName(args.lukv_table);
-  KVC_CHECK(args.questions.empty() || args.options.continuation == "sample",
-            kUsage,
-            "--question: expected --continuation sample, got ",
-            args.options.continuation);
+  if (!args.lukv_table.empty()) kvc::profile::CheckLuKvTableName(args.lukv_table);
+  KVC_CHECK(args.questions.empty() || args.options.continuation == "sample", kUsage,
+            "--question: expected --continuation sample, got {}", args.options.continuation);
   args.options.scorers.clear();
   for (const std::string& name : args.scorers) {
     args.options.scorers.push_back(kvc::ParseScorer(name, "--scorer"));
@@ -166,13 +158,9 @@ std::vector<std::vector<int32_t>> SampleWindows(const Arguments& args,
   std::vector<std::vector<int32_t>> questions;
   for (const std::string& question : args.questions) {
     questions.push_back(kvc::EncodeContinuation(tokenizer, " " + question));
-    KVC_CHECK(std::ssize(questions.back()) < args.options.horizon,
-              kUsage,
-              "--question: expected less than the horizon's ",
-              args.options.horizon,
-              " tokens, got ",
-              questions.back().size(),
-              "; raise --horizon");
+    KVC_CHECK(std::ssize(questions.back()) < args.options.horizon, kUsage,
+              "--question: expected less than the horizon's {} tokens, got {}; raise --horizon",
+              args.options.horizon, questions.back().size());
   }
   if (questions.empty()) questions.emplace_back();
   std::vector<std::vector<int32_t>> windows, forced;
@@ -198,8 +186,8 @@ kvc::profile::ProfileInputs ReadInputs(const Arguments& args,
   const auto tokenizer = kvc::Tokenizer::Load(args.model);
   const std::vector<std::string> documents = ReadCalibration(args);
   kvc::profile::ProfileInputs inputs;
-  inputs.windows = kvc::model::CutWindows(
-      *tokenizer, documents, args.options.windows, args.options.context + args.options.horizon);
+  inputs.windows = kvc::model::CutWindows(*tokenizer, documents, args.options.windows,
+                                          args.options.context + args.options.horizon);
   if (args.options.continuation == "sample" && !plan_only) {
     inputs.windows = SampleWindows(args, checkpoint, *tokenizer, inputs.windows, seed, progress);
   }
@@ -208,8 +196,8 @@ kvc::profile::ProfileInputs ReadInputs(const Arguments& args,
   inputs.make_bases = [&checkpoint](int64_t layer, const kvc::profile::LayerGrams& grams) {
     // Libraries that split products by the number of threads round in another way.
     const kvc::model::SingleThreadedOperations single;
-    const auto svd = kvc::factorize::Svd::Create(kvc::factorize::SvdBackend::kLapack);
-    return kvc::tools::MakeBases(checkpoint.config(), layer, grams, *svd);
+    const auto svd = kvc::linalg::Svd::Create(kvc::linalg::SvdBackend::kLapack);
+    return kvc::pipeline::MakeBases(checkpoint.config(), layer, grams, *svd);
   };
   return inputs;
 }
@@ -279,7 +267,7 @@ Json Run(Arguments& args, const kvc::tools::CommonOptions& common) {
   kvc::profile::RemoveProgress(output.path());
   output.Commit();
   if (!args.lukv_table.empty()) {
-    kvc::tools::WriteLuKvTable(args.lukv_table, profile, args.options.scorers.front());
+    kvc::profile::WriteLuKvTable(args.lukv_table, profile, args.options.scorers.front());
   }
   result["scorers"] = Json::object();
   for (const kvc::ScorerSpec& spec : args.options.scorers) {
@@ -305,8 +293,7 @@ void PrintLosses(const char* name, const Json& loss, const Json* ratio) {
 }
 
 void PrintText(const Json& result) {
-  std::printf("windows       %lld, %lld tokens\n",
-              result["windows"].get<long long>(),
+  std::printf("windows       %lld, %lld tokens\n", result["windows"].get<long long>(),
               result["tokens"].get<long long>());
   std::printf("hidden states %s, memory about %s beside the mapped weights\n",
               kvc::FormatBytes(result["hidden_bytes"].get<int64_t>()).c_str(),
@@ -337,8 +324,7 @@ int main(int argc, char** argv) {
   Arguments args;
   AddOptions(app, args);
   kvc::tools::AddCommonOptions(
-      app,
-      common,
+      app, common,
       "  kvc-profile model -o profile --calib book.txt\n"
       "  kvc-profile thin -o profile --calib a.txt --calib b.jsonl --scorer snapkv "
       "--scorer keydiff --windows 32 --json");

@@ -1,5 +1,6 @@
 // kvc-run: generates text with a bundle.
 
+#include "core/io/json.h"
 #include "tools/run_command.h"
 
 int main(int argc, char** argv) {
@@ -8,8 +9,7 @@ int main(int argc, char** argv) {
   CommonOptions common;
   RunOptions options;
   AddRunOptions(app, options);
-  AddCommonOptions(app,
-                   common,
+  AddCommonOptions(app, common,
                    "  kvc-run bundle --prompt \"Once upon a time\" -n 64\n"
                    "  kvc-run bundle --prompt-file a.txt --prompt-file b.txt --budget 25% --json");
   return RunCommand(

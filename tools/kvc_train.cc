@@ -2,11 +2,12 @@
 
 #include <iostream>
 
-#include "core/checkpoint.h"
-#include "core/files.h"
-#include "core/needle_task.h"
-#include "core/sizes.h"
-#include "core/text_input.h"
+#include "core/base/sizes.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/text_input.h"
+#include "eval/tasks/needle_task.h"
 #include "factorize/layer_factors.h"
 #include "model/needle_source.h"
 #include "model/parameters.h"
@@ -57,20 +58,19 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("--lr", c.train.learning_rate, "Highest learning rate")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option(
-         "--last-lr-share", c.train.last_rate_share, "Share of --lr that is left at the last step")
+  app.add_option("--last-lr-share", c.train.last_rate_share,
+                 "Share of --lr that is left at the last step")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--init", c.initial, "Model whose weights are the first ones");
-  app.add_flag("--no-previous-token-head",
-               c.no_previous_token_head,
+  app.add_flag("--no-previous-token-head", c.no_previous_token_head,
                "Needle task: start from random weights alone, without a head made to attend to "
                "the token before");
   app.add_option("--weight-decay", c.train.weight_decay, "Weight decay of matrices")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option(
-         "--answer-weight", c.train.answer_weight, "Needle task: weight of the answers' mean loss")
+  app.add_option("--answer-weight", c.train.answer_weight,
+                 "Needle task: weight of the answers' mean loss")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--log-every", c.train.log_every, "Steps between lines of the log")
@@ -82,8 +82,7 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("--dtype", c.dtype, "Type of the written weights")
       ->capture_default_str()
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
-  app.add_option("--rank",
-                 c.rank,
+  app.add_option("--rank", c.rank,
                  "Thin keys from scratch: a share of a head's width or dimensions; written as "
                  "rope-pairs");
   app.add_flag("--list-words", c.list_words, "Print the needle task's words and stop");
@@ -92,13 +91,10 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
 void CheckOptions(const TrainCommand& c) {
   KVC_CHECK(!c.config.empty(), kUsage, "CONFIG: expected a config.json, got nothing");
   KVC_CHECK(!c.output.empty(), kUsage, "-o: expected an output directory, got nothing");
-  KVC_CHECK(!c.texts.empty() || c.task == "needle",
-            kUsage,
+  KVC_CHECK(!c.texts.empty() || c.task == "needle", kUsage,
             "--text: expected a file, got none; only --task needle can do without");
-  KVC_CHECK(c.curriculum.empty() || c.task == "needle",
-            kUsage,
-            "--curriculum: expected --task needle, got --task ",
-            c.task);
+  KVC_CHECK(c.curriculum.empty() || c.task == "needle", kUsage,
+            "--curriculum: expected --task needle, got --task {}", c.task);
 }
 
 struct Plan {
@@ -113,8 +109,8 @@ kvc::ModelConfig ReadConfig(const TrainCommand& c) {
   kvc::ModelConfig config = kvc::ParseModelConfig(kvc::ReadJsonFile(c.config), c.config);
   if (c.rank.empty()) return config;
   KVC_CHECK(!config.thin(), kUsage, "--rank: expected a config.json with full keys, got thin ones");
-  const int64_t rank = kvc::factorize::RankFor(
-      kvc::ParseRank(c.rank, "--rank"), config.head_width, kvc::KeyLayout::kRopePairs);
+  const int64_t rank = kvc::factorize::RankFor(kvc::ParseRank(c.rank, "--rank"), config.head_width,
+                                               kvc::KeyLayout::kRopePairs);
   const auto keys = kvc::model::ThinKeysFromScratch(config, rank);
   return kvc::ParseModelConfig(kvc::ConfigWithKeys(config, keys), c.config);
 }
@@ -123,19 +119,12 @@ Plan MakePlan(const TrainCommand& c) {
   Plan plan;
   plan.config = ReadConfig(c);
   plan.tokenizer = kvc::Tokenizer::Load(c.tokenizer);
-  KVC_CHECK(plan.tokenizer->vocab_size() <= plan.config.vocab_size,
-            kBadInput,
-            c.config,
-            ": vocab_size: expected at least the tokenizer's ",
-            plan.tokenizer->vocab_size(),
-            ", got ",
-            plan.config.vocab_size);
+  KVC_CHECK(plan.tokenizer->vocab_size() <= plan.config.vocab_size, kBadInput,
+            "{}: vocab_size: expected at least the tokenizer's {}, got {}", c.config,
+            plan.tokenizer->vocab_size(), plan.config.vocab_size);
   const int64_t length = kvc::ParseLength(c.length, "--length");
-  KVC_CHECK(length >= 2 && length <= plan.config.context_length,
-            kUsage,
-            "--length: expected 2 to the model's context of ",
-            plan.config.context_length,
-            ", got ",
+  KVC_CHECK(length >= 2 && length <= plan.config.context_length, kUsage,
+            "--length: expected 2 to the model's context of {}, got {}", plan.config.context_length,
             length);
   std::vector<std::string> documents;
   Json texts = Json::array();
@@ -152,7 +141,7 @@ Plan MakePlan(const TrainCommand& c) {
       {"batch", c.batch},
       {"length", length},
       {"text", texts}};
-  if (plan.config.thin()) plan.settings["keys"] = plan.config.source["kvc"];
+  if (plan.config.thin()) plan.settings["keys"] = plan.config.source->at("kvc");
   if (c.task == "text") {
     plan.source = kvc::model::MakeTextSource(
         kvc::model::EncodeDocuments(*plan.tokenizer, documents, length), c.batch, length);
@@ -163,11 +152,9 @@ Plan MakePlan(const TrainCommand& c) {
           ? kvc::model::DefaultNeedleStages(length)
           : kvc::model::ParseNeedleStages(kvc::ReadJsonFile(c.curriculum), c.curriculum);
   plan.settings["curriculum"] = kvc::model::ToJson(stages);
-  plan.source =
-      kvc::model::MakeNeedleSource(*plan.tokenizer,
-                                   kvc::model::EncodeDocuments(*plan.tokenizer, documents, 0),
-                                   stages,
-                                   c.batch * length);
+  plan.source = kvc::model::MakeNeedleSource(
+      *plan.tokenizer, kvc::model::EncodeDocuments(*plan.tokenizer, documents, 0), stages,
+      c.batch * length);
   return plan;
 }
 
@@ -199,7 +186,7 @@ Json Train(TrainCommand& c, const kvc::tools::CommonOptions& common) {
   for (const fs::path& file : kvc::CompanionFiles(c.tokenizer)) {
     kvc::CopyFile(file, out.path() / file.filename());
   }
-  kvc::WriteJsonFile(out.path() / "config.json", plan.config.source);
+  kvc::WriteJsonFile(out.path() / "config.json", *plan.config.source);
   const kvc::model::TrainReport report =
       kvc::model::Train(plan.config, *plan.source, c.train, plan.settings, out.path(), *progress);
   out.Commit();
@@ -231,8 +218,7 @@ int main(int argc, char** argv) {
   TrainCommand command;
   AddOptions(app, command);
   kvc::tools::AddCommonOptions(
-      app,
-      common,
+      app, common,
       "  kvc-train config.json -o model --text book.txt --steps 2000 --length 256\n"
       "  kvc-train config.json -o model --text book.txt --task needle --steps 4000 --batch 4 "
       "--length 1024 --lr 2e-3");

@@ -4,8 +4,9 @@
 #include <cstdio>
 #include <limits>
 
-#include "core/error.h"
-#include "core/sizes.h"
+#include "core/base/error.h"
+#include "core/base/sizes.h"
+#include "core/io/json.h"
 
 namespace kvc::tools {
 namespace {
@@ -49,11 +50,8 @@ double ParseIncrease(const std::string& text) {
   } catch (const std::exception&) {
     used = 0;
   }
-  KVC_CHECK(used > 0 && used + (percent ? 1 : 0) == text.size() && std::isfinite(value),
-            kUsage,
-            "--max-ppl-increase: expected a share such as 2% or 0.02, got \"",
-            text,
-            "\"");
+  KVC_CHECK(used > 0 && used + (percent ? 1 : 0) == text.size() && std::isfinite(value), kUsage,
+            "--max-ppl-increase: expected a share such as 2% or 0.02, got \"{}\"", text);
   return percent ? value / 100.0 : value;
 }
 
@@ -64,8 +62,7 @@ void AddPerplexityGate(CLI::App& app, QualityGates& gates) {
 }
 
 void AddDivergenceGates(CLI::App& app, QualityGates& gates) {
-  app.add_option("--max-ppl-increase",
-                 gates.max_ppl_increase,
+  app.add_option("--max-ppl-increase", gates.max_ppl_increase,
                  "Exit code 5 when perplexity is more than this above the reference's: 2%")
       ->check([](const std::string& text) {
         // Before anything is measured.
@@ -77,8 +74,7 @@ void AddDivergenceGates(CLI::App& app, QualityGates& gates) {
         return std::string();
       });
   app.add_option("--max-kld", gates.max_kld, "Exit code 5 above this mean divergence, nats");
-  app.add_option("--min-same-top",
-                 gates.min_same_top,
+  app.add_option("--min-same-top", gates.min_same_top,
                  "Exit code 5 below this share of equal most probable tokens");
 }
 
@@ -100,10 +96,8 @@ void ApplyGates(const QualityGates& gates,
   checker.Check("max-ppl", gates.max_ppl, perplexity, Side::kAtMost);
   if (!gates.max_ppl_increase.empty()) {
     const double against = reference.value_or(Number(measured, "perplexity_against"));
-    checker.Check("max-ppl-increase",
-                  ParseIncrease(gates.max_ppl_increase),
-                  perplexity / against - 1.0,
-                  Side::kAtMost);
+    checker.Check("max-ppl-increase", ParseIncrease(gates.max_ppl_increase),
+                  perplexity / against - 1.0, Side::kAtMost);
   }
   checker.Check("max-kld", gates.max_kld, Number(measured, "kld_mean"), Side::kAtMost);
   checker.Check("min-same-top", gates.min_same_top, Number(measured, "same_top"), Side::kAtLeast);
@@ -118,11 +112,8 @@ void PrintGates(const Json& result) {
   for (const Json& gate : result["gates"]) {
     const double value = gate["value"].is_number() ? gate["value"].get<double>() : std::nan("");
     std::printf(
-        "gate        %s %s: %.5g, limit %.5g%s\n",
-        gate["name"].get<std::string>().c_str(),
-        gate["passed"].get<bool>() ? "passed" : "FAILED",
-        value,
-        gate["limit"].get<double>(),
+        "gate        %s %s: %.5g, limit %.5g%s\n", gate["name"].get<std::string>().c_str(),
+        gate["passed"].get<bool>() ? "passed" : "FAILED", value, gate["limit"].get<double>(),
         gate.contains("line") ? (" (" + gate["line"].get<std::string>() + ")").c_str() : "");
   }
 }

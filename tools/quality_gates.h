@@ -1,13 +1,13 @@
 #pragma once
 // Limits that a CI job sets for a measurement. A result that misses one is printed as usual, with
-// "gate": "failed", and the exit code is that of failed verification (tools/exit_code.h).
+// "gate": "failed", and the exit code is that of failed verification (core/base/exit_code.h).
 
 #include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc::tools {
 

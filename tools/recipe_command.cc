@@ -3,13 +3,14 @@
 #include <cstdio>
 #include <map>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "tools/child_process.h"
-#include "tools/html_report.h"
-#include "tools/recipe.h"
-#include "tools/recipe_run.h"
-#include "tools/report.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "pipeline/recipe/child_process.h"
+#include "pipeline/recipe/recipe.h"
+#include "pipeline/recipe/recipe_run.h"
+#include "pipeline/report/html_report.h"
+#include "pipeline/report/report.h"
 
 namespace kvc::tools {
 namespace {
@@ -20,11 +21,8 @@ std::map<std::string, std::string> ParseSets(const std::vector<std::string>& set
   std::map<std::string, std::string> replaced;
   for (const std::string& set : sets) {
     const size_t equals = set.find('=');
-    KVC_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < set.size(),
-              kUsage,
-              "--set: expected NAME=PATH, got \"",
-              set,
-              "\"");
+    KVC_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < set.size(), kUsage,
+              "--set: expected NAME=PATH, got \"{}\"", set);
     replaced[set.substr(0, equals)] = set.substr(equals + 1);
   }
   return replaced;
@@ -34,8 +32,7 @@ std::map<std::string, std::string> ParseSets(const std::vector<std::string>& set
 
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
   app.add_option("recipe", options.recipe, "Recipe: docs/formats/recipe.md")->required();
-  app.add_option("-o,--out,--output",
-                 options.output,
+  app.add_option("-o,--out,--output", options.output,
                  "Folder for everything that is made; what is there and still true is kept; "
                  "default: the recipe's name");
   app.add_option("--set", options.sets, "NAME=PATH instead of an input's path; repeatable");
@@ -44,9 +41,9 @@ void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
 
 Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common) {
   (void)CheckCommonOptions(common);
-  const Recipe recipe = ReadRecipe(options.recipe, ParseSets(options.sets));
-  RecipeRunOptions run;
-  run.programs = ProgramFolder();
+  const recipe::Recipe recipe = recipe::ReadRecipe(options.recipe, ParseSets(options.sets));
+  recipe::RecipeRunOptions run;
+  run.programs = recipe::ProgramFolder();
   run.output = fs::absolute(options.output.empty() ? fs::path(options.recipe).stem()
                                                    : fs::path(options.output))
                    .lexically_normal();
@@ -57,31 +54,27 @@ Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& comm
   run.seed = common.seed;
   run.device = common.device;
   const auto progress = MakeProgress(common);
-  Json result = RunRecipe(recipe, run, *progress);
+  Json result = recipe::RunRecipe(recipe, run, *progress);
   if (common.dry_run) return result;
   const fs::path report = run.output / "report.html";
-  WriteFile(report, HtmlReport(run.output));
+  WriteFile(report, report::HtmlReport(run.output));
   result["report"] = report.string();
   return result;
 }
 
 void PrintRecipe(const Json& result) {
   for (const Json& stage : result["stages"]) {
-    std::printf("%-20s %-18s %-24s %8.1f s\n",
-                stage["name"].get<std::string>().c_str(),
+    std::printf("%-20s %-18s %-24s %8.1f s\n", stage["name"].get<std::string>().c_str(),
                 stage["command"].get<std::string>().c_str(),
-                stage["state"].get<std::string>().c_str(),
-                stage["seconds"].get<double>());
+                stage["state"].get<std::string>().c_str(), stage["seconds"].get<double>());
     if (!result.contains("report")) {
       std::printf("    %s\n", stage["line"].get<std::string>().c_str());
     }
   }
   for (const Json& gate : result.value("gates", Json::array())) {
-    std::printf("gate %s: %s %s: %s, limit %s\n",
-                gate["stage"].get<std::string>().c_str(),
+    std::printf("gate %s: %s %s: %s, limit %s\n", gate["stage"].get<std::string>().c_str(),
                 gate["name"].get<std::string>().c_str(),
-                gate["passed"].get<bool>() ? "passed" : "FAILED",
-                gate["value"].dump().c_str(),
+                gate["passed"].get<bool>() ? "passed" : "FAILED", gate["value"].dump().c_str(),
                 gate["limit"].dump().c_str());
   }
   if (result.contains("report")) {
@@ -97,15 +90,13 @@ void AddReportOptions(CLI::App& app, ReportOptions& options) {
 
 Json RunReport(const ReportOptions& options, const CommonOptions& common) {
   const fs::path directory = options.directory;
-  KVC_CHECK(fs::is_directory(directory),
-            kIo,
-            options.directory,
-            ": expected a folder of results, got none");
+  KVC_CHECK(fs::is_directory(directory), kIo, "{}: expected a folder of results, got none",
+            options.directory);
   const fs::path results =
       fs::is_directory(directory / "results") ? directory / "results" : directory;
-  Json result = {{"report", ReportTables(results)}};
+  Json result = {{"report", report::ReportTables(results)}};
   const fs::path html = options.html.empty() ? directory / "report.html" : fs::path(options.html);
-  if (!common.dry_run) WriteFile(html, HtmlReport(directory));
+  if (!common.dry_run) WriteFile(html, report::HtmlReport(directory));
   result["html"] = html.string();
   return result;
 }

@@ -7,7 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 #include "tools/common_options.h"
 
 namespace kvc::tools {
@@ -19,7 +19,7 @@ struct RunRecipeOptions {
   bool force = false;
 };
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
-// RunRecipe's keys (tools/recipe_run.h) and "report", the path of report.html.
+// RunRecipe's keys (pipeline/recipe/recipe_run.h) and "report", the path of report.html.
 [[nodiscard]] Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common);
 void PrintRecipe(const Json& result);
 

@@ -7,13 +7,15 @@
 #include <memory>
 #include <optional>
 
-#include "core/error.h"
-#include "core/sizes.h"
-#include "core/text_input.h"
-#include "core/tokenizer.h"
+#include "core/base/error.h"
+#include "core/base/sizes.h"
+#include "core/cache/manifest.h"
+#include "core/io/json.h"
+#include "core/io/text_input.h"
+#include "core/tokenizer/tokenizer.h"
+#include "export/budget/budget_plan.h"
 #include "runtime/generator.h"
 #include "runtime/session.h"
-#include "tools/budget_plan.h"
 
 namespace kvc::tools {
 namespace {
@@ -34,11 +36,10 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   const Method method = manifest.cache.method;
   KVC_CHECK(method != Method::kHeadKv && method != Method::kLuKv && method != Method::kLuKvMixed,
             kUsage,
-            "--budget: expected a bundle whose method spreads rows without a profile, got ",
-            MethodName(method),
-            "; export the bundle again with --budget ",
-            options.budget);
-  PlanRequest request;
+            "--budget: expected a bundle whose method spreads rows without a profile, got {}; "
+            "export the bundle again with --budget {}",
+            MethodName(method), options.budget);
+  budget::PlanRequest request;
   request.budget = ParseBudget(options.budget, "--budget");
   const bool everything =
       request.budget.unit == Budget::Unit::kShare && request.budget.share >= 1.0;
@@ -50,7 +51,7 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   request.basis = manifest.cache.basis;
   request.reference_length =
       manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
-  return MakeBudgetPlan(FullCache(manifest.cache), request).spec;
+  return budget::MakeBudgetPlan(FullCache(manifest.cache), request).spec;
 }
 
 // End-of-sequence ids of the configuration, of generation_config.json and of the tokenizer.
@@ -113,12 +114,10 @@ Json DryRun(const CacheSpec& spec,
 }
 
 void PrintBytes(const Json& cache) {
-  std::fprintf(stderr,
-               "cache: %s of %s (allocated %s, peak %s)\n",
-               FormatBytes(cache["logical_bytes"]).c_str(),
-               FormatBytes(cache["full_bytes"]).c_str(),
-               FormatBytes(cache["allocated_bytes"]).c_str(),
-               FormatBytes(cache["peak_bytes"]).c_str());
+  std::fprintf(
+      stderr, "cache: %s of %s (allocated %s, peak %s)\n",
+      FormatBytes(cache["logical_bytes"]).c_str(), FormatBytes(cache["full_bytes"]).c_str(),
+      FormatBytes(cache["allocated_bytes"]).c_str(), FormatBytes(cache["peak_bytes"]).c_str());
 }
 
 }  // namespace
@@ -192,8 +191,7 @@ void PrintRun(const Json& result) {
     if (outputs.size() > 1) std::cout << "=== " << i + 1 << '\n';
     std::cout << outputs[i]["text"].get<std::string>() << '\n';
   }
-  std::fprintf(stderr,
-               "prefill %.1f tokens/s, decode %.1f tokens/s\n",
+  std::fprintf(stderr, "prefill %.1f tokens/s, decode %.1f tokens/s\n",
                result["prefill_tokens_per_second"].get<double>(),
                result["decode_tokens_per_second"].get<double>());
   PrintBytes(result["cache"]);

@@ -6,7 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/json.h"
+#include "core/io/json_fwd.h"
 #include "kernels/sampling.h"
 #include "tools/common_options.h"
 

@@ -2,13 +2,16 @@
 
 #include <cstdio>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/sizes.h"
-#include "core/tokenizer.h"
-#include "eval/lines.h"
-#include "eval/longbench.h"
-#include "eval/ruler.h"
+#include "core/base/error.h"
+#include "core/base/sizes.h"
+#include "core/cache/manifest.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/tokenizer/tokenizer.h"
+#include "eval/compare/requests.h"
+#include "eval/tasks/lines.h"
+#include "eval/tasks/longbench.h"
+#include "eval/tasks/ruler.h"
 #include "tools/eval_arguments.h"
 #include "tools/quality_gates.h"
 
@@ -42,31 +45,26 @@ Json RunTasks(const TaskArguments& args, const CommonOptions& common, const Plan
   const std::vector<eval::TaskPrompt> prompts = plan(*tokenizer);
   int64_t longest = 0;
   for (const eval::TaskPrompt& prompt : prompts) {
-    longest =
-        std::max(longest,
-                 static_cast<int64_t>(prompt.asked.context.size() + prompt.asked.question.size()) +
+    longest = std::max(
+        longest, static_cast<int64_t>(prompt.asked.context.size() + prompt.asked.question.size()) +
                      prompt.asked.answer_tokens);
   }
   const Manifest manifest = ReadManifest(args.bundle);
-  KVC_CHECK(longest <= manifest.model.context_length,
-            kUsage,
-            args.bundle,
-            ": expected prompts and answers of at most the model's ",
-            manifest.model.context_length,
-            " tokens, got ",
-            longest,
-            "; ask for shorter ones");
+  KVC_CHECK(longest <= manifest.model.context_length, kUsage,
+            "{}: expected prompts and answers of at most the model's {} tokens, got {}; ask for "
+            "shorter ones",
+            args.bundle, manifest.model.context_length, longest);
   if (common.dry_run) return {{"prompts", prompts.size()}, {"longest", longest}};
-  const LoadedBundle loaded = LoadBundle(args.bundle, pool);
+  const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);
   const eval::AskOptions options = {args.question == "before",
-                                    DecodePolicyFromName(args.policy),
+                                    eval::DecodePolicyFromName(args.policy),
                                     loaded.bundle->manifest().model.eos_ids};
   const auto progress = MakeProgress(common);
   const auto measured =
       eval::MeasureTasks(*loaded.session, *tokenizer, prompts, options, args.batch, *progress);
   Json result = {{"question", args.question},
                  {"score", measured.scores.score},
-                 {"cells", CellsToJson(measured.scores.cells)},
+                 {"cells", eval::CellsToJson(measured.scores.cells)},
                  {"cache", measured.cache.ToJson()}};
   ApplyGates(args.gates, result, {}, "", result);
   return result;
@@ -74,16 +72,13 @@ Json RunTasks(const TaskArguments& args, const CommonOptions& common, const Plan
 
 void PrintTasks(const Json& result) {
   std::printf("score       %.1f %% (mean of the cells, question %s the compression)\n",
-              100.0 * result["score"].get<double>(),
-              result["question"].get<std::string>().c_str());
+              100.0 * result["score"].get<double>(), result["question"].get<std::string>().c_str());
   std::printf("%-22s %8s %8s %8s %8s\n", "task", "length", "score", "+-", "samples");
   for (const Json& cell : result["cells"]) {
     std::printf(
-        "%-22s %8s %7.1f%% %7.1f%% %8lld\n",
-        cell["task"].get<std::string>().c_str(),
+        "%-22s %8s %7.1f%% %7.1f%% %8lld\n", cell["task"].get<std::string>().c_str(),
         cell.contains("length") ? std::to_string(cell["length"].get<int64_t>()).c_str() : "-",
-        100.0 * cell["score"].get<double>(),
-        100.0 * cell["stderr"].get<double>(),
+        100.0 * cell["score"].get<double>(), 100.0 * cell["stderr"].get<double>(),
         cell["samples"].get<long long>());
   }
   PrintCache(result["cache"]);
@@ -93,7 +88,7 @@ void PrintTasks(const Json& result) {
 struct RulerCommand {
   TaskArguments common;
   std::string haystack;
-  RulerArguments ruler;
+  eval::RulerArguments ruler;
 };
 
 struct LinesCommand {
@@ -119,8 +114,7 @@ EvalCommand AddRuler(CLI::App& app) {
   args->ruler.lengths = {"1k"};
   AddTaskOptions(*sub, args->common);
   sub->add_option("--haystack", args->haystack, "UTF-8 text around the facts")->required();
-  sub->add_option("--tasks",
-                  args->ruler.tasks,
+  sub->add_option("--tasks", args->ruler.tasks,
                   "single, multi-key, multi-value, multi-query, tracking, common-words, "
                   "frequent-words; default: all")
       ->delimiter(',');
@@ -133,7 +127,7 @@ EvalCommand AddRuler(CLI::App& app) {
   return {sub,
           [args](const CommonOptions& common) {
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
-              return PlanRulerPrompts(args->ruler, args->haystack, common.seed, tokenizer);
+              return eval::PlanRulerPrompts(args->ruler, args->haystack, common.seed, tokenizer);
             });
           },
           PrintTasks};
@@ -144,8 +138,7 @@ EvalCommand AddLines(CLI::App& app) {
   auto args = std::make_shared<LinesCommand>();
   AddTaskOptions(*sub, args->common);
   sub->add_option("--file", args->file, "JSONL: prompt, random_idx, expected_number")->required();
-  sub->add_option("--lines",
-                  args->options.lines,
+  sub->add_option("--lines", args->options.lines,
                   "Lines of the record that are kept: 25,50,100; default: all")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
@@ -166,11 +159,9 @@ EvalCommand AddLongBench(CLI::App& app) {
   auto args = std::make_shared<LongBenchCommand>();
   AddTaskOptions(*sub, args->common);
   sub->add_option("file", args->file, "JSONL: input, context, answers, dataset")->required();
-  sub->add_option("--template",
-                  args->prompt_file,
+  sub->add_option("--template", args->prompt_file,
                   "Text file with {context} and, behind it, {input} instead of the own prompts");
-  sub->add_option("--max-length",
-                  args->max_length,
+  sub->add_option("--max-length", args->max_length,
                   "Tokens of prompt and answer; the middle of a longer context is left out")
       ->capture_default_str();
   sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")

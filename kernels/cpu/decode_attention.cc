@@ -3,7 +3,7 @@
 #include <limits>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_checks.h"
 #include "kernels/cpu/decode_part.h"
@@ -43,18 +43,14 @@ int64_t CountRows(const DecodeHead& head) {
   for (const Segment& segment : head.segments) {
     if (segment.keys.rows > 0) {
       CheckRows(segment.keys, segment.values, head.rebuild, head.queries.cols, head.outputs.cols);
-      KVC_CHECK(head.rebuild == nullptr || segment.positions != nullptr,
-                kBadShape,
+      KVC_CHECK(head.rebuild == nullptr || segment.positions != nullptr, kBadShape,
                 "attention: expected positions with a rebuild, got none");
     }
     rows += segment.keys.rows;
   }
   KVC_CHECK(rows > 0, kBadShape, "attention: expected at least one cached row, got none");
-  KVC_CHECK(head.queries.rows == head.outputs.rows,
-            kBadShape,
-            "attention: expected as many outputs as queries, got ",
-            head.outputs.rows,
-            " and ",
+  KVC_CHECK(head.queries.rows == head.outputs.rows, kBadShape,
+            "attention: expected as many outputs as queries, got {} and {}", head.outputs.rows,
             head.queries.rows);
   return rows;
 }

@@ -69,12 +69,8 @@ template <class Element>
 HWY_INLINE void ScoreQueries(
     const Element* keys, int64_t width, int64_t key_stride, const Work& work, float* scores) {
   ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-    ScoreBlock<decltype(queries)::value>(keys,
-                                         width,
-                                         key_stride,
-                                         work.queries + q * work.stride,
-                                         work.stride,
-                                         scores + q * kScoreStride);
+    ScoreBlock<decltype(queries)::value>(keys, width, key_stride, work.queries + q * work.stride,
+                                         work.stride, scores + q * kScoreStride);
   });
 }
 
@@ -174,11 +170,8 @@ void ScoreRebuilt(const Heads& heads, size_t s, int64_t first, int64_t count) {
       const Work work = heads.work(h);
       RebuildPanel(panel, angles, rebuild, keys);
       ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-        ScorePanel<decltype(queries)::value>(keys,
-                                             width,
-                                             work.queries + q * work.stride,
-                                             work.stride,
-                                             work.scores + q * kScoreStride + row);
+        ScorePanel<decltype(queries)::value>(keys, width, work.queries + q * work.stride,
+                                             work.stride, work.scores + q * kScoreStride + row);
       });
     }
   }

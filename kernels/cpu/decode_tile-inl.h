@@ -221,8 +221,8 @@ void AddTile(const Rows<Element>& values, Slots slots, const Work& work, const f
   column = AddColumns<1>(values, column, slots, work, shrink);
   if (column < values.width) {
     ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-      AddValues<decltype(queries)::value, 1>(
-          values, column, values.width - column, slots, work, q, shrink);
+      AddValues<decltype(queries)::value, 1>(values, column, values.width - column, slots, work, q,
+                                             shrink);
     });
     column += lanes;
   }

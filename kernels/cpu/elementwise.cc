@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/cpu/for_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -27,15 +27,13 @@ HWY_INLINE void ForVectors(int64_t count, const Body& body) {
   int64_t c = 0;
   for (; c + lanes <= count; c += lanes) {
     body(
-        c,
-        [tag](const float* p) HWY_ATTR { return hn::LoadU(tag, p); },
+        c, [tag](const float* p) HWY_ATTR { return hn::LoadU(tag, p); },
         [tag](VecF v, float* p) HWY_ATTR { hn::StoreU(v, tag, p); });
   }
   if (c < count) {
     const int64_t rest = count - c;
     body(
-        c,
-        [tag, rest](const float* p) HWY_ATTR { return LoadFirst(tag, p, rest); },
+        c, [tag, rest](const float* p) HWY_ATTR { return LoadFirst(tag, p, rest); },
         [tag, rest](VecF v, float* p) HWY_ATTR {
           HWY_ALIGN float lane[hn::MaxLanes(TagF())];
           hn::Store(v, tag, lane);
@@ -62,13 +60,11 @@ void LayerNormRow(const float* x,
                   float* y) {
   const TagF tag;
   VecF sum = hn::Zero(tag);
-  ForVectors(count, [&](int64_t c, auto load, auto /*store*/) HWY_ATTR {
-    sum = hn::Add(sum, load(x + c));
-  });
+  ForVectors(count, [&](int64_t c, auto load, auto /*store*/)
+                        HWY_ATTR { sum = hn::Add(sum, load(x + c)); });
   const float mean = SumLanes(tag, sum) / static_cast<float>(count);
-  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
-    store(hn::Sub(load(x + c), hn::Set(tag, mean)), y + c);
-  });
+  ForVectors(count, [&](int64_t c, auto load, auto store)
+                        HWY_ATTR { store(hn::Sub(load(x + c), hn::Set(tag, mean)), y + c); });
   const float variance = SumOfSquares(y, count) / static_cast<float>(count);
   const VecF scale = hn::Set(tag, 1.0F / std::sqrt(variance + epsilon));
   ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
@@ -77,9 +73,8 @@ void LayerNormRow(const float* x,
 }
 
 void AddRow(const float* x, int64_t count, float* y) {
-  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
-    store(hn::Add(load(x + c), load(y + c)), y + c);
-  });
+  ForVectors(count, [&](int64_t c, auto load, auto store)
+                        HWY_ATTR { store(hn::Add(load(x + c), load(y + c)), y + c); });
 }
 
 // z / (1 + e^-z)
@@ -89,9 +84,8 @@ HWY_INLINE VecF Silu(VecF z) {
 }
 
 void SiluMulRow(const float* gate, const float* up, int64_t count, float* y) {
-  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
-    store(hn::Mul(Silu(load(gate + c)), load(up + c)), y + c);
-  });
+  ForVectors(count, [&](int64_t c, auto load, auto store)
+                        HWY_ATTR { store(hn::Mul(Silu(load(gate + c)), load(up + c)), y + c); });
 }
 
 // 0.5 x (1 + tanh u) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
@@ -127,9 +121,8 @@ void SoftmaxRow(float* x, int64_t count) {
     store(p, x + c);
   });
   sum = SumLanes(tag, total);
-  ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
-    store(hn::Div(load(x + c), hn::Set(tag, sum)), x + c);
-  });
+  ForVectors(count, [&](int64_t c, auto load, auto store)
+                        HWY_ATTR { store(hn::Div(load(x + c), hn::Set(tag, sum)), x + c); });
 }
 
 }  // namespace kvc::kernels::HWY_NAMESPACE
@@ -152,28 +145,14 @@ namespace {
 constexpr int64_t kGrain = 16384;
 
 void CheckSame(const char* name, ConstMatrixF x, ConstMatrixF y) {
-  KVC_CHECK(x.rows == y.rows && x.cols == y.cols,
-            kBadShape,
-            name,
-            ": expected matrices of one size, got [",
-            x.rows,
-            ", ",
-            x.cols,
-            "] and [",
-            y.rows,
-            ", ",
-            y.cols,
-            "]");
+  KVC_CHECK(x.rows == y.rows && x.cols == y.cols, kBadShape,
+            "{}: expected matrices of one size, got [{}, {}] and [{}, {}]", name, x.rows, x.cols,
+            y.rows, y.cols);
 }
 
 void CheckWidth(const char* name, std::span<const float> weight, int64_t cols) {
-  KVC_CHECK(static_cast<int64_t>(weight.size()) == cols,
-            kBadShape,
-            name,
-            ": expected ",
-            cols,
-            " weights, got ",
-            weight.size());
+  KVC_CHECK(static_cast<int64_t>(weight.size()) == cols, kBadShape,
+            "{}: expected {} weights, got {}", name, cols, weight.size());
 }
 
 }  // namespace
@@ -241,19 +220,9 @@ void Rope(MatrixF x,
   KVC_CHECK(heads > 0 && x.cols % (2 * heads) == 0 && cos.cols == x.cols / heads / 2 &&
                 sin.cols == cos.cols && static_cast<int64_t>(positions.size()) == x.rows,
             kBadShape,
-            "Rope: expected x [positions, heads * 2 * cos columns], got x [",
-            x.rows,
-            ", ",
-            x.cols,
-            "], ",
-            positions.size(),
-            " positions, ",
-            heads,
-            " heads, cos [",
-            cos.rows,
-            ", ",
-            cos.cols,
-            "]");
+            "Rope: expected x [positions, heads * 2 * cos columns], got x [{}, {}], {} positions, "
+            "{} heads, cos [{}, {}]",
+            x.rows, x.cols, positions.size(), heads, cos.rows, cos.cols);
   ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     const int64_t position = PositionOf("Rope", positions, t, cos.rows);
     HWY_DYNAMIC_DISPATCH(RopeRow)

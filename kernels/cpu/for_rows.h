@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "core/error.h"
-#include "core/thread_pool.h"
+#include "core/base/error.h"
+#include "core/base/thread_pool.h"
 
 namespace kvc::kernels {
 
@@ -27,14 +27,9 @@ inline int64_t PositionOf(const char* name,
                           int64_t t,
                           int64_t limit) {
   const int64_t position = positions[static_cast<size_t>(t)];
-  KVC_CHECK(position >= 0 && position < limit,
-            kBadShape,
-            name,
-            ": expected a position below ",
-            limit,
-            ", got ",
-            position,
-            "; check the model's context length");
+  KVC_CHECK(position >= 0 && position < limit, kBadShape,
+            "{}: expected a position below {}, got {}; check the model's context length", name,
+            limit, position);
   return position;
 }
 

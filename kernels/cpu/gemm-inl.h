@@ -14,7 +14,7 @@
 
 #include <hwy/highway.h>
 
-#include "core/view.h"
+#include "core/base/view.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -89,14 +89,8 @@ inline void MultiplyRows(ConstMatrixF a,
   const auto run = [&](auto count) HWY_ATTR {
     constexpr int kRows = decltype(count)::value;
     for (; r + kRows <= a.rows; r += kRows) {
-      MultiplyBlock<kRows>(a.row(r),
-                           a.stride,
-                           b,
-                           a.cols,
-                           start + r * start_stride,
-                           start_stride,
-                           c + r * c_stride,
-                           c_stride);
+      MultiplyBlock<kRows>(a.row(r), a.stride, b, a.cols, start + r * start_stride, start_stride,
+                           c + r * c_stride, c_stride);
     }
   };
   run(std::integral_constant<int, kStrip>());
@@ -127,12 +121,8 @@ inline void MultiplyStrip(
       std::fill_n(edge + r * kPanel, kPanel, 0.0F);
       std::copy_n(c.row(r) + col, count, edge + r * kPanel);
     }
-    MultiplyRows(a,
-                 panels,
-                 start.accumulate ? edge : edge_bias,
-                 start.accumulate ? kPanel : 0,
-                 edge,
-                 kPanel);
+    MultiplyRows(a, panels, start.accumulate ? edge : edge_bias, start.accumulate ? kPanel : 0,
+                 edge, kPanel);
     for (int64_t r = 0; r < c.rows; ++r) {
       std::copy_n(edge + r * kPanel, count, c.row(r) + col);
     }
@@ -153,8 +143,8 @@ inline void MultiplyPanels(
     for (int64_t r = 0; r < rows; ++r) {
       std::copy_n(a.row(row + r), a.cols, strip + r * stride);
     }
-    MultiplyStrip(
-        {strip, rows, a.cols, stride}, panels, a.cols * kPanel, start, c.RowRange(row, rows));
+    MultiplyStrip({strip, rows, a.cols, stride}, panels, a.cols * kPanel, start,
+                  c.RowRange(row, rows));
   }
 }
 
@@ -175,10 +165,10 @@ HWY_INLINE void Transpose4x4(
   const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(tag, r2, r3));
   hn::StoreU(hn::BitCast(tag, hn::InterleaveLower(pairs, low01, low23)), tag, target);
   hn::StoreU(hn::BitCast(tag, hn::InterleaveUpper(pairs, low01, low23)), tag, target + kPanel);
-  hn::StoreU(
-      hn::BitCast(tag, hn::InterleaveLower(pairs, high01, high23)), tag, target + 2 * kPanel);
-  hn::StoreU(
-      hn::BitCast(tag, hn::InterleaveUpper(pairs, high01, high23)), tag, target + 3 * kPanel);
+  hn::StoreU(hn::BitCast(tag, hn::InterleaveLower(pairs, high01, high23)), tag,
+             target + 2 * kPanel);
+  hn::StoreU(hn::BitCast(tag, hn::InterleaveUpper(pairs, high01, high23)), tag,
+             target + 3 * kPanel);
 }
 #endif
 
@@ -194,8 +184,8 @@ HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* 
     for (; c + 4 <= count; c += 4) {
       int64_t k = k0;
       for (; k + 4 <= end; k += 4) {
-        Transpose4x4(
-            row(c) + k, row(c + 1) + k, row(c + 2) + k, row(c + 3) + k, panel + k * kPanel + c);
+        Transpose4x4(row(c) + k, row(c + 1) + k, row(c + 2) + k, row(c + 3) + k,
+                     panel + k * kPanel + c);
       }
       for (; k < end; ++k) {
         for (int64_t i = c; i < c + 4; ++i) {

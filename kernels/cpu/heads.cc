@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/cpu/for_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -75,29 +75,13 @@ void ProjectHeads(ConstMatrixF x,
                   const float* bias,
                   MatrixF y,
                   ThreadPool& pool) {
-  KVC_CHECK(
-      groups > 0 && heads > 0 && heads % groups == 0 && columns.rows % groups == 0 &&
-          x.cols == heads * (columns.rows / groups) && y.cols == heads * columns.cols &&
-          x.rows == y.rows,
-      kBadShape,
-      "ProjectHeads: expected x [T, heads * D], columns [groups * D, R] and y [T, heads * R], ",
-      "got x [",
-      x.rows,
-      ", ",
-      x.cols,
-      "], columns [",
-      columns.rows,
-      ", ",
-      columns.cols,
-      "], y [",
-      y.rows,
-      ", ",
-      y.cols,
-      "], ",
-      heads,
-      " heads in ",
-      groups,
-      " groups");
+  KVC_CHECK(groups > 0 && heads > 0 && heads % groups == 0 && columns.rows % groups == 0 &&
+                x.cols == heads * (columns.rows / groups) && y.cols == heads * columns.cols &&
+                x.rows == y.rows,
+            kBadShape,
+            "ProjectHeads: expected x [T, heads * D], columns [groups * D, R] and y [T, heads * "
+            "R], got x [{}, {}], columns [{}, {}], y [{}, {}], {} heads in {} groups",
+            x.rows, x.cols, columns.rows, columns.cols, y.rows, y.cols, heads, groups);
   const int64_t depth = columns.rows / groups;  // D
   const int64_t width = columns.cols;           // R
   const int64_t share = heads / groups;
@@ -105,13 +89,8 @@ void ProjectHeads(ConstMatrixF x,
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t g = h / share;
       HWY_DYNAMIC_DISPATCH(RowTimesColumns)
-      (x.row(t) + h * depth,
-       columns.row(g * depth),
-       columns.stride,
-       bias != nullptr ? bias + g * width : nullptr,
-       depth,
-       width,
-       y.row(t) + h * width);
+      (x.row(t) + h * depth, columns.row(g * depth), columns.stride,
+       bias != nullptr ? bias + g * width : nullptr, depth, width, y.row(t) + h * width);
     }
   });
 }
@@ -125,15 +104,9 @@ void RopePairs(MatrixF x,
   KVC_CHECK(x.cols == 2 * static_cast<int64_t>(pairs.size()) && cos.rows == sin.rows &&
                 cos.cols == sin.cols && static_cast<int64_t>(positions.size()) == x.rows,
             kBadShape,
-            "RopePairs: expected x [positions, 2 * pairs] and tables of one size, got x [",
-            x.rows,
-            ", ",
-            x.cols,
-            "], ",
-            positions.size(),
-            " positions, ",
-            pairs.size(),
-            " pairs");
+            "RopePairs: expected x [positions, 2 * pairs] and tables of one size, got x [{}, {}], "
+            "{} positions, {} pairs",
+            x.rows, x.cols, positions.size(), pairs.size());
   ForRows(x.rows, x.cols, kGrain / 8, pool, [&](int64_t t) {
     const int64_t position = PositionOf("RopePairs", positions, t, cos.rows);
     const float* c = cos.row(position);

@@ -17,7 +17,7 @@
 
 #include <hwy/highway.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/scratch.h"
@@ -41,13 +41,9 @@ struct AnglePanel {
 };
 
 inline int64_t CheckedPosition(int64_t position, const KeyRebuild& rebuild) {
-  KVC_CHECK(position >= 0 && position < rebuild.cos.rows,
-            kBadShape,
-            "key rebuild: expected a position below ",
-            rebuild.cos.rows,
-            ", got ",
-            position,
-            "; check the model's context length");
+  KVC_CHECK(position >= 0 && position < rebuild.cos.rows, kBadShape,
+            "key rebuild: expected a position below {}, got {}; check the model's context length",
+            rebuild.cos.rows, position);
   return position;
 }
 
@@ -92,8 +88,8 @@ inline void CopyAndMultiply(const LatentPanel& panel, const KeyRebuild& rebuild,
   const ConstMatrixF& b = rebuild.rebuild;
   const auto others = std::ssize(rebuild.units.others) / b.cols;
   const float* product = keys + (b.rows - others) * kPanel;
-  MultiplyLatents(
-      {rebuild.units.others.data(), others, b.cols}, panel, keys + (b.rows - others) * kPanel);
+  MultiplyLatents({rebuild.units.others.data(), others, b.cols}, panel,
+                  keys + (b.rows - others) * kPanel);
   for (int64_t d = 0; d < b.rows; ++d) {
     const int64_t column = rebuild.units.column[static_cast<size_t>(d)];
     const float* source = column >= 0 ? panel.data + column * kPanel : product;

@@ -2,7 +2,7 @@
 #include <atomic>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/cpu/product.h"
 #include "kernels/matmul.h"
 
@@ -59,8 +59,7 @@ void ApplyMany(
     const int64_t end = std::min(weight.out, begin + kPartColumns);
     const int64_t row = part / column_parts * part_rows;
     const int64_t rows = std::min(part_rows, x.rows - row);
-    MultiplyManyRows({weight, begin, end, bias},
-                     x.RowRange(row, rows),
+    MultiplyManyRows({weight, begin, end, bias}, x.RowRange(row, rows),
                      y.RowRange(row, rows).ColRange(begin, end - begin));
   });
 }
@@ -76,16 +75,10 @@ PackedWeight::PackedWeight(WeightView view, ThreadPool& pool, bool lossless_bf16
     : impl_(std::make_unique<Impl>()) {
   KVC_CHECK(view.dtype == DType::kF32 || view.dtype == DType::kF16 || view.dtype == DType::kBF16,
             kUnsupported,
-            "weight matrix: expected F32, F16 or BF16, got ",
-            SafetensorsName(view.dtype),
-            "; convert the checkpoint");
-  KVC_CHECK(view.out >= 0 && view.in >= 0,
-            kBadShape,
-            "weight matrix: expected sizes >= 0, got [",
-            view.out,
-            ", ",
-            view.in,
-            "]");
+            "weight matrix: expected F32, F16 or BF16, got {}; convert the checkpoint",
+            SafetensorsName(view.dtype));
+  KVC_CHECK(view.out >= 0 && view.in >= 0, kBadShape,
+            "weight matrix: expected sizes >= 0, got [{}, {}]", view.out, view.in);
   impl_->view = view;
   if (lossless_bf16 && view.dtype == DType::kF32) {
     impl_->packed = PackAsBF16(static_cast<const float*>(view.data), view.out * view.in, pool);
@@ -107,21 +100,10 @@ int64_t PackedWeight::packed_bytes() const {
 
 void PackedWeight::Apply(ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) const {
   const WeightView& w = impl_->view;
-  KVC_CHECK(x.cols == w.in && y.cols == w.out && x.rows == y.rows,
-            kBadShape,
-            "PackedWeight: expected x [T, ",
-            w.in,
-            "] and y [T, ",
-            w.out,
-            "], got x [",
-            x.rows,
-            ", ",
-            x.cols,
-            "] and y [",
-            y.rows,
-            ", ",
-            y.cols,
-            "]; check the model's sizes");
+  KVC_CHECK(x.cols == w.in && y.cols == w.out && x.rows == y.rows, kBadShape,
+            "PackedWeight: expected x [T, {}] and y [T, {}], got x [{}, {}] and y [{}, {}]; check "
+            "the model's sizes",
+            w.in, w.out, x.rows, x.cols, y.rows, y.cols);
   if (x.rows <= kFewRows) {
     ApplyFew(w, x, bias, y, pool);
   } else {

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_checks.h"
 #include "kernels/cpu/prefill_part.h"
@@ -25,15 +25,9 @@ Chunk CheckHeads(std::span<const PrefillHead> heads, int64_t first) {
     KVC_CHECK(head.keys.rows == chunk.rows && head.queries.size() == head.outputs.size() &&
                   !head.queries.empty(),
               kBadShape,
-              "prefill attention: expected ",
-              chunk.rows,
-              " keys and as many outputs as queries, got ",
-              head.keys.rows,
-              " keys, ",
-              head.queries.size(),
-              " queries, ",
-              head.outputs.size(),
-              " outputs");
+              "prefill attention: expected {} keys and as many outputs as queries, got {} keys, {} "
+              "queries, {} outputs",
+              chunk.rows, head.keys.rows, head.queries.size(), head.outputs.size());
     const int64_t width = head.queries[0].cols;
     CheckRows(head.keys, head.values, head.rebuild, width, head.outputs[0].cols);
     for (size_t h = 0; h < head.queries.size(); ++h) {
@@ -41,10 +35,9 @@ Chunk CheckHeads(std::span<const PrefillHead> heads, int64_t first) {
                         head.outputs[h].rows == chunk.tokens &&
                         head.outputs[h].cols == head.values.width &&
                         (head.rebuild != nullptr || head.keys.width == width);
-      KVC_CHECK(fits,
-                kBadShape,
-                "prefill attention: expected query heads of one size, as wide as ",
-                "keys and values; check the layer's sizes");
+      KVC_CHECK(fits, kBadShape,
+                "prefill attention: expected query heads of one size, as wide as keys and values; "
+                "check the layer's sizes");
     }
   }
   return chunk;
@@ -106,13 +99,8 @@ void PrefillAttention(std::span<const PrefillHead> heads,
     pool.ParallelFor(num_heads * query_parts, 1, [&](int64_t part, int64_t /*end*/) {
       const auto h = static_cast<size_t>(part % num_heads);
       const int64_t begin = (query_parts - 1 - part / num_heads) * kQueryRows;
-      TakeInBlock(heads[h],
-                  buffers.blocks[h],
-                  first,
-                  begin,
-                  std::min(chunk.tokens, begin + kQueryRows),
-                  scale,
-                  buffers.states[h]);
+      TakeInBlock(heads[h], buffers.blocks[h], first, begin,
+                  std::min(chunk.tokens, begin + kQueryRows), scale, buffers.states[h]);
     });
   }
 }

@@ -46,13 +46,11 @@ void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
       const int64_t rows = std::min(kPanel, count - row);
       std::iota(positions, positions + rows, static_cast<int32_t>(first + row));
       RebuildPanel(LayOutLatents(head.keys, first + row, rows, head.rebuild->rebuild.cols),
-                   LayOutAngles(positions, rows, *head.rebuild),
-                   *head.rebuild,
-                   panels);
+                   LayOutAngles(positions, rows, *head.rebuild), *head.rebuild, panels);
     }
   }
-  LayOutValues(
-      head.values, first, count, block.values + tile * kKeyTile * PaddedWidth(head.values.width));
+  LayOutValues(head.values, first, count,
+               block.values + tile * kKeyTile * PaddedWidth(head.values.width));
 }
 
 // Row `row` of scores, of which the first `seen` count: exp(s - maximum), zeros up to `count`;
@@ -120,10 +118,7 @@ void TakeInStrip(const PrefillHead& head, const KeyBlock& block, const Strip& st
   const int64_t value_tile = kKeyTile * PaddedWidth(head.values.width);
   for (int64_t first = block.first; first < end; first += kKeyTile) {
     const int64_t tile = (first - block.first) / kKeyTile;
-    TakeInTile(strip,
-               block.keys + tile * key_tile,
-               block.values + tile * value_tile,
-               first,
+    TakeInTile(strip, block.keys + tile * key_tile, block.values + tile * value_tile, first,
                std::min(kKeyTile, end - first));
   }
   for (int64_t r = 0; r < strip.queries.rows; ++r) {

@@ -85,8 +85,8 @@ HWY_INLINE void MultiplyGroups(const Element* w, ConstMatrixF x, const float* bi
   constexpr int64_t kRows = kTokens == 3 ? 1 : 4 / kTokens;
   for (int64_t r = 0; r < y.cols; r += kRows) {
     const int64_t rows = std::min(kRows, y.cols - r);
-    MultiplyGroup<kTokens>(
-        w + r * x.cols, x, bias == nullptr ? nullptr : bias + r, y.ColRange(r, rows));
+    MultiplyGroup<kTokens>(w + r * x.cols, x, bias == nullptr ? nullptr : bias + r,
+                           y.ColRange(r, rows));
   }
 }
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "core/view.h"
+#include "core/base/view.h"
 #include "kernels/matmul.h"
 
 namespace kvc::kernels {

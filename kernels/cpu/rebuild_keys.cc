@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <span>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_checks.h"
 
@@ -23,9 +23,7 @@ void Rebuild(const RowBlock& latents,
   for (int64_t row = 0; row < keys.rows; row += kPanel) {
     const int64_t rows = std::min(kPanel, keys.rows - row);
     RebuildPanel(LayOutLatents(latents, row, rows, rebuild.rebuild.cols),
-                 LayOutAngles(positions + row, rows, rebuild),
-                 rebuild,
-                 columns);
+                 LayOutAngles(positions + row, rows, rebuild), rebuild, columns);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t d = 0; d < keys.cols; ++d) {
         keys(row + r, d) = columns[d * kPanel + r];
@@ -65,13 +63,9 @@ void RebuildKeys(const RowBlock& latents,
   CheckRows(latents, {nullptr, latents.dtype, latents.rows, 0, 0}, &rebuild, keys.cols, 0);
   KVC_CHECK(keys.rows == latents.rows && static_cast<int64_t>(positions.size()) == latents.rows,
             kBadShape,
-            "key rebuild: expected a position and a key row for each latent, got ",
-            latents.rows,
-            " latents, ",
-            positions.size(),
-            " positions, ",
-            keys.rows,
-            " rows");
+            "key rebuild: expected a position and a key row for each latent, got {} latents, {} "
+            "positions, {} rows",
+            latents.rows, positions.size(), keys.rows);
   HWY_DYNAMIC_DISPATCH(Rebuild)(latents, positions.data(), rebuild, keys);
 }
 

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::kernels {
 namespace {
@@ -48,8 +48,7 @@ class ByProbability {
 int32_t SampleToken(std::span<const float> logits, const SamplingOptions& options, Rng& rng) {
   KVC_CHECK(!logits.empty(), kBadShape, "sampling: expected at least one logit, got none");
   KVC_CHECK(std::none_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }),
-            kNumeric,
-            "logits: expected numbers, got NaN; check the model's weights");
+            kNumeric, "logits: expected numbers, got NaN; check the model's weights");
   if (options.temperature <= 0.0) {
     return Greedy(logits);
   }

@@ -12,7 +12,7 @@
 
 #include <hwy/highway.h>
 
-#include "core/dtype.h"
+#include "core/base/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {

@@ -1,12 +1,12 @@
-#include "core/cache_bases.h"
+#include "core/cache/cache_bases.h"
 
 #include <functional>
 #include <limits>
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/safetensors.h"
+#include "core/base/error.h"
+#include "core/io/safetensors.h"
 
 namespace kvc {
 namespace {

@@ -1,11 +1,11 @@
-#include "core/cache_spec.h"
+#include "core/cache/cache_spec.h"
 
 #include <cmath>
 #include <numeric>
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc {

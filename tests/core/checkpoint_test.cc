@@ -1,4 +1,4 @@
-#include "core/checkpoint.h"
+#include "core/checkpoint/checkpoint.h"
 
 #include <cmath>
 #include <cstring>
@@ -10,9 +10,11 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/fuzz_file.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc {
@@ -20,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kModels = fs::path(KVC_SOURCE_DIR) / "tests/golden/models";
+const fs::path kModels = kvc::testing::SourceRoot() / "tests/golden/models";
 
 TEST(Checkpoint, OpensEveryGoldenModel) {
   int opened = 0;
@@ -163,8 +165,7 @@ TEST(Checkpoint, NamesWhatIsMissingOrMisshapen) {
     }
     return true;
   });
-  EXPECT_KVC_ERROR((void)Checkpoint::Open(dir.path()),
-                   kBadShape,
+  EXPECT_KVC_ERROR((void)Checkpoint::Open(dir.path()), kBadShape,
                    key + ": expected shape [16, 40], got [40, 16]");
   CopyModel("mistral", dir.path(), [&](Copy& copy) {
     copy.spec.dtype = copy.spec.name == key ? DType::kI32 : DType::kF32;
@@ -186,8 +187,8 @@ TEST(Checkpoint, RefusesNaNAndInfinityWhenLoaded) {
     });
     const Checkpoint checkpoint = Checkpoint::Open(dir.path());
     EXPECT_NO_THROW((void)checkpoint.Load(Role::kK, 0));
-    EXPECT_KVC_ERROR(
-        (void)checkpoint.Load(Role::kQ, 0), kNumeric, "model.layers.0.self_attn.q_proj.weight");
+    EXPECT_KVC_ERROR((void)checkpoint.Load(Role::kQ, 0), kNumeric,
+                     "model.layers.0.self_attn.q_proj.weight");
     EXPECT_KVC_ERROR((void)checkpoint.Load(Role::kQ, 0), kNumeric, "row 3, column 7");
   }
 }
@@ -248,7 +249,7 @@ TEST(Checkpoint, CompanionFiles) {
 }
 
 TEST(Checkpoint, SmolLm2) {
-  const fs::path directory = fs::path(KVC_SOURCE_DIR) / "build/models/smollm2";
+  const fs::path directory = kvc::testing::SourceRoot() / "build/models/smollm2";
   if (!fs::exists(directory / "model.safetensors")) {
     GTEST_SKIP() << "no SmolLM2 at " << directory << ": make demo-smollm2 fetches it";
   }

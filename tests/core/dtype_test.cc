@@ -1,4 +1,4 @@
-#include "core/dtype.h"
+#include "core/base/dtype.h"
 
 #include <bit>
 #include <cmath>
@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc {
@@ -124,16 +124,8 @@ TEST(DType, ConvertsUnalignedArrays) {
 }
 
 TEST(DType, NamesAreThoseOfTheFormats) {
-  for (const DType dtype : {DType::kF32,
-                            DType::kF16,
-                            DType::kBF16,
-                            DType::kF64,
-                            DType::kI64,
-                            DType::kI32,
-                            DType::kI16,
-                            DType::kI8,
-                            DType::kU8,
-                            DType::kBool}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI64,
+                            DType::kI32, DType::kI16, DType::kI8, DType::kU8, DType::kBool}) {
     EXPECT_EQ(DTypeFromSafetensors(SafetensorsName(dtype)), dtype);
   }
   EXPECT_EQ(DTypeFromShortName("bf16"), DType::kBF16);

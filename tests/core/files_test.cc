@@ -1,4 +1,4 @@
-#include "core/files.h"
+#include "core/io/files.h"
 
 #include <memory>
 #include <string>
@@ -6,8 +6,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/atomic_file.h"
-#include "core/mapped_source.h"
+#include "core/io/atomic_file.h"
+#include "core/io/mapped_source.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 

@@ -1,10 +1,10 @@
-#include "core/json.h"
+#include "core/io/json.h"
 
 #include <string>
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -12,8 +12,7 @@ namespace kvc {
 namespace {
 
 TEST(Json, NamesLineAndColumnOfAnError) {
-  EXPECT_KVC_ERROR((void)ParseJson("{\n  \"a\": 1,\n  \"b\" 2\n}", "x.json"),
-                   kBadInput,
+  EXPECT_KVC_ERROR((void)ParseJson("{\n  \"a\": 1,\n  \"b\" 2\n}", "x.json"), kBadInput,
                    "x.json: expected JSON, got a syntax error at line 3, column 7");
   EXPECT_KVC_ERROR((void)ParseJson("", "x.json"), kBadInput, "line 1, column 1");
   EXPECT_KVC_ERROR((void)ParseJson("{} {}", "x.json"), kBadInput, "line 1, column 4");
@@ -47,8 +46,8 @@ TEST(Json, TypedAccessNamesOriginAndKey) {
   EXPECT_EQ(GetString(json, "n", "c.json", "other"), "other");
   EXPECT_EQ(GetArray(json, "a", "c.json").size(), 1U);
   EXPECT_TRUE(GetObject(json, "o", "c.json").empty());
-  EXPECT_KVC_ERROR(
-      (void)GetInt(json, "s", "c.json"), kBadInput, "c.json: s: expected an integer, got \"text\"");
+  EXPECT_KVC_ERROR((void)GetInt(json, "s", "c.json"), kBadInput,
+                   "c.json: s: expected an integer, got \"text\"");
   EXPECT_KVC_ERROR((void)GetInt(json, "d", "c.json"), kBadInput, "got 2.5");
   EXPECT_KVC_ERROR((void)GetInt(json, "big", "c.json"), kBadInput, "big");
   EXPECT_KVC_ERROR((void)GetInt(json, "absent", "c.json"), kBadInput, "\"absent\"");

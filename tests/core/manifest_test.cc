@@ -1,4 +1,4 @@
-#include "core/manifest.h"
+#include "core/cache/manifest.h"
 
 #include <functional>
 #include <string>
@@ -6,8 +6,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/files.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/support/fuzz_file.h"
 #include "tests/support/temp_dir.h"
 

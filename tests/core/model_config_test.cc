@@ -1,4 +1,4 @@
-#include "core/model_config.h"
+#include "core/checkpoint/model_config.h"
 
 #include <cmath>
 #include <numbers>
@@ -6,7 +6,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -84,12 +85,10 @@ TEST(ModelConfig, Gpt2) {
   EXPECT_FALSE(model.has_rope);
   EXPECT_TRUE(model.tied_embeddings && model.qkv_bias && model.out_bias && model.mlp_bias);
   EXPECT_EQ(Parse(With(Gpt2(), R"({"n_inner": 50})")).mlp_width, 50);
-  EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"scale_attn_weights": false})")),
-                   kUnsupported,
+  EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"scale_attn_weights": false})")), kUnsupported,
                    "scale_attn_weights");
   EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"scale_attn_by_inverse_layer_idx": true})")),
-                   kUnsupported,
-                   "scale_attn_by_inverse_layer_idx");
+                   kUnsupported, "scale_attn_by_inverse_layer_idx");
   EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"n_head": 5})")), kBadInput, "multiple of n_head");
 }
 
@@ -130,11 +129,10 @@ TEST(ModelConfig, RopeOfBothVersions) {
         With(Llama(), std::string(R"({"rope_scaling": {"factor": 2.0, "type": ")") + type + "\"}}");
     EXPECT_KVC_ERROR((void)Parse(config), kUnsupported, type);
   }
-  EXPECT_KVC_ERROR(
-      (void)Parse(With(Llama(), R"({"rope_scaling": {"type": "linear"}})")), kBadInput, "factor");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"rope_scaling": {"type": "linear"}})")), kBadInput,
+                   "factor");
   EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"rope_theta": 0})")), kBadInput, "rope_theta");
-  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"partial_rotary_factor": 0.5})")),
-                   kUnsupported,
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"partial_rotary_factor": 0.5})")), kUnsupported,
                    "partial_rotary_factor");
 }
 
@@ -143,21 +141,18 @@ TEST(ModelConfig, SlidingWindows) {
   EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": 512})")));
   EXPECT_NO_THROW((void)Parse(Mistral("{}")));  // absent means 4096, which covers 512 positions
   EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": 16, "use_sliding_window": false})")));
-  EXPECT_KVC_ERROR(
-      (void)Parse(Mistral(R"({"sliding_window": 511})")), kUnsupported, "sliding_window");
-  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"max_position_embeddings": 32768})")),
-                   kUnsupported,
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"sliding_window": 511})")), kUnsupported,
+                   "sliding_window");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"max_position_embeddings": 32768})")), kUnsupported,
                    "absent, so 4096");
   EXPECT_NO_THROW((void)Parse(With(
       Llama(), R"({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": false})")));
   EXPECT_KVC_ERROR(
       (void)Parse(With(Llama(), R"({"model_type": "qwen2", "use_sliding_window": true})")),
-      kUnsupported,
-      "use_sliding_window");
+      kUnsupported, "use_sliding_window");
   EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"model_type": "qwen3",
           "layer_types": ["full_attention", "sliding_attention"]})")),
-                   kUnsupported,
-                   "layer_types");
+                   kUnsupported, "layer_types");
 }
 
 TEST(ModelConfig, RefusesByName) {
@@ -230,8 +225,8 @@ TEST(ModelConfig, RefusesBrokenThinKeys) {
     config["kvc"] = ParseJson(block, "test");
     EXPECT_KVC_ERROR((void)Parse(config), kBadInput, text);
   }
-  EXPECT_KVC_ERROR(
-      (void)Parse(With(Llama(), R"({"kvc": {"format": 2}})")), kUnsupported, "format 1");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"kvc": {"format": 2}})")), kUnsupported,
+                   "format 1");
 }
 
 TEST(ModelConfig, RotationPairs) {

@@ -1,12 +1,13 @@
-#include "core/profile_file.h"
+#include "core/cache/profile_file.h"
 
 #include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/files.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/support/fuzz_file.h"
 
 namespace kvc {

@@ -1,4 +1,4 @@
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 
 #include <cmath>
 #include <cstring>
@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -82,8 +82,7 @@ std::vector<Attack> TensorAttacks() {
       {"offsets beyond the file", File(One("U8", "[400]", "[0,400]"), 4), "truncated"},
       {"offsets reversed", File(One("U8", "[4]", "[4,0]"), 4), "in order"},
       {"negative offset", File(One("U8", "[4]", "[-4,0]"), 4), "non-negative"},
-      {"offset above 63 bits",
-       File(One("U8", "[4]", "[0,18446744073709551615]"), 4),
+      {"offset above 63 bits", File(One("U8", "[4]", "[0,18446744073709551615]"), 4),
        "non-negative"},
       {"offset as text", File(One("U8", "[4]", "[\"0\",4]"), 4), "non-negative"},
       {"fractional offset", File(One("U8", "[4]", "[0.0,4.0]"), 4), "non-negative"},
@@ -95,14 +94,12 @@ std::vector<Attack> TensorAttacks() {
       {"shape not a list", File(One("U8", "4", "[0,4]"), 4), "expected an array"},
       {"nested size", File(One("U8", "[[4]]", "[0,4]"), 4), "non-negative"},
       {"unknown dtype", File(One("F9", "[4]", "[0,4]"), 4), "F9", ErrorKind::kUnsupported},
-      {"dtype as number",
-       File(R"({"a":{"dtype":3,"shape":[4],"data_offsets":[0,4]}})", 4),
+      {"dtype as number", File(R"({"a":{"dtype":3,"shape":[4],"data_offsets":[0,4]}})", 4),
        "dtype"},
       {"no shape", File(R"({"a":{"dtype":"U8","data_offsets":[0,4]}})", 4), "shape"},
       {"name twice", File("{\"a\":" + a + ",\"a\":" + a + "}", 4), "twice"},
       {"key twice",
-       File(R"({"a":{"dtype":"U8","dtype":"I8","shape":[4],"data_offsets":[0,4]}})", 4),
-       "twice"},
+       File(R"({"a":{"dtype":"U8","dtype":"I8","shape":[4],"data_offsets":[0,4]}})", 4), "twice"},
   };
 }
 
@@ -223,8 +220,7 @@ TEST(SafetensorsWriter, RefusesMisuseAndLeavesNothing) {
   }
   EXPECT_TRUE(fs::is_empty(dir.path()));
   EXPECT_KVC_ERROR(SafetensorsWriter(dir / "a", {{"x", DType::kF32, {}}, {"x", DType::kF32, {}}}),
-                   kInternal,
-                   "twice");
+                   kInternal, "twice");
   EXPECT_KVC_ERROR(SafetensorsWriter("/dev/full", {{"x", DType::kF32, {0}}}), kIo, "No space left");
 }
 

@@ -1,4 +1,4 @@
-#include "core/scorer_spec.h"
+#include "core/cache/scorer_spec.h"
 
 #include <gtest/gtest.h>
 
@@ -10,11 +10,8 @@ namespace {
 ScorerSpec Parse(const std::string& text) { return ParseScorer(text, "--scorer"); }
 
 TEST(ScorerSpec, TextsAreCanonical) {
-  for (const char* text : {"snapkv",
-                           "keydiff",
-                           "snapkv:pool=5",
-                           "expected-attention:future=64,epsilon=0.1,covariance=no",
-                           "output-error",
+  for (const char* text : {"snapkv", "keydiff", "snapkv:pool=5",
+                           "expected-attention:future=64,epsilon=0.1,covariance=no", "output-error",
                            "output-error:pool=15,reduce=mean,relative=no,keydiff=0.3",
                            "output-error:future=128,prompt=512,recent=0.1"}) {
     EXPECT_EQ(ToString(Parse(text)), text);

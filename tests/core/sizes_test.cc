@@ -1,4 +1,4 @@
-#include "core/sizes.h"
+#include "core/base/sizes.h"
 
 #include <string>
 
@@ -15,20 +15,8 @@ TEST(Sizes, Lengths) {
   EXPECT_EQ(ParseLength("128K", "--context"), 131072);
   EXPECT_EQ(ParseLength("1M", "--context"), 1048576);
   EXPECT_EQ(ParseLength("0.5k", "--context"), 512);
-  for (const char* text : {"",
-                           "k",
-                           "0",
-                           "-1",
-                           "1.5",
-                           "4kk",
-                           "4 k",
-                           "nan",
-                           "inf",
-                           "1e3",
-                           "0x10",
-                           "99999999999999999999",
-                           "4G1",
-                           "1e400"}) {
+  for (const char* text : {"", "k", "0", "-1", "1.5", "4kk", "4 k", "nan", "inf", "1e3", "0x10",
+                           "99999999999999999999", "4G1", "1e400"}) {
     EXPECT_KVC_ERROR((void)ParseLength(text, "--context"), kUsage, "--context: expected a length");
   }
 }
@@ -67,15 +55,8 @@ TEST(Sizes, BudgetsReadBack) {
   EXPECT_EQ(bytes.unit, Budget::Unit::kBytes);
   EXPECT_EQ(bytes.bytes, 1073741824);
   EXPECT_EQ(bytes.at_length, 131072);
-  for (const char* text : {"25%",
-                           "0.07",
-                           "0.333333333333",
-                           "1",
-                           "512tok",
-                           "1GiB@128k",
-                           "1000@7",
-                           "1536@1",
-                           "100MB@4k"}) {
+  for (const char* text : {"25%", "0.07", "0.333333333333", "1", "512tok", "1GiB@128k", "1000@7",
+                           "1536@1", "100MB@4k"}) {
     const Budget budget = ParseBudget(text, "--budget");
     const Budget again = ParseBudget(ToString(budget), "--budget");
     EXPECT_EQ(again.unit, budget.unit) << text;

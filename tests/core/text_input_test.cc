@@ -1,11 +1,11 @@
-#include "core/text_input.h"
+#include "core/io/text_input.h"
 
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -13,29 +13,14 @@ namespace kvc {
 namespace {
 
 TEST(Utf8, AcceptsExactlyWellFormedText) {
-  for (const char* text : {"",
-                           "plain",
-                           "\xc3\xa9",
-                           "\xe2\x82\xac",
-                           "\xf0\x9f\x98\x80",
-                           "\xed\x9f\xbf",
-                           "\xee\x80\x80",
-                           "\xf4\x8f\xbf\xbf"}) {
+  for (const char* text : {"", "plain", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+                           "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"}) {
     EXPECT_NO_THROW(CheckUtf8(text, "t")) << text;
   }
   // Stray and missing continuations, overlong forms, surrogates, beyond U+10FFFF.
-  for (const char* text : {"\x80",
-                           "\xc3",
-                           "\xc3x",
-                           "\xc0\x80",
-                           "\xc1\xbf",
-                           "\xe0\x9f\xbf",
-                           "\xe2\x82",
-                           "\xed\xa0\x80",
-                           "\xf0\x8f\xbf\xbf",
-                           "\xf4\x90\x80\x80",
-                           "\xf5\x80\x80\x80",
-                           "\xff"}) {
+  for (const char* text :
+       {"\x80", "\xc3", "\xc3x", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xe2\x82", "\xed\xa0\x80",
+        "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"}) {
     EXPECT_KVC_ERROR(CheckUtf8(std::string("ab") + text, "t"), kBadInput, "at offset 2");
   }
 }

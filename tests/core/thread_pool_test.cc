@@ -1,4 +1,4 @@
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
 
 #include <atomic>
 #include <chrono>
@@ -83,7 +83,7 @@ TEST(ThreadPool, LowestPartsExceptionWins) {
           if (begin == 3) {
             std::this_thread::sleep_for(std::chrono::microseconds(200));
           }
-          KVC_CHECK(begin != 3 && begin != 9, kNumeric, "part ", begin);
+          KVC_CHECK(begin != 3 && begin != 9, kNumeric, "part {}", begin);
         });
       };
       EXPECT_KVC_ERROR(run(), kNumeric, "part 3");
@@ -95,8 +95,8 @@ TEST(ThreadPool, LowestPartsExceptionWins) {
 TEST(ThreadPool, RefusesMisuse) {
   ThreadPool pool(2);
   const auto nested = [&] {
-    pool.ParallelFor(
-        1, 1, [&](int64_t, int64_t) { pool.ParallelFor(1, 1, [](int64_t, int64_t) {}); });
+    pool.ParallelFor(1, 1,
+                     [&](int64_t, int64_t) { pool.ParallelFor(1, 1, [](int64_t, int64_t) {}); });
   };
   EXPECT_KVC_ERROR(nested(), kInternal, "nested");
   EXPECT_KVC_ERROR(pool.ParallelFor(1, 0, [](int64_t, int64_t) {}), kInternal, "grain");

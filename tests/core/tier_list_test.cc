@@ -1,8 +1,8 @@
-#include "core/tier_list.h"
+#include "core/cache/tier_list.h"
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc {
@@ -32,21 +32,8 @@ TEST(TierList, TwoListsMeetInEveryPair) {
 }
 
 TEST(TierList, RefusesWhatIsNoList) {
-  for (const char* text : {"",
-                           "1",
-                           "0",
-                           "0,1/8",
-                           "1/8,1",
-                           "0,,1",
-                           "0,2,1",
-                           "0,-1/4,1",
-                           "0,1/0,1",
-                           "0,1/,1",
-                           "0,nan,1",
-                           "0,x,1",
-                           "key=0,1",
-                           "key=0,1;key=0,1",
-                           "0,1;0,1"}) {
+  for (const char* text : {"", "1", "0", "0,1/8", "1/8,1", "0,,1", "0,2,1", "0,-1/4,1", "0,1/0,1",
+                           "0,1/,1", "0,nan,1", "0,x,1", "key=0,1", "key=0,1;key=0,1", "0,1;0,1"}) {
     EXPECT_KVC_ERROR((void)ParseTiers(text, "--tiers"), kUsage, "--tiers: expected shares");
   }
 }

@@ -8,14 +8,15 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/json.h"
-#include "core/tokenizer.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
+#include "core/tokenizer/tokenizer.h"
+#include "tests/support/paths.h"
 
 namespace kvc::testing {
 
 inline std::filesystem::path GoldenTokenizers() {
-  return std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/tokenizers";
+  return kvc::testing::SourceRoot() / "tests/golden/tokenizers";
 }
 
 // "llama3-style" as a name that GoogleTest takes.

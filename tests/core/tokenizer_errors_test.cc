@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/io/json.h"
 #include "tests/core/tokenizer_cases.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -50,46 +51,27 @@ TEST_F(TokenizerErrors, NothingThere) {
 }
 
 TEST_F(TokenizerErrors, UnknownComponentsAreNamed) {
-  EXPECT_KVC_ERROR(LoadWith("normalizer", R"({"type": "BertNormalizer"})"),
-                   kUnsupported,
+  EXPECT_KVC_ERROR(LoadWith("normalizer", R"({"type": "BertNormalizer"})"), kUnsupported,
                    "normalizer \"BertNormalizer\"");
-  EXPECT_KVC_ERROR(LoadWith("pre_tokenizer", R"({"type": "UnicodeScripts"})"),
-                   kUnsupported,
+  EXPECT_KVC_ERROR(LoadWith("pre_tokenizer", R"({"type": "UnicodeScripts"})"), kUnsupported,
                    "pre-tokenizer \"UnicodeScripts\"");
-  EXPECT_KVC_ERROR(
-      LoadWith("decoder", R"({"type": "WordPiece"})"), kUnsupported, "decoder \"WordPiece\"");
-  EXPECT_KVC_ERROR(LoadWith("post_processor", R"({"type": "RobertaProcessing"})"),
-                   kUnsupported,
+  EXPECT_KVC_ERROR(LoadWith("decoder", R"({"type": "WordPiece"})"), kUnsupported,
+                   "decoder \"WordPiece\"");
+  EXPECT_KVC_ERROR(LoadWith("post_processor", R"({"type": "RobertaProcessing"})"), kUnsupported,
                    "post-processor \"RobertaProcessing\"");
-  EXPECT_KVC_ERROR(
-      LoadWith("model", R"({"type": "WordPiece", "vocab": {"a": 0}})"), kUnsupported, "WordPiece");
-  EXPECT_KVC_ERROR(
-      LoadWith("model", R"({"type": "Unigram", "vocab": [["a", 0.0]]})"), kUnsupported, "Unigram");
-  EXPECT_KVC_ERROR(
-      LoadModelWith("end_of_word_suffix", "\"</w>\""), kUnsupported, "end_of_word_suffix");
+  EXPECT_KVC_ERROR(LoadWith("model", R"({"type": "WordPiece", "vocab": {"a": 0}})"), kUnsupported,
+                   "WordPiece");
+  EXPECT_KVC_ERROR(LoadWith("model", R"({"type": "Unigram", "vocab": [["a", 0.0]]})"), kUnsupported,
+                   "Unigram");
+  EXPECT_KVC_ERROR(LoadModelWith("end_of_word_suffix", "\"</w>\""), kUnsupported,
+                   "end_of_word_suffix");
   EXPECT_KVC_ERROR(LoadModelWith("dropout", "0.1"), kUnsupported, "dropout");
 }
 
 TEST_F(TokenizerErrors, UntranslatableExpressionsAreRefused) {
-  for (const char* expression : {"[a[bc]]",
-                                 "[a-z&&[^b]]",
-                                 "\\h",
-                                 "(?i)a",
-                                 "(?m:.)",
-                                 "\\1",
-                                 "\\pL",
-                                 "(?<name>a)",
-                                 "[a",
-                                 "(a",
-                                 "a)",
-                                 "*a",
-                                 "[]a]",
-                                 "\\p{Foo}",
-                                 "\\xe9",
-                                 "\\u12",
-                                 "\\",
-                                 "\\K",
-                                 "[\\W]"}) {
+  for (const char* expression :
+       {"[a[bc]]", "[a-z&&[^b]]", "\\h", "(?i)a", "(?m:.)", "\\1", "\\pL", "(?<name>a)", "[a", "(a",
+        "a)", "*a", "[]a]", "\\p{Foo}", "\\xe9", "\\u12", "\\", "\\K", "[\\W]"}) {
     Json json = SmallTokenizer();
     json["pre_tokenizer"] = {{"type", "Split"},
                              {"pattern", {{"Regex", expression}}},
@@ -129,22 +111,20 @@ TEST_F(TokenizerErrors, HostileRecursion) {
                             (R"({"type": "Split", "behavior": "Isolated", "pattern": {"Regex": ")" +
                              groups + R"("}})")
                                 .c_str()),
-                   kBadInput,
-                   "regular expression");
+                   kBadInput, "regular expression");
 }
 
 TEST_F(TokenizerErrors, BrokenVocabulary) {
   EXPECT_KVC_ERROR(LoadModelWith("vocab", R"({"a": 0, "b": 0})"), kBadInput, "id 0");
   EXPECT_KVC_ERROR(LoadModelWith("vocab", R"({"a": -1, "b": 0})"), kBadInput, "got -1");
   EXPECT_KVC_ERROR(LoadModelWith("vocab", R"({"a": 2147483647, "b": 0})"), kBadInput, "2147483647");
-  EXPECT_KVC_ERROR(
-      LoadModelWith("vocab", R"({"a": 18446744073709551615})"), kBadInput, "expected an integer");
+  EXPECT_KVC_ERROR(LoadModelWith("vocab", R"({"a": 18446744073709551615})"), kBadInput,
+                   "expected an integer");
   EXPECT_KVC_ERROR(LoadModelWith("vocab", R"({"a": 0.5})"), kBadInput, "expected an integer");
   EXPECT_KVC_ERROR(LoadModelWith("vocab", R"({"a": {}})"), kBadInput, "expected an integer");
   EXPECT_KVC_ERROR(LoadModelWith("vocab", "7"), kBadInput, "merge 0");
   EXPECT_KVC_ERROR(
-      LoadText(R"({"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": []}})"),
-      kBadInput,
+      LoadText(R"({"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": []}})"), kBadInput,
       "got twice");
 }
 
@@ -160,15 +140,13 @@ TEST_F(TokenizerErrors, BrokenMerges) {
 }
 
 TEST_F(TokenizerErrors, BrokenAddedTokens) {
-  EXPECT_KVC_ERROR(
-      LoadWith("added_tokens", R"([{"id": 1, "content": "<s>"}])"), kBadInput, "which is \"b\"");
-  EXPECT_KVC_ERROR(LoadWith("added_tokens", R"([{"id": 3, "content": "a"}])"),
-                   kBadInput,
+  EXPECT_KVC_ERROR(LoadWith("added_tokens", R"([{"id": 1, "content": "<s>"}])"), kBadInput,
+                   "which is \"b\"");
+  EXPECT_KVC_ERROR(LoadWith("added_tokens", R"([{"id": 3, "content": "a"}])"), kBadInput,
                    "the vocabulary's id 0");
   EXPECT_KVC_ERROR(
       LoadWith("added_tokens", R"([{"id": 3, "content": "x"}, {"id": 3, "content": "y"}])"),
-      kBadInput,
-      "twice");
+      kBadInput, "twice");
   EXPECT_KVC_ERROR(LoadWith("added_tokens", R"([{"id": -3, "content": "x"}])"), kBadInput, "-3");
   EXPECT_KVC_ERROR(LoadWith("added_tokens", R"([{"content": "x"}])"), kBadInput, "\"id\"");
   EXPECT_KVC_ERROR(LoadWith("added_tokens", "5"), kBadInput, "added_tokens");
@@ -196,8 +174,7 @@ TEST_F(TokenizerErrors, CostlyExpressionsStop) {
                                   R"({"type": "Split", "behavior": "Isolated", "invert": false,
                                       "pattern": {"Regex": "(a+)+c"}})");
   EXPECT_KVC_ERROR((void)tokenizer->Encode(std::string(200, 'a') + "bc", SpecialTokens::kNone),
-                   kBadInput,
-                   "limit");
+                   kBadInput, "limit");
 }
 
 // The configuration beside the tokenizer.

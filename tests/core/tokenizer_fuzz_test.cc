@@ -4,9 +4,10 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
-#include "core/text_input.h"
-#include "core/tokenizer_unicode.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/text_input.h"
+#include "core/tokenizer/unicode.h"
 #include "tests/core/tokenizer_cases.h"
 #include "tests/support/mutate.h"
 #include "tests/support/temp_dir.h"

@@ -3,7 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/core/tokenizer_cases.h"
 #include "tests/support/temp_dir.h"
 

@@ -7,9 +7,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/tokenizer_bpe.h"
-#include "core/tokenizer_regex.h"
-#include "core/tokenizer_unicode.h"
+#include "core/tokenizer/bpe.h"
+#include "core/tokenizer/regex.h"
+#include "core/tokenizer/unicode.h"
 
 namespace kvc::tokenizer {
 namespace {

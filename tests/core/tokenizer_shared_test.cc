@@ -3,14 +3,16 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/core/tokenizer_cases.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc {
 namespace {
 
-const std::filesystem::path kRoot = KVC_SOURCE_DIR;
+const std::filesystem::path kRoot = kvc::testing::SourceRoot();
 
 class SharedTokenizer : public ::testing::TestWithParam<const char*> {
  protected:

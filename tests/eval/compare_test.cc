@@ -1,13 +1,16 @@
-#include "eval/compare.h"
+#include "eval/compare/compare.h"
 
 #include <cmath>
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
-#include "eval/statistics.h"
+#include "core/base/rng.h"
+#include "core/cache/manifest.h"
+#include "core/io/json.h"
+#include "eval/compare/statistics.h"
 #include "tests/runtime/test_bundles.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::eval {
@@ -170,9 +173,9 @@ TEST_F(Compare, ScoresGoThroughJson) {
   EXPECT_KVC_ERROR((void)SampleScores::FromJson(broken, "state"), kBadInput, "kld");
 }
 
-TEST_F(Compare, RefusesAnotherVocabulary) {
+TEST_F(Compare, SharedModelOfAnotherVocabularyIsRefused) {
   const auto model =
-      std::filesystem::path(KVC_SOURCE_DIR) / ".." / "shared" / "data" / "models" / "stories260k";
+      kvc::testing::SourceRoot() / ".." / "shared" / "data" / "models" / "stories260k";
   if (!std::filesystem::exists(model)) GTEST_SKIP() << "needs ../shared/data/models/stories260k";
   const testing::TempDir directory;
   testing::WriteBundle(model, directory.path());
@@ -180,8 +183,7 @@ TEST_F(Compare, RefusesAnotherVocabulary) {
       runtime::Session::Create(runtime::Bundle::Load(directory.path(), {}, pool_), pool_);
   const Contestant contestants[] = {{"full", session_.get(), {}}, {"other", session.get(), {}}};
   EXPECT_KVC_ERROR((void)CompareSamples(contestants, RandomSamples(1, 25), {}, pool_, [] {}),
-                   kBadShape,
-                   "other: expected the reference's vocabulary");
+                   kBadShape, "other: expected the reference's vocabulary");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "eval/statistics.h"
+#include "eval/compare/statistics.h"
 
 #include <cmath>
 #include <limits>
@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace kvc::eval {
 namespace {

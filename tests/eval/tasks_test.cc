@@ -9,11 +9,12 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
-#include "eval/lines.h"
-#include "eval/longbench.h"
-#include "eval/ruler.h"
+#include "core/io/files.h"
+#include "eval/tasks/lines.h"
+#include "eval/tasks/longbench.h"
+#include "eval/tasks/ruler.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/word_tokenizer.h"
 
@@ -162,8 +163,7 @@ TEST_F(Ruler, RefusesByName) {
   EXPECT_KVC_ERROR((void)Plan("summaries", 300), kUsage, "multi-key");
   EXPECT_KVC_ERROR((void)Plan("single", 20), kUsage, "single: expected at least");
   EXPECT_KVC_ERROR((void)PlanRuler(tokenizer_, "One short text.", {{"common-words"}, {300}, 1, 5}),
-                   kBadInput,
-                   "words");
+                   kBadInput, "words");
 }
 
 TEST(Recall, CountsStringsWhateverTheirCase) {
@@ -204,10 +204,9 @@ TEST_F(Files, LinesKeepTheAskedOne) {
 }
 
 TEST_F(Files, LinesRefuseWhatIsBroken) {
-  EXPECT_KVC_ERROR(
-      (void)PlanLines(tokenizer_, Write(kLines), {0, {5}}), kUsage, "at most the 4 lines");
-  EXPECT_KVC_ERROR((void)PlanLines(tokenizer_, Write("{\"random_idx\": [\"x\"]}"), {}),
-                   kBadInput,
+  EXPECT_KVC_ERROR((void)PlanLines(tokenizer_, Write(kLines), {0, {5}}), kUsage,
+                   "at most the 4 lines");
+  EXPECT_KVC_ERROR((void)PlanLines(tokenizer_, Write("{\"random_idx\": [\"x\"]}"), {}), kBadInput,
                    "\"expected_number\"");
   EXPECT_KVC_ERROR((void)PlanLines(tokenizer_, Write("\n[1]\n"), {}), kBadInput, "line 2");
   std::string text = kLines;
@@ -216,8 +215,8 @@ TEST_F(Files, LinesRefuseWhatIsBroken) {
 }
 
 TEST_F(Files, SharedLongChatFile) {
-  const auto file = std::filesystem::path(KVC_SOURCE_DIR) / ".." / "shared" / "data" / "text" /
-                    "longchat-lines-200.jsonl";
+  const auto file =
+      kvc::testing::SourceRoot() / ".." / "shared" / "data" / "text" / "longchat-lines-200.jsonl";
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs ../shared/data/text";
   const auto prompts = PlanLines(tokenizer_, file, {0, {200, 40}});
   ASSERT_EQ(prompts.size(), 100U);
@@ -258,11 +257,11 @@ TEST_F(Files, LongBenchTemplatesAndLengths) {
   const auto cut = PlanLongBench(tokenizer_, Write(Example("qasper")), options);
   EXPECT_EQ(Context(tokenizer_, cut[0]), "one two five six");
   options.max_length = 130;
-  EXPECT_KVC_ERROR(
-      (void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage, "--max-length");
+  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage,
+                   "--max-length");
   options.prompt = "no mark";
-  EXPECT_KVC_ERROR(
-      (void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage, "{context}");
+  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage,
+                   "{context}");
 }
 
 TEST_F(Files, LongBenchMarksFirstLinesAndClasses) {
@@ -274,32 +273,12 @@ TEST_F(Files, LongBenchMarksFirstLinesAndClasses) {
 }
 
 TEST_F(Files, LongBenchRefusesByName) {
-  EXPECT_KVC_ERROR(
-      (void)PlanLongBench(tokenizer_, Write(Example("dureader")), {}), kUnsupported, "dureader");
-  EXPECT_KVC_ERROR(
-      (void)PlanLongBench(tokenizer_, Write(Example("trec")), {}), kBadInput, "all_classes");
-  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write("{\"dataset\": \"lcc\"}"), {}),
-                   kBadInput,
+  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("dureader")), {}), kUnsupported,
+                   "dureader");
+  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("trec")), {}), kBadInput,
+                   "all_classes");
+  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write("{\"dataset\": \"lcc\"}"), {}), kBadInput,
                    "\"answers\"");
-}
-
-TEST(TaskScores, MeanOverCells) {
-  std::vector<TaskPrompt> prompts(5);
-  const char* tasks[] = {"a", "a", "b", "a", "b"};
-  const int64_t lengths[] = {1, 1, 1, 2, 1};
-  for (int i = 0; i < 5; ++i) {
-    prompts[i].task = tasks[i];
-    prompts[i].length = lengths[i];
-  }
-  const std::vector<double> scores = {1.0, 0.0, 0.5, 1.0, 0.5};
-  const TaskScores result = SummariseTasks(prompts, scores);
-  ASSERT_EQ(result.cells.size(), 3U);
-  EXPECT_EQ(result.cells[0].samples, 2);
-  EXPECT_DOUBLE_EQ(result.cells[0].score, 0.5);
-  EXPECT_DOUBLE_EQ(result.cells[0].score_stderr, 0.5);  // sqrt(0.5 / 2)
-  EXPECT_DOUBLE_EQ(result.cells[1].score_stderr, 0.0);
-  EXPECT_EQ(result.cells[2].score_stderr, 0.0);
-  EXPECT_NEAR(result.score, (0.5 + 0.5 + 1.0) / 3, 1e-15);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The graph of every golden model is well formed and has the shape of docs/formats/onnx.md.
 
-#include "export/decoder_graph.h"
+#include "export/onnx/decoder_graph.h"
 
 #include <filesystem>
 #include <set>
@@ -9,15 +9,15 @@
 
 #include <gtest/gtest.h>
 
-#include "export/cache_functions.h"
-#include "export/export_model.h"
+#include "export/onnx/cache_functions.h"
+#include "export/onnx/export_model.h"
 #include "tests/support/golden_names.h"
+#include "tests/support/paths.h"
 
 namespace kvc::onnx_export {
 namespace {
 
-const std::filesystem::path kModels =
-    std::filesystem::path(KVC_SOURCE_DIR) / "tests" / "golden" / "models";
+const std::filesystem::path kModels = kvc::testing::SourceRoot() / "tests" / "golden" / "models";
 
 std::vector<std::string> ModelNames() {
   std::vector<std::string> names;

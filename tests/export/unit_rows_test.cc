@@ -1,15 +1,15 @@
 // The coordinates of a latent in which rows of its rebuild are unit vectors: the same keys, as many
 // unit rows as dimensions, small other rows, and what is left alone.
 
-#include "export/unit_rows.h"
+#include "export/onnx/unit_rows.h"
 
 #include <cmath>
 #include <set>
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::onnx_export {

@@ -1,6 +1,6 @@
 // The external data file: alignment, padding, rounding, and what is refused.
 
-#include "export/weights_file.h"
+#include "export/onnx/weights_file.h"
 
 #include <cmath>
 #include <cstring>
@@ -10,11 +10,12 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
-#include "core/json.h"
-#include "export/decoder_graph.h"
-#include "export/export_model.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "export/onnx/decoder_graph.h"
+#include "export/onnx/export_model.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::onnx_export {
@@ -22,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kModels = fs::path(KVC_SOURCE_DIR) / "tests" / "golden" / "models";
+const fs::path kModels = kvc::testing::SourceRoot() / "tests" / "golden" / "models";
 
 std::map<std::string, Weight> WeightsByName(const Graph& graph) {
   std::map<std::string, Weight> weights;
@@ -138,8 +139,8 @@ TEST(WriteOnnxModel, DataFileHoldsTheWeights) {
   ASSERT_EQ(static_cast<int64_t>(data.size()), size);
   for (const Weight& weight : graph.weights) {
     const std::vector<float> expected = WeightValues(checkpoint, weight);
-    ASSERT_EQ(std::memcmp(
-                  data.data() + weight.offset, expected.data(), static_cast<size_t>(weight.bytes)),
+    ASSERT_EQ(std::memcmp(data.data() + weight.offset, expected.data(),
+                          static_cast<size_t>(weight.bytes)),
               0)
         << weight.name;
   }
@@ -172,8 +173,7 @@ TEST(WriteOnnxModel, RefusesWhatF16CannotHold) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(CopyWithElement(directory, 1e5F));
   NoProgress progress;
-  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF16, directory.path(), progress),
-                   kNumeric,
+  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF16, directory.path(), progress), kNumeric,
                    "layers.1.down.weight: element 3");
   WriteOnnxModel(checkpoint, DType::kBF16, directory.path(), progress);
 }
@@ -182,8 +182,7 @@ TEST(WriteOnnxModel, RefusesNan) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(CopyWithElement(directory, std::nanf("")));
   NoProgress progress;
-  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF32, directory.path(), progress),
-                   kNumeric,
+  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF32, directory.path(), progress), kNumeric,
                    "model.layers.1.mlp.down_proj.weight");
 }
 
@@ -191,8 +190,7 @@ TEST(WriteOnnxModel, RefusesADirectoryThatIsNotThere) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(kModels / "gpt2");
   NoProgress progress;
-  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF32, directory / "missing", progress),
-                   kIo,
+  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF32, directory / "missing", progress), kIo,
                    "model.onnx.data");
 }
 

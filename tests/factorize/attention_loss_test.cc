@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 namespace kvc::factorize {
 namespace {
@@ -93,8 +93,8 @@ struct Problem {
     p.k = ToFloat(k, {1, kGroups, tokens, kWidth});
     p.v = ToFloat(v, {1, kGroups, tokens, kValue});
     const AttentionTarget target{ToFloat(output, {tokens, kModel}), ToFloat(weight, {tokens})};
-    return MeasureAttention(
-        config, p, ToFloat(o, {kModel, kHeads * kValue}), target, with_gradient);
+    return MeasureAttention(config, p, ToFloat(o, {kModel, kHeads * kValue}), target,
+                            with_gradient);
   }
 };
 

@@ -7,7 +7,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::factorize {
@@ -32,7 +33,7 @@ class CalibrationTextTest : public ::testing::Test {
 
   kvc::testing::TempDir temp_;
   std::unique_ptr<Tokenizer> tokenizer_ =
-      Tokenizer::Load(std::filesystem::path(KVC_SOURCE_DIR) / "examples/models/needle-llama");
+      Tokenizer::Load(kvc::testing::SourceRoot() / "examples/models/needle-llama");
 };
 
 TEST_F(CalibrationTextTest, TheWholeModelIsTunedOnOtherWindowsThanItsLayers) {

@@ -7,22 +7,24 @@
 
 #include <gtest/gtest.h>
 
-#include "core/checkpoint.h"
-#include "core/error.h"
-#include "core/files.h"
-#include "factorize/svd.h"
+#include "core/base/error.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "linalg/svd.h"
 #include "model/streamed.h"
 #include "tests/support/golden_names.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::factorize {
 namespace {
 
-const std::filesystem::path kModels = std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/models";
+const std::filesystem::path kModels = kvc::testing::SourceRoot() / "tests/golden/models";
 const std::filesystem::path kStories =
-    std::filesystem::path(KVC_SOURCE_DIR) / "../shared/data/models/stories260k";
+    kvc::testing::SourceRoot() / "../shared/data/models/stories260k";
 const std::filesystem::path kStoriesText =
-    std::filesystem::path(KVC_SOURCE_DIR) / "../shared/data/text/tinystories_sample.txt";
+    kvc::testing::SourceRoot() / "../shared/data/text/tinystories_sample.txt";
 
 std::vector<int32_t> SomeIds(int64_t vocabulary) {
   std::vector<int32_t> ids;
@@ -90,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("gpt2", "gpt2-bare", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
     testing::ParameterName());
 
-class Calibrated : public ::testing::Test {
+class SharedStories : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(kStories)) GTEST_SKIP() << "needs ../shared/data";
@@ -114,7 +116,7 @@ class Calibrated : public ::testing::Test {
   FactorizeOptions options_;
 };
 
-TEST_F(Calibrated, InputsBeatTheWeightsAlone) {
+TEST_F(SharedStories, InputsBeatTheWeightsAlone) {
   const auto kld = [&](Objective objective) {
     return Run("latent:1", objective, "25%")["kld_before_tuning"].get<double>();
   };
@@ -125,7 +127,7 @@ TEST_F(Calibrated, InputsBeatTheWeightsAlone) {
 // on a real model. (Five stories are too little text to estimate query energies of stories260k
 // from.)
 TEST(SmolLm2, BetterObjectivesLoseLess) {
-  const std::filesystem::path root = KVC_SOURCE_DIR;
+  const std::filesystem::path root = kvc::testing::SourceRoot();
   FactorizeOptions options;
   options.model = root / "build/models/smollm2";
   if (!std::filesystem::exists(options.model)) GTEST_SKIP() << "needs SmolLM2: make smollm2";
@@ -150,14 +152,14 @@ TEST(SmolLm2, BetterObjectivesLoseLess) {
   EXPECT_LT(kld(Objective::kOutput), attention);
 }
 
-TEST_F(Calibrated, JointLatentLosesLessThanHeadsAlone) {
+TEST_F(SharedStories, JointLatentLosesLessThanHeadsAlone) {
   const auto kld = [&](const char* layout) {
     return Run(layout, Objective::kInputQuery, "50%")["kld_before_tuning"].get<double>();
   };
   EXPECT_LT(kld("latent:1"), kld("latent:heads"));
 }
 
-TEST_F(Calibrated, SameInputsGiveTheSameBytes) {
+TEST_F(SharedStories, SameInputsGiveTheSameBytes) {
   for (const Objective objective : {Objective::kInputAttentionQuery, Objective::kOutput}) {
     (void)Run("latent:1", objective, "25%");
     const std::string first = Sha256File(options_.output / "model.safetensors");

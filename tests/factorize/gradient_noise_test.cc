@@ -5,7 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/io/json.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::factorize {

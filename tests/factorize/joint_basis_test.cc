@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 namespace kvc::factorize {
 namespace {
@@ -15,9 +15,9 @@ namespace {
 constexpr int64_t kHead = 5;  // D
 constexpr int64_t kTokens = 60;
 
-Matrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed) {
+linalg::Matrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed) {
   Rng rng(seed);
-  Matrix a(rows, cols);
+  linalg::Matrix a(rows, cols);
   for (int64_t r = 0; r < rows; ++r) {
     const double shared = rng.NextNormal();
     for (int64_t c = 0; c < cols; ++c) {
@@ -27,12 +27,14 @@ Matrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed) {
   return a;
 }
 
-Matrix Gram(const Matrix& rows) { return Multiply(Transpose(rows.view()).view(), rows.view()); }
+linalg::Matrix Gram(const linalg::Matrix& rows) {
+  return linalg::Multiply(linalg::Transpose(rows.view()).view(), rows.view());
+}
 
 // Keys of all heads, and for each head its own samples of them and of queries.
 struct Problem {
-  std::vector<Matrix> keys;     // [heads] of [T, m]
-  std::vector<Matrix> queries;  // [heads] of [T, D]
+  std::vector<linalg::Matrix> keys;     // [heads] of [T, m]
+  std::vector<linalg::Matrix> queries;  // [heads] of [T, D]
   std::vector<HeadError> heads;
 };
 
@@ -50,8 +52,8 @@ Problem RandomProblem(int64_t count, uint64_t seed) {
 double SampledLoss(const Problem& problem, const KeyBasis& basis, int64_t rank) {
   double loss = 0.0;
   for (size_t h = 0; h < problem.heads.size(); ++h) {
-    const Matrix& keys = problem.keys[h];
-    const Matrix& queries = problem.queries[h];
+    const linalg::Matrix& keys = problem.keys[h];
+    const linalg::Matrix& queries = problem.queries[h];
     for (int64_t t = 0; t < keys.rows; ++t) {
       std::vector<double> error(kHead);
       for (int64_t d = 0; d < kHead; ++d) {
@@ -75,8 +77,8 @@ double SampledLoss(const Problem& problem, const KeyBasis& basis, int64_t rank) 
 
 KeyBasis Cut(const KeyBasis& basis, int64_t rank) {
   KeyBasis cut;
-  cut.reduce = Matrix(rank, basis.reduce.cols);
-  cut.rebuild = Matrix(basis.rebuild.rows, rank);
+  cut.reduce = linalg::Matrix(rank, basis.reduce.cols);
+  cut.rebuild = linalg::Matrix(basis.rebuild.rows, rank);
   for (int64_t r = 0; r < rank; ++r) {
     for (int64_t d = 0; d < basis.reduce.cols; ++d) {
       cut.reduce(r, d) = basis.reduce(r, d);
@@ -92,7 +94,7 @@ double Loss(const Problem& problem, const KeyBasis& basis) {
 
 class JointBasisTest : public ::testing::Test {
  protected:
-  std::unique_ptr<Svd> svd_ = Svd::Create(SvdBackend::kLapack);
+  std::unique_ptr<linalg::Svd> svd_ = linalg::Svd::Create(linalg::SvdBackend::kLapack);
 };
 
 TEST_F(JointBasisTest, LossIsThatOfTheSamples) {
@@ -153,8 +155,8 @@ TEST_F(JointBasisTest, CoordinatesAreOrthonormalUncorrelatedAndSorted) {
   constexpr int64_t kRank = 6;
   const KeyBasis basis =
       RefineBasis(problem.heads, SummedBasis(problem.heads, *svd_), kRank, *svd_);
-  Matrix metric(15, 15);
-  Matrix gram(15, 15);
+  linalg::Matrix metric(15, 15);
+  linalg::Matrix gram(15, 15);
   double all = 0.0;
   for (const HeadError& head : problem.heads) {
     double trace = 0.0;
@@ -167,11 +169,12 @@ TEST_F(JointBasisTest, CoordinatesAreOrthonormalUncorrelatedAndSorted) {
     for (size_t i = 0; i < gram.data.size(); ++i) gram.data[i] += trace * head.gram.data[i];
     all += trace;
   }
-  const auto between = [](const Matrix& rows, const Matrix& middle) {
-    return MultiplyTransposed(Multiply(rows.view(), middle.view()).view(), rows.view());
+  const auto between = [](const linalg::Matrix& rows, const linalg::Matrix& middle) {
+    return linalg::MultiplyTransposed(linalg::Multiply(rows.view(), middle.view()).view(),
+                                      rows.view());
   };
-  const Matrix inner = between(Transpose(basis.rebuild.view()), metric);  // [r, r]
-  const Matrix seen = between(basis.reduce, gram);                        // [r, r]
+  const linalg::Matrix inner = between(linalg::Transpose(basis.rebuild.view()), metric);  // [r, r]
+  const linalg::Matrix seen = between(basis.reduce, gram);                                // [r, r]
   for (int64_t r = 0; r < kRank; ++r) {
     if (r > 0) {
       EXPECT_LE(seen(r, r), seen(r - 1, r - 1));
@@ -190,8 +193,8 @@ TEST_F(JointBasisTest, RoundingOfAGramIsNoKnowledge) {
   Problem problem = RandomProblem(3, 13);
   const KeyBasis start = SummedBasis(problem.heads, *svd_);
   Rng rng(13);
-  Matrix& gram = problem.heads[1].gram;
-  const Matrix& keys = problem.keys[1];
+  linalg::Matrix& gram = problem.heads[1].gram;
+  const linalg::Matrix& keys = problem.keys[1];
   for (int64_t r = 0; r < gram.rows; ++r) {
     for (int64_t c = 0; c <= r; ++c) {
       const double noise = 1e-7 * gram(0, 0) * rng.NextNormal();
@@ -206,7 +209,7 @@ TEST_F(JointBasisTest, RoundingOfAGramIsNoKnowledge) {
 // A head that nobody asks, and directions that no key takes.
 TEST_F(JointBasisTest, EmptyHeadsAndDirections) {
   Problem problem = RandomProblem(2, 12);
-  problem.heads[1].metric = Matrix(kHead, kHead);
+  problem.heads[1].metric = linalg::Matrix(kHead, kHead);
   for (HeadError& head : problem.heads) {
     for (int64_t i = 0; i < 10; ++i) head.gram(0, i) = head.gram(i, 0) = 0.0;
   }

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 namespace kvc::factorize {
 namespace {
@@ -14,9 +14,9 @@ namespace {
 constexpr int64_t kWidth = 6;  // m
 constexpr int64_t kTokens = 40;
 
-Matrix RandomRows(int64_t rows, int64_t cols, uint64_t seed) {
+linalg::Matrix RandomRows(int64_t rows, int64_t cols, uint64_t seed) {
   Rng rng(seed);
-  Matrix a(rows, cols);
+  linalg::Matrix a(rows, cols);
   for (int64_t r = 0; r < rows; ++r) {
     // Graded and correlated columns, so that the objectives differ.
     double shared = rng.NextNormal();
@@ -27,28 +27,28 @@ Matrix RandomRows(int64_t rows, int64_t cols, uint64_t seed) {
   return a;
 }
 
-Matrix Gram(const Matrix& rows) {
-  Matrix gram = Multiply(Transpose(rows.view()).view(), rows.view());
+linalg::Matrix Gram(const linalg::Matrix& rows) {
+  linalg::Matrix gram = linalg::Multiply(linalg::Transpose(rows.view()).view(), rows.view());
   for (double& value : gram.data) value /= static_cast<double>(rows.rows);
   return gram;
 }
 
 // k rebuild_r reduce_r by the definition: coordinates, then back.
-Matrix Truncate(const Matrix& keys, const KeyBasis& basis, int64_t rank) {
-  const Matrix latent =
-      MultiplyTransposed(keys.view(), basis.reduce.view().RowRange(0, rank));  // [T, r]
-  return MultiplyTransposed(latent.view(), basis.rebuild.view().ColRange(0, rank));
+linalg::Matrix Truncate(const linalg::Matrix& keys, const KeyBasis& basis, int64_t rank) {
+  const linalg::Matrix latent =
+      linalg::MultiplyTransposed(keys.view(), basis.reduce.view().RowRange(0, rank));  // [T, r]
+  return linalg::MultiplyTransposed(latent.view(), basis.rebuild.view().ColRange(0, rank));
 }
 
 class KeyBasisTest : public ::testing::Test {
  protected:
-  const Matrix keys_ = RandomRows(kTokens, kWidth, 1);
-  const Matrix queries_ = RandomRows(kTokens, kWidth, 2);
+  const linalg::Matrix keys_ = RandomRows(kTokens, kWidth, 1);
+  const linalg::Matrix queries_ = RandomRows(kTokens, kWidth, 2);
   const std::vector<double> scale_ = {1.0, 0.2, 3.0, 0.7, 0.1, 2.0};
-  const std::unique_ptr<Svd> svd_ = Svd::Create(SvdBackend::kLapack);
+  const std::unique_ptr<linalg::Svd> svd_ = linalg::Svd::Create(linalg::SvdBackend::kLapack);
 
   // E |(k - k^) diag(scale)|^2 over the rows, by loops.
-  [[nodiscard]] double ScaledError(const Matrix& truncated) const {
+  [[nodiscard]] double ScaledError(const linalg::Matrix& truncated) const {
     double sum = 0.0;
     for (int64_t t = 0; t < kTokens; ++t) {
       for (int64_t d = 0; d < kWidth; ++d) {
@@ -59,7 +59,8 @@ class KeyBasisTest : public ::testing::Test {
     return sum;
   }
   // E over all (query, key) pairs of ((k - k^) q)^2, keys centred.
-  [[nodiscard]] double LogitError(const Matrix& keys, const Matrix& truncated) const {
+  [[nodiscard]] double LogitError(const linalg::Matrix& keys,
+                                  const linalg::Matrix& truncated) const {
     double sum = 0.0;
     for (int64_t i = 0; i < kTokens; ++i) {
       for (int64_t t = 0; t < kTokens; ++t) {
@@ -100,7 +101,7 @@ TEST_F(KeyBasisTest, ScaledBasisBeatsOthersOfItsRank) {
 }
 
 TEST_F(KeyBasisTest, LogitErrorIsTheRestOfTheSpectrum) {
-  Matrix centred = keys_;
+  linalg::Matrix centred = keys_;
   for (int64_t d = 0; d < kWidth; ++d) {
     double mean = 0.0;
     for (int64_t t = 0; t < kTokens; ++t) mean += keys_(t, d) / kTokens;
@@ -111,10 +112,9 @@ TEST_F(KeyBasisTest, LogitErrorIsTheRestOfTheSpectrum) {
   for (int64_t rank = kWidth; rank >= 1; --rank) {
     const double error = LogitError(centred, Truncate(centred, basis, rank));
     EXPECT_NEAR(error, rest, 1e-9);
-    const double all = LogitError(centred, Matrix(kTokens, kWidth));
+    const double all = LogitError(centred, linalg::Matrix(kTokens, kWidth));
     EXPECT_NEAR(RelativeLogitError(basis, rank, Gram(centred), Gram(queries_)),
-                std::sqrt(error / all),
-                1e-7);
+                std::sqrt(error / all), 1e-7);
     rest += basis.spectrum[rank - 1];
   }
 }
@@ -122,7 +122,7 @@ TEST_F(KeyBasisTest, LogitErrorIsTheRestOfTheSpectrum) {
 TEST_F(KeyBasisTest, FullRankIsTheIdentity) {
   for (const KeyBasis& basis :
        {ScaledBasis(Gram(keys_), scale_, *svd_), LogitBasis(Gram(keys_), Gram(queries_), *svd_)}) {
-    const Matrix product = Multiply(basis.rebuild.view(), basis.reduce.view());
+    const linalg::Matrix product = linalg::Multiply(basis.rebuild.view(), basis.reduce.view());
     for (int64_t r = 0; r < kWidth; ++r) {
       for (int64_t c = 0; c < kWidth; ++c) EXPECT_NEAR(product(r, c), r == c ? 1.0 : 0.0, 1e-9);
     }
@@ -131,7 +131,7 @@ TEST_F(KeyBasisTest, FullRankIsTheIdentity) {
 
 TEST_F(KeyBasisTest, RelativeErrorOfOneHead) {
   const KeyBasis basis = ScaledBasis(Gram(keys_), scale_, *svd_);
-  const Matrix truncated = Truncate(keys_, basis, 2);
+  const linalg::Matrix truncated = Truncate(keys_, basis, 2);
   double lost = 0.0;
   double all = 0.0;
   for (int64_t t = 0; t < kTokens; ++t) {
@@ -153,8 +153,8 @@ TEST_F(KeyBasisTest, DimensionsThatNoQueryReadsDoNotDivideByZero) {
 
 // As good as LogitBasis but for the ridge, and a coordinate's variance alike on both sides.
 TEST_F(KeyBasisTest, BalancedBasisSharesTheSpectrum) {
-  const Matrix keys = Gram(keys_);
-  const Matrix queries = Gram(queries_);
+  const linalg::Matrix keys = Gram(keys_);
+  const linalg::Matrix queries = Gram(queries_);
   const KeyBasis plain = LogitBasis(keys, queries, *svd_);
   const KeyBasis balanced = BalancedLogitBasis(keys, queries, *svd_);
   for (int64_t rank = 0; rank <= kWidth; ++rank) {
@@ -166,10 +166,11 @@ TEST_F(KeyBasisTest, BalancedBasisSharesTheSpectrum) {
   EXPECT_LE(RelativeLogitError(balanced, kWidth, keys, queries), 1e-7);
   double trace = 0.0;
   for (int64_t d = 0; d < kWidth; ++d) trace += keys(d, d);
-  const Matrix k = MultiplyTransposed(keys_.view(), balanced.reduce.view());  // [T, m]
-  const Matrix q = Multiply(queries_.view(), balanced.rebuild.view());        // [T, m]
-  const Matrix k_gram = Gram(k);
-  const Matrix q_gram = Gram(q);
+  const linalg::Matrix k =
+      linalg::MultiplyTransposed(keys_.view(), balanced.reduce.view());                 // [T, m]
+  const linalg::Matrix q = linalg::Multiply(queries_.view(), balanced.rebuild.view());  // [T, m]
+  const linalg::Matrix k_gram = Gram(k);
+  const linalg::Matrix q_gram = Gram(q);
   for (int64_t i = 0; i < kWidth; ++i) {
     const double s = std::sqrt(balanced.spectrum[i]);
     double ridge = 0.0;  // what it adds to the coordinate's variance
@@ -183,18 +184,18 @@ TEST_F(KeyBasisTest, BalancedBasisSharesTheSpectrum) {
 
 // Calibration that never left a plane: what lies outside of it still comes back at full rank.
 TEST_F(KeyBasisTest, BalancedBasisIsExactForUnseenKeys) {
-  Matrix flat = keys_;
+  linalg::Matrix flat = keys_;
   for (int64_t t = 0; t < kTokens; ++t) flat(t, 2) = flat(t, 4) = 0.0;
   const KeyBasis basis = BalancedLogitBasis(Gram(flat), Gram(queries_), *svd_);
-  const Matrix back = Truncate(keys_, basis, kWidth);
+  const linalg::Matrix back = Truncate(keys_, basis, kWidth);
   for (int64_t i = 0; i < kTokens * kWidth; ++i) EXPECT_NEAR(back.data[i], keys_.data[i], 1e-6);
 }
 
 class SelectPairsTest : public KeyBasisTest {
  protected:
   // keys with everything but the pairs set to zero
-  [[nodiscard]] Matrix Keep(std::span<const int64_t> pairs) const {
-    Matrix kept(kTokens, kWidth);
+  [[nodiscard]] linalg::Matrix Keep(std::span<const int64_t> pairs) const {
+    linalg::Matrix kept(kTokens, kWidth);
     for (int64_t t = 0; t < kTokens; ++t) {
       for (const int64_t p : pairs) {
         for (const int64_t d : {p, p + kWidth / 2}) kept(t, d) = keys_(t, d);
@@ -208,12 +209,12 @@ class SelectPairsTest : public KeyBasisTest {
 TEST_F(SelectPairsTest, DropsTheCheapestPairEachTime) {
   const PairBasis selected = SelectPairs(Gram(keys_), Gram(queries_));
   ASSERT_EQ(selected.pairs.size(), static_cast<size_t>(kWidth / 2));
-  const double all = LogitError(keys_, Matrix(kTokens, kWidth));
+  const double all = LogitError(keys_, linalg::Matrix(kTokens, kWidth));
   for (size_t count = 0; count <= selected.pairs.size(); ++count) {
     const std::span<const int64_t> kept(selected.pairs.data(), count);
     const double lost = LogitError(keys_, Keep(kept));
-    const double error = RelativeLogitError(
-        selected.basis, 2 * static_cast<int64_t>(count), Gram(keys_), Gram(queries_));
+    const double error = RelativeLogitError(selected.basis, 2 * static_cast<int64_t>(count),
+                                            Gram(keys_), Gram(queries_));
     EXPECT_NEAR(error * error * all, lost, 1e-10 * all);
     if (count == selected.pairs.size()) break;
     // Another of the pairs that were there one step before is not cheaper to drop.

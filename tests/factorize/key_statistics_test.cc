@@ -4,15 +4,16 @@
 
 #include <gtest/gtest.h>
 
-#include "core/checkpoint.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/key_collector.h"
 #include "model/streamed.h"
+#include "tests/support/paths.h"
 
 namespace kvc::factorize {
 namespace {
 
-const std::filesystem::path kModels = std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/models";
+const std::filesystem::path kModels = kvc::testing::SourceRoot() / "tests/golden/models";
 constexpr int64_t kTokens = 70;  // two queries are turned back: 31 and 63
 constexpr int64_t kLayer = 1;
 
@@ -107,7 +108,7 @@ class KeyStatisticsTest : public ::testing::TestWithParam<ErrorWeights> {
     return sum;
   }
   // Rows of float products, their sums in float over a window: a few 1e-6 of the largest entry.
-  static void ExpectClose(const Matrix& actual, const Matrix& expected) {
+  static void ExpectClose(const linalg::Matrix& actual, const linalg::Matrix& expected) {
     double largest = 0.0;
     for (const double value : expected.data) largest = std::max(largest, std::abs(value));
     ASSERT_EQ(actual.data.size(), expected.data.size());
@@ -135,7 +136,7 @@ TEST_P(KeyStatisticsTest, WeightedMomentsEqualLoops) {
     for (int64_t t = 0; t < kTokens; ++t) {
       for (int64_t d = 0; d < D; ++d) mean[d] += w[t] * At(k_, {g, t, d}) / mass;
     }
-    Matrix covariance(D, D);
+    linalg::Matrix covariance(D, D);
     for (int64_t t = 0; t < kTokens; ++t) {
       for (int64_t d = 0; d < D; ++d) {
         for (int64_t e = 0; e < D; ++e) {
@@ -153,11 +154,11 @@ TEST_P(KeyStatisticsTest, WeightedMomentsEqualLoops) {
 
 TEST_P(KeyStatisticsTest, GramsOfProjectedKeysEqualLoops) {
   const int64_t m = config_.num_kv_heads * config_.head_width;
-  Matrix together(m, m);
+  linalg::Matrix together(m, m);
   double all = 0.0;
   for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
     const std::vector<double> w = TokenWeights(g);
-    Matrix gram(m, m);
+    linalg::Matrix gram(m, m);
     for (int64_t t = 0; t < kTokens; ++t) {
       for (int64_t r = 0; r < m; ++r) {
         for (int64_t c = 0; c < m; ++c) {
@@ -181,8 +182,8 @@ TEST_P(KeyStatisticsTest, MetQueriesEqualLoops) {
   if (!by_output()) return;
   const int64_t D = config_.head_width;
   for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
-    Matrix met(D, D);
-    Matrix queries(D, D);
+    linalg::Matrix met(D, D);
+    linalg::Matrix queries(D, D);
     for (int64_t h = g * config_.group_size(); h < (g + 1) * config_.group_size(); ++h) {
       for (int64_t i = 0; i < kTokens; ++i) {
         for (int64_t t = 0; t <= i; ++t) {

@@ -4,8 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
-#include "core/json.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "factorize/factorize_model.h"
 #include "tests/support/temp_dir.h"
 

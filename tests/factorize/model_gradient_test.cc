@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/io/json.h"
 #include "factorize/tune_global.h"
 #include "model/embedding_rows.h"
 #include "model/threads.h"
@@ -82,8 +83,8 @@ class OutputLosses : public ::testing::TestWithParam<OutputLoss> {};
 
 TEST_P(OutputLosses, AreWhatTheyAreCalledAndSoAreTheirGradients) {
   const OutputCase data;
-  const OutputError error = MeasureOutput(
-      data.config, data.outer, data.hidden, {data.ids, data.reference}, GetParam(), true);
+  const OutputError error = MeasureOutput(data.config, data.outer, data.hidden,
+                                          {data.ids, data.reference}, GetParam(), true);
   const Rows rows = ToRows(data.hidden);
   EXPECT_NEAR(error.loss, data.Expected(rows, GetParam()), 1e-5);
   for (size_t t = 0; t < rows.size(); ++t) {
@@ -97,8 +98,8 @@ TEST_P(OutputLosses, AreWhatTheyAreCalledAndSoAreTheirGradients) {
       EXPECT_NEAR(error.hidden[t][e].item<double>(), slope, 1e-5) << t << ", " << e;
     }
   }
-  const OutputError plain = MeasureOutput(
-      data.config, data.outer, data.hidden, {data.ids, data.reference}, GetParam(), false);
+  const OutputError plain = MeasureOutput(data.config, data.outer, data.hidden,
+                                          {data.ids, data.reference}, GetParam(), false);
   EXPECT_EQ(plain.loss, error.loss);
   EXPECT_FALSE(plain.hidden.defined());
 }
@@ -156,8 +157,8 @@ TEST_P(GlobalFamilies, ComeCloserToTheSource) {
   options.step_tokens = 192;
   options.passes = 3;
   options.learning_rate = 0.004;
-  const Json report = TuneGlobally(
-      source_, keys, windows_, options, temp.path() / "state.safetensors", progress_, factors);
+  const Json report = TuneGlobally(source_, keys, windows_, options,
+                                   temp.path() / "state.safetensors", progress_, factors);
   EXPECT_GT(report["kept_step"].get<int64_t>(), 0);
   EXPECT_LT(MeasureFactors(reference, source_, keys, factors, progress_).kld, 0.95 * before);
 }

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 namespace kvc::factorize {
 namespace {
@@ -64,8 +64,8 @@ TEST(SpreadRanks, IsTheBestOfAllChoices) {
     const auto chosen = Flatten(SpreadRanks(spectra, sensitivity, kUniform, 1));
     double best = Loss(spectra, sensitivity, kUniform, {2, 2, 2, 2});
     for (int64_t code = 0; code < 6 * 6 * 6 * 6; ++code) {
-      const std::vector<int64_t> ranks = {
-          1 + code % 6, 1 + code / 6 % 6, 1 + code / 36 % 6, 1 + code / 216};
+      const std::vector<int64_t> ranks = {1 + code % 6, 1 + code / 6 % 6, 1 + code / 36 % 6,
+                                          1 + code / 216};
       if (std::accumulate(ranks.begin(), ranks.end(), int64_t{0}) > 4 * kUniform) continue;
       best = std::min(best, Loss(spectra, sensitivity, kUniform, ranks));
     }

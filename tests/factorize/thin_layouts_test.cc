@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/checkpoint.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/checkpoint/checkpoint.h"
 #include "factorize/closed_forms.h"
 #include "factorize/layout_choice.h"
 #include "factorize/thin_layer.h"
@@ -14,12 +14,13 @@
 #include "model/streamed.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/golden_names.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::factorize {
 namespace {
 
-const std::filesystem::path kModels = std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/models";
+const std::filesystem::path kModels = kvc::testing::SourceRoot() / "tests/golden/models";
 
 Windows RandomWindows(const ModelConfig& config, int64_t count, int64_t length) {
   Rng rng(11);
@@ -78,12 +79,9 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
       const KeyLayout layout =
           name.starts_with("latent") ? KeyLayout::kLatent : KeyLayoutFromName(name);
       if (!LayoutObstacle(source_.config(), layout).empty()) continue;
-      for (const Objective objective : {Objective::kWeight,
-                                        Objective::kInput,
-                                        Objective::kInputAttentionQuery,
-                                        Objective::kLogit,
-                                        Objective::kAttention,
-                                        Objective::kOutput}) {
+      for (const Objective objective :
+           {Objective::kWeight, Objective::kInput, Objective::kInputAttentionQuery,
+            Objective::kLogit, Objective::kAttention, Objective::kOutput}) {
         if (CanHaveObjective(layout, objective)) everything.emplace_back(name, objective);
       }
     }
@@ -92,7 +90,7 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
 
   testing::TempDir temp_;
   Checkpoint source_;
-  std::unique_ptr<Svd> svd_ = Svd::Create(SvdBackend::kLapack);
+  std::unique_ptr<linalg::Svd> svd_ = linalg::Svd::Create(linalg::SvdBackend::kLapack);
 };
 
 TEST_P(FamilyTest, FullRankReproducesTheSource) {
@@ -134,8 +132,7 @@ TEST_P(FamilyTest, RefusesWhatItCannotHave) {
   for (const std::string layout : {"absorb", "latent:1", "post-rope", "rope-pairs"}) {
     const KeyLayout kind = layout == "latent:1" ? KeyLayout::kLatent : KeyLayoutFromName(layout);
     if (LayoutObstacle(source_.config(), kind).empty()) continue;
-    EXPECT_KVC_ERROR((void)ResolveLayout(layout, source_.config()),
-                     kUsage,
+    EXPECT_KVC_ERROR((void)ResolveLayout(layout, source_.config()), kUsage,
                      "expected " + PossibleLayouts(source_.config()));
   }
   EXPECT_KVC_ERROR((void)ResolveLayout("thin", source_.config()), kUsage, "rope-pairs");
@@ -157,11 +154,10 @@ TEST(Objectives, NamesThoseOfTheLayout) {
   EXPECT_EQ(resolve(Objective::kAuto, KeyLayout::kPostRope), Objective::kAttention);
   EXPECT_EQ(resolve(Objective::kAuto, KeyLayout::kRopePairs), Objective::kLogit);
   EXPECT_KVC_ERROR(
-      (void)resolve(Objective::kWeight, KeyLayout::kPostRope),
-      kUsage,
+      (void)resolve(Objective::kWeight, KeyLayout::kPostRope), kUsage,
       "expected one of auto, logit, attention, output with --layout post-rope, got weight");
-  EXPECT_KVC_ERROR(
-      (void)resolve(Objective::kLogit, KeyLayout::kLatent), kUsage, "input-attention-query");
+  EXPECT_KVC_ERROR((void)resolve(Objective::kLogit, KeyLayout::kLatent), kUsage,
+                   "input-attention-query");
 }
 
 TEST(Ranks, PairsAreEven) {
@@ -169,8 +165,8 @@ TEST(Ranks, PairsAreEven) {
   EXPECT_EQ(RankFor(ParseRank("30%", "r"), 16, KeyLayout::kRopePairs), 4);
   EXPECT_EQ(RankFor(ParseRank("1%", "r"), 16, KeyLayout::kRopePairs), 2);
   EXPECT_EQ(RankFor(ParseRank("30%", "r"), 16), 5);
-  EXPECT_KVC_ERROR(
-      (void)RankFor(ParseRank("5", "r"), 16, KeyLayout::kRopePairs), kUsage, "even number");
+  EXPECT_KVC_ERROR((void)RankFor(ParseRank("5", "r"), 16, KeyLayout::kRopePairs), kUsage,
+                   "even number");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/io/json.h"
 #include "model/threads.h"
 #include "tests/factorize/tuning_stage.h"
 #include "tests/support/expect_error.h"
@@ -151,8 +152,7 @@ TEST_F(TuneGlobal, GoesOnFromLayersThatWereTunedAlone) {
   EXPECT_EQ(Hash(), both);
   EXPECT_EQ(second["started_from"]["tuning"], local["tuning"]);
   EXPECT_EQ(second["layers"], local["layers"]);
-  EXPECT_NEAR(second["kld_before_tuning"].get<double>(),
-              local["kld_after_tuning"].get<double>(),
+  EXPECT_NEAR(second["kld_before_tuning"].get<double>(), local["kld_after_tuning"].get<double>(),
               1e-4 * local["kld_after_tuning"].get<double>());
 }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/io/json.h"
 #include "factorize/thin_layer.h"
 #include "model/threads.h"
 #include "tests/factorize/tuning_stage.h"
@@ -34,8 +35,7 @@ TEST_F(TuneLocal, ComesCloserToTheSource) {
   }
   options_.tune = false;  // what was measured before is what the untuned checkpoint has
   const Json untuned = Run();
-  EXPECT_NEAR(untuned["kld_before_tuning"].get<double>(),
-              result["kld_before_tuning"].get<double>(),
+  EXPECT_NEAR(untuned["kld_before_tuning"].get<double>(), result["kld_before_tuning"].get<double>(),
               1e-4 * untuned["kld_before_tuning"].get<double>());
 }
 

@@ -14,7 +14,7 @@ FamilyKeys HalfWidth(const Checkpoint& source,
   request.objective = by_logits ? Objective::kLogit : Objective::kWeight;
   request.rank = ParseRank("50%", "--rank");
   NoProgress progress;
-  const auto svd = Svd::Create(SvdBackend::kEigen);
+  const auto svd = linalg::Svd::Create(linalg::SvdBackend::kEigen);
   auto factors = FactorLayers(source, request, by_logits ? windows : Windows(), *svd, progress);
   KeyFactors keys = MakeKeys(request, factors);
   return {std::move(keys), std::move(factors)};

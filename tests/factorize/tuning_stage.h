@@ -8,18 +8,19 @@
 
 #include <gtest/gtest.h>
 
-#include "core/checkpoint.h"
-#include "core/error.h"
-#include "core/files.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
 #include "factorize/factorize_model.h"
-#include "factorize/matrix.h"
-#include "factorize/svd.h"
+#include "linalg/matrix.h"
+#include "linalg/svd.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::factorize::testing {
 
-inline const std::filesystem::path kRoot = KVC_SOURCE_DIR;
+inline const std::filesystem::path kRoot = kvc::testing::SourceRoot();
 
 // Stops the stage when it reports the given place of the given stage.
 class StopsAt : public Progress {
@@ -66,17 +67,17 @@ class TuningStage : public ::testing::Test {
     const Checkpoint thin = Checkpoint::Open(options_.output);
     const ModelConfig& config = thin.config();
     const int64_t width = config.num_kv_heads * config.head_width;
-    const auto svd = Svd::Create(SvdBackend::kEigen);
+    const auto svd = linalg::Svd::Create(linalg::SvdBackend::kEigen);
     for (int64_t l = 0; l < config.num_layers; ++l) {
       const int64_t rank = width / 4;
       ASSERT_EQ(config.key_width(l, 0), rank);
       ASSERT_EQ(thin.Shape(Role::kK, l), (std::vector<int64_t>{rank, config.model_width}));
       const std::vector<float> reduce = thin.Load(Role::kK, l);
       const std::vector<float> rebuild = thin.Load(Role::kKRebuild, l);
-      Matrix a(rank, config.model_width), b(width, rank);
+      linalg::Matrix a(rank, config.model_width), b(width, rank);
       std::copy(reduce.begin(), reduce.end(), a.data.begin());
       std::copy(rebuild.begin(), rebuild.end(), b.data.begin());
-      const SvdResult dense = svd->Decompose(Multiply(b.view(), a.view()).view());
+      const linalg::SvdResult dense = svd->Decompose(linalg::Multiply(b.view(), a.view()).view());
       EXPECT_GT(dense.s[rank - 1], 1e-6 * dense.s[0]);
       EXPECT_LT(dense.s[rank], 1e-12 * dense.s[0]);
     }

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "tests/kernels/attention_reference.h"
 #include "tests/kernels/simd_target_test.h"
@@ -81,11 +81,10 @@ std::vector<Token> TokensOf(const Case& test) {
   std::vector<Token> tokens;
   for (size_t s = 0; s < test.keys.size(); ++s) {
     for (int64_t r = 0; r < test.keys[s].rows; ++r) {
-      const Bounded key =
-          test.head.rebuild == nullptr
-              ? StoredKey(test.keys[s], r)
-              : RebuiltKey(
-                    test.keys[s], r, test.positions[s][static_cast<size_t>(r)], test.rebuild);
+      const Bounded key = test.head.rebuild == nullptr
+                              ? StoredKey(test.keys[s], r)
+                              : RebuiltKey(test.keys[s], r,
+                                           test.positions[s][static_cast<size_t>(r)], test.rebuild);
       tokens.push_back({key, StoredValue(test.values[s], r)});
     }
   }

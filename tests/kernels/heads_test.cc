@@ -22,12 +22,9 @@ TEST_P(HeadsTest, ProjectHeads) {
   struct Shape {
     int64_t heads, groups, depth, width;
   };
-  for (const auto& [heads, groups, depth, width] : {Shape{1, 1, 1, 1},
-                                                    Shape{4, 2, 6, 3},
-                                                    Shape{6, 2, 64, 16},
-                                                    Shape{3, 3, 7, 33},
-                                                    Shape{4, 1, 128, 48},
-                                                    Shape{2, 2, 5, 100}}) {
+  for (const auto& [heads, groups, depth, width] :
+       {Shape{1, 1, 1, 1}, Shape{4, 2, 6, 3}, Shape{6, 2, 64, 16}, Shape{3, 3, 7, 33},
+        Shape{4, 1, 128, 48}, Shape{2, 2, 5, 100}}) {
     for (const int64_t rows : {0, 1, 3, 65}) {
       const TestArray x = RandomArray(rng_, rows, heads * depth, DType::kF32, 3);
       const TestArray columns = RandomArray(rng_, groups * depth, width);
@@ -97,20 +94,16 @@ TEST_P(HeadsTest, Refusals) {
   const TestArray columns = RandomArray(rng_, 8, 3);
   TestArray y = RandomArray(rng_, 2, 6);
   EXPECT_KVC_ERROR(ProjectHeads(x.view(), 3, columns.view(), 2, nullptr, y.view(), pool_),
-                   kBadShape,
-                   "3 heads in 2 groups");
+                   kBadShape, "3 heads in 2 groups");
   EXPECT_KVC_ERROR(ProjectHeads(x.view(), 4, columns.view(), 2, nullptr, y.view(), pool_),
-                   kBadShape,
-                   "ProjectHeads");
+                   kBadShape, "ProjectHeads");
   const std::vector<int64_t> pairs = {0, 1, 2, 0};
   const std::vector<int32_t> positions = {0, 3};
   const TestArray table = RandomArray(rng_, 3, 3);
   EXPECT_KVC_ERROR(RopePairs(x.view(), pairs, positions, table.view(), table.view(), pool_),
-                   kBadShape,
-                   "position below 3");
+                   kBadShape, "position below 3");
   EXPECT_KVC_ERROR(RopePairs(y.view(), pairs, positions, table.view(), table.view(), pool_),
-                   kBadShape,
-                   "4 pairs");
+                   kBadShape, "4 pairs");
 }
 
 KVC_FOR_EVERY_SIMD_TARGET(HeadsTest);

@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "linalg/products.h"
 #include "tests/kernels/simd_target_test.h"
 #include "tests/kernels/test_arrays.h"
 
@@ -198,8 +199,8 @@ TEST(Gemm, MatchesDouble) {
       const TestArray start = RandomArray(rng, 13, 9, DType::kF32, 6);
       TestArray c_nt = start;
       TestArray c_nn = start;
-      GemmNT(0.5F, a.view(), nt.view(), accumulate, c_nt.view());
-      GemmNN(a.view(), nn.view(), accumulate, c_nn.view());
+      linalg::GemmNT(0.5F, a.view(), nt.view(), accumulate, c_nt.view());
+      linalg::GemmNN(a.view(), nn.view(), accumulate, c_nn.view());
       for (int64_t m = 0; m < 13; ++m) {
         for (int64_t n = 0; n < 9; ++n) {
           Sum by_row;
@@ -218,7 +219,7 @@ TEST(Gemm, MatchesDouble) {
   }
   const TestArray a = RandomArray(rng, 2, 3);
   TestArray c = RandomArray(rng, 2, 2);
-  EXPECT_THROW(GemmNN(a.view(), a.view(), false, c.view()), Error);
+  EXPECT_THROW(linalg::GemmNN(a.view(), a.view(), false, c.view()), Error);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "tests/kernels/attention_reference.h"
 #include "tests/kernels/simd_target_test.h"

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <vector>
 
-#include "core/dtype.h"
-#include "core/rng.h"
-#include "core/view.h"
+#include "core/base/dtype.h"
+#include "core/base/rng.h"
+#include "core/base/view.h"
 #include "kernels/attention.h"
 
 namespace kvc::kernels {

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 #include "tests/model/golden_models.h"
@@ -64,8 +64,7 @@ TEST(SampleContinuations, DrawsFollowTheTemperature) {
   constexpr int64_t kDraws = 2000;
   const std::vector<int32_t> context = RandomContexts(1, 5).front();
   for (const double temperature : {0.5, 2.0}) {
-    const auto drawn = Sample(checkpoint,
-                              std::vector<std::vector<int32_t>>(kDraws, context),
+    const auto drawn = Sample(checkpoint, std::vector<std::vector<int32_t>>(kDraws, context),
                               {.tokens = 1, .temperature = temperature});
     const torch::Tensor logits = SequenceLogits(checkpoint, context);
     const torch::Tensor p =

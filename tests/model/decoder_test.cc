@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/model/golden_models.h"
 
 namespace kvc::model {
@@ -144,12 +144,8 @@ TEST(DecoderTest, TapsFitTogether) {
     const ModelConfig& config = checkpoint.config();
     LayerTaps taps;
     const int64_t tokens = 23;
-    (void)LayerForward(config,
-                       LoadLayer(checkpoint, 1),
-                       1,
-                       RandomHidden(config, 2, tokens),
-                       {.projections = true, .probabilities = true, .attention = true},
-                       &taps);
+    (void)LayerForward(config, LoadLayer(checkpoint, 1), 1, RandomHidden(config, 2, tokens),
+                       {.projections = true, .probabilities = true, .attention = true}, &taps);
     const Tensor k = taps.k.repeat_interleave(config.group_size(), 1).to(torch::kFloat64);
     const Tensor v = taps.v.repeat_interleave(config.group_size(), 1).to(torch::kFloat64);
     const Tensor future = torch::ones({tokens, tokens}, torch::kBool).triu(1);
@@ -173,12 +169,8 @@ TEST(DecoderTest, TapsThatWereNotAskedForAreUndefined) {
   const torch::NoGradGuard no_grad;
   const Checkpoint checkpoint = OpenGolden("llama");
   LayerTaps taps;
-  (void)LayerForward(checkpoint.config(),
-                     LoadLayer(checkpoint, 0),
-                     0,
-                     RandomHidden(checkpoint.config(), 1, 3),
-                     {.attention = true},
-                     &taps);
+  (void)LayerForward(checkpoint.config(), LoadLayer(checkpoint, 0), 0,
+                     RandomHidden(checkpoint.config(), 1, 3), {.attention = true}, &taps);
   EXPECT_TRUE(taps.attention.defined());
   EXPECT_FALSE(taps.q.defined());
   EXPECT_FALSE(taps.probabilities.defined());

@@ -6,14 +6,15 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/safetensors.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/safetensors.h"
 #include "tests/support/golden_names.h"
+#include "tests/support/paths.h"
 
 namespace kvc::testing {
 
 inline std::filesystem::path GoldenDirectory() {
-  return std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden";
+  return kvc::testing::SourceRoot() / "tests/golden";
 }
 
 inline Checkpoint OpenGolden(const std::string& name) {

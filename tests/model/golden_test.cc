@@ -7,6 +7,7 @@
 
 #include "model/streamed.h"
 #include "tests/model/golden_models.h"
+#include "tests/support/paths.h"
 
 namespace kvc::model {
 namespace {
@@ -47,8 +48,8 @@ INSTANTIATE_TEST_SUITE_P(All,
                          ::testing::ValuesIn(testing::GoldenNames()),
                          testing::ParameterName());
 
-TEST(GoldenTest, Stories260kLogitsEqualTransformers) {
-  const fs::path directory = fs::path(KVC_SOURCE_DIR) / "../shared/data/models/stories260k";
+TEST(GoldenTest, SharedStories260kLogitsEqualTransformers) {
+  const fs::path directory = kvc::testing::SourceRoot() / "../shared/data/models/stories260k";
   if (!fs::exists(directory)) {
     GTEST_SKIP() << "needs " << directory;
   }
@@ -57,7 +58,7 @@ TEST(GoldenTest, Stories260kLogitsEqualTransformers) {
 }
 
 TEST(GoldenTest, SmolLm2LogitsEqualTransformers) {
-  const fs::path directory = fs::path(KVC_SOURCE_DIR) / "build/models/smollm2";
+  const fs::path directory = kvc::testing::SourceRoot() / "build/models/smollm2";
   if (!fs::exists(directory / "model.safetensors")) {
     GTEST_SKIP() << "needs SmolLM2 in " << directory;
   }

@@ -6,8 +6,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/needle_task.h"
+#include "core/base/error.h"
+#include "core/io/json.h"
+#include "eval/tasks/needle_task.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/word_tokenizer.h"
 
@@ -49,18 +50,15 @@ int64_t CheckFacts(const WordTokenizer& tokenizer,
 
 TEST(NeedleSourceTest, AnswersAreWhatWasTold) {
   const WordTokenizer tokenizer;
-  const auto source =
-      MakeNeedleSource(tokenizer,
-                       Text(tokenizer),
-                       {{.length = 300, .batch = 20, .facts = 5, .haystack = 0.3, .question = 0.5}},
-                       0);
+  const auto source = MakeNeedleSource(
+      tokenizer, Text(tokenizer),
+      {{.length = 300, .batch = 20, .facts = 5, .haystack = 0.3, .question = 0.5}}, 0);
   Rng rng(1);
   const TrainBatch batch = source->Next(rng);
   ASSERT_EQ(batch.ids.size(), 6000U);
   int64_t count = 0;
   for (size_t n = 0; n < 20; ++n) {
-    count += CheckFacts(tokenizer,
-                        std::span(batch.ids).subspan(n * 300, 300),
+    count += CheckFacts(tokenizer, std::span(batch.ids).subspan(n * 300, 300),
                         std::span(batch.roles).subspan(n * 300, 300));
   }
   EXPECT_GT(count, 100);
@@ -108,8 +106,7 @@ TEST(NeedleSourceTest, MotifsAmongFactsAreNotCounted) {
 
 TEST(NeedleSourceTest, StagesEndWhenLearnedOrTooLong) {
   const WordTokenizer tokenizer;
-  const auto source = MakeNeedleSource(tokenizer,
-                                       {},
+  const auto source = MakeNeedleSource(tokenizer, {},
                                        {{.length = 20, .repeat = 1.0, .until = 0.75},
                                         {.length = 30, .repeat = 1.0, .steps = 3},
                                         {.length = 40, .repeat = 1.0}},
@@ -163,8 +160,7 @@ TEST(NeedleSourceTest, ParsesStagesAndRefusesWrongOnes) {
 TEST(NeedleSourceTest, RefusesTooLittleText) {
   const WordTokenizer tokenizer;
   EXPECT_KVC_ERROR(
-      (void)MakeNeedleSource(tokenizer, {1, 2, 3}, {{.length = 128, .text = 0.5}}, 1024),
-      kBadInput,
+      (void)MakeNeedleSource(tokenizer, {1, 2, 3}, {{.length = 128, .text = 0.5}}, 1024), kBadInput,
       "expected at least 128 tokens");
 }
 

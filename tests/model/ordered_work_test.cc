@@ -16,9 +16,7 @@ TEST_P(OrderedWorkTest, ConsumesInOrderWhatWasProduced) {
     std::vector<int64_t> made(count, -1);
     std::vector<int64_t> used;
     RunOrdered(
-        count,
-        GetParam(),
-        [&](int64_t i) { made[i] = i * i; },
+        count, GetParam(), [&](int64_t i) { made[i] = i * i; },
         [&](int64_t i) { used.push_back(made[i]); });
     ASSERT_EQ(static_cast<int64_t>(used.size()), count);
     for (int64_t i = 0; i < count; ++i) {
@@ -32,9 +30,7 @@ TEST_P(OrderedWorkTest, BeginsAtMostOneItemMoreThanThereAreWorkers) {
   std::atomic<int64_t> most = 0;
   int64_t consumed = 0;
   RunOrdered(
-      100,
-      GetParam(),
-      [&](int64_t) { ++begun; },
+      100, GetParam(), [&](int64_t) { ++begun; },
       [&](int64_t) {
         most = std::max<int64_t>(most, begun - consumed);
         ++consumed;
@@ -46,8 +42,7 @@ TEST_P(OrderedWorkTest, BeginsAtMostOneItemMoreThanThereAreWorkers) {
 TEST_P(OrderedWorkTest, RethrowsWhatTheProducerThrew) {
   int64_t consumed = 0;
   EXPECT_THROW(RunOrdered(
-                   100,
-                   GetParam(),
+                   100, GetParam(),
                    [](int64_t i) {
                      if (i == 7) {
                        throw std::runtime_error("seven");
@@ -61,9 +56,7 @@ TEST_P(OrderedWorkTest, RethrowsWhatTheProducerThrew) {
 TEST_P(OrderedWorkTest, StopsWhenTheConsumerThrows) {
   std::atomic<int64_t> begun = 0;
   EXPECT_THROW(RunOrdered(
-                   1000,
-                   GetParam(),
-                   [&](int64_t) { ++begun; },
+                   1000, GetParam(), [&](int64_t) { ++begun; },
                    [](int64_t i) {
                      if (i == 3) {
                        throw std::runtime_error("three");

@@ -3,7 +3,7 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::model {
@@ -17,7 +17,7 @@ TEST(Compute, TheCpuIsFloat32) {
   EXPECT_KVC_ERROR((void)ChooseCompute("cpu", "bf16"), kUsage, "--precision: expected f32");
 }
 
-TEST(Compute, AMissingDeviceIsNamed) {
+TEST(Compute, MissingCudaIsNamed) {
   if (ChooseCompute("auto", "auto").cuda) GTEST_SKIP() << "LibTorch sees a CUDA device";
   EXPECT_KVC_ERROR((void)ChooseCompute("cuda", "auto"), kDevice, "use --device cpu");
 }

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "model/threads.h"
 #include "tests/model/golden_models.h"
 
@@ -97,9 +97,7 @@ TEST_P(StreamedTest, VisitsLayersThenWindowsInOrder) {
   };
   int64_t calls = 0;
   const auto hidden = StreamWindows(
-      checkpoint,
-      SomeWindows(num_windows, 12),
-      options,
+      checkpoint, SomeWindows(num_windows, 12), options,
       [&](int64_t layer, int64_t window, const LayerTaps& taps, const LayerWeights& weights) {
         EXPECT_EQ(layer * num_windows + window, calls++);
         EXPECT_TRUE(torch::GradMode::is_enabled());
@@ -107,8 +105,7 @@ TEST_P(StreamedTest, VisitsLayersThenWindowsInOrder) {
         EXPECT_FALSE(taps.attention.defined());
         EXPECT_TRUE(weights.q.defined());
       },
-      progress,
-      "stage");
+      progress, "stage");
   EXPECT_EQ(calls, 2 * num_windows);
   EXPECT_EQ(layers_done, (std::vector<int64_t>{0, 1}));
   std::vector<int64_t> expected(2 * num_windows);
@@ -135,15 +132,12 @@ TEST_P(StreamedTest, GoesOnFromALayer) {
   const auto whole = StreamWindows(checkpoint, windows, first, nullptr, silent, "s");
   int64_t calls = 0;
   const auto resumed = StreamWindows(
-      checkpoint,
-      windows,
-      second,
+      checkpoint, windows, second,
       [&](int64_t layer, int64_t, const LayerTaps&, const LayerWeights&) {
         EXPECT_EQ(layer, 1);
         ++calls;
       },
-      silent,
-      "s");
+      silent, "s");
   EXPECT_EQ(calls, 3);
   for (size_t i = 0; i < windows.size(); ++i) {
     EXPECT_TRUE(torch::equal(whole[i], resumed[i]));

@@ -6,9 +6,10 @@
 
 #include <gtest/gtest.h>
 
-#include "core/checkpoint.h"
-#include "core/error.h"
-#include "core/files.h"
+#include "core/base/error.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "model/parameters.h"
 #include "model/threads.h"
 #include "model/training_state.h"
@@ -349,7 +350,7 @@ TEST(TrainerTest, TrainsThinKeysFromScratch) {
       Train(thin, *source, TinyOptions(250), Json::object(), dir.path(), progress);
   EXPECT_EQ(report.parameters, ParameterList(full).count() - 2 * (16 + 8) * 32);
   EXPECT_LT(report.log.back().loss, 0.6);
-  WriteJsonFile(dir.path() / "config.json", thin.source);
+  WriteJsonFile(dir.path() / "config.json", *thin.source);
   const Checkpoint checkpoint = Checkpoint::Open(dir.path());
   EXPECT_EQ(checkpoint.Shape(Role::kK, 1), (std::vector<int64_t>{8, 32}));
   EXPECT_EQ(checkpoint.Shape(Role::kQ, 0), (std::vector<int64_t>{16, 32}));

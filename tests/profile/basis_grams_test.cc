@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "model/streamed.h"
 #include "profile/output_error.h"
 #include "tests/model/golden_models.h"
@@ -65,9 +65,7 @@ TEST_P(EveryModel, MatchesSlowMoments) {
   Tensor output;
   const int64_t share = config.group_size();
   const int64_t width = config.head_width;
-  const auto visit = [&](int64_t layer,
-                         int64_t,
-                         const model::LayerTaps& taps,
+  const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
     collector.Visit(layer, taps, OutputGrams(weights.o, config.num_heads));
     if (layer != 1) return;
@@ -90,15 +88,15 @@ TEST_P(EveryModel, MatchesSlowMoments) {
   const Tensor all_values = torch::cat(values);
   for (const auto& [a, b] : Places(width)) {
     EXPECT_NEAR(grams.value_mean[head * width + a], SlowMean(all_values, a), 1e-12);
-    EXPECT_NEAR(
-        grams.value[(head * width + a) * width + b], SlowMoment(all_values, a, b, true), 1e-12);
+    EXPECT_NEAR(grams.value[(head * width + a) * width + b], SlowMoment(all_values, a, b, true),
+                1e-12);
     double expected = 0.0;
     for (int64_t h = 0; h < share; ++h) {
       expected += torch::dot(output.select(1, h * width + a), output.select(1, h * width + b))
                       .item<double>();
     }
-    EXPECT_NEAR(
-        grams.output[(head * width + a) * width + b], expected, 1e-6 * (1 + std::abs(expected)));
+    EXPECT_NEAR(grams.output[(head * width + a) * width + b], expected,
+                1e-6 * (1 + std::abs(expected)));
   }
   if (config.keys.layout == KeyLayout::kLatent) {
     EXPECT_EQ(grams.key_width, 0);
@@ -114,8 +112,7 @@ TEST_P(EveryModel, MatchesSlowMoments) {
     EXPECT_NEAR(grams.key[(head * thin + a) * thin + b], SlowMoment(all_keys, a, b, true), 1e-11);
     // The sum over the group's heads, not their mean.
     EXPECT_NEAR(grams.query[(head * thin + a) * thin + b],
-                SlowMoment(all_queries, a, b, false) * static_cast<double>(share),
-                1e-11);
+                SlowMoment(all_queries, a, b, false) * static_cast<double>(share), 1e-11);
   }
 }
 

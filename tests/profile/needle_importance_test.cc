@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "model/streamed.h"
 #include "profile/profile_model.h"
 #include "tests/model/golden_models.h"
@@ -47,27 +47,27 @@ std::vector<double> SlowScores(const Checkpoint& checkpoint, const NeedlePrompt&
   NoProgress silent;
   const auto steps = static_cast<int64_t>(prompt.answer.size());
   const int64_t length = prompt.needle_end - prompt.needle_begin;
-  const auto visit =
-      [&](int64_t layer, int64_t, const model::LayerTaps& taps, const model::LayerWeights&) {
-        for (int64_t h = 0; h < config.num_heads; ++h) {
-          double score = 0.0;
-          for (int64_t s = 0; s < steps; ++s) {
-            // The token before the step's.
-            const int64_t row = std::ssize(ids) - steps + s - 1;
-            std::vector<std::pair<double, int64_t>> keys;
-            for (int64_t j = 0; j <= row; ++j) {
-              keys.emplace_back(-taps.probabilities[0][h][row][j].item<double>(), j);
-            }
-            std::sort(keys.begin(), keys.end());
-            for (int64_t i = 0; i < length; ++i) {
-              const int64_t j = keys[i].second;
-              if (j >= prompt.needle_begin && j < prompt.needle_end) score -= keys[i].first;
-            }
-          }
-          double& best = scores[layer * config.num_kv_heads + h / config.group_size()];
-          best = std::max(best, score / static_cast<double>(steps * length));
+  const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
+                         const model::LayerWeights&) {
+    for (int64_t h = 0; h < config.num_heads; ++h) {
+      double score = 0.0;
+      for (int64_t s = 0; s < steps; ++s) {
+        // The token before the step's.
+        const int64_t row = std::ssize(ids) - steps + s - 1;
+        std::vector<std::pair<double, int64_t>> keys;
+        for (int64_t j = 0; j <= row; ++j) {
+          keys.emplace_back(-taps.probabilities[0][h][row][j].item<double>(), j);
         }
-      };
+        std::sort(keys.begin(), keys.end());
+        for (int64_t i = 0; i < length; ++i) {
+          const int64_t j = keys[i].second;
+          if (j >= prompt.needle_begin && j < prompt.needle_end) score -= keys[i].first;
+        }
+      }
+      double& best = scores[layer * config.num_kv_heads + h / config.group_size()];
+      best = std::max(best, score / static_cast<double>(steps * length));
+    }
+  };
   static_cast<void>(model::StreamWindows(checkpoint, {ids}, stream, visit, silent, "test"));
   return scores;
 }

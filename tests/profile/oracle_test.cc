@@ -126,8 +126,7 @@ TEST(OracleImportance, RefusesNan) {
   Example e = MakeExample({}, 7);
   e.taps.k[0][1][3][0] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_KVC_ERROR(static_cast<void>(OracleImportance(e.taps, ValueNorms(e.o, 6, 2), 11, kScale)),
-                   kNumeric,
-                   "oracle importance");
+                   kNumeric, "oracle importance");
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/profile_file.h"
+#include "core/cache/profile_file.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::profile {
@@ -61,8 +61,8 @@ TEST(HeadError, EqualsSlowError) {
   const Example e = MakeExample(3);
   const std::vector<int64_t> order = {7, 2, 9, 4, 3};  // tokens 0, 1, 5, 6, 8, 10 are protected
   for (int64_t g = 0; g < kKvHeads; ++g) {
-    const HeadError head(
-        e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), g, kContext, kScale);
+    const HeadError head(e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), g, kContext,
+                         kScale);
     std::vector<double> curve(kCurveIntervals + 1, 0.0);
     head.AddCurve(order, curve);
     for (int64_t point = 0; point <= kCurveIntervals; ++point) {
@@ -79,8 +79,8 @@ TEST(HeadError, EqualsSlowError) {
 
 TEST(HeadError, AddsToTheCurve) {
   const Example e = MakeExample(4);
-  const HeadError head(
-      e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), 1, kContext, kScale);
+  const HeadError head(e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), 1, kContext,
+                       kScale);
   std::vector<double> once(kCurveIntervals + 1, 0.0);
   std::vector<double> onto(kCurveIntervals + 1, 10.0);
   head.AddCurve(std::vector<int64_t>{5}, once);
@@ -93,8 +93,8 @@ TEST(HeadError, AddsToTheCurve) {
 TEST(HeadError, RefusesNan) {
   Example e = MakeExample(5);
   e.taps.v[0][0][3][1] = std::nan("");
-  const HeadError head(
-      e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), 0, kContext, kScale);
+  const HeadError head(e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), 0, kContext,
+                       kScale);
   std::vector<double> curve(kCurveIntervals + 1, 0.0);
   EXPECT_KVC_ERROR(head.AddCurve(std::vector<int64_t>{3, 4}, curve), kNumeric, "output error");
 }

@@ -6,15 +6,16 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
-#include "core/rng.h"
-#include "factorize/svd.h"
+#include "core/base/rng.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "linalg/svd.h"
 #include "model/streamed.h"
 #include "model/threads.h"
+#include "pipeline/profile_bases.h"
 #include "tests/model/golden_models.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
-#include "tools/profile_bases.h"
 
 namespace kvc::profile {
 namespace {
@@ -23,12 +24,9 @@ constexpr int64_t kPoints = kCurveIntervals + 1;
 
 ProfileOptions SmallOptions() {
   ProfileOptions options;
-  options.scorers = {ScorerKind::kSnapKv,
-                     ScorerKind::kExpectedAttention,
-                     ScorerKind::kKeyDiff,
-                     ScorerKind::kKnorm,
-                     ScorerKind::kStreaming,
-                     ScorerSpec(ScorerKind::kOutputError, {.pool = 3})};
+  options.scorers = {ScorerKind::kSnapKv,    ScorerKind::kExpectedAttention,
+                     ScorerKind::kKeyDiff,   ScorerKind::kKnorm,
+                     ScorerKind::kStreaming, ScorerSpec(ScorerKind::kOutputError, {.pool = 3})};
   options.context = 40;
   options.horizon = 8;
   options.sinks = 2;
@@ -67,8 +65,8 @@ ProfileInputs Inputs(const Checkpoint& checkpoint, std::vector<std::vector<int32
   ProfileInputs inputs;
   inputs.windows = std::move(windows);
   inputs.make_bases = [&checkpoint](int64_t layer, const LayerGrams& grams) {
-    const auto svd = factorize::Svd::Create(factorize::SvdBackend::kEigen);
-    return tools::MakeBases(checkpoint.config(), layer, grams, *svd);
+    const auto svd = linalg::Svd::Create(linalg::SvdBackend::kEigen);
+    return pipeline::MakeBases(checkpoint.config(), layer, grams, *svd);
   };
   inputs.provenance = kProvenance;
   return inputs;
@@ -80,11 +78,8 @@ ProfileData Profile(const std::string& model,
   const testing::TempDir directory;
   NoProgress silent;
   const Checkpoint checkpoint = testing::OpenGolden(model);
-  return ProfileModel(checkpoint,
-                      Inputs(checkpoint, RandomWindows(options, num_windows)),
-                      options,
-                      directory.path(),
-                      silent);
+  return ProfileModel(checkpoint, Inputs(checkpoint, RandomWindows(options, num_windows)), options,
+                      directory.path(), silent);
 }
 
 // --- The whole stage against a slow double-precision version -----------------------------------
@@ -162,9 +157,7 @@ SlowCurves SlowProfile(const Checkpoint& checkpoint,
   stream.taps = {.projections = true, .probabilities = true};
   NoProgress silent;
   const int64_t share = config.num_kv_heads / config.num_key_groups();
-  const auto visit = [&](int64_t layer,
-                         int64_t,
-                         const model::LayerTaps& taps,
+  const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
     const auto importance = SlowImportance(taps, weights.o, config, options.context);
     std::vector<std::vector<double>> norms;  // [G][context], minus the key norms, sum -1 in a group
@@ -283,7 +276,7 @@ class InterruptAt : public NoProgress {
  public:
   explicit InterruptAt(int64_t report) : left_(report) {}
   void Report(const std::string& stage, int64_t, int64_t) override {
-    KVC_CHECK(left_-- > 0, kInterrupted, stage, ": interrupted");
+    KVC_CHECK(left_-- > 0, kInterrupted, "{}: interrupted", stage);
   }
 
  private:
@@ -315,10 +308,9 @@ TEST(ProfileModel, GoesOnAfterAnInterruption) {
   for (int64_t report = 0; report < 6; ++report) {  // 2 layers x 3 windows
     const testing::TempDir directory;
     InterruptAt stop(report);
-    EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(
-                         checkpoint, Inputs(checkpoint, windows), options, directory.path(), stop)),
-                     kInterrupted,
-                     "profile");
+    EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(checkpoint, Inputs(checkpoint, windows),
+                                                    options, directory.path(), stop)),
+                     kInterrupted, "profile");
     EXPECT_EQ(HasProgress(directory.path()), report >= 3);
     NoProgress silent;
     const ProfileData data =
@@ -381,10 +373,9 @@ TEST(ProfileModel, RefusesWindowsOfAnotherLength) {
   const Checkpoint checkpoint = testing::OpenGolden("llama");
   const testing::TempDir directory;
   NoProgress silent;
-  EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(
-                       checkpoint, Inputs(checkpoint, windows), options, directory.path(), silent)),
-                   kBadShape,
-                   "expected 48 tokens, got 47");
+  EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(checkpoint, Inputs(checkpoint, windows), options,
+                                                  directory.path(), silent)),
+                   kBadShape, "expected 48 tokens, got 47");
   EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
 }
 

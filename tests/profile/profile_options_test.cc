@@ -34,8 +34,8 @@ TEST(CheckProfileOptions, RefusesByName) {
   EXPECT_KVC_ERROR(check([](auto& o) { o.windows = 0; }), kUsage, "--windows");
   EXPECT_KVC_ERROR(check([](auto& o) { o.sinks = -1; }), kUsage, "--sinks");
   EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.clear(); }), kUsage, "--scorer");
-  EXPECT_KVC_ERROR(
-      check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage, "knorm twice");
+  EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage,
+                   "knorm twice");
   EXPECT_NO_THROW(check([](auto& o) { o.continuation = "sample"; }));
   EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "guess"; }), kUsage, "guess");
   EXPECT_NO_THROW(check([](auto& o) { o.importance = "needle"; }));

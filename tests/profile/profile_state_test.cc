@@ -4,7 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/files.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -16,11 +17,8 @@ const Json kSignature = {{"model_sha256", "ab"}, {"context", 40}, {"scorers", {"
 void SaveExample(const std::filesystem::path& directory, int64_t next_layer) {
   const std::vector<float> first = {1.0F, -2.5F};
   const std::vector<float> second = {3.0F, 1e-30F};
-  SaveState(directory,
-            kSignature,
-            next_layer,
-            {{"oracle", {0.1, 1.0 / 3.0}}, {"snapkv", {2.0, 5.0}}},
-            {first, second});
+  SaveState(directory, kSignature, next_layer,
+            {{"oracle", {0.1, 1.0 / 3.0}}, {"snapkv", {2.0, 5.0}}}, {first, second});
 }
 
 TEST(ProfileState, GivesBackTheSameBits) {
@@ -45,15 +43,15 @@ TEST(ProfileState, NamesTheFieldThatDiffers) {
   SaveExample(directory.path(), 1);
   Json other = kSignature;
   other["context"] = 41;
-  EXPECT_KVC_ERROR(
-      static_cast<void>(LoadState(directory.path(), other)), kUsage, "context: expected 40");
+  EXPECT_KVC_ERROR(static_cast<void>(LoadState(directory.path(), other)), kUsage,
+                   "context: expected 40");
   other = kSignature;
   other["scorers"] = {"snapkv", "knorm"};
   EXPECT_KVC_ERROR(static_cast<void>(LoadState(directory.path(), other)), kUsage, "scorers");
   other = kSignature;
   other["seed"] = 1;
-  EXPECT_KVC_ERROR(
-      static_cast<void>(LoadState(directory.path(), other)), kUsage, "seed: expected nothing");
+  EXPECT_KVC_ERROR(static_cast<void>(LoadState(directory.path(), other)), kUsage,
+                   "seed: expected nothing");
   other = kSignature;
   other.erase("model_sha256");
   EXPECT_KVC_ERROR(static_cast<void>(LoadState(directory.path(), other)), kUsage, "got nothing");
@@ -66,8 +64,8 @@ TEST(ProfileState, RefusesABrokenFile) {
   const std::string bytes = ReadFile(path);
   for (const size_t length : {size_t{0}, size_t{5}, bytes.size() / 2, bytes.size() - 1}) {
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<int64_t>(length));
-    EXPECT_KVC_ERROR(
-        static_cast<void>(LoadState(directory.path(), kSignature)), kBadInput, "state.safetensors");
+    EXPECT_KVC_ERROR(static_cast<void>(LoadState(directory.path(), kSignature)), kBadInput,
+                     "state.safetensors");
   }
 }
 

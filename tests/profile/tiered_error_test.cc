@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::profile {
@@ -119,8 +119,7 @@ TEST_F(TieredErrorTest, RefusesNan) {
   TieredError error = Make();
   const std::vector<uint8_t> full(kEvictable, 1);
   EXPECT_NO_THROW(static_cast<void>(error.Measure(full)));
-  EXPECT_KVC_ERROR(static_cast<void>(error.Measure(std::vector<uint8_t>(kEvictable, 2))),
-                   kNumeric,
+  EXPECT_KVC_ERROR(static_cast<void>(error.Measure(std::vector<uint8_t>(kEvictable, 2))), kNumeric,
                    "tiered error");
 }
 

@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/profile_file.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/cache/profile_file.h"
 
 namespace kvc::profile {
 namespace {

@@ -1,11 +1,11 @@
-#include "runtime/cache_block.h"
+#include "runtime/cache/cache_block.h"
 
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::runtime {
@@ -32,9 +32,7 @@ std::vector<float> Random(int64_t count, uint64_t seed) {
 std::vector<float> RowOf(const kernels::RowBlock& block, int64_t row) {
   std::vector<float> values(static_cast<size_t>(block.width));
   const auto* bytes = static_cast<const std::byte*>(block.data);
-  ConvertToFloat(block.dtype,
-                 bytes + row * block.stride * DTypeBytes(block.dtype),
-                 block.width,
+  ConvertToFloat(block.dtype, bytes + row * block.stride * DTypeBytes(block.dtype), block.width,
                  values.data());
   return values;
 }

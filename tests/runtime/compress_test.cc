@@ -1,4 +1,4 @@
-#include "runtime/compress.h"
+#include "runtime/policy/compress.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
-#include "runtime/kv_invariants.h"
-#include "runtime/kv_layout.h"
+#include "core/base/rng.h"
+#include "runtime/cache/kv_invariants.h"
+#include "runtime/cache/kv_layout.h"
 
 namespace kvc::runtime {
 namespace {
@@ -266,9 +266,8 @@ TEST(SelectTop, IsTheSortedPrefix) {
     const int64_t count = rng.NextBelow(22);
     std::vector<int64_t> expected(scores.size());
     std::iota(expected.begin(), expected.end(), int64_t{0});
-    std::stable_sort(expected.begin(), expected.end(), [&](int64_t a, int64_t b) {
-      return scores[a] > scores[b];
-    });
+    std::stable_sort(expected.begin(), expected.end(),
+                     [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
     expected.resize(std::min<size_t>(expected.size(), static_cast<size_t>(count)));
     std::sort(expected.begin(), expected.end());
     EXPECT_EQ(SelectTop(scores, count), expected);

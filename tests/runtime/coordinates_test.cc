@@ -1,6 +1,6 @@
 // Coordinates of keys and values: calibrated ones, and the principal axes of a prompt.
 
-#include "runtime/coordinates.h"
+#include "runtime/cache/coordinates.h"
 
 #include <algorithm>
 #include <cmath>
@@ -47,8 +47,7 @@ void ExpectExact(const HeadBasis& basis, const float* mean) {
     const double constant = mean == nullptr ? 0.0 : Dot(q.data() + i * width, mean, width);
     for (int64_t t = 0; t < 5; ++t) {
       const double expected = Dot(q.data() + i * width, x.data() + t * width, width) - constant;
-      EXPECT_NEAR(Dot(queries.data() + i * width, coordinates.data() + t * width, width),
-                  expected,
+      EXPECT_NEAR(Dot(queries.data() + i * width, coordinates.data() + t * width, width), expected,
                   1e-5 * static_cast<double>(width));
     }
   }

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/cache/manifest.h"
 #include "tests/runtime/test_bundles.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"

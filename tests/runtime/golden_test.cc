@@ -8,11 +8,13 @@
 
 #include <gtest/gtest.h>
 
-#include "core/safetensors.h"
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
+#include "core/cache/manifest.h"
+#include "core/io/safetensors.h"
 #include "runtime/session.h"
 #include "tests/runtime/test_bundles.h"
 #include "tests/support/golden_names.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::runtime {
@@ -82,15 +84,15 @@ INSTANTIATE_TEST_SUITE_P(Models,
                          ::testing::ValuesIn(testing::GoldenNames()),
                          testing::ParameterName());
 
-TEST(RuntimeGolden, Stories260k) {
+TEST(RuntimeGolden, SharedStories260k) {
   const std::filesystem::path model =
-      std::filesystem::path(KVC_SOURCE_DIR) / ".." / "shared" / "data" / "models" / "stories260k";
+      kvc::testing::SourceRoot() / ".." / "shared" / "data" / "models" / "stories260k";
   if (!std::filesystem::exists(model)) GTEST_SKIP() << "needs ../shared/data/models/stories260k";
   TempDir directory;
   ThreadPool pool(2);
   testing::WriteBundle(model, directory.path());
   const auto session = Session::Create(Bundle::Load(directory.path(), {}, pool), pool);
-  const GoldenLogits golden = testing::ReadGolden(std::filesystem::path(KVC_SOURCE_DIR) /
+  const GoldenLogits golden = testing::ReadGolden(kvc::testing::SourceRoot() /
                                                   "tests/golden/stories260k/golden.safetensors");
   const auto sequence = session->NewSequence({});
   EXPECT_LE(MaxDifference(PrefillAll(*session, *sequence, golden.ids), golden.logits), kTolerance);
@@ -98,11 +100,10 @@ TEST(RuntimeGolden, Stories260k) {
 
 // A real model: 32 of 512 positions and 256 of 49,152 logits at each are stored.
 TEST(RuntimeGolden, SmolLm2) {
-  const std::filesystem::path model =
-      std::filesystem::path(KVC_SOURCE_DIR) / "build" / "models" / "smollm2";
+  const std::filesystem::path model = kvc::testing::SourceRoot() / "build" / "models" / "smollm2";
   if (!std::filesystem::exists(model)) GTEST_SKIP() << "needs build/models/smollm2 (make smollm2)";
   const SafetensorsReader golden = SafetensorsReader::OpenFile(
-      std::filesystem::path(KVC_SOURCE_DIR) / "tests/golden/smollm2/golden.safetensors");
+      kvc::testing::SourceRoot() / "tests/golden/smollm2/golden.safetensors");
   const auto integers = [&](const char* name) {
     const TensorRef& tensor = golden.Get(name);
     std::vector<int64_t> values(static_cast<size_t>(tensor.num_elements()));

@@ -1,12 +1,12 @@
-#include "runtime/kv_cache.h"
+#include "runtime/cache/kv_cache.h"
 
 #include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
-#include "runtime/kv_invariants.h"
+#include "core/base/rng.h"
+#include "runtime/cache/kv_invariants.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::runtime {

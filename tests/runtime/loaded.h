@@ -9,7 +9,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/cache/manifest.h"
 #include "runtime/sequence.h"
 #include "runtime/session.h"
 #include "tests/runtime/test_bundles.h"

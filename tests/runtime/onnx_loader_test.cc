@@ -1,6 +1,6 @@
 // Broken and hostile model files: each is refused, by name, with the right kind of error.
 
-#include "runtime/onnx_loader.h"
+#include "runtime/load/onnx_loader.h"
 
 #include <filesystem>
 #include <fstream>
@@ -10,9 +10,9 @@
 #include <gtest/gtest.h>
 #include <onnx/onnx_pb.h>
 
-#include "core/files.h"
-#include "core/rng.h"
-#include "runtime/plan.h"
+#include "core/base/rng.h"
+#include "core/io/files.h"
+#include "runtime/plan/plan.h"
 #include "tests/runtime/test_bundles.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -206,8 +206,7 @@ TEST_F(LoaderTest, GraphsThatThePlanCannotHold) {
   broken(
       "layers.1.down.matmul", [](Node& n) { n.set_input(1, "layers.0.q.transpose"); }, "[out, ");
   broken(
-      "layers.0.mlp_norm",
-      [](Node& n) { n.set_input(1, "layers.0.k_rebuild.weight"); },
+      "layers.0.mlp_norm", [](Node& n) { n.set_input(1, "layers.0.k_rebuild.weight"); },
       "k_rebuild");
   broken(
       "layers.0.attention", [](Node& n) { n.mutable_input()->RemoveLast(); }, "attention");

@@ -5,8 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "core/cache_bases.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/cache/cache_bases.h"
 
 namespace kvc::testing {
 

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/kv_invariants.h"
+#include "runtime/cache/kv_invariants.h"
 #include "tests/runtime/loaded.h"
 
 namespace kvc::runtime {
@@ -77,11 +77,8 @@ TEST(Session, AdaModelHasOneThreshold) {
 TEST(Session, AdaModelKeepsItsBudget) {
   Loaded loaded("llama");
   for (const bool by_share : {true, false}) {
-    const CacheSpec spec = Policy(loaded.geometry(),
-                                  Method::kAdaModel,
-                                  ScorerKind::kOutputError,
-                                  by_share ? 0.5 : 20,
-                                  by_share);
+    const CacheSpec spec = Policy(loaded.geometry(), Method::kAdaModel, ScorerKind::kOutputError,
+                                  by_share ? 0.5 : 20, by_share);
     const auto sequence = loaded.New(spec);
     PrefillLast(*loaded.session, *sequence, RandomIds(48, 1));
     EXPECT_EQ(sequence->counters().allocated_bytes, PredictBytes(spec, 48).allocated);

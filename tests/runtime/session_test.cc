@@ -4,7 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/kv_invariants.h"
+#include "core/cache/manifest.h"
+#include "runtime/cache/kv_invariants.h"
 #include "tests/runtime/loaded.h"
 #include "tests/support/expect_error.h"
 
@@ -168,8 +169,7 @@ TEST_P(EveryLayout, OnePrefillServesSeveralPolicies) {
   const ScorerKind by_prompt =
       QueriesCanTurn(GetParam()) ? ScorerKind::kExpectedAttention : ScorerKind::kKeyDiff;
   const std::vector<CacheSpec> specs = {
-      Policy(full, Method::kUniform, ScorerKind::kOutputError, 14, false),
-      full,
+      Policy(full, Method::kUniform, ScorerKind::kOutputError, 14, false), full,
       Policy(full, Method::kUniform, by_prompt, 16, false),
       Policy(full, Method::kUniform, ScorerKind::kSnapKv, 12, false)};
   const auto prompt = RandomIds(30, 17);
@@ -253,8 +253,8 @@ TEST(Session, RefusesWhatItCannotRun) {
   EXPECT_KVC_ERROR(session.Prefill(*sequence, bad, row), kBadInput, "token 1");
   EXPECT_KVC_ERROR(session.Prefill(*sequence, {}, row), kBadInput, "prompt");
   const int64_t context = loaded.bundle->manifest().model.context_length;
-  EXPECT_KVC_ERROR(
-      session.Prefill(*sequence, RandomIds(context + 1, 1), row), kBadInput, "shorten");
+  EXPECT_KVC_ERROR(session.Prefill(*sequence, RandomIds(context + 1, 1), row), kBadInput,
+                   "shorten");
   EXPECT_KVC_ERROR(DecodeOne(session, *sequence, 1), kUsage, "prompt");
   session.Prefill(*sequence, RandomIds(context, 1), row);
   EXPECT_KVC_ERROR(session.Prefill(*sequence, RandomIds(2, 1), row), kUsage, "empty sequence");

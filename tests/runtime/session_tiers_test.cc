@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/kv_invariants.h"
+#include "runtime/cache/kv_invariants.h"
 #include "tests/runtime/loaded.h"
 #include "tests/runtime/random_bases.h"
 #include "tests/support/expect_error.h"
@@ -84,9 +84,9 @@ TEST_P(EveryLayoutMixed, AllocatesWhatWasPromised) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     Loaded loaded(GetParam(), dtype);
     int64_t narrow = 0;
-    for (const ScorerSpec& scorer : {ScorerSpec(ScorerKind::kOutputError),
-                                     ScorerSpec(ScorerKind::kSnapKv),
-                                     ParseScorer("output-error:reduce=mean,pool=1", "")}) {
+    for (const ScorerSpec& scorer :
+         {ScorerSpec(ScorerKind::kOutputError), ScorerSpec(ScorerKind::kSnapKv),
+          ParseScorer("output-error:reduce=mean,pool=1", "")}) {
       CacheSpec spec = Mixed(loaded.geometry(), 0.4, true, scorer);
       spec.budget[0][0] = 0.7;  // ragged
       if (scorer.kind == ScorerKind::kSnapKv) spec.basis = TierBasis::kPrompt;
@@ -258,8 +258,8 @@ TEST(SessionTiers, RefusesWhatMakesNoSense) {
   spec.tiers.push_back({0.001, 0.25});
   EXPECT_KVC_ERROR(loaded.New(spec), kBadInput, "got 0.001 of keys");
   for (const ScorerKind kind : {ScorerKind::kKeyDiff, ScorerKind::kKnorm, ScorerKind::kStreaming}) {
-    EXPECT_KVC_ERROR(
-        loaded.New(Mixed(loaded.geometry(), 0.5, true, kind)), kUnsupported, "scores are losses");
+    EXPECT_KVC_ERROR(loaded.New(Mixed(loaded.geometry(), 0.5, true, kind)), kUnsupported,
+                     "scores are losses");
   }
   spec = Mixed(loaded.geometry(), 0.5);
   spec.query_ring = 0;

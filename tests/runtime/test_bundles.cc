@@ -4,18 +4,19 @@
 #include <cstring>
 #include <limits>
 
-#include "core/checkpoint.h"
-#include "core/files.h"
-#include "core/json.h"
-#include "core/manifest.h"
-#include "core/progress.h"
-#include "core/safetensors.h"
-#include "export/export_model.h"
+#include "core/base/progress.h"
+#include "core/cache/manifest.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
+#include "export/onnx/export_model.h"
+#include "tests/support/paths.h"
 
 namespace kvc::testing {
 
 std::filesystem::path GoldenModel(const std::string& name) {
-  return std::filesystem::path(KVC_SOURCE_DIR) / "tests" / "golden" / "models" / name;
+  return kvc::testing::SourceRoot() / "tests" / "golden" / "models" / name;
 }
 
 void WriteBundle(const std::filesystem::path& model,
@@ -72,8 +73,8 @@ std::vector<float> PrefillAll(runtime::Session& session,
                               const std::vector<int32_t>& ids) {
   const int64_t vocabulary = session.bundle().manifest().model.vocab_size;
   std::vector<float> logits(ids.size() * static_cast<size_t>(vocabulary));
-  session.Prefill(
-      sequence, ids, MatrixF(logits.data(), static_cast<int64_t>(ids.size()), vocabulary));
+  session.Prefill(sequence, ids,
+                  MatrixF(logits.data(), static_cast<int64_t>(ids.size()), vocabulary));
   return logits;
 }
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "core/cache_spec.h"
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
+#include "core/cache/cache_spec.h"
 #include "runtime/session.h"
 
 namespace kvc::testing {

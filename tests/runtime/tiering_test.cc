@@ -1,6 +1,6 @@
 // One layer's tiers, row by row: what they hold, how they are attended to, and where rows go.
 
-#include "runtime/tiering.h"
+#include "runtime/policy/tiering.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,9 +9,9 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/compress.h"
-#include "runtime/decode_batch.h"
-#include "runtime/kv_invariants.h"
+#include "runtime/cache/kv_invariants.h"
+#include "runtime/cpu/decode_batch.h"
+#include "runtime/policy/compress.h"
 #include "tests/runtime/random_bases.h"
 
 namespace kvc::runtime {
@@ -92,11 +92,8 @@ struct Fixture {
       const std::vector<float> v = Row(false);
       const std::vector<float> q = Query();
       cache.layer(0).queries.Push({q.data(), 1, kHeads * kWidth}, kWidth);
-      StoreRows(cache.layer(0),
-                step,
-                {k.data(), 1, kKvHeads * kWidth},
-                {v.data(), 1, kKvHeads * kWidth},
-                t);
+      StoreRows(cache.layer(0), step, {k.data(), 1, kKvHeads * kWidth},
+                {v.data(), 1, kKvHeads * kWidth}, t);
     }
     cache.set_length(length);
     PromptScores scores;
@@ -113,8 +110,8 @@ struct Fixture {
     std::vector<float> out(kHeads * kWidth);
     DecodeBatch batch;
     batch.Start(step);
-    batch.Store(
-        cache, {k.data(), 1, kKvHeads * kWidth}, {v.data(), 1, kKvHeads * kWidth}, cache.length());
+    batch.Store(cache, {k.data(), 1, kKvHeads * kWidth}, {v.data(), 1, kKvHeads * kWidth},
+                cache.length());
     batch.Add(cache, {q.data(), 1, kHeads * kWidth}, {out.data(), 1, kHeads * kWidth});
     batch.Attend(pool);
     cache.set_length(cache.length() + 1);
@@ -157,8 +154,8 @@ std::vector<double> Reference(const Fixture& fixture, const std::vector<float>& 
     for (int64_t row = 0; row < block->rows(); ++row) {
       const auto key =
           Restored(block->keys(), row, bases.query.data() + at, bases.key_mean.data() + g * kWidth);
-      const auto value = Restored(
-          block->values(0), row, bases.output.data() + at, bases.value_mean.data() + g * kWidth);
+      const auto value = Restored(block->values(0), row, bases.output.data() + at,
+                                  bases.value_mean.data() + g * kWidth);
       double logit = 0.0;
       for (int64_t d = 0; d < kWidth; ++d) logit += double{q[h * kWidth + d]} * key[d];
       const double p = std::exp(double{fixture.step.scale} * logit);

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "scorers/scorer.h"
 #include "tests/scorers/random_head.h"
 
@@ -25,10 +25,8 @@ std::vector<reference::Rows> ProjectionRows(const RandomHead& head) {
 }
 
 std::vector<double> Expected(const RandomHead& head, const ScorerOptions& options) {
-  return reference::OutputError(ToRows(head.input.keys),
-                                ToRows(head.input.values),
-                                ToRows(head.input.queries),
-                                ProjectionRows(head),
+  return reference::OutputError(ToRows(head.input.keys), ToRows(head.input.values),
+                                ToRows(head.input.queries), ProjectionRows(head),
                                 {.scale = head.input.scale,
                                  .residual_energy = options.relative ? 7.5 : 1.0,
                                  .pool = options.pool == 0 ? 11 : options.pool,
@@ -61,9 +59,9 @@ TEST(OutputError, EqualsReference) {
 
 TEST(OutputError, OptionsEqualReference) {
   const RandomHead head = MakeRandomHead(50, {.tokens = 90});
-  for (const ScorerOptions& options : {ScorerOptions{.pool = 1},
-                                       ScorerOptions{.pool = 15, .mean = true},
-                                       ScorerOptions{.pool = 3, .relative = false}}) {
+  for (const ScorerOptions& options :
+       {ScorerOptions{.pool = 1}, ScorerOptions{.pool = 15, .mean = true},
+        ScorerOptions{.pool = 3, .relative = false}}) {
     ExpectClose(ScoreOf(ScorerKind::kOutputError, head.input, options), Expected(head, options));
   }
 }
@@ -125,17 +123,14 @@ TEST(OutputError, PromptEqualsReference) {
           MakeRandomHead(++seed, {.tokens = tokens, .heads = 2, .rope = prompt != 7});
       SCOPED_TRACE(testing::Message() << "T " << tokens << " prompt " << prompt);
       const std::vector<double> expected =
-          reference::ExpectedError(ToRows(head.input.keys),
-                                   ToRows(head.input.values),
-                                   ToRows(head.input.prompt_queries),
-                                   ProjectionRows(head),
+          reference::ExpectedError(ToRows(head.input.keys), ToRows(head.input.values),
+                                   ToRows(head.input.prompt_queries), ProjectionRows(head),
                                    {.frequencies = head.frequencies,
                                     .scale = head.input.scale,
                                     .residual_energy = 7.5,
                                     .prompt = prompt,
                                     .future = 90});
-      ExpectClose(ScoreOf(ScorerKind::kOutputError,
-                          head.input,
+      ExpectClose(ScoreOf(ScorerKind::kOutputError, head.input,
                           {.future = 90, .prompt = prompt, .recent = 0.0}),
                   expected);
     }

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "scorers/scorer.h"
 #include "tests/reference/scorer_reference.h"
 

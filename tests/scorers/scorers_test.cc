@@ -5,19 +5,16 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "scorers/scorer.h"
 #include "tests/scorers/random_head.h"
 
 namespace kvc::scorers {
 namespace {
 
-constexpr ScorerKind kKinds[] = {ScorerKind::kSnapKv,
-                                 ScorerKind::kExpectedAttention,
-                                 ScorerKind::kKeyDiff,
-                                 ScorerKind::kKnorm,
-                                 ScorerKind::kStreaming,
-                                 ScorerKind::kOutputError};
+constexpr ScorerKind kKinds[] = {ScorerKind::kSnapKv,    ScorerKind::kExpectedAttention,
+                                 ScorerKind::kKeyDiff,   ScorerKind::kKnorm,
+                                 ScorerKind::kStreaming, ScorerKind::kOutputError};
 
 // A float score is built from dot products of `width` terms of order 1 and a softmax: its relative
 // error stays below some 10 width eps. NaN never agrees.
@@ -86,14 +83,11 @@ TEST(ExpectedAttention, EqualsReference) {
                                                                .scale = head.input.scale,
                                                                .use_covariance = covariance};
         const std::vector<double> expected =
-            reference::ExpectedAttention(ToRows(head.input.keys),
-                                         ToRows(head.input.values),
-                                         ToRows(head.input.prompt_queries),
-                                         settings);
+            reference::ExpectedAttention(ToRows(head.input.keys), ToRows(head.input.values),
+                                         ToRows(head.input.prompt_queries), settings);
         ExpectClose(
             ScoreOf(ScorerKind::kExpectedAttention, head.input, {.use_covariance = covariance}),
-            expected,
-            kTolerance);
+            expected, kTolerance);
       }
     }
   }
@@ -123,8 +117,7 @@ TEST(KeyDiff, EqualsReference) {
         MakeRandomHead(200 + tokens, {.tokens = tokens, .key_width = 17, .rope = false});
     if (tokens > 5) std::fill_n(head.keys.begin() + 5 * 17, 17, 0.0F);  // a zero key scores 0
     ExpectClose(ScoreOf(ScorerKind::kKeyDiff, head.input),
-                reference::KeyDiff(ToRows(head.input.keys)),
-                kTolerance);
+                reference::KeyDiff(ToRows(head.input.keys)), kTolerance);
   }
 }
 

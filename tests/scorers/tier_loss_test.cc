@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/scorers/random_head.h"
 #include "tests/support/expect_error.h"
 
@@ -169,8 +169,7 @@ TEST(TierLosses, OptionsEqualReference) {
   const RandomHead head = MakeRandomHead(150, {.tokens = 30});
   const Replaced tier = Replace(head, 151, 0.3F, 0.4F);
   for (const TierLossOptions& options :
-       {TierLossOptions{.first_order = true},
-        TierLossOptions{.mean = false},
+       {TierLossOptions{.first_order = true}, TierLossOptions{.mean = false},
         TierLossOptions{.first_order = true, .mean = false, .relative = false}}) {
     ExpectClose(LossesOf(head, {&tier}, options), Expected(head, {&tier}, options));
   }
@@ -221,17 +220,14 @@ TEST(TierLosses, RefusesWhatDoesNotFit) {
   Replaced tier = Replace(head, 191, 0.1F, 0.1F);
   std::vector<double> losses(12);
   const std::vector<TierRows> narrow = {{tier.rows.keys.ColRange(0, 3), {}}};
-  EXPECT_KVC_ERROR(TierLosses(head.input, narrow, {}, MatrixD(losses.data(), 6, 2)),
-                   kBadShape,
+  EXPECT_KVC_ERROR(TierLosses(head.input, narrow, {}, MatrixD(losses.data(), 6, 2)), kBadShape,
                    "expected keys [6, 16], got [6, 3]");
   const std::vector<TierRows> rows = {tier.rows};
-  EXPECT_KVC_ERROR(TierLosses(head.input, rows, {}, MatrixD(losses.data(), 6, 1)),
-                   kBadShape,
+  EXPECT_KVC_ERROR(TierLosses(head.input, rows, {}, MatrixD(losses.data(), 6, 1)), kBadShape,
                    "expected room for [6, 2]");
   tier.values[3] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_KVC_ERROR(TierLosses(head.input, rows, {.mean = false}, MatrixD(losses.data(), 6, 2)),
-                   kNumeric,
-                   "token 0");
+                   kNumeric, "token 0");
 }
 
 TEST(ApproximateRows, KeepsAPrefixOfTheCoordinates) {
@@ -239,8 +235,8 @@ TEST(ApproximateRows, KeepsAPrefixOfTheCoordinates) {
   const std::vector<float> forward = {2, 0, 0, 0, 4, 0, 0, 0, 8};
   const std::vector<float> back = {0.5F, 0, 0, 0, 0.25F, 0, 0, 0, 0.125F};
   const std::vector<float> mean = {1, 1, 1};
-  const BasisView basis = {
-      ConstMatrixF(forward.data(), 3, 3), ConstMatrixF(back.data(), 3, 3), mean.data()};
+  const BasisView basis = {ConstMatrixF(forward.data(), 3, 3), ConstMatrixF(back.data(), 3, 3),
+                           mean.data()};
   const std::vector<float> x = {3, 5, 7, -1, 0, 2};
   std::vector<float> y(6);
   const ConstMatrixF rows(x.data(), 2, 3);
@@ -250,8 +246,8 @@ TEST(ApproximateRows, KeepsAPrefixOfTheCoordinates) {
   EXPECT_EQ(y, (std::vector<float>{3, 5, 1, -1, 0, 1}));
   ApproximateRows(rows, basis, 0, MatrixF(y.data(), 2, 3));
   EXPECT_EQ(y, (std::vector<float>{1, 1, 1, 1, 1, 1}));
-  EXPECT_KVC_ERROR(
-      ApproximateRows(rows, basis, 4, MatrixF(y.data(), 2, 3)), kBadShape, "at least 4");
+  EXPECT_KVC_ERROR(ApproximateRows(rows, basis, 4, MatrixF(y.data(), 2, 3)), kBadShape,
+                   "at least 4");
 }
 
 TEST(ScaleToScores, TakesTheShareOfTheDroppedToken) {
@@ -261,8 +257,8 @@ TEST(ScaleToScores, TakesTheShareOfTheDroppedToken) {
   ScaleToScores(scores, MatrixD(losses.data(), 4, 2));
   EXPECT_EQ(losses, (std::vector<double>{8, 2, 0.5, 0.5, 10, 15, infinity, infinity}));
   const std::vector<float> negative = {-1};
-  EXPECT_KVC_ERROR(
-      ScaleToScores(negative, MatrixD(losses.data(), 1, 2)), kNumeric, "a score that is a loss");
+  EXPECT_KVC_ERROR(ScaleToScores(negative, MatrixD(losses.data(), 1, 2)), kNumeric,
+                   "a score that is a loss");
 }
 
 // The losses of output-error without pooling are the scores themselves.

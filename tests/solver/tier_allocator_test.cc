@@ -8,8 +8,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::solver {

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 #define EXPECT_KVC_ERROR(statement, expected_kind, text)                                          \
   do {                                                                                            \

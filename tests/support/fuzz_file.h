@@ -10,9 +10,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/files.h"
-#include "core/json.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/support/mutate.h"
 
 namespace kvc::testing {

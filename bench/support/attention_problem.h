@@ -1,0 +1,72 @@
+#pragma once
+// A decode step's attention on made-up numbers, for timing a kernel on a shape: several layers'
+// caches, so that reading goes to memory and not to the processor's caches.
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/base/thread_pool.h"
+#include "kernels/attention.h"
+
+namespace kvc::bench {
+
+struct AttentionShape {
+  int64_t query_heads = 32;  // H
+  int64_t kv_heads = 8;      // G; divides H
+  int64_t width = 128;       // D: of queries before the cache's layout, and of values
+  int64_t key_width = 128;   // of a cached key; with a rebuild of the latent that the heads share
+  int64_t tokens = 4096;     // T
+  DType dtype = DType::kF32;
+  bool rebuild = false;  // latents become keys in every step, rotation included
+
+  // Of one layer: keys and values.
+  [[nodiscard]] int64_t LayerBytes() const;
+};
+
+// "heads=32,kv=8,width=128,tokens=4k,dtype=f16"; also key=32 (thin keys; default: width) and
+// latent=256 (one latent of that width for all heads, rebuilt in every step, in f32 with the unit
+// rows that kvc-export makes). What is not given is as above. Throws kUsage naming --shape and the
+// part.
+[[nodiscard]] AttentionShape ParseAttentionShape(std::string_view text);
+
+// `count` numbers of the dtype that are cheap to make: a pattern of 3,000 different ones.
+[[nodiscard]] std::vector<char> CheapNumbers(int64_t count, DType dtype);
+
+// What the rebuild of keys [positions, width] from latents of `rank` reads, made up; the first
+// `unit_rows` of its matrix are unit vectors.
+class RebuildTables {
+ public:
+  RebuildTables(int64_t width, int64_t rank, int64_t positions, int64_t unit_rows = 0);
+  RebuildTables(const RebuildTables&) = delete;
+  RebuildTables& operator=(const RebuildTables&) = delete;
+  // Borrows from the object.
+  [[nodiscard]] const kernels::KeyRebuild& rebuild() const { return rebuild_; }
+
+ private:
+  std::vector<float> matrix_, cos_, sin_;
+  kernels::KeyRebuild rebuild_;
+};
+
+class AttentionProblem {
+ public:
+  // As many layers as `least_bytes` of cache need.
+  AttentionProblem(const AttentionShape& shape, int64_t least_bytes);
+  // Attention over the next layer's cache.
+  void Step(ThreadPool& pool);
+
+ private:
+  [[nodiscard]] kernels::DecodeHead HeadOf(const AttentionShape& shape, int64_t layer, int64_t g);
+
+  std::vector<char> keys_;    // [layers, G or 1, T, key_width] of the dtype
+  std::vector<char> values_;  // [layers, G, T, D]
+  std::vector<float> queries_, outputs_;
+  std::vector<int32_t> positions_;
+  std::optional<RebuildTables> rebuild_;
+  std::vector<std::vector<kernels::DecodeHead>> layers_;
+  size_t next_ = 0;
+};
+
+}  // namespace kvc::bench

@@ -1,0 +1,7 @@
+#include "core/base/version.h"
+
+namespace kvc {
+
+std::string_view Version() { return KVC_VERSION; }
+
+}  // namespace kvc

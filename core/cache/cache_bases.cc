@@ -1,0 +1,191 @@
+#include "core/cache/cache_bases.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "core/base/error.h"
+#include "core/io/safetensors.h"
+
+namespace kvc {
+namespace {
+
+// How far an element of key query^T may be from the identity's: the rounding of float bases whose
+// condition number is some hundreds, with room.
+constexpr double kInverseTolerance = 1e-3;
+
+// A tensor of the file and its place in a layer.
+struct Field {
+  std::string_view name;
+  std::vector<float> LayerBases::*values;
+  bool of_key;  // else of the value
+  bool matrix;  // else a mean
+};
+constexpr std::array<Field, 6> kFields = {{
+    {"key", &LayerBases::key, true, true},
+    {"query", &LayerBases::query, true, true},
+    {"key_mean", &LayerBases::key_mean, true, false},
+    {"value", &LayerBases::value, false, true},
+    {"output", &LayerBases::output, false, true},
+    {"value_mean", &LayerBases::value_mean, false, false},
+}};
+
+std::string TensorName(size_t layer, std::string_view field) {
+  return "layers." + std::to_string(layer) + "." + std::string(field);
+}
+
+// Shape of a field; empty where the layer does not have it.
+std::vector<int64_t> ShapeOf(const LayerBases& bases, const Field& field) {
+  const int64_t width = field.of_key ? bases.key_width : bases.value_width;
+  if (width == 0) return {};
+  if (field.matrix) return {bases.num_kv_heads, width, width};
+  return {bases.num_kv_heads, width};
+}
+
+int64_t Elements(const std::vector<int64_t>& shape) {
+  int64_t count = shape.empty() ? 0 : 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
+void CheckField(const LayerBases& bases, size_t layer, const Field& field) {
+  const std::vector<float>& values = bases.*field.values;
+  const int64_t expected = Elements(ShapeOf(bases, field));
+  KVC_CHECK(std::ssize(values) == expected, kBadShape, "{}: {}: expected {} elements, got {}",
+            kBasesFile, TensorName(layer, field.name), expected, values.size());
+  for (const float value : values) {
+    KVC_CHECK(std::isfinite(value), kNumeric,
+              "{}: {}: expected finite numbers, got NaN or infinity", kBasesFile,
+              TensorName(layer, field.name));
+  }
+}
+
+// a b^T = I for every head; a, b [heads, width, width].
+void CheckInverse(const std::vector<float>& a,
+                  const std::vector<float>& b,
+                  int64_t heads,
+                  int64_t width,
+                  const std::string& name) {
+  for (int64_t g = 0; g < heads; ++g) {
+    const float* a_head = a.data() + g * width * width;
+    const float* b_head = b.data() + g * width * width;
+    for (int64_t i = 0; i < width * width; ++i) {
+      const float* a_row = a_head + i / width * width;
+      const float* b_row = b_head + i % width * width;
+      double sum = i / width == i % width ? -1.0 : 0.0;
+      for (int64_t j = 0; j < width; ++j) sum += static_cast<double>(a_row[j]) * b_row[j];
+      KVC_CHECK(std::abs(sum) <= kInverseTolerance, kBadInput,
+                "{}: {}: expected the inverse of the other basis, got a product that is off by {} "
+                "for kv head {}; make the profile anew",
+                kBasesFile, name, sum, g);
+    }
+  }
+}
+
+// A tensor of layer `layer`, its widths taken from the file.
+std::vector<float> ReadField(const SafetensorsReader& reader,
+                             size_t layer,
+                             const Field& field,
+                             LayerBases& bases) {
+  const std::string name = TensorName(layer, field.name);
+  const TensorRef& tensor = reader.Get(name);
+  const size_t dimensions = field.matrix ? 3 : 2;
+  KVC_CHECK(tensor.dtype == DType::kF32 && tensor.shape.size() == dimensions, kBadInput,
+            "{}: {}: expected F32 of {} dimensions, got {} of {}", kBasesFile, name, dimensions,
+            SafetensorsName(tensor.dtype), tensor.shape.size());
+  int64_t& width = field.of_key ? bases.key_width : bases.value_width;
+  if (bases.num_kv_heads == 0) bases.num_kv_heads = tensor.shape[0];
+  if (width == 0) width = tensor.shape[1];
+  KVC_CHECK(
+      tensor.shape == ShapeOf(bases, field) && tensor.num_elements() > 0, kBadShape,
+      "{}: {}: expected {} heads of width {} as in the layer's other tensors, got another shape",
+      kBasesFile, name, bases.num_kv_heads, width);
+  std::vector<float> values(tensor.num_elements());
+  ConvertToFloat(tensor.dtype, tensor.bytes.data(), tensor.num_elements(), values.data());
+  return values;
+}
+
+void CheckEqual(int64_t actual, int64_t expected, size_t layer, std::string_view what) {
+  KVC_CHECK(actual == expected, kBadShape,
+            "{}: layer {}: {}: expected {} as in the cache, got {}; profile the checkpoint that is "
+            "exported",
+            kBasesFile, layer, what, expected, actual);
+}
+
+}  // namespace
+
+void CheckBases(const std::vector<LayerBases>& bases) {
+  for (size_t l = 0; l < bases.size(); ++l) {
+    const LayerBases& layer = bases[l];
+    KVC_CHECK(layer.num_kv_heads > 0 && layer.value_width > 0 && layer.key_width >= 0, kBadShape,
+              "{}: layer {}: expected heads and a value width, got none", kBasesFile, l);
+    for (const Field& field : kFields) CheckField(layer, l, field);
+    CheckInverse(layer.key, layer.query, layer.num_kv_heads, layer.key_width,
+                 TensorName(l, "query"));
+    CheckInverse(layer.value, layer.output, layer.num_kv_heads, layer.value_width,
+                 TensorName(l, "output"));
+  }
+}
+
+void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec) {
+  KVC_CHECK(
+      std::ssize(bases) == spec.num_layers(), kBadShape,
+      "{}: expected {} layers as in the cache, got {}; profile the checkpoint that is exported",
+      kBasesFile, spec.num_layers(), bases.size());
+  for (size_t l = 0; l < bases.size(); ++l) {
+    int64_t key_width = 0;
+    for (const CacheGroup& group : spec.layers[l]) {
+      if (!group.keeps_positions) key_width = std::max(key_width, group.key_width);
+    }
+    CheckEqual(bases[l].num_kv_heads, spec.num_kv_heads, l, "kv heads");
+    CheckEqual(bases[l].key_width, key_width, l, "key width");
+    CheckEqual(bases[l].value_width, spec.head_width, l, "value width");
+  }
+}
+
+void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>& bases) {
+  CheckBases(bases);
+  std::vector<TensorSpec> specs;
+  const auto for_each_field = [&](const auto& visit) {
+    for (size_t l = 0; l < bases.size(); ++l) {
+      for (const Field& field : kFields) {
+        const std::vector<int64_t> shape = ShapeOf(bases[l], field);
+        if (!shape.empty()) visit(TensorName(l, field.name), shape, bases[l].*field.values);
+      }
+    }
+  };
+  for_each_field([&](const std::string& name, const std::vector<int64_t>& shape, const auto&) {
+    specs.push_back({name, DType::kF32, shape});
+  });
+  SafetensorsWriter writer(path, specs,
+                           {{"format", "kvc-bases"}, {"num_layers", std::to_string(bases.size())}});
+  for_each_field([&](const std::string& name, const auto&, const std::vector<float>& values) {
+    writer.WriteFloats(name, values);
+  });
+  writer.Close();
+}
+
+std::vector<LayerBases> ReadBases(const std::filesystem::path& path) {
+  const auto reader = SafetensorsReader::OpenFile(path);
+  std::vector<LayerBases> bases;
+  size_t read = 0;
+  while (reader.Contains(TensorName(bases.size(), "value"))) {
+    const size_t l = bases.size();
+    LayerBases& layer = bases.emplace_back();
+    const bool latent = !reader.Contains(TensorName(l, "key"));
+    for (const Field& field : kFields) {
+      if (field.of_key && latent) continue;
+      layer.*field.values = ReadField(reader, l, field, layer);
+      ++read;
+    }
+  }
+  KVC_CHECK(!bases.empty() && read == reader.names().size(), kBadInput,
+            "{}: expected the bases of layers 0, 1, ..., got {} tensors of which {} are such",
+            path.string(), reader.names().size(), read);
+  CheckBases(bases);
+  return bases;
+}
+
+}  // namespace kvc

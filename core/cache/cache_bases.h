@@ -1,0 +1,54 @@
+#pragma once
+// Coordinates in which a cache with tiers stores keys and values (DESIGN section 6): a tier keeps a
+// prefix of them. One layer's bases, and the file bases.safetensors that holds every layer's.
+//
+// Rows: key k and query q as they enter the dot product, value v, attention output o of one head.
+//   k' = (k - key_mean) key        q' = q query              q' k'^T = q k^T - q key_mean^T
+//   v' = (v - value_mean) value    o  = o' output^T + value_mean
+// The means cost nothing: softmax ignores what is the same for all keys of a head, and weights that
+// sum to 1 give back what is the same for all values. So with all columns attention is exact, as
+// long as EVERY key and value of the head is stored this way. With the first r columns of key and
+// query, or of value and output, it is the best approximation of that size (kvc-profile says under
+// which measure): columns stand in order of falling importance.
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "core/cache/cache_spec.h"
+
+namespace kvc {
+
+// Bases of one layer's G kv heads, row-major; D_k the width of the layer's widest cached key, D_v
+// that of values. A head whose keys are only R wide uses the upper left [R, R] of its block (and
+// the first R of its mean); the rest is the identity (and zero).
+struct LayerBases {
+  int64_t num_kv_heads = 0;  // G
+  int64_t key_width = 0;     // D_k; 0 where keys are latents, which are nested as they are
+  int64_t value_width = 0;   // D_v
+  // Empty where keys are latents:
+  std::vector<float> key;         // [G, D_k, D_k]
+  std::vector<float> query;       // [G, D_k, D_k]; key query^T = I
+  std::vector<float> key_mean;    // [G, D_k]
+  std::vector<float> value;       // [G, D_v, D_v]
+  std::vector<float> output;      // [G, D_v, D_v]; value output^T = I
+  std::vector<float> value_mean;  // [G, D_v]
+};
+
+// Name of the file in a profile or bundle directory.
+inline constexpr const char* kBasesFile = "bases.safetensors";
+
+// Throws, naming layer and basis: kBadShape for vectors that are not of the sizes above, kNumeric
+// for a NaN or infinity, kBadInput where a pair is not inverse to each other within 1e-3.
+void CheckBases(const std::vector<LayerBases>& bases);
+
+// Throws kBadShape, naming the layer and the field, when the bases are not of the cache's layers,
+// heads and widths.
+void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec);
+
+// Tensors "layers.N.key", ..., all F32; the key's three are missing where keys are latents. Both
+// call CheckBases; Read throws kBadInput for a file with other tensors.
+void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>& bases);
+[[nodiscard]] std::vector<LayerBases> ReadBases(const std::filesystem::path& path);
+
+}  // namespace kvc

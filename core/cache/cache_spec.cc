@@ -1,0 +1,214 @@
+#include "core/cache/cache_spec.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "core/base/enum_names.h"
+#include "core/base/error.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t kScoreBytes = sizeof(float);
+constexpr int64_t kPositionBytes = sizeof(int32_t);
+
+constexpr std::array<std::pair<Method, std::string_view>, 9> kMethods = {{
+    {Method::kFull, "full"},
+    {Method::kStreaming, "streaming"},
+    {Method::kUniform, "uniform"},
+    {Method::kPyramid, "pyramid"},
+    {Method::kAda, "ada"},
+    {Method::kAdaModel, "ada-model"},
+    {Method::kHeadKv, "headkv"},
+    {Method::kLuKv, "lukv"},
+    {Method::kLuKvMixed, "lukv-mixed"},
+}};
+
+constexpr std::array<std::pair<TierBasis, std::string_view>, 2> kBases = {{
+    {TierBasis::kOffline, "offline"},
+    {TierBasis::kPrompt, "prompt"},
+}};
+
+bool IsNarrow(const Tier& tier) { return tier.key_share < 1.0 || tier.value_share < 1.0; }
+
+// The widest narrow tier's dimensions of a row `width` wide; 0 where none is narrower.
+int64_t WidestBelow(const CacheSpec& spec, int64_t width, double Tier::*share) {
+  int64_t widest = 0;
+  for (const Tier& tier : spec.tiers) {
+    const int64_t kept = TierWidth(width, tier.*share);
+    if (kept < width) widest = std::max(widest, kept);
+  }
+  return widest;
+}
+
+// Throws unless `share` of a row `width` wide is a dimension or more.
+void CheckTierWidth(const char* what, double share, int64_t width) {
+  KVC_CHECK(share * static_cast<double>(width) >= 1.0 - 1e-9, kBadInput,
+            "tiers: expected shares that keep a dimension or more, got {} of {} {} wide; leave "
+            "this tier out",
+            share, what, width);
+}
+
+// Floors of `wanted` plus one for the largest remainders, so that the sum is the floor of the sum.
+std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) {
+  std::vector<int64_t> rows(wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) rows[i] = static_cast<int64_t>(std::floor(wanted[i]));
+  const double sum = std::accumulate(wanted.begin(), wanted.end(), 0.0);
+  // A sum that should be whole can be a rounding error below it.
+  const auto total = static_cast<int64_t>(std::floor(sum + 1e-6));
+  int64_t missing = total - std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  std::vector<size_t> order(wanted.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return wanted[a] - std::floor(wanted[a]) > wanted[b] - std::floor(wanted[b]);
+  });
+  for (size_t i = 0; i < order.size() && missing > 0; ++i, --missing) ++rows[order[i]];
+  return rows;
+}
+
+}  // namespace
+
+std::string_view MethodName(Method method) { return EnumName(kMethods, method); }
+Method MethodFromName(std::string_view name) { return EnumValue(kMethods, name, "--method"); }
+
+int64_t TierWidth(int64_t width, double share) {
+  return std::clamp<int64_t>(std::llround(static_cast<double>(width) * share), 1, width);
+}
+
+std::string_view TierBasisName(TierBasis basis) { return EnumName(kBases, basis); }
+TierBasis TierBasisFromName(std::string_view name) { return EnumValue(kBases, name, "--basis"); }
+
+bool CacheSpec::mixed() const {
+  return !full() && std::any_of(tiers.begin(), tiers.end(), IsNarrow);
+}
+
+void CheckTiers(const CacheSpec& spec) {
+  if (spec.tiers.empty()) return;
+  constexpr size_t kMostTiers = 31;
+  KVC_CHECK(
+      spec.tiers.size() <= kMostTiers && !IsNarrow(spec.tiers[0]), kBadInput,
+      "tiers: expected at most {} and full width first, got {}, the first with shares {} and {}",
+      kMostTiers, spec.tiers.size(), spec.tiers[0].key_share, spec.tiers[0].value_share);
+  for (const Tier& tier : spec.tiers) {
+    for (const auto& groups : spec.layers) {
+      for (const CacheGroup& group : groups) {
+        CheckTierWidth("keys", tier.key_share, group.key_width);
+        CheckTierWidth("values", tier.value_share, group.value_width);
+      }
+    }
+  }
+}
+
+int64_t CacheGroup::BytesPerToken(DType dtype) const {
+  const int64_t elements = key_width + static_cast<int64_t>(heads.size()) * value_width;
+  return elements * DTypeBytes(dtype) + (keeps_positions ? kPositionBytes : 0);
+}
+
+CacheSpec FullCache(CacheSpec spec) {
+  spec.method = Method::kFull;
+  spec.margin = 0;
+  spec.query_ring = 0;
+  spec.tiers.clear();
+  spec.budget.clear();
+  return spec;
+}
+
+int64_t OriginalBytesPerToken(const CacheSpec& spec) {
+  return 2 * spec.num_layers() * spec.num_kv_heads * spec.head_width * DTypeBytes(spec.dtype);
+}
+
+int64_t MinRows(const CacheSpec& spec) { return spec.sinks + 1 + spec.window + spec.margin; }
+
+std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) {
+  std::vector<std::vector<int64_t>> rows;
+  if (spec.full()) {
+    for (const auto& groups : spec.layers) rows.emplace_back(groups.size(), length);
+    return rows;
+  }
+  std::vector<double> wanted;  // flat over (layer, group)
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    KVC_CHECK(
+        spec.budget.size() == spec.layers.size() && spec.budget[l].size() == spec.layers[l].size(),
+        kBadShape, "cache budget: expected one value for each group of layer {}", l);
+    for (const double budget : spec.budget[l]) {
+      wanted.push_back(spec.by_share ? budget * static_cast<double>(length) : budget);
+    }
+  }
+  const std::vector<int64_t> flat = RoundByLargestRemainder(wanted);
+  const int64_t least = std::min(length, MinRows(spec));
+  size_t next = 0;
+  for (const auto& groups : spec.layers) {
+    std::vector<int64_t>& layer_rows = rows.emplace_back();
+    for (size_t n = 0; n < groups.size(); ++n) {
+      layer_rows.push_back(std::clamp(flat[next++], least, length));
+    }
+  }
+  return rows;
+}
+
+GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length) {
+  GroupRows layout;
+  layout.recent_rows = spec.window + spec.margin;
+  layout.tier_rows =
+      std::max<int64_t>(0, rows < length ? rows - layout.recent_rows : length - spec.window);
+  return layout;
+}
+
+int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
+  int64_t elements = 0;
+  for (const CacheGroup& group : spec.layers[layer]) {
+    const int64_t width = group.keeps_positions ? spec.head_width : group.key_width;
+    elements += static_cast<int64_t>(group.heads.size()) * width;
+  }
+  return spec.query_ring * (spec.num_heads / spec.num_kv_heads) * elements *
+         static_cast<int64_t>(sizeof(float));
+}
+
+NarrowWidths WidestNarrow(const CacheSpec& spec, const CacheGroup& group) {
+  NarrowWidths widths;
+  widths.value = WidestBelow(spec, group.value_width, &Tier::value_share);
+  if (!group.keeps_positions) widths.key = WidestBelow(spec, group.key_width, &Tier::key_share);
+  return widths;
+}
+
+int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group) {
+  if (!spec.mixed() || spec.basis != TierBasis::kPrompt) return 0;
+  const NarrowWidths widths = WidestNarrow(spec, group);
+  const int64_t elements = widths.key * group.key_width + widths.value * group.value_width;
+  return elements * static_cast<int64_t>(group.heads.size() * sizeof(float));
+}
+
+CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
+  CacheBytes bytes;
+  bytes.full = OriginalBytesPerToken(spec) * length;
+  const auto rows = RowsAt(spec, length);
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    for (size_t n = 0; n < spec.layers[l].size(); ++n) {
+      const int64_t token_bytes = spec.layers[l][n].BytesPerToken(spec.dtype);
+      if (spec.full()) {
+        const int64_t allocated =
+            (length + kFullCacheGranularity - 1) / kFullCacheGranularity * kFullCacheGranularity;
+        bytes.logical += length * token_bytes;
+        bytes.allocated += allocated * token_bytes;
+        continue;
+      }
+      const int64_t basis = BasisBytes(spec, spec.layers[l][n]);
+      const GroupRows layout = LayoutRows(spec, rows[l][n], length);
+      const int64_t recent_used = std::min(length, spec.window);
+      const int64_t tier_used = std::min(length - recent_used, layout.tier_rows);
+      bytes.logical += (tier_used + recent_used) * token_bytes + tier_used * kScoreBytes + basis;
+      bytes.allocated += (layout.tier_rows + layout.recent_rows) * token_bytes +
+                         layout.tier_rows * kScoreBytes + basis;
+    }
+    if (!spec.full()) {
+      bytes.logical += QueryRingBytes(spec, l);
+      bytes.allocated += QueryRingBytes(spec, l);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace kvc

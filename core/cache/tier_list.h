@@ -1,0 +1,18 @@
+#pragma once
+// Tiers as users write them (--tiers): the shares of its width that a token may keep.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/cache/cache_spec.h"
+
+namespace kvc {
+
+// "0,1/8,1/4,1": keys and values alike. "key=0,1/4,1;value=0,1/2,1": each list by itself, a token
+// may keep any share of its key with any share of its value. Shares are fractions, decimals or
+// percentages; 0 (a token may be dropped) and 1 must be among them, and a token is dropped whole.
+// Widest first, without the dropped. Throws kUsage.
+[[nodiscard]] std::vector<Tier> ParseTiers(std::string_view text, const std::string& option);
+
+}  // namespace kvc

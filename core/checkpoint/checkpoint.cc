@@ -1,0 +1,204 @@
+#include "core/checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/checkpoint/weight_layout.h"
+
+namespace kvc {
+namespace {
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+// The prefix under which the file keeps the model: a bare model was saved without one.
+std::string FindPrefix(const ModelConfig& config, const SafetensorsReader& tensors) {
+  const bool gpt2 = config.family == Family::kGpt2;
+  const std::string prefix = gpt2 ? "transformer." : "model.";
+  const RoleRow& row = RowOf(Role::kEmbedding);
+  const std::string bare = gpt2 ? row.gpt2 : row.llama;
+  return !tensors.Contains(prefix + bare) && tensors.Contains(bare) ? "" : prefix;
+}
+
+void CheckFinite(const std::vector<float>& values, int64_t cols, const std::string& name) {
+  // One pass without branches for the usual case; the search for the element follows only on a hit.
+  constexpr uint32_t kExponent = 0x7f800000U;
+  uint32_t found = 0;
+  for (const float value : values) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof(bits));
+    found |= static_cast<uint32_t>((bits & kExponent) == kExponent);
+  }
+  if (found == 0) {
+    return;
+  }
+  const auto it =
+      std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  const int64_t index = it - values.begin();
+  KVC_THROW(kNumeric, "{}: expected finite weights, got {} at row {}, column {}", name, *it,
+            index / cols, index % cols);
+}
+
+// source [in, stride] with the wanted rows of the output in columns begin..begin+out -> [out, in]
+void LoadTransposed(const TensorRef& tensor, int64_t begin, int64_t out, float* target) {
+  constexpr int64_t kTile = 32;  // 32 rows x 32 columns of floats stay in the L1 cache
+  const int64_t in = tensor.shape[0];
+  const int64_t stride = tensor.shape[1];
+  const int64_t width = DTypeBytes(tensor.dtype);
+  std::vector<float> rows(static_cast<size_t>(kTile * out));  // [kTile, out]
+  for (int64_t i0 = 0; i0 < in; i0 += kTile) {
+    const int64_t num_rows = std::min(kTile, in - i0);
+    for (int64_t i = 0; i < num_rows; ++i) {
+      const std::byte* source = tensor.bytes.data() + ((i0 + i) * stride + begin) * width;
+      ConvertToFloat(tensor.dtype, source, out, rows.data() + i * out);
+    }
+    for (int64_t o0 = 0; o0 < out; o0 += kTile) {
+      const int64_t o_end = std::min(out, o0 + kTile);
+      for (int64_t o = o0; o < o_end; ++o) {
+        for (int64_t i = 0; i < num_rows; ++i) {
+          target[o * in + i0 + i] = rows[static_cast<size_t>(i * out + o)];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(std::filesystem::path directory,
+                       ModelConfig config,
+                       SafetensorsReader tensors)
+    : directory_(std::move(directory)),
+      config_(std::move(config)),
+      tensors_(std::move(tensors)),
+      prefix_(FindPrefix(config_, tensors_)) {}
+
+Checkpoint Checkpoint::Open(const std::filesystem::path& directory) {
+  ModelConfig config = ReadModelConfig(directory);
+  Checkpoint checkpoint(directory, std::move(config), SafetensorsReader::OpenDirectory(directory));
+  checkpoint.CheckShapes();
+  return checkpoint;
+}
+
+void Checkpoint::CheckShapes() const {
+  const auto check = [&](Role role, int64_t layer) {
+    const std::string name = Place(role, layer).name;
+    const std::vector<int64_t> expected = StoredShape(
+        config_, role == Role::kLmHead && config_.tied_embeddings ? Role::kEmbedding : role, layer);
+    KVC_CHECK(tensors_.Contains(name), kBadInput,
+              "{}: expected a tensor \"{}\", got none; check model_type and tie_word_embeddings in "
+              "config.json",
+              directory_.string(), name);
+    const TensorRef& tensor = tensors_.Get(name);
+    KVC_CHECK(tensor.shape == expected, kBadShape,
+              "{}: expected shape {}, got {}; check the sizes in config.json", name,
+              ShapeText(expected), ShapeText(tensor.shape));
+    const bool floating = tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 ||
+                          tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF64;
+    KVC_CHECK(floating, kUnsupported, "{}: expected floating-point weights, got {}", name,
+              SafetensorsName(tensor.dtype));
+  };
+  for (const RoleRow& row : kRoles) {
+    if (IsOuter(row.role) && Has(row.role)) {
+      check(row.role, -1);
+    }
+  }
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    for (const RoleRow& row : kRoles) {
+      if (!IsOuter(row.role) && Has(row.role, layer)) {
+        check(row.role, layer);
+      }
+    }
+  }
+}
+
+bool Checkpoint::Has(Role role, int64_t layer) const {
+  const bool in_range = IsOuter(role) ? layer == -1 : layer >= 0 && layer < config_.num_layers;
+  return in_range && HasRole(config_, role);
+}
+
+WeightPlace Checkpoint::Place(Role role, int64_t layer) const {
+  const RoleRow& row = RowOf(role);
+  const bool gpt2 = config_.family == Family::kGpt2;
+  const std::string local = gpt2 ? row.gpt2 : row.llama;
+  KVC_CHECK(Has(role, layer) && !local.empty(), kInternal,
+            "{}: expected a role of this model, got role {} of layer {}", directory_.string(),
+            static_cast<int>(role), layer);
+  WeightPlace place = PlaceInTensor(config_, role, layer);
+  if (role == Role::kLmHead) {
+    // Not under the prefix: the head is outside the model proper.
+    place.name = config_.tied_embeddings ? Place(Role::kEmbedding).name : local;
+    return place;
+  }
+  place.name = IsOuter(role) ? prefix_ + local
+                             : prefix_ + (gpt2 ? "h." : "layers.") + std::to_string(layer) + local;
+  return place;
+}
+
+std::vector<int64_t> Checkpoint::Shape(Role role, int64_t layer) const {
+  KVC_CHECK(Has(role, layer), kInternal,
+            "{}: expected a role of this model, got role {} of layer {}", directory_.string(),
+            static_cast<int>(role), layer);
+  return ShapeOf(config_, role, layer);
+}
+
+std::vector<float> Checkpoint::Load(Role role, int64_t layer) const {
+  const WeightPlace place = Place(role, layer);
+  const TensorRef& tensor = tensors_.Get(place.name);
+  const std::vector<int64_t> shape = Shape(role, layer);
+  const int64_t cols = shape.size() == 2 ? shape[1] : 1;
+  std::vector<float> values(static_cast<size_t>(shape[0] * cols));  // [out, in]
+  if (place.transposed) {
+    LoadTransposed(tensor, place.out_begin, shape[0], values.data());
+  } else {
+    const std::byte* source =
+        tensor.bytes.data() + place.out_begin * cols * DTypeBytes(tensor.dtype);
+    ConvertToFloat(tensor.dtype, source, shape[0] * cols, values.data());
+  }
+  CheckFinite(values, cols, place.name);
+  return values;
+}
+
+DType Checkpoint::StoredType(Role role, int64_t layer) const {
+  return tensors_.Get(Place(role, layer).name).dtype;
+}
+
+void Checkpoint::ReleaseLayer(int64_t layer) const {
+  for (const RoleRow& row : kRoles) {
+    if (!IsOuter(row.role) && Has(row.role, layer)) {
+      tensors_.Release(Place(row.role, layer).name);
+    }
+  }
+}
+
+std::vector<std::filesystem::path> CompanionFiles(const std::filesystem::path& directory) {
+  static constexpr std::array<const char*, 10> kNames = {"tokenizer.json",
+                                                         "tokenizer_config.json",
+                                                         "special_tokens_map.json",
+                                                         "tokenizer.model",
+                                                         "vocab.json",
+                                                         "merges.txt",
+                                                         "encoder.json",
+                                                         "vocab.bpe",
+                                                         "generation_config.json",
+                                                         "chat_template.jinja"};
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (const char* name : kNames) {
+    if (std::filesystem::is_regular_file(directory / name, error)) {
+      files.push_back(directory / name);
+    }
+  }
+  return files;
+}
+
+}  // namespace kvc

@@ -1,0 +1,100 @@
+#pragma once
+// A Hugging Face directory seen by role: "the key projection of layer 3" instead of a name, for
+// every family, whether the file stores [out, in] (Linear) or [in, out] (GPT-2's Conv1D), alone or
+// fused (c_attn). Weights stay mapped; a load converts one matrix to float.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/model_config.h"
+#include "core/io/safetensors.h"
+
+namespace kvc {
+
+enum class Role {
+  // whole model (layer = -1)
+  kEmbedding,          // [V, E]
+  kPositionEmbedding,  // [context, E] (GPT-2)
+  kFinalNorm,          // [E]
+  kFinalNormBias,      // [E] (GPT-2)
+  kLmHead,             // [V, E]; the embedding when tied
+  // each layer
+  kAttnNorm,
+  kAttnNormBias,  // [E]
+  kQ,
+  kQBias,  // [H*D, E], [H*D]        kAbsorb, kRopePairs: [sum_h R_g(h), E]
+  kK,
+  kKBias,  // [G*D, E], [G*D]        kAbsorb, kLatent, kRopePairs: [sum_n R_n, E]; latent
+           //                        keeps the bias [G*D], absorb has none
+  kV,
+  kVBias,  // [G*D, E], [G*D]
+  kO,
+  kOBias,  // [E, H*D], [E]
+  kQNorm,
+  kKNorm,        // [D] (Qwen3)
+  kKRebuild,     // kLatent: B [G*D, max_n R_n], row g*D+d; head g of group n uses the
+                 // first R_n columns: k_g = c_n B_g^T
+  kKReduce,      // kPostRope: A^T [sum_g R_g, D], heads one after the other
+  kKReduceBias,  // kPostRope: -mu A [sum_g R_g]
+  kQReduce,      // kPostRope: B^T [sum_g R_g, D]
+  kMlpNorm,
+  kMlpNormBias,  // [E]
+  kGate,
+  kGateBias,  // [mlp, E], [mlp] (bias: Llama with mlp_bias); none in GPT-2
+  kUp,
+  kUpBias,  // [mlp, E], [mlp]
+  kDown,
+  kDownBias,  // [E, mlp], [E]
+};
+
+// How a role is stored: tensor name, whether the file holds it as [in, out], and for a fused tensor
+// which slice of the output dimension it is.
+struct WeightPlace {
+  std::string name;
+  bool transposed = false;
+  int64_t out_begin = 0;  // first output row inside the stored tensor
+  int64_t out_count = 0;  // 0: all
+};
+
+class Checkpoint {
+ public:
+  // Opens config and tensors and checks that every role the config asks for is there with the right
+  // shape. Throws kBadInput / kBadShape naming the tensor, expected and actual shape.
+  static Checkpoint Open(const std::filesystem::path& directory);
+
+  [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] const SafetensorsReader& tensors() const { return tensors_; }
+
+  [[nodiscard]] bool Has(Role role, int64_t layer = -1) const;
+  [[nodiscard]] WeightPlace Place(Role role, int64_t layer = -1) const;
+  // [out, in] (or [out]) of the role, as Load gives it.
+  [[nodiscard]] std::vector<int64_t> Shape(Role role, int64_t layer = -1) const;
+  // Row-major float, [out, in] whatever the file's order. Throws kNumeric when it holds a NaN or an
+  // infinity, naming the tensor and the first such element.
+  [[nodiscard]] std::vector<float> Load(Role role, int64_t layer = -1) const;
+  // dtype in the file
+  [[nodiscard]] DType StoredType(Role role, int64_t layer = -1) const;
+  // Lets go of the mapped pages of a layer's weights.
+  void ReleaseLayer(int64_t layer) const;
+
+ private:
+  Checkpoint(std::filesystem::path directory, ModelConfig config, SafetensorsReader tensors);
+  void CheckShapes() const;
+
+  std::filesystem::path directory_;
+  ModelConfig config_;
+  SafetensorsReader tensors_;
+  std::string prefix_;  // "model.", "transformer." or ""
+};
+
+// Tokenizer and generation files that a derived checkpoint or bundle carries along: those of
+// tokenizer.json, tokenizer_config.json, special_tokens_map.json, tokenizer.model, vocab.json,
+// merges.txt, encoder.json, vocab.bpe, generation_config.json, chat_template.jinja that exist.
+[[nodiscard]] std::vector<std::filesystem::path> CompanionFiles(
+    const std::filesystem::path& directory);
+
+}  // namespace kvc

@@ -1,0 +1,91 @@
+#pragma once
+// safetensors files: a mapped reader with the format's whole list of checks, a sharded set, and a
+// streaming writer. https://github.com/huggingface/safetensors, "Format".
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/dtype.h"
+
+namespace kvc {
+
+// A tensor inside a mapped file. Borrowed from the reader, which must outlive it.
+struct TensorRef {
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;  // not necessarily aligned to the element
+
+  [[nodiscard]] int64_t num_elements() const;
+};
+
+// One or several mapped files that together hold named tensors. Opening validates every header:
+// size cap (100 MB), UTF-8 JSON object, known dtypes, shape x dtype equals the byte range (checked
+// multiplication), ranges contiguous, not overlapping, covering the file; no duplicate names.
+// Throws kBadInput naming the file and the tensor; kIo when a file cannot be opened.
+class SafetensorsReader {
+ public:
+  // One file.
+  static SafetensorsReader OpenFile(const std::filesystem::path& path);
+  // DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json (every shard named
+  // there must exist inside DIR and hold the tensors that the index says it holds).
+  static SafetensorsReader OpenDirectory(const std::filesystem::path& directory);
+
+  SafetensorsReader(SafetensorsReader&&) noexcept;
+  SafetensorsReader& operator=(SafetensorsReader&&) noexcept;
+  ~SafetensorsReader();
+
+  [[nodiscard]] bool Contains(const std::string& name) const;
+  // Throws kBadInput when absent.
+  [[nodiscard]] const TensorRef& Get(const std::string& name) const;
+  // Sorted names.
+  [[nodiscard]] std::vector<std::string> names() const;
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
+  [[nodiscard]] const std::vector<std::filesystem::path>& files() const;
+  // Tells the kernel that the tensor's pages are not needed any more (madvise), so that a streamed
+  // pass over a large checkpoint does not grow the resident set.
+  void Release(const std::string& name) const;
+  // Has the disk begin to read the tensor; returns at once.
+  void Prefetch(const std::string& name) const;
+
+ private:
+  struct Impl;
+  explicit SafetensorsReader(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+struct TensorSpec {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+};
+
+// Writes one file tensor by tensor: the header first (all specs are known), then each tensor's
+// bytes in the order of `specs`. Nothing is held in memory.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::filesystem::path& path,
+                    std::vector<TensorSpec> specs,
+                    const std::map<std::string, std::string>& metadata = {});
+  ~SafetensorsWriter();
+  SafetensorsWriter(const SafetensorsWriter&) = delete;
+  SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
+
+  // The next tensor; `name` must be the next spec's, `bytes` its size. Throws kInternal otherwise,
+  // kIo when the disk is full.
+  void Write(const std::string& name, std::span<const std::byte> bytes);
+  // The same from floats, converted to the spec's dtype.
+  void WriteFloats(const std::string& name, std::span<const float> values);
+  // Closes; only now the file appears under its name. Throws kInternal when tensors are missing.
+  void Close();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kvc

@@ -1,0 +1,43 @@
+#pragma once
+// The pipeline of Hugging Face `tokenizers`: added tokens -> normalizer -> pre-tokenizer -> BPE ->
+// what the post-processor adds, and the decoder back.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tokenizer/added.h"
+#include "core/tokenizer/bpe.h"
+#include "core/tokenizer/config.h"
+#include "core/tokenizer/decode.h"
+#include "core/tokenizer/normalize.h"
+#include "core/tokenizer/pretok.h"
+#include "core/tokenizer/tokenizer.h"
+
+namespace kvc::tokenizer {
+
+struct Pipeline {
+  std::unique_ptr<Normalizer> normalizer;       // nullptr: the text as it is
+  std::unique_ptr<PreTokenizer> pre_tokenizer;  // nullptr: one piece
+  std::unique_ptr<BpeModel> model;
+  std::unique_ptr<Decoder> decoder;  // nullptr: tokens joined by spaces
+  std::vector<AddedToken> added_tokens;
+  std::vector<int32_t> prefix;  // what kAdd puts in front
+  std::vector<int32_t> suffix;  // ... and behind
+};
+
+// Throws kBadInput when an added token contradicts the vocabulary or another one, when prefix or
+// suffix name no token, or when the configuration's bos or eos token does not exist. Where
+// `pipeline` adds nothing, add_bos_token and add_eos_token of the configuration do. `origin` names
+// the file.
+[[nodiscard]] std::unique_ptr<Tokenizer> MakeHfTokenizer(Pipeline pipeline,
+                                                         const TokenizerConfig& config,
+                                                         const std::string& origin);
+
+// The loaders that Tokenizer::Load chooses from.
+[[nodiscard]] std::unique_ptr<Tokenizer> LoadTokenizerJson(const std::filesystem::path& file);
+[[nodiscard]] std::unique_ptr<Tokenizer> LoadGpt2Files(const std::filesystem::path& vocabulary,
+                                                       const std::filesystem::path& merges);
+[[nodiscard]] std::unique_ptr<Tokenizer> LoadSentencePiece(const std::filesystem::path& file);
+
+}  // namespace kvc::tokenizer

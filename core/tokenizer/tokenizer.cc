@@ -1,0 +1,31 @@
+#include "core/tokenizer/tokenizer.h"
+
+#include "core/base/error.h"
+#include "core/tokenizer/hf.h"
+
+namespace kvc {
+
+std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& directory) {
+  const auto is_there = [&](const char* name) {
+    std::error_code unreadable;  // the loader will say why
+    return std::filesystem::is_regular_file(directory / name, unreadable);
+  };
+  if (is_there("tokenizer.json")) {
+    return tokenizer::LoadTokenizerJson(directory / "tokenizer.json");
+  }
+  if (is_there("tokenizer.model")) {
+    return tokenizer::LoadSentencePiece(directory / "tokenizer.model");
+  }
+  if (is_there("vocab.json") && is_there("merges.txt")) {
+    return tokenizer::LoadGpt2Files(directory / "vocab.json", directory / "merges.txt");
+  }
+  if (is_there("encoder.json") && is_there("vocab.bpe")) {
+    return tokenizer::LoadGpt2Files(directory / "encoder.json", directory / "vocab.bpe");
+  }
+  KVC_THROW(kBadInput,
+            "{}: expected tokenizer.json, tokenizer.model, vocab.json + merges.txt or encoder.json "
+            "+ vocab.bpe, got none of them",
+            directory.string());
+}
+
+}  // namespace kvc

@@ -1,7 +1,0 @@
-#include "core/version.h"
-
-namespace kvc {
-
-std::string_view Version() { return KVC_VERSION; }
-
-}  // namespace kvc

@@ -1,0 +1,29 @@
+#pragma once
+// A question about a text, with its marking: what every task of kvc-eval is made of. A task writes
+// its prompts and marks answers; it knows no model and no runtime (eval/compare/answers.h asks).
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace kvc::eval {
+
+// context | question; the end of the question, `lead`, is fed behind the compression in any case:
+// the first token of an answer would else be predicted from the cache as it was before.
+struct AskedPrompt {
+  std::vector<int32_t> context;
+  std::vector<int32_t> question;
+  int64_t lead = 1;           // 1 .. question.size()
+  int64_t answer_tokens = 1;  // decoded at most
+};
+
+// A question with its marking.
+struct TaskPrompt {
+  std::string task;    // what its score is averaged with: "single", "hotpotqa"
+  int64_t length = 0;  // likewise; 0: lengths are not told apart
+  AskedPrompt asked;
+  std::function<double(const std::string&)> score;  // of an answer's text, 0 to 1
+};
+
+}  // namespace kvc::eval

@@ -1,0 +1,308 @@
+#include "export/budget/budget_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "export/budget/budget_checks.h"
+
+namespace kvc::budget {
+namespace {
+
+// The recent block's spare rows, a sixteenth of a group's rows within these bounds. They hold
+// nothing right after a re-allocation, so they are few; with 16 of them re-allocation, which reads
+// every key once, adds a sixteenth to what decoding reads of them.
+constexpr int64_t kMinMargin = 8;
+constexpr int64_t kMaxMargin = 16;
+constexpr int64_t kRowsPerMarginRow = 16;
+// Queries kept for scorers that need them at re-allocation.
+constexpr int64_t kQueryRing = 8;
+// PyramidKV's ratio between the mean and the smallest layer.
+constexpr double kPyramidBeta = 20.0;
+// HeadKV: a share 1/beta of the rows is spread by importance.
+constexpr double kHeadKvBeta = 1.2;
+
+using Rows = std::vector<std::vector<double>>;  // [L][n]
+
+// Rows before rounding as a function of the mean number of rows of a group.
+using Spread = std::function<Rows(double mean_rows)>;
+
+int64_t NumGroups(const CacheSpec& spec) {
+  int64_t count = 0;
+  for (const auto& groups : spec.layers) count += static_cast<int64_t>(groups.size());
+  return count;
+}
+
+// Bytes of one row in every group of the model.
+int64_t RowBytesOfModel(const CacheSpec& spec) {
+  int64_t bytes = 0;
+  for (const auto& groups : spec.layers) {
+    for (const CacheGroup& group : groups) bytes += group.BytesPerToken(spec.dtype);
+  }
+  return bytes;
+}
+
+int64_t MarginFor(const CacheSpec& geometry, int64_t bytes) {
+  const int64_t mean_rows = bytes / std::max<int64_t>(1, RowBytesOfModel(geometry));
+  return std::clamp(mean_rows / kRowsPerMarginRow, kMinMargin, kMaxMargin);
+}
+
+// Sets the budget from rows at the reference length, held within what a group can use.
+void SetRows(CacheSpec& spec, const Rows& rows, int64_t length) {
+  const auto least = static_cast<double>(std::min(length, MinRows(spec)));
+  spec.budget.assign(rows.size(), {});
+  for (size_t l = 0; l < rows.size(); ++l) {
+    for (const double wanted : rows[l]) {
+      const double held = std::clamp(wanted, least, static_cast<double>(length));
+      spec.budget[l].push_back(spec.by_share ? held / static_cast<double>(length) : held);
+    }
+  }
+}
+
+Rows EqualRows(const CacheSpec& spec, double mean) {
+  Rows rows;
+  for (const auto& groups : spec.layers) rows.emplace_back(groups.size(), mean);
+  return rows;
+}
+
+// Linear over the layers; when the first layer would exceed the sequence the slope shrinks.
+Rows PyramidRows(const CacheSpec& spec, double mean, int64_t length) {
+  const auto base = static_cast<double>(ProtectedRows(spec));
+  const double b = std::max(0.0, mean - base);
+  double least = b / kPyramidBeta;
+  double most = 2.0 * b - least;
+  const double room = std::max(0.0, static_cast<double>(length) - base);
+  if (most > room) {
+    most = room;
+    least = 2.0 * b - most;
+  }
+  const int64_t layers = spec.num_layers();
+  Rows rows;
+  for (int64_t l = 0; l < layers; ++l) {
+    const double t = layers > 1 ? static_cast<double>(l) / static_cast<double>(layers - 1) : 0.5;
+    rows.emplace_back(spec.layers[l].size(), base + most + (least - most) * t);
+  }
+  return rows;
+}
+
+// [L][n] importance of each group: the sum over its heads.
+Rows GroupImportance(const CacheSpec& spec, const ProfileData& profile) {
+  Rows importance;
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    std::vector<double>& row = importance.emplace_back();
+    for (const CacheGroup& group : spec.layers[l]) {
+      double sum = 0.0;
+      for (const int64_t head : group.heads) {
+        sum += profile.importance[static_cast<size_t>(l * spec.num_kv_heads + head)];
+      }
+      row.push_back(sum);
+    }
+  }
+  return importance;
+}
+
+Rows HeadKvRows(const CacheSpec& spec, const Rows& importance, double mean) {
+  const auto base = static_cast<double>(ProtectedRows(spec));
+  const double b = std::max(0.0, mean - base);
+  double total = 0.0;
+  for (const auto& row : importance) total = std::accumulate(row.begin(), row.end(), total);
+  const double pool = b / kHeadKvBeta * static_cast<double>(NumGroups(spec));
+  Rows rows = importance;
+  for (auto& row : rows) {
+    for (double& value : row) {
+      const double share = total > 0.0 ? value / total : 1.0 / static_cast<double>(NumGroups(spec));
+      value = base + b - b / kHeadKvBeta + share * pool;
+    }
+  }
+  return rows;
+}
+
+// The largest mean number of rows whose spread stays within `bytes`; monotone, so by bisection.
+void FitSpread(CacheSpec& spec, const Spread& spread, int64_t length, int64_t bytes) {
+  const auto fits = [&](double mean) {
+    SetRows(spec, spread(mean), length);
+    return PredictBytes(spec, length).allocated <= bytes;
+  };
+  double low = 0.0;  // every group at its least: feasible, or the caller has refused
+  // A group with a millionth of the mean importance still reaches the whole sequence.
+  double high = static_cast<double>(length) * 1e6;
+  if (fits(high)) return;
+  constexpr int kBisections = 80;  // below a thousandth of a row
+  for (int i = 0; i < kBisections; ++i) {
+    const double middle = 0.5 * (low + high);
+    (fits(middle) ? low : high) = middle;
+  }
+  SetRows(spec, spread(low), length);
+}
+
+CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request, int64_t margin) {
+  CacheSpec spec = geometry;
+  spec.method = request.method;
+  spec.scorer =
+      request.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming) : request.scorer;
+  spec.sinks = request.sinks;
+  spec.window = request.window;
+  spec.margin = margin;
+  const ScorerKind kind = spec.scorer.kind;
+  const bool needs_queries = kind == ScorerKind::kSnapKv ||
+                             kind == ScorerKind::kExpectedAttention ||
+                             kind == ScorerKind::kOutputError;
+  spec.tiers = request.tiers.empty() ? DefaultTiers(request.method) : request.tiers;
+  spec.basis = request.basis;
+  if (request.bases != nullptr) spec.bases = request.bases;
+  spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
+  spec.by_share = request.budget.unit == Budget::Unit::kShare;
+  return spec;
+}
+
+int64_t LeastBytes(CacheSpec spec, int64_t length) {
+  SetRows(spec, EqualRows(spec, 0.0), length);
+  return PredictBytes(spec, length).allocated;
+}
+
+// The smallest possible budget in the unit of the one that was asked for.
+std::string LeastBudget(const CacheSpec& spec,
+                        const Budget& budget,
+                        int64_t bytes,
+                        int64_t length) {
+  std::ostringstream text;
+  if (budget.unit == Budget::Unit::kBytes) {
+    text << bytes << "@" << length;
+  } else if (budget.unit == Budget::Unit::kTokens) {
+    const int64_t token = OriginalBytesPerToken(spec);
+    text << (bytes + token - 1) / token << "tok";
+  } else {
+    const double full = static_cast<double>(OriginalBytesPerToken(spec) * length);
+    text << std::ceil(static_cast<double>(bytes) / full * 1e4) / 100.0 << "%";
+  }
+  return text.str();
+}
+
+[[noreturn]] void Refuse(const CacheSpec& spec,
+                         const PlanRequest& request,
+                         int64_t least_bytes,
+                         int64_t length) {
+  KVC_THROW(
+      kInfeasible,
+      "--budget {}: expected at least {} with --method {} at {} tokens, got {} of the {} that it "
+      "needs; raise --budget, or {}",
+      ToString(request.budget), LeastBudget(spec, request.budget, least_bytes, length),
+      MethodName(request.method), length, FormatBytes(BudgetBytes(spec, request.budget, length)),
+      FormatBytes(least_bytes),
+      request.method == Method::kFull ? "choose another --method" : "lower --window and --sinks");
+}
+
+BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
+  KVC_CHECK(
+      request.tiers.size() <= 1, kUsage,
+      "--tiers: expected 0,1 with --method full, which keeps every token whole, got narrower ones");
+  BudgetPlan plan;
+  plan.spec = geometry;
+  plan.spec.method = Method::kFull;
+  plan.spec.scorer = request.scorer;
+  plan.spec.sinks = request.sinks;
+  plan.spec.window = request.window;
+  plan.bytes = PredictBytes(plan.spec, length);
+  // 100 % is no limit: what a full-rank latent's positions take beyond it is still the full cache.
+  const bool limited = request.budget.unit != Budget::Unit::kShare || request.budget.share < 1.0;
+  if (limited && plan.bytes.logical > BudgetBytes(geometry, request.budget, length)) {
+    Refuse(plan.spec, request, plan.bytes.logical, length);
+  }
+  return plan;
+}
+
+BudgetPlan MakeSpreadPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
+  const int64_t bytes = BudgetBytes(geometry, request.budget, length);
+  BudgetPlan plan;
+  const int64_t least_margin = request.append ? 0 : kMinMargin;
+  const int64_t margin = request.append ? 0 : MarginFor(geometry, bytes);
+  plan.spec = MakeBudgetedSpec(geometry, request, margin);
+  if (plan.spec.mixed()) CheckMixed(plan.spec, request);
+  if (LeastBytes(plan.spec, length) > bytes) plan.spec.margin = least_margin;
+  const int64_t least = LeastBytes(plan.spec, length);
+  if (least > bytes) Refuse(plan.spec, request, least, length);
+  CacheSpec& spec = plan.spec;
+  if (request.method == Method::kLuKv || request.method == Method::kLuKvMixed) {
+    const CurveFit fit = FitUtilityCurves(spec, *request.profile, request.loss, length, bytes);
+    SetRows(spec, fit.rows, length);
+    plan.solver = fit.solver;
+  } else if (request.method == Method::kPyramid) {
+    FitSpread(
+        spec, [&](double mean) { return PyramidRows(spec, mean, length); }, length, bytes);
+  } else if (request.method == Method::kHeadKv) {
+    const Rows importance = GroupImportance(spec, *request.profile);
+    FitSpread(
+        spec, [&](double mean) { return HeadKvRows(spec, importance, mean); }, length, bytes);
+  } else {
+    FitSpread(
+        spec, [&](double mean) { return EqualRows(spec, mean); }, length, bytes);
+  }
+  plan.bytes = PredictBytes(spec, length);
+  KVC_CHECK(plan.bytes.allocated <= bytes, kInternal,
+            "budget plan: expected at most {} bytes, got {}", bytes, plan.bytes.allocated);
+  return plan;
+}
+
+}  // namespace
+
+int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t length) {
+  const int64_t token_bytes = OriginalBytesPerToken(geometry);
+  switch (budget.unit) {
+    case Budget::Unit::kShare:
+      return static_cast<int64_t>(
+          std::floor(budget.share * static_cast<double>(token_bytes * length)));
+    case Budget::Unit::kTokens:
+      return token_bytes * std::min(budget.tokens, length);
+    case Budget::Unit::kBytes:
+      return budget.bytes;
+  }
+  KVC_THROW(kInternal, "budget: unknown unit");
+}
+
+std::shared_ptr<const std::vector<LayerBases>> SharedBases(const ProfileData* profile) {
+  if (profile == nullptr || profile->bases.empty()) return nullptr;
+  return std::make_shared<const std::vector<LayerBases>>(profile->bases);
+}
+
+std::vector<Tier> DefaultTiers(Method method) {
+  if (method != Method::kLuKvMixed) return {Tier{}};
+  return {Tier{}, {0.25, 0.25}, {0.125, 0.125}};
+}
+
+BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request) {
+  KVC_CHECK(request.sinks >= 0, kUsage, "--sinks: expected 0 or more, got {}", request.sinks);
+  KVC_CHECK(request.window >= 1, kUsage, "--window: expected 1 or more, got {}", request.window);
+  CheckMethod(geometry, request);
+  const int64_t length = request.budget.unit == Budget::Unit::kBytes ? request.budget.at_length
+                                                                     : request.reference_length;
+  BudgetPlan plan = request.method == Method::kFull ? MakeFullPlan(geometry, request, length)
+                                                    : MakeSpreadPlan(geometry, request, length);
+  plan.reference_length = length;
+  plan.rows = RowsAt(plan.spec, length);
+  return plan;
+}
+
+std::vector<std::vector<HeadShare>> HeadShares(const BudgetPlan& plan) {
+  const CacheSpec& spec = plan.spec;
+  std::vector<std::vector<HeadShare>> shares;
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    std::vector<HeadShare>& row = shares.emplace_back(static_cast<size_t>(spec.num_kv_heads));
+    for (size_t n = 0; n < spec.layers[l].size(); ++n) {
+      const CacheGroup& group = spec.layers[l][n];
+      const int64_t rows = plan.rows[l][n];
+      const int64_t bytes = spec.full() ? rows * group.BytesPerToken(spec.dtype)
+                                        : GroupBytes(spec, group, rows, plan.reference_length);
+      const auto heads = static_cast<int64_t>(group.heads.size());
+      for (int64_t i = 0; i < heads; ++i) {
+        HeadShare& share = row[static_cast<size_t>(group.heads[i])];
+        share.tokens = rows;
+        share.bytes = bytes / heads + (i < bytes % heads ? 1 : 0);
+      }
+    }
+  }
+  return shares;
+}
+
+}  // namespace kvc::budget

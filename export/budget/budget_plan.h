@@ -1,0 +1,85 @@
+#pragma once
+// From a budget to the rows of every cache group (DESIGN: "What a budget means").
+//
+// A budget is a number of bytes that a sequence of `reference_length` tokens may take, everything
+// counted that the runtime allocates for it: keys, values, positions, scores, query rings and the
+// empty rows of the recent block. A plan is the largest allocation of the method that stays within.
+//
+// How a method spreads rows over the groups of the model, p = sinks + window + margin being what
+// every group needs anyway and b the mean of what is left (reference: docs/bibliography.md):
+//   streaming, uniform   the same rows everywhere
+//   ada, ada-model       likewise, but for each prompt one threshold for the scores of a layer
+//                        [AdaKV] or of the whole model moves rows between groups
+//   pyramid [PyramidKV]  linear over the layers, from 2b - b/20 at the first to b/20 at the last
+//   headkv [HeadKV]      (b - b/beta) for all, the rest in proportion to head importance
+//   lukv [LUKV]          greedy on the lower hulls of the heads' curves, cost in bytes
+//   lukv-mixed           likewise, with curves in which tokens may be in tiers
+//
+// With tiers narrower than a row every method's rows are bytes, a row's at full width each, that
+// the runtime spends on tiers.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/base/sizes.h"
+#include "core/cache/cache_spec.h"
+#include "core/cache/manifest.h"
+#include "core/cache/profile_file.h"
+#include "export/budget/budget_curves.h"
+
+namespace kvc::budget {
+
+struct PlanRequest {
+  Budget budget;
+  Method method = Method::kUniform;
+  ScorerSpec scorer;
+  CurveLoss loss = CurveLoss::kImportance;  // lukv
+  int64_t sinks = 4;
+  int64_t window = 32;
+  int64_t reference_length = 4096;
+  // For sequences whose decoding appends (runtime::DecodePolicy): no margin and no query ring,
+  // which only serve re-allocation.
+  bool append = false;
+  const ProfileData* profile = nullptr;  // needed by headkv, lukv and lukv-mixed
+  // Widest first (ParseTiers); none: DefaultTiers(method).
+  std::vector<Tier> tiers;
+  TierBasis basis = TierBasis::kOffline;
+  // kOffline with tiers narrower than a row: the profile's; null: the geometry's.
+  std::shared_ptr<const std::vector<LayerBases>> bases;
+};
+
+// A profile's bases, for the `bases` of all plans that are made with it; null without any.
+[[nodiscard]] std::shared_ptr<const std::vector<LayerBases>> SharedBases(
+    const ProfileData* profile);
+
+// 0,1/8,1/4,1 for lukv-mixed, else 0,1.
+[[nodiscard]] std::vector<Tier> DefaultTiers(Method method);
+
+struct BudgetPlan {
+  CacheSpec spec;
+  SolverRecord solver;  // zeros unless the method is lukv
+  CacheBytes bytes;     // at the reference length
+  int64_t reference_length = 0;
+  std::vector<std::vector<int64_t>> rows;  // [L][n] at the reference length
+};
+
+// `geometry`: groups and widths of the model (onnx_export::MakeCacheSpec). Throws kUsage when the
+// method needs a profile that is not there or has not the scorer's curves, kBadShape when the
+// profile is of another model, kUnsupported (ada where a layer has one group; tiers with a method
+// or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible naming
+// the smallest possible budget.
+[[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request);
+
+// Bytes that the budget allows for a sequence of `length` tokens.
+[[nodiscard]] int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t length);
+
+// Rows and bytes of every kv head [L][G]; what the heads of a group share is split evenly, the
+// remainder going to its first heads.
+struct HeadShare {
+  int64_t tokens = 0;
+  int64_t bytes = 0;
+};
+[[nodiscard]] std::vector<std::vector<HeadShare>> HeadShares(const BudgetPlan& plan);
+
+}  // namespace kvc::budget

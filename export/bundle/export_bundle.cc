@@ -1,0 +1,144 @@
+#include "export/bundle/export_bundle.h"
+
+#include <filesystem>
+#include <optional>
+
+#include "core/cache/manifest.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/tokenizer/match.h"
+#include "export/bundle/export_reference.h"
+#include "export/onnx/export_model.h"
+#include "runtime/session.h"
+
+namespace kvc::bundle {
+namespace {
+
+namespace fs = std::filesystem;
+
+FileRecord RecordOf(const fs::path& path) {
+  return {Sha256File(path), static_cast<int64_t>(fs::file_size(path))};
+}
+
+std::string CacheDigest(const Manifest& manifest) {
+  const std::string text = ToJson(manifest)["cache"].dump();
+  return Sha256(std::as_bytes(std::span(text)));
+}
+
+void RecordSource(const ExportPlan& plan, Manifest& manifest) {
+  const fs::path directory = plan.checkpoint.directory();
+  for (const fs::path& path : ModelFiles(directory)) {
+    manifest.source_files[path.filename().string()] = RecordOf(path);
+  }
+}
+
+void RecordBundleFiles(const fs::path& directory, Manifest& manifest) {
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "manifest.json") manifest.files[name] = RecordOf(entry.path());
+  }
+}
+
+void CheckError(const VerificationRecord& record) {
+  KVC_CHECK(record.max_abs_error <= record.tolerance, kVerification,
+            "model.onnx: expected logits within {} of the source model's, got a difference of {}; "
+            "check that the weights are finite, or try --dtype f32",
+            record.tolerance, record.max_abs_error);
+}
+
+// Runs the bundle against the reference: error and tolerance of the token that decides.
+void Verify(const fs::path& directory,
+            DType dtype,
+            const ReferenceLogits& reference,
+            ThreadPool& pool,
+            VerificationRecord& record) {
+  const std::vector<double> errors = BundleErrors(directory, reference, pool);
+  const std::vector<double> tolerances = VerificationTolerances(dtype, reference);
+  const size_t token = DecidingToken(errors, tolerances);
+  record.max_abs_error = errors[token];
+  record.tolerance = tolerances[token];
+}
+
+// Writes the verification's result into the bundle's manifest.
+void VerifyBundle(const fs::path& directory,
+                  const ReferenceLogits& reference,
+                  ThreadPool& pool,
+                  Manifest& manifest) {
+  VerificationRecord& record = manifest.verification;
+  Verify(directory, manifest.cache.dtype, reference, pool, record);
+  record.tokens = static_cast<int64_t>(reference.ids.size());
+  record.done = true;
+  CheckError(record);
+  WriteJsonFile(directory / "manifest.json", ToJson(manifest));
+}
+
+// Narrow tiers keep the first elements of a latent, which must be those that matter most; a 16-bit
+// cache would round elements that overlap.
+onnx_export::LatentBasis BasisOfLatents(const ExportPlan& plan) {
+  const bool rewrite = plan.dtype == DType::kF32 && !plan.cache.spec.mixed();
+  return rewrite ? onnx_export::LatentBasis::kUnitRows : onnx_export::LatentBasis::kStored;
+}
+
+}  // namespace
+
+Json ExportBundle(const ExportPlan& plan,
+                  const ExportOptions& options,
+                  const Json& evaluation,
+                  Progress& progress) {
+  KVC_CHECK(!options.output.empty(), kUsage, "-o: expected an output directory, got none");
+  CheckTokenizerMatches(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
+  OutputDirectory output(options.output, options.force);
+  Manifest manifest = MakeManifest(plan, options);
+  manifest.evaluation = evaluation;
+  onnx_export::WriteOnnxModel(plan.checkpoint, plan.dtype, output.path(), progress,
+                              {{onnx_export::kCacheDigestKey, CacheDigest(manifest)}},
+                              BasisOfLatents(plan));
+  for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
+    CopyFile(file, output.path() / file.filename());
+  }
+  if (plan.cache.spec.mixed() && plan.cache.spec.basis == TierBasis::kOffline) {
+    WriteBases(output.path() / kBasesFile, *plan.cache.spec.bases);
+  }
+  progress.Report("source logits", 0, 1);
+  const std::optional<ReferenceLogits> reference =
+      options.no_verify ? std::nullopt : SourceLogits(plan.checkpoint, options.threads);
+  if (reference) {
+    WriteReference(output.path(), *reference);
+  } else {
+    progress.Log(options.no_verify ? "not verified: --no-verify"
+                                   : "not verified: this build has no LibTorch");
+  }
+  RecordSource(plan, manifest);
+  RecordBundleFiles(output.path(), manifest);
+  WriteJsonFile(output.path() / "manifest.json", ToJson(manifest));
+  if (reference) {
+    ThreadPool pool(options.threads);
+    VerifyBundle(output.path(), *reference, pool, manifest);
+  }
+  progress.Report("source logits", 1, 1);
+  output.Commit();
+  Json result = PlanToJson(plan);
+  result["bundle"] = options.output;
+  if (reference) result["verified_max_abs_error"] = manifest.verification.max_abs_error;
+  return result;
+}
+
+Json CheckBundle(const std::string& directory, ThreadPool& pool) {
+  const Manifest manifest = ReadManifest(directory);
+  CheckBundleFiles(manifest, directory, true);
+  Json result = {{"bundle", directory}, {"files", manifest.files.size()}};
+  if (!manifest.verification.done) {
+    // Without stored logits, loading still compares graph and manifest.
+    (void)runtime::Bundle::Load(directory, {}, pool);
+    result["verified_max_abs_error"] = nullptr;
+    return result;
+  }
+  VerificationRecord record = manifest.verification;
+  Verify(directory, manifest.cache.dtype, ReadReference(directory), pool, record);
+  CheckError(record);
+  result["verified_max_abs_error"] = record.max_abs_error;
+  result["tolerance"] = record.tolerance;
+  return result;
+}
+
+}  // namespace kvc::bundle

@@ -1,0 +1,168 @@
+#include "export/bundle/export_plan.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/base/version.h"
+#include "core/cache/manifest.h"
+#include "core/cache/tier_list.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "export/budget/policy_text.h"
+#include "export/onnx/export_model.h"
+
+namespace kvc::bundle {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kDefaultReferenceLength = 4096;
+
+Method ChooseMethod(const ExportOptions& options, const Budget& budget) {
+  if (!options.method.empty() && options.policy.empty()) return MethodFromName(options.method);
+  if (budget.unit == Budget::Unit::kShare && budget.share >= 1.0) return Method::kFull;
+  return options.profile.empty() ? Method::kUniform : Method::kLuKv;
+}
+
+int64_t ReferenceLength(const ExportOptions& options,
+                        const ModelConfig& config,
+                        const std::optional<ProfileData>& profile) {
+  if (!options.reference_length.empty()) {
+    const int64_t length = ParseLength(options.reference_length, "--reference-length");
+    KVC_CHECK(length >= 1 && length <= config.context_length, kUsage,
+              "--reference-length: expected 1 to the model's {} tokens, got {}",
+              config.context_length, length);
+    return length;
+  }
+  const int64_t wanted = profile ? profile->context : kDefaultReferenceLength;
+  return std::min(wanted, config.context_length);
+}
+
+ProfileData LoadProfile(const ExportOptions& options) {
+  ProfileData profile = ReadProfile(options.profile);
+  const std::string digest = ModelDigest(options.model);
+  KVC_CHECK(profile.model_sha256 == digest, kBadInput,
+            "{}: expected a profile of {} (sha256 {}), got one of another checkpoint ({}); run "
+            "kvc-profile on this model",
+            options.profile, options.model, digest, profile.model_sha256);
+  return profile;
+}
+
+Json OptionsToJson(const ExportOptions& options) {
+  Json json;
+  json["budget"] = options.budget;
+  json["profile"] = fs::path(options.profile).lexically_normal().filename().string();
+  json["method"] = options.method;
+  json["scorer"] = options.scorer;
+  json["loss"] = options.loss;
+  json["policy"] = options.policy;
+  json["tiers"] = options.tiers;
+  json["basis"] = options.basis;
+  json["dtype"] = options.dtype;
+  json["reference_length"] = options.reference_length;
+  json["sinks"] = options.sinks;
+  json["window"] = options.window;
+  json["verify"] = !options.no_verify;
+  json["seed"] = options.seed;
+  return json;
+}
+
+// Lengths at which the manifest says what a sequence takes: powers of two up to the context, and
+// the reference length.
+std::vector<int64_t> ExpectedLengths(int64_t reference_length, int64_t context_length) {
+  std::vector<int64_t> lengths = {reference_length};
+  for (int64_t length = 512; length <= context_length; length *= 2) lengths.push_back(length);
+  std::sort(lengths.begin(), lengths.end());
+  lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+  return lengths;
+}
+
+}  // namespace
+
+ExportPlan MakePlan(const ExportOptions& options) {
+  KVC_CHECK(!options.model.empty(), kUsage, "MODEL: expected a model directory, got none");
+  ExportPlan plan{.checkpoint = Checkpoint::Open(options.model)};
+  const ModelConfig& config = plan.checkpoint.config();
+  plan.dtype = DTypeFromShortName(options.dtype);
+  plan.budget = ParseBudget(options.budget, "--budget");
+  if (!options.profile.empty()) {
+    plan.profile = LoadProfile(options);
+    plan.profile_sha256 = Sha256File(fs::path(options.profile) / "profile.safetensors");
+  }
+  const CacheSpec geometry = onnx_export::MakeCacheSpec(config, plan.dtype);
+  budget::PlanRequest request;
+  request.budget = plan.budget;
+  request.method = ChooseMethod(options, plan.budget);
+  request.scorer = ParseScorer(options.scorer, "--scorer");
+  request.loss = budget::CurveLossFromName(options.loss);
+  request.sinks = options.sinks;
+  request.window = options.window;
+  request.reference_length = ReferenceLength(options, config, plan.profile);
+  request.profile = plan.profile ? &*plan.profile : nullptr;
+  if (!options.tiers.empty()) request.tiers = ParseTiers(options.tiers, "--tiers");
+  request.basis = TierBasisFromName(options.basis);
+  request.bases = budget::SharedBases(request.profile);
+  if (!options.policy.empty()) budget::ParsePolicy(options.policy, request);
+  plan.cache = budget::MakeBudgetPlan(geometry, request);
+  return plan;
+}
+
+Manifest MakeManifest(const ExportPlan& plan, const ExportOptions& options) {
+  const ModelConfig& config = plan.checkpoint.config();
+  Manifest manifest;
+  manifest.tool_version = Version();
+  manifest.options = OptionsToJson(options);
+  manifest.source_name = fs::canonical(options.model).filename().string();
+  manifest.model = config;
+  manifest.cache = plan.cache.spec;
+  manifest.budget = plan.budget;
+  manifest.profile_sha256 = plan.profile_sha256;
+  if (plan.profile && !plan.profile->importance.empty()) {
+    Json values = Json::array();  // [L][G]
+    const auto heads = static_cast<size_t>(plan.profile->num_kv_heads);
+    for (size_t first = 0; first < plan.profile->importance.size(); first += heads) {
+      const auto begin = plan.profile->importance.begin() + static_cast<int64_t>(first);
+      values.push_back(std::vector<float>(begin, begin + plan.profile->num_kv_heads));
+    }
+    manifest.importance = {{"method", plan.profile->importance_method},
+                           {"tests", plan.profile->importance_tests},
+                           {"values", values}};
+  }
+  manifest.solver = plan.cache.solver;
+  manifest.reference_length = plan.cache.reference_length;
+  for (const int64_t length : ExpectedLengths(plan.cache.reference_length, config.context_length)) {
+    manifest.expected_bytes.emplace_back(length, PredictBytes(manifest.cache, length));
+  }
+  return manifest;
+}
+
+Json PlanToJson(const ExportPlan& plan) {
+  const budget::BudgetPlan& cache = plan.cache;
+  Json json;
+  json["method"] = MethodName(cache.spec.method);
+  json["scorer"] = ToString(cache.spec.scorer);
+  json["dtype"] = ShortName(cache.spec.dtype);
+  json["budget"] = ToString(plan.budget);
+  json["reference_length"] = cache.reference_length;
+  json["budget_bytes_per_token_share"] =
+      static_cast<double>(cache.bytes.allocated) / static_cast<double>(cache.bytes.full);
+  json["cache"] = {{"full_bytes", cache.bytes.full},
+                   {"logical_bytes", cache.bytes.logical},
+                   {"allocated_bytes", cache.bytes.allocated}};
+  Json heads = Json::array();
+  for (const auto& layer : budget::HeadShares(cache)) {
+    Json row = Json::array();
+    for (const budget::HeadShare& head : layer) {
+      row.push_back({{"tokens", head.tokens}, {"bytes", head.bytes}});
+    }
+    heads.push_back(std::move(row));
+  }
+  json["heads"] = std::move(heads);
+  json["solver"] = {{"objective", cache.solver.objective},
+                    {"bound", cache.solver.bound},
+                    {"gap", cache.solver.gap}};
+  json["verified_max_abs_error"] = nullptr;
+  return json;
+}
+
+}  // namespace kvc::bundle

@@ -1,0 +1,13 @@
+#pragma once
+// The graph of a decoder checkpoint: docs/formats/onnx.md, node by node.
+
+#include "core/checkpoint/checkpoint.h"
+#include "export/onnx/graph.h"
+
+namespace kvc::onnx_export {
+
+// Inputs, outputs, constants, weights (offsets not set), nodes and functions. Matrices and
+// the cache are `dtype`.
+[[nodiscard]] Graph BuildDecoderGraph(const Checkpoint& checkpoint, DType dtype);
+
+}  // namespace kvc::onnx_export

@@ -1,0 +1,35 @@
+#pragma once
+// Writes a checkpoint as an ONNX model with external data, the executable half of a bundle.
+// What the file looks like: docs/formats/onnx.md.
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "core/base/progress.h"
+#include "core/cache/cache_spec.h"
+#include "core/checkpoint/checkpoint.h"
+
+namespace kvc::onnx_export {
+
+// Key of the metadata entry that ties a model to its cache policy: CacheDigest of the manifest.
+inline constexpr char kCacheDigestKey[] = "kvc.cache_sha256";
+
+// The coordinates of latents: the checkpoint's, or those of export/onnx/unit_rows.h.
+enum class LatentBasis { kStored, kUnitRows };
+
+// Writes model.onnx and model.onnx.data into `directory`, streamed tensor by tensor: peak memory is
+// the largest matrix. Weights are stored as `dtype`; f16 and bf16 are cast to float before use. The
+// past and present key and value tensors have the type `dtype`. `metadata` is added to the model's
+// own entries. Throws kUnsupported (key layout), kNumeric (NaN, out of f16's range), kIo.
+void WriteOnnxModel(const Checkpoint& checkpoint,
+                    DType dtype,
+                    const std::filesystem::path& directory,
+                    Progress& progress,
+                    const std::map<std::string, std::string>& metadata = {},
+                    LatentBasis latents = LatentBasis::kStored);
+
+// The cache geometry of a checkpoint: groups, widths, positions; method kFull, no budget.
+[[nodiscard]] CacheSpec MakeCacheSpec(const ModelConfig& config, DType dtype);
+
+}  // namespace kvc::onnx_export

@@ -1,0 +1,36 @@
+#pragma once
+// The com.kvc functions that make thin queries and keys before they enter the cache function.
+// What they compute: docs/formats/onnx.md, "Key functions".
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/model_config.h"
+#include "export/onnx/graph.h"
+
+namespace kvc::onnx_export {
+
+// HeadProjection(input [B, S, heads*D], weight [G*R, D]) -> [B, S, heads*R]: every head times the
+// matrix of its kv head (kPostRope).
+[[nodiscard]] Function MakeProjectionFunction(const ModelConfig& config);
+[[nodiscard]] Node MakeProjectionNode(const ModelConfig& config,
+                                      const std::string& name,
+                                      const std::string& input,
+                                      const std::string& weight,
+                                      int64_t heads);
+
+// PairRotation(input [B, S, heads*R], cos, sin [C, D/2], position_ids [B, S], pairs [heads*R/2]) ->
+// [B, S, heads*R]: adjacent dimensions (2i, 2i+1) turned by the angle of pair pairs[i]
+// (kRopePairs).
+[[nodiscard]] Function MakePairFunction();
+[[nodiscard]] Node MakePairNode(const std::string& name,
+                                const std::string& input,
+                                const std::string& pairs);
+// The `pairs` of a layer's query heads (`heads` = H) or kv heads (G), padded with 0 to the stored
+// width.
+[[nodiscard]] std::vector<int64_t> StoredPairs(const ModelConfig& config,
+                                               int64_t layer,
+                                               int64_t heads);
+
+}  // namespace kvc::onnx_export

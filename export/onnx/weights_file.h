@@ -1,0 +1,29 @@
+#pragma once
+// The external data file: where each weight lies, and its elements.
+
+#include <filesystem>
+#include <vector>
+
+#include "core/base/progress.h"
+#include "core/checkpoint/checkpoint.h"
+#include "export/onnx/graph.h"
+
+namespace kvc::onnx_export {
+
+// Offsets are multiples of this, so that a weight can be mapped alone (docs/formats/onnx.md).
+inline constexpr int64_t kDataAlignment = 4096;
+
+// Sets `bytes` and `offset` of every weight: in order, each aligned. Returns the file's size.
+int64_t PlaceWeights(std::vector<Weight>& weights);
+
+// Writes the placed weights to `path`, one matrix in memory at a time. Throws kNumeric when a
+// finite weight is infinite in its dtype, naming it; kIo when the file cannot be written.
+void WriteWeights(const Checkpoint& checkpoint,
+                  const std::vector<Weight>& weights,
+                  const std::filesystem::path& path,
+                  Progress& progress);
+
+// Elements of a weight [rows, columns] as float, padding included; for tests.
+[[nodiscard]] std::vector<float> WeightValues(const Checkpoint& checkpoint, const Weight& weight);
+
+}  // namespace kvc::onnx_export

@@ -1,0 +1,45 @@
+#include "pipeline/recipe/child_process.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/error.h"
+
+namespace kvc::recipe {
+
+int RunChild(const std::vector<std::string>& argv, const std::filesystem::path& output) {
+  std::vector<char*> words;
+  for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output.c_str(),
+                                   O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  pid_t child = 0;
+  const int problem = posix_spawn(&child, words[0], &actions, nullptr, words.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  KVC_CHECK(problem == 0, kIo, "{}: expected to start it, got {}", argv[0], std::strerror(problem));
+  int status = 0;
+  // Interrupted by a signal that the child gets too: it ends, and says so.
+  while (waitpid(child, &status, 0) < 0) {
+    KVC_CHECK(errno == EINTR, kIo, "{}: expected to wait for it, got {}", argv[0],
+              std::strerror(errno));
+  }
+  constexpr int kSignalled = 128;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : kSignalled + WTERMSIG(status);
+}
+
+std::filesystem::path ProgramFolder() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  KVC_CHECK(!error, kIo, "/proc/self/exe: expected to read it, got {}", error.message());
+  return program.parent_path();
+}
+
+}  // namespace kvc::recipe

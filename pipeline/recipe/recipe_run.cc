@@ -1,0 +1,225 @@
+#include "pipeline/recipe/recipe_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/exit_code.h"
+#include "core/base/version.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "pipeline/recipe/child_process.h"
+
+namespace kvc::recipe {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string Digest(const std::string& text) { return Sha256(std::as_bytes(std::span(text))); }
+
+// Of a file's bytes, or of the names and bytes of all files in a folder.
+std::string DigestOf(const fs::path& path) {
+  if (!fs::is_directory(path)) return Sha256File(path);
+  std::map<std::string, fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path)) {
+    if (entry.is_regular_file()) {
+      files[entry.path().lexically_relative(path).generic_string()] = entry.path();
+    }
+  }
+  std::string lines;
+  for (const auto& [name, file] : files) lines += name + " " + Sha256File(file) + "\n";
+  return Digest(lines);
+}
+
+ErrorKind KindOf(int exit_code) {
+  for (const ErrorKind kind :
+       {ErrorKind::kUsage, ErrorKind::kBadInput, ErrorKind::kInfeasible, ErrorKind::kVerification,
+        ErrorKind::kIo, ErrorKind::kDevice, ErrorKind::kInterrupted}) {
+    if (ExitCode(kind) == exit_code) return kind;
+  }
+  return ErrorKind::kInternal;
+}
+
+std::string Quoted(const std::string& word) {
+  return word.find_first_of(" \t\"'$&|;<>(){}*?") == std::string::npos && !word.empty()
+             ? word
+             : "'" + word + "'";
+}
+
+class Run {
+ public:
+  Run(const Recipe& recipe, const RecipeRunOptions& options, Progress& progress)
+      : recipe_(recipe), options_(options), progress_(progress) {}
+
+  Json All() {
+    Json result = {{"output", options_.output.string()}, {"stages", Json::array()}};
+    const auto count = std::ssize(recipe_.stages);
+    for (const Stage& stage : recipe_.stages) {
+      const auto start = std::chrono::steady_clock::now();
+      Json line = {{"name", stage.name}, {"command", stage.command}, {"line", LineOf(stage)}};
+      line["state"] = options_.dry_run ? Plan(stage) : Do(stage);
+      line["seconds"] =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      result["stages"].push_back(std::move(line));
+      if (!options_.dry_run) {
+        AddGates(stage, result);
+        progress_.Report("stages", std::ssize(result["stages"]), count);
+      }
+    }
+    return result;
+  }
+
+ private:
+  [[nodiscard]] fs::path Folder(const std::string& stage) const { return options_.output / stage; }
+  [[nodiscard]] fs::path ResultOf(const Stage& stage) const {
+    return options_.output / "results" / (stage.name + ".json");
+  }
+  [[nodiscard]] fs::path RecordOf(const Stage& stage) const {
+    return options_.output / "stages" / (stage.name + ".json");
+  }
+
+  [[nodiscard]] std::string Resolve(const std::string& value) const {
+    if (value.starts_with('$')) return recipe_.inputs.at(value.substr(1)).string();
+    if (value.starts_with('@')) return Folder(value.substr(1)).string();
+    return value;
+  }
+
+  // The command and its words, resolved.
+  [[nodiscard]] std::vector<std::string> Words(const Stage& stage) const {
+    const size_t space = stage.command.find(' ');
+    std::vector<std::string> words = {
+        (options_.programs / stage.command.substr(0, space)).string()};
+    if (space != std::string::npos) words.push_back(stage.command.substr(space + 1));
+    for (const std::string& argument : stage.arguments) words.push_back(Resolve(argument));
+    for (const auto& [name, values] : stage.options) {
+      const std::string option = (name.size() == 1 ? "-" : "--") + name;
+      if (values.empty()) words.push_back(option);
+      for (const std::string& value : values) {
+        words.push_back(option);
+        words.push_back(Resolve(value));
+      }
+    }
+    if (stage.writes_folder()) {
+      words.insert(words.end(), {"-o", Folder(stage.name).string(), "--force"});
+    }
+    words.insert(words.end(), {"--json", "--seed", std::to_string(options_.seed)});
+    words.insert(words.end(), {"--device", options_.device});
+    if (options_.threads > 0) {
+      words.insert(words.end(), {"--threads", std::to_string(options_.threads)});
+    }
+    if (options_.quiet) words.emplace_back("--quiet");
+    return words;
+  }
+  [[nodiscard]] std::string LineOf(const Stage& stage) const {
+    std::string line;
+    for (const std::string& word : Words(stage)) line += (line.empty() ? "" : " ") + Quoted(word);
+    return line;
+  }
+
+  const std::string& InputDigest(const std::string& value) {
+    const auto known = digests_.find(value);
+    if (known != digests_.end()) return known->second;
+    const fs::path path = Resolve(value);
+    KVC_CHECK(fs::exists(path), kIo, "input {}: expected {}, got nothing there; see --set", value,
+              path.string());
+    return digests_[value] = DigestOf(path);
+  }
+
+  // What a stage's output depends on.
+  std::string KeyOf(const Stage& stage) {
+    const auto named = [&](const std::string& value) -> Json {
+      const bool refers = value.starts_with('$') || value.starts_with('@');
+      return refers ? Json{{"sha256", InputDigest(value)}} : Json(value);
+    };
+    Json key = {{"kvc", Version()},           {"command", stage.command},
+                {"seed", options_.seed},      {"device", options_.device},
+                {"arguments", Json::array()}, {"options", Json::array()}};
+    for (const std::string& argument : stage.arguments) key["arguments"].push_back(named(argument));
+    for (const auto& [name, values] : stage.options) {
+      Json option = {name};
+      for (const std::string& value : values) option.push_back(named(value));
+      key["options"].push_back(std::move(option));
+    }
+    return Digest(key.dump());
+  }
+
+  // Is what the stage made before still what it would make?
+  bool IsKept(const Stage& stage, const std::string& key) const {
+    if (options_.force || !fs::exists(RecordOf(stage)) || !fs::exists(ResultOf(stage)))
+      return false;
+    const Json record = ReadJsonFile(RecordOf(stage));
+    if (record.value("key", "") != key) return false;
+    if (record.value("result_sha256", "") != DigestOf(ResultOf(stage))) return false;
+    return !stage.writes_folder() ||
+           (fs::is_directory(Folder(stage.name)) &&
+            record.value("output_sha256", "") == DigestOf(Folder(stage.name)));
+  }
+
+  std::string Plan(const Stage& stage) {
+    for (const std::string& needed : stage.needs()) {
+      if (!to_run_.contains(needed)) continue;
+      to_run_.insert(stage.name);
+      return "to run after " + needed;
+    }
+    if (IsKept(stage, KeyOf(stage))) return "kept";
+    to_run_.insert(stage.name);
+    return "to run";
+  }
+
+  std::string Do(const Stage& stage) {
+    const std::string key = KeyOf(stage);
+    if (IsKept(stage, key)) {
+      progress_.Log(stage.name + ": kept");
+      return "kept";
+    }
+    progress_.Log(stage.name + ": " + LineOf(stage));
+    fs::create_directories(options_.output / "results");
+    fs::create_directories(options_.output / "stages");
+    fs::remove(RecordOf(stage));
+    const fs::path printed = ResultOf(stage).string() + ".partial";
+    const int code = RunChild(Words(stage), printed);
+    if (code != kExitDone && !(code == kExitVerification && fs::file_size(printed) > 0)) {
+      fs::remove(printed);
+      detail::Throw(KindOf(code), "stage ", stage.name, ": expected ", stage.command,
+                    " to succeed, got exit code ", code, "; its own message stands above");
+    }
+    fs::rename(printed, ResultOf(stage));
+    Json record = {{"kvc", Version()},
+                   {"command", LineOf(stage)},
+                   {"key", key},
+                   {"result_sha256", DigestOf(ResultOf(stage))}};
+    if (stage.writes_folder()) {
+      record["output_sha256"] = digests_["@" + stage.name] = DigestOf(Folder(stage.name));
+    }
+    WriteJsonFile(RecordOf(stage), record);
+    return "ran";
+  }
+
+  void AddGates(const Stage& stage, Json& result) const {
+    const Json printed = ReadJsonFile(ResultOf(stage));
+    if (!printed.contains("gates")) return;
+    if (!result.contains("gates")) result["gates"] = Json::array();
+    for (Json gate : printed["gates"]) {
+      gate["stage"] = stage.name;
+      result["gates"].push_back(std::move(gate));
+    }
+    const bool failed =
+        printed.value("gate", "passed") == "failed" || result.value("gate", "passed") == "failed";
+    result["gate"] = failed ? "failed" : "passed";
+  }
+
+  const Recipe& recipe_;
+  const RecipeRunOptions& options_;
+  Progress& progress_;
+  std::map<std::string, std::string> digests_;  // of "$input" and "@stage"
+  std::set<std::string> to_run_;                // dry run
+};
+
+}  // namespace
+
+Json RunRecipe(const Recipe& recipe, const RecipeRunOptions& options, Progress& progress) {
+  return Run(recipe, options, progress).All();
+}
+
+}  // namespace kvc::recipe

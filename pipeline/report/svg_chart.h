@@ -1,0 +1,42 @@
+#pragma once
+// Charts as inline SVG: text without scripts, fonts or images from elsewhere. The same data give
+// the same bytes.
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace kvc::report {
+
+// &, <, >, " and ' as entities.
+[[nodiscard]] std::string EscapeHtml(std::string_view text);
+
+struct Series {
+  std::string name;
+  std::vector<std::pair<double, double>> points;  // x ascending
+};
+struct ChartLabels {
+  std::string title, x, y;
+};
+
+// Lines with markers and a legend. With `log_y` values that are not positive are left out, with
+// NaN and infinity in any case. Empty when no point is left.
+[[nodiscard]] std::string LineChart(const ChartLabels& labels,
+                                    const std::vector<Series>& series,
+                                    bool log_y);
+
+// One bar for each value; x counts from 0. Empty without values.
+[[nodiscard]] std::string BarChart(const ChartLabels& labels, const std::vector<double>& values);
+
+// values [rows][columns], 0 (light) to `most` (dark), each cell with its value as a tooltip; rows
+// may differ in length. Labels for each row and column, or none. Empty without values.
+struct HeatMapLabels {
+  ChartLabels chart;
+  std::vector<std::string> rows, columns;
+};
+[[nodiscard]] std::string HeatMap(const HeatMapLabels& labels,
+                                  const std::vector<std::vector<double>>& values,
+                                  double most);
+
+}  // namespace kvc::report

@@ -1,0 +1,255 @@
+#include "runtime/cache/kv_cache.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "core/base/error.h"
+#include "runtime/cache/kv_layout.h"
+
+namespace kvc::runtime {
+namespace {
+
+void CheckSpec(const CacheSpec& spec) {
+  KVC_CHECK(spec.dtype == DType::kF32 || spec.dtype == DType::kF16 || spec.dtype == DType::kBF16,
+            kBadInput, "cache: dtype: expected f32, f16 or bf16, got {}", ShortName(spec.dtype));
+  KVC_CHECK(
+      spec.num_layers() > 0 && spec.num_kv_heads > 0 && spec.num_heads % spec.num_kv_heads == 0,
+      kBadInput,
+      "cache: expected layers, and query heads that the key-value heads divide, got {} over {}",
+      spec.num_heads, spec.num_kv_heads);
+  if (spec.full()) return;
+  KVC_CHECK(spec.sinks >= 0 && spec.window >= 0 && spec.margin >= 0 && spec.query_ring >= 0 &&
+                spec.window + spec.margin > 0,
+            kBadInput,
+            "cache: expected window + margin >= 1 and no negative size, got sinks {}, window {}, "
+            "margin {}",
+            spec.sinks, spec.window, spec.margin);
+  CheckTiers(spec);
+  if (!spec.mixed() || spec.basis != TierBasis::kOffline) return;
+  KVC_CHECK(spec.bases != nullptr, kBadInput,
+            "cache: tiers narrower than a row: expected the bundle's {}, got none; export it with "
+            "a profile that has bases, or with --basis prompt",
+            kBasesFile);
+  CheckBasesFit(*spec.bases, spec);
+}
+
+}  // namespace
+
+std::vector<int64_t> Apportion(std::span<const double> weights,
+                               int64_t total,
+                               int64_t least,
+                               int64_t most) {
+  const size_t n = weights.size();
+  std::vector<int64_t> rows(n, least);
+  int64_t left = total - static_cast<int64_t>(n) * least;
+  std::vector<size_t> open(n);
+  std::iota(open.begin(), open.end(), size_t{0});
+  // Each round gives the open ones their shares; who reaches `most` leaves, and the rest goes round
+  // again.
+  while (left > 0 && !open.empty()) {
+    double sum = 0.0;
+    for (const size_t i : open) sum += weights[i];
+    std::vector<std::pair<double, size_t>> remainders;
+    int64_t given = 0;
+    for (const size_t i : open) {
+      const double share = sum > 0.0 ? weights[i] / sum : 1.0 / static_cast<double>(open.size());
+      const double wanted = share * static_cast<double>(left);
+      const auto whole = static_cast<int64_t>(std::floor(wanted));
+      const int64_t take = std::min(whole, most - rows[i]);
+      rows[i] += take;
+      given += take;
+      remainders.emplace_back(wanted - static_cast<double>(whole), i);
+    }
+    std::stable_sort(remainders.begin(), remainders.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    int64_t ones = left - given < static_cast<int64_t>(open.size()) ? left - given : 0;
+    for (const auto& [remainder, i] : remainders) {
+      if (ones == 0 || rows[i] >= most) continue;
+      ++rows[i];
+      ++given;
+      --ones;
+    }
+    left -= given;
+    std::erase_if(open, [&](size_t i) { return rows[i] >= most; });
+    if (given == 0) break;
+  }
+  return rows;
+}
+
+int64_t GroupCache::tier_rows() const {
+  int64_t sum = 0;
+  for (const CacheBlock& tier : tiers) sum += tier.rows();
+  return sum;
+}
+
+QueryRing::QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, CacheMeter& meter)
+    : rows_(rows) {
+  std::vector<int64_t> widths(static_cast<size_t>(spec.num_heads), 0);
+  const int64_t group_size = spec.num_heads / spec.num_kv_heads;
+  for (const CacheGroup& group : spec.layers[layer]) {
+    for (const int64_t kv_head : group.heads) {
+      for (int64_t h = kv_head * group_size; h < (kv_head + 1) * group_size; ++h) {
+        widths[h] = QueryWidth(spec, group);
+      }
+    }
+  }
+  offsets_.push_back(0);
+  for (const int64_t width : widths) offsets_.push_back(offsets_.back() + width);
+  data_ = CacheBuffer(rows * offsets_.back() * static_cast<int64_t>(sizeof(float)), meter);
+}
+
+int64_t QueryRing::count() const { return std::min(rows_, pushed_); }
+
+void QueryRing::Push(ConstMatrixF queries, int64_t stored_width) {
+  if (rows_ == 0) return;
+  const int64_t first = std::max<int64_t>(0, queries.rows - rows_);
+  for (int64_t t = 0; t < queries.rows; ++t, ++pushed_) {
+    if (t < first) continue;
+    float* row = data_.as<float>() + pushed_ % rows_ * offsets_.back();
+    for (size_t h = 0; h + 1 < offsets_.size(); ++h) {
+      const float* source = queries.row(t) + static_cast<int64_t>(h) * stored_width;
+      std::copy_n(source, offsets_[h + 1] - offsets_[h], row + offsets_[h]);
+    }
+  }
+}
+
+void QueryRing::Copy(int64_t head, MatrixF out) const {
+  for (int64_t i = 0; i < out.rows; ++i) {
+    const int64_t position = pushed_ - out.rows + i;
+    const float* row = data_.as<float>() + position % rows_ * offsets_.back();
+    std::copy_n(row + offsets_[head], out.cols, out.row(i));
+  }
+}
+
+QueryRing QueryRing::Clone(CacheMeter& meter) const {
+  QueryRing copy;
+  copy.rows_ = rows_;
+  copy.pushed_ = pushed_;
+  copy.offsets_ = offsets_;
+  copy.data_ = CacheBuffer(data_.bytes(), meter);
+  if (data_.bytes() > 0) {
+    const int64_t row_bytes = offsets_.back() * static_cast<int64_t>(sizeof(float));
+    std::memcpy(copy.data_.data(), data_.data(), static_cast<size_t>(count() * row_bytes));
+  }
+  return copy;
+}
+
+QueryRing QueryRing::Resized(int64_t rows, CacheMeter& meter) const {
+  QueryRing ring;
+  ring.rows_ = rows;
+  ring.offsets_ = offsets_;
+  const int64_t width = offsets_.back();
+  ring.data_ = CacheBuffer(rows * width * static_cast<int64_t>(sizeof(float)), meter);
+  ring.pushed_ = pushed_;
+  for (int64_t i = 0; i < std::min(rows, count()); ++i) {
+    const int64_t position = pushed_ - 1 - i;
+    std::copy_n(data_.as<float>() + position % rows_ * width, width,
+                ring.data_.as<float>() + position % rows * width);
+  }
+  return ring;
+}
+
+SequenceCache::SequenceCache(CacheSpec spec, int64_t reserve)
+    : spec_(std::move(spec)), reserve_(reserve), meter_(std::make_unique<CacheMeter>()) {
+  CheckSpec(spec_);
+  if (spec_.tiers.empty()) spec_.tiers.push_back({});
+  layers_.resize(spec_.layers.size());
+  shares_.resize(spec_.layers.size());
+}
+
+std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
+  auto copy = std::make_unique<SequenceCache>(spec_, reserve_);
+  copy->meter_ = std::make_unique<CacheMeter>(meter_->peak_bytes());
+  copy->length_ = length_;
+  copy->shares_ = shares_;
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    LayerCache& target = copy->layers_[l];
+    for (const GroupCache& group : layers_[l].groups) {
+      GroupCache& target_group = target.groups.emplace_back();
+      for (const CacheBlock& tier : group.tiers) {
+        target_group.tiers.push_back(tier.Clone(*copy->meter_));
+      }
+      target_group.recent = group.recent.Clone(*copy->meter_);
+    }
+    target.queries = layers_[l].queries.Clone(*copy->meter_);
+    target.residual_energy = layers_[l].residual_energy;
+    if (layers_[l].coordinates != nullptr) {
+      target.coordinates =
+          std::make_unique<LayerCoordinates>(layers_[l].coordinates->Clone(*copy->meter_));
+    }
+  }
+  return copy;
+}
+
+int64_t SequenceCache::logical_bytes() const {
+  int64_t bytes = 0;
+  for (int64_t l = 0; l < spec_.num_layers(); ++l) {
+    for (const CacheGroup& group : spec_.layers[l]) {
+      if (layers_[l].coordinates != nullptr) bytes += BasisBytes(spec_, group);
+    }
+    for (const GroupCache& group : layers_[l].groups) {
+      for (const CacheBlock& tier : group.tiers) bytes += tier.rows() * tier.shape().BytesPerRow();
+      bytes += group.recent.rows() * group.recent.shape().BytesPerRow();
+    }
+    if (!spec_.full() && !layers_[l].groups.empty()) bytes += QueryRingBytes(spec_, l);
+  }
+  return bytes;
+}
+
+std::vector<int64_t> SequenceCache::RowsOfLayer(int64_t layer, int64_t length) {
+  if (rows_length_ != length) {
+    rows_ = RowsAt(spec_, length);
+    rows_length_ = length;
+  }
+  if (shares_[layer].empty()) return rows_[layer];
+  const int64_t total = std::accumulate(rows_[layer].begin(), rows_[layer].end(), int64_t{0});
+  // A group that kept every token would be laid out with a margin beyond them (LayoutRows).
+  const bool drops = total < length * std::ssize(rows_[layer]);
+  return Apportion(shares_[layer], total, std::min(length, MinRows(spec_)),
+                   drops ? length - 1 : length);
+}
+
+void SequenceCache::set_layer_shares(int64_t layer, std::vector<double> shares) {
+  shares_[layer] = std::move(shares);
+}
+
+void SequenceCache::set_budget(std::vector<std::vector<double>> budget) {
+  spec_.budget = std::move(budget);
+  rows_length_ = -1;
+}
+
+void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_queries) {
+  LayerCache& cache = layers_[layer];
+  const int64_t rows = spec_.full() ? GrownRows(std::max(length, reserve_)) : length;
+  for (size_t n = 0; n < spec_.layers[layer].size(); ++n) {
+    GroupCache& group = cache.groups.emplace_back();
+    group.recent = CacheBlock(ShapeOf(layer, static_cast<int64_t>(n), -1), rows, *meter_);
+  }
+  if (spec_.full()) return;
+  cache.queries = QueryRing(spec_, layer, std::max(spec_.query_ring, least_queries), *meter_);
+}
+
+void SequenceCache::MakeCoordinates(int64_t layer) {
+  layers_[layer].coordinates =
+      spec_.basis == TierBasis::kPrompt
+          ? std::make_unique<LayerCoordinates>(spec_, layer, *meter_)
+          : std::make_unique<LayerCoordinates>((*spec_.bases)[layer], spec_.layers[layer]);
+}
+
+BlockShape SequenceCache::ShapeOf(int64_t layer, int64_t group, int64_t tier) const {
+  const CacheGroup& spec = spec_.layers[layer][group];
+  const Tier share = tier < 0 ? Tier{} : spec_.tiers[tier];
+  BlockShape shape;
+  shape.dtype = spec_.dtype;
+  shape.key_width = TierWidth(spec.key_width, share.key_share);
+  shape.value_width = TierWidth(spec.value_width, share.value_share);
+  shape.heads = static_cast<int64_t>(spec.heads.size());
+  shape.positions = spec.keeps_positions;
+  shape.scores = tier >= 0;
+  return shape;
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,136 @@
+#pragma once
+// The cache of one sequence (core/cache/cache_spec.h says what it is made of).
+//
+// A layer passes through three states:
+//   empty
+//   prompt   the recent block of each group holds every token so far at full width (the working
+//            block), the query ring the newest queries
+//   ready    with kFull the same; with a budget tiers and a recent block of window + margin rows
+// BeginLayer starts the second, compress.h makes the third of it. With narrow tiers a tier has
+// exactly the rows that it holds, and all of a group's tiers together take at most the bytes of its
+// rows at full width.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/base/view.h"
+#include "core/cache/cache_spec.h"
+#include "runtime/cache/cache_block.h"
+#include "runtime/cache/cache_memory.h"
+#include "runtime/cache/coordinates.h"
+
+namespace kvc::runtime {
+
+struct GroupCache {
+  std::vector<CacheBlock> tiers;  // by descending width, tokens oldest first in each
+  CacheBlock recent;
+
+  [[nodiscard]] int64_t tier_rows() const;  // tokens in the tiers
+  [[nodiscard]] int64_t rows() const { return tier_rows() + recent.rows(); }
+};
+
+// The newest queries of a layer: row (position % ring) holds all query heads, head after head, each
+// as wide as its group's keys are in the dot product.
+class QueryRing {
+ public:
+  QueryRing() = default;
+  QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, CacheMeter& meter);
+
+  [[nodiscard]] int64_t rows() const { return rows_; }
+  // Queries that are there: min(rows, pushed).
+  [[nodiscard]] int64_t count() const;
+  // queries [T, H * stored_width]: head h's first columns stand at h * stored_width.
+  void Push(ConstMatrixF queries, int64_t stored_width);
+  // The newest `count` queries of head h, oldest first: out [count, width of h].
+  void Copy(int64_t head, MatrixF out) const;
+  [[nodiscard]] QueryRing Clone(CacheMeter& meter) const;
+  // A ring of `rows` rows with the newest queries of this one.
+  [[nodiscard]] QueryRing Resized(int64_t rows, CacheMeter& meter) const;
+  // Width of head h's queries.
+  [[nodiscard]] int64_t width(int64_t head) const { return offsets_[head + 1] - offsets_[head]; }
+
+ private:
+  int64_t rows_ = 0;
+  int64_t pushed_ = 0;
+  std::vector<int64_t> offsets_;  // [H + 1]
+  CacheBuffer data_;              // [rows, offsets_[H]]
+};
+
+// What scoring says about the rows of a group, tiers first, then the recent block.
+struct GroupScores {
+  std::vector<float> scores;  // [rows], higher = keep
+  // [rows, tiers], only with narrow tiers: the change of the output when a row is dropped (column
+  // 0), or kept in tier t of spec.tiers (column t >= 1), summed over the group's heads.
+  std::vector<double> losses;
+};
+
+struct LayerCache {
+  std::vector<GroupCache> groups;  // [n]; empty before BeginLayer
+  // With narrow tiers: what tiers and the recent block are stored in once the prompt is compressed.
+  // The working block and the query ring hold rows as the model has them.
+  std::unique_ptr<LayerCoordinates> coordinates;
+  QueryRing queries;
+  // Mean squared norm of what the layer reads, over the prompt's last `window` tokens.
+  double residual_energy = 1.0;
+  // kAdaModel, while the prompt goes through the layers behind: of its tokens, [n].
+  std::vector<GroupScores> prompt_scores;
+
+  [[nodiscard]] bool in_coordinates() const {
+    return coordinates != nullptr && !groups.empty() && !groups[0].tiers.empty();
+  }
+};
+
+class SequenceCache {
+ public:
+  // `reserve`: rows that a kFull block is allocated with at least. Throws kBadInput when the spec
+  // contradicts itself, and when tiers narrower than a row have no bases to be stored in.
+  SequenceCache(CacheSpec spec, int64_t reserve);
+  [[nodiscard]] std::unique_ptr<SequenceCache> Clone() const;
+
+  [[nodiscard]] const CacheSpec& spec() const { return spec_; }
+  [[nodiscard]] CacheMeter& meter() { return *meter_; }
+  [[nodiscard]] const CacheMeter& meter() const { return *meter_; }
+  [[nodiscard]] int64_t length() const { return length_; }
+  void set_length(int64_t length) { length_ = length; }
+  [[nodiscard]] LayerCache& layer(int64_t l) { return layers_[l]; }
+  [[nodiscard]] const LayerCache& layer(int64_t l) const { return layers_[l]; }
+  // Bytes of rows that hold tokens, with positions and scores, and the query rings.
+  [[nodiscard]] int64_t logical_bytes() const;
+  // Rows that the groups of a layer may hold at a length: RowsAt, spread within the layer by what
+  // kAda found in the prompt.
+  [[nodiscard]] std::vector<int64_t> RowsOfLayer(int64_t layer, int64_t length);
+  // kAdaModel: the budget that the prompt asks for instead of the spec's, [L][n] in its unit.
+  void set_budget(std::vector<std::vector<double>> budget);
+  // kAda: the shares of the layer's groups in its rows.
+  void set_layer_shares(int64_t layer, std::vector<double> shares);
+
+  // Allocates the working blocks of a layer for a prompt of `length` tokens, and a ring of at least
+  // `least_queries` rows.
+  void BeginLayer(int64_t layer, int64_t length, int64_t least_queries);
+  // The calibrated coordinates of a layer, or room for those of its prompt (runtime/cpu/scoring.h
+  // fills it); only with narrow tiers.
+  void MakeCoordinates(int64_t layer);
+  // Shape of a group's rows: in a tier, or (-1) in the recent block.
+  [[nodiscard]] BlockShape ShapeOf(int64_t layer, int64_t group, int64_t tier) const;
+
+ private:
+  CacheSpec spec_;
+  int64_t reserve_ = 0;
+  int64_t length_ = 0;
+  std::unique_ptr<CacheMeter> meter_;  // before layers_: outlives their buffers
+  std::vector<LayerCache> layers_;
+  std::vector<std::vector<double>> shares_;  // kAda: [L][n]
+  int64_t rows_length_ = -1;                 // length of rows_
+  std::vector<std::vector<int64_t>> rows_;   // RowsAt(spec, rows_length_)
+};
+
+// Integers >= least that sum to max(total, n * least) and follow `weights` (largest remainders,
+// ties by index), at most `most` each as long as the total allows it.
+[[nodiscard]] std::vector<int64_t> Apportion(std::span<const double> weights,
+                                             int64_t total,
+                                             int64_t least,
+                                             int64_t most);
+
+}  // namespace kvc::runtime

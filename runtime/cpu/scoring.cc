@@ -1,0 +1,315 @@
+#include "runtime/cpu/scoring.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/dtype.h"
+#include "kernels/attention.h"
+#include "scorers/tier_loss.h"
+
+namespace kvc::runtime {
+namespace {
+
+// A float matrix that borrows where the cache is float already.
+struct FloatRows {
+  std::vector<float> storage;
+  ConstMatrixF view;
+};
+
+// Rows of the blocks one after the other, as float.
+FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
+  FloatRows rows;
+  const int64_t width = blocks.front().width;
+  if (blocks.size() == 1 && blocks[0].dtype == DType::kF32) {
+    rows.view = {static_cast<const float*>(blocks[0].data), blocks[0].rows, width};
+    return rows;
+  }
+  int64_t count = 0;
+  for (const auto& block : blocks) count += block.rows;
+  rows.storage.resize(static_cast<size_t>(count * width));
+  float* target = rows.storage.data();
+  for (const auto& block : blocks) {
+    ConvertToFloat(block.dtype, block.data, block.rows * width, target);
+    target += block.rows * width;
+  }
+  rows.view = {rows.storage.data(), count, width};
+  return rows;
+}
+
+// A matrix with `count` rows of its own.
+MatrixF MakeRows(int64_t count, int64_t width, FloatRows& rows) {
+  rows.storage.resize(static_cast<size_t>(count * width));
+  const MatrixF all(rows.storage.data(), count, width);
+  rows.view = all;
+  return all;
+}
+
+// Rows of the blocks in the model's space, from what the blocks hold of their coordinates.
+FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis& basis) {
+  FloatRows rows;
+  int64_t count = 0;
+  for (const auto& block : blocks) count += block.rows;
+  const MatrixF all = MakeRows(count, basis.width(), rows);
+  int64_t first = 0;
+  for (const auto& block : blocks) {
+    std::vector<float> held(static_cast<size_t>(block.rows * block.width));
+    ConvertToFloat(block.dtype, block.data, block.rows * block.width, held.data());
+    basis.FromCoordinates({held.data(), block.rows, block.width}, all.RowRange(first, block.rows));
+    first += block.rows;
+  }
+  return rows;
+}
+
+// Keys from the first `width` columns of latents, or from those that a block has.
+FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
+                      const kernels::KeyRebuild& rebuild,
+                      int64_t width) {
+  FloatRows rows;
+  int64_t count = 0;
+  for (const CacheBlock* block : blocks) count += block->rows();
+  const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
+  int64_t first = 0;
+  for (const CacheBlock* block : blocks) {
+    kernels::RowBlock latents = block->keys();
+    latents.width = std::min(latents.width, width);
+    kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
+    first += block->rows();
+  }
+  return rows;
+}
+
+// What the first `width` coordinates leave of rows.
+FloatRows Approximate(ConstMatrixF x, const HeadBasis& basis, int64_t width) {
+  FloatRows rows;
+  std::vector<float> storage(static_cast<size_t>(x.rows * width));
+  const MatrixF coordinates(storage.data(), x.rows, width);
+  basis.ToCoordinates(x, coordinates);
+  basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
+  return rows;
+}
+
+// Turns the rows of x, queries of positions first, first + 1, ..., back by their rotation.
+void Unrotate(MatrixF x, int64_t first, ConstMatrixF cos, ConstMatrixF sin) {
+  const int64_t half = x.cols / 2;
+  for (int64_t t = 0; t < x.rows; ++t) {
+    const float* c = cos.row(first + t);
+    const float* s = sin.row(first + t);
+    float* row = x.row(t);
+    for (int64_t j = 0; j < half; ++j) {
+      const float a = row[j];
+      const float b = row[j + half];
+      row[j] = a * c[j] + b * s[j];
+      row[j + half] = b * c[j] - a * s[j];
+    }
+  }
+}
+
+class HeadScorer {
+ public:
+  HeadScorer(const LayerScoring& scoring, const SequenceCache& cache)
+      : scoring_(scoring), cache_(cache), layer_(cache.layer(scoring.attention->layer)) {}
+
+  // Scores of kv head `head`, plane `plane` of group n, and its losses with narrow tiers.
+  GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
+    const std::vector<const CacheBlock*> blocks = BlocksOf(layer_.groups[n]);
+    const FloatRows keys = KeysOf(blocks, head);
+    const FloatRows values = ValuesOf(blocks, head, plane);
+    scorers::HeadInput input;
+    input.keys = keys.view;
+    input.values = values.view;
+    input.scale = scoring_.attention->scale;
+    input.sinks = cache_.spec().sinks;
+    input.rope_frequencies = scoring_.rope_frequencies;
+    std::vector<std::vector<float>> storage;  // what the query views point into
+    AddQueries(head, keys.view.rows, input, storage);
+    if (!scoring_.output_grams.empty()) {
+      const size_t group_size = input.queries.size();
+      const auto grams = scoring_.output_grams.subspan(head * group_size, group_size);
+      input.output_grams.assign(grams.begin(), grams.end());
+      input.residual_energy = layer_.residual_energy;
+    }
+    GroupScores result;
+    result.scores.resize(static_cast<size_t>(keys.view.rows));
+    scoring_.scorer->Score(input, result.scores);
+    if (cache_.spec().mixed()) AddLosses(n, head, blocks, input, result);
+    return result;
+  }
+
+ private:
+  static std::vector<const CacheBlock*> BlocksOf(const GroupCache& group) {
+    std::vector<const CacheBlock*> blocks;
+    for (const CacheBlock& tier : group.tiers) {
+      if (tier.rows() > 0) blocks.push_back(&tier);
+    }
+    if (group.recent.rows() > 0 || blocks.empty()) blocks.push_back(&group.recent);
+    return blocks;
+  }
+
+  FloatRows KeysOf(const std::vector<const CacheBlock*>& blocks, int64_t head) const {
+    const AttentionStep& attention = *scoring_.attention;
+    if (attention.latent) {
+      const kernels::KeyRebuild& rebuild = attention.rebuild[head];
+      return RebuildKeys(blocks, rebuild, rebuild.rebuild.cols);
+    }
+    std::vector<kernels::RowBlock> rows;
+    for (const CacheBlock* block : blocks) rows.push_back(block->keys());
+    return layer_.in_coordinates() ? Restore(rows, layer_.coordinates->keys(head)) : Gather(rows);
+  }
+
+  FloatRows ValuesOf(const std::vector<const CacheBlock*>& blocks,
+                     int64_t head,
+                     int64_t plane) const {
+    std::vector<kernels::RowBlock> rows;
+    for (const CacheBlock* block : blocks) rows.push_back(block->values(plane));
+    return layer_.in_coordinates() ? Restore(rows, layer_.coordinates->values(head)) : Gather(rows);
+  }
+
+  void AddLosses(int64_t n,
+                 int64_t head,
+                 const std::vector<const CacheBlock*>& blocks,
+                 const scorers::HeadInput& input,
+                 GroupScores& result) const {
+    const CacheSpec& spec = cache_.spec();
+    const CacheGroup& group = spec.layers[scoring_.attention->layer][n];
+    std::vector<FloatRows> storage;
+    std::vector<scorers::TierRows> tiers;
+    for (size_t t = 1; t < spec.tiers.size(); ++t) {
+      scorers::TierRows& rows = tiers.emplace_back();
+      const int64_t key_width = TierWidth(group.key_width, spec.tiers[t].key_share);
+      if (key_width < group.key_width) {
+        storage.push_back(scoring_.attention->latent
+                              ? RebuildKeys(blocks, scoring_.attention->rebuild[head], key_width)
+                              : Approximate(input.keys, layer_.coordinates->keys(head), key_width));
+        rows.keys = storage.back().view;
+      }
+      const int64_t value_width = TierWidth(group.value_width, spec.tiers[t].value_share);
+      if (value_width < group.value_width) {
+        storage.push_back(Approximate(input.values, layer_.coordinates->values(head), value_width));
+        rows.values = storage.back().view;
+      }
+    }
+    const int64_t columns = std::ssize(spec.tiers);
+    result.losses.resize(static_cast<size_t>(input.keys.rows * columns));
+    scorers::TierLosses(input, tiers, scorers::TierLossOptionsOf(spec.scorer),
+                        MatrixD(result.losses.data(), input.keys.rows, columns));
+  }
+
+  void AddQueries(int64_t head,
+                  int64_t rows,
+                  scorers::HeadInput& input,
+                  std::vector<std::vector<float>>& storage) const {
+    const AttentionStep& attention = *scoring_.attention;
+    const int64_t group_size = attention.num_heads / attention.num_kv_heads;
+    storage.reserve(static_cast<size_t>(2 * group_size));
+    for (int64_t h = head * group_size; h < (head + 1) * group_size; ++h) {
+      if (scoring_.scorer->needs_queries() || cache_.spec().mixed()) {
+        const int64_t window = cache_.spec().window;
+        const int64_t count = layer_.queries.count();
+        input.queries.push_back(FromRing(h, window > 0 ? std::min(window, count) : count, storage));
+      }
+      if (!scoring_.scorer->needs_prompt_queries()) continue;
+      MatrixF queries = scoring_.prompt_queries.rows > 0
+                            ? FromPrompt(h, storage)
+                            : FromRing(h, layer_.queries.count(), storage);
+      // Scorers count positions in rows; where tokens are missing the rotation is taken back only
+      // as far as that count has come.
+      if (scoring_.cos.rows > 0) {
+        Unrotate(queries, rows - queries.rows, scoring_.cos, scoring_.sin);
+      }
+      input.prompt_queries.push_back(queries);
+    }
+  }
+
+  MatrixF FromRing(int64_t h, int64_t count, std::vector<std::vector<float>>& storage) const {
+    const int64_t width = layer_.queries.width(h);
+    std::vector<float>& data = storage.emplace_back(static_cast<size_t>(count * width));
+    const MatrixF queries(data.data(), count, width);
+    layer_.queries.Copy(h, queries);
+    return queries;
+  }
+
+  MatrixF FromPrompt(int64_t h, std::vector<std::vector<float>>& storage) const {
+    const ConstMatrixF all = scoring_.prompt_queries;
+    const int64_t stored = all.cols / scoring_.attention->num_heads;
+    const int64_t width = layer_.queries.width(h);
+    std::vector<float>& data = storage.emplace_back(static_cast<size_t>(all.rows * width));
+    const MatrixF queries(data.data(), all.rows, width);
+    for (int64_t t = 0; t < all.rows; ++t) {
+      std::copy_n(all.row(t) + h * stored, width, queries.row(t));
+    }
+    return queries;
+  }
+
+  const LayerScoring& scoring_;
+  const SequenceCache& cache_;
+  const LayerCache& layer_;
+};
+
+}  // namespace
+
+double ResidualEnergy(ConstMatrixF hidden, int64_t window) {
+  const int64_t count = std::min(window, hidden.rows);
+  const ConstMatrixF rows = hidden.RowRange(hidden.rows - count, count);
+  double sum = 0.0;
+  for (int64_t t = 0; t < count; ++t) {
+    for (int64_t e = 0; e < rows.cols; ++e) sum += static_cast<double>(rows(t, e)) * rows(t, e);
+  }
+  return sum / static_cast<double>(count);
+}
+
+void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache) {
+  LayerCache& layer = cache.layer(scoring.attention->layer);
+  const auto& groups = cache.spec().layers[scoring.attention->layer];
+  scoring.pool->ParallelFor(std::ssize(groups), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const CacheBlock& working = layer.groups[n].recent;
+      const FloatRows keys = Gather({working.keys()});
+      for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
+        const FloatRows values = Gather({working.values(static_cast<int64_t>(plane))});
+        layer.coordinates->SetHead(groups[n].heads[plane], keys.view, values.view);
+      }
+    }
+  });
+}
+
+std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring, const SequenceCache& cache) {
+  const auto& groups = cache.spec().layers[scoring.attention->layer];
+  struct Head {
+    size_t group;
+    int64_t head;
+    int64_t plane;
+  };
+  std::vector<Head> heads;
+  std::vector<std::vector<GroupScores>> head_scores(groups.size());
+  for (size_t n = 0; n < groups.size(); ++n) {
+    head_scores[n].resize(groups[n].heads.size());
+    for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
+      heads.push_back({n, groups[n].heads[plane], static_cast<int64_t>(plane)});
+    }
+  }
+  const HeadScorer scorer(scoring, cache);
+  scoring.pool->ParallelFor(static_cast<int64_t>(heads.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Head& head = heads[i];
+      head_scores[head.group][head.plane] =
+          scorer.Score(static_cast<int64_t>(head.group), head.head, head.plane);
+    }
+  });
+  std::vector<GroupScores> scores;
+  for (std::vector<GroupScores>& planes : head_scores) {
+    std::vector<std::vector<float>> of_heads;
+    for (GroupScores& plane : planes) of_heads.push_back(std::move(plane.scores));
+    GroupScores& combined = scores.emplace_back();
+    combined.scores.resize(of_heads.front().size());
+    scorers::CombineHeads(*scoring.scorer, of_heads, combined.scores);
+    combined.losses = std::move(planes.front().losses);
+    for (size_t plane = 1; plane < planes.size(); ++plane) {
+      for (size_t i = 0; i < combined.losses.size(); ++i) {
+        combined.losses[i] += planes[plane].losses[i];
+      }
+    }
+  }
+  return scores;
+}
+
+}  // namespace kvc::runtime

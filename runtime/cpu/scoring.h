@@ -1,0 +1,42 @@
+#pragma once
+// Scores of cached tokens for a whole layer: brings what the cache holds into the form that
+// scorers::Scorer takes, one kv head at a time on each thread.
+
+#include <span>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
+#include "runtime/cache/kv_cache.h"
+#include "runtime/plan/plan.h"
+#include "scorers/scorer.h"
+
+namespace kvc::runtime {
+
+struct LayerScoring {
+  const scorers::Scorer* scorer = nullptr;
+  const AttentionStep* attention = nullptr;
+  ConstMatrixF cos, sin;                     // rotation of the queries; no rows: none
+  std::span<const double> rope_frequencies;  // [D/2]; empty: no rotation
+  // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
+  // stand for them.
+  ConstMatrixF prompt_queries;
+  // [H]; empty where neither the scorer nor narrow tiers ask for them.
+  std::span<const ConstMatrixF> output_grams;
+  ThreadPool* pool = nullptr;
+};
+
+// Mean squared norm of the last `window` rows of hidden [T, E], or of all where there are fewer.
+[[nodiscard]] double ResidualEnergy(ConstMatrixF hidden, int64_t window);
+
+// Fills the coordinates of a layer whose working blocks hold the prompt: the principal axes of each
+// head's keys and values.
+void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache);
+
+// For each group the scores of its tokens, tiers first, then the recent block, and the losses of
+// tiers (scorers/tier_loss.h) with the scorer's reduction over queries. Where rows are latents or
+// in coordinates, keys and values are made in scratch buffers of one head, freed afterwards.
+[[nodiscard]] std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
+                                                  const SequenceCache& cache);
+
+}  // namespace kvc::runtime

@@ -1,0 +1,126 @@
+#include "runtime/load/bundle.h"
+
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/cache/cache_bases.h"
+#include "core/cache/manifest.h"
+#include "core/io/files.h"
+#include "runtime/load/onnx_loader.h"
+
+namespace kvc::runtime {
+namespace {
+
+void CheckEqual(const std::string& field, int64_t graph, int64_t manifest) {
+  KVC_CHECK(graph == manifest, kVerification,
+            "model.onnx: {}: expected {} as in manifest.json, got {}; export the bundle again",
+            field, manifest, graph);
+}
+
+// docs/formats/onnx.md, metadata_props.
+std::string CacheDigest(const Manifest& manifest) {
+  const std::string text = ToJson(manifest)["cache"].dump();
+  return Sha256(std::as_bytes(std::span(text)));
+}
+
+void CheckLayer(const AttentionStep& step, const CacheSpec& spec) {
+  const std::string layer = "layer " + std::to_string(step.layer) + ": ";
+  const auto& groups = spec.layers[step.layer];
+  CheckEqual(layer + "heads", step.num_heads, spec.num_heads);
+  CheckEqual(layer + "kv heads", step.num_kv_heads, spec.num_kv_heads);
+  CheckEqual(layer + "key groups", std::ssize(step.key_ranks), std::ssize(groups));
+  for (size_t n = 0; n < groups.size(); ++n) {
+    const CacheGroup& group = groups[n];
+    const std::string name = layer + "group " + std::to_string(n) + ": ";
+    CheckEqual(name + "key width", step.key_ranks[n], group.key_width);
+    CheckEqual(name + "value width", spec.head_width, group.value_width);
+    CheckEqual(name + "latent", step.latent ? 1 : 0, group.keeps_positions ? 1 : 0);
+    const int64_t heads = spec.num_kv_heads / std::ssize(groups);
+    CheckEqual(name + "number of heads", heads, std::ssize(group.heads));
+    for (int64_t i = 0; i < heads; ++i) {
+      CheckEqual(name + "head", static_cast<int64_t>(n) * heads + i, group.heads[i]);
+    }
+  }
+}
+
+}  // namespace
+
+void CheckSameGeometry(const CacheSpec& spec, const CacheSpec& manifest) {
+  bool same = spec.num_heads == manifest.num_heads && spec.num_kv_heads == manifest.num_kv_heads &&
+              spec.head_width == manifest.head_width &&
+              spec.layers.size() == manifest.layers.size();
+  for (size_t l = 0; same && l < spec.layers.size(); ++l) {
+    same = spec.layers[l].size() == manifest.layers[l].size();
+    for (size_t n = 0; same && n < spec.layers[l].size(); ++n) {
+      const CacheGroup& a = spec.layers[l][n];
+      const CacheGroup& b = manifest.layers[l][n];
+      same = a.key_width == b.key_width && a.value_width == b.value_width && a.heads == b.heads &&
+             a.keeps_positions == b.keeps_positions;
+    }
+  }
+  KVC_CHECK(same, kBadShape, "cache: expected the bundle's layers, groups and widths, got others");
+}
+
+void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest) {
+  const CacheSpec& spec = manifest.cache;
+  CheckEqual("layers", std::ssize(plan.attentions), spec.num_layers());
+  CheckEqual("vocabulary", plan.vocab_size, manifest.model.vocab_size);
+  CheckEqual("model width", plan.model_width, manifest.model.model_width);
+  CheckEqual("head width", manifest.model.head_width, spec.head_width);
+  for (const AttentionStep& step : plan.attentions) CheckLayer(step, spec);
+  for (const auto& section : plan.sections) {
+    for (const Step& step : section) {
+      if (step.kind != StepKind::kAttention) continue;
+      const AttentionStep& attention = plan.attentions[step.attention];
+      CheckEqual("layer " + std::to_string(attention.layer) + ": value columns", step.in[2].width,
+                 spec.num_kv_heads * spec.head_width);
+    }
+  }
+}
+
+LoadedBundle::LoadedBundle(std::filesystem::path directory,
+                           Manifest manifest,
+                           Model model,
+                           const LoadOptions& options,
+                           ThreadPool& pool)
+    : directory_(std::move(directory)),
+      manifest_(std::move(manifest)),
+      model_(std::move(model)),
+      plan_(MakePlan(model_.graph)) {
+  CheckPlanAgainstManifest(plan_, manifest_);
+  for (const kernels::WeightView& view : plan_.linears) {
+    linears_.emplace_back(view, pool, options.pack_weights);
+  }
+  if (!manifest_.model.has_rope) return;
+  rope_frequencies_ = RopeInverseFrequencies(manifest_.model.rope, manifest_.model.head_width);
+  for (const Step& step : plan_.sections[1]) {
+    if (step.kind != StepKind::kRope) continue;
+    cos_ = step.cos;
+    sin_ = step.sin;
+  }
+}
+
+std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& directory,
+                                           const LoadOptions& options,
+                                           ThreadPool& pool) {
+  Manifest manifest = ReadManifest(directory);
+  if (manifest.files.contains(kBasesFile)) {
+    manifest.cache.bases =
+        std::make_shared<const std::vector<LayerBases>>(ReadBases(directory / kBasesFile));
+    CheckBasesFit(*manifest.cache.bases, manifest.cache);
+  }
+  CheckBundleFiles(manifest, directory, options.check_hashes);
+  Model model = LoadOnnx(directory / "model.onnx");
+  const auto digest = model.graph.metadata.find("kvc.cache_sha256");
+  if (digest != model.graph.metadata.end()) {
+    const std::string expected = CacheDigest(manifest);
+    KVC_CHECK(digest->second == expected, kVerification,
+              "model.onnx: kvc.cache_sha256: expected {}, the hash of manifest.json's cache, got "
+              "{}; export the bundle again",
+              expected, digest->second);
+  }
+  return std::make_shared<LoadedBundle>(directory, std::move(manifest), std::move(model), options,
+                                        pool);
+}
+
+}  // namespace kvc::runtime
