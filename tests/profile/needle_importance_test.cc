@@ -72,9 +72,9 @@ std::vector<double> SlowScores(const Checkpoint& checkpoint, const NeedlePrompt&
   return scores;
 }
 
-class EveryModel : public ::testing::TestWithParam<std::string> {};
+class NeedleImportanceOfModel : public ::testing::TestWithParam<std::string> {};
 
-TEST_P(EveryModel, MatchesSlowScores) {
+TEST_P(NeedleImportanceOfModel, MatchesSlowScores) {
   const Checkpoint checkpoint = testing::OpenGolden(GetParam());
   const std::vector<NeedlePrompt> prompts = {MakePrompt(checkpoint, 1, 1),
                                              MakePrompt(checkpoint, 3, 2)};
@@ -91,7 +91,7 @@ TEST_P(EveryModel, MatchesSlowScores) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden,
-                         EveryModel,
+                         NeedleImportanceOfModel,
                          ::testing::ValuesIn(testing::GoldenNames()),
                          testing::ParameterName());
 
