@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: bench/factorize_table.sh BUILD TEXT_DIR OUT [RANK]...
-# The table of thin keys (docs/results.md, bench/results/thin_keys.md) on SmolLM2-135M (make smollm2): layouts at the
+# The table of thin keys (docs/experiments/2026-11-thin-keys-by-layout.md) on SmolLM2-135M (make smollm2): layouts at the
 # given ranks (default 50 25 12.5 %), uniform and spread, with and without tuning; KLD and perplexity on held-back
 # windows, ten needles among 1,000 tokens, true bytes, processor minutes of the row and of the rows that it goes on
 # from. TEXT_DIR holds wikitext2-valid.txt, chesterton-brown.txt and austen-emma.txt. JSON files for each row land in

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: bench/smollm2_tables.sh BUILD TEXT_DIR OUT [PART]...
 # PART: keys, budgets, curve, ruler, long, other, prompt, pools, sampled or auto; default: the first three.
-# The tables of docs/results.md, measured on SmolLM2-135M (make smollm2). TEXT_DIR holds
+# The tables of docs/experiments/ on quality, measured on SmolLM2-135M (make smollm2). TEXT_DIR holds
 # wikitext2-valid.txt, chesterton-brown.txt, austen-emma.txt, bryant-stories.txt and
 # melville-moby_dick.txt. One JSON file for each cell lands in OUT; a cell that is there is not
 # measured again. Prints Markdown.

@@ -15,7 +15,7 @@ namespace {
 
 // Of a head's metric under kOutput what the queries that its keys met make of it; the rest is each
 // pair's mean energy, which is what they make of it over all relative positions alike. (Measured on
-// SmolLM2: docs/results.md.)
+// SmolLM2: docs/experiments/2026-11-objectives.md.)
 constexpr double kMetShare = 0.9;
 
 constexpr std::array<std::pair<Objective, std::string_view>, 8> kObjectives = {{

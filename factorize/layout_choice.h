@@ -20,9 +20,10 @@ struct LayoutChoice {
   int64_t num_groups = 1;
 };
 
-// By name. `auto`: what loses least at equal bytes on SmolLM2 without tuning (docs/results.md) of
-// the layouts that can have `objective`: absorb without rotation, else the joint latent or
-// post-rope. Throws kUsage for a layout that the family cannot have, naming those that it can.
+// By name. `auto`: what loses least at equal bytes on SmolLM2 without tuning
+// (docs/experiments/2026-11-thin-keys-by-layout.md) of the layouts that can have `objective`:
+// absorb without rotation, else the joint latent or post-rope. Throws kUsage for a layout that the
+// family cannot have, naming those that it can.
 [[nodiscard]] LayoutChoice ResolveLayout(const std::string& name,
                                          const ModelConfig& config,
                                          Objective objective = Objective::kAuto);
