@@ -14,23 +14,25 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "linalg/product-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace kvc::linalg::detail::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using TagF = hn::ScalableTag<float>;
-using VecF = hn::Vec<TagF>;
+using linalg::HWY_NAMESPACE::kTileVecs;
+using linalg::HWY_NAMESPACE::MultiplyRowTile;
 
-// The dot products of kTileRows rows with kTileCols others stay in registers: eight of the sixteen
-// that most instruction sets have, enough to hide the latency of a multiplication.
+// The dot products of kTileRows rows with two others take eight of the sixteen registers that most
+// instruction sets have, enough to hide the latency of a multiplication.
 constexpr int kTileRows = 4;
-constexpr int kTileCols = 2;
 constexpr int64_t kLine = 16;      // floats in a line of the cache
-constexpr int64_t kTileLines = 4;  // copied for each tile
+constexpr int64_t kTileLines = 4;  // cache lines that are copied during each tile
 
-// Copies a slice into rows of kGramSlice floats, a few lines at a time between the products of the
-// slice before, so that memory is read while the core multiplies. Zeros fill a row's last line.
+// Copies a slice into rows of kGramSlice floats, a few cache lines at a time between the products
+// of the slice before it, so that memory is read while the core multiplies. Zeros fill the last
+// line of a row.
 class SliceCopy {
  public:
   SliceCopy(ConstMatrixF slice, float* target) : slice_(slice), target_(target) {}
@@ -61,51 +63,14 @@ class SliceCopy {
   int64_t col_ = 0;
 };
 
-// Keeps a vector that several products share in a register: GCC would load it again for each.
-HWY_INLINE VecF InRegister(VecF v) {
-#if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL && HWY_TARGET != HWY_SCALAR
-  asm("" : "+v"(v.raw));
-#endif
-  return v;
-}
-
-// out[r * stride + c] = a_r b_c^T over `count` columns, whole vectors; rows kGramSlice apart.
-HWY_INLINE void MultiplyTile(
-    const float* a, const float* b, int64_t count, float* out, int64_t stride) {
-  const TagF tag;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
-  VecF sums[kTileRows][kTileCols];
-#pragma GCC unroll 8
-  for (int r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kTileCols; ++c) sums[r][c] = hn::Zero(tag);
-  }
-  for (int64_t k = 0; k < count; k += lanes) {
-    const VecF b0 = hn::Load(tag, b + k);
-    const VecF b1 = hn::Load(tag, b + kGramSlice + k);
-#pragma GCC unroll 8
-    for (int r = 0; r < kTileRows; ++r) {
-      const VecF a_r = InRegister(hn::Load(tag, a + r * kGramSlice + k));
-      sums[r][0] = hn::MulAdd(a_r, b0, sums[r][0]);
-      sums[r][1] = hn::MulAdd(a_r, b1, sums[r][1]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kTileCols; ++c) {
-      out[r * stride + c] = hn::GetLane(hn::SumOfLanes(tag, sums[r][c]));
-    }
-  }
-}
-
-// The lower triangle of `rows` (a multiple of kTileRows) rows of kGramSlice floats, of which
-// `count` columns are looked at; meanwhile `next` goes on.
+// Writes the lower triangle of a slice's Gram matrix to part [rows, rows], and goes on with the
+// copy of the next slice meanwhile. slice [rows, kGramSlice], rows a multiple of kTileRows; only
+// its first `count` columns are read.
 void MultiplySlice(const float* slice, int64_t rows, int64_t count, SliceCopy& next, float* part) {
   for (int64_t r = 0; r < rows; r += kTileRows) {
-    for (int64_t c = 0; c < r + kTileRows; c += kTileCols) {
-      MultiplyTile(slice + r * kGramSlice, slice + c * kGramSlice, count, part + r * rows + c,
-                   rows);
+    for (int64_t c = 0; c < r + kTileRows; c += kTileVecs) {
+      MultiplyRowTile<kTileRows>(slice + r * kGramSlice, slice + c * kGramSlice, kGramSlice, count,
+                                 part + r * rows + c, rows);
       next.Step();
     }
   }
@@ -120,7 +85,7 @@ void LowerGram(ConstMatrixF a, MatrixD gram) {
   auto now = hwy::AllocateAligned<float>(rows * kGramSlice);
   auto next = hwy::AllocateAligned<float>(rows * kGramSlice);
   auto part = hwy::AllocateAligned<float>(rows * rows);
-  // Rows that only fill a tile.
+  // Zero rows fill the last tile.
   for (const auto& buffer : {now.get(), next.get()}) {
     std::fill(buffer + a.rows * kGramSlice, buffer + rows * kGramSlice, 0.0F);
   }

@@ -1,5 +1,6 @@
-// C = start + A B from tiles that lie in the caches: A row-major, B in panels of kPanel columns.
-// The blocks of a product are chosen by the callers; here is the inner loop.
+// C = start + A B of blocks that lie in the caches: A in rows, B in panels of kPanel columns, and
+// the packing of rows into such panels. The tile in registers is linalg/product-inl.h's; the
+// callers choose the blocks of a product.
 
 #include <algorithm>
 #include <cstdint>
@@ -16,69 +17,29 @@
 
 #include "core/base/view.h"
 #include "kernels/cpu/simd-inl.h"
+#include "linalg/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A block of kStrip rows and kPanel columns of C stays in registers: 24 of AVX-512's 32 registers,
-// 12 of the 16 that the others have.
-constexpr int kVecs = 2;
+using linalg::HWY_NAMESPACE::kPanel;
+constexpr int kVecs = linalg::HWY_NAMESPACE::kTileVecs;  // vectors of a panel's row
+
+// Rows of A in a strip. The tile of kStrip rows and kPanel columns of C takes 24 of AVX-512's 32
+// registers, 12 of the 16 that the other instruction sets have.
 constexpr int kStrip = HWY_TARGET <= HWY_AVX3 ? 12 : 6;
-constexpr int64_t kPanel = kVecs * static_cast<int64_t>(hn::MaxLanes(TagF()));
-// Longest inner dimension of one pass: a strip of A then fits the L1 cache.
+// The longest inner dimension of one pass: a strip of A then fits the L1 cache.
 constexpr int64_t kDepth = 768;
 
-// What a block of C is added to: itself, a row of biases, or nothing.
+// What a product is added to: C itself, a row of biases, or nothing.
 struct BlockStart {
   bool accumulate = false;
   const float* bias = nullptr;
 };
 
-// kRows rows of A: element (r, k) at a[r * a_stride + k].
-// B's panel: row k of kPanel columns at b + k * kPanel.
-// c[r] = start + sum_k a(r, k) b[k], k ascending. start_stride 0: every row has the same start.
-template <int kRows>
-HWY_INLINE void MultiplyBlock(const float* a,
-                              int64_t a_stride,
-                              const float* b,
-                              int64_t depth,
-                              const float* start,
-                              int64_t start_stride,
-                              float* c,
-                              int64_t c_stride) {
-  const TagF tag;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
-  VecF sums[kRows][kVecs];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      sums[r][v] = hn::LoadU(tag, start + r * start_stride + v * lanes);
-    }
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    const VecF b0 = hn::LoadU(tag, b);
-    const VecF b1 = hn::LoadU(tag, b + lanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const VecF a_rk = hn::Set(tag, a[r * a_stride + k]);
-      sums[r][0] = hn::MulAdd(a_rk, b0, sums[r][0]);
-      sums[r][1] = hn::MulAdd(a_rk, b1, sums[r][1]);
-    }
-    b += kPanel;
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      hn::StoreU(sums[r][v], tag, c + r * c_stride + v * lanes);
-    }
-  }
-}
-
-// The same for any number of rows, best where it is a multiple of kStrip.
+// MultiplyPanelTile for any number of rows, fastest for a multiple of kStrip.
 inline void MultiplyRows(ConstMatrixF a,
                          const float* b,
                          const float* start,
@@ -89,8 +50,9 @@ inline void MultiplyRows(ConstMatrixF a,
   const auto run = [&](auto count) HWY_ATTR {
     constexpr int kRows = decltype(count)::value;
     for (; r + kRows <= a.rows; r += kRows) {
-      MultiplyBlock<kRows>(a.row(r), a.stride, b, a.cols, start + r * start_stride, start_stride,
-                           c + r * c_stride, c_stride);
+      linalg::HWY_NAMESPACE::MultiplyPanelTile<kRows>(a.row(r), a.stride, b, a.cols,
+                                                      start + r * start_stride, start_stride,
+                                                      c + r * c_stride, c_stride);
     }
   };
   run(std::integral_constant<int, kStrip>());

@@ -13,14 +13,16 @@
 #include <hwy/highway.h>
 
 #include "core/base/dtype.h"
+#include "linalg/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using TagF = hn::ScalableTag<float>;
-using VecF = hn::Vec<TagF>;
+using linalg::HWY_NAMESPACE::InRegister;
+using linalg::HWY_NAMESPACE::TagF;
+using linalg::HWY_NAMESPACE::VecF;
 
 // Lanes(tag) elements as float.
 template <class D>
@@ -54,14 +56,6 @@ HWY_INLINE hn::Vec<D> LoadFloat(D tag, const hwy::float16_t* source) {
   const auto is_special = hn::Eq(hn::And(bits, hn::Set(wide, 0x7c00U)), hn::Set(wide, 0x7c00U));
   return hn::BitCast(tag, hn::Or(sign, hn::IfThenElse(is_special, special, finite)));
 #endif
-}
-
-// Keeps a vector that several products share in a register: GCC would load it again for each.
-HWY_INLINE VecF InRegister(VecF v) {
-#if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL && HWY_TARGET != HWY_SCALAR
-  asm("" : "+v"(v.raw));
-#endif
-  return v;
 }
 
 HWY_INLINE float LoadOne(const float* source) { return *source; }
