@@ -25,7 +25,8 @@ endfunction()
 #   runs the suites which that source defines. Labels by keyword: unit (milliseconds), golden
 #   (committed data), slow (seconds and more), gpu (needs a device). In a source with GTEST_SKIP the
 #   tests that may skip have Shared, SmolLm2 or Cuda in their names; they get an entry of their own,
-#   <NAME>_a_test_needs, so that a skip is visible and hides no passed test.
+#   <NAME>_a_test_needs, so that a skip is visible and hides no passed test. Its label is gpu where
+#   Cuda is all that the source asks for.
 function(kvc_tests)
   set(kinds UNIT GOLDEN SLOW GPU)
   cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "DEPS;SUPPORT;${kinds}")
@@ -81,6 +82,10 @@ function(kvc_test_entries target prefix source label)
         endif()
       endforeach()
     endforeach()
+    file(STRINGS ${path} data REGEX "Shared|SmolLm2")
+    if(data STREQUAL "")
+      set(label gpu)
+    endif()
     list(JOIN needs ":" filter)
     kvc_test_entry(${entry}_needs ${target} "${filter}" "" ${label})
   endif()

@@ -1,7 +1,6 @@
-// Single-threaded OpenBLAS products on views. The parts of a product are ours, so that a result
-// does not depend on the number of threads.
-
 #include "linalg/products.h"
+
+#include <algorithm>
 
 #include <cblas.h>
 
@@ -19,53 +18,42 @@ void UseOneBlasThread() {
   (void)done;
 }
 
-void CheckShapes(bool agree, const char* name, ConstMatrixF a, ConstMatrixF b, MatrixF c) {
-  KVC_CHECK(
-      agree, kBadShape,
-      "{}: expected sizes that agree, got A [{}, {}], B [{}, {}], C [{}, {}]; check the caller",
-      name, a.rows, a.cols, b.rows, b.cols, c.rows, c.cols);
+// BLAS knows no product without an inner dimension: its sums are empty.
+void SetToZero(MatrixF c) {
+  for (int64_t row = 0; row < c.rows; ++row) std::fill_n(c.row(row), c.cols, 0.0F);
 }
 
-// BLAS knows no matrix without an inner dimension: the sum is empty then.
-bool IsEmpty(int64_t inner, bool accumulate, MatrixF c) {
-  if (c.rows == 0 || c.cols == 0) {
-    return true;
+// C = alpha A op(B) (+ C), where op transposes B or not.
+template <CBLAS_TRANSPOSE kOp>
+void Gemm(
+    const char* name, float alpha, ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c) {
+  constexpr bool kTransposed = kOp == CblasTrans;
+  const int64_t inner = kTransposed ? b.cols : b.rows;
+  const int64_t outer = kTransposed ? b.rows : b.cols;
+  KVC_CHECK(
+      a.cols == inner && a.rows == c.rows && outer == c.cols, kBadShape,
+      "{}: expected sizes that agree, got A [{}, {}], B [{}, {}], C [{}, {}]; check the caller",
+      name, a.rows, a.cols, b.rows, b.cols, c.rows, c.cols);
+  if (c.rows == 0 || c.cols == 0) return;
+  if (inner == 0) {
+    if (!accumulate) SetToZero(c);
+    return;
   }
-  if (inner > 0) {
-    return false;
-  }
-  for (int64_t row = 0; row < c.rows && !accumulate; ++row) {
-    for (int64_t col = 0; col < c.cols; ++col) {
-      c(row, col) = 0.0F;
-    }
-  }
-  return true;
+  UseOneBlasThread();
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, kOp, static_cast<int>(c.rows), static_cast<int>(c.cols),
+              static_cast<int>(inner), alpha, a.data, static_cast<int>(a.stride), b.data,
+              static_cast<int>(b.stride), accumulate ? 1.0F : 0.0F, c.data,
+              static_cast<int>(c.stride));
 }
 
 }  // namespace
 
 void GemmNT(float alpha, ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c) {
-  CheckShapes(a.cols == b.cols && a.rows == c.rows && b.rows == c.cols, "GemmNT", a, b, c);
-  if (IsEmpty(a.cols, accumulate, c)) {
-    return;
-  }
-  UseOneBlasThread();
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(c.rows),
-              static_cast<int>(c.cols), static_cast<int>(a.cols), alpha, a.data,
-              static_cast<int>(a.stride), b.data, static_cast<int>(b.stride),
-              accumulate ? 1.0F : 0.0F, c.data, static_cast<int>(c.stride));
+  Gemm<CblasTrans>("GemmNT", alpha, a, b, accumulate, c);
 }
 
 void GemmNN(ConstMatrixF a, ConstMatrixF b, bool accumulate, MatrixF c) {
-  CheckShapes(a.cols == b.rows && a.rows == c.rows && b.cols == c.cols, "GemmNN", a, b, c);
-  if (IsEmpty(a.cols, accumulate, c)) {
-    return;
-  }
-  UseOneBlasThread();
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(c.rows),
-              static_cast<int>(c.cols), static_cast<int>(a.cols), 1.0F, a.data,
-              static_cast<int>(a.stride), b.data, static_cast<int>(b.stride),
-              accumulate ? 1.0F : 0.0F, c.data, static_cast<int>(c.stride));
+  Gemm<CblasNoTrans>("GemmNN", 1.0F, a, b, accumulate, c);
 }
 
 }  // namespace kvc::linalg

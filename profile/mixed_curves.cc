@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/cache/profile_file.h"
 #include "core/cache/tier_list.h"
+#include "linalg/basis.h"
 #include "model/ordered_work.h"
 #include "model/projections.h"
 #include "model/threads.h"
@@ -23,11 +24,11 @@ constexpr int64_t kCurvePoints = kCurveIntervals + 1;
 ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.size(1)}; }
 
 // Basis of head g, [G, D, D] each, with its mean [G, D].
-scorers::BasisView HeadBasis(const std::vector<float>& forward,
-                             const std::vector<float>& back,
-                             const std::vector<float>& mean,
-                             int64_t g,
-                             int64_t width) {
+linalg::BasisView HeadBasis(const std::vector<float>& forward,
+                            const std::vector<float>& back,
+                            const std::vector<float>& mean,
+                            int64_t g,
+                            int64_t width) {
   const int64_t at = g * width * width;
   return {{forward.data() + at, width, width},
           {back.data() + at, width, width},
@@ -35,10 +36,9 @@ scorers::BasisView HeadBasis(const std::vector<float>& forward,
 }
 
 // What the first `kept` coordinates leave of x [T, D]: [T, D].
-Tensor Approximate(const Tensor& x, const scorers::BasisView& basis, int64_t kept) {
+Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, int64_t kept) {
   Tensor y = torch::empty_like(x);
-  scorers::ApproximateRows(View(x), basis, kept,
-                           MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
+  linalg::ApproximateRows(View(x), basis, kept, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
   return y;
 }
 

@@ -5,15 +5,13 @@
 
 #include "linalg/products.h"
 #include "scorers/checks.h"
+#include "scorers/output_form.h"
 
 namespace kvc::scorers {
 namespace {
 
-// A token with more of a query's attention than this is left out of the expanded square, which
-// would lose its digits: at most one token for each query.
-constexpr float kDominant = 0.5F;
-// The others have nothing below this, and its inverse is a float.
-constexpr double kNothing = 1e-30;
+// Attention below this counts as none; its inverse is still a float.
+constexpr double kNoAttention = 1e-30;
 
 }  // namespace
 
@@ -39,18 +37,15 @@ OutputChange::OutputChange(int64_t most_queries, ConstMatrixF values)
 
 void OutputChange::SetGram(ConstMatrixF gram) {
   gram_ = gram;
-  linalg::GemmNN(values_, gram, false, projected_);
-  for (int64_t j = 0; j < values_.rows; ++j) {
-    norm_[j] = Dot(projected_.row(j), values_.row(j), values_.cols);
-  }
+  ProjectValues(values_, gram, projected_, norm_);
 }
 
-// Takes the dominant token out of a row of attention.
+// Sets the attention of the dominant token in a row to zero, and returns what it was.
 OutputChange::Dominant OutputChange::TakeDominant(int64_t i) const {
   float* row = attention_.row(i);
   float* end = row + attention_.cols;
   int found = 0;  // a count vectorises, a search does not, and mostly there is none
-  for (const float* a = row; a < end; ++a) found += static_cast<int>(*a > kDominant);
+  for (const float* a = row; a < end; ++a) found += static_cast<int>(*a > kDominantAttention);
   if (found == 0) return {};
   float* largest = std::max_element(row, end);
   const Dominant dominant = {largest - row, *largest};
@@ -58,7 +53,8 @@ OutputChange::Dominant OutputChange::TakeDominant(int64_t i) const {
   return dominant;
 }
 
-// output_ holds the sum over the other tokens; completes it and fills dominant_.
+// Adds the dominant token to the row of output_, which holds the sum over the others, and fills the
+// row of dominant_.
 void OutputChange::Complete(int64_t i, const Dominant& dominant) const {
   float* difference = dominant_.row(i);  // [D]
   if (dominant.token < 0) {
@@ -67,7 +63,7 @@ void OutputChange::Complete(int64_t i, const Dominant& dominant) const {
   }
   const float* row = attention_.row(i);
   const double rest = std::accumulate(row, row + attention_.cols, 0.0);
-  const float inverse = rest > kNothing ? static_cast<float>(1.0 / rest) : 0.0F;
+  const float inverse = rest > kNoAttention ? static_cast<float>(1.0 / rest) : 0.0F;
   const float* value = values_.row(dominant.token);  // [D]
   float* output = output_.row(i);
   for (int64_t d = 0; d < values_.cols; ++d) {
@@ -76,7 +72,7 @@ void OutputChange::Complete(int64_t i, const Dominant& dominant) const {
   }
 }
 
-// Turns cross_ into e.
+// Turns the row of cross_ from o M v^T into e.
 void OutputChange::FinishRow(int64_t i, const Dominant& dominant) const {
   const int64_t width = values_.cols;
   const float* attention = attention_.row(i);
@@ -84,8 +80,7 @@ void OutputChange::FinishRow(int64_t i, const Dominant& dominant) const {
   const float own = Dot(output_.row(i), output_m_.row(i), width);  // o M o^T
   for (int64_t j = 0; j < cross_.cols; ++j) {
     const float share = attention[j] / (1.0F - attention[j]);
-    const float square = norm_[j] - 2.0F * row[j] + own;
-    row[j] = share * share * (square < 0.0F ? 0.0F : square);
+    row[j] = share * share * ExpandedSquare(norm_[j], row[j], own);
   }
   if (dominant.token < 0) return;
   const float square = Dot(dominant_.row(i), dominant_m_.row(i), width);

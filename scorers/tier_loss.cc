@@ -2,39 +2,25 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "core/base/error.h"
 #include "linalg/products.h"
 #include "scorers/checks.h"
-#include "scorers/window_attention.h"
+#include "scorers/head_view.h"
+#include "scorers/output_form.h"
 
 namespace kvc::scorers {
 namespace {
 
-// A token with more of a query's attention than this gets its v - o by subtraction, because the
-// expanded square would lose its digits: at most one token for each query.
-constexpr float kDominant = 0.5F;
-
-// A float matrix that owns its elements.
-struct Matrix {
-  std::vector<float> data;
-  MatrixF view;
-
-  Matrix() = default;
-  Matrix(int64_t rows, int64_t cols)
-      : data(static_cast<size_t>(rows * cols)), view(data.data(), rows, cols) {}
-};
-
-// How strongly a replacement shows: c and w of the header.
-struct Weights {
+// How strongly a replaced row shows in the output: c and w of the header.
+struct ReplacementWeights {
   double change = 0.0;  // c
   double value = 0.0;   // w
 };
 
-// `rest`: 1 - a. Written so that neither e^eps nor its inverse overflows.
-Weights ExactWeights(double a, double rest, double eps) {
+// The weights for an attention of a, with rest = 1 - a. Neither e^eps nor its inverse overflows.
+ReplacementWeights ExactWeights(double a, double rest, double eps) {
   if (eps > 0.0) {
     const double inverse = std::exp(-eps);
     const double sum = rest * inverse + a;
@@ -45,141 +31,62 @@ Weights ExactWeights(double a, double rest, double eps) {
   return {a * std::expm1(eps) / sum, a * factor / sum};
 }
 
-// The token that takes most of a query's attention.
-struct Dominant {
-  int64_t token = -1;         // none
-  double rest = 1.0;          // attention of all others
-  std::vector<float> change;  // [D], (v - o)/rest = v - o of the others
-};
-
-// What one query head sees of the tokens.
-struct HeadView {
-  Matrix attention;                 // [W, T]
-  Matrix output;                    // [W, D], o
-  Matrix squares;                   // [W, T], (v - o) M (v - o)^T
-  std::vector<Dominant> dominants;  // [W]
-
-  HeadView(int64_t window, int64_t num_tokens, int64_t width)
-      : attention(window, num_tokens), output(window, width), squares(window, num_tokens) {}
-};
-
-Dominant FindDominant(const HeadInput& head, std::span<const float> attention) {
-  Dominant dominant;
-  const auto largest = std::ranges::max_element(attention);
-  if (!(*largest > kDominant)) return dominant;
-  dominant.token = largest - attention.begin();
-  const int64_t width = head.values.cols;
-  std::vector<double> others(static_cast<size_t>(width), 0.0);
-  double rest = 0.0;
-  for (int64_t j = 0; j < std::ssize(attention); ++j) {
-    if (j == dominant.token || attention[j] == 0.0F) continue;
-    rest += static_cast<double>(attention[j]);
-    const float* value = head.values.row(j);
-    for (int64_t d = 0; d < width; ++d) others[d] += static_cast<double>(attention[j]) * value[d];
-  }
-  dominant.rest = rest;
-  const float* value = head.values.row(dominant.token);
-  for (int64_t d = 0; d < width; ++d) {
-    // A token that is alone leaves an output of zero.
-    const double other = rest > 0.0 ? others[d] / rest : 0.0;
-    dominant.change.push_back(static_cast<float>(value[d] - other));
-  }
-  return dominant;
-}
-
-// x M y^T of rows.
-double Form(const float* x, ConstMatrixF gram, const float* y) {
-  double sum = 0.0;
-  for (int64_t d = 0; d < gram.rows; ++d) {
-    sum += static_cast<double>(x[d]) * Dot(gram.row(d), y, gram.cols);
-  }
-  return sum;
-}
-
-HeadView LookFrom(const HeadInput& head, size_t h, int64_t window) {
-  const int64_t num_tokens = head.keys.rows;
-  const int64_t width = head.values.cols;
-  HeadView view(window, num_tokens, width);
-  const ConstMatrixF queries = head.queries[h];
-  WindowAttention(queries.RowRange(queries.rows - window, window), head, view.attention.view);
-  linalg::GemmNN(view.attention.view, head.values, false, view.output.view);
-  Matrix projected(num_tokens, width);  // v M
-  linalg::GemmNN(head.values, head.output_grams[h], false, projected.view);
-  linalg::GemmNT(1.0F, view.output.view, projected.view, false, view.squares.view);
-  std::vector<float> norms(static_cast<size_t>(num_tokens));  // v M v^T
-  for (int64_t j = 0; j < num_tokens; ++j) {
-    norms[j] = Dot(projected.view.row(j), head.values.row(j), width);
-  }
-  for (int64_t i = 0; i < window; ++i) {
-    const float* output = view.output.view.row(i);
-    const auto own = static_cast<float>(Form(output, head.output_grams[h], output));  // o M o^T
-    float* row = view.squares.view.row(i);
-    for (int64_t j = 0; j < num_tokens; ++j) {
-      const float square = norms[j] - 2.0F * row[j] + own;
-      row[j] = square < 0.0F ? 0.0F : square;  // a NaN stays one
-    }
-    view.dominants.push_back(
-        FindDominant(head, {view.attention.view.row(i), static_cast<size_t>(num_tokens)}));
-  }
-  return view;
-}
-
-// Where a query head's losses go.
-struct Sink {
+// The column of the losses to which the query heads of a group add theirs.
+struct LossColumn {
   MatrixD losses;
   int64_t column = 0;
   bool mean = true;
 
   void Add(int64_t token, double loss) const {
-    double& place = losses(token, column);
+    double& sum = losses(token, column);
     // A maximum would hide a NaN.
-    place = mean || std::isnan(loss) ? place + loss : std::max(place, loss);
+    sum = mean || std::isnan(loss) ? sum + loss : std::max(sum, loss);
   }
 };
 
-void AddDropped(const HeadInput& head, size_t h, const HeadView& view, const Sink& sink) {
+void AddDropped(const HeadInput& head, size_t h, const HeadView& view, const LossColumn& sum) {
   for (int64_t i = 0; i < view.attention.view.rows; ++i) {
     const float* attention = view.attention.view.row(i);
     const float* squares = view.squares.view.row(i);
-    const Dominant& dominant = view.dominants[i];
+    const DominantToken& dominant = view.dominants[i];
     for (int64_t j = 0; j < view.attention.view.cols; ++j) {
       if (j == dominant.token) continue;
       const double a = attention[j];
       const double change = a / (1.0 - a);
-      sink.Add(j, change * change * squares[j]);
+      sum.Add(j, change * change * squares[j]);
     }
     if (dominant.token < 0) continue;
     const double a = attention[dominant.token];
     const float* change = dominant.change.data();
-    sink.Add(dominant.token, a * a * Form(change, head.output_grams[h], change));
+    sum.Add(dominant.token, a * a * BilinearForm(change, head.output_grams[h], change));
   }
 }
 
-// One tier as one query head meets it.
+// One tier as one query head sees it.
 struct TierView {
-  Matrix eps;                      // [W, T]; no elements: 0
-  Matrix moved;                    // [T, D], v^ - v; no elements: 0
-  Matrix moved_m;                  // [T, D], that times M
-  Matrix cross;                    // [W, T], o M (v^ - v)^T
+  FloatMatrix eps;                 // [W, T]; empty: 0
+  FloatMatrix moved;               // [T, D], v^ - v; empty: 0
+  FloatMatrix moved_m;             // [T, D], (v^ - v) M
+  FloatMatrix cross;               // [W, T], o M (v^ - v)^T
   std::vector<float> value_cross;  // [T], v M (v^ - v)^T
   std::vector<float> squares;      // [T], (v^ - v) M (v^ - v)^T
 };
 
-Matrix Difference(ConstMatrixF to, ConstMatrixF from) {
-  Matrix difference(from.rows, from.cols);
+FloatMatrix Difference(ConstMatrixF to, ConstMatrixF from) {
+  FloatMatrix difference(from.rows, from.cols);
   for (int64_t j = 0; j < from.rows; ++j) {
     for (int64_t d = 0; d < from.cols; ++d) difference.view(j, d) = to(j, d) - from(j, d);
   }
   return difference;
 }
 
-TierView LookAtTier(const HeadInput& head, size_t h, const HeadView& view, const TierRows& rows) {
+TierView ViewOfTier(const HeadInput& head, size_t h, const HeadView& view, const TierRows& rows) {
   const int64_t window = view.attention.view.rows;
   const int64_t num_tokens = head.keys.rows;
   TierView tier;
   if (rows.keys.data != nullptr) {
-    const Matrix moved = Difference(rows.keys, head.keys);
-    tier.eps = Matrix(window, num_tokens);
+    const FloatMatrix moved = Difference(rows.keys, head.keys);
+    tier.eps = FloatMatrix(window, num_tokens);
     const ConstMatrixF queries = head.queries[h];
     linalg::GemmNT(static_cast<float>(head.scale), queries.RowRange(queries.rows - window, window),
                    moved.view, false, tier.eps.view);
@@ -187,9 +94,9 @@ TierView LookAtTier(const HeadInput& head, size_t h, const HeadView& view, const
   if (rows.values.data == nullptr) return tier;
   const int64_t width = head.values.cols;
   tier.moved = Difference(rows.values, head.values);
-  tier.moved_m = Matrix(num_tokens, width);
+  tier.moved_m = FloatMatrix(num_tokens, width);
   linalg::GemmNN(tier.moved.view, head.output_grams[h], false, tier.moved_m.view);
-  tier.cross = Matrix(window, num_tokens);
+  tier.cross = FloatMatrix(window, num_tokens);
   linalg::GemmNT(1.0F, view.output.view, tier.moved_m.view, false, tier.cross.view);
   for (int64_t j = 0; j < num_tokens; ++j) {
     const float* moved_m = tier.moved_m.view.row(j);
@@ -199,8 +106,10 @@ TierView LookAtTier(const HeadInput& head, size_t h, const HeadView& view, const
   return tier;
 }
 
-// c^2 |v-o|^2 + 2 c w (v-o) M (v^-v)^T + w^2 |v^-v|^2, `scale` being what v - o is divided by.
-double LossOf(const TierView& tier, int64_t token, Weights weights, double square, double cross) {
+// c^2 |v-o|^2 + 2 c w (v-o) M (v^-v)^T + w^2 |v^-v|^2, from square = |v-o|^2 and
+// cross = (v-o) M (v^-v)^T, norms and products being those of M.
+double LossOf(
+    const TierView& tier, int64_t token, ReplacementWeights weights, double square, double cross) {
   double loss = weights.change * weights.change * square;
   if (!tier.squares.empty()) {
     loss += 2.0 * weights.change * weights.value * cross +
@@ -214,16 +123,17 @@ void AddTier(const HeadInput& head,
              const HeadView& view,
              const TierView& tier,
              bool first_order,
-             const Sink& sink) {
+             const LossColumn& sum) {
   for (int64_t i = 0; i < view.attention.view.rows; ++i) {
-    const Dominant& dominant = view.dominants[i];
+    const DominantToken& dominant = view.dominants[i];
     for (int64_t j = 0; j < view.attention.view.cols; ++j) {
       const double a = view.attention.view(i, j);
       if (a == 0.0) continue;
       const bool is_dominant = j == dominant.token;
       const double rest = is_dominant ? dominant.rest : 1.0 - a;
       const double eps = tier.eps.data.empty() ? 0.0 : tier.eps.view(i, j);
-      Weights weights = first_order ? Weights{a * eps, a} : ExactWeights(a, rest, eps);
+      ReplacementWeights weights =
+          first_order ? ReplacementWeights{a * eps, a} : ExactWeights(a, rest, eps);
       double square = view.squares.view(i, j);
       double cross = tier.squares.empty()
                          ? 0.0
@@ -232,16 +142,16 @@ void AddTier(const HeadInput& head,
         // v - o = rest (v - o of the others)
         const float* change = dominant.change.data();
         weights.change *= rest;
-        square = Form(change, head.output_grams[h], change);
+        square = BilinearForm(change, head.output_grams[h], change);
         cross =
             tier.squares.empty() ? 0.0 : Dot(change, tier.moved_m.view.row(j), head.values.cols);
       }
-      sink.Add(j, LossOf(tier, j, weights, square, cross));
+      sum.Add(j, LossOf(tier, j, weights, square, cross));
     }
   }
 }
 
-void CheckRowsOf(const char* what, ConstMatrixF tier, ConstMatrixF head) {
+void CheckTierRows(const char* what, ConstMatrixF tier, ConstMatrixF head) {
   KVC_CHECK(tier.data == nullptr || (tier.rows == head.rows && tier.cols == head.cols), kBadShape,
             "tier losses: expected {} [{}, {}], got [{}, {}]", what, head.rows, head.cols,
             tier.rows, tier.cols);
@@ -263,12 +173,16 @@ void CheckTierInput(const HeadInput& head, std::span<const TierRows> tiers, Matr
             "tier losses: expected room for [{}, {}], got [{}, {}]", head.keys.rows,
             1 + std::ssize(tiers), losses.rows, losses.cols);
   for (const TierRows& rows : tiers) {
-    CheckRowsOf("keys", rows.keys, head.keys);
-    CheckRowsOf("values", rows.values, head.values);
+    CheckTierRows("keys", rows.keys, head.keys);
+    CheckTierRows("values", rows.values, head.values);
   }
 }
 
-void Finish(const HeadInput& head, int64_t window, const TierLossOptions& options, MatrixD losses) {
+// Divides the sums by what they are relative to, and by their number for a mean.
+void ScaleLosses(const HeadInput& head,
+                 int64_t window,
+                 const TierLossOptions& options,
+                 MatrixD losses) {
   double weight = options.relative ? 1.0 / head.residual_energy : 1.0;
   if (options.mean) weight /= static_cast<double>(window * std::ssize(head.queries));
   for (int64_t j = 0; j < losses.rows; ++j) {
@@ -282,26 +196,6 @@ void Finish(const HeadInput& head, int64_t window, const TierLossOptions& option
 
 }  // namespace
 
-void ApproximateRows(ConstMatrixF x, const BasisView& basis, int64_t width, MatrixF y) {
-  const int64_t full = x.cols;
-  KVC_CHECK(basis.forward.rows == full && basis.forward.cols >= width && basis.back.rows == full &&
-                basis.back.cols >= width && width >= 0 && y.rows == x.rows && y.cols == full,
-            kBadShape, "basis: expected one of {} rows and at least {} columns, got [{}, {}]", full,
-            width, basis.forward.rows, basis.forward.cols);
-  Matrix centred(x.rows, full);
-  for (int64_t j = 0; j < x.rows; ++j) {
-    for (int64_t d = 0; d < full; ++d) {
-      const float mean = basis.mean == nullptr ? 0.0F : basis.mean[d];
-      centred.view(j, d) = x(j, d) - mean;
-      y(j, d) = mean;
-    }
-  }
-  if (width == 0 || x.rows == 0) return;
-  Matrix prefix(x.rows, width);
-  linalg::GemmNN(centred.view, basis.forward.ColRange(0, width), false, prefix.view);
-  linalg::GemmNT(1.0F, prefix.view, basis.back.ColRange(0, width), true, y);
-}
-
 void TierLosses(const HeadInput& head,
                 std::span<const TierRows> tiers,
                 const TierLossOptions& options,
@@ -312,15 +206,15 @@ void TierLosses(const HeadInput& head,
   if (num_tokens == 0) return;
   const int64_t window = std::min(head.queries.front().rows, num_tokens);  // W
   for (size_t h = 0; h < head.queries.size(); ++h) {
-    const HeadView view = LookFrom(head, h, window);
+    const HeadView view = ViewFromHead(head, h, window);
     AddDropped(head, h, view, {losses, 0, options.mean});
     for (size_t t = 0; t < tiers.size(); ++t) {
-      const TierView tier = LookAtTier(head, h, view, tiers[t]);
-      const Sink sink = {losses, static_cast<int64_t>(1 + t), options.mean};
-      AddTier(head, h, view, tier, options.first_order, sink);
+      const TierView tier = ViewOfTier(head, h, view, tiers[t]);
+      const LossColumn sum = {losses, static_cast<int64_t>(1 + t), options.mean};
+      AddTier(head, h, view, tier, options.first_order, sum);
     }
   }
-  Finish(head, window, options, losses);
+  ScaleLosses(head, window, options, losses);
 }
 
 TierLossOptions TierLossOptionsOf(const ScorerSpec& scorer) {

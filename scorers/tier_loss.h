@@ -20,18 +20,6 @@
 
 namespace kvc::scorers {
 
-// Coordinates of one head's keys or values: x' = (x - mean) forward, x = mean + x' back^T
-// (core/cache/cache_bases.h: forward and back are key and query, or value and output).
-struct BasisView {
-  ConstMatrixF forward;         // [D, D]
-  ConstMatrixF back;            // [D, D]
-  const float* mean = nullptr;  // [D] or null
-};
-
-// What the first `width` coordinates leave of the rows x [T, D]: y [T, D], not the same memory.
-// Throws kBadShape.
-void ApproximateRows(ConstMatrixF x, const BasisView& basis, int64_t width, MatrixF y);
-
 // The keys and values that a tier leaves of a head's, in the space of the head's. A view without
 // data: the tier keeps them as they are.
 struct TierRows {

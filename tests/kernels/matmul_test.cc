@@ -2,10 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
-#include "linalg/products.h"
 #include "tests/kernels/simd_target_test.h"
 #include "tests/kernels/test_arrays.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::kernels {
 namespace {
@@ -178,48 +177,10 @@ TEST(PackedWeightErrors, NameWhatDoesNotFit) {
   const PackedWeight weight({w.data(), DType::kF32, 3, 4}, pool);
   std::vector<float> x(5);
   std::vector<float> y(3);
-  try {
-    weight.Apply({x.data(), 1, 5}, nullptr, {y.data(), 1, 3}, pool);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kBadShape);
-    EXPECT_NE(std::string(error.what()).find("x [1, 5]"), std::string::npos) << error.what();
-  }
-  EXPECT_THROW(PackedWeight({w.data(), DType::kI32, 3, 4}, pool), Error);
-}
-
-// C = alpha A B^T and C = A B, added to what is there or not.
-TEST(Gemm, MatchesDouble) {
-  Rng rng(11);
-  for (const int64_t depth : {0, 1, 64, 129}) {
-    const TestArray a = RandomArray(rng, 13, depth, DType::kF32, 2);
-    const TestArray nt = RandomArray(rng, 9, depth, DType::kF32, 1);
-    const TestArray nn = RandomArray(rng, depth, 9, DType::kF32, 4);
-    for (const bool accumulate : {false, true}) {
-      const TestArray start = RandomArray(rng, 13, 9, DType::kF32, 6);
-      TestArray c_nt = start;
-      TestArray c_nn = start;
-      linalg::GemmNT(0.5F, a.view(), nt.view(), accumulate, c_nt.view());
-      linalg::GemmNN(a.view(), nn.view(), accumulate, c_nn.view());
-      for (int64_t m = 0; m < 13; ++m) {
-        for (int64_t n = 0; n < 9; ++n) {
-          Sum by_row;
-          Sum by_col;
-          by_row.Add(accumulate ? start(m, n) : 0.0);
-          by_col.Add(accumulate ? start(m, n) : 0.0);
-          for (int64_t k = 0; k < depth; ++k) {
-            by_row.Add(0.5 * a(m, k) * nt(n, k));
-            by_col.Add(a(m, k) * nn(k, n));
-          }
-          ASSERT_LE(std::abs(c_nt(m, n) - by_row.value), Bound(depth, by_row));
-          ASSERT_LE(std::abs(c_nn(m, n) - by_col.value), Bound(depth, by_col));
-        }
-      }
-    }
-  }
-  const TestArray a = RandomArray(rng, 2, 3);
-  TestArray c = RandomArray(rng, 2, 2);
-  EXPECT_THROW(linalg::GemmNN(a.view(), a.view(), false, c.view()), Error);
+  const ConstMatrixF wide(x.data(), 1, 5);
+  EXPECT_KVC_ERROR(weight.Apply(wide, nullptr, {y.data(), 1, 3}, pool), kBadShape, "x [1, 5]");
+  const WeightView integers = {w.data(), DType::kI32, 3, 4};
+  EXPECT_KVC_ERROR(PackedWeight(integers, pool), kUnsupported, "got I32");
 }
 
 }  // namespace

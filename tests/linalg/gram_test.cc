@@ -12,7 +12,7 @@
 namespace kvc::linalg::detail {
 namespace {
 
-// Element (r, c) within what its products, summed in float over a slice, round to.
+// Compares every element with a sum in double, within the rounding error of its slices in float.
 void CheckGramOf(int64_t rows, int64_t cols, int64_t stride) {
   Rng rng(rows * 1000 + cols);
   std::vector<float> values((rows - 1) * stride + cols);

@@ -230,26 +230,6 @@ TEST(TierLosses, RefusesWhatDoesNotFit) {
                    kNumeric, "token 0");
 }
 
-TEST(ApproximateRows, KeepsAPrefixOfTheCoordinates) {
-  // forward = diag(2, 4, 8) and its inverse, about a mean: exact, then one column missing.
-  const std::vector<float> forward = {2, 0, 0, 0, 4, 0, 0, 0, 8};
-  const std::vector<float> back = {0.5F, 0, 0, 0, 0.25F, 0, 0, 0, 0.125F};
-  const std::vector<float> mean = {1, 1, 1};
-  const BasisView basis = {ConstMatrixF(forward.data(), 3, 3), ConstMatrixF(back.data(), 3, 3),
-                           mean.data()};
-  const std::vector<float> x = {3, 5, 7, -1, 0, 2};
-  std::vector<float> y(6);
-  const ConstMatrixF rows(x.data(), 2, 3);
-  ApproximateRows(rows, basis, 3, MatrixF(y.data(), 2, 3));
-  EXPECT_EQ(y, x);
-  ApproximateRows(rows, basis, 2, MatrixF(y.data(), 2, 3));
-  EXPECT_EQ(y, (std::vector<float>{3, 5, 1, -1, 0, 1}));
-  ApproximateRows(rows, basis, 0, MatrixF(y.data(), 2, 3));
-  EXPECT_EQ(y, (std::vector<float>{1, 1, 1, 1, 1, 1}));
-  EXPECT_KVC_ERROR(ApproximateRows(rows, basis, 4, MatrixF(y.data(), 2, 3)), kBadShape,
-                   "at least 4");
-}
-
 TEST(ScaleToScores, TakesTheShareOfTheDroppedToken) {
   const float infinity = std::numeric_limits<float>::infinity();
   std::vector<double> losses = {4, 1, 0, 0, 2, 3, 5, 1};
