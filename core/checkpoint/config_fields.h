@@ -1,18 +1,17 @@
 #pragma once
-// Pieces of reading config.json that its parts share; used only by model_config.cc and its
-// siblings.
+// Fields of config.json with the checks that its readers share. Internal to core/checkpoint.
 
+#include <cstdint>
 #include <string>
 
-#include "core/checkpoint/model_config.h"
-#include "core/io/json.h"
+#include "core/io/json_fwd.h"
 
 namespace kvc {
 
-// The value under `key` when it is there and not null, else nullptr.
+// The value under `key`; nullptr when it is missing or null.
 [[nodiscard]] const Json* FindSet(const Json& config, const char* key);
 
-// A size in 1..2^31 - 1, so that the product of two fits into 63 bits. Throws kBadInput.
+// A size in 1..2^31 - 1, so that the product of two fits 63 bits. Throws kBadInput.
 [[nodiscard]] int64_t GetSize(const Json& config, const char* key, const std::string& origin);
 [[nodiscard]] int64_t GetSize(const Json& config,
                               const char* key,
@@ -24,15 +23,5 @@ namespace kvc {
                                  const char* key,
                                  const std::string& origin,
                                  double fallback);
-
-// The rotary embedding, from either spelling:
-//   transformers 4: rope_theta beside rope_scaling {rope_type or type, factor, ...} or null
-//   transformers 5: rope_parameters {rope_theta, rope_type, factor, ...}
-[[nodiscard]] RopeConfig ParseRope(const Json& config, const std::string& origin);
-
-// The "kvc" block, checked against the model's sizes; full keys when there is none.
-[[nodiscard]] KeyFactors ParseKeys(const Json& config,
-                                   const ModelConfig& model,
-                                   const std::string& origin);
 
 }  // namespace kvc

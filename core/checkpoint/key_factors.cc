@@ -1,3 +1,5 @@
+#include "core/checkpoint/key_factors.h"
+
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -19,7 +21,7 @@ constexpr std::array<std::pair<KeyLayout, std::string_view>, 5> kLayouts = {{
     {KeyLayout::kRopePairs, "rope-pairs"},
 }};
 
-// Widest key a group of the layout can have; refuses layouts that the family cannot have.
+// The widest key that a group of the layout can have. Refuses layouts that the family cannot have.
 int64_t MaxRank(const ModelConfig& model, const KeyFactors& keys, const std::string& origin) {
   const std::string_view obstacle = LayoutObstacle(model, keys.layout);
   KVC_CHECK(obstacle.empty(), kBadInput, "{}: layout: expected one of {} for {}, got {}: {}",
@@ -34,7 +36,7 @@ int64_t MaxRank(const ModelConfig& model, const KeyFactors& keys, const std::str
   return model.num_kv_heads / keys.num_groups * model.head_width;
 }
 
-// One layer's list of ranks, one for each group.
+// Reads one layer's ranks, one for each group.
 std::vector<int64_t> ParseRanks(const Json& layer,
                                 const KeyFactors& keys,
                                 int64_t max_rank,
@@ -55,7 +57,7 @@ std::vector<int64_t> ParseRanks(const Json& layer,
   return row;
 }
 
-// The rotation pairs of one kv head: R/2 different ones of 0..D/2-1.
+// Reads the rotation pairs of one kv head: R/2 different ones of 0..D/2-1.
 std::vector<int64_t> ParseHeadPairs(const Json& head,
                                     int64_t count,
                                     int64_t available,

@@ -1,16 +1,17 @@
+#include "core/checkpoint/rope.h"
+
 #include <cmath>
 #include <numbers>
 
 #include "core/base/error.h"
 #include "core/checkpoint/config_fields.h"
-#include "core/checkpoint/model_config.h"
 #include "core/io/json.h"
 
 namespace kvc {
 namespace {
 
-// Llama 3.1's scaling: wavelengths beyond original_context / low_freq_factor are stretched by
-// `factor`, those below original_context / high_freq_factor are kept, between them it blends.
+// Llama 3.1's scaling stretches wavelengths beyond original_context / low_freq_factor by `factor`,
+// keeps those below original_context / high_freq_factor, and blends between them.
 double Llama3Frequency(const RopeConfig& rope, double frequency) {
   const double original = static_cast<double>(rope.original_context);
   const double wavelength = 2.0 * std::numbers::pi / frequency;

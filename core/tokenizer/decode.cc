@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/io/json.h"
+#include "core/tokenizer/components.h"
 #include "core/tokenizer/pretok.h"
 #include "core/tokenizer/regex.h"
 #include "core/tokenizer/unicode.h"
@@ -170,17 +171,9 @@ std::unique_ptr<Decoder> ParseMetaspace(const Json& json, const std::string& ori
   return std::make_unique<Metaspace>(Character(json, "replacement", origin), scheme != "never");
 }
 
-std::unique_ptr<Decoder> Parse(const Json& json, const std::string& origin, int depth) {
-  KVC_CHECK(depth < kMaxComponentDepth, kBadInput,
-            "{}: expected sequences nested at most {} deep, got more", origin, kMaxComponentDepth);
-  const std::string type = GetString(json, "type", origin);
-  if (type == "Sequence") {
-    std::vector<std::unique_ptr<Decoder>> steps;
-    for (const Json& step : GetArray(json, "decoders", origin)) {
-      steps.push_back(Parse(step, origin, depth + 1));
-    }
-    return std::make_unique<Chain>(std::move(steps));
-  }
+std::unique_ptr<Decoder> ParseOne(const Json& json,
+                                  const std::string& type,
+                                  const std::string& origin) {
   if (type == "ByteLevel") return MakeByteLevelDecoder();
   if (type == "ByteFallback") return std::make_unique<ByteFallback>();
   if (type == "Fuse") return std::make_unique<Fuse>();
@@ -200,7 +193,10 @@ std::unique_ptr<Decoder> Parse(const Json& json, const std::string& origin, int 
 
 std::unique_ptr<Decoder> ParseDecoder(const Json& json, const std::string& origin) {
   if (json.is_null()) return nullptr;
-  return Parse(json, origin, 0);
+  return std::make_unique<Chain>(ParseComponents<Decoder>(
+      json, "decoders", origin, [&](const Json& component, const std::string& type) {
+        return ParseOne(component, type, origin);
+      }));
 }
 
 std::unique_ptr<Decoder> MakeByteLevelDecoder() { return std::make_unique<ByteLevel>(); }

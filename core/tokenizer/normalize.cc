@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/io/json.h"
+#include "core/tokenizer/components.h"
 #include "core/tokenizer/regex.h"
 #include "core/tokenizer/unicode.h"
 
@@ -58,17 +59,9 @@ class UnicodeForm final : public Normalizer {
   NormalForm form_;
 };
 
-std::unique_ptr<Normalizer> Parse(const Json& json, const std::string& origin, int depth) {
-  KVC_CHECK(depth < kMaxComponentDepth, kBadInput,
-            "{}: expected sequences nested at most {} deep, got more", origin, kMaxComponentDepth);
-  const std::string type = GetString(json, "type", origin);
-  if (type == "Sequence") {
-    std::vector<std::unique_ptr<Normalizer>> steps;
-    for (const Json& step : GetArray(json, "normalizers", origin)) {
-      steps.push_back(Parse(step, origin, depth + 1));
-    }
-    return std::make_unique<Chain>(std::move(steps));
-  }
+std::unique_ptr<Normalizer> ParseOne(const Json& json,
+                                     const std::string& type,
+                                     const std::string& origin) {
   if (type == "Prepend") return std::make_unique<Prepend>(GetString(json, "prepend", origin));
   if (type == "Replace") {
     return std::make_unique<Replace>(ParsePattern(json, origin),
@@ -85,7 +78,10 @@ std::unique_ptr<Normalizer> Parse(const Json& json, const std::string& origin, i
 
 std::unique_ptr<Normalizer> ParseNormalizer(const Json& json, const std::string& origin) {
   if (json.is_null()) return nullptr;
-  return Parse(json, origin, 0);
+  return std::make_unique<Chain>(ParseComponents<Normalizer>(
+      json, "normalizers", origin, [&](const Json& component, const std::string& type) {
+        return ParseOne(component, type, origin);
+      }));
 }
 
 }  // namespace kvc::tokenizer

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/io/json.h"
+#include "core/tokenizer/components.h"
 #include "core/tokenizer/unicode.h"
 
 namespace kvc::tokenizer {
@@ -248,17 +249,9 @@ std::unique_ptr<PreTokenizer> ParseWhitespace(const std::string& origin) {
   return MakeSplit("[" + word + "]+|[^" + word + "\\s]+", Behavior::kRemoved, true, origin);
 }
 
-std::unique_ptr<PreTokenizer> Parse(const Json& json, const std::string& origin, int depth) {
-  KVC_CHECK(depth < kMaxComponentDepth, kBadInput,
-            "{}: expected sequences nested at most {} deep, got more", origin, kMaxComponentDepth);
-  const std::string type = GetString(json, "type", origin);
-  if (type == "Sequence") {
-    std::vector<std::unique_ptr<PreTokenizer>> steps;
-    for (const Json& step : GetArray(json, "pretokenizers", origin)) {
-      steps.push_back(Parse(step, origin, depth + 1));
-    }
-    return std::make_unique<Chain>(std::move(steps));
-  }
+std::unique_ptr<PreTokenizer> ParseOne(const Json& json,
+                                       const std::string& type,
+                                       const std::string& origin) {
   if (type == "ByteLevel") {
     return MakeByteLevel(GetBool(json, "add_prefix_space", origin, true),
                          GetBool(json, "use_regex", origin, true));
@@ -292,7 +285,10 @@ std::unique_ptr<PreTokenizer> Parse(const Json& json, const std::string& origin,
 
 std::unique_ptr<PreTokenizer> ParsePreTokenizer(const Json& json, const std::string& origin) {
   if (json.is_null()) return nullptr;
-  return Parse(json, origin, 0);
+  return std::make_unique<Chain>(ParseComponents<PreTokenizer>(
+      json, "pretokenizers", origin, [&](const Json& component, const std::string& type) {
+        return ParseOne(component, type, origin);
+      }));
 }
 
 std::unique_ptr<PreTokenizer> MakeByteLevel(bool add_prefix_space, bool use_regex) {

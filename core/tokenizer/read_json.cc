@@ -1,4 +1,4 @@
-// tokenizer.json: which components it names, and the pipeline made of them.
+// Reads tokenizer.json and builds the pipeline of the components that it names.
 
 #include <optional>
 #include <utility>
@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/tokenizer/components.h"
 #include "core/tokenizer/hf.h"
 
 namespace kvc::tokenizer {
@@ -64,12 +65,12 @@ std::unique_ptr<BpeModel> ParseModel(const Json& json,
 
 void ParseTemplate(const Json& json, const std::string& origin, Pipeline& pipeline) {
   const Json& tokens = GetObject(json, "special_tokens", origin);
-  bool behind = false;
+  bool after_text = false;
   for (const Json& item : GetArray(json, "single", origin)) {
     if (item.contains("Sequence")) {
-      KVC_CHECK(!behind, kUnsupported, "{}: a template with the text twice is not supported",
+      KVC_CHECK(!after_text, kUnsupported, "{}: a template with the text twice is not supported",
                 origin);
-      behind = true;
+      after_text = true;
       continue;
     }
     const std::string name = GetString(GetObject(item, "SpecialToken", origin), "id", origin);
@@ -77,32 +78,21 @@ void ParseTemplate(const Json& json, const std::string& origin, Pipeline& pipeli
     for (const Json& id : GetArray(token, "ids", origin)) {
       KVC_CHECK(id.is_number_integer() && id >= 0 && id <= std::numeric_limits<int32_t>::max(),
                 kBadInput, "{}: ids of \"{}\": expected token ids, got others", origin, name);
-      (behind ? pipeline.suffix : pipeline.prefix).push_back(id.get<int32_t>());
+      (after_text ? pipeline.suffix : pipeline.prefix).push_back(id.get<int32_t>());
     }
   }
-  KVC_CHECK(behind, kUnsupported, "{}: a template without the text is not supported", origin);
+  KVC_CHECK(after_text, kUnsupported, "{}: a template without the text is not supported", origin);
 }
 
-void ParsePostProcessor(const Json& json,
-                        const std::string& origin,
-                        Pipeline& pipeline,
-                        int depth) {
-  if (json.is_null()) return;
-  KVC_CHECK(depth < kMaxComponentDepth, kBadInput,
-            "{}: expected sequences nested at most {} deep, got more", origin, kMaxComponentDepth);
-  const std::string type = GetString(json, "type", origin);
-  if (type == "ByteLevel") return;  // changes offsets only, which kvc does not report
-  if (type == "Sequence") {
-    for (const Json& step : GetArray(json, "processors", origin)) {
-      ParsePostProcessor(step, origin, pipeline, depth + 1);
-    }
-    return;
-  }
-  KVC_CHECK(type == "TemplateProcessing", kUnsupported,
-            "{}: post-processor \"{}\" is not supported", origin, type);
-  KVC_CHECK(pipeline.prefix.empty() && pipeline.suffix.empty(), kUnsupported,
-            "{}: more than one TemplateProcessing is not supported", origin);
-  ParseTemplate(json, origin, pipeline);
+void ParsePostProcessor(const Json& json, const std::string& origin, Pipeline& pipeline) {
+  ForEachComponent(json, "processors", origin, [&](const Json& step, const std::string& type) {
+    if (type == "ByteLevel") return;  // changes offsets only, which kvc does not report
+    KVC_CHECK(type == "TemplateProcessing", kUnsupported,
+              "{}: post-processor \"{}\" is not supported", origin, type);
+    KVC_CHECK(pipeline.prefix.empty() && pipeline.suffix.empty(), kUnsupported,
+              "{}: more than one TemplateProcessing is not supported", origin);
+    ParseTemplate(step, origin, pipeline);
+  });
 }
 
 }  // namespace
@@ -119,7 +109,7 @@ std::unique_ptr<Tokenizer> LoadTokenizerJson(const std::filesystem::path& file) 
   pipeline.pre_tokenizer =
       ParsePreTokenizer(Component(json, "pre_tokenizer"), origin + ": pre_tokenizer");
   pipeline.decoder = ParseDecoder(Component(json, "decoder"), origin + ": decoder");
-  ParsePostProcessor(Component(json, "post_processor"), origin + ": post_processor", pipeline, 0);
+  ParsePostProcessor(Component(json, "post_processor"), origin + ": post_processor", pipeline);
   const std::string where = origin + ": added_tokens";
   if (!Component(json, "added_tokens").is_null()) {
     for (const Json& token : GetArray(json, "added_tokens", origin)) {

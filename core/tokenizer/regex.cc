@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/io/json.h"
 #include "core/tokenizer/unicode.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -128,16 +127,6 @@ std::string RegexScanner::ReplaceAll(std::string_view text, std::string_view con
     done = match.end;
   });
   return replaced += text.substr(done);
-}
-
-Regex ParsePattern(const Json& component, const std::string& origin) {
-  const Json& pattern = GetObject(component, "pattern", origin);
-  if (pattern.contains("String")) {
-    return Regex::Literal(GetString(pattern, "String", origin), origin);
-  }
-  KVC_CHECK(pattern.contains("Regex"), kUnsupported,
-            "{}: pattern: expected \"String\" or \"Regex\", got another kind", origin);
-  return Regex(GetString(pattern, "Regex", origin), origin);
 }
 
 }  // namespace kvc::tokenizer

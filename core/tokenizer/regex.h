@@ -19,8 +19,6 @@
 #include <string>
 #include <string_view>
 
-#include "core/io/json_fwd.h"
-
 namespace kvc::tokenizer {
 
 struct ByteRange {
@@ -73,11 +71,5 @@ class RegexScanner {
   const Regex::Compiled& compiled_;
   std::unique_ptr<State> state_;
 };
-
-// How deep the Sequences of a component may be nested.
-inline constexpr int kMaxComponentDepth = 8;
-
-// The expression under `pattern` of a component: {"String": text} or {"Regex": expression}.
-[[nodiscard]] Regex ParsePattern(const Json& component, const std::string& origin);
 
 }  // namespace kvc::tokenizer
