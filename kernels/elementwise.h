@@ -1,6 +1,6 @@
 #pragma once
-// Row-wise operations between the products of a decoder. Rows are independent; all accumulate in
-// float with a fixed order.
+// Row-wise operations between the products of a decoder. Rows are independent of one another; all
+// operations accumulate in float in a fixed order. They throw kBadShape when sizes disagree.
 
 #include <span>
 
@@ -23,7 +23,7 @@ void LayerNorm(ConstMatrixF x,
 void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool);
 // y = silu(gate) * up, silu(z) = z / (1 + e^-z). y may alias either.
 void SiluMul(ConstMatrixF gate, ConstMatrixF up, MatrixF y, ThreadPool& pool);
-// Gelu, in place: the tanh approximation (GPT-2's gelu_new) or the exact erf form.
+// x = gelu(x) in place, by the tanh approximation (GPT-2's gelu_new) or the exact erf form.
 void GeluTanh(MatrixF x, ThreadPool& pool);
 void GeluExact(MatrixF x, ThreadPool& pool);
 
@@ -36,7 +36,8 @@ void Rope(MatrixF x,
           ConstMatrixF sin,
           ThreadPool& pool);
 
-// Probabilities in place: row-wise softmax over the first `cols` of each row, maximum subtracted.
+// Turns each row of x into probabilities in place: its softmax, with the maximum subtracted.
+// Single-threaded.
 void SoftmaxRows(MatrixF x);
 
 }  // namespace kvc::kernels

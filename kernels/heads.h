@@ -1,6 +1,6 @@
 #pragma once
-// Operations on the heads of a row that make thin queries and keys of full ones. Rows are
-// independent; all accumulate in float with a fixed order.
+// Operations on the heads of a row that make thin queries and keys from full ones. Rows are
+// independent of one another; both operations accumulate in float in a fixed order.
 
 #include <cstdint>
 #include <span>
@@ -10,7 +10,7 @@
 
 namespace kvc::kernels {
 
-// Every head of a row times the matrix of its group:
+// Multiplies every head of a row by the matrix of its group:
 //   y_{t, h, r} = bias_{g, r} + sum_d x_{t, h, d} columns_{g, d, r},  g = h / (heads / groups).
 // x [T, heads*D], columns [groups*D, R] (group after group), bias [groups*R] or null,
 // y [T, heads*R]. Throws kBadShape.

@@ -1,9 +1,10 @@
 #pragma once
-// y = x W^T (+ bias): the products of a decoder on the CPU.
+// Products of activations with a weight matrix, y = x W^T (+ bias), on the CPU.
 //
-// Many rows (prefill) go through OpenBLAS in tiles, with one BLAS thread per part, so that the
-// result does not depend on the number of threads. Few rows (decode) are bound by reading W once;
-// own SIMD kernels read it in its stored type.
+// Few rows (decode) are bound by reading W once, which a SIMD kernel does in its stored type. Many
+// rows (prefill) are bound by multiplying: W is packed into panels for the tile of
+// linalg/product-inl.h. The parts are fixed by the sizes, so that the result does not depend on the
+// number of threads; it depends on the instruction set.
 
 #include <cstdint>
 #include <memory>
@@ -22,9 +23,9 @@ struct WeightView {
   int64_t in = 0;
 };
 
-// A weight prepared for both uses. When every element of a float matrix is exactly a bf16 number
-// (checkpoints trained in bf16), it is also packed as bf16, which halves what a decode step reads
-// and changes no bit of the weights.
+// A weight that is prepared for both uses. When every element of a float matrix is exactly a bf16
+// number (checkpoints trained in bf16), it is also packed as bf16, which halves what a decode step
+// reads and changes no bit of the weights.
 class PackedWeight {
  public:
   // `view` must outlive the object. `lossless_bf16` false never packs.
@@ -34,7 +35,7 @@ class PackedWeight {
 
   [[nodiscard]] int64_t out() const;
   [[nodiscard]] int64_t in() const;
-  // Bytes allocated beside the view.
+  // The bytes that are allocated in addition to the view.
   [[nodiscard]] int64_t packed_bytes() const;
   // y [T, out] = x [T, in] W^T + bias; bias [out] or null. Rows may be strided. Throws kBadShape.
   void Apply(ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) const;

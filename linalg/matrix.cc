@@ -9,7 +9,7 @@ namespace {
 
 blasint Size(int64_t size) { return static_cast<blasint>(size); }
 
-// a op(b), where op(b) has `cols` columns.
+// a op(b), where op transposes b or not, and op(b) has `cols` columns.
 Matrix Product(ConstMatrixD a, ConstMatrixD b, CBLAS_TRANSPOSE op, int64_t cols) {
   Matrix result(a.rows, cols);
   if (a.rows == 0 || a.cols == 0 || cols == 0) return result;

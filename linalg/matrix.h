@@ -1,5 +1,6 @@
 #pragma once
-// An owning row-major matrix in double precision and the few products that factoring needs.
+// An owning row-major matrix in double precision, and the few products that factoring needs
+// (OpenBLAS). Sizes must agree; nothing checks them.
 
 #include <cstdint>
 #include <vector>
@@ -28,7 +29,7 @@ struct Matrix {
 [[nodiscard]] Matrix Multiply(ConstMatrixD a, ConstMatrixD b);
 // a b^T
 [[nodiscard]] Matrix MultiplyTransposed(ConstMatrixD a, ConstMatrixD b);
-// trace(a g a^T) for a [r, m] and symmetric g [m, m]: the energy of a's rows under g.
+// The energy of the rows of a [r, m] under a symmetric g [m, m]: trace(a g a^T).
 [[nodiscard]] double Energy(ConstMatrixD a, ConstMatrixD g);
 
 }  // namespace kvc::linalg

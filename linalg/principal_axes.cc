@@ -35,12 +35,12 @@ namespace {
 
 void CheckInput(ConstMatrixF symmetric, ConstMatrixF axes) {
   const int64_t n = symmetric.rows;
-  KVC_CHECK(symmetric.cols == n && symmetric.stride == n && axes.cols == n && axes.stride == n &&
-                axes.rows <= n,
-            kBadShape,
-            "principal axes: expected a dense square matrix and at most as many axes, got [{}, {}] "
-            "and {}",
-            symmetric.rows, symmetric.cols, axes.rows);
+  const bool is_square = symmetric.cols == n && symmetric.stride == n;
+  KVC_CHECK(is_square, kBadShape, "principal axes: expected a dense square matrix, got [{}, {}]", n,
+            symmetric.cols);
+  KVC_CHECK(axes.rows <= n && axes.cols == n && axes.stride == n, kBadShape,
+            "principal axes: expected at most {0} dense axes of width {0}, got [{1}, {2}]", n,
+            axes.rows, axes.cols);
   for (int64_t i = 0; i < n * n; ++i) {
     KVC_CHECK(std::isfinite(symmetric.data[i]), kNumeric,
               "principal axes: expected finite numbers, got {}", symmetric.data[i]);

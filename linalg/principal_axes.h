@@ -1,13 +1,14 @@
 #pragma once
-// Directions along which rows spread most.
+// Principal axes: the directions in which rows spread most.
 
 #include "core/base/view.h"
 
 namespace kvc::linalg {
 
-// Eigenvectors of the axes.rows largest eigenvalues of a symmetric matrix [D, D], largest first, as
-// orthonormal rows [r, D], r <= D. The matrix is destroyed. Single-threaded (OpenBLAS' LAPACK), for
-// use inside ParallelFor bodies. Throws kBadShape, kNumeric for a NaN.
+// Writes the eigenvectors of the r = axes.rows <= D largest eigenvalues of a symmetric matrix [D,
+// D] to axes [r, D], largest first, as orthonormal rows. Both matrices must be dense; `symmetric`
+// is destroyed. Single-threaded (OpenBLAS' LAPACK), so that bodies of ParallelFor may call it.
+// Throws kBadShape, and kNumeric for a NaN or an infinity or without convergence.
 void PrincipalAxes(MatrixF symmetric, MatrixF axes);
 
 }  // namespace kvc::linalg

@@ -41,8 +41,8 @@ class OneBlasThread {
   int before_;
 };
 
-// Columns turn where that makes their largest component positive; returns which did. Row by row:
-// columns of a matrix as wide as a power of two share few lines of the cache.
+// Turns the columns whose largest component is negative and returns which they were. It goes row by
+// row, because columns of a matrix as wide as a power of two share few lines of the cache.
 std::vector<bool> FixSigns(Matrix& vectors) {
   std::vector<double> largest(vectors.cols, 0.0);  // component of each column
   for (int64_t r = 0; r < vectors.rows; ++r) {

@@ -1,5 +1,5 @@
 #pragma once
-// What backends of linalg/svd.h check alike. Nothing else includes it.
+// Checks that the backends of linalg/svd.h share. Nothing else includes this header.
 
 #include "core/base/view.h"
 #include "linalg/matrix.h"

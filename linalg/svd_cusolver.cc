@@ -16,7 +16,7 @@
 namespace kvc::linalg::detail {
 namespace {
 
-// Blocks that are on the device at once.
+// The bytes of the blocks that are on the device at once.
 constexpr int64_t kBatchBytes = int64_t{1} << 30;
 
 void Check(cudaError_t error, const char* what) {
@@ -34,7 +34,7 @@ void Check(cusolverStatus_t status, const char* what) {
             what, static_cast<int>(status));
 }
 
-// Device memory of `count` elements; owned.
+// Owned device memory of `count` elements.
 template <class T>
 class DeviceBuffer {
  public:
@@ -67,7 +67,7 @@ class DeviceBuffer {
   int64_t count_ = 0;
 };
 
-// Row-major with no gaps between rows.
+// The elements row by row, without gaps between rows.
 std::vector<double> Dense(ConstMatrixD a) {
   std::vector<double> dense(a.rows * a.cols);
   for (int64_t r = 0; r < a.rows; ++r) {
@@ -82,8 +82,8 @@ void CheckInfo(int info, const char* routine, int64_t rows, int64_t cols) {
             routine, rows, cols, info);
 }
 
-// What Xgesvd found: values [k], left [rows, k] and V^T [k, k] by columns; of the transpose of what
-// was asked for unless that is `tall`.
+// Turns the results of Xgesvd into a decomposition: values [k], left [rows, k] and V^T [k, k], both
+// by columns. They belong to the transpose of the matrix unless that is `tall`.
 SvdResult Oriented(const DeviceBuffer<double>& values,
                    const DeviceBuffer<double>& left,
                    const DeviceBuffer<double>& right,
@@ -106,7 +106,7 @@ SvdResult Oriented(const DeviceBuffer<double>& values,
   return result;
 }
 
-// From values [n], ascending, and the vectors as rows [n, n].
+// A decomposition with descending values, from ascending values [n] and vectors as rows [n, n].
 EigenResult Descending(int64_t n, const double* values, const double* rows) {
   EigenResult result;
   result.vectors = Matrix(n, n);
@@ -142,11 +142,11 @@ class CuSolverSvd : public Svd {
   EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override;
   std::vector<GramResult> DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const override;
 
-  // Results of blocks of one shape, as many as kBatchBytes holds.
+  // Decomposes blocks of one shape, as many as kBatchBytes holds.
   void DecomposeBatch(std::span<const ConstMatrixF> blocks, std::span<GramResult> results) const;
-  // Gram matrices [n, n] of blocks [n, m] that lie one after the other.
+  // Computes the Gram matrices [n, n] of blocks [n, m] that lie one after the other.
   void Grams(const float* blocks, int64_t n, int64_t m, int64_t count, double* grams) const;
-  // Eigenvectors of `count` symmetric matrices on the device, in place.
+  // Decomposes `count` symmetric matrices on the device in place.
   std::vector<EigenResult> Eigenvectors(const DeviceBuffer<double>& matrices,
                                         int64_t n,
                                         int64_t count) const;
@@ -182,7 +182,7 @@ std::vector<EigenResult> CuSolverSvd::Eigenvectors(const DeviceBuffer<double>& m
   const DeviceBuffer<int> infos(count);
   size_t device_bytes = 0, host_bytes = 0;
   const auto type = CUDA_R_64F;
-  // Both calls describe the problem in the same words.
+  // Both calls take the same description of the problem.
   const auto call = [&](auto function, auto... rest) {
     return function(solver_, params_, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n, type,
                     matrices.data(), n, type, values.data(), type, rest...);

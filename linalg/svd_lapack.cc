@@ -24,7 +24,7 @@ void CheckInfo(lapack_int info, const char* routine, ConstMatrixD a) {
             routine, a.rows, a.cols, info);
 }
 
-// a = q t q^T with t tridiagonal.
+// The tridiagonal form t of a matrix: a = q t q^T.
 struct Tridiagonal {
   std::vector<double> reflectors;  // [n, n] by columns: q, as dsytrd leaves it below the diagonal
   std::vector<double> factors;     // [n - 1] of the reflectors
@@ -43,7 +43,7 @@ Tridiagonal Tridiagonalise(const Matrix& a) {
   return t;
 }
 
-// [n, n], row i the vector of the i-th eigenvalue of t, ascending, orthonormal to float's accuracy.
+// Eigenvectors of t as rows [n, n], eigenvalues ascending, orthonormal to the accuracy of float.
 std::vector<float> VectorsOf(const Tridiagonal& t, ConstMatrixD a) {
   const auto n = static_cast<lapack_int>(t.diagonal.size());
   double largest = 0.0;  // the vectors do not depend on t's scale, float's range does
@@ -66,7 +66,7 @@ std::vector<float> VectorsOf(const Tridiagonal& t, ConstMatrixD a) {
   return rows;
 }
 
-// v^T t v / v^T v in double: its error is quadratic in that of the vector.
+// v^T t v / v^T v in double. Its error is quadratic in that of the vector.
 double RayleighQuotient(const Tridiagonal& t, const float* v) {
   const auto n = std::ssize(t.diagonal);
   double energy = 0.0;
@@ -80,8 +80,8 @@ double RayleighQuotient(const Tridiagonal& t, const float* v) {
   return energy / squares;
 }
 
-// rows [n, n] of vectors of t become vectors of a.
-void TurnBack(const Tridiagonal& t, ConstMatrixD a, std::vector<float>& rows) {
+// Turns the eigenvectors of t, rows [n, n], into those of a.
+void ToVectorsOfMatrix(const Tridiagonal& t, ConstMatrixD a, std::vector<float>& rows) {
   const auto n = static_cast<lapack_int>(t.diagonal.size());
   const std::vector<float> reflectors(t.reflectors.begin(), t.reflectors.end());
   const std::vector<float> factors(t.factors.begin(), t.factors.end());
@@ -133,16 +133,16 @@ class LapackSvd : public Svd {
     return result;
   }
 
-  // Tridiagonal form and eigenvalues in double, vectors in float, whose accuracy the Gram matrix
-  // has: two thirds of dsyevd's time.
+  // The tridiagonal form and the eigenvalues are in double, the vectors in float, whose accuracy
+  // the Gram matrix has. It takes two thirds of dsyevd's time.
   EigenResult DoDecomposeGram(const Matrix& gram) const override {
     const auto n = static_cast<lapack_int>(gram.rows);
     const Tridiagonal t = Tridiagonalise(gram);
     std::vector<float> rows = VectorsOf(t, gram.view());
     std::vector<double> values;
     for (int64_t i = 0; i < n; ++i) values.push_back(RayleighQuotient(t, rows.data() + i * n));
-    TurnBack(t, gram.view(), rows);
-    // Values that are equal in float may have changed places.
+    ToVectorsOfMatrix(t, gram.view(), rows);
+    // Values that are equal in float may have changed their order.
     std::vector<int64_t> order(n);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),

@@ -16,12 +16,11 @@ void CheckQueries(const Scorer& scorer,
   KVC_CHECK(!queries.empty(), kBadShape, "{}: expected {} of each query head, got none", name,
             what);
   for (const ConstMatrixF& head_queries : queries) {
-    KVC_CHECK(
-        head_queries.cols == key_width && head_queries.rows == queries.front().rows &&
-            head_queries.rows > 0,
-        kBadShape,
-        "{}: expected {} of width {} and one row or more, the same for each head, got [{}, {}]",
-        name, what, key_width, head_queries.rows, head_queries.cols);
+    const bool fits = head_queries.cols == key_width && head_queries.rows > 0 &&
+                      head_queries.rows == queries.front().rows;
+    KVC_CHECK(fits, kBadShape,
+              "{}: expected as many of {} for each head, one or more, of width {}, got [{}, {}]",
+              name, what, key_width, head_queries.rows, head_queries.cols);
   }
 }
 

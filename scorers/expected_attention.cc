@@ -12,10 +12,11 @@
 namespace kvc::scorers {
 namespace {
 
-// Rows worked on at once: a block of them and its product stay in the second-level cache.
+// The rows that are worked on at once: a block of them and its product stay in the L2 cache.
 constexpr int64_t kBlockRows = 512;
 
-// Expected query at the coming positions: mean and covariance (empty when not wanted).
+// Mean and covariance (empty when not wanted) of the query that is expected at the coming
+// positions.
 struct QueryStatistics {
   std::vector<float> mean;        // [D_k]
   std::vector<float> covariance;  // [D_k, D_k], symmetric
@@ -33,7 +34,7 @@ std::vector<float> MeanRow(ConstMatrixF x) {
   return mean;
 }
 
-// (1/T) sum_t (x_t - mean)^T (x_t - mean), blocks of rows in turn. -> [D, D]
+// The covariance (1/T) sum_t (x_t - mean)^T (x_t - mean) [D, D], one block of rows after the other.
 std::vector<float> Covariance(ConstMatrixF x, std::span<const float> mean) {
   std::vector<float> covariance(x.cols * x.cols, 0.0F);
   std::vector<float> transposed(x.cols * kBlockRows);  // [D, block]
@@ -50,7 +51,7 @@ std::vector<float> Covariance(ConstMatrixF x, std::span<const float> mean) {
   return covariance;
 }
 
-// mu' = Rbar mu, Sigma' = Rbar Sigma Rbar^T of the rows of `queries` [T', D_k].
+// mu' = Rbar mu and Sigma' = Rbar Sigma Rbar^T for the rows of queries [T', D_k].
 QueryStatistics FutureQueries(ConstMatrixF queries,
                               const MeanRotation& rotation,
                               bool use_covariance) {
@@ -93,8 +94,8 @@ void ExpectedLogits(ConstMatrixF keys,
   }
 }
 
-// s_j = (mean over heads of softmax_j(l_j) + eps) |v_j|. The sinks are left out of the queries'
-// statistics and of the softmax, where they would leave nothing for the others; they get the
+// s_j = (mean over heads of softmax_j(l_j) + eps) |v_j|. The sinks are left out of the statistics
+// of the queries and of the softmax, in which they would leave nothing for the others; they get the
 // highest score [ExpectedAttention].
 class ExpectedAttention : public Scorer {
  public:

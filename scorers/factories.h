@@ -1,5 +1,6 @@
 #pragma once
-// The scorers behind Scorer::Create, one source file each.
+// The makers of the scorers, between which Scorer::Create chooses. Each has a source file of its
+// own. They throw kUsage for options out of range.
 
 #include <memory>
 
@@ -7,20 +8,21 @@
 
 namespace kvc::scorers {
 
-// [SnapKV] in the variant of [LUKV]: softmax of the window's queries over all keys, mean over
-// window and group, max-pool over tokens.
+// [SnapKV] in the variant of [LUKV]: the attention of the window's queries to all keys, averaged
+// over window and group, max-pooled over tokens.
 [[nodiscard]] std::unique_ptr<Scorer> MakeSnapKv(const ScorerOptions& options);
-// [ExpectedAttention]: attention that queries at coming positions are expected to pay, from mean
-// and covariance of the prompt's queries, times |v|.
+// [ExpectedAttention]: the attention that queries at coming positions are expected to pay, from the
+// mean and covariance of the prompt's queries, times |v|.
 [[nodiscard]] std::unique_ptr<Scorer> MakeExpectedAttention(const ScorerOptions& options);
 // [KeyDiff]: minus the cosine between a key and the mean of all normalised keys.
 [[nodiscard]] std::unique_ptr<Scorer> MakeKeyDiff();
 // [Knorm]: minus the norm of the key.
 [[nodiscard]] std::unique_ptr<Scorer> MakeKnorm();
-// Change of the attention output when the token is dropped, squared, seen by the residual stream:
-// for the window's queries, or for those that the prompt has asked, expected again (`prompt`).
+// The squared change of the attention output, as the residual stream sees it, when the token is
+// dropped: for the window's queries, or with `prompt` for queries of the prompt, which are expected
+// to come again.
 [[nodiscard]] std::unique_ptr<Scorer> MakeOutputError(const ScorerOptions& options);
-// [StreamingLLM]: the more recent, the higher.
+// [StreamingLLM]: the position of the token, so that recent tokens score higher.
 [[nodiscard]] std::unique_ptr<Scorer> MakeStreaming();
 
 }  // namespace kvc::scorers

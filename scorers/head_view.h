@@ -33,7 +33,7 @@ struct DominantToken {
   std::vector<float> change;  // [D], (v - o) / rest = v - (output of the other tokens)
 };
 
-// What one query head sees through the W queries of the window.
+// A query head's view of the tokens through the W queries of the window.
 struct HeadView {
   FloatMatrix attention;                 // [W, T], a
   FloatMatrix output;                    // [W, D], o

@@ -6,7 +6,7 @@
 namespace kvc::scorers {
 namespace {
 
-// A shorter vector counts as this long: a zero key has cosine 0 with everything.
+// The least length that a vector counts as: a zero key has cosine 0 with everything.
 constexpr float kSmallestNorm = 1e-12F;
 
 // anchor = mean_j k_j / |k_j|  (double: T terms);  s_j = -cos(k_j, anchor): keys unlike the others

@@ -1,5 +1,5 @@
 #pragma once
-// How much attention's output moves when one token is left out: the formula behind `output-error`.
+// The change of the attention output when one token is left out, the formula of `output-error`.
 
 #include <cstdint>
 #include <vector>
@@ -15,21 +15,21 @@ namespace kvc::scorers {
 //   e_ij = (a_ij/(1-a_ij))^2 (v_j - o_i) M (v_j - o_i)^T
 //        = (a_ij/(1-a_ij))^2 (v_j M v_j^T - 2 o_i M v_j^T + o_i M o_i^T)
 //
-// so all of e is products of whole matrices. For a token that takes most of a query's attention the
-// sum over the others is at hand, o'_i = (o_i - a_ij v_j)/(1-a_ij), and
-// e_ij = a_ij^2 (v_j - o'_i) M (v_j - o'_i)^T.
+// so that all of e comes from products of whole matrices. For a token that takes most of a query's
+// attention the sum over the others is at hand, o'_i = (o_i - a_ij v_j)/(1-a_ij), and
+// e_ij = a_ij^2 (v_j - o'_i) M (v_j - o'_i)^T. One object serves one thread.
 class OutputChange {
  public:
-  // For up to `most_queries` queries at once over values [T, D].
+  // Prepares for up to `most_queries` queries at once over values [T, D], which it borrows.
   OutputChange(int64_t most_queries, ConstMatrixF values);
 
-  // M of the query head whose queries come next.
+  // Sets M of the query head whose queries come next. Borrows it.
   void SetGram(ConstMatrixF gram);
-  // Where the attention a [count, T] of the next `count` queries goes; 0 where a query sees
-  // nothing.
+  // The matrix to which the caller writes the attention a [count, T] of the next `count` queries; 0
+  // where a query sees nothing.
   [[nodiscard]] MatrixF attention(int64_t count) const { return attention_.RowRange(0, count); }
-  // e [count, T] of the queries whose attention is there, which is used up. NaN and infinity stay
-  // what they are.
+  // Returns e [count, T] of the queries whose attention was written. Overwrites the attention. NaN
+  // and infinity stay what they are. Valid until the next call.
   [[nodiscard]] ConstMatrixF Errors(int64_t count);
 
  private:

@@ -16,8 +16,8 @@
 namespace kvc::scorers {
 namespace {
 
-// Queries of the prompt that are worked on at once: up to 128, fewer where a row of attention is
-// so long that a block would pass 16 MiB.
+// The queries of the prompt that are worked on at once: up to 128, fewer where a row of attention
+// is so long that a block would exceed 16 MiB.
 int64_t BlockQueries(int64_t num_tokens) {
   constexpr int64_t kElements = int64_t{4} << 20;
   return std::clamp<int64_t>(kElements / num_tokens, 16, 128);
@@ -26,15 +26,15 @@ int64_t BlockQueries(int64_t num_tokens) {
 // The golden ratio's fraction: its multiples scatter evenly over [0, 1), however many they are.
 constexpr double kScatter = 0.6180339887498949;
 
-// By the window's queries alone, e_ij being OutputChange's:
+// The scorer `output-error`. By the window's queries alone, with e_ij of OutputChange:
 //
 //   s_j = maxpool_j( max or mean over queries and the group's heads of e_ij ) / residual_energy.
 //
 // With `prompt` the text that follows is expected to ask what the prompt has asked so far: up to so
-// many of its queries, evenly spaced, are turned from where they stood to one of the next `future`
-// positions, from where they see every token, and s_j is the mean over them and the heads, not
-// pooled. Of the tokens the share `recent` is chosen by the window, whose last words may be a
-// question, and then `keydiff` by KeyDiff.
+// many of its queries, evenly spaced, are turned from their positions to one of the next `future`
+// positions, from which they see every token, and s_j is the mean over them and the heads, not
+// pooled. A share `recent` of the tokens is then chosen by the window, whose last words may be a
+// question, and a share `keydiff` by KeyDiff.
 class OutputError : public Scorer {
  public:
   OutputError(const ScorerOptions& options, int64_t pool)
@@ -65,14 +65,14 @@ class OutputError : public Scorer {
     const double weight = options_.relative ? 1.0 / head.residual_energy : 1.0;
     const double heads = static_cast<double>(head.queries.size());
     Scale(options_.mean ? weight / (static_cast<double>(window) * heads) : weight, errors);
-    PoolApart(errors, window, pool_, by_prompt ? pooled : scores);
+    PoolWindowApart(errors, window, pool_, by_prompt ? pooled : scores);
     if (by_prompt) {
       Scale(weight / (static_cast<double>(PromptCount(head)) * heads), scores);
-      Mix(head, window, pooled, options_.recent, scores);
+      ReserveShare(head, window, pooled, options_.recent, scores);
     }
     if (options_.keydiff > 0.0) {
       keydiff_->Score(head, errors);
-      Mix(head, window, errors, options_.keydiff, scores);
+      ReserveShare(head, window, errors, options_.keydiff, scores);
     }
   }
 
@@ -92,7 +92,8 @@ class OutputError : public Scorer {
     Reduce(change.Errors(window), options_.mean, errors);
   }
 
-  // How many of the prompt's queries are taken; the sinks' are left out where others are there.
+  // The number of the prompt's queries that are taken. Those of the sinks are left out where there
+  // are others.
   [[nodiscard]] int64_t PromptCount(const HeadInput& head) const {
     return std::min(options_.prompt, head.prompt_queries.front().rows - SkippedSinks(head));
   }
@@ -124,7 +125,7 @@ class OutputError : public Scorer {
     }
   }
 
-  // Query i before its rotation, turned to one of the coming positions.
+  // Turns query i, given before its rotation, to one of the coming positions.
   void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
     const double scattered = std::fmod(static_cast<double>(i) * kScatter, 1.0);
     const auto ahead = static_cast<int64_t>(scattered * static_cast<double>(options_.future));
@@ -145,14 +146,14 @@ class OutputError : public Scorer {
     }
   }
 
-  // Of those that may be dropped, the token that `other` ranks p-th gets at least the score that
-  // ranks (1 - share)/share p-th, so that of any number of best tokens `other` has chosen its
-  // share, and scores keep their unit.
-  static void Mix(const HeadInput& head,
-                  int64_t window,
-                  std::span<const float> other,
-                  double share,
-                  std::span<float> scores) {
+  // Gives `other` the choice of a share of the tokens. Among those that may be dropped, the token
+  // that `other` ranks p-th gets at least the score with rank (1 - share)/share p, so that of any
+  // number of best tokens `other` has chosen its share, and scores keep their unit.
+  static void ReserveShare(const HeadInput& head,
+                           int64_t window,
+                           std::span<const float> other,
+                           double share,
+                           std::span<float> scores) {
     const int64_t num_tokens = std::ssize(scores);
     const int64_t first = std::min(head.sinks, num_tokens);
     const int64_t count = num_tokens - window - first;

@@ -1,5 +1,5 @@
 #pragma once
-// Where the rotation turns queries that come later; what scorers of coming queries share.
+// The rotation of queries at coming positions, for scorers that expect such queries.
 
 #include <cstdint>
 #include <span>
@@ -7,13 +7,13 @@
 
 namespace kvc::scorers {
 
-// Mean rotation over some positions, for each pair (d, d + D/2): the matrix [[cos, -sin], [sin,
-// cos]] averaged. Double: it is small, and positions are large.
+// The mean over some positions of the rotation matrices [[cos, -sin], [sin, cos]], for each pair
+// (d, d + D/2). It is in double, because it can be small and positions are large.
 struct MeanRotation {
   std::vector<double> cos, sin;  // [D_k/2]; empty: identity
 };
 
-// Over positions first .. first + count - 1; frequencies [D_k/2] or none.
+// The mean rotation over positions first .. first + count - 1; frequencies [D_k/2], or none.
 [[nodiscard]] MeanRotation AverageRotation(std::span<const double> frequencies,
                                            int64_t first,
                                            int64_t count);

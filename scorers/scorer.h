@@ -1,7 +1,8 @@
 #pragma once
-// Which cached tokens will be needed: scores of the tokens of one cache group at the end of a
-// prompt. The same code ranks tokens in kvc-profile and in the runtime, so that a profile describes
-// exactly what runs. Formulas: docs/notation.md and reference in the implementing files.
+// Scorers of cached tokens: estimates, at the end of a prompt, of how much each token of a cache
+// group will be needed. The same code ranks tokens in kvc-profile and in the runtime, so that a
+// profile describes exactly what runs. Formulas and references stand in the implementing files, in
+// the letters of docs/notation.md.
 
 #include <cstdint>
 #include <memory>
@@ -13,8 +14,9 @@
 
 namespace kvc::scorers {
 
-// What a scorer sees of one kv head g. q and k as they enter the dot product (after rotation, norms
-// and biases); `queries` are the last W positions T-W .. T-1 of the sequence.
+// The input of a scorer: one kv head g of a cache group. q and k stand as they enter the dot
+// product (after biases, norms and rotation). `queries` are those of the last W positions T-W ..
+// T-1.
 struct HeadInput {
   ConstMatrixF keys;                         // [T, D_k]
   ConstMatrixF values;                       // [T, D]
@@ -31,30 +33,33 @@ struct HeadInput {
   int64_t sinks = 4;
 };
 
+// A way to score tokens. Does not change: several threads may use one.
 class Scorer {
  public:
-  // Throws kUsage for options out of range.
+  // Makes the scorer of a spec. Throws kUsage for options out of range.
   static std::unique_ptr<Scorer> Create(const ScorerSpec& spec);
   virtual ~Scorer() = default;
   [[nodiscard]] virtual ScorerKind kind() const = 0;
-  // Needs `queries` / `prompt_queries` / `output_grams` and `residual_energy` of HeadInput.
+  // Say which fields of HeadInput the scorer reads in addition to keys and values: `queries`,
+  // `prompt_queries`, `output_grams` with `residual_energy`.
   [[nodiscard]] virtual bool needs_queries() const { return false; }
   [[nodiscard]] virtual bool needs_prompt_queries() const { return false; }
   [[nodiscard]] virtual bool needs_output() const { return false; }
-  // Scores of different heads and layers are losses in one unit, which can be compared and added.
+  // True when scores of different heads and layers are losses in one unit, which can be compared
+  // and added.
   [[nodiscard]] virtual bool comparable() const { return false; }
-  // Writes one score for each token, higher = keep: scores [T]. Sinks and window are scored like
-  // the others; protecting them is the caller's business. Single-threaded and safe to call from
-  // several threads. T = 0 is allowed; more queries than tokens: the last T count. Throws kBadShape
-  // when sizes disagree or what the scorer needs is missing, kNumeric when a score is not finite.
+  // Writes a score for each token to scores [T]; tokens with higher scores are kept. Sinks and
+  // window are scored like the others: the caller protects them. T may be 0. Where there are more
+  // queries than tokens, the last T count. Single-threaded. Throws kBadShape when sizes disagree or
+  // a field that the scorer needs is missing, kNumeric when a score is not finite.
   virtual void Score(const HeadInput& head, std::span<float> scores) const = 0;
 };
 
-// One score for tokens that several heads share (kLatent): the sum of the heads' scores where the
-// scorer gives them in one unit; else their mean, each head's scores divided by the sum of their
-// absolute values first so that no head outweighs another (and negative scores keep their order).
-// `head_scores`: one span of T for each head; for a single head the scores are copied unchanged.
-// Throws kBadShape.
+// Combines the scores of several heads that share their tokens (kLatent). Scores of a comparable
+// scorer are added. Others are averaged, after each head's scores are divided by the sum of their
+// absolute values, so that no head outweighs another and negative scores keep their order. The
+// scores of a single head are copied unchanged. head_scores [heads][T], scores [T]. Throws
+// kBadShape.
 void CombineHeads(const Scorer& scorer,
                   std::span<const std::vector<float>> head_scores,
                   std::span<float> scores);

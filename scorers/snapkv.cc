@@ -33,7 +33,7 @@ class SnapKv : public Scorer {
     const float weight = 1.0F / static_cast<float>(window * std::ssize(head.queries));
     for (float& share : received) share *= weight;
     CheckFinite(*this, received);  // before the maximum, which would hide a NaN
-    PoolApart(received, window, pool_, scores);
+    PoolWindowApart(received, window, pool_, scores);
   }
 
  private:

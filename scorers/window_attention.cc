@@ -33,7 +33,7 @@ void WindowAttention(ConstMatrixF queries, const HeadInput& head, MatrixF attent
   }
 }
 
-void PoolApart(std::span<const float> x, int64_t window, int64_t pool, std::span<float> s) {
+void PoolWindowApart(std::span<const float> x, int64_t window, int64_t pool, std::span<float> s) {
   const size_t split = x.size() - static_cast<size_t>(window);
   MaxPool(x.first(split), pool, s.first(split));
   MaxPool(x.subspan(split), pool, s.subspan(split));

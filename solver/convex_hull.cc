@@ -17,8 +17,8 @@ void CheckPoints(std::span<const CurvePoint> points) {
   }
 }
 
-// Whether `middle` lies on or above the chord from `left` to `right`, so that no line supports the
-// curve there: slope(left, middle) >= slope(middle, right), multiplied out.
+// True when `middle` lies on or above the chord from `left` to `right`, so that no line supports
+// the curve there: slope(left, middle) >= slope(middle, right), multiplied out.
 bool IsAboveChord(const CurvePoint& left, const CurvePoint& middle, const CurvePoint& right) {
   return (middle.loss - left.loss) * (right.cost - middle.cost) >=
          (right.loss - middle.loss) * (middle.cost - left.cost);
@@ -30,7 +30,7 @@ std::vector<int64_t> LowerHull(std::span<const CurvePoint> points) {
   CheckPoints(points);
   std::vector<int64_t> hull;
   for (size_t i = 0; i < points.size(); ++i) {
-    // A dominated point cannot be a vertex, and would bend the chain upwards behind the minimum.
+    // A dominated point cannot be a vertex, and would bend the chain upwards after the minimum.
     if (!hull.empty() && points[i].loss >= points[hull.back()].loss) continue;
     while (hull.size() >= 2 &&
            IsAboveChord(points[hull[hull.size() - 2]], points[hull.back()], points[i])) {

@@ -1,6 +1,7 @@
 #pragma once
-// Lower convex hull of a sampled curve (Andrew's monotone chain), the relaxation that makes greedy
-// budget allocation optimal (LU-KV, bibliography key [LUKV]; [Sinha1979] for the LP).
+// The lower convex hull of a sampled curve (Andrew's monotone chain): the relaxation that makes
+// greedy budget allocation optimal ([LUKV]; [Sinha1979] for the LP). A pure function, like the rest
+// of solver/: it may be called from several threads.
 
 #include <cstdint>
 #include <span>
@@ -8,15 +9,15 @@
 
 namespace kvc::solver {
 
-// One point of a loss curve: `cost` ascending along a curve.
+// One point of a loss curve. Costs ascend along a curve.
 struct CurvePoint {
   double cost = 0.0;
   double loss = 0.0;
 };
 
-// Indices into `points` of the hull's vertices, from the cheapest point to the point of least loss.
-// Points that are dominated (costlier and no better) are never vertices. `points` must have
-// strictly ascending costs and finite values: throws kNumeric / kBadShape. O(n).
+// The vertices of the hull as indices into `points`, from the cheapest point to the point of least
+// loss. Points that are dominated (costlier and no better) are never vertices. Takes O(n). Throws
+// kNumeric for a value that is not finite, kBadShape unless costs ascend strictly.
 [[nodiscard]] std::vector<int64_t> LowerHull(std::span<const CurvePoint> points);
 
 }  // namespace kvc::solver

@@ -12,7 +12,7 @@
 namespace kvc::solver {
 namespace {
 
-// One step along a curve's hull, from the vertex before to `target`.
+// One step along the hull of a curve, from the previous vertex to `target`.
 struct Increment {
   double slope = 0.0;  // loss saved per cost; non-increasing along a curve
   int32_t curve = 0;
@@ -28,7 +28,7 @@ std::vector<int64_t> HullOfCurve(const Curve& curve, size_t index) {
   }
 }
 
-// All hull increments in curve order.
+// The increments of all hulls in curve order.
 std::vector<Increment> CollectIncrements(std::span<const Curve> curves) {
   std::vector<Increment> increments;
   increments.reserve(curves.size() * 3);
@@ -46,8 +46,8 @@ std::vector<Increment> CollectIncrements(std::span<const Curve> curves) {
   return increments;
 }
 
-// Stable least-significant-digit radix sort, steepest first: equal slopes stay in curve order, and
-// 48K increments take a fraction of a comparison sort's time.
+// Sorts by falling slope. It is a stable radix sort from the least significant digit: equal slopes
+// stay in curve order, and 48K increments take a fraction of the time of a comparison sort.
 void SortBySlope(std::vector<Increment>& increments) {
   constexpr int kBits = 11;
   constexpr uint64_t kMask = (1U << kBits) - 1;
@@ -69,7 +69,7 @@ void SortBySlope(std::vector<Increment>& increments) {
   }
 }
 
-// A running allocation: what is taken on each curve, and what is left of the budget.
+// A growing allocation: the point taken on each curve, and the rest of the budget.
 class Filler {
  public:
   Filler(std::span<const Curve> curves, double budget)
@@ -95,15 +95,15 @@ class Filler {
     choice_[curve] = target;
   }
 
-  // What the LP relaxation would still save by the part of `step` that fits.
+  // The loss that the LP relaxation still saves by the part of `step` that fits.
   [[nodiscard]] double SplitSaving(const Increment& step) const {
     const CurvePoint& from = Current(step.curve);
     const CurvePoint& to = curves_[step.curve][step.target];
     return (from.loss - to.loss) * (left() / (to.cost - from.cost));
   }
 
-  // Takes `step` when it fits. Otherwise takes the best point before its end that does, on the hull
-  // or not, and leaves the curve there.
+  // Takes `step` when it fits. Otherwise takes the best point before its end that fits, on the hull
+  // or not, and closes the curve.
   void TakeWhatFits(const Increment& step) {
     if (closed_[step.curve] != 0) return;
     if (Fits(step.curve, step.target)) {
@@ -119,7 +119,7 @@ class Filler {
     if (best != from) Take(step.curve, best);
   }
 
-  // Sums anew in curve order, free of the error that the running sums gathered.
+  // Sums again in curve order, without the rounding error of the running sums.
   [[nodiscard]] Allocation Finish() && {
     Allocation result;
     result.choice = std::move(choice_);

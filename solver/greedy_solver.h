@@ -1,11 +1,11 @@
 #pragma once
-// Spreads a budget over curves: minimise sum_i loss_i(p_i) subject to sum_i cost_i(p_i) <= budget,
-// one point p_i of each curve (a multiple-choice knapsack).
+// The greedy solver of the multiple-choice knapsack, which spreads a budget over curves: minimise
+// sum_i loss_i(p_i) subject to sum_i cost_i(p_i) <= budget, with one point p_i of each curve.
 //
-// Hull increments of all curves are taken by slope (loss saved per cost) until the next one does
-// not fit; that is the optimum of the LP relaxation but for one split increment [Sinha1979]. What
-// is left is then filled with increments that still fit. The bound is the LP optimum, so objective
-// - bound is certified and at most the split increment's loss.
+// The increments of all hulls are taken by slope (loss saved per cost) until the next one does not
+// fit; that is the optimum of the LP relaxation but for one split increment [Sinha1979]. The rest
+// of the budget is filled with increments that still fit. The bound is the LP optimum, so the gap
+// objective - bound is certified, and at most the loss of the split increment.
 
 #include <cstdint>
 #include <span>
@@ -15,7 +15,7 @@
 
 namespace kvc::solver {
 
-using Curve = std::vector<CurvePoint>;  // costs strictly ascending; the first point is the minimum
+using Curve = std::vector<CurvePoint>;  // costs ascend strictly; the first point is the cheapest
 
 struct Allocation {
   std::vector<int64_t> choice;  // index of the point taken on each curve
@@ -24,8 +24,9 @@ struct Allocation {
   double cost = 0.0;            // sum of costs at the choices
 };
 
-// Throws kInfeasible when the curves' first points alone exceed `budget`, naming the smallest
-// possible budget. Deterministic: ties by curve index.
+// Allocates the budget. Ties go to the lower curve index. Throws kInfeasible, naming the smallest
+// possible budget, when the first points of the curves alone exceed `budget`; kNumeric for a budget
+// that is NaN, and what LowerHull throws, naming the curve.
 [[nodiscard]] Allocation SolveGreedy(std::span<const Curve> curves, double budget);
 
 }  // namespace kvc::solver

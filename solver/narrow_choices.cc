@@ -7,13 +7,13 @@ namespace kvc::solver {
 namespace {
 
 constexpr double kUnreachable = std::numeric_limits<double>::infinity();
-// Beyond this many states the last bytes are not worth the time.
+// With more states than this the last bytes are not worth the time.
 constexpr int64_t kMaxStates = 1 << 14;
 
-// A tier that a token may take, as a departure from its choice.
+// A tier that a token may take, as a difference from its choice.
 struct Option {
-  int64_t units = 0;     // bytes more, in units
-  double penalty = 0.0;  // loss more, plus lambda times the bytes more
+  int64_t units = 0;     // additional bytes, in units
+  double penalty = 0.0;  // additional loss, plus lambda times the additional bytes
   uint8_t column = 0;
 };
 
@@ -30,57 +30,79 @@ std::vector<Option> OptionsOf(const NarrowToken& token, double lambda, int64_t u
   return options;
 }
 
-}  // namespace
+// The least penalties after the choices of some tokens, and how they are reached. State s stands
+// for s - reach units more than the tokens hold now.
+struct Table {
+  int64_t reach = 0;
+  int64_t states = 0;
+  std::vector<double> penalties;  // [states]
+  std::vector<uint8_t> taken;     // [tokens, states], the option on the way to each state
+};
 
-void ChooseAnew(double lambda, int64_t unit, int64_t& room, std::vector<NarrowToken>& tokens) {
-  const int64_t limit = room / unit;  // departures of at most this fit
-  std::vector<std::vector<Option>> options;
-  int64_t reach = limit;
-  for (const NarrowToken& token : tokens) {
-    options.push_back(OptionsOf(token, lambda, unit));
-    for (const Option& option : options.back()) reach = std::max(reach, std::abs(option.units));
-  }
-  reach *= 2;
-  const int64_t states = 2 * reach + 1;  // state s: s - reach units more than before
-  if (states > kMaxStates) return;
-  std::vector<double> penalties(static_cast<size_t>(states), kUnreachable);
-  penalties[reach] = 0.0;
+void FillTable(const std::vector<std::vector<Option>>& options, Table& table) {
+  const auto states = static_cast<size_t>(table.states);
+  table.penalties.assign(states, kUnreachable);
+  table.penalties[table.reach] = 0.0;
+  table.taken.resize(options.size() * states);
   std::vector<double> next;
-  std::vector<uint8_t> taken(tokens.size() * static_cast<size_t>(states));  // option on the way
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    next.assign(static_cast<size_t>(states), kUnreachable);
-    uint8_t* taken_i = taken.data() + i * static_cast<size_t>(states);
+  for (size_t i = 0; i < options.size(); ++i) {
+    next.assign(states, kUnreachable);
+    uint8_t* taken_i = table.taken.data() + i * states;
     for (size_t o = 0; o < options[i].size(); ++o) {
       const Option& option = options[i][o];
       const int64_t begin = std::max<int64_t>(0, option.units);
-      const int64_t end = std::min(states, states + option.units);
+      const int64_t end = std::min(table.states, table.states + option.units);
       for (int64_t s = begin; s < end; ++s) {
-        const double penalty = penalties[s - option.units] + option.penalty;
+        const double penalty = table.penalties[s - option.units] + option.penalty;
         if (penalty < next[s]) {
           next[s] = penalty;
           taken_i[s] = static_cast<uint8_t>(o);
         }
       }
     }
-    penalties.swap(next);
+    table.penalties.swap(next);
   }
-  // What stays unspent costs lambda.
-  const double price = lambda * static_cast<double>(unit);
-  int64_t best = reach;
-  double best_total = price * static_cast<double>(limit);  // everything as it is
-  for (int64_t s = 0; s <= reach + limit; ++s) {
-    const double total = penalties[s] + price * static_cast<double>(limit - (s - reach));
+}
+
+// The best state with at most `limit` units more, where an unspent unit costs `price`; -1 when none
+// is better than the choices as they are.
+int64_t BestState(const Table& table, int64_t limit, double price) {
+  const double unchanged = price * static_cast<double>(limit);
+  int64_t best = -1;
+  double best_total = unchanged;
+  for (int64_t s = 0; s <= table.reach + limit; ++s) {
+    const double total =
+        table.penalties[s] + price * static_cast<double>(limit - (s - table.reach));
     if (total < best_total) {
       best_total = total;
       best = s;
     }
   }
-  if (best_total >= price * static_cast<double>(limit)) return;
-  room -= (best - reach) * unit;
+  return best;
+}
+
+}  // namespace
+
+void RefineChoices(double lambda, int64_t unit, int64_t& room, std::vector<NarrowToken>& tokens) {
+  const int64_t limit = room / unit;  // units that may be spent in addition
+  std::vector<std::vector<Option>> options;
+  int64_t reach = limit;
+  for (const NarrowToken& token : tokens) {
+    options.push_back(OptionsOf(token, lambda, unit));
+    for (const Option& option : options.back()) reach = std::max(reach, std::abs(option.units));
+  }
+  Table table;
+  table.reach = 2 * reach;
+  table.states = 2 * table.reach + 1;
+  if (table.states > kMaxStates) return;
+  FillTable(options, table);
+  int64_t state = BestState(table, limit, lambda * static_cast<double>(unit));
+  if (state < 0) return;
+  room -= (state - table.reach) * unit;
   for (size_t i = tokens.size(); i-- > 0;) {
-    const Option& option = options[i][taken[i * static_cast<size_t>(states) + best]];
+    const Option& option = options[i][table.taken[i * static_cast<size_t>(table.states) + state]];
     tokens[i].choice = option.column;
-    best -= option.units;
+    state -= option.units;
   }
 }
 

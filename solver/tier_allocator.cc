@@ -14,17 +14,18 @@
 namespace kvc::solver {
 namespace {
 
-// Slopes are told apart by the upper half of their bits: a bucket is 0.8 % wide.
+// Slopes fall into buckets by the upper half of their bits: a bucket is 0.8 % wide.
 constexpr int kBucketShift = 16;
 constexpr int64_t kBuckets = (int64_t{1} << (31 - kBucketShift)) + 1;
 // Fewer tokens are sorted without buckets.
 constexpr int64_t kFewTokens = 2048;
-// Tokens that are chosen anew at the end: enough for a gap below a millionth, few enough that their
-// choice takes less time than the rest.
+// The tokens whose tiers are chosen again at the end: enough for a gap below a millionth, few
+// enough that their choice takes less time than the rest.
 constexpr int64_t kLeastNarrow = 32;
 constexpr int64_t kMostNarrow = 256;
 constexpr int64_t kTokensPerNarrow = 64;
 
+// One step along the hull of a token, to `vertex`.
 struct Increment {
   float slope = 0.0F;
   int32_t group = 0;
@@ -118,7 +119,7 @@ class Allocator {
     while (low_ > 0 && below < narrow_tokens_) below += bucket_counts_[--low_];
   }
 
-  // Takes what is steeper than the range, and collects what lies in it.
+  // Takes the increments that are steeper than the range, and collects those in it.
   void TakeSteepest() {
     ForTokens([&](size_t g, int64_t token, const TokenHull& hull) {
       const std::array<int64_t, kMaxTiers>& costs = tiers_[g].costs;
@@ -136,7 +137,7 @@ class Allocator {
     });
   }
 
-  // Takes increments until one does not fit; its index, or the number of them.
+  // Takes sorted increments until one does not fit. Returns its index, or their number.
   int64_t TakeSorted() {
     TokenHull hull;
     for (int64_t i = 0; i < std::ssize(sorted_); ++i) {
@@ -157,7 +158,7 @@ class Allocator {
     return std::ssize(sorted_);
   }
 
-  // The tokens that lambda decides most narrowly share what is left anew.
+  // Chooses the tiers of the tokens that lambda decides most narrowly again, with the bytes left.
   void SpendRest(int64_t split) {
     std::vector<NarrowToken> tokens;
     int64_t above = split - 1;
@@ -174,7 +175,7 @@ class Allocator {
       if (below < std::ssize(sorted_)) add(sorted_[below++]);
       if (above >= 0) add(sorted_[above--]);
     }
-    ChooseAnew(lambda_, unit_, room_, tokens);
+    RefineChoices(lambda_, unit_, room_, tokens);
     for (const NarrowToken& token : tokens) choice_[token.token] = token.choice;
   }
 
@@ -205,7 +206,7 @@ class Allocator {
 
   std::span<const TierGroup> groups_;
   std::vector<TierColumns> tiers_;
-  std::vector<int64_t> first_;  // token that a group begins with
+  std::vector<int64_t> first_;  // the first token of each group
   int64_t num_tokens_ = 0;
   int64_t narrow_tokens_ = 0;
   int64_t least_cost_ = 0;

@@ -5,12 +5,11 @@
 namespace kvc::solver {
 
 TierColumns::TierColumns(const TierGroup& group, size_t index) : count(std::ssize(group.costs)) {
-  KVC_CHECK(
-      count >= 1 && count <= kMaxTiers && std::ssize(group.losses) == group.num_tokens * count,
-      kBadShape,
-      "tiers: group {}: expected 1 to {} tiers and a loss of each for {} tokens, got {} tiers and "
-      "{} losses",
-      index, kMaxTiers, group.num_tokens, count, group.losses.size());
+  KVC_CHECK(count >= 1 && count <= kMaxTiers, kBadShape,
+            "tiers: group {}: expected 1 to {} tiers, got {}", index, kMaxTiers, count);
+  KVC_CHECK(std::ssize(group.losses) == group.num_tokens * count, kBadShape,
+            "tiers: group {}: expected {} losses for {} tokens, got {}", index,
+            group.num_tokens * count, group.num_tokens, group.losses.size());
   std::ranges::copy(group.costs, costs.begin());
   std::iota(by_cost.begin(), by_cost.begin() + count, uint8_t{0});
   std::stable_sort(by_cost.begin(), by_cost.begin() + count,

@@ -1,6 +1,6 @@
 #pragma once
-// The lower hull of one token's tiers: a few points, built anew where it is needed, because that is
-// faster than storing millions of them. Internal to the tier allocator.
+// The lower hull of one token's tiers. It has a few points and is built again wherever it is
+// needed, which is faster than storing millions of hulls. Internal to the tier allocator.
 
 #include <array>
 #include <cmath>
@@ -15,7 +15,7 @@
 
 namespace kvc::solver {
 
-// The columns of a group's losses.
+// The columns of a group's losses: the tiers and their costs.
 struct TierColumns {
   int64_t count = 0;                            // K
   std::array<int64_t, kMaxTiers> costs = {};    // of each column
@@ -28,14 +28,15 @@ struct TierColumns {
 // The largest number that divides every difference of two costs of a group; 1 where there is none.
 [[nodiscard]] int64_t CostUnit(std::span<const TierColumns> groups);
 
-// Vertices from the cheapest tier to the one of least loss; slopes fall strictly.
+// The vertices from the cheapest tier to the one of least loss. Slopes fall strictly.
 struct TokenHull {
   int count = 0;
   std::array<uint8_t, kMaxTiers> column;  // of each vertex
   std::array<float, kMaxTiers> slope;     // loss saved by a byte on the way to the vertex; not [0]
 };
 
-// Throws kNumeric for a NaN or -infinity. Inline: it is the allocator's inner loop.
+// Builds the hull of one token from its losses [K]. Throws kNumeric for a NaN or -infinity. Inline,
+// because it is the allocator's inner loop.
 inline void BuildHull(const float* losses, const TierColumns& tiers, TokenHull& hull) {
   hull.count = 0;
   for (int64_t i = 0; i < tiers.count; ++i) {
@@ -51,7 +52,7 @@ inline void BuildHull(const float* losses, const TierColumns& tiers, TokenHull& 
       const int64_t cost = tiers.costs[column] - tiers.costs[top];
       slope = cost > 0 ? (losses[top] - loss) / static_cast<float>(cost)
                        : std::numeric_limits<float>::infinity();
-      // Dearer at the same cost, or above the chord.
+      // The vertex has a larger loss at the same cost, or lies above the chord.
       if (cost > 0 && (hull.count == 1 || slope < hull.slope[hull.count - 1])) break;
       --hull.count;
     }

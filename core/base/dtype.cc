@@ -39,7 +39,7 @@ const DTypeRow& RowOf(DType dtype) {
   KVC_THROW(kInternal, "dtype: expected one of the enumeration, got {}", static_cast<int>(dtype));
 }
 
-// Loads and stores through memcpy: tensors in a file are not aligned.
+// Loads go through memcpy, because tensors in a file are not aligned; stores likewise.
 template <class T>
 T LoadAt(const void* source, int64_t index) {
   T value;

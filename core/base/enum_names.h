@@ -1,6 +1,6 @@
 #pragma once
-// Enumerators and their names on command lines and in files. A table is an array of pairs
-// {enumerator, name}.
+// Look-up of enumerators by name and of names by enumerator, for command lines and files. A table
+// is an array of pairs {enumerator, name}.
 
 #include <string>
 #include <string_view>
@@ -9,6 +9,7 @@
 
 namespace kvc {
 
+// The name of `value`. Throws kInternal when the table lacks it.
 template <class Table, class Enum>
 [[nodiscard]] std::string_view EnumName(const Table& table, Enum value) {
   for (const auto& [kind, name] : table) {
@@ -17,7 +18,7 @@ template <class Table, class Enum>
   KVC_THROW(kInternal, "enumerator without a name");
 }
 
-// Throws kUsage naming `option` and listing the names.
+// The enumerator called `name`. Throws kUsage naming `option` and listing the names.
 template <class Table>
 [[nodiscard]] auto EnumValue(const Table& table, std::string_view name, const char* option) {
   std::string known;

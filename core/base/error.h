@@ -12,7 +12,8 @@
 
 namespace kvc {
 
-// Says what the caller can do about a failure. core/base/exit_code.h maps each to one exit code.
+// The kind of a failure: what the caller can do about it. core/base/exit_code.h maps each kind to
+// one exit code.
 enum class ErrorKind {
   kUsage,         // 2: options that contradict each other or do not parse
   kBadInput,      // 3: a file that is broken, or not what it claims to be

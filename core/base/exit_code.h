@@ -1,5 +1,5 @@
 #pragma once
-// The exit code of each kind of failure; the commands' contract with CI jobs.
+// Exit codes of the commands, one for each kind of failure. CI jobs rely on them.
 
 #include "core/base/error.h"
 

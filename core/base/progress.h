@@ -1,6 +1,7 @@
 #pragma once
-// How a library says how far it is, and hears that it should stop. Libraries never print: the tools
-// implement this with a bar on a terminal and plain lines elsewhere.
+// Progress reports of long-running library calls, which are also the places where such a call can
+// be interrupted. Libraries never print: the tools implement this interface with a bar on a
+// terminal and plain lines elsewhere.
 
 #include <cstdint>
 #include <string>
@@ -12,13 +13,14 @@ namespace kvc {
 class Progress {
  public:
   virtual ~Progress() = default;
-  // `done` of `total` units of `stage` are finished. Throws kInterrupted after SIGINT or SIGTERM.
+  // Reports that `done` of `total` units of `stage` are finished. Throws kInterrupted after SIGINT
+  // or SIGTERM.
   virtual void Report(const std::string& stage, int64_t done, int64_t total) = 0;
-  // One line for the log.
+  // Writes one line to the log.
   virtual void Log(const std::string& line) = 0;
 };
 
-// Says nothing; the default in tests.
+// A Progress that ignores every report; the default in tests.
 class NoProgress : public Progress {
  public:
   void Report(const std::string&, int64_t, int64_t) override {}

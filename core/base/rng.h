@@ -1,6 +1,6 @@
 #pragma once
 // A small random generator whose numbers are the same on every machine (std distributions are not).
-// xoshiro256++ (Blackman and Vigna, 2019, bibliography key [Xoshiro]) seeded by splitmix64.
+// It is xoshiro256++ ([Xoshiro]) seeded by splitmix64. One object serves one thread.
 
 #include <cmath>
 #include <cstdint>
@@ -34,13 +34,14 @@ class Rng {
     state_[3] = RotateLeft(state_[3], 45);
     return result;
   }
-  // Uniform in [0, 1).
+  // A number uniform in [0, 1).
   double NextDouble() { return static_cast<double>(NextU64() >> 11) * 0x1.0p-53; }
-  // Uniform in [0, bound); bound >= 1.
+  // A number in [0, bound) for bound >= 1, uniform but for the bias of the modulus (below bound /
+  // 2^64).
   int64_t NextBelow(int64_t bound) {
     return static_cast<int64_t>(NextU64() % static_cast<uint64_t>(bound));
   }
-  // Standard normal (Box and Muller).
+  // A standard normal number (Box and Muller).
   double NextNormal() {
     const double radius = std::sqrt(-2.0 * std::log(1.0 - NextDouble()));
     return radius * std::cos(2.0 * std::numbers::pi * NextDouble());
@@ -51,7 +52,7 @@ class Rng {
   uint64_t state_[4] = {};
 };
 
-// A random order (Fisher and Yates, from the last element down).
+// Puts `values` in a random order (Fisher and Yates, from the last element down).
 template <class T>
 void Shuffle(Rng& rng, std::vector<T>& values) {
   for (auto i = std::ssize(values) - 1; i > 0; --i) {

@@ -43,7 +43,7 @@ constexpr std::array<Unit, 10> kByteUnits = {{
 // Sizes stay below this, so that sums and products with element sizes cannot overflow.
 constexpr double kLargestSize = 0x1.0p60;
 
-// The number in front and what follows it; nothing when there is no number.
+// The number at the front of `text`; `rest` becomes what follows it. Empty when there is no number.
 std::optional<double> ParseNumber(std::string_view text, std::string_view& rest) {
   double value = 0.0;
   // Digits first: from_chars would also take "inf", "nan" and "-1".
@@ -59,7 +59,7 @@ std::optional<double> ParseNumber(std::string_view text, std::string_view& rest)
   return value;
 }
 
-// Number and unit; whole numbers >= 1 only.
+// A number with a unit, when the product is a whole number of at least 1.
 std::optional<int64_t> ParseScaled(std::string_view text, std::span<const Unit> units) {
   std::string_view suffix;
   const std::optional<double> number = ParseNumber(text, suffix);
@@ -96,7 +96,7 @@ std::string Shortest(double value) {
 std::string ShareText(double share) {
   char percent[32];
   std::snprintf(percent, sizeof(percent), "%.6g%%", share * 100.0);
-  // As a percentage when that reads back as the same share, else with every digit.
+  // A percentage when that reads back as the same share, else every digit.
   return ParseShareText(percent) == share ? percent : Shortest(share);
 }
 

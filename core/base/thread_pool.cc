@@ -28,7 +28,7 @@ void Pause() {
 #endif
 }
 
-// Polls until `done()` or the spin time is over; true when done.
+// Polls until done() holds or the spin time is over. Returns done().
 template <class Condition>
 bool SpinUntil(const Condition& done) {
   const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
@@ -43,14 +43,15 @@ bool SpinUntil(const Condition& done) {
   return done();
 }
 
+// True while this thread runs a body of any pool: loops do not nest.
 thread_local bool inside_body = false;
 
 }  // namespace
 
-// How a loop is handed out: `ticket` holds the loop's number (upper half) and how many of its parts
-// are unclaimed (lower half). A thread claims a part by lowering it. While a claimed part is not
-// finished, ParallelFor does not return, so the fields of the loop may be read after the claim, and
-// only then; a thread that wakes up late finds nothing to claim and touches nothing.
+// Loops are handed out by tickets: `ticket` holds the loop's number (upper half) and how many of
+// its parts are unclaimed (lower half). A thread claims a part by lowering it. While a claimed part
+// is not finished, ParallelFor does not return, so the fields of the loop may be read after the
+// claim, and only then; a thread that wakes up late finds nothing to claim and touches nothing.
 struct ThreadPool::Impl {
   std::atomic<uint64_t> ticket{0};
   std::atomic<uint32_t> unfinished{0};  // parts of the current loop that have not returned
@@ -68,10 +69,11 @@ struct ThreadPool::Impl {
   std::mutex loop_mutex;  // one loop at a time, should two threads share the pool
   std::vector<std::thread> workers;
 
-  // Claims and runs one part; false when none is left.
+  // Claims and runs one part. Returns false when none is left.
   bool RunOne();
   void RunPart(int64_t part);
-  void Work();
+  // A worker's life: runs parts of loops until `stop`.
+  void RunWorker();
 };
 
 bool ThreadPool::Impl::RunOne() {
@@ -105,7 +107,7 @@ void ThreadPool::Impl::RunPart(int64_t part) {
   inside_body = false;
 }
 
-void ThreadPool::Impl::Work() {
+void ThreadPool::Impl::RunWorker() {
   while (true) {
     const int seen = wake.load(std::memory_order_acquire);
     while (RunOne()) {
@@ -127,7 +129,7 @@ ThreadPool::ThreadPool(int num_threads) : impl_(std::make_unique<Impl>()) {
   }
   try {
     for (int i = 1; i < num_threads; ++i) {
-      impl_->workers.emplace_back([impl = impl_.get()] { impl->Work(); });
+      impl_->workers.emplace_back([impl = impl_.get()] { impl->RunWorker(); });
     }
   } catch (const std::system_error& error) {
     impl_->stop = true;

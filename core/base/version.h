@@ -1,5 +1,5 @@
 #pragma once
-// The version of kvc, as the file VERSION has it.
+// The version of kvc, from the file VERSION.
 
 #include <string_view>
 

@@ -1,5 +1,6 @@
 #pragma once
-// Non-owning row-major matrix. Borrowed: valid only as long as what it points into.
+// A view of a row-major matrix: a pointer and sizes. It owns nothing and is valid only as long as
+// the memory that it points into. Nothing checks indices.
 
 #include <cstdint>
 #include <span>
@@ -7,6 +8,7 @@
 
 namespace kvc {
 
+// A matrix [rows, cols] of T.
 template <class T>
 struct MatrixView {
   T* data = nullptr;

@@ -20,7 +20,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-// The prefix under which the file keeps the model: a bare model was saved without one.
+// The prefix of the tensor names. A bare model was saved without one.
 std::string FindPrefix(const ModelConfig& config, const SafetensorsReader& tensors) {
   const bool gpt2 = config.family == Family::kGpt2;
   const std::string prefix = gpt2 ? "transformer." : "model.";
@@ -48,7 +48,7 @@ void CheckFinite(const std::vector<float>& values, int64_t cols, const std::stri
             index / cols, index % cols);
 }
 
-// source [in, stride] with the wanted rows of the output in columns begin..begin+out -> [out, in]
+// Writes columns begin .. begin + out - 1 of the tensor [in, stride] as rows: target [out, in].
 void LoadTransposed(const TensorRef& tensor, int64_t begin, int64_t out, float* target) {
   constexpr int64_t kTile = 32;  // 32 rows x 32 columns of floats stay in the L1 cache
   const int64_t in = tensor.shape[0];
@@ -135,7 +135,7 @@ WeightPlace Checkpoint::Place(Role role, int64_t layer) const {
             static_cast<int>(role), layer);
   WeightPlace place = PlaceInTensor(config_, role, layer);
   if (role == Role::kLmHead) {
-    // Not under the prefix: the head is outside the model proper.
+    // The head is outside the model proper, hence not under the prefix.
     place.name = config_.tied_embeddings ? Place(Role::kEmbedding).name : local;
     return place;
   }

@@ -1,7 +1,8 @@
 #pragma once
-// A Hugging Face directory seen by role: "the key projection of layer 3" instead of a name, for
-// every family, whether the file stores [out, in] (Linear) or [in, out] (GPT-2's Conv1D), alone or
-// fused (c_attn). Weights stay mapped; a load converts one matrix to float.
+// The weights of a Hugging Face directory by role: "the key projection of layer 3" instead of a
+// tensor name, for every family, whether the file stores a matrix as [out, in] (Linear) or [in,
+// out] (GPT-2's Conv1D), alone or fused (c_attn). Weights stay mapped; a load converts one matrix
+// to float.
 
 #include <cstdint>
 #include <filesystem>
@@ -14,6 +15,7 @@
 
 namespace kvc {
 
+// The part that a weight plays in the model, with its shape.
 enum class Role {
   // whole model (layer = -1)
   kEmbedding,          // [V, E]
@@ -50,8 +52,8 @@ enum class Role {
   kDownBias,  // [E, mlp], [E]
 };
 
-// How a role is stored: tensor name, whether the file holds it as [in, out], and for a fused tensor
-// which slice of the output dimension it is.
+// The place of a role in the file: the tensor's name, whether the file holds it as [in, out], and
+// for a fused tensor the slice of the output dimension.
 struct WeightPlace {
   std::string name;
   bool transposed = false;
@@ -61,24 +63,27 @@ struct WeightPlace {
 
 class Checkpoint {
  public:
-  // Opens config and tensors and checks that every role the config asks for is there with the right
-  // shape. Throws kBadInput / kBadShape naming the tensor, expected and actual shape.
+  // Opens config.json and the tensors, and checks that every role that the config asks for is there
+  // with the right shape. Throws kBadInput or kBadShape naming the tensor, the expected and the
+  // actual shape; kUnsupported for weights that are not floating-point.
   static Checkpoint Open(const std::filesystem::path& directory);
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const SafetensorsReader& tensors() const { return tensors_; }
 
+  // True when the model has the role; `layer` is -1 for a role of the whole model. The functions
+  // below throw kInternal for a role that it does not have.
   [[nodiscard]] bool Has(Role role, int64_t layer = -1) const;
   [[nodiscard]] WeightPlace Place(Role role, int64_t layer = -1) const;
-  // [out, in] (or [out]) of the role, as Load gives it.
+  // The shape [out, in] or [out] of what Load returns.
   [[nodiscard]] std::vector<int64_t> Shape(Role role, int64_t layer = -1) const;
-  // Row-major float, [out, in] whatever the file's order. Throws kNumeric when it holds a NaN or an
-  // infinity, naming the tensor and the first such element.
+  // The role's weights as row-major floats [out, in], whatever the order in the file. Throws
+  // kNumeric for a NaN or an infinity, naming the tensor and the first such element.
   [[nodiscard]] std::vector<float> Load(Role role, int64_t layer = -1) const;
-  // dtype in the file
+  // The dtype in the file.
   [[nodiscard]] DType StoredType(Role role, int64_t layer = -1) const;
-  // Lets go of the mapped pages of a layer's weights.
+  // Releases the mapped pages of a layer's weights; a later load reads the file again.
   void ReleaseLayer(int64_t layer) const;
 
  private:
@@ -91,9 +96,10 @@ class Checkpoint {
   std::string prefix_;  // "model.", "transformer." or ""
 };
 
-// Tokenizer and generation files that a derived checkpoint or bundle carries along: those of
-// tokenizer.json, tokenizer_config.json, special_tokens_map.json, tokenizer.model, vocab.json,
-// merges.txt, encoder.json, vocab.bpe, generation_config.json, chat_template.jinja that exist.
+// The tokenizer and generation files of a directory that a derived checkpoint or bundle carries
+// along: those that exist of tokenizer.json, tokenizer_config.json, special_tokens_map.json,
+// tokenizer.model, vocab.json, merges.txt, encoder.json, vocab.bpe, generation_config.json and
+// chat_template.jinja.
 [[nodiscard]] std::vector<std::filesystem::path> CompanionFiles(
     const std::filesystem::path& directory);
 

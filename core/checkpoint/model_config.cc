@@ -44,7 +44,7 @@ Family ParseFamily(const Json& config, const std::string& origin) {
             origin, type);
 }
 
-// Features that would silently change the result if they were ignored.
+// Refuses features that would silently change the result if they were ignored.
 void RefuseUnsupported(const Json& config, const std::string& origin) {
   for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"}) {
     const Json* value = FindSet(config, key);
@@ -97,7 +97,7 @@ DType ParseWeightType(const Json& config, const std::string& origin) {
             name);
 }
 
-// One id, a list of ids, or null.
+// Reads one id, a list of ids, or null.
 std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::string& origin) {
   std::vector<int32_t> ids;
   const Json* value = FindSet(config, key);
@@ -127,7 +127,7 @@ std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::st
             origin, what);
 }
 
-// A sliding window is refused where the family would use it on this context length.
+// Refuses a sliding window where the family would use it at this context length.
 void CheckSlidingWindow(const Json& config, const ModelConfig& model, const std::string& origin) {
   if (const Json* types = FindSet(config, "layer_types"); types != nullptr) {
     for (const Json& type : GetArray(config, "layer_types", origin)) {
@@ -176,7 +176,7 @@ void ParseGpt2(const Json& config, const std::string& origin, ModelConfig& model
             "{}: scale_attn_by_inverse_layer_idx: expected false, got true", origin);
 }
 
-// Families whose config need not name the number of kv heads or the head width.
+// The number of kv heads. Only Llama's config need not name it.
 int64_t KvHeads(const Json& config, const ModelConfig& model, const std::string& origin) {
   const bool must_be_named =
       model.family != Family::kLlama && !config.contains("num_key_value_heads");
@@ -185,6 +185,7 @@ int64_t KvHeads(const Json& config, const ModelConfig& model, const std::string&
   return GetSize(config, "num_key_value_heads", origin, model.num_heads);
 }
 
+// The width of a head, which follows from the other sizes in families that need not name it.
 int64_t HeadWidth(const Json& config, const ModelConfig& model, const std::string& origin) {
   if (FindSet(config, "head_dim") != nullptr) {
     return GetSize(config, "head_dim", origin);
@@ -273,7 +274,7 @@ ModelConfig ReadModelConfig(const std::filesystem::path& directory) {
     const Json json = ReadJsonFile(generation);
     KVC_CHECK(json.is_object(), kBadInput, "{}: expected an object, got {}", generation.string(),
               json.type_name());
-    // What generate() stops at: these ids, where the file names any.
+    // generate() stops at these ids, where the file names any.
     const std::vector<int32_t> ids = ParseIds(json, "eos_token_id", generation.string());
     if (!ids.empty()) {
       model.eos_ids = ids;

@@ -25,8 +25,8 @@ int64_t SumOfRanks(const ModelConfig& config, int64_t layer) {
   return std::accumulate(ranks.begin(), ranks.end(), int64_t{0});
 }
 
-// Rows of the query projection. Absorbed queries and those of rotation pairs are as wide as the key
-// of the group they meet.
+// The rows of the query projection. Absorbed queries and those of rotation pairs are as wide as the
+// keys of the group that they meet.
 int64_t QueryRows(const ModelConfig& config, int64_t layer) {
   const KeyLayout layout = config.keys.layout;
   return layout == KeyLayout::kAbsorb || layout == KeyLayout::kRopePairs
@@ -34,14 +34,14 @@ int64_t QueryRows(const ModelConfig& config, int64_t layer) {
              : config.num_heads * config.head_width;
 }
 
-// Rows of the key projection: what a layer caches for a token, unless it is reduced later.
+// The rows of the key projection: what a layer caches for a token, unless it is reduced later.
 int64_t KeyRows(const ModelConfig& config, int64_t layer) {
   return config.thin() && config.keys.layout != KeyLayout::kPostRope
              ? SumOfRanks(config, layer)
              : config.num_kv_heads * config.head_width;
 }
 
-// [first row, rows] of the role inside GPT-2's fused c_attn, and its rows in all.
+// The rows of a role inside GPT-2's fused c_attn: the first, their number, and all rows of c_attn.
 struct FusedSlice {
   int64_t begin = 0;
   int64_t count = 0;

@@ -1,6 +1,6 @@
 #pragma once
-// Which weights a family has, how they are called, shaped and stored. Used by checkpoint.cc, and by
-// bench/make_shape.cc, which writes a checkpoint.
+// The weights of each model family: their names, shapes and storage. Used by checkpoint.cc, and by
+// code that writes a checkpoint.
 
 #include <array>
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace kvc {
 
-// A role's tensor name in GPT-2 and in the Llama families, without prefix. A name that begins with
-// a dot belongs to a layer; empty: the family does not have it.
+// A role's tensor names in GPT-2 and in the Llama families, without prefix. A name that begins with
+// a dot belongs to a layer; an empty name says that the family does not have the role.
 struct RoleRow {
   Role role;
   const char* gpt2;
@@ -52,14 +52,14 @@ inline constexpr std::array<RoleRow, 29> kRoles = {{
 }};
 
 [[nodiscard]] const RoleRow& RowOf(Role role);
-// Belongs to the whole model, not to a layer.
+// True when the role belongs to the whole model instead of a layer.
 [[nodiscard]] bool IsOuter(Role role);
 [[nodiscard]] bool HasRole(const ModelConfig& config, Role role);
-// [out, in] or [out] of the role, not of the tensor that may hold it fused or transposed.
+// The shape [out, in] or [out] of the role, not of the tensor that may hold it fused or transposed.
 [[nodiscard]] std::vector<int64_t> ShapeOf(const ModelConfig& config, Role role, int64_t layer);
-// Shape of the tensor in the file that holds the role.
+// The shape of the tensor in the file that holds the role.
 [[nodiscard]] std::vector<int64_t> StoredShape(const ModelConfig& config, Role role, int64_t layer);
-// Where the role lies inside its tensor; the name is left to the caller, who knows the prefix.
+// The place of the role inside its tensor. The name is left to the caller, who knows the prefix.
 [[nodiscard]] WeightPlace PlaceInTensor(const ModelConfig& config, Role role, int64_t layer);
 
 }  // namespace kvc

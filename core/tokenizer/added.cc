@@ -7,7 +7,7 @@
 namespace kvc::tokenizer {
 namespace {
 
-// Start of the character that ends at `end` > 0.
+// The start of the character that ends at `end` > 0.
 size_t CharacterBefore(std::string_view text, size_t end) {
   size_t begin = end - 1;
   while (begin > 0 && (static_cast<uint8_t>(text[begin]) & 0xC0) == 0x80) --begin;
@@ -25,7 +25,7 @@ bool StartsWithWord(std::string_view text) {
   return !text.empty() && IsWord(NextCodePoint(text, at));
 }
 
-// Where the white space that ends at `end` begins.
+// The start of the white space that ends at `end`.
 size_t SpaceBegin(std::string_view text, size_t end) {
   while (end > 0) {
     const size_t begin = CharacterBefore(text, end);
@@ -36,7 +36,7 @@ size_t SpaceBegin(std::string_view text, size_t end) {
   return end;
 }
 
-// Where the white space that begins at `begin` ends.
+// The end of the white space that begins at `begin`.
 size_t SpaceEnd(std::string_view text, size_t begin) {
   while (begin < text.size()) {
     size_t at = begin;
@@ -80,7 +80,7 @@ AddedTokenFinder::Match AddedTokenFinder::LongestAt(std::string_view text, size_
 
 void AddedTokenFinder::Split(std::string_view text,
                              const std::function<void(const Section&)>& found) const {
-  size_t done = 0;  // text before it has been handed out
+  size_t done = 0;  // the text before it has been handed out
   size_t at = 0;
   const auto hand_out = [&](int32_t id, size_t begin, size_t end) {
     if (end > begin) found({id, begin, text.substr(begin, end - begin)});

@@ -1,5 +1,5 @@
 #pragma once
-// Added tokens (<s>, <|im_end|>, ...): cut out of a text before the model sees it.
+// Added tokens (<s>, <|im_end|>, ...), which are cut out of a text before the model sees it.
 
 #include <array>
 #include <cstdint>
@@ -14,26 +14,26 @@ namespace kvc::tokenizer {
 struct AddedToken {
   std::string content;
   int32_t id = -1;
-  bool single_word = false;  // not where a word character stands on either side
-  bool lstrip = false;       // takes the white space in front along
-  bool rstrip = false;       // ... and behind
-  bool normalized = false;   // looked for in the normalized text, by its normalized content
+  bool single_word = false;  // no match where a word character stands on either side
+  bool lstrip = false;       // the match includes the white space before it
+  bool rstrip = false;       // ... and after it
+  bool normalized = false;   // searched in the normalized text, by its normalized content
   bool special = false;
 };
 
-// A part of a text: an added token, or (id -1) what stands between.
+// A part of a text: an added token, or (id -1) the text between two of them.
 struct Section {
   int32_t id = -1;
   size_t begin = 0;  // byte offset in the text
   std::string_view text;
 };
 
-// Finds the tokens of a list, at each place the longest, from the left (as Hugging Face's
-// Aho-Corasick automaton, leftmost-longest).
+// Finds the tokens of a list in a text: from the left, at each place the longest (like Hugging
+// Face's Aho-Corasick automaton, leftmost-longest).
 class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;
-  // Tokens with empty content are not looked for.
+  // Ignores tokens with empty content.
   explicit AddedTokenFinder(const std::vector<AddedToken>& tokens);
 
   // Calls `found` for each section of `text` (valid UTF-8), in order; none is empty.

@@ -10,9 +10,10 @@ namespace kvc::tokenizer {
 namespace {
 
 constexpr std::string_view kMetaspace = "\u2581";
-// Latin, Greek, Cyrillic, Hebrew, Arabic, ... up to the CJK symbols.
+// Characters whose ids are looked up in a table: Latin, Greek, Cyrillic, Hebrew, Arabic, ... up to
+// the CJK symbols.
 constexpr size_t kCharacterTable = 0x3100;
-// Longer words seldom come back; 2^16 words of text in one language cover it all but for names.
+// Longer words seldom come back; 2^16 words cover a text in one language but for names.
 constexpr size_t kRememberedBytes = 128;
 constexpr size_t kRememberedWords = size_t{1} << 16;
 
@@ -74,10 +75,11 @@ const BpeModel::Merge* BpeModel::FindMerge(int32_t left, int32_t right) const {
   return merge.pair < 0 ? nullptr : &merge;
 }
 
-// Whether a text may be cut in front of every U+2581 that follows another character, with no change
-// of its ids. It may when no merge joins two symbols across such a place: a merge's result is a
-// token, and its text would hold the place. The character itself must be a token, so that a run of
-// unknown characters ends before it. Where a whole word counts (ignore_merges) nothing is cut.
+// Returns true when a text may be cut before every U+2581 that follows another character, without a
+// change of its ids. That is so when no merge joins two symbols across such a place: the result of
+// a merge is a token, whose text would hold the place. The character itself must be a token, so
+// that a run of unknown characters ends before it. Where whole words are looked up (ignore_merges)
+// nothing is cut.
 bool BpeModel::MayCut(const MergeList& merges) const {
   if (options_.ignore_merges || vocabulary_.Id(kMetaspace) < 0) return false;
   if (options_.unk_token.find(kMetaspace) != std::string::npos) return false;
@@ -145,8 +147,8 @@ void BpeEncoder::AddSymbol(int32_t id) {
   symbols_.push_back({id, position - 1, -1, false});
 }
 
-// `pending`: unknown tokens not yet written. As in Hugging Face's, they are written before the next
-// known character, and so behind byte tokens that come between.
+// `pending` says that an unknown token is not written yet. As in Hugging Face's tokenizers, it is
+// written before the next known character, hence after byte tokens that come between.
 void BpeEncoder::AddUnknown(std::string_view character, bool& pending) {
   if (model_.options_.byte_fallback) {
     const auto id_of = [this](char byte) { return model_.byte_ids_[static_cast<uint8_t>(byte)]; };

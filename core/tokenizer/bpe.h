@@ -1,10 +1,10 @@
 #pragma once
-// Byte-pair encoding: the model "BPE" of tokenizer.json.
+// Byte-pair encoding, the model "BPE" of tokenizer.json.
 //
-// A word starts as one symbol for each character; while any two neighbours form a merge, the merge
-// of lowest rank is applied, at its leftmost place. A character that is no token becomes its bytes
-// <0xHH> (byte_fallback, where all of them are tokens), else the unknown token (fuse_unk: one for a
-// run of them), else nothing, as in Hugging Face's.
+// A word starts as one symbol for each character. While any two neighbours form a merge, the merge
+// of lowest rank is applied at its leftmost place. A character that is no token becomes its bytes
+// <0xHH> (with byte_fallback, where all of them are tokens), else the unknown token (with fuse_unk,
+// one for a run of them), else nothing, as in Hugging Face's tokenizers.
 
 #include <array>
 #include <cstdint>
@@ -27,10 +27,12 @@ struct BpeOptions {
   bool ignore_merges = false;  // a word that is a token is that token, whatever its merges give
 };
 
+// Vocabulary and merges.
 class BpeModel {
  public:
-  // The rank of a merge is its place in `merges` (its last, if it stands there twice). Throws
-  // kBadInput when a merge's parts or its result, or the unknown token, are not in the vocabulary.
+  // The rank of a merge is its index in `merges` (the last one, if it stands there twice). Throws
+  // kBadInput when the parts or the result of a merge, or the unknown token, are not in the
+  // vocabulary.
   BpeModel(Vocabulary vocabulary,
            const MergeList& merges,
            BpeOptions options,
@@ -59,18 +61,19 @@ class BpeModel {
   bool cuts_ = false;
 };
 
-// Encodes words with one model, remembering the short ones it has seen. For one thread.
+// Encodes words with one model and remembers the short ones that it has seen. One object serves one
+// thread; it borrows the model.
 class BpeEncoder {
  public:
   explicit BpeEncoder(const BpeModel& model) : model_(model) {}
-  // Appends the ids of `word` (valid UTF-8). O(n log n) in its length.
+  // Appends the ids of `word` (valid UTF-8). Takes O(n log n) in its length.
   void Append(std::string_view word, std::vector<int32_t>& ids);
 
  private:
   struct Symbol {
     int32_t id = 0;
     int32_t previous = -1;
-    int32_t next = -1;  // -1: the last
+    int32_t next = -1;  // -1: this is the last
     bool removed = false;
   };
   struct Candidate {  // a merge of the symbol at `position` with its next

@@ -10,7 +10,7 @@
 namespace kvc::tokenizer {
 namespace {
 
-// A token as a string or as {"content": string, ...}; "" where absent or null.
+// The token under `key`, which is a string or {"content": string, ...}; "" where absent or null.
 std::string TokenText(const Json& json, const char* key, const std::string& origin) {
   const auto found = json.find(key);
   if (found == json.end() || found->is_null()) return "";

@@ -1,5 +1,6 @@
 #pragma once
-// What tokenizer_config.json and special_tokens_map.json say beside the tokenizer itself.
+// The settings of tokenizer_config.json and special_tokens_map.json, which stand beside the
+// tokenizer itself.
 
 #include <filesystem>
 #include <optional>
@@ -12,7 +13,7 @@
 namespace kvc::tokenizer {
 
 struct TokenizerConfig {
-  std::string tokenizer_class;  // "" where not given, also below
+  std::string tokenizer_class;  // strings are "" where not given
   std::string bos_token;        // tokenizer_config.json, else special_tokens_map.json
   std::string eos_token;
   std::optional<bool> add_bos_token;
@@ -21,11 +22,11 @@ struct TokenizerConfig {
   std::vector<AddedToken> added_tokens;  // of "added_tokens_decoder"
 };
 
-// Files that are not there say nothing. Throws kBadInput.
+// Reads both files of a directory; a file that is missing sets nothing. Throws kBadInput.
 [[nodiscard]] TokenizerConfig ReadTokenizerConfig(const std::filesystem::path& directory);
 
-// An entry of tokenizer.json's "added_tokens", or, with its id as the key, of
-// tokenizer_config.json's "added_tokens_decoder".
+// Parses an entry of tokenizer.json's "added_tokens" or of tokenizer_config.json's
+// "added_tokens_decoder", whose keys are the ids. Throws kBadInput.
 [[nodiscard]] AddedToken ParseAddedToken(const Json& json, int64_t id, const std::string& origin);
 
 }  // namespace kvc::tokenizer

@@ -44,7 +44,7 @@ class ByteLevel final : public Decoder {
   }
 };
 
-// <0xHH> becomes its byte; a run of them that is no UTF-8 becomes one U+FFFD for each.
+// Turns <0xHH> into its byte; a run of them that is not UTF-8 becomes one U+FFFD for each.
 class ByteFallback final : public Decoder {
  public:
   void Apply(std::vector<std::string>& tokens) const override {
@@ -91,7 +91,8 @@ class Fuse final : public Decoder {
   }
 };
 
-// The replacement becomes a space; in the first token nothing, where encoding put one in front.
+// Turns the replacement into a space, or into nothing in the first token where encoding prepends
+// one.
 class Metaspace final : public Decoder {
  public:
   Metaspace(std::string replacement, bool prepends)
@@ -132,7 +133,7 @@ class Replace final : public Decoder {
   std::string content_;
 };
 
-// Takes up to `start` and `stop` characters `content` off the two ends of each token.
+// Removes up to `start` and `stop` characters `content` from the two ends of each token.
 class Strip final : public Decoder {
  public:
   Strip(std::string content, int64_t start, int64_t stop)
@@ -156,7 +157,7 @@ class Strip final : public Decoder {
   int64_t stop_;
 };
 
-// One character under `key`.
+// The one character under `key`.
 std::string Character(const Json& json, const char* key, const std::string& origin) {
   std::string character = GetString(json, key, origin);
   KVC_CHECK(!character.empty() && character.size() == CharacterBytes(character[0]), kBadInput,

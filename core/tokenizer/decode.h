@@ -1,5 +1,5 @@
 #pragma once
-// Decoders of tokenizer.json: from the tokens' texts to the text.
+// Decoders of tokenizer.json, which turn the texts of tokens into one text. Supported types:
 //   Sequence, ByteLevel, ByteFallback, Fuse, Metaspace, Replace (String or Regex), Strip
 
 #include <memory>
@@ -10,18 +10,19 @@
 
 namespace kvc::tokenizer {
 
-// The result is `tokens`, one after the other, when the last decoder is done.
+// One step of decoding. The text is the concatenation of the tokens after the last step.
 class Decoder {
  public:
   virtual ~Decoder() = default;
   virtual void Apply(std::vector<std::string>& tokens) const = 0;
 };
 
-// null gives nullptr. Throws kUnsupported naming a type that is not listed above, kBadInput.
+// Parses the decoder; null gives nullptr. Throws kUnsupported naming a type that is not listed
+// above, kBadInput for a component that is broken.
 [[nodiscard]] std::unique_ptr<Decoder> ParseDecoder(const Json& json, const std::string& origin);
 
-// The inverse of MakeByteLevel's characters. A token with a character that stands for no byte is
-// taken as it is; bytes that are no UTF-8 become U+FFFD.
+// Makes the inverse of MakeByteLevel. A token with a character that stands for no byte is taken as
+// it is; bytes that are not UTF-8 become U+FFFD.
 [[nodiscard]] std::unique_ptr<Decoder> MakeByteLevelDecoder();
 
 }  // namespace kvc::tokenizer

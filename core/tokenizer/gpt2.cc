@@ -1,4 +1,4 @@
-// GPT-2's own files: vocab.json + merges.txt, or encoder.json + vocab.bpe.
+// The tokenizer of GPT-2's own files: vocab.json with merges.txt, or encoder.json with vocab.bpe.
 
 #include <utility>
 
@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kMaxFileBytes = 256 << 20;
 constexpr const char* kEndOfText = "<|endoftext|>";
 
-// One merge "a b" on each line; the first line may be "#version: ...".
+// Reads one merge "a b" from each line; the first line may be "#version: ...".
 MergeList ParseMerges(std::string_view text, const std::string& origin) {
   KVC_CHECK(IsUtf8(text), kBadInput, "{}: expected UTF-8, got other bytes", origin);
   MergeList merges;
@@ -33,7 +33,8 @@ MergeList ParseMerges(std::string_view text, const std::string& origin) {
   return merges;
 }
 
-// These files do not say how the text is split; only GPT-2's way is known to go with them.
+// Refuses other classes: these files do not say how the text is split, and only GPT-2's way is
+// known to go with them.
 void CheckClass(const std::string& name, const std::string& origin) {
   const bool is_gpt2 =
       name.empty() || name.starts_with("GPT2Tokenizer") || name == "PreTrainedTokenizerFast";

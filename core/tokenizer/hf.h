@@ -1,6 +1,6 @@
 #pragma once
 // The pipeline of Hugging Face `tokenizers`: added tokens -> normalizer -> pre-tokenizer -> BPE ->
-// what the post-processor adds, and the decoder back.
+// tokens of the post-processor, and the decoder for the way back.
 
 #include <memory>
 #include <string>
@@ -22,19 +22,20 @@ struct Pipeline {
   std::unique_ptr<BpeModel> model;
   std::unique_ptr<Decoder> decoder;  // nullptr: tokens joined by spaces
   std::vector<AddedToken> added_tokens;
-  std::vector<int32_t> prefix;  // what kAdd puts in front
-  std::vector<int32_t> suffix;  // ... and behind
+  std::vector<int32_t> prefix;  // what SpecialTokens::kAdd puts before the text
+  std::vector<int32_t> suffix;  // ... and after it
 };
 
-// Throws kBadInput when an added token contradicts the vocabulary or another one, when prefix or
-// suffix name no token, or when the configuration's bos or eos token does not exist. Where
-// `pipeline` adds nothing, add_bos_token and add_eos_token of the configuration do. `origin` names
-// the file.
+// Makes the tokenizer of a pipeline. Where `pipeline` has neither prefix nor suffix, add_bos_token
+// and add_eos_token of the configuration count. Throws kBadInput, naming the file `origin`, when an
+// added token contradicts the vocabulary or another added token, when prefix or suffix name no
+// token, or when the configuration's bos or eos token does not exist.
 [[nodiscard]] std::unique_ptr<Tokenizer> MakeHfTokenizer(Pipeline pipeline,
                                                          const TokenizerConfig& config,
                                                          const std::string& origin);
 
-// The loaders that Tokenizer::Load chooses from.
+// The loaders between which Tokenizer::Load chooses: tokenizer.json; vocab.json with merges.txt (or
+// encoder.json with vocab.bpe); tokenizer.model.
 [[nodiscard]] std::unique_ptr<Tokenizer> LoadTokenizerJson(const std::filesystem::path& file);
 [[nodiscard]] std::unique_ptr<Tokenizer> LoadGpt2Files(const std::filesystem::path& vocabulary,
                                                        const std::filesystem::path& merges);

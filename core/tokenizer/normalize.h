@@ -1,7 +1,6 @@
 #pragma once
-// Normalizers of tokenizer.json: what happens to a text before it is split.
-//   Sequence, Prepend (nothing is put before an empty text), Replace (String or Regex),
-//   NFC, NFD, NFKC, NFKD
+// Normalizers of tokenizer.json, which rewrite a text before it is split. Supported types:
+//   Sequence, Prepend (an empty text stays empty), Replace (String or Regex), NFC, NFD, NFKC, NFKD
 
 #include <memory>
 #include <string>
@@ -10,6 +9,7 @@
 
 namespace kvc::tokenizer {
 
+// One step of normalization.
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
@@ -17,7 +17,8 @@ class Normalizer {
   [[nodiscard]] virtual std::string Apply(std::string text) const = 0;
 };
 
-// null gives nullptr. Throws kUnsupported naming a type that is not listed above, kBadInput.
+// Parses the normalizer; null gives nullptr. Throws kUnsupported naming a type that is not listed
+// above, kBadInput for a component that is broken.
 [[nodiscard]] std::unique_ptr<Normalizer> ParseNormalizer(const Json& json,
                                                           const std::string& origin);
 

@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view kGpt2Expression =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-// What becomes of the text between two matches and of a match (the delimiter).
+// The ways to treat a match (the delimiter) and the text between two matches.
 enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 Behavior ParseBehavior(const std::string& name, const std::string& origin) {
@@ -33,14 +33,14 @@ struct Part {
   bool is_match = false;
 };
 
-// Joins neighbours in `parts`, which cover a piece without gap.
+// Joins neighbours in `parts`, which cover a piece without gaps.
 void Join(Behavior behavior, std::vector<Part>& parts) {
   if (behavior == Behavior::kRemoved) {
     std::erase_if(parts, [](const Part& part) { return part.is_match; });
     return;
   }
   if (behavior == Behavior::kIsolated) return;
-  // Merged with the next is merged with the previous, seen from the end.
+  // "Merged with next" is "merged with previous", seen from the end.
   const bool backwards = behavior == Behavior::kMergedWithNext;
   if (backwards) std::reverse(parts.begin(), parts.end());
   std::vector<Part> joined;
@@ -165,7 +165,7 @@ class ByteLevel final : public PreTokenizer {
 
 enum class PrependScheme { kAlways, kFirst, kNever };
 
-// Spaces become `replacement` (U+2581), one more is put in front, and each begins a piece.
+// Turns spaces into `replacement` (U+2581), prepends one more, and begins a piece at each.
 class Metaspace final : public PreTokenizer {
  public:
   Metaspace(const std::string& replacement, PrependScheme scheme, bool split)
@@ -222,7 +222,7 @@ std::unique_ptr<PreTokenizer> ParseMetaspace(const Json& json, const std::string
   const std::string replacement = GetString(json, "replacement", origin, "\u2581");
   KVC_CHECK(!replacement.empty() && replacement.size() == CharacterBytes(replacement[0]), kBadInput,
             "{}: replacement: expected one character, got \"{}\"", origin, replacement);
-  // Files before tokenizers 0.14 say only whether a space is put in front.
+  // Files from before tokenizers 0.14 say only whether a space is prepended.
   const bool add_prefix_space = GetBool(json, "add_prefix_space", origin, true);
   const std::string scheme =
       GetString(json, "prepend_scheme", origin, add_prefix_space ? "always" : "never");
@@ -241,7 +241,8 @@ std::unique_ptr<PreTokenizer> ParseMetaspace(const Json& json, const std::string
   return std::make_unique<Metaspace>(replacement, parsed, GetBool(json, "split", origin, true));
 }
 
-// \w+|[^\w\s]+ of Rust's regular expressions, whose \w is that of UTS 18 and not Oniguruma's.
+// Makes \w+|[^\w\s]+ of Rust's regular expressions, whose \w is that of UTS 18 instead of
+// Oniguruma's.
 std::unique_ptr<PreTokenizer> ParseWhitespace(const std::string& origin) {
   const std::string word =
       R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149})"

@@ -1,6 +1,6 @@
 #pragma once
-// Pre-tokenizers of tokenizer.json: they cut a normalized text into pieces; the model then merges
-// within a piece, never across.
+// Pre-tokenizers of tokenizer.json, which cut a normalized text into pieces; the model merges
+// within a piece, never across pieces. Supported types:
 //   Sequence, Split (String or Regex; every behavior; invert), ByteLevel, Digits, Metaspace,
 //   Whitespace, WhitespaceSplit, Punctuation, CharDelimiterSplit
 
@@ -13,31 +13,35 @@
 
 namespace kvc::tokenizer {
 
+// A text and the pieces into which it is cut.
 struct Pieces {
   std::string text;               // valid UTF-8
   std::vector<ByteRange> ranges;  // of `text`, ascending, none empty
-  // The first range begins where the original text begins: what Metaspace's prepend_scheme "first"
-  // asks. False behind an added token.
+  // True when the first range begins where the original text begins, for Metaspace's prepend_scheme
+  // "first". False after an added token.
   bool starts_text = false;
 };
 
+// One step of pre-tokenization.
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   virtual void Apply(Pieces& pieces) const = 0;
 };
 
-// null gives nullptr. Throws kUnsupported naming a type that is not listed above, kBadInput.
+// Parses the pre-tokenizer; null gives nullptr. Throws kUnsupported naming a type that is not
+// listed above, kBadInput for a component that is broken.
 [[nodiscard]] std::unique_ptr<PreTokenizer> ParsePreTokenizer(const Json& json,
                                                               const std::string& origin);
 
-// GPT-2's: its regular expression (`use_regex`), then every byte as one printable character.
+// Makes GPT-2's pre-tokenizer: it splits by GPT-2's regular expression (with `use_regex`), then
+// writes every byte as one printable character.
 [[nodiscard]] std::unique_ptr<PreTokenizer> MakeByteLevel(bool add_prefix_space, bool use_regex);
 
 // The character that stands for a byte in a byte-level vocabulary (GPT-2's bytes_to_unicode):
 // printable Latin-1 stands for itself, the other 68 bytes for U+0100 and up.
 [[nodiscard]] char32_t ByteLevelCharacter(uint8_t byte);
-// The reverse; -1 for a character that stands for no byte.
+// The byte for which a character stands; -1 for a character that stands for no byte.
 [[nodiscard]] int32_t ByteLevelByte(char32_t character);
 
 }  // namespace kvc::tokenizer

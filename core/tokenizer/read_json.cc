@@ -14,14 +14,14 @@ namespace {
 
 constexpr int64_t kMaxFileBytes = 256 << 20;
 
-// The value under `key`, null when absent.
+// The value under `key`; null when it is absent.
 const Json& Component(const Json& json, const char* key) {
   static const Json kNull;
   const auto found = json.find(key);
   return found == json.end() ? kNull : *found;
 }
 
-// "a b", as files before tokenizers 0.20 have it, or ["a", "b"].
+// Parses a merge: "a b", as files from before tokenizers 0.20 have it, or ["a", "b"].
 std::pair<std::string, std::string> ParseMerge(const Json& json, const std::string& origin) {
   if (json.is_string()) {
     const auto& text = json.get_ref<const std::string&>();
@@ -38,7 +38,7 @@ std::pair<std::string, std::string> ParseMerge(const Json& json, const std::stri
 std::unique_ptr<BpeModel> ParseModel(const Json& json,
                                      TokenList vocabulary,
                                      const std::string& origin) {
-  // Files before tokenizers 0.10 do not name the type of a BPE model.
+  // Files from before tokenizers 0.10 do not name the type of a BPE model.
   const bool untyped = json.contains("merges") && !json.contains("type");
   const std::string type = untyped ? "BPE" : GetString(json, "type", origin);
   KVC_CHECK(type == "BPE", kUnsupported,

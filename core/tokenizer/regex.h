@@ -7,8 +7,8 @@
 //   X{n,m}+  X{n}?  X{,m}            (?:X{n,m})+, (?:X{n})?, X{0,m}: no possessive or lazy forms
 //   \p{Han}                          the script itself (PCRE2: also its script extensions)
 //   \v \uHHHH \x{H..}                one character
-// What would mean another thing in PCRE2 or has no counterpart (\h, [a&&b], [a[b]], back
-// references, inline flags other than (?i:...)) is refused. Known difference: under (?i:...)
+// Constructs that mean something else in PCRE2 or have no counterpart (\h, [a&&b], [a[b]], back
+// references, inline flags other than (?i:...)) are refused. Known difference: under (?i:...)
 // Oniguruma also folds to several characters ("ss" matches U+00DF), PCRE2 does not; no tokenizer in
 // use depends on it. Properties are those of PCRE2, Unicode 14 with Debian 12's 10.42;
 // tokenizers 0.23 has Unicode 16. Checked over all code points that 14 knows: no difference.
@@ -21,6 +21,7 @@
 
 namespace kvc::tokenizer {
 
+// The bytes begin .. end - 1 of a text.
 struct ByteRange {
   size_t begin = 0;
   size_t end = 0;
@@ -30,6 +31,7 @@ struct ByteRange {
 // and what in it is not translated.
 [[nodiscard]] std::string TranslateRegex(std::string_view expression, const std::string& origin);
 
+// A compiled expression. Several threads may use one, each with a RegexScanner of its own.
 class Regex {
  public:
   // Throws kUnsupported (see TranslateRegex), kBadInput when the expression does not compile.
@@ -50,8 +52,8 @@ class Regex {
   std::unique_ptr<Compiled> compiled_;
 };
 
-// The working memory of one thread's matching; cheap to use for many short texts. Borrows the
-// expression, which must live longer.
+// Matches texts with one expression. It holds the working memory of one thread, so that many short
+// texts are cheap. Borrows the expression, which must live longer.
 class RegexScanner {
  public:
   explicit RegexScanner(const Regex& regex);
@@ -60,7 +62,7 @@ class RegexScanner {
   RegexScanner& operator=(const RegexScanner&) = delete;
 
   // Calls `found` for every match in `text` (valid UTF-8), from the left, without overlap. An empty
-  // match directly behind the last match does not count, as with Rust's find_iter. Throws kBadInput
+  // match right after the last match does not count, as with Rust's find_iter. Throws kBadInput
   // when matching takes more steps than PCRE2's limit (a pathological expression).
   void ForEachMatch(std::string_view text, const std::function<void(ByteRange)>& found) const;
   // `text` with every match replaced by `content`, taken literally.

@@ -1,4 +1,4 @@
-// Oniguruma (Ruby syntax) to PCRE2; see tokenizer_regex.h.
+// The translation of regular expressions from Oniguruma (Ruby syntax) to PCRE2; see regex.h.
 
 #include <array>
 #include <cstdint>
@@ -17,13 +17,13 @@ constexpr std::string_view kSpace =
 constexpr std::string_view kNotSpace =
     R"(\x{0}-\x{8}\x{e}-\x{1f}\x{21}-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff})"
     R"(\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
-// Oniguruma's: letters, letter numbers, marks, decimal digits, connectors, enclosed letters, and of
-// the other numbers those of Latin-1.
+// Oniguruma's \w: letters, letter numbers, marks, decimal digits, connectors, enclosed letters, and
+// those of the other numbers that are in Latin-1.
 constexpr std::string_view kWord =
     R"(\p{L}\p{Nl}\p{M}\p{Nd}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169})"
     R"(\x{1f170}-\x{1f189}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 
-// Properties with the same short name and meaning in both.
+// Properties that have the same short name and meaning in both.
 constexpr std::array<std::string_view, 37> kCategories = {
     "C",  "Cc", "Cf", "Cn", "Co", "Cs", "L",  "Ll", "Lm", "Lo", "Lt", "Lu", "M",
     "Mc", "Me", "Mn", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf", "Pi",
@@ -101,12 +101,12 @@ class Translator {
     Atom((escape ? "\\" : "") + std::string(character));
   }
 
-  // Something that a quantifier may follow.
+  // Writes an item that a quantifier may follow.
   void Atom(const std::string& text) {
     atom_ = out_.size();
     out_ += text;
   }
-  // Something that no quantifier may follow.
+  // Writes an item that no quantifier may follow.
   void Separator(std::string_view text) {
     ++at_;
     out_ += text;
@@ -135,7 +135,7 @@ class Translator {
     ++at_;
   }
 
-  // * + ? with a lazy ? or a possessive + behind: the same in both.
+  // * + ? with a lazy ? or a possessive + after it: the same in both.
   void Repeat() {
     if (!atom_) Refuse("a quantifier without target");
     out_ += in_[at_++];
@@ -206,7 +206,7 @@ class Translator {
     return in_class ? std::string(members) : "[" + std::string(members) + "]";
   }
 
-  // Translates the escape at at_ and moves behind it.
+  // Translates the escape at at_ and moves past it.
   std::string Escape(bool in_class) {
     if (at_ + 1 >= in_.size()) Refuse("a trailing backslash");
     const char c = in_[at_ + 1];

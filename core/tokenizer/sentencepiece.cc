@@ -1,4 +1,5 @@
-// tokenizer.model, by the SentencePiece library (core/tokenizer/sentencepiece_model.h).
+// The tokenizer of a tokenizer.model, by the SentencePiece library
+// (core/tokenizer/sentencepiece_model.h).
 
 #include <utility>
 
@@ -18,17 +19,18 @@ std::optional<int32_t> IfValid(int id) {
 }
 
 constexpr std::string_view kMetaspace = "\u2581";
-// Long enough that what a cut costs is lost in the noise, short enough for the nearest cache.
+// Chunks are long enough that the cost of a cut is lost in the noise, and short enough for the L1
+// cache.
 constexpr size_t kChunkBytes = 2048;
 
 bool IsAsciiLetterOrDigit(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-// Whether "x y" has the ids of "x" and then those of "y", where x ends and y begins with a letter
-// or digit. So it is when no piece reaches across a space and each text gets a space in front
-// (add_dummy_prefix). SentencePiece takes a text as one word: a megabyte is ten times slower at
-// once than in chunks.
+// Returns true when "x y" has the ids of "x" followed by those of "y", where x ends and y begins
+// with a letter or digit. That is so when no piece reaches across a space and each text gets a
+// space before it (add_dummy_prefix). SentencePiece takes a text as one word: a megabyte at once is
+// ten times slower than in chunks.
 bool MayCutAtSpaces(const SentencePieceModel& model) {
   for (int id = 0; id < model.size(); ++id) {
     const std::string piece = model.IdToPiece(id);

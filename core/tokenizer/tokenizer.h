@@ -1,8 +1,9 @@
 #pragma once
-// Text <-> token ids, equal to Hugging Face `tokenizers` (0.23) and to SentencePiece.
+// Tokenizers between text and token ids, equal to Hugging Face `tokenizers` (0.23) and to
+// SentencePiece.
 //
-// tokenizer.json may hold BPE with the components that core/tokenizer_{normalize,pretok,decode}.h
-// list; its truncation and padding are left aside, as transformers does. A Tokenizer does not
+// tokenizer.json may hold BPE with the components that core/tokenizer/{normalize,pretok,decode}.h
+// list; its truncation and padding are ignored, as transformers does. A Tokenizer does not
 // change: several threads may use one.
 
 #include <cstdint>
@@ -18,7 +19,7 @@ namespace kvc {
 
 enum class SpecialTokens {
   kNone,  // the text alone; added tokens that stand in the text are still recognised
-  kAdd,   // with what the post-processor or tokenizer_config.json adds in front and behind
+  kAdd,   // with the tokens that the post-processor or tokenizer_config.json puts around the text
 };
 
 class Tokenizer {
@@ -29,19 +30,23 @@ class Tokenizer {
   static std::unique_ptr<Tokenizer> Load(const std::filesystem::path& directory);
 
   virtual ~Tokenizer() = default;
-  // Throws kBadInput for text that is not UTF-8 (whatever the model could do with its bytes) or has
-  // 2^31 bytes or more. A normalizer or the model may drop or replace what it does not know.
+  // The ids of a text. Throws kBadInput for text that is not UTF-8 (whatever the model could do
+  // with its bytes) or has 2^31 bytes or more. A normalizer or the model may drop or replace what
+  // it does not know.
   [[nodiscard]] virtual std::vector<int32_t> Encode(std::string_view text,
                                                     SpecialTokens special) const = 0;
-  // Decodes as Hugging Face's decode(skip_special_tokens=false) with no clean-up of spaces; a
-  // tokenizer.model as SentencePiece (control tokens give nothing). Ids that name no token are left
-  // out. The result is UTF-8: bytes of a character that is not complete become U+FFFD.
+  // The text of ids, as Hugging Face's decode(skip_special_tokens=false) without a clean-up of
+  // spaces gives it, or SentencePiece for a tokenizer.model (control tokens give nothing). Ids that
+  // name no token are left out. The result is UTF-8: bytes of an incomplete character become
+  // U+FFFD.
   [[nodiscard]] virtual std::string Decode(std::span<const int32_t> ids) const = 0;
-  // Number of ids, added tokens included.
+  // The number of ids, added tokens included.
   [[nodiscard]] virtual int64_t vocab_size() const = 0;
+  // The id of a token by its text, if there is one.
   [[nodiscard]] virtual std::optional<int32_t> TokenId(std::string_view token) const = 0;
-  // From tokenizer_config.json, else special_tokens_map.json; a tokenizer.model knows its own, and
-  // with GPT-2's files <|endoftext|> is both.
+  // The ids that begin and end a sequence, from tokenizer_config.json, else
+  // special_tokens_map.json; a tokenizer.model knows its own, and with GPT-2's files <|endoftext|>
+  // is both.
   [[nodiscard]] virtual std::optional<int32_t> bos_id() const = 0;
   [[nodiscard]] virtual std::optional<int32_t> eos_id() const = 0;
 };

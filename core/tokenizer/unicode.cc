@@ -36,7 +36,7 @@ bool SecondByteFits(uint8_t lead, uint8_t second) {
   }
 }
 
-// Decodes the sequence at the front of `bytes`, which is not empty.
+// Decodes the sequence at the front of `bytes`, which must not be empty.
 Decoded DecodeFront(std::string_view bytes) {
   const auto lead = static_cast<uint8_t>(bytes[0]);
   if (lead < 0x80) return {lead, 1, true};
@@ -73,7 +73,7 @@ void OrderMarks(std::vector<int32_t>& points) {
   }
 }
 
-// Every character below the limit is already in the form, and a starter.
+// A limit below which every character is a starter and already in the form.
 char32_t UnchangedBelow(NormalForm form) { return form == NormalForm::kNfc ? 0x300 : 0x80; }
 
 bool IsUnchanged(std::string_view text, NormalForm form) {

@@ -10,10 +10,10 @@ namespace {
 
 constexpr int64_t kMaxId = std::numeric_limits<int32_t>::max() - 1;
 constexpr size_t kMaxDepth = 32;
-// Of an object that is not the vocabulary: a real file has a few dozen keys at most.
+// The most keys of an object that is not the vocabulary: a real file has a few dozen.
 constexpr size_t kMaxKeys = 10000;
 
-// Builds a Json from the parser's events, but for the vocabulary's entries.
+// Builds a Json from the parser's events, and keeps the entries of the vocabulary apart.
 class Handler final : public nlohmann::json_sax<Json> {
  public:
   Handler(const std::string& origin, const std::vector<std::string>& vocabulary_path)
@@ -78,7 +78,7 @@ class Handler final : public nlohmann::json_sax<Json> {
     Place(std::move(value));
     return true;
   }
-  // Inside, only Integer is an entry.
+  // Inside the vocabulary, only an integer is an entry.
   void CheckOutsideVocabulary() const {
     KVC_CHECK(!in_vocabulary_, kBadInput,
               "{}: vocabulary: id of \"{}\": expected an integer, got something else", origin_,

@@ -1,5 +1,5 @@
 #pragma once
-// The token <-> id table of a model, and the reading of JSON files that hold one.
+// The table of tokens and ids of a model, and the reader of JSON files that hold one.
 
 #include <cstdint>
 #include <string>
@@ -14,9 +14,11 @@ namespace kvc::tokenizer {
 
 using TokenList = std::vector<std::pair<std::string, int64_t>>;
 
+// A table of tokens and ids.
 class Vocabulary {
  public:
-  // Throws kBadInput for a token or an id that stands twice, a negative id, and one beyond int32.
+  // Throws kBadInput for a token or an id that stands there twice, and for an id that is negative
+  // or beyond int32.
   Vocabulary(TokenList tokens, const std::string& origin);
 
   [[nodiscard]] int32_t Id(std::string_view token) const;    // -1: no such token
@@ -35,8 +37,9 @@ struct VocabularyJson {
 };
 
 // Parses `text`, whose object under `vocabulary_path` (empty: the whole text) maps tokens to ids.
-// It does not become Json, whose objects find a key by linear search. Throws kBadInput when `text`
-// is no JSON, an id no integer, or nesting or another object's size is out of all proportion.
+// That object does not become Json, whose objects find a key by linear search. Throws kBadInput
+// when `text` is not JSON, when an id is not an integer, and beyond 32 levels of nesting or 10000
+// keys in another object.
 [[nodiscard]] VocabularyJson ParseVocabularyJson(std::string_view text,
                                                  const std::string& origin,
                                                  const std::vector<std::string>& vocabulary_path);

@@ -1,11 +1,11 @@
 #pragma once
-// Checks that the attention entry points share. Internal to kernels/cpu.
+// Checks that the entry points of attention share. Internal to kernels/cpu.
 
 #include "kernels/attention.h"
 
 namespace kvc::kernels {
 
-// Throws kBadShape or kUnsupported naming what does not fit. `key_width` and `value_width` are the
+// Throws kBadShape or kUnsupported, naming what does not fit. `key_width` and `value_width` are the
 // head's: stored rows may be narrower; a rebuild fixes the latent's width.
 void CheckRows(const RowBlock& keys,
                const RowBlock& values,

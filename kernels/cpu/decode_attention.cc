@@ -12,26 +12,26 @@
 namespace kvc::kernels {
 namespace {
 
-// Rows of a part: enough to be worth a thread, few enough that heads of different lengths share the
-// threads evenly. Long heads have at most kMaxParts parts.
+// The rows of a part: enough to be worth a thread, few enough that heads of different lengths share
+// the threads evenly. Long heads have at most kMaxParts parts.
 constexpr int64_t kPartRows = 256;
 constexpr int64_t kMaxParts = 32;
-// Floats of partial results whose merge is worth a thread.
+// The floats of partial results whose merge is worth a thread.
 constexpr int64_t kMergeGrain = 1 << 15;
 
-// Heads that take rows in together when they rebuild keys at the same positions: enough to share
+// The most heads that attend together when they rebuild keys at the same positions: enough to share
 // the work on latents and angles, few enough that a layer still has parts for all threads.
 constexpr size_t kMostShared = 4;
 
-// A consecutive piece of the rows of one head, or of some that keep the same tokens.
+// A range of the rows of one head, or of several heads that keep the same tokens.
 struct Part {
   std::span<const DecodeHead> heads;
   int64_t begin = 0;
   int64_t end = 0;
-  int64_t partials = 0;  // where its results lie
+  int64_t partials = 0;  // offset of its results
 };
 
-// What one head's merge reads: its group's parts.
+// Heads that attend together, and their parts, which the merge reads.
 struct Group {
   std::span<const DecodeHead> heads;
   size_t first_part = 0;
@@ -55,7 +55,7 @@ int64_t CountRows(const DecodeHead& head) {
   return rows;
 }
 
-// Whether two heads keep the same tokens of a segment; with the same latents they do.
+// True when two heads keep the same tokens of a segment, as heads with the same latents do.
 bool SameTokens(const Segment& a, const Segment& b) {
   const int64_t rows = a.keys.rows;
   if (rows != b.keys.rows || a.positions == nullptr || b.positions == nullptr) {
@@ -64,8 +64,8 @@ bool SameTokens(const Segment& a, const Segment& b) {
   return a.positions == b.positions || std::equal(a.positions, a.positions + rows, b.positions);
 }
 
-// Whether both rebuild keys of one size at the same positions with the same tables.
-bool GoTogether(const DecodeHead& a, const DecodeHead& b) {
+// True when both heads rebuild keys of one size at the same positions with the same tables.
+bool ShareParts(const DecodeHead& a, const DecodeHead& b) {
   if (a.rebuild == nullptr || b.rebuild == nullptr || a.rebuild->cos.data != b.rebuild->cos.data ||
       a.rebuild->sin.data != b.rebuild->sin.data) {
     return false;
@@ -74,16 +74,17 @@ bool GoTogether(const DecodeHead& a, const DecodeHead& b) {
          a.outputs.cols == b.outputs.cols && std::ranges::equal(a.segments, b.segments, SameTokens);
 }
 
-// The heads from the front on that go together.
+// The heads from the front on that share parts.
 std::span<const DecodeHead> TakeGroup(std::span<const DecodeHead> heads) {
   size_t count = 1;
-  while (count < std::min(heads.size(), kMostShared) && GoTogether(heads[0], heads[count])) {
+  while (count < std::min(heads.size(), kMostShared) && ShareParts(heads[0], heads[count])) {
     ++count;
   }
   return heads.first(count);
 }
 
-// Parts of equal size, a group's one after the other; returns the floats of all partial results.
+// Appends the parts of a group, which are of equal size. Returns the offset after its partial
+// results, which begin at `partials`.
 int64_t SplitHeads(std::span<const DecodeHead> heads, int64_t partials, std::vector<Part>* parts) {
   int64_t rows = 0;
   for (const DecodeHead& head : heads) {

@@ -141,7 +141,7 @@ HWY_EXPORT(SoftmaxRow);
 
 namespace {
 
-// Elements of a part: worth a thread.
+// The elements of a part that is worth a thread.
 constexpr int64_t kGrain = 16384;
 
 void CheckSame(const char* name, ConstMatrixF x, ConstMatrixF y) {
@@ -217,12 +217,11 @@ void Rope(MatrixF x,
           ConstMatrixF cos,
           ConstMatrixF sin,
           ThreadPool& pool) {
-  KVC_CHECK(heads > 0 && x.cols % (2 * heads) == 0 && cos.cols == x.cols / heads / 2 &&
-                sin.cols == cos.cols && static_cast<int64_t>(positions.size()) == x.rows,
-            kBadShape,
-            "Rope: expected x [positions, heads * 2 * cos columns], got x [{}, {}], {} positions, "
-            "{} heads, cos [{}, {}]",
-            x.rows, x.cols, positions.size(), heads, cos.rows, cos.cols);
+  const bool fits = heads > 0 && x.cols % (2 * heads) == 0 && cos.cols == x.cols / heads / 2 &&
+                    sin.cols == cos.cols && std::ssize(positions) == x.rows;
+  KVC_CHECK(fits, kBadShape,
+            "Rope: expected x [{}, {} heads * 2 * {} angles], got x [{}, {}] and cos [{}, {}]",
+            positions.size(), heads, cos.cols, x.rows, x.cols, cos.rows, cos.cols);
   ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     const int64_t position = PositionOf("Rope", positions, t, cos.rows);
     HWY_DYNAMIC_DISPATCH(RopeRow)

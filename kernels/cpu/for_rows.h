@@ -1,5 +1,5 @@
 #pragma once
-// What kernels share that go through the rows of a matrix one by one.
+// Loops over the rows of a matrix, for kernels that treat them one by one. Internal to kernels/cpu.
 
 #include <algorithm>
 #include <cstdint>
@@ -10,7 +10,8 @@
 
 namespace kvc::kernels {
 
-// Calls body(t) for every row, rows of about `grain` in one part; `work`: of a row.
+// Calls body(t) for every row, on several threads. A row costs `work`; a part has rows for a cost
+// of about `grain`.
 template <class Body>
 void ForRows(int64_t rows, int64_t work, int64_t grain, ThreadPool& pool, const Body& body) {
   const int64_t part = std::max<int64_t>(1, grain / std::max<int64_t>(work, 1));
@@ -21,7 +22,7 @@ void ForRows(int64_t rows, int64_t work, int64_t grain, ThreadPool& pool, const 
   });
 }
 
-// Position of row t, below `limit`. Throws kBadShape naming the kernel.
+// The position of row t, which must be below `limit`. Throws kBadShape naming the kernel.
 inline int64_t PositionOf(const char* name,
                           std::span<const int32_t> positions,
                           int64_t t,

@@ -62,8 +62,8 @@ inline void MultiplyRows(ConstMatrixF a,
   run(std::integral_constant<int, 1>());
 }
 
-// C [rows, n] = start + A [rows, depth] B for rows <= kStrip. B's panels lie `panel_stride`
-// elements apart, >= depth * kPanel; the last one is padded. Bias [n].
+// C [rows, n] = start + A [rows, depth] B for rows <= kStrip. The panels of B lie `panel_stride` >=
+// depth * kPanel elements apart; the last one is padded. The bias is [n].
 inline void MultiplyStrip(
     ConstMatrixF a, const float* panels, int64_t panel_stride, BlockStart start, MatrixF c) {
   static constexpr float kZeros[kPanel] = {};
@@ -91,12 +91,12 @@ inline void MultiplyStrip(
   }
 }
 
-// Elements from one row of a strip to the next: an odd number of cache lines, so that the rows of a
-// strip do not meet in the same sets of the L1 cache.
+// The elements from one row of a strip to the next: an odd number of cache lines, so that the rows
+// of a strip do not meet in the same sets of the L1 cache.
 constexpr int64_t StripStride(int64_t depth) { return ((depth + 15) / 16 | 1) * 16; }
 
-// C [T, n] = start + A [T, depth] B, strip by strip; `strip` has kStrip * StripStride(depth)
-// floats.
+// C [T, n] = start + A [T, depth] B, strip by strip. `strip` is scratch memory of
+// kStrip * StripStride(depth) floats.
 inline void MultiplyPanels(
     ConstMatrixF a, const float* panels, float* strip, BlockStart start, MatrixF c) {
   const int64_t stride = StripStride(a.cols);
@@ -134,8 +134,8 @@ HWY_INLINE void Transpose4x4(
 }
 #endif
 
-// Rows row(0) .. row(count - 1) of `depth` elements become the columns of one panel
-// [depth, kPanel]; the rest is zero.
+// Writes the rows row(0) .. row(count - 1) of `depth` elements as columns of one panel
+// [depth, kPanel]; its other columns become zero.
 template <class RowOf>
 HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* panel) {
   constexpr int64_t kLine = 16;  // elements of k at a time: what is written stays in the L1 cache
@@ -164,13 +164,13 @@ HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* 
   }
 }
 
-// The same for rows of w [count, depth].
+// PackRows for the rows of w [count, depth].
 template <class Element>
 void PackPanel(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panel) {
   PackRows([=](int64_t c) { return w + c * stride; }, count, depth, panel);
 }
 
-// Rows of w [count, depth] become panels [ceil(count / kPanel), depth, kPanel].
+// Writes the rows of w [count, depth] as panels [ceil(count / kPanel), depth, kPanel].
 template <class Element>
 void PackPanels(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panels) {
   for (int64_t c = 0; c < count; c += kPanel) {

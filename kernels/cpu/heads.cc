@@ -15,8 +15,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
-// y[r] = bias[r] + sum_d x[d] columns[d, r]: `depth` rows of `width` columns, `stride` apart. Each
-// y[r] is summed in the order of d.
+// y[r] = bias[r] + sum_d x[d] columns[d, r] for columns [depth, width] whose rows lie `stride`
+// apart. Each y[r] is summed in the order of d.
 void RowTimesColumns(const float* x,
                      const float* columns,
                      int64_t stride,
@@ -63,7 +63,7 @@ HWY_EXPORT(RowTimesColumns);
 
 namespace {
 
-// Products of a part: worth a thread.
+// The products of a part that is worth a thread.
 constexpr int64_t kGrain = 65536;
 
 }  // namespace
@@ -75,13 +75,14 @@ void ProjectHeads(ConstMatrixF x,
                   const float* bias,
                   MatrixF y,
                   ThreadPool& pool) {
-  KVC_CHECK(groups > 0 && heads > 0 && heads % groups == 0 && columns.rows % groups == 0 &&
-                x.cols == heads * (columns.rows / groups) && y.cols == heads * columns.cols &&
-                x.rows == y.rows,
-            kBadShape,
-            "ProjectHeads: expected x [T, heads * D], columns [groups * D, R] and y [T, heads * "
-            "R], got x [{}, {}], columns [{}, {}], y [{}, {}], {} heads in {} groups",
-            x.rows, x.cols, columns.rows, columns.cols, y.rows, y.cols, heads, groups);
+  const bool fits = groups > 0 && heads > 0 && heads % groups == 0 && columns.rows % groups == 0 &&
+                    x.cols == heads * (columns.rows / groups) && y.cols == heads * columns.cols &&
+                    x.rows == y.rows;
+  KVC_CHECK(
+      fits, kBadShape,
+      "ProjectHeads: expected x [T, {0} D], columns [{1} D, R] and y [T, {0} R], got [{2}, {3}], "
+      "[{4}, {5}] and [{6}, {7}]",
+      heads, groups, x.rows, x.cols, columns.rows, columns.cols, y.rows, y.cols);
   const int64_t depth = columns.rows / groups;  // D
   const int64_t width = columns.cols;           // R
   const int64_t share = heads / groups;
@@ -101,12 +102,11 @@ void RopePairs(MatrixF x,
                ConstMatrixF cos,
                ConstMatrixF sin,
                ThreadPool& pool) {
-  KVC_CHECK(x.cols == 2 * static_cast<int64_t>(pairs.size()) && cos.rows == sin.rows &&
-                cos.cols == sin.cols && static_cast<int64_t>(positions.size()) == x.rows,
-            kBadShape,
-            "RopePairs: expected x [positions, 2 * pairs] and tables of one size, got x [{}, {}], "
-            "{} positions, {} pairs",
-            x.rows, x.cols, positions.size(), pairs.size());
+  const bool fits = x.cols == 2 * std::ssize(pairs) && x.rows == std::ssize(positions) &&
+                    cos.rows == sin.rows && cos.cols == sin.cols;
+  KVC_CHECK(fits, kBadShape,
+            "RopePairs: expected x [{}, 2 * {}] and tables of one size, got x [{}, {}]",
+            positions.size(), pairs.size(), x.rows, x.cols);
   ForRows(x.rows, x.cols, kGrain / 8, pool, [&](int64_t t) {
     const int64_t position = PositionOf("RopePairs", positions, t, cos.rows);
     const float* c = cos.row(position);

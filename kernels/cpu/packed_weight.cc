@@ -9,15 +9,15 @@
 namespace kvc::kernels {
 namespace {
 
-// Up to this many rows of x, reading W is what costs; beyond, multiplying does.
+// Up to this many rows of x the time goes into reading W; beyond, into multiplying.
 constexpr int64_t kFewRows = 8;
-// Columns of y that a part computes: its panels of W fill a third of the L2 cache.
+// The columns of y that a part computes: its panels of W fill a third of the L2 cache.
 constexpr int64_t kPartColumns = 96;
-// Rows of x of a part when W is too narrow for enough parts.
+// The rows of x of a part, where W is too narrow for enough parts of columns.
 constexpr int64_t kPartRows = 256;
 constexpr int64_t kNarrow = 4 * kPartColumns;
-// Bytes of W of a part when rows are few: long against the start of a part, short against the
-// whole.
+// The bytes of W that a part reads when rows are few: much work beside the start of a part, and a
+// small share of the whole.
 constexpr int64_t kPartBytes = 64 << 10;
 constexpr int64_t kPackGrain = 1 << 18;  // elements
 
@@ -26,7 +26,7 @@ struct FreeArray {
 };
 using Array = std::unique_ptr<uint16_t, FreeArray>;
 
-// `source` as bf16, or null when that would change a number.
+// Returns `source` as bf16, or null when that would change a number.
 Array PackAsBF16(const float* source, int64_t count, ThreadPool& pool) {
   const auto bytes = static_cast<size_t>(count) * sizeof(uint16_t);
   Array packed(static_cast<uint16_t*>(::operator new (bytes, std::align_val_t{64})));

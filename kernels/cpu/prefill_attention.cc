@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kTilesPerBlock = kKeyBlock / kKeyTile;
 
-// What all heads of one call share.
+// Sizes that all heads of one call share.
 struct Chunk {
   int64_t first = 0;   // position of the first query row
   int64_t tokens = 0;  // T_c
@@ -22,12 +22,11 @@ Chunk CheckHeads(std::span<const PrefillHead> heads, int64_t first) {
   KVC_CHECK(!heads[0].queries.empty(), kBadShape, "prefill attention: expected queries, got none");
   const Chunk chunk{first, heads[0].queries[0].rows, first + heads[0].queries[0].rows};
   for (const PrefillHead& head : heads) {
-    KVC_CHECK(head.keys.rows == chunk.rows && head.queries.size() == head.outputs.size() &&
-                  !head.queries.empty(),
-              kBadShape,
-              "prefill attention: expected {} keys and as many outputs as queries, got {} keys, {} "
-              "queries, {} outputs",
-              chunk.rows, head.keys.rows, head.queries.size(), head.outputs.size());
+    KVC_CHECK(head.keys.rows == chunk.rows, kBadShape,
+              "prefill attention: expected {} keys, got {}", chunk.rows, head.keys.rows);
+    KVC_CHECK(!head.queries.empty() && head.queries.size() == head.outputs.size(), kBadShape,
+              "prefill attention: expected as many outputs as queries, got {} and {}",
+              head.outputs.size(), head.queries.size());
     const int64_t width = head.queries[0].cols;
     CheckRows(head.keys, head.values, head.rebuild, width, head.outputs[0].cols);
     for (size_t h = 0; h < head.queries.size(); ++h) {
@@ -43,7 +42,7 @@ Chunk CheckHeads(std::span<const PrefillHead> heads, int64_t first) {
   return chunk;
 }
 
-// Buffers for one block of keys of every head; states for every query row.
+// Buffers for one block of keys of every head, and states of every query row.
 struct Buffers {
   std::vector<KeyBlock> blocks;
   std::vector<float*> states;

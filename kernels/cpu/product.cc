@@ -15,12 +15,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
-// Tokens that are multiplied by a row of W at once. One row at a time: the hardware prefetcher
-// follows a single stream best.
+// Tokens that one row of W is multiplied with at once. The rows of W come one at a time, because
+// the hardware prefetcher follows a single stream best.
 constexpr int kTokensAtOnce = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
 
-// totals[t] holds, lane by lane, x[t] . w over the elements of a row that fill vectors. Two sums
-// for each token, so that additions need not wait for one another.
+// Writes to totals[t], lane by lane, the product x[t] . w. Each token has two sums, so that
+// additions need not wait for one another.
 template <int kTokens, class Element>
 HWY_INLINE void MultiplyRow(const Element* w, ConstMatrixF x, VecF* totals) {
   const TagF tag;
@@ -61,8 +61,8 @@ HWY_INLINE void MultiplyRow(const Element* w, ConstMatrixF x, VecF* totals) {
   }
 }
 
-// y[t][r] = x[t] . w[r] + bias[r] for kTokens rows of x and as many rows of W as four sums are made
-// of.
+// y[t][r] = x[t] . w[r] + bias[r] for kTokens rows of x and so many rows of W that there are at
+// most four sums.
 template <int kTokens, class Element>
 HWY_INLINE void MultiplyGroup(const Element* w, ConstMatrixF x, const float* bias, MatrixF y) {
   const TagF tag;
@@ -90,7 +90,8 @@ HWY_INLINE void MultiplyGroups(const Element* w, ConstMatrixF x, const float* bi
   }
 }
 
-// The same for any number of tokens: those after the first group find the rows of W in the cache.
+// MultiplyGroups for any number of tokens. Those after the first group find the rows of W in the
+// cache.
 template <class Element>
 void MultiplyTokens(const Element* w, ConstMatrixF x, const float* bias, MatrixF y) {
   constexpr int64_t kRows = 4;

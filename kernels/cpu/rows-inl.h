@@ -1,4 +1,4 @@
-// What the row-wise operations share.
+// Arithmetic on one row that the row-wise operations share.
 
 #include <cstdint>
 
@@ -18,7 +18,7 @@ namespace kvc::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// (low_j, high_j) turned by the angle whose cosine and sine are c_j, s_j, for j < half.
+// Turns the pairs (low_j, high_j), j < half, by the angles with cosine c_j and sine s_j.
 HWY_INLINE void RotateHalves(
     float* low, float* high, const float* c, const float* s, int64_t half) {
   const TagF tag;

@@ -15,8 +15,8 @@ int32_t Greedy(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-// Ids in the order of their probability, sorted only as far as asked: most probable first, of equal
-// logits the lower id.
+// The ids by falling probability, the lower id first among equal logits. Sorts only as far as
+// asked.
 class ByProbability {
  public:
   explicit ByProbability(std::span<const float> logits) : logits_(logits), ids_(logits.size()) {
@@ -87,7 +87,7 @@ int32_t SampleToken(std::span<const float> logits, const SamplingOptions& option
       return id;
     }
   }
-  return last;  // rounding left a rest
+  return last;  // rounding has left a rest
 }
 
 }  // namespace kvc::kernels

@@ -1,12 +1,13 @@
 #pragma once
-// Buffers that a thread keeps from one call to the next, so that a kernel allocates nothing in the
-// steady state and its pages are warm. Internal to kernels/cpu.
+// Scratch buffers of a thread. They live from one call of a kernel to the next, so that a kernel
+// allocates nothing in the steady state and its pages are warm. Each thread has buffers of its own.
+// Internal to kernels/cpu.
 
 #include <cstdint>
 
 namespace kvc::kernels {
 
-// What a buffer holds; two uses never share one.
+// The uses of buffers; two uses never share one.
 enum class ScratchUse {
   kPanels,         // B of a product
   kStrip,          // a few rows of A, or a panel of latents
@@ -14,16 +15,16 @@ enum class ScratchUse {
   kScores,         // logits and probabilities of a tile
   kKeys,           // rebuilt keys of a panel
   kShrink,         // a factor for each query
-  kQueries,        // query rows of the heads in work, scaled
-  kPartials,       // decode: what the parts of a step hand to the merge
-  kPrefillKeys,    // prefill: panels of the keys in work, all heads
-  kPrefillValues,  // the same of values
+  kQueries,        // query rows of the current heads, scaled
+  kPartials,       // decode: results of the parts of a step, for the merge
+  kPrefillKeys,    // prefill: panels of the current keys, all heads
+  kPrefillValues,  // prefill: panels of the current values
   kPrefillStates,  // prefill: running maximum and sum of each query row
   kCount
 };
 
-// At least `count` floats, 64-byte aligned, of unspecified content, until this thread's next call
-// for the same use. Grows, never shrinks.
+// A buffer of at least `count` floats, 64-byte aligned and of unspecified content. It is valid
+// until this thread's next call for the same use. Buffers grow and never shrink.
 float* Scratch(ScratchUse use, int64_t count);
 
 }  // namespace kvc::kernels

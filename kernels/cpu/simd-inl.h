@@ -1,4 +1,4 @@
-// Vector helpers shared by the kernels, compiled once for each instruction set (Highway): loads
+// Vector functions that the kernels share, compiled once for each instruction set (Highway): loads
 // that convert to float, sums across lanes in a fixed order, and an exponential that keeps NaN.
 
 #include <cstdint>
@@ -24,7 +24,7 @@ using linalg::HWY_NAMESPACE::InRegister;
 using linalg::HWY_NAMESPACE::TagF;
 using linalg::HWY_NAMESPACE::VecF;
 
-// Lanes(tag) elements as float.
+// Loads Lanes(tag) elements as floats.
 template <class D>
 HWY_INLINE hn::Vec<D> LoadFloat(D tag, const float* source) {
   return hn::LoadU(tag, source);
@@ -62,7 +62,7 @@ HWY_INLINE float LoadOne(const float* source) { return *source; }
 HWY_INLINE float LoadOne(const hwy::bfloat16_t* source) { return BF16ToFloat(source->bits); }
 HWY_INLINE float LoadOne(const hwy::float16_t* source) { return F16ToFloat(source->bits); }
 
-// The first `count` < Lanes(tag) elements at `source`, then zeros; reads nothing beyond them.
+// Loads the first `count` < Lanes(tag) elements at `source`, then zeros; reads nothing beyond them.
 template <class Element>
 HWY_INLINE VecF LoadFirst(TagF tag, const Element* source, int64_t count) {
 #if HWY_TARGET <= HWY_AVX3
@@ -110,7 +110,7 @@ HWY_INLINE void WithElements(DType dtype, const void* data, const Body& body) {
   }
 }
 
-// How lanes are combined by FoldLanes.
+// The ways in which FoldLanes combines lanes.
 struct AddLanes {
   template <class V>
   V operator()(V a, V b) const {
@@ -125,7 +125,7 @@ struct LargerLanes {
 };
 
 #if HWY_TARGET != HWY_SCALAR
-// Combines the 128-bit blocks of v: upper half with lower half until one block is left.
+// Combines the 128-bit blocks of v, the upper half with the lower half until one block is left.
 template <class D, class Combine>
 HWY_INLINE auto FoldBlocks(D tag, hn::Vec<D> v, Combine combine) {
   if constexpr (hn::MaxLanes(tag) > 4) {
@@ -137,8 +137,8 @@ HWY_INLINE auto FoldBlocks(D tag, hn::Vec<D> v, Combine combine) {
 }
 #endif
 
-// target[i] = all lanes of v_i combined, in a fixed order: four reductions for little more than the
-// price of one.
+// target[i] = all lanes of v_i combined in a fixed order. Four reductions cost little more than
+// one.
 template <class Combine>
 HWY_INLINE void FoldLanes(
     TagF tag, VecF v0, VecF v1, VecF v2, VecF v3, Combine combine, float* target) {

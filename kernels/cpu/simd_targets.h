@@ -1,5 +1,5 @@
 #pragma once
-// The instruction sets that the kernels were compiled for. For tests and benchmarks.
+// The choice of the instruction set that the kernels use. For tests and benchmarks.
 
 #include <cstdint>
 #include <string>
@@ -7,11 +7,12 @@
 
 namespace kvc::kernels {
 
-// Those of this CPU, best first.
+// The instruction sets that the kernels were compiled for and this CPU has, best first.
 std::vector<int64_t> SupportedSimdTargets();
-// "AVX3" (AVX-512), "AVX2", "SSE4", "SCALAR".
+// The name of an instruction set: "AVX3" (AVX-512), "AVX2", "SSE4", "SCALAR".
 std::string SimdTargetName(int64_t target);
-// Kernels use `target` from now on; 0: the best again. Not while a kernel runs.
+// Makes all kernels of the process use `target` from now on; 0 chooses the best again. Must not be
+// called while a kernel runs.
 void UseSimdTarget(int64_t target);
 
 }  // namespace kvc::kernels

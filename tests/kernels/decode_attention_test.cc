@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "tests/kernels/attention_reference.h"
 #include "tests/kernels/simd_target_test.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::kernels {
 namespace {
@@ -266,15 +266,18 @@ KVC_FOR_EVERY_SIMD_TARGET(DecodeAttentionTest);
 TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
   ThreadPool pool(1);
   const auto no_rows = MakeCase(1, {1, 8, 8}, {{0}});
-  EXPECT_THROW(DecodeAttention({&no_rows->head, 1}, kScale, pool), Error);
+  EXPECT_KVC_ERROR(DecodeAttention({&no_rows->head, 1}, kScale, pool), kBadShape,
+                   "at least one cached row");
   const auto wide = MakeCase(1, {1, 8, 8}, {{3, 9, 8}});
-  EXPECT_THROW(DecodeAttention({&wide->head, 1}, kScale, pool), Error);
+  EXPECT_KVC_ERROR(DecodeAttention({&wide->head, 1}, kScale, pool), kBadShape,
+                   "key rows that fit queries of width 8, got width 9");
   const auto beyond = MakeCase(1, {1, 8, 8, DType::kF32, 4}, {{3}});
   beyond->positions[0][2] = 50;
-  EXPECT_THROW(DecodeAttention({&beyond->head, 1}, kScale, pool), Error);
+  EXPECT_KVC_ERROR(DecodeAttention({&beyond->head, 1}, kScale, pool), kBadShape, "position");
   const auto no_positions = MakeCase(1, {1, 8, 8, DType::kF32, 4}, {{3}});
   no_positions->head.segments[0].positions = nullptr;
-  EXPECT_THROW(DecodeAttention({&no_positions->head, 1}, kScale, pool), Error);
+  EXPECT_KVC_ERROR(DecodeAttention({&no_positions->head, 1}, kScale, pool), kBadShape,
+                   "expected positions with a rebuild");
   DecodeAttention({}, kScale, pool);
 }
 

@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "tests/kernels/simd_target_test.h"
 #include "tests/kernels/test_arrays.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::kernels {
 namespace {
@@ -247,11 +247,15 @@ TEST(ElementwiseErrors, NameWhatDoesNotFit) {
   TestArray x = RandomArray(rng, 2, 8);
   TestArray y = RandomArray(rng, 2, 9);
   const TestArray table = RandomArray(rng, 4, 2);
-  EXPECT_THROW(Add(x.view(), y.view(), pool), Error);
-  EXPECT_THROW(RmsNorm(x.view(), SpanOf(y), 1e-5F, x.view(), pool), Error);
+  EXPECT_KVC_ERROR(Add(x.view(), y.view(), pool), kBadShape,
+                   "Add: expected matrices of one size, got [2, 8] and [2, 9]");
+  EXPECT_KVC_ERROR(RmsNorm(x.view(), SpanOf(y), 1e-5F, x.view(), pool), kBadShape,
+                   "RmsNorm: expected 8 weights");
   const std::vector<int32_t> beyond = {0, 4};
-  EXPECT_THROW(Rope(x.view(), 2, beyond, table.view(), table.view(), pool), Error);
-  EXPECT_THROW(Rope(x.view(), 3, beyond, table.view(), table.view(), pool), Error);
+  EXPECT_KVC_ERROR(Rope(x.view(), 2, beyond, table.view(), table.view(), pool), kBadShape,
+                   "expected a position below 4, got 4");
+  EXPECT_KVC_ERROR(Rope(x.view(), 3, beyond, table.view(), table.view(), pool), kBadShape,
+                   "3 heads");
   MatrixF empty(nullptr, 0, 8);
   SoftmaxRows(empty);
   GeluTanh(empty, pool);

@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "kernels/attention.h"
 #include "tests/kernels/attention_reference.h"
 #include "tests/kernels/simd_target_test.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::kernels {
 namespace {
@@ -185,9 +185,10 @@ KVC_FOR_EVERY_SIMD_TARGET(PrefillAttentionTest);
 TEST(PrefillAttentionErrors, NameWhatDoesNotFit) {
   ThreadPool pool(1);
   const auto test = MakeCase(1, {3, 4, 1, 8, 8});
-  EXPECT_THROW(PrefillAttention({&test->head, 1}, 4, kScale, pool), Error);
+  EXPECT_KVC_ERROR(PrefillAttention({&test->head, 1}, 4, kScale, pool), kBadShape,
+                   "expected 8 keys");
   test->head.outputs[0].cols = 7;
-  EXPECT_THROW(PrefillAttention({&test->head, 1}, 3, kScale, pool), Error);
+  EXPECT_KVC_ERROR(PrefillAttention({&test->head, 1}, 3, kScale, pool), kBadShape, "width");
   PrefillAttention({}, 0, kScale, pool);
 }
 

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::kernels {
 namespace {
@@ -97,14 +97,10 @@ TEST(SampleToken, TheSeedDecides) {
 TEST(SampleToken, RefusesNaNAndNothing) {
   Rng rng(1);
   for (const double temperature : {0.0, 1.0}) {
-    try {
-      (void)SampleToken(std::vector<float>{1.0F, std::nanf(""), 2.0F}, {temperature, 0, 1.0}, rng);
-      FAIL();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
-    }
+    const std::vector<float> logits = {1.0F, std::nanf(""), 2.0F};
+    EXPECT_KVC_ERROR((void)SampleToken(logits, {temperature, 0, 1.0}, rng), kNumeric, "got NaN");
   }
-  EXPECT_THROW((void)SampleToken({}, {}, rng), Error);
+  EXPECT_KVC_ERROR((void)SampleToken({}, {}, rng), kBadShape, "at least one logit");
 }
 
 }  // namespace

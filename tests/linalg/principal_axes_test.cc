@@ -65,7 +65,7 @@ TEST(PrincipalAxes, RefusesWhatIsNoSymmetricMatrix) {
   std::vector<float> values(9, 1.0F);
   std::vector<float> axes(12);
   EXPECT_KVC_ERROR(PrincipalAxes({values.data(), 3, 3}, {axes.data(), 4, 3}), kBadShape,
-                   "at most as many axes");
+                   "at most 3 dense axes of width 3, got [4, 3]");
   EXPECT_KVC_ERROR(PrincipalAxes({values.data(), 2, 3}, {axes.data(), 1, 3}), kBadShape, "[2, 3]");
   values[4] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_KVC_ERROR(PrincipalAxes({values.data(), 3, 3}, {axes.data(), 1, 3}), kNumeric, "got nan");

@@ -8,9 +8,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "scorers/scorer.h"
 #include "tests/scorers/random_head.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::scorers {
 namespace {
@@ -189,10 +189,12 @@ TEST(OutputError, WindowTakesItsShareBesideThePrompt) {
 TEST(OutputError, PromptNeedsItsQueries) {
   RandomHead head = MakeRandomHead(72, {.tokens = 30});
   head.input.prompt_queries.clear();
-  EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 5}), Error);
+  EXPECT_KVC_ERROR((void)ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 5}), kBadShape,
+                   "the prompt's queries");
   head = MakeRandomHead(72, {.tokens = 30});
   head.input.rope_frequencies = std::span<const double>(head.frequencies).first(3);
-  EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 5}), Error);
+  EXPECT_KVC_ERROR((void)ScoreOf(ScorerKind::kOutputError, head.input, {.prompt = 5}), kBadShape,
+                   "rope frequencies, got 3");
   // The window's queries are not turned: keys may be thinner than the rotation.
   EXPECT_NO_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input));
 }
@@ -213,10 +215,12 @@ TEST(OutputError, RefusesNan) {
   for (const bool mean : {false, true}) {
     RandomHead head = MakeRandomHead(90, {.tokens = 30});
     head.values[4 * 24 + 5] = std::numeric_limits<float>::quiet_NaN();
-    EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.mean = mean}), Error);
+    EXPECT_KVC_ERROR((void)ScoreOf(ScorerKind::kOutputError, head.input, {.mean = mean}), kNumeric,
+                     "expected a finite score");
     head = MakeRandomHead(90, {.tokens = 30});
     head.grams[2][7] = std::numeric_limits<float>::infinity();
-    EXPECT_THROW((void)ScoreOf(ScorerKind::kOutputError, head.input, {.mean = mean}), Error);
+    EXPECT_KVC_ERROR((void)ScoreOf(ScorerKind::kOutputError, head.input, {.mean = mean}), kNumeric,
+                     "expected a finite score");
   }
 }
 

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "scorers/scorer.h"
 #include "tests/scorers/random_head.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::scorers {
 namespace {
@@ -259,8 +260,9 @@ TEST(CombineHeads, ZeroHeadAndBadSizes) {
   EXPECT_FLOAT_EQ(scores[1], 0.375F);
   std::vector<float> wrong(3);
   const auto scorer = Scorer::Create(ScorerKind::kSnapKv);
-  EXPECT_THROW(CombineHeads(*scorer, heads, wrong), Error);
-  EXPECT_THROW(CombineHeads(*scorer, {}, wrong), Error);
+  EXPECT_KVC_ERROR(CombineHeads(*scorer, heads, wrong), kBadShape,
+                   "expected 3 scores of each head, got 2");
+  EXPECT_KVC_ERROR(CombineHeads(*scorer, {}, wrong), kBadShape, "a head or more");
 }
 
 }  // namespace

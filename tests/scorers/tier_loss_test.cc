@@ -8,7 +8,6 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "tests/scorers/random_head.h"
 #include "tests/support/expect_error.h"
 
