@@ -78,11 +78,10 @@ void ProjectHeads(ConstMatrixF x,
   const bool fits = groups > 0 && heads > 0 && heads % groups == 0 && columns.rows % groups == 0 &&
                     x.cols == heads * (columns.rows / groups) && y.cols == heads * columns.cols &&
                     x.rows == y.rows;
-  KVC_CHECK(
-      fits, kBadShape,
-      "ProjectHeads: expected x [T, {0} D], columns [{1} D, R] and y [T, {0} R], got [{2}, {3}], "
-      "[{4}, {5}] and [{6}, {7}]",
-      heads, groups, x.rows, x.cols, columns.rows, columns.cols, y.rows, y.cols);
+  KVC_CHECK(fits, kBadShape,
+            "ProjectHeads: {0} heads in {1} groups: expected x [T, {0} D], columns [{1} D, R] and "
+            "y [T, {0} R], got [{2}, {3}], [{4}, {5}] and [{6}, {7}]",
+            heads, groups, x.rows, x.cols, columns.rows, columns.cols, y.rows, y.cols);
   const int64_t depth = columns.rows / groups;  // D
   const int64_t width = columns.cols;           // R
   const int64_t share = heads / groups;

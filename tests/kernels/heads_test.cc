@@ -103,7 +103,7 @@ TEST_P(HeadsTest, Refusals) {
   EXPECT_KVC_ERROR(RopePairs(x.view(), pairs, positions, table.view(), table.view(), pool_),
                    kBadShape, "position below 3");
   EXPECT_KVC_ERROR(RopePairs(y.view(), pairs, positions, table.view(), table.view(), pool_),
-                   kBadShape, "4 pairs");
+                   kBadShape, "expected x [2, 2 * 4]");
 }
 
 KVC_FOR_EVERY_SIMD_TARGET(HeadsTest);
