@@ -14,7 +14,7 @@ constexpr int kBinding = RTLD_DEEPBIND;
 #endif
 
 SentencePieceEntry OpenModule() {
-  // Found through the run path of the program, which holds build/lib.
+  // Found through the program's run path: build/lib, or ../lib of an installation.
   void* module = dlopen(KVC_SENTENCEPIECE_MODULE, RTLD_NOW | RTLD_LOCAL | kBinding);
   KVC_CHECK(module != nullptr, kInternal,
             "{}: expected beside the commands, got {}; build or install kvc again",

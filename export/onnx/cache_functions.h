@@ -1,6 +1,6 @@
 #pragma once
-// The com.kvc cache functions: calls in the graph and bodies in standard operators. What they
-// compute: docs/formats/onnx.md, "Cache functions".
+// The com.kvc cache functions: their calls in the graph, and their bodies in standard operators.
+// docs/formats/onnx.md, "Cache functions", has their definitions.
 
 #include <cstdint>
 #include <string>
@@ -10,10 +10,10 @@
 
 namespace kvc::onnx_export {
 
-// Stored key width R of a layer: the largest width of its groups.
+// The stored key width R of a layer: the largest width of its groups.
 [[nodiscard]] int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer);
 
-// The function that the configuration's key layout calls; past and present in `dtype`.
+// The function that the configuration's key layout calls, with past and present in `dtype`.
 [[nodiscard]] Function MakeCacheFunction(const ModelConfig& config, DType dtype);
 
 // The values that enter a layer's cache node.
@@ -22,7 +22,7 @@ struct CacheInputs {
   std::string key;    // [B, S, G*R] after rotation, or the latents [B, S, n*R]
   std::string value;  // [B, S, G*D]
 };
-// The cache node of a layer, outputs `layers.N.attention`, `present.N.key`, `present.N.value`.
+// The cache node of a layer, with outputs `layers.N.attention`, `present.N.key`, `present.N.value`.
 [[nodiscard]] Node MakeCacheNode(const ModelConfig& config,
                                  int64_t layer,
                                  const CacheInputs& inputs);

@@ -1,5 +1,5 @@
 #pragma once
-// Builds the nodes of a model-local function.
+// A builder for the nodes of a model-local function.
 
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@ namespace kvc::onnx_export {
 
 class FunctionBody : public GraphBuilder {
  public:
-  // An int64 constant used as a shape.
+  // Adds an int64 constant that serves as a shape.
   void AddShape(const std::string& name, std::vector<int64_t> values) {
     Add("Constant", {}, name, {{"value_ints", std::move(values), ""}});
   }
@@ -25,7 +25,7 @@ class FunctionBody : public GraphBuilder {
                     const std::string& output) {
     Add("Transpose", {input}, output, {{"perm", std::move(order), ""}});
   }
-  // [B, T, count*W] -> [B, count, T, W]
+  // Splits [B, T, count*W] into heads: [B, count, T, W].
   void AddSplitHeads(const std::string& input, int64_t count, const std::string& output) {
     AddReshape(input, {0, 0, count, -1}, output + "_split");
     AddTranspose(output + "_split", {0, 2, 1, 3}, output);

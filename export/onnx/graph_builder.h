@@ -1,5 +1,5 @@
 #pragma once
-// Collects the parts of a Graph. A node with one output is named after it.
+// A builder that collects the parts of a Graph. A node with one output is named after it.
 
 #include <string>
 #include <utility>
@@ -9,7 +9,7 @@
 
 namespace kvc::onnx_export {
 
-// TensorProto.DataType's number of a dtype: the value of Cast's attribute `to`.
+// The number of a dtype in TensorProto.DataType, which is the value of Cast's attribute `to`.
 [[nodiscard]] int64_t OnnxElementType(DType dtype);
 
 class GraphBuilder {
@@ -20,7 +20,7 @@ class GraphBuilder {
   void AddWeight(Weight weight) { graph_.weights.push_back(std::move(weight)); }
   void AddNode(Node node) { graph_.nodes.push_back(std::move(node)); }
 
-  // Each returns the name of the output.
+  // Add a node. Each returns the name of its output.
   std::string Add(const std::string& op,
                   std::vector<std::string> inputs,
                   const std::string& output,

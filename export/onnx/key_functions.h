@@ -1,6 +1,6 @@
 #pragma once
 // The com.kvc functions that make thin queries and keys before they enter the cache function.
-// What they compute: docs/formats/onnx.md, "Key functions".
+// docs/formats/onnx.md, "Key functions", has their definitions.
 
 #include <cstdint>
 #include <string>
@@ -11,8 +11,8 @@
 
 namespace kvc::onnx_export {
 
-// HeadProjection(input [B, S, heads*D], weight [G*R, D]) -> [B, S, heads*R]: every head times the
-// matrix of its kv head (kPostRope).
+// HeadProjection(input [B, S, heads*D], weight [G*R, D]) -> [B, S, heads*R] multiplies every head
+// by the matrix of its kv head (kPostRope).
 [[nodiscard]] Function MakeProjectionFunction(const ModelConfig& config);
 [[nodiscard]] Node MakeProjectionNode(const ModelConfig& config,
                                       const std::string& name,
@@ -21,8 +21,7 @@ namespace kvc::onnx_export {
                                       int64_t heads);
 
 // PairRotation(input [B, S, heads*R], cos, sin [C, D/2], position_ids [B, S], pairs [heads*R/2]) ->
-// [B, S, heads*R]: adjacent dimensions (2i, 2i+1) turned by the angle of pair pairs[i]
-// (kRopePairs).
+// [B, S, heads*R] turns adjacent dimensions (2i, 2i+1) by the angle of pair pairs[i] (kRopePairs).
 [[nodiscard]] Function MakePairFunction();
 [[nodiscard]] Node MakePairNode(const std::string& name,
                                 const std::string& input,

@@ -1,5 +1,5 @@
 #pragma once
-// The external data file: where each weight lies, and its elements.
+// The external data file of a model: the place of each weight and its elements.
 
 #include <filesystem>
 #include <vector>
@@ -13,7 +13,7 @@ namespace kvc::onnx_export {
 // Offsets are multiples of this, so that a weight can be mapped alone (docs/formats/onnx.md).
 inline constexpr int64_t kDataAlignment = 4096;
 
-// Sets `bytes` and `offset` of every weight: in order, each aligned. Returns the file's size.
+// Sets `bytes` and `offset` of every weight, in order and aligned. Returns the size of the file.
 int64_t PlaceWeights(std::vector<Weight>& weights);
 
 // Writes the placed weights to `path`, one matrix in memory at a time. Throws kNumeric when a
@@ -23,7 +23,7 @@ void WriteWeights(const Checkpoint& checkpoint,
                   const std::filesystem::path& path,
                   Progress& progress);
 
-// Elements of a weight [rows, columns] as float, padding included; for tests.
+// The elements of a weight [rows, columns] as floats, padding included. For tests.
 [[nodiscard]] std::vector<float> WeightValues(const Checkpoint& checkpoint, const Weight& weight);
 
 }  // namespace kvc::onnx_export

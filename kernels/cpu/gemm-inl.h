@@ -134,8 +134,8 @@ HWY_INLINE void Transpose4x4(
 }
 #endif
 
-// Writes the rows row(0) .. row(count - 1) of `depth` elements as columns of one panel
-// [depth, kPanel]; its other columns become zero.
+// Rows row(0) .. row(count - 1) of `depth` elements become the columns of one panel
+// [depth, kPanel]; the rest is zero.
 template <class RowOf>
 HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* panel) {
   constexpr int64_t kLine = 16;  // elements of k at a time: what is written stays in the L1 cache
@@ -164,13 +164,13 @@ HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* 
   }
 }
 
-// PackRows for the rows of w [count, depth].
+// The same for rows of w [count, depth].
 template <class Element>
 void PackPanel(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panel) {
   PackRows([=](int64_t c) { return w + c * stride; }, count, depth, panel);
 }
 
-// Writes the rows of w [count, depth] as panels [ceil(count / kPanel), depth, kPanel].
+// Rows of w [count, depth] become panels [ceil(count / kPanel), depth, kPanel].
 template <class Element>
 void PackPanels(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panels) {
   for (int64_t c = 0; c < count; c += kPanel) {
