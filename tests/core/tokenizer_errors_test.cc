@@ -100,12 +100,50 @@ TEST_F(TokenizerErrors, BrokenJson) {
   EXPECT_KVC_ERROR(LoadText(keys + "\"\":0}"), kBadInput, "keys in an object");
 }
 
-TEST_F(TokenizerErrors, HostileRecursion) {
-  std::string nested = R"({"type": "NFC"})";
-  for (int i = 0; i < 9; ++i) {
-    nested = R"({"type": "Sequence", "normalizers": [)" + nested + "]}";
+// Wraps a component in `depth` Sequences.
+std::string Nest(std::string component, const std::string& list, int depth) {
+  for (int i = 0; i < depth; ++i) {
+    component = R"({"type": "Sequence", ")" + list + "\": [" + component + "]}";
   }
-  EXPECT_KVC_ERROR(LoadWith("normalizer", nested.c_str()), kBadInput, "nested");
+  return component;
+}
+
+// One component of each list of tokenizer.json.
+struct ListCase {
+  const char* key;
+  const char* list;
+  const char* component;
+};
+constexpr ListCase kLists[] = {
+    {"normalizer", "normalizers", R"({"type": "NFC"})"},
+    {"pre_tokenizer", "pretokenizers", R"({"type": "WhitespaceSplit"})"},
+    {"decoder", "decoders", R"({"type": "Fuse"})"},
+    {"post_processor", "processors", R"({"type": "ByteLevel"})"},
+};
+
+TEST_F(TokenizerErrors, SequencesMayBeNestedEightDeep) {
+  for (const auto& [key, list, component] : kLists) {
+    SCOPED_TRACE(key);
+    const auto tokenizer = LoadWith(key, Nest(component, list, 7).c_str());
+    EXPECT_EQ(tokenizer->Encode("abb", SpecialTokens::kNone), (std::vector<int32_t>{2, 1}));
+    EXPECT_KVC_ERROR(LoadWith(key, Nest(component, list, 8).c_str()), kBadInput,
+                     "nested at most 8 deep");
+    EXPECT_KVC_ERROR(LoadWith(key, Nest("{}", list, 2).c_str()), kBadInput, "type");
+    EXPECT_KVC_ERROR(LoadWith(key, R"({"type": "Sequence"})"), kBadInput, list);
+  }
+}
+
+// Steps apply in order, also those of inner Sequences: "a" -> "b" -> "ab", not "ab" -> "bb".
+TEST_F(TokenizerErrors, SequencesKeepTheirOrder) {
+  const char* steps = R"({"type": "Sequence", "normalizers": [
+      {"type": "Sequence", "normalizers": [
+        {"type": "Replace", "pattern": {"String": "a"}, "content": "b"}]},
+      {"type": "Replace", "pattern": {"String": "b"}, "content": "ab"}]})";
+  EXPECT_EQ(LoadWith("normalizer", steps)->Encode("a", SpecialTokens::kNone),
+            (std::vector<int32_t>{2}));
+}
+
+TEST_F(TokenizerErrors, HostileRecursion) {
   const std::string groups = std::string(100000, '(') + std::string(100000, ')');
   EXPECT_KVC_ERROR(LoadWith("pre_tokenizer",
                             (R"({"type": "Split", "behavior": "Isolated", "pattern": {"Regex": ")" +
