@@ -4,17 +4,10 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/rng.h"
+#include "tests/linalg/random_matrix.h"
 
 namespace kvc::linalg {
 namespace {
-
-Matrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed) {
-  Rng rng(seed);
-  Matrix a(rows, cols);
-  for (double& value : a.data) value = rng.NextNormal();
-  return a;
-}
 
 // Both products against loops, for sizes without rows, columns or an inner dimension too.
 TEST(Matrix, ProductsMatchLoops) {

@@ -6,8 +6,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/rng.h"
 #include "linalg/svd.h"
+#include "tests/linalg/random_matrix.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::linalg {
@@ -24,9 +24,7 @@ struct Symmetric {
 };
 
 Symmetric MakeSymmetric(uint64_t seed) {
-  Rng rng(seed);
-  Matrix random(kSize, kSize);
-  for (double& value : random.data) value = rng.NextNormal();
+  const Matrix random = RandomMatrix(kSize, kSize, seed);
   Symmetric result;
   result.vectors = Svd::Create(SvdBackend::kEigen)->Decompose(random.view()).u;
   for (int64_t r = 0; r < kSize; ++r) {

@@ -8,19 +8,13 @@
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
+#include "tests/linalg/random_matrix.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::linalg {
 namespace {
 
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
-
-Matrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed, double size = 1.0) {
-  Rng rng(seed);
-  Matrix a(rows, cols);
-  for (double& value : a.data) value = size * rng.NextNormal();
-  return a;
-}
 
 double Norm(const Matrix& a) {
   double sum = 0.0;

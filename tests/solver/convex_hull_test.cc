@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "core/base/rng.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::solver {
 namespace {
@@ -73,23 +73,15 @@ TEST(LowerHull, DominatedPointsAreNoVertices) {
   EXPECT_EQ(LowerHull(flat_end), (std::vector<int64_t>{0, 1}));
 }
 
-ErrorKind KindOf(const std::vector<CurvePoint>& points) {
-  try {
-    static_cast<void>(LowerHull(points));
-  } catch (const Error& error) {
-    return error.kind();
-  }
-  return ErrorKind::kInternal;
-}
-
 TEST(LowerHull, RefusesNanAndDisorder) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double inf = std::numeric_limits<double>::infinity();
-  EXPECT_EQ(KindOf({{0, nan}}), ErrorKind::kNumeric);
-  EXPECT_EQ(KindOf({{0, 1}, {nan, 0}}), ErrorKind::kNumeric);
-  EXPECT_EQ(KindOf({{0, inf}, {1, 0}}), ErrorKind::kNumeric);
-  EXPECT_EQ(KindOf({{1, 1}, {1, 0}}), ErrorKind::kBadShape);
-  EXPECT_EQ(KindOf({{1, 1}, {0, 0}}), ErrorKind::kBadShape);
+  const auto hull = [](const std::vector<CurvePoint>& points) { (void)LowerHull(points); };
+  EXPECT_KVC_ERROR(hull({{0, nan}}), kNumeric, "point 0: expected a finite cost and loss");
+  EXPECT_KVC_ERROR(hull({{0, 1}, {nan, 0}}), kNumeric, "point 1: expected a finite cost and loss");
+  EXPECT_KVC_ERROR(hull({{0, inf}, {1, 0}}), kNumeric, "got (0, inf)");
+  EXPECT_KVC_ERROR(hull({{1, 1}, {1, 0}}), kBadShape, "point 1: expected a cost above 1, got 1");
+  EXPECT_KVC_ERROR(hull({{1, 1}, {0, 0}}), kBadShape, "point 1: expected a cost above 1, got 0");
 }
 
 }  // namespace
