@@ -21,6 +21,7 @@
 #include "core/checkpoint/weight_layout.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/io/safetensors.h"
 #include "core/tokenizer/pretok.h"
 #include "core/tokenizer/unicode.h"
@@ -146,7 +147,7 @@ void Make(const std::filesystem::path& config_file,
   const kvc::ModelConfig config = kvc::ParseModelConfig(json, config_file.string());
   KVC_CHECK(config.family != kvc::Family::kGpt2, kUnsupported,
             "{}: expected a Llama family, got gpt2", config_file.string());
-  kvc::OutputDirectory output(target, /*force=*/false);
+  kvc::OutputDirectory output(target, {config_file}, /*force=*/false);
   kvc::WriteJsonFile(output.path() / "config.json", json);
   WriteTokenizer(output.path());
   WriteWeights(config, output.path());

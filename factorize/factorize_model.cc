@@ -6,8 +6,8 @@
 #include "core/base/error.h"
 #include "core/base/version.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/tokenizer/tokenizer.h"
 #include "factorize/calibration_text.h"
 #include "factorize/closed_forms.h"
@@ -23,6 +23,13 @@
 
 namespace kvc::factorize {
 namespace {
+
+// Every file and folder that is read.
+std::vector<std::filesystem::path> InputsOf(const FactorizeOptions& options) {
+  std::vector<std::filesystem::path> inputs = {options.model, options.source};
+  inputs.insert(inputs.end(), options.calibration.begin(), options.calibration.end());
+  return inputs;
+}
 
 // What --tune says.
 const char* TuneText(const FactorizeOptions& options) {
@@ -285,7 +292,8 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   if (!options.calibration.empty()) {
     text = CutText(*Tokenizer::Load(source.directory()), RequestText(options));
   }
-  OutputDirectory output(options.output, options.force, /*resumable=*/options.tunes());
+  OutputDirectory output(options.output, InputsOf(options), options.force,
+                         /*resumable=*/options.tunes());
 
   const Json described = DescribeOptions(options);
   Json result;

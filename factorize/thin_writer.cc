@@ -182,7 +182,7 @@ void WriteShard(const Checkpoint& source,
     if (item.make) {
       writer.WriteFloats(item.spec.name, item.make());
     } else {
-      writer.Write(item.spec.name, source.tensors().Get(item.spec.name).bytes);
+      writer.Copy(item.spec.name, source.tensors());
       source.tensors().Release(item.spec.name);
     }
     progress.Report("write", ++done, total);

@@ -9,6 +9,7 @@
 #include "core/base/sizes.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/needle.h"
 #include "eval/compare/requests.h"
@@ -38,6 +39,16 @@ struct CompareArguments {
   QualityGates gates;
   bool force = false;
 };
+
+// Every file and folder that is read.
+std::vector<fs::path> InputsOf(const CompareArguments& args) {
+  std::vector<fs::path> inputs = {args.request.reference, args.needle.haystack};
+  for (const auto* more :
+       {&args.request.bundles, &args.request.bases, &args.request.profiles, &args.text}) {
+    inputs.insert(inputs.end(), more->begin(), more->end());
+  }
+  return inputs;
+}
 
 choose::CompareTasks MakeTasks(const CompareArguments& args,
                                const Tokenizer& tokenizer,
@@ -69,6 +80,9 @@ Json RunCompare(const CompareArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.request.reference);
   const choose::CompareTasks tasks = MakeTasks(args, *tokenizer, common.seed);
+  for (const std::string& output : {args.output, args.prompts}) {
+    CheckOutputApart(output, InputsOf(args));
+  }
   if (!args.prompts.empty()) {
     WriteJsonFile(args.prompts, choose::PromptsToJson(tasks.walk, tasks.samples, tasks.cells,
                                                       tasks.needle.question_before));

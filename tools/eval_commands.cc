@@ -8,6 +8,7 @@
 #include "core/cache/manifest.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/needle.h"
@@ -245,6 +246,9 @@ Json RunLogits(const LogitsArguments& args, const CommonOptions& common) {
   const auto prompts = ReadIdLines(args.ids);
   Json result;
   result["outputs"] = Json::array();
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    CheckOutputApart(NpyName(args.out, p), {args.bundle, args.ids});
+  }
   if (common.dry_run) return result;
   ThreadPool pool(CheckCommonOptions(common));
   const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);

@@ -1,17 +1,33 @@
 #include "tools/export_command.h"
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "export/bundle/export_bundle.h"
 
 namespace kvc::tools {
 namespace {
 
 constexpr char kAutoMethod[] = "auto";
+
+// Every file and folder that --method auto reads.
+std::vector<std::filesystem::path> InputsOf(const ExportArguments& arguments) {
+  const choose::AutoOptions& automatic = arguments.automatic;
+  std::vector<std::filesystem::path> inputs = {arguments.options.model, arguments.options.profile,
+                                               automatic.haystack};
+  inputs.insert(inputs.end(), automatic.text.begin(), automatic.text.end());
+  for (const std::string& text : automatic.candidates) {
+    const choose::AutoCandidate candidate = choose::ParseCandidate(text);
+    inputs.insert(inputs.end(), {candidate.model, candidate.profile});
+  }
+  return inputs;
+}
 
 // --method auto: tries compositions, then exports the best with the table of what was tried.
 Json ExportBest(const ExportArguments& arguments, const CommonOptions& common) {
@@ -21,6 +37,7 @@ Json ExportBest(const ExportArguments& arguments, const CommonOptions& common) {
   KVC_CHECK(
       !common.dry_run, kUsage,
       "--dry-run: expected a method that is known beforehand, got auto; use another --method");
+  OutputDirectory output(options.output, InputsOf(arguments), options.force);
   ThreadPool pool(options.threads);
   const std::unique_ptr<Progress> progress = MakeProgress(common);
   choose::AutoRequest request;
@@ -49,8 +66,8 @@ Json ExportBest(const ExportArguments& arguments, const CommonOptions& common) {
   best.model = choice.candidate.model;
   best.profile = choice.candidate.profile;
   best.policy = choice.policy;
-  Json result =
-      bundle::ExportBundle(bundle::MakePlan(best), best, {{kAutoMethod, choice.table}}, *progress);
+  Json result = bundle::ExportBundle(bundle::MakePlan(best), best, {{kAutoMethod, choice.table}},
+                                     output, *progress);
   result["chosen"] = choice.table["chosen"];
   result["tried"] = choice.table["lines"];
   result["screened"] = choice.table["screened"];

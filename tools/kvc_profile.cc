@@ -8,8 +8,8 @@
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/base/sizes.h"
-#include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/tasks/needle_task.h"
@@ -245,6 +245,9 @@ Json PlanJson(const kvc::profile::ProfilePlan& plan) {
 
 Json Run(Arguments& args, const kvc::tools::CommonOptions& common) {
   Resolve(args);
+  std::vector<fs::path> files(args.calibration.begin(), args.calibration.end());
+  files.emplace_back(args.model);
+  kvc::CheckOutputApart(args.lukv_table, files);
   kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
   const auto progress = kvc::tools::MakeProgress(common);
   const auto checkpoint = kvc::Checkpoint::Open(args.model);
@@ -261,7 +264,7 @@ Json Run(Arguments& args, const kvc::tools::CommonOptions& common) {
     result["dry_run"] = true;
     return result;
   }
-  kvc::OutputDirectory output(args.output, args.force, /*resumable=*/true);
+  kvc::OutputDirectory output(args.output, files, args.force, /*resumable=*/true);
   const kvc::ProfileData profile = ProfileInto(output.path(), checkpoint, inputs, args, *progress);
   kvc::WriteProfile(output.path(), profile);
   kvc::profile::RemoveProgress(output.path());

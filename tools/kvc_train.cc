@@ -6,6 +6,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/io/text_input.h"
 #include "eval/tasks/needle_task.h"
 #include "factorize/layer_factors.h"
@@ -158,6 +159,15 @@ Plan MakePlan(const TrainCommand& c) {
   return plan;
 }
 
+// Every file and folder that is read. Of the tokenizer's folder, in which a user may well want the
+// model, only its files.
+std::vector<fs::path> InputsOf(const TrainCommand& c) {
+  std::vector<fs::path> inputs = kvc::CompanionFiles(c.tokenizer);
+  inputs.insert(inputs.end(), {c.config, c.curriculum, c.initial});
+  inputs.insert(inputs.end(), c.texts.begin(), c.texts.end());
+  return inputs;
+}
+
 Json Train(TrainCommand& c, const kvc::tools::CommonOptions& common) {
   if (c.list_words) {
     return {{"words", kvc::NeedleWords()}};
@@ -182,7 +192,7 @@ Json Train(TrainCommand& c, const kvc::tools::CommonOptions& common) {
     return result;
   }
   const auto progress = kvc::tools::MakeProgress(common);
-  kvc::OutputDirectory out(c.output, c.force, /*resumable=*/true);
+  kvc::OutputDirectory out(c.output, InputsOf(c), c.force, /*resumable=*/true);
   for (const fs::path& file : kvc::CompanionFiles(c.tokenizer)) {
     kvc::CopyFile(file, out.path() / file.filename());
   }

@@ -2,8 +2,9 @@
 // manifest.json of a bundle: what the runtime needs to execute the cache policy, and the proof of
 // where the bundle comes from. Schema: docs/formats/manifest.md.
 //
-// Goals: one file that a person can read; unknown keys under "required" are refused, others are
-// kept; every file of the bundle has its hash here. Non-goals: weights, curves, anything large.
+// Goals: one file that a person can read; a key at the top or inside "cache" that this version does
+// not know is refused, because it may change what the cache must do; every file of the bundle has
+// its hash here. Non-goals: weights, curves, anything large.
 
 #include <cstdint>
 #include <filesystem>

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/error.h"
-#include "core/io/mapped_source.h"
+#include "core/io/mapped_file.h"
 
 namespace kvc {
 namespace {
@@ -24,27 +24,6 @@ std::filesystem::path Resolved(const std::filesystem::path& path) {
     }
   }
   return path;
-}
-
-// Below, looking for the file costs more than the copy.
-constexpr size_t kKernelCopyBytes = 1 << 20;
-
-// Copies mapped bytes from their file and returns how many: fewer, or none, where they are not
-// mapped or the file systems have no such copy.
-size_t CopyInsideKernel(std::span<const std::byte> bytes, int target) {
-  if (bytes.size() < kKernelCopyBytes) return 0;
-  const auto source = FindMappedSource(bytes);
-  if (!source.has_value()) return 0;
-  off_t offset = source->offset;
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t count = ::copy_file_range(source->descriptor, &offset, target, nullptr,
-                                            bytes.size() - done, /*flags=*/0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) break;
-    done += static_cast<size_t>(count);
-  }
-  return done;
 }
 
 }  // namespace
@@ -104,8 +83,6 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::Write(std::span<const std::byte> bytes) {
-  // What goes wrong there goes wrong again below, where it is told.
-  bytes = bytes.subspan(CopyInsideKernel(bytes, descriptor_));
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) {
@@ -116,6 +93,24 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
     }
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
+}
+
+void AtomicFile::Copy(const MappedFile& source, int64_t offset, int64_t count) {
+  const auto size = static_cast<int64_t>(source.bytes().size());
+  KVC_CHECK(offset >= 0 && count >= 0 && offset <= size && count <= size - offset, kInternal,
+            "{}: expected to copy a range inside {} bytes, got {} + {}", target_.string(), size,
+            offset, count);
+  off_t from = offset;
+  const int64_t end = offset + count;
+  while (from < end) {
+    const ssize_t copied = ::copy_file_range(source.descriptor(), &from, descriptor_, nullptr,
+                                             static_cast<size_t>(end - from), /*flags=*/0);
+    if (copied < 0 && errno == EINTR) continue;
+    if (copied <= 0) break;
+  }
+  // What the file systems cannot do is written; what goes wrong goes wrong again there, and is
+  // told.
+  Write(source.bytes().subspan(static_cast<size_t>(from), static_cast<size_t>(end - from)));
 }
 
 void AtomicFile::Commit(bool sync) {

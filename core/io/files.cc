@@ -2,62 +2,20 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <map>
-#include <mutex>
 #include <system_error>
-#include <utility>
 
 #include <fcntl.h>
 #include <openssl/evp.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/error.h"
 #include "core/io/atomic_file.h"
-#include "core/io/mapped_source.h"
 
 namespace kvc {
 namespace {
 
 constexpr size_t kReadBytes = 1 << 20;
-
-// The files that are mapped now, by address: what MappedFile's header need not show.
-class Mappings {
- public:
-  struct File {
-    size_t size = 0;
-    int descriptor = -1;
-  };
-
-  void Add(const std::byte* begin, File file) {
-    const std::lock_guard lock(mutex_);
-    files_[begin] = file;
-  }
-  // Forgets the file that begins there and returns its descriptor.
-  int Remove(const std::byte* begin) {
-    const std::lock_guard lock(mutex_);
-    return files_.extract(begin).mapped().descriptor;
-  }
-  std::optional<MappedSource> Find(std::span<const std::byte> bytes) {
-    const std::lock_guard lock(mutex_);
-    auto next = files_.upper_bound(bytes.data());
-    if (next == files_.begin()) return std::nullopt;
-    const auto& [begin, file] = *--next;
-    const auto offset = static_cast<size_t>(bytes.data() - begin);
-    if (offset > file.size || bytes.size() > file.size - offset) return std::nullopt;
-    return MappedSource{file.descriptor, static_cast<int64_t>(offset)};
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<const std::byte*, File> files_;
-};
-
-Mappings& AllMappings() {
-  static Mappings mappings;
-  return mappings;
-}
 
 // An open file that closes itself.
 class ReadHandle {
@@ -94,7 +52,6 @@ class ReadHandle {
       }
     }
   }
-  [[nodiscard]] int descriptor() const { return descriptor_; }
 
  private:
   const std::filesystem::path& path_;
@@ -199,64 +156,6 @@ void WriteFile(const std::filesystem::path& path, std::string_view bytes) {
   AtomicFile file(path);
   file.Write(std::as_bytes(std::span<const char>(bytes)));
   file.Commit(/*sync=*/true);
-}
-
-MappedFile::MappedFile(const std::filesystem::path& path) {
-  const ReadHandle file(path);
-  size_ = static_cast<size_t>(file.Size());
-  if (size_ == 0) {
-    return;  // mmap refuses a length of 0
-  }
-  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
-  if (mapped == MAP_FAILED) {
-    ThrowSystemError(path, "map");
-  }
-  data_ = static_cast<const std::byte*>(mapped);
-  AllMappings().Add(data_, {size_, ::fcntl(file.descriptor(), F_DUPFD_CLOEXEC, 0)});
-}
-
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) {
-    ::close(AllMappings().Remove(data_));
-    ::munmap(const_cast<std::byte*>(data_), size_);
-  }
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-std::optional<MappedSource> FindMappedSource(std::span<const std::byte> bytes) {
-  return AllMappings().Find(bytes);
-}
-
-void MappedFile::Advise(int64_t offset, int64_t count, int advice) const {
-  KVC_CHECK(offset >= 0 && count >= 0 && offset <= static_cast<int64_t>(size_) &&
-                count <= static_cast<int64_t>(size_) - offset,
-            kInternal, "mapped file: expected a range inside {} bytes, got {} + {}", size_, offset,
-            count);
-  if (count == 0) {
-    return;
-  }
-  // Whole pages: those at the ends are shared with neighbours.
-  const int64_t page = ::sysconf(_SC_PAGESIZE);
-  const int64_t begin = offset / page * page;
-  // Advice only: a kernel that does not take it costs memory or time, not correctness.
-  (void)::madvise(const_cast<std::byte*>(data_) + begin,
-                  static_cast<size_t>(offset + count - begin), advice);
-}
-
-void MappedFile::Release(int64_t offset, int64_t count) const {
-  Advise(offset, count, MADV_DONTNEED);
-}
-
-void MappedFile::Prefetch(int64_t offset, int64_t count) const {
-  Advise(offset, count, MADV_WILLNEED);
 }
 
 std::string Sha256(std::span<const std::byte> bytes) {

@@ -1,22 +1,24 @@
+#include "core/io/output_directory.h"
+
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/error.h"
 #include "core/io/atomic_file.h"
-#include "core/io/files.h"
 
 namespace kvc {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Absolute, without trailing slash, links resolved.
+// Absolute, without trailing slash, links resolved as far as the path exists.
 fs::path Normalised(const fs::path& path) {
   std::error_code error;
   fs::path result = fs::weakly_canonical(fs::absolute(path), error);
@@ -26,15 +28,45 @@ fs::path Normalised(const fs::path& path) {
   return result.has_filename() ? result : result.parent_path();
 }
 
-bool IsPrefixOf(const fs::path& prefix, const fs::path& path) {
-  const fs::path relative = path.lexically_relative(prefix);
-  return !relative.empty() && *relative.begin() != "..";
+// What tells one existing file or folder from another, whatever its names.
+using FileId = std::pair<dev_t, ino_t>;
+
+std::optional<FileId> IdOf(const fs::path& path) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileId{status.st_dev, status.st_ino};
+}
+
+// Is `path` (normalised) the file or folder `id`, or does it lie below it?
+bool LiesIn(const fs::path& path, const FileId& id) {
+  for (fs::path p = path;; p = p.parent_path()) {
+    if (IdOf(p) == id) return true;
+    if (p == p.parent_path()) return false;
+  }
+}
+
+// Where the bytes of an input lie: the path as it is named, what it links to, and for a folder what
+// its entries link to.
+std::vector<fs::path> PlacesOf(const fs::path& input) {
+  const fs::path named = fs::absolute(input).lexically_normal();
+  std::vector<fs::path> places = {Normalised(input)};
+  if (named.has_filename()) places.push_back(Normalised(named.parent_path()) / named.filename());
+  std::error_code error;
+  for (fs::directory_iterator it(input, error), end; !error && it != end; it.increment(error)) {
+    std::error_code broken;
+    if (it->is_symlink(broken)) places.push_back(Normalised(it->path()));
+  }
+  return places;
 }
 
 void CheckTarget(const fs::path& target, bool force) {
   std::error_code error;
   const auto status = fs::status(target, error);
   if (!fs::exists(status)) {
+    KVC_CHECK(!fs::is_symlink(target, error), kUsage,
+              "{}: expected a directory or nothing there, got a link to nothing; choose another "
+              "output",
+              target.string());
     return;
   }
   KVC_CHECK(fs::is_directory(status), kUsage,
@@ -48,8 +80,9 @@ void CheckTarget(const fs::path& target, bool force) {
       empty || force, kUsage,
       "{}: expected an empty directory or none, got one with files; use --force to replace it",
       target.string());
+  const auto id = IdOf(target);
   KVC_CHECK(
-      !IsPrefixOf(target, fs::current_path(error)) && target.has_filename(), kUsage,
+      target.has_filename() && !(id && LiesIn(Normalised(fs::current_path(error)), *id)), kUsage,
       "{}: expected an output that can be replaced, got the working directory or one above it",
       target.string());
 }
@@ -69,21 +102,6 @@ std::vector<fs::path> CreateParents(const fs::path& target) {
   return missing;
 }
 
-// Takes the lock of a resumable directory; it goes away with the process.
-int Lock(const fs::path& directory) {
-  const int descriptor = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) {
-    ThrowSystemError(directory, "open the directory");
-  }
-  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    ::close(descriptor);
-    KVC_THROW(kUsage,
-              "{}: expected no other run to write it, got a locked directory; wait for that run",
-              directory.string());
-  }
-  return descriptor;
-}
-
 void SyncTree(const fs::path& directory) {
   for (const auto& entry : fs::recursive_directory_iterator(directory)) {
     if (entry.is_regular_file() || entry.is_directory()) {
@@ -93,11 +111,54 @@ void SyncTree(const fs::path& directory) {
   SyncToDisk(directory);
 }
 
+// Renames to a name that nothing has; false with errno EEXIST where something has it.
+bool RenameToFree(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS) return false;
+  // A file system without the flag. A directory replaces nothing but an empty directory.
+  std::error_code error;
+  if (fs::exists(fs::symlink_status(to, error))) {
+    errno = EEXIST;
+    return false;
+  }
+  return ::rename(from.c_str(), to.c_str()) == 0;
+}
+
 }  // namespace
 
-OutputDirectory::OutputDirectory(const fs::path& target, bool force, bool resumable)
+void CheckOutputApart(const fs::path& output, const std::vector<fs::path>& inputs) {
+  if (output.empty()) return;
+  const fs::path target = Normalised(output);
+  const auto target_id = IdOf(target);
+  for (const fs::path& input : inputs) {
+    const auto input_id = input.empty() ? std::nullopt : IdOf(input);
+    if (!input_id) continue;
+    const char* relation = nullptr;
+    if (target_id == input_id) {
+      relation = "is";
+    } else if (LiesIn(target, *input_id)) {
+      relation = "lies in";
+    } else if (target_id && std::ranges::any_of(PlacesOf(input), [&](const fs::path& place) {
+                 return LiesIn(place, *target_id);
+               })) {
+      relation = "holds";
+    }
+    KVC_CHECK(relation == nullptr, kUsage,
+              "{}: expected an output apart from the inputs, got one that {} the input {}; choose "
+              "another output",
+              output.string(), relation, input.string());
+  }
+}
+
+OutputDirectory::OutputDirectory(const fs::path& target,
+                                 const std::vector<fs::path>& inputs,
+                                 bool force,
+                                 bool resumable)
     : target_(Normalised(target)), resumable_(resumable) {
+  CheckOutputApart(target, inputs);
   CheckTarget(target_, force);
+  std::error_code error;
+  if (fs::exists(target_, error) && !fs::is_empty(target_, error)) replaced_ = ListTree(target_);
   created_parents_ = CreateParents(target_);
   if (resumable_) {
     temporary_ = target_;
@@ -109,15 +170,12 @@ OutputDirectory::OutputDirectory(const fs::path& target, bool force, bool resuma
     ThrowSystemError(temporary_, "create the directory");
   }
   if (resumable_) {
-    lock_ = Lock(temporary_);
+    lock_.emplace(temporary_);
   }
 }
 
 OutputDirectory::~OutputDirectory() {
-  if (lock_ >= 0) {
-    ::close(lock_);
-  }
-  if (committed_ || resumable_) {
+  if (kept_ || resumable_) {
     return;
   }
   std::error_code ignored;  // nothing can be done about a failure while unwinding
@@ -127,32 +185,80 @@ OutputDirectory::~OutputDirectory() {
   }
 }
 
-void OutputDirectory::Commit() {
-  KVC_CHECK(!committed_, kInternal, "{}: expected one Commit, got a second", target_.string());
-  SyncTree(temporary_);
-  fs::path old;
-  // rename(2) replaces an empty directory, but not a full one: move that out of the way first.
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
-    if (errno != ENOTEMPTY && errno != EEXIST) {
-      ThrowSystemError(target_, "rename into place");
+OutputDirectory::Tree OutputDirectory::ListTree(const fs::path& root) {
+  Tree tree;
+  const auto add = [&](const fs::path& path) {
+    struct stat status = {};
+    if (::lstat(path.c_str(), &status) != 0) ThrowSystemError(path, "look at it");
+    Entry entry{status.st_ino, status.st_mode};
+    if (!S_ISDIR(status.st_mode)) {
+      entry.size = status.st_size;
+      entry.modified_ns = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
     }
-    old = TemporaryNameBeside(target_);
-    if (::rename(target_.c_str(), old.c_str()) != 0) {
-      ThrowSystemError(target_, "move the old directory away");
-    }
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
-      const int code = errno;
-      (void)::rename(old.c_str(), target_.c_str());
-      errno = code;
-      ThrowSystemError(target_, "rename into place");
-    }
+    tree[path == root ? "" : path.lexically_relative(root).string()] = entry;
+  };
+  std::error_code error;
+  add(root);
+  for (fs::recursive_directory_iterator it(root, error), end; it != end; it.increment(error)) {
+    if (error) break;
+    add(it->path());
   }
-  committed_ = true;
+  KVC_CHECK(!error, kIo, "{}: expected to list it, got \"{}\"", root.string(), error.message());
+  return tree;
+}
+
+std::optional<fs::path> OutputDirectory::MoveReplacedAway() {
+  fs::path old = TemporaryNameBeside(target_);
+  if (::rename(target_.c_str(), old.c_str()) != 0) {
+    if (errno == ENOENT) return std::nullopt;
+    ThrowSystemError(target_, "move the old directory away");
+  }
+  if (ListTree(old) != replaced_) {
+    RefuseWhatCame(RenameToFree(old, target_) ? fs::path() : old);
+  }
+  return old;
+}
+
+void OutputDirectory::RefuseWhatCame(const fs::path& displaced) {
+  fs::path finished = target_.string() + ".finished";
+  for (int i = 1; !RenameToFree(temporary_, finished); ++i) {
+    if (errno != EEXIST && errno != ENOTEMPTY) {
+      finished = temporary_;
+      break;
+    }
+    finished = target_.string() + ".finished-" + std::to_string(i);
+  }
+  temporary_ = finished;
+  kept_ = true;
+  const std::string before =
+      displaced.empty() ? "" : ", what it would have replaced in " + displaced.string();
+  KVC_THROW(kUsage,
+            "{}: expected there what was there when the command began, got files that came or "
+            "changed since; they are untouched, and the finished output is in {}{}; move it",
+            target_.string(), finished.string(), before);
+}
+
+void OutputDirectory::Commit() {
+  KVC_CHECK(!kept_, kInternal, "{}: expected one Commit, got a second", target_.string());
+  SyncTree(temporary_);
+  std::optional<fs::path> old;
+  if (!replaced_.empty()) old = MoveReplacedAway();
+  // rename(2) puts a directory in the place of an empty one, and of nothing else.
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    const int code = errno;
+    const bool restored = !old || RenameToFree(*old, target_);
+    if (code == ENOTEMPTY || code == EEXIST || code == ENOTDIR) {
+      RefuseWhatCame(restored ? fs::path() : *old);
+    }
+    errno = code;
+    ThrowSystemError(target_, "rename into place");
+  }
+  kept_ = true;
   SyncToDisk(target_.parent_path());
-  if (!old.empty()) {
+  if (old) {
     std::error_code error;
-    fs::remove_all(old, error);
-    KVC_CHECK(!error, kIo, "{}: expected to remove the old output, got \"{}\"", old.string(),
+    fs::remove_all(*old, error);
+    KVC_CHECK(!error, kIo, "{}: expected to remove the old output, got \"{}\"", old->string(),
               error.message());
   }
 }

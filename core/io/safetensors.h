@@ -14,6 +14,8 @@
 
 namespace kvc {
 
+class AtomicFile;  // core/io/atomic_file.h
+
 // A tensor inside a mapped file. Borrowed from the reader, which must outlive it.
 struct TensorRef {
   DType dtype = DType::kF32;
@@ -46,6 +48,8 @@ class SafetensorsReader {
   [[nodiscard]] std::vector<std::string> names() const;
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
   [[nodiscard]] const std::vector<std::filesystem::path>& files() const;
+  // Appends the tensor's bytes to a file (AtomicFile::Copy). Throws kIo.
+  void CopyTo(const std::string& name, AtomicFile& file) const;
   // Tells the kernel that the tensor's pages are not needed any more (madvise), so that a streamed
   // pass over a large checkpoint does not grow the resident set.
   void Release(const std::string& name) const;
@@ -78,6 +82,9 @@ class SafetensorsWriter {
   // The next tensor; `name` must be the next spec's, `bytes` its size. Throws kInternal otherwise,
   // kIo when the disk is full.
   void Write(const std::string& name, std::span<const std::byte> bytes);
+  // The same with the bytes of the tensor of that name in `source`, copied inside the kernel where
+  // the file systems can.
+  void Copy(const std::string& name, const SafetensorsReader& source);
   // The same from floats, converted to the spec's dtype.
   void WriteFloats(const std::string& name, std::span<const float> values);
   // Closes; only now the file appears under its name. Throws kInternal when tensors are missing.

@@ -5,8 +5,9 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/io/files.h"
+#include "core/io/atomic_file.h"
 #include "core/io/json.h"
+#include "core/io/mapped_file.h"
 #include "core/io/safetensors.h"
 #include "core/io/text_input.h"
 
@@ -300,6 +301,12 @@ const std::map<std::string, std::string>& SafetensorsReader::metadata() const {
 }
 
 const std::vector<fs::path>& SafetensorsReader::files() const { return impl_->paths; }
+
+void SafetensorsReader::CopyTo(const std::string& name, AtomicFile& file) const {
+  const Impl::Place& place = impl_->Find(name);
+  file.Copy(impl_->files[place.file], place.offset,
+            static_cast<int64_t>(place.tensor.bytes.size()));
+}
 
 void SafetensorsReader::Release(const std::string& name) const {
   const Impl::Place& place = impl_->Find(name);

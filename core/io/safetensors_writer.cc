@@ -97,6 +97,14 @@ void SafetensorsWriter::Write(const std::string& name, std::span<const std::byte
   impl_->file.Write(bytes);
 }
 
+void SafetensorsWriter::Copy(const std::string& name, const SafetensorsReader& source) {
+  const TensorSpec& spec = impl_->Next(name);
+  const auto count = static_cast<int64_t>(source.Get(name).bytes.size());
+  KVC_CHECK(count == BytesOf(spec), kInternal, "{}: {}: expected {} bytes, got {}", impl_->origin,
+            name, BytesOf(spec), count);
+  source.CopyTo(name, impl_->file);
+}
+
 void SafetensorsWriter::WriteFloats(const std::string& name, std::span<const float> values) {
   const TensorSpec& spec = impl_->Next(name);
   const int64_t width = DTypeBytes(spec.dtype);

@@ -14,10 +14,10 @@ constexpr int kBinding = RTLD_DEEPBIND;
 #endif
 
 SentencePieceEntry OpenModule() {
-  // Found through the program's run path: build/lib, or ../lib of an installation.
+  // Found through the program's run path: build/lib.
   void* module = dlopen(KVC_SENTENCEPIECE_MODULE, RTLD_NOW | RTLD_LOCAL | kBinding);
   KVC_CHECK(module != nullptr, kInternal,
-            "{}: expected beside the commands, got {}; build or install kvc again",
+            "{}: expected on the program's run path, got {}; build kvc again",
             KVC_SENTENCEPIECE_MODULE, dlerror());
   void* entry = dlsym(module, kSentencePieceEntry);
   KVC_CHECK(entry != nullptr, kInternal, "{}: has no entry", KVC_SENTENCEPIECE_MODULE);

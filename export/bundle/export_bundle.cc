@@ -86,8 +86,16 @@ Json ExportBundle(const ExportPlan& plan,
                   const Json& evaluation,
                   Progress& progress) {
   KVC_CHECK(!options.output.empty(), kUsage, "-o: expected an output directory, got none");
+  OutputDirectory output(options.output, {options.model, options.profile}, options.force);
+  return ExportBundle(plan, options, evaluation, output, progress);
+}
+
+Json ExportBundle(const ExportPlan& plan,
+                  const ExportOptions& options,
+                  const Json& evaluation,
+                  OutputDirectory& output,
+                  Progress& progress) {
   CheckTokenizerMatches(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
-  OutputDirectory output(options.output, options.force);
   Manifest manifest = MakeManifest(plan, options);
   manifest.evaluation = evaluation;
   onnx_export::WriteOnnxModel(plan.checkpoint, plan.dtype, output.path(), progress,

@@ -6,6 +6,7 @@
 #include "core/base/progress.h"
 #include "core/base/thread_pool.h"
 #include "core/io/json_fwd.h"
+#include "core/io/output_directory.h"
 #include "export/bundle/export_plan.h"
 
 namespace kvc::bundle {
@@ -17,6 +18,13 @@ namespace kvc::bundle {
 [[nodiscard]] Json ExportBundle(const ExportPlan& plan,
                                 const ExportOptions& options,
                                 const Json& evaluation,
+                                Progress& progress);
+
+// The same into a folder that the caller has opened, before work that comes first.
+[[nodiscard]] Json ExportBundle(const ExportPlan& plan,
+                                const ExportOptions& options,
+                                const Json& evaluation,
+                                OutputDirectory& output,
                                 Progress& progress);
 
 // Hashes, structure and stored logits of a bundle, checked again. Throws kVerification naming the

@@ -7,8 +7,8 @@
 #include "core/base/sizes.h"
 #include "core/cache/scorer_spec.h"
 #include "core/checkpoint/model_config.h"
-#include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/requests.h"
 #include "pipeline/choose/compare_run.h"
@@ -156,7 +156,7 @@ AutoChoice ChooseComposition(const AutoRequest& request, ThreadPool& pool, Progr
   const auto tokenizer = Tokenizer::Load(request.candidates[0].model);
   const CompareTasks tasks = MakeTasks(request, *tokenizer);
   const std::vector<std::string> names = BundleNames(request.candidates);
-  const OutputDirectory scratch(request.scratch, false);  // never committed: it goes at the end
+  const OutputDirectory scratch(request.scratch, {}, false);  // never committed: it goes at the end
   CompareRequest compare;
   size_t count = 0;
   for (size_t c = 0; c < names.size(); ++c) {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/io/files.h"
+#include "core/io/mapped_file.h"
 
 namespace kvc::runtime {
 

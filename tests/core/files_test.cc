@@ -1,13 +1,10 @@
 #include "core/io/files.h"
 
-#include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "core/io/atomic_file.h"
-#include "core/io/mapped_source.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -59,64 +56,6 @@ TEST(Files, WriteFollowsALink) {
   WriteFile(dir / "link", "new");
   EXPECT_TRUE(fs::is_symlink(dir / "link"));
   EXPECT_EQ(ReadFile(dir / "real"), "new");
-}
-
-TEST(Files, Maps) {
-  const testing::TempDir dir;
-  const std::string text(10'000, 'm');
-  WriteFile(dir / "f", text);
-  MappedFile first(dir / "f");
-  const MappedFile mapped(std::move(first));
-  EXPECT_TRUE(first.bytes().empty());  // NOLINT(bugprone-use-after-move): the moved-from state
-  ASSERT_EQ(mapped.bytes().size(), text.size());
-  mapped.Release(4000, 3000);
-  mapped.Release(0, 0);
-  mapped.Prefetch(4000, 3000);
-  mapped.Prefetch(10'000, 0);
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>(mapped.bytes().data()), text.size()), text);
-  EXPECT_KVC_ERROR(mapped.Release(9000, 1001), kInternal, "9000");
-  EXPECT_KVC_ERROR(mapped.Prefetch(-1, 1), kInternal, "-1");
-  WriteFile(dir / "empty", "");
-  EXPECT_TRUE(MappedFile(dir / "empty").bytes().empty());
-  EXPECT_KVC_ERROR(MappedFile(dir / "none"), kIo, "none");
-}
-
-TEST(Files, WritesMappedBytesFromTheirFile) {
-  const testing::TempDir dir;
-  std::string text(3'000'001, '\0');
-  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * i >> 7);
-  WriteFile(dir / "from", text);
-  auto first = std::make_unique<MappedFile>(dir / "from");
-  const MappedFile mapped(std::move(*first));
-  first.reset();  // what moved away stays known
-  const auto bytes = mapped.bytes();
-  const auto source = FindMappedSource(bytes.subspan(7));
-  ASSERT_TRUE(source.has_value());
-  EXPECT_EQ(source->offset, 7);
-  AtomicFile file(dir / "to");
-  file.Write(Bytes("head"));
-  file.Write(bytes.subspan(4099, 2'000'003));  // inside the kernel
-  file.Write(bytes.subspan(1, 10));            // too short for that
-  file.Write(Bytes(text));                     // not mapped
-  file.Commit(/*sync=*/false);
-  EXPECT_EQ(ReadFile(dir / "to"),
-            "head" + text.substr(4099, 2'000'003) + text.substr(1, 10) + text);
-}
-
-TEST(Files, KnowsWhatIsMapped) {
-  const testing::TempDir dir;
-  WriteFile(dir / "a", std::string(10'000, 'a'));
-  std::span<const std::byte> gone;
-  {
-    const MappedFile mapped(dir / "a");
-    gone = mapped.bytes();
-    EXPECT_TRUE(FindMappedSource(gone).has_value());
-    EXPECT_TRUE(FindMappedSource(gone.subspan(10'000)).has_value());
-    EXPECT_FALSE(FindMappedSource({gone.data(), gone.size() + 1}).has_value());
-  }
-  EXPECT_FALSE(FindMappedSource(gone).has_value());
-  const std::string text = "not mapped";
-  EXPECT_FALSE(FindMappedSource(Bytes(text)).has_value());
 }
 
 // Vectors of FIPS 180-2.

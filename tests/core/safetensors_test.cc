@@ -1,5 +1,6 @@
 #include "core/io/safetensors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -208,6 +209,28 @@ TEST(SafetensorsWriter, ManyElementsGoThroughTheChunks) {
   std::vector<float> back(values.size());
   ConvertToFloat(DType::kF16, reader.Get("x").bytes.data(), 200'001, back.data());
   EXPECT_EQ(back, values);
+}
+
+TEST(SafetensorsWriter, CopiesTensorsOfAReader) {
+  const testing::TempDir dir;
+  {
+    SafetensorsWriter writer(dir / "a", {{"x", DType::kF32, {3}}, {"y", DType::kU8, {2}}});
+    writer.WriteFloats("x", std::vector<float>{1, 2, 3});
+    writer.Write("y", std::as_bytes(std::span<const char>("yz", 2)));
+    writer.Close();
+  }
+  const SafetensorsReader source = SafetensorsReader::OpenFile(dir / "a");
+  SafetensorsWriter writer(dir / "b", {{"y", DType::kU8, {2}}, {"x", DType::kF32, {3}}});
+  writer.Copy("y", source);
+  EXPECT_KVC_ERROR(writer.Copy("y", source), kInternal, "expected x");
+  writer.Copy("x", source);
+  writer.Close();
+  const SafetensorsReader copy = SafetensorsReader::OpenFile(dir / "b");
+  for (const char* name : {"x", "y"}) {
+    EXPECT_TRUE(std::ranges::equal(copy.Get(name).bytes, source.Get(name).bytes)) << name;
+  }
+  SafetensorsWriter other(dir / "c", {{"y", DType::kU8, {3}}});
+  EXPECT_KVC_ERROR(other.Copy("y", source), kInternal, "3 bytes, got 2");
 }
 
 TEST(SafetensorsWriter, RefusesMisuseAndLeavesNothing) {
