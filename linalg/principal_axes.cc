@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "linalg/blas_threads.h"
 
 // LAPACK's own symbol: OpenBLAS holds it, its header does not declare it.
 extern "C" void ssyevr_(const char* jobz,
@@ -54,6 +55,7 @@ void PrincipalAxes(MatrixF symmetric, MatrixF axes) {
   const auto count = static_cast<int>(axes.rows);
   CheckInput(symmetric, axes);
   if (count == 0) return;
+  const SingleBlasThread single;
   const float unused = 0.0F;
   const int first = n - count + 1;  // eigenvalues ascend
   int found = 0;

@@ -5,18 +5,10 @@
 #include <cblas.h>
 
 #include "core/base/error.h"
+#include "linalg/blas_threads.h"
 
 namespace kvc::linalg {
 namespace {
-
-// OpenBLAS would otherwise run its own threads beside the pool's.
-void UseOneBlasThread() {
-  static const bool done = [] {
-    openblas_set_num_threads(1);
-    return true;
-  }();
-  (void)done;
-}
 
 // BLAS knows no product without an inner dimension: its sums are empty.
 void SetToZero(MatrixF c) {
@@ -39,7 +31,7 @@ void Gemm(
     if (!accumulate) SetToZero(c);
     return;
   }
-  UseOneBlasThread();
+  const SingleBlasThread single;  // it would otherwise run its own threads beside the pool's
   cblas_sgemm(CblasRowMajor, CblasNoTrans, kOp, static_cast<int>(c.rows), static_cast<int>(c.cols),
               static_cast<int>(inner), alpha, a.data, static_cast<int>(a.stride), b.data,
               static_cast<int>(b.stride), accumulate ? 1.0F : 0.0F, c.data,

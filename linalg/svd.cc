@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include <cblas.h>
-
 #include "core/base/error.h"
+#include "linalg/blas_threads.h"
 #include "linalg/gram.h"
 #include "linalg/svd_checks.h"
 
@@ -27,19 +26,6 @@ void CheckFinite(ConstMatrixD a) {
     }
   }
 }
-
-// While it lives, OpenBLAS runs on the thread that calls it: blocks are what runs side by side, and
-// what is split over threads in another way rounds in another way.
-class OneBlasThread {
- public:
-  OneBlasThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
-  ~OneBlasThread() { openblas_set_num_threads(before_); }
-  OneBlasThread(const OneBlasThread&) = delete;
-  OneBlasThread& operator=(const OneBlasThread&) = delete;
-
- private:
-  int before_;
-};
 
 // Turns the columns whose largest component is negative and returns which they were. It goes row by
 // row, because columns of a matrix as wide as a power of two share few lines of the cache.
@@ -131,7 +117,9 @@ std::vector<GramResult> Svd::DecomposeGrams(std::span<const ConstMatrixF> blocks
 }
 
 std::vector<GramResult> Svd::DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const {
-  const OneBlasThread single;
+  // Blocks are what runs side by side, and what is split over threads in another way rounds in
+  // another way.
+  const SingleBlasThread single;
   std::vector<GramResult> results(blocks.size());
   pool_->ParallelFor(std::ssize(blocks), 1, [&](int64_t i, int64_t) {
     results[i].gram = detail::GramOf(blocks[i]);

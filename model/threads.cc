@@ -5,20 +5,14 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <cblas.h>
 #include <malloc.h>
 
 namespace kvc::model {
 namespace {
 
-// What openblas_get_parallel returns for a library that runs its own POSIX threads.
-constexpr int kOpenBlasOwnThreads = 1;
-
 // Whether products run on another set of threads than LibTorch's other operations: Debian's
 // LibTorch has OpenMP threads for these and OpenBLAS's own for products.
-bool ProductsHaveOwnThreads() {
-  return !at::hasMKL() && openblas_get_parallel() == kOpenBlasOwnThreads;
-}
+bool ProductsHaveOwnThreads() { return !at::hasMKL() && linalg::BlasHasItsOwnThreads(); }
 
 #ifdef __GLIBC__
 // Sizes up to which freed memory stays with the process. Without it every temporary of a layer is
@@ -45,21 +39,18 @@ void SetThreads(int num_threads) {
   // busy cores) as with one thread for all but the products.
   at::set_num_threads(ProductsHaveOwnThreads() ? 1 : num_threads);
   // LibTorch does not pass the number on to OpenBLAS.
-  openblas_set_num_threads(num_threads);
+  linalg::SetBlasThreads(num_threads);
   KeepFreedMemory();
 }
 
-int NumThreads() { return std::max(1, openblas_get_num_threads()); }
+int NumThreads() { return linalg::BlasThreads(); }
 
 SingleThreadedOperations::SingleThreadedOperations()
     : operation_threads_(at::get_num_threads()), product_threads_(NumThreads()) {
+  single_.emplace();
   at::set_num_threads(1);
-  openblas_set_num_threads(1);
 }
 
-SingleThreadedOperations::~SingleThreadedOperations() {
-  at::set_num_threads(operation_threads_);
-  openblas_set_num_threads(product_threads_);
-}
+SingleThreadedOperations::~SingleThreadedOperations() { at::set_num_threads(operation_threads_); }
 
 }  // namespace kvc::model

@@ -1,5 +1,10 @@
 #pragma once
-// How many threads the LibTorch side uses.
+// How many threads the LibTorch side uses: those of its operations, and those of its products,
+// which linalg/blas_threads.h owns.
+
+#include <optional>
+
+#include "linalg/blas_threads.h"
 
 namespace kvc::model {
 
@@ -27,6 +32,7 @@ class SingleThreadedOperations {
  private:
   int operation_threads_ = 1;
   int product_threads_ = 1;
+  std::optional<linalg::SingleBlasThread> single_;  // made after product_threads_ was read
 };
 
 }  // namespace kvc::model

@@ -279,7 +279,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   };
   const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
-    // The scorers' products set OpenBLAS to one thread for good; this sets it back.
+    // A visit's operations are small; threads inside of them cost more than they give.
     const model::SingleThreadedOperations single;
     curves.Visit(layer, taps, weights, energies[window]);
     grams.Visit(layer, taps, curves.output_grams());
