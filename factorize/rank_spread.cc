@@ -79,11 +79,15 @@ std::vector<std::vector<int64_t>> SpreadRanks(
   for (size_t l = 0; l < spectra.size(); ++l) {
     double at_uniform = 0.0;
     for (const auto& spectrum : spectra[l]) at_uniform += Tail(spectrum, uniform_rank);
-    // Nothing lost at the uniform rank: nothing to weigh, any rank up to it will do.
-    const double unit = at_uniform > 0.0 ? sensitivity[l] / at_uniform : 0.0;
+    const bool known = at_uniform > 0.0 && sensitivity[l] > 0.0;
+    const double unit = known ? sensitivity[l] / at_uniform : 0.0;
     for (const auto& spectrum : spectra[l]) {
       const int64_t width = std::ssize(spectrum);
       solver::Curve& curve = curves.emplace_back();
+      if (!known) {
+        curve.push_back({static_cast<double>(uniform_rank), 0.0});
+        continue;
+      }
       for (int64_t rank = std::min(step, width); rank < width; rank += step) {
         curve.push_back({static_cast<double>(rank), unit * Tail(spectrum, rank)});
       }

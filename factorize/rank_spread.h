@@ -29,7 +29,9 @@ namespace kvc::factorize {
                                                      Progress& progress);
 
 // Ranks [L][n] whose sum is at most L n `uniform_rank`, multiples of `step` (the full width in any
-// case). `spectra` [L][n] of [m] descending energies. `sensitivity` [L] at the uniform rank.
+// case). `spectra` [L][n] of [m] descending energies. `sensitivity` [L] at the uniform rank. A
+// layer that loses nothing there (no energy beyond that rank, or a sensitivity of 0) keeps it:
+// nothing tells what it would lose at another.
 [[nodiscard]] std::vector<std::vector<int64_t>> SpreadRanks(
     const std::vector<std::vector<std::vector<double>>>& spectra,
     const std::vector<double>& sensitivity,

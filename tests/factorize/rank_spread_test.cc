@@ -99,14 +99,42 @@ TEST(SpreadRanks, AlikeLayersGetAlikeRanks) {
 
 TEST(SpreadRanks, LayersThatDoNotMatterGetLeast) {
   const Spectra spectra = RandomSpectra(2, 1, 32, 4);
-  const auto ranks = Flatten(SpreadRanks(spectra, {0.0, 0.5}, 16, 8));
+  const auto ranks = Flatten(SpreadRanks(spectra, {1e-9, 0.5}, 16, 8));
   EXPECT_EQ(ranks[0], 8);
   EXPECT_EQ(ranks[1], 24);
 }
 
+TEST(SpreadRanks, FullRanksStayFull) {
+  const Spectra spectra = RandomSpectra(3, 2, 32, 5);
+  for (const double kld : {0.0, 1e-7, 0.3}) {
+    for (const int64_t rank : Flatten(SpreadRanks(spectra, {kld, kld, kld}, 32, 8))) {
+      EXPECT_EQ(rank, 32) << kld;
+    }
+  }
+}
+
+// Energies end at rank 10: a uniform rank of 16 loses nothing anywhere.
 TEST(SpreadRanks, NothingLostNothingToSpread) {
-  const Spectra spectra = RandomSpectra(2, 1, 16, 5);
-  for (const int64_t rank : Flatten(SpreadRanks(spectra, {0.0, 0.0}, 16, 8))) EXPECT_LE(rank, 16);
+  Spectra spectra = RandomSpectra(2, 2, 32, 5);
+  for (auto& layer : spectra) {
+    for (auto& group : layer) std::fill(group.begin() + 10, group.end(), 0.0);
+  }
+  for (const int64_t rank : Flatten(SpreadRanks(spectra, {0.0, 0.0}, 16, 8))) EXPECT_EQ(rank, 16);
+}
+
+// A layer that loses nothing keeps its ranks, whatever the others would give for them; the others
+// share what is theirs.
+TEST(SpreadRanks, LayersThatLoseNothingKeepTheirRanks) {
+  Spectra spectra = RandomSpectra(4, 1, 32, 6);
+  std::fill(spectra[1][0].begin() + 16, spectra[1][0].end(), 0.0);
+  const auto ranks = Flatten(SpreadRanks(spectra, {1e-9, 0.2, 0.5, 0.0}, 16, 8));
+  EXPECT_EQ(ranks, (std::vector<int64_t>{8, 16, 24, 16}));
+}
+
+// Rounding can make a divergence of nothing negative.
+TEST(SpreadRanks, ANegativeDivergenceIsNone) {
+  const Spectra spectra = RandomSpectra(2, 1, 32, 7);
+  EXPECT_EQ(Flatten(SpreadRanks(spectra, {-1e-9, -1e-9}, 16, 8)), (std::vector<int64_t>{16, 16}));
 }
 
 }  // namespace
