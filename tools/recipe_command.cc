@@ -36,7 +36,7 @@ void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
                  "Folder for everything that is made; what is there and still true is kept; "
                  "default: the recipe's name");
   app.add_option("--set", options.sets, "NAME=PATH instead of an input's path; repeatable");
-  app.add_flag("--force", options.force, "Run every stage");
+  app.add_flag("--force", options.force, "Run every stage, and replace what stands in its place");
 }
 
 Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common) {
@@ -53,10 +53,14 @@ Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& comm
   run.threads = common.threads;
   run.seed = common.seed;
   run.device = common.device;
+  const fs::path report = run.output / "report.html";
+  KVC_CHECK(run.force || !fs::exists(report) || report::IsReport(report), kUsage,
+            "{}: expected a report that kvc wrote, got another file; use --force to replace it, or "
+            "another -o",
+            report.string());
   const auto progress = MakeProgress(common);
   Json result = recipe::RunRecipe(recipe, run, *progress);
   if (common.dry_run) return result;
-  const fs::path report = run.output / "report.html";
   WriteFile(report, report::HtmlReport(run.output));
   result["report"] = report.string();
   return result;

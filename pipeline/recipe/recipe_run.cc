@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
+#include <optional>
 #include <set>
 
 #include "core/base/error.h"
@@ -9,6 +11,7 @@
 #include "core/base/version.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "pipeline/recipe/child_process.h"
 
 namespace kvc::recipe {
@@ -18,17 +21,24 @@ namespace fs = std::filesystem;
 
 std::string Digest(const std::string& text) { return Sha256(std::as_bytes(std::span(text))); }
 
-// Of a file's bytes, or of the names and bytes of all files in a folder.
+// The files in a folder by their names below it; none where there is no folder.
+std::map<std::string, fs::path> FilesIn(const fs::path& folder) {
+  std::map<std::string, fs::path> files;
+  if (!fs::is_directory(folder)) return files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_directory() && !entry.is_symlink()) continue;
+    files[entry.path().lexically_relative(folder).generic_string()] = entry.path();
+  }
+  return files;
+}
+
+// The digest of a file's bytes, or of the names and bytes of all files in a folder.
 std::string DigestOf(const fs::path& path) {
   if (!fs::is_directory(path)) return Sha256File(path);
-  std::map<std::string, fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(path)) {
-    if (entry.is_regular_file()) {
-      files[entry.path().lexically_relative(path).generic_string()] = entry.path();
-    }
-  }
   std::string lines;
-  for (const auto& [name, file] : files) lines += name + " " + Sha256File(file) + "\n";
+  for (const auto& [name, file] : FilesIn(path)) {
+    if (fs::is_regular_file(file)) lines += name + " " + Sha256File(file) + "\n";
+  }
   return Digest(lines);
 }
 
@@ -53,6 +63,13 @@ class Run {
       : recipe_(recipe), options_(options), progress_(progress) {}
 
   Json All() {
+    CheckApart();
+    std::optional<DirectoryLock> lock;
+    if (!options_.dry_run) {
+      fs::create_directories(options_.output);
+      lock.emplace(options_.output);
+    }
+    for (const Stage& stage : recipe_.stages) CheckIsOurs(stage);
     Json result = {{"output", options_.output.string()}, {"stages", Json::array()}};
     const auto count = std::ssize(recipe_.stages);
     for (const Stage& stage : recipe_.stages) {
@@ -79,6 +96,43 @@ class Run {
     return options_.output / "stages" / (stage.name + ".json");
   }
 
+  // Whatever is written lies apart from the recipe's inputs, with --force too.
+  void CheckApart() const {
+    std::vector<fs::path> inputs;
+    for (const auto& [name, path] : recipe_.inputs) inputs.push_back(path);
+    for (const char* own : {"results", "stages", "report.html"}) {
+      CheckOutputApart(options_.output / own, inputs);
+    }
+    for (const Stage& stage : recipe_.stages) {
+      if (stage.writes_folder()) CheckOutputApart(Folder(stage.name), inputs);
+    }
+  }
+
+  // Refuses what stands in a stage's place and was not made by a run of this folder: a stage claims
+  // its name in its record before it runs, and the record lists the files that it made.
+  void CheckIsOurs(const Stage& stage) const {
+    if (options_.force) return;
+    const bool claimed = fs::exists(RecordOf(stage));
+    KVC_CHECK(claimed || !fs::exists(ResultOf(stage)), kUsage,
+              "{}: expected a result that a run of this recipe made, got another file; use --force "
+              "to replace it, or another -o",
+              ResultOf(stage).string());
+    if (!stage.writes_folder()) return;
+    const fs::path folder = Folder(stage.name);
+    KVC_CHECK(!fs::exists(folder) || fs::is_directory(folder), kUsage,
+              "{}: expected a folder or nothing there, got a file; use another -o",
+              folder.string());
+    const Json record = claimed ? ReadJsonFile(RecordOf(stage)) : Json::object();
+    if (claimed && !record.contains("files")) return;
+    const Json made = record.value("files", Json::array());
+    for (const auto& [name, path] : FilesIn(folder)) {
+      KVC_CHECK(std::ranges::find(made, Json(name)) != made.end(), kUsage,
+                "{}: expected only files that a run of this recipe made, got {}; use --force to "
+                "replace them, or another -o",
+                folder.string(), name);
+    }
+  }
+
   [[nodiscard]] std::string Resolve(const std::string& value) const {
     if (value.starts_with('$')) return recipe_.inputs.at(value.substr(1)).string();
     if (value.starts_with('@')) return Folder(value.substr(1)).string();
@@ -101,7 +155,9 @@ class Run {
       }
     }
     if (stage.writes_folder()) {
-      words.insert(words.end(), {"-o", Folder(stage.name).string(), "--force"});
+      const fs::path folder = Folder(stage.name);
+      words.insert(words.end(), {"-o", folder.string()});
+      if (!FilesIn(folder).empty()) words.emplace_back("--force");  // CheckIsOurs has seen them
     }
     words.insert(words.end(), {"--json", "--seed", std::to_string(options_.seed)});
     words.insert(words.end(), {"--device", options_.device});
@@ -173,27 +229,39 @@ class Run {
       progress_.Log(stage.name + ": kept");
       return "kept";
     }
+    CheckIsOurs(stage);  // much may have happened since the run began
     progress_.Log(stage.name + ": " + LineOf(stage));
     fs::create_directories(options_.output / "results");
     fs::create_directories(options_.output / "stages");
-    fs::remove(RecordOf(stage));
+    Json record = {{"kvc", Version()}, {"command", LineOf(stage)}};
+    WriteJsonFile(RecordOf(stage), record);  // the claim
     const fs::path printed = ResultOf(stage).string() + ".partial";
     const int code = RunChild(Words(stage), printed);
-    if (code != kExitDone && !(code == kExitVerification && fs::file_size(printed) > 0)) {
-      fs::remove(printed);
-      detail::Throw(KindOf(code), "stage ", stage.name, ": expected ", stage.command,
-                    " to succeed, got exit code ", code, "; its own message stands above");
+    const bool failed =
+        code != kExitDone && !(code == kExitVerification && fs::file_size(printed) > 0);
+    if (!failed) {
+      fs::rename(printed, ResultOf(stage));
+      record["key"] = key;
+      record["result_sha256"] = DigestOf(ResultOf(stage));
     }
-    fs::rename(printed, ResultOf(stage));
-    Json record = {{"kvc", Version()},
-                   {"command", LineOf(stage)},
-                   {"key", key},
-                   {"result_sha256", DigestOf(ResultOf(stage))}};
-    if (stage.writes_folder()) {
-      record["output_sha256"] = digests_["@" + stage.name] = DigestOf(Folder(stage.name));
-    }
+    if (stage.writes_folder()) RecordFolder(stage, failed, record);
     WriteJsonFile(RecordOf(stage), record);
+    if (failed) {
+      fs::remove(printed);
+      detail::Throw(KindOf(code),
+                    "stage {}: expected {} to succeed, got exit code {}; its own message stands "
+                    "above",
+                    stage.name, stage.command, code);
+    }
     return "ran";
+  }
+
+  // The files of a stage's folder, and their digest unless it is what a failed stage left.
+  void RecordFolder(const Stage& stage, bool failed, Json& record) {
+    const fs::path folder = Folder(stage.name);
+    if (!failed) record["output_sha256"] = digests_["@" + stage.name] = DigestOf(folder);
+    record["files"] = Json::array();
+    for (const auto& [name, path] : FilesIn(folder)) record["files"].push_back(name);
   }
 
   void AddGates(const Stage& stage, Json& result) const {

@@ -2,16 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <map>
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/base/sizes.h"
 #include "core/base/version.h"
-#include "core/io/json.h"
+#include "core/io/files.h"
+#include "pipeline/report/format_text.h"
 #include "pipeline/report/report.h"
+#include "pipeline/report/results.h"
 #include "pipeline/report/svg_chart.h"
+#include "pipeline/report/table.h"
 
 namespace kvc::report {
 namespace {
@@ -27,183 +27,105 @@ th { background: #f4f4f4 } svg { display: block; margin: 1.5em 0; font: 11px san
 </style></head><body>
 )";
 
-std::string Number(double value, const char* format = "%.4g") {
-  char buffer[64];
-  std::snprintf(buffer, sizeof buffer, format, value);
-  return buffer;
-}
-
-std::string Percent(double share) { return Number(100.0 * share, "%.1f %%"); }
-
-// Rows of cells; the first row is the heading.
-std::string Table(const std::vector<std::vector<std::string>>& rows) {
-  std::string html = "<table>\n";
-  for (size_t r = 0; r < rows.size(); ++r) {
-    html += "<tr>";
-    const std::string cell = r == 0 ? "th" : "td";
-    for (const std::string& text : rows[r]) {
-      html += "<" + cell + ">" + EscapeHtml(text) + "</" + cell + ">";
-    }
-    html += "</tr>\n";
-  }
-  return html + "</table>\n";
-}
-
-// Our own Markdown tables, whose cells hold no '|'.
-std::string TablesOf(const std::string& markdown) {
-  std::string html;
-  std::vector<std::vector<std::string>> rows;
-  const auto flush = [&] {
-    if (!rows.empty()) html += Table(rows);
-    rows.clear();
-  };
-  size_t begin = 0;
-  while (begin < markdown.size()) {
-    const size_t end = std::min(markdown.find('\n', begin), markdown.size());
-    const std::string line = markdown.substr(begin, end - begin);
-    begin = end + 1;
-    if (!line.starts_with('|')) {
-      flush();
-      continue;
-    }
-    if (line.starts_with("|---")) continue;
-    auto& cells = rows.emplace_back();
-    for (size_t at = 1; at < line.size();) {
-      const size_t bar = std::min(line.find('|', at), line.size());
-      const std::string cell = line.substr(at, bar - at);
-      const size_t first = cell.find_first_not_of(' ');
-      cells.push_back(first == std::string::npos
-                          ? ""
-                          : cell.substr(first, cell.find_last_not_of(' ') - first + 1));
-      at = bar + 1;
-    }
-  }
-  flush();
-  return html;
-}
-
-struct Result {
-  std::string name;
-  Json json;
-};
-
-// By name, those of kvc's commands or of `kvc-eval compare -o` only.
-std::vector<Result> ReadResults(const fs::path& directory) {
-  std::map<std::string, fs::path> files;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    if (entry.path().extension() == ".json") files[entry.path().stem().string()] = entry.path();
-  }
-  std::vector<Result> results;
-  for (const auto& [name, path] : files) {
-    Json json = ReadJsonFile(path);
-    if (json.is_object() && (json.contains("command") || json.contains("lines"))) {
-      results.push_back({name, std::move(json)});
-    }
-  }
-  return results;
-}
-
-double DoubleOr(const Json& json, const char* key, double fallback) {
-  return json.contains(key) && json[key].is_number() ? json[key].get<double>() : fallback;
-}
+std::string Number(double value) { return FormatText("%.4g", value); }
+std::string Percent(double share) { return FormatText("%.1f %%", 100.0 * share); }
 
 // ---- comparisons
 
-// A point of each line for "KEY against cache bytes", a series for each policy. The reference, the
-// first line, is left out of divergences, where it has none.
-std::vector<Series> SeriesOf(const Json& lines, const char* key, bool with_reference) {
+// A point of each line for a measure against cache bytes, a series for each policy. The reference,
+// the first line, is left out of divergences, where it has none.
+std::vector<Series> SeriesOf(const Comparison& comparison,
+                             double ComparedLine::*measure,
+                             bool with_reference) {
   std::vector<Series> series;
-  for (size_t i = with_reference ? 0 : 1; i < lines.size(); ++i) {
-    const Json& line = lines[i];
-    if (!line.contains(key) || !line.contains("prompt_share")) continue;
-    const std::string name = line.value("name", "");
-    auto at = std::ranges::find(series, name, &Series::name);
-    if (at == series.end()) at = series.insert(at, {name, {}});
-    at->points.emplace_back(100.0 * line["prompt_share"].get<double>(), line[key].get<double>());
+  for (size_t i = with_reference ? 0 : 1; i < comparison.lines.size(); ++i) {
+    const ComparedLine& line = comparison.lines[i];
+    if (!std::isfinite(line.*measure) || !std::isfinite(line.prompt_share)) continue;
+    auto at = std::ranges::find(series, line.name, &Series::name);
+    if (at == series.end()) at = series.insert(at, {line.name, {}});
+    at->points.emplace_back(100.0 * line.prompt_share, line.*measure);
   }
   for (Series& one : series) std::ranges::sort(one.points);
   return series;
 }
 
-std::string CompareTable(const Json& result) {
-  const Json& lines = result["lines"];
-  std::vector<std::vector<std::string>> rows = {{"policy", "budget", "bytes", "KLD", "+-", "median",
-                                                 "99.9 %", "perplexity", "same top", "needles",
-                                                 "ruler"}};
-  const auto cell = [](const Json& line, const char* key, const char* format, double scale = 1.0) {
-    return line.contains(key) ? Number(scale * DoubleOr(line, key, std::nan("")), format) : "-";
+Table CompareTable(const Comparison& comparison) {
+  Table table{{"policy", "budget", "bytes", "KLD", "+-", "median", "99.9 %", "perplexity",
+               "same top", "needles", "ruler"},
+              {}};
+  const auto decimals = [](double value, int digits) {
+    return std::isfinite(value) ? FormatText("%.*f", digits, value) : std::string("-");
   };
-  for (const Json& line : lines) {
-    rows.push_back({line.value("name", ""), line.value("budget", ""),
-                    cell(line, "prompt_share", "%.1f %%", 100.0), cell(line, "kld_mean", "%.4f"),
-                    cell(line, "kld_stderr", "%.4f"), cell(line, "kld_median", "%.4f"),
-                    cell(line, "kld_p999", "%.3f"), cell(line, "perplexity", "%.3f"),
-                    cell(line, "same_top", "%.1f %%", 100.0),
-                    cell(line, "needle_accuracy", "%.1f %%", 100.0),
-                    cell(line, "ruler_score", "%.1f %%", 100.0)});
+  const auto percent = [](double share) {
+    return std::isfinite(share) ? Percent(share) : std::string("-");
+  };
+  for (const ComparedLine& line : comparison.lines) {
+    table.rows.push_back({line.name, line.budget, percent(line.prompt_share), decimals(line.kld, 4),
+                          decimals(line.kld_error, 4), decimals(line.kld_median, 4),
+                          decimals(line.kld_p999, 3), decimals(line.perplexity, 3),
+                          percent(line.same_top), percent(line.needles), percent(line.ruler)});
   }
-  for (const Json& line : result.value("impossible", Json::array())) {
-    rows.push_back({line.value("name", ""), line.value("budget", ""),
-                    "impossible: " + line.value("reason", "")});
+  for (const ImpossibleLine& line : comparison.impossible) {
+    table.rows.push_back({line.name, line.budget, "impossible: " + line.reason});
   }
-  return Table(rows);
+  return table;
 }
 
-std::string Comparison(const Result& result) {
-  const Json& lines = result.json["lines"];
+std::string ComparisonSection(const std::string& name, const Comparison& comparison) {
   const char* bytes = "cache after the prompt, % of the full cache's bytes";
-  return "<h2>Comparison: " + EscapeHtml(result.name) + "</h2>\n" + CompareTable(result.json) +
+  return "<h2>Comparison: " + EscapeHtml(name) + "</h2>\n" + ToHtml(CompareTable(comparison)) +
          LineChart({"Divergence from the full cache", bytes, "KLD, nats (log)"},
-                   SeriesOf(lines, "kld_mean", false), true) +
-         LineChart({"Perplexity", bytes, "perplexity (log)"}, SeriesOf(lines, "perplexity", true),
-                   true) +
-         LineChart({"Needles found", bytes, "share"}, SeriesOf(lines, "needle_accuracy", true),
-                   false) +
-         LineChart({"RULER-style tasks", bytes, "mean score"}, SeriesOf(lines, "ruler_score", true),
-                   false);
+                   SeriesOf(comparison, &ComparedLine::kld, false), true) +
+         LineChart({"Perplexity", bytes, "perplexity (log)"},
+                   SeriesOf(comparison, &ComparedLine::perplexity, true), true) +
+         LineChart({"Needles found", bytes, "share"},
+                   SeriesOf(comparison, &ComparedLine::needles, true), false) +
+         LineChart({"RULER-style tasks", bytes, "mean score"},
+                   SeriesOf(comparison, &ComparedLine::ruler, true), false);
 }
 
-// All kld results in one chart: bytes against divergence.
+// All results of kvc-eval kld and ppl in two charts: bytes against divergence and perplexity.
 std::string Divergences(const std::vector<Result>& results) {
   std::vector<Series> kld, perplexity;
   for (const Result& result : results) {
-    if (!result.json.contains("kld_mean") || !result.json.contains("cache")) continue;
-    const Json& cache = result.json["cache"];
-    const double share =
-        100.0 * DoubleOr(cache, "allocated_bytes", 0.0) / DoubleOr(cache, "full_bytes", 1.0);
-    kld.push_back({result.name, {{share, DoubleOr(result.json, "kld_mean", 0.0)}}});
-    perplexity.push_back({result.name, {{share, DoubleOr(result.json, "perplexity", 0.0)}}});
-    perplexity.push_back(
-        {result.name + ": reference", {{100.0, DoubleOr(result.json, "perplexity_against", 0.0)}}});
+    if (result.divergence) {
+      const Divergence& found = *result.divergence;
+      const double share = 100.0 * found.cache.share();
+      kld.push_back({result.name, {{share, found.kld}}});
+      perplexity.push_back({result.name, {{share, found.perplexity}}});
+      perplexity.push_back({result.name + ": reference",
+                            {{100.0 * found.cache_against.share(), found.perplexity_against}}});
+    }
+    if (result.perplexity) {
+      const double share = 100.0 * result.perplexity->cache.share();
+      perplexity.push_back({result.name, {{share, result.perplexity->perplexity}}});
+    }
   }
-  if (kld.empty()) return {};
   const char* bytes = "cache, % of the full cache's bytes";
-  return "<h2>Divergence</h2>\n" +
-         LineChart({"Divergence from the reference", bytes, "KLD, nats"}, kld, false) +
-         LineChart({"Perplexity", bytes, "perplexity"}, perplexity, false);
+  const std::string charts =
+      LineChart({"Divergence from the reference", bytes, "KLD, nats"}, kld, false) +
+      LineChart({"Perplexity", bytes, "perplexity"}, perplexity, false);
+  return charts.empty() ? charts : "<h2>Divergence and perplexity</h2>\n" + charts;
 }
 
 // ---- needles and tasks
 
-std::string Needles(const Result& result) {
+std::string NeedleMap(const std::string& name, const Needles& needles) {
   std::vector<int64_t> lengths;
   std::vector<double> depths;
-  for (const Json& cell : result.json["cells"]) {
-    const auto length = cell["length"].get<int64_t>();
-    const auto depth = cell["depth"].get<double>();
-    if (std::ranges::find(lengths, length) == lengths.end()) lengths.push_back(length);
-    if (std::ranges::find(depths, depth) == depths.end()) depths.push_back(depth);
+  for (const NeedleCell& cell : needles.cells) {
+    if (std::ranges::find(lengths, cell.length) == lengths.end()) lengths.push_back(cell.length);
+    if (std::ranges::find(depths, cell.depth) == depths.end()) depths.push_back(cell.depth);
   }
   std::vector<std::vector<double>> values(depths.size(),
                                           std::vector<double>(lengths.size(), std::nan("")));
-  for (const Json& cell : result.json["cells"]) {
-    const auto row = std::ranges::find(depths, cell["depth"].get<double>()) - depths.begin();
-    const auto column = std::ranges::find(lengths, cell["length"].get<int64_t>()) - lengths.begin();
-    values[row][column] = cell["accuracy"].get<double>();
+  for (const NeedleCell& cell : needles.cells) {
+    const auto row = std::ranges::find(depths, cell.depth) - depths.begin();
+    const auto column = std::ranges::find(lengths, cell.length) - lengths.begin();
+    values[row][column] = cell.accuracy;
   }
   HeatMapLabels labels{
-      {"Needles: " + result.name + ", " + Percent(result.json["accuracy"]) + " found",
-       "prompt tokens", "depth"},
+      {"Needles: " + name + ", " + Percent(needles.accuracy) + " found", "prompt tokens", "depth"},
       {},
       {}};
   for (const double depth : depths) labels.rows.push_back(Number(depth));
@@ -211,90 +133,65 @@ std::string Needles(const Result& result) {
   return HeatMap(labels, values, 1.0);
 }
 
-std::string TaskScores(const Result& result) {
-  std::vector<std::vector<std::string>> rows = {{"task", "length", "score", "+-", "samples"}};
-  for (const Json& cell : result.json["cells"]) {
-    rows.push_back({cell.value("task", ""), cell.contains("length") ? cell["length"].dump() : "-",
-                    Percent(cell["score"]), Percent(cell["stderr"]), cell["samples"].dump()});
+std::string TaskScores(const std::string& name, const Tasks& tasks) {
+  Table table{{"task", "length", "score", "+-", "samples"}, {}};
+  for (const TaskCell& cell : tasks.cells) {
+    table.rows.push_back({cell.task, cell.length ? std::to_string(*cell.length) : "-",
+                          Percent(cell.score), Percent(cell.error), std::to_string(cell.samples)});
   }
-  rows.push_back({"mean", "-", Percent(result.json["score"]), "-", "-"});
-  return "<h3>" + EscapeHtml(result.name) + "</h3>\n" + Table(rows);
+  table.rows.push_back({"mean", "-", Percent(tasks.score), "-", "-"});
+  return "<h3>" + EscapeHtml(name) + "</h3>\n" + ToHtml(table);
 }
 
 // ---- what was made
 
-std::string Factorization(const Result& result) {
+std::string Factorization(const std::string& name, const std::vector<ThinLayer>& layers) {
+  constexpr size_t kShown = 5;
+  const size_t step = (layers.size() + kShown - 1) / kShown;
   std::vector<double> ranks;
   std::vector<Series> spectra;
-  const Json& layers = result.json["layers"];
-  constexpr size_t kShown = 5;
   for (size_t l = 0; l < layers.size(); ++l) {
-    ranks.push_back(DoubleOr(layers[l], "rank", 0.0));
-    const bool shown = layers.size() <= kShown || l % ((layers.size() + kShown - 1) / kShown) == 0;
-    if (!shown || !layers[l].contains("spectra") || layers[l]["spectra"].empty()) continue;
-    Series one{"layer " + std::to_string(l), {}};
-    const Json& energies = layers[l]["spectra"][0];
-    const double first = energies.empty() ? 0.0 : energies[0].get<double>();
-    for (size_t i = 0; first > 0.0 && i < energies.size(); ++i) {
-      one.points.emplace_back(static_cast<double>(i), energies[i].get<double>() / first);
+    ranks.push_back(layers[l].rank);
+    const std::vector<double>& energies = layers[l].spectrum;
+    if (l % step != 0 || energies.empty() || !(energies[0] > 0.0)) continue;
+    Series& one = spectra.emplace_back(Series{"layer " + std::to_string(l), {}});
+    for (size_t i = 0; i < energies.size(); ++i) {
+      one.points.emplace_back(static_cast<double>(i), energies[i] / energies[0]);
     }
-    spectra.push_back(std::move(one));
   }
-  return BarChart({"Key ranks: " + result.name, "layer", "dimensions"}, ranks) +
-         LineChart({"Spectrum of the first group: " + result.name, "coordinate",
-                    "energy / largest (log)"},
+  return BarChart({"Key ranks: " + name, "layer", "dimensions"}, ranks) +
+         LineChart({"Spectrum of the first group: " + name, "coordinate", "energy / largest (log)"},
                    spectra, true);
 }
 
-// Budgets [layer][group] of a bundle's manifest as a heat map.
-std::string Budgets(const std::string& name, const Json& manifest) {
-  const Json& cache = manifest["cache"];
-  if (!cache.contains("budget") || !cache["budget"].contains("values")) return {};
-  std::vector<std::vector<double>> values;
-  double most = 0.0;
-  for (const Json& layer : cache["budget"]["values"]) {
-    auto& row = values.emplace_back();
-    for (const Json& value : layer) {
-      row.push_back(value.get<double>());
-      most = std::max(most, row.back());
-    }
-  }
-  const std::string unit = cache["budget"].value("unit", "");
-  HeatMapLabels labels{
-      {"Budgets: " + name + " (" + cache.value("method", "") + ", " + manifest.value("budget", "") +
-           "; " + (unit == "share" ? "share of the tokens" : unit) + ", darkest " + Number(most) +
-           ")",
-       "group of heads", "layer"},
-      {},
-      {}};
-  return HeatMap(labels, values, most);
-}
-
-std::string Bundles(const fs::path& folder) {
-  std::map<std::string, fs::path> manifests;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const fs::path manifest = entry.path() / "manifest.json";
-    if (fs::is_regular_file(manifest)) manifests[entry.path().filename().string()] = manifest;
-  }
+std::string Budgets(const std::vector<BudgetMap>& maps) {
   std::string html;
-  for (const auto& [name, path] : manifests) {
-    const Json manifest = ReadJsonFile(path);
-    if (manifest.contains("cache")) html += Budgets(name, manifest);
+  for (const BudgetMap& map : maps) {
+    double most = 0.0;
+    for (const auto& layer : map.values) {
+      for (const double value : layer) most = std::max(most, value);
+    }
+    const std::string unit = map.unit == "share" ? "share of the tokens" : map.unit;
+    const HeatMapLabels labels{{"Budgets: " + map.name + " (" + map.method + ", " + map.budget +
+                                    "; " + unit + ", darkest " + Number(most) + ")",
+                                "group of heads", "layer"},
+                               {},
+                               {}};
+    html += HeatMap(labels, map.values, most);
   }
   return html.empty() ? html : "<h2>Budgets of the heads</h2>\n" + html;
 }
 
 std::string Gates(const std::vector<Result>& results) {
-  std::vector<std::vector<std::string>> rows = {{"result", "gate", "limit", "value", ""}};
+  Table table{{"result", "gate", "limit", "value", ""}, {}};
   for (const Result& result : results) {
-    for (const Json& gate : result.json.value("gates", Json::array())) {
-      rows.push_back({result.name + (gate.contains("line") ? ": " + gate.value("line", "") : ""),
-                      gate.value("name", ""), Number(DoubleOr(gate, "limit", std::nan(""))),
-                      Number(DoubleOr(gate, "value", std::nan(""))),
-                      gate.value("passed", false) ? "passed" : "FAILED"});
+    for (const Gate& gate : result.gates) {
+      table.rows.push_back({result.name + (gate.line.empty() ? "" : ": " + gate.line), gate.name,
+                            Number(gate.limit), Number(gate.value),
+                            gate.passed ? "passed" : "FAILED"});
     }
   }
-  return rows.size() > 1 ? "<h2>Quality gates</h2>\n" + Table(rows) : "";
+  return table.rows.empty() ? "" : "<h2>Quality gates</h2>\n" + ToHtml(table);
 }
 
 }  // namespace
@@ -303,29 +200,34 @@ std::string HtmlReport(const fs::path& directory) {
   const fs::path folder =
       fs::is_directory(directory / "results") ? directory / "results" : directory;
   const std::vector<Result> results = ReadResults(folder);
-  const fs::path absolute = fs::absolute(folder).lexically_normal();
-  const bool beside = absolute.filename() == "results";
+  KVC_CHECK(!results.empty(), kBadInput,
+            "{}: expected results of kvc commands (--json > NAME.json), got none", folder.string());
   std::string html = kHead;
   html += "<h1>kvc report</h1>\n<p>kvc " + EscapeHtml(Version()) +
           "; cache shares count allocated bytes.</p>\n";
-  html += Gates(results) + TablesOf(ReportTables(folder));
+  html += Gates(results) + ToHtml(StageTable(results)) + ToHtml(QualityTable(results));
   for (const Result& result : results) {
-    if (result.json.contains("lines") && !result.json["lines"].empty()) html += Comparison(result);
+    if (result.comparison) html += ComparisonSection(result.name, *result.comparison);
   }
   html += Divergences(results);
   std::string tasks, made;
   for (const Result& result : results) {
-    const bool cells = result.json.contains("cells");
-    if (cells && result.json.contains("accuracy")) tasks += Needles(result);
-    if (cells && result.json.contains("score")) tasks += TaskScores(result);
-    const Json layers = result.json.value("layers", Json::array());
-    if (layers.is_array() && !layers.empty() && layers[0].is_object())
-      made += Factorization(result);
+    if (result.needles) tasks += NeedleMap(result.name, *result.needles);
+    if (result.tasks) tasks += TaskScores(result.name, *result.tasks);
+    if (!result.layers.empty()) made += Factorization(result.name, result.layers);
   }
   if (!tasks.empty()) html += "<h2>Tasks</h2>\n" + tasks;
   if (!made.empty()) html += "<h2>Thin keys</h2>\n" + made;
-  html += Bundles(beside ? absolute.parent_path() : absolute);
+  const fs::path absolute = fs::absolute(folder).lexically_normal();
+  const bool beside = absolute.filename() == "results";
+  html += Budgets(ReadBudgets(beside ? absolute.parent_path() : absolute));
   return html + "</body></html>\n";
+}
+
+bool IsReport(const fs::path& file) {
+  if (!fs::is_regular_file(file)) return false;
+  constexpr size_t kTitleBefore = 1024;  // bytes
+  return ReadFile(file).find("<title>kvc report</title>") < kTitleBefore;
 }
 
 }  // namespace kvc::report

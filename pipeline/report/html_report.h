@@ -14,4 +14,7 @@ namespace kvc::report {
 // Throws kBadInput when there is no result.
 [[nodiscard]] std::string HtmlReport(const std::filesystem::path& directory);
 
+// Whether a file is such a report, and so may be replaced by a newer one.
+[[nodiscard]] bool IsReport(const std::filesystem::path& file);
+
 }  // namespace kvc::report

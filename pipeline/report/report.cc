@@ -1,140 +1,192 @@
 #include "pipeline/report/report.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
-#include <set>
-#include <vector>
+#include <tuple>
 
 #include "core/base/error.h"
 #include "core/base/sizes.h"
-#include "core/io/json.h"
 #include "pipeline/report/format_text.h"
 
 namespace kvc::report {
 namespace {
 
-constexpr const char* kFull = "full";
-
-struct Result {
-  std::string stem;
-  std::string label;  // bundle: behind the last '-' of the stem
-  Json json;
-};
-
-std::vector<Result> ReadResults(const std::filesystem::path& directory) {
-  std::map<std::filesystem::file_time_type, std::filesystem::path> by_time;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-    if (entry.path().extension() == ".json") by_time[entry.last_write_time()] = entry.path();
-  }
-  std::vector<Result> results;
-  for (const auto& [time, path] : by_time) {
-    Json json = ReadJsonFile(path);
-    if (!json.is_object() || !json.contains("command")) continue;
-    const std::string stem = path.stem().string();
-    const size_t dash = stem.rfind('-');
-    results.push_back(
-        {stem, dash == std::string::npos ? stem : stem.substr(dash + 1), std::move(json)});
-  }
-  KVC_CHECK(!results.empty(), kBadInput,
-            "{}: expected results of kvc commands (--json > NAME.json), got none",
-            directory.string());
-  return results;
+std::string Number(double value, int digits) {
+  return std::isfinite(value) ? FormatText("%.*f", digits, value) : "-";
 }
 
-std::string StageTable(const std::vector<Result>& results) {
-  std::string table = "| step | command | seconds | peak memory |\n|---|---|---|---|\n";
-  for (const Result& result : results) {
-    table += FormatText("| %s | %s | %.1f | %s |\n", result.stem.c_str(),
-                        result.json["command"].get<std::string>().c_str(),
-                        result.json.value("seconds", 0.0),
-                        FormatBytes(result.json.value("peak_rss_bytes", int64_t{0})).c_str());
-  }
-  return table;
+std::string Percent(double share) {
+  return std::isfinite(share) ? Number(100.0 * share, 1) + " %" : "-";
 }
 
-// Rows of the quality table: name -> label -> text.
-class QualityTable {
- public:
-  void Add(const Result& result) {
-    const Json& json = result.json;
-    if (json.contains("kld_mean")) {
-      Set("perplexity", result.label, FormatText("%.3f", json["perplexity"].get<double>()));
-      Set("perplexity", kFull, FormatText("%.3f", json["perplexity_against"].get<double>()));
-      Set("KL divergence to full (nats)", result.label,
-          FormatText("%.4f", json["kld_mean"].get<double>()));
-      Set("same most probable token", result.label,
-          FormatText("%.1f %%", 100.0 * json["same_top"].get<double>()));
-      SetCache(json["cache"], result.label);
-      SetCache(json["cache_against"], kFull);
-    } else if (json.contains("cells") && json.contains("accuracy")) {
-      Set("needles found", result.label,
-          FormatText("%.1f %%", 100.0 * json["accuracy"].get<double>()));
-      SetLengths(json, result.label);
-    }
+// The last `parts` of a name's parts between '-'.
+std::string EndOf(const std::string& name, size_t parts) {
+  size_t at = name.size();
+  for (size_t i = 0; i < parts && at != std::string::npos; ++i) {
+    at = at == 0 ? std::string::npos : name.rfind('-', at - 1);
   }
-  [[nodiscard]] std::string ToMarkdown() const {
-    if (rows_.empty()) return {};
-    std::vector<std::string> labels;
-    if (labels_.contains(kFull)) labels.emplace_back(kFull);
-    for (const std::string& label : labels_) {
-      if (label != kFull) labels.push_back(label);
-    }
-    std::string table = "\n| |";
-    for (const std::string& label : labels) table += " " + label + " |";
-    table += "\n|---|";
-    for (size_t i = 0; i < labels.size(); ++i) table += "---|";
-    table += "\n";
-    for (const std::string& name : order_) {
-      table += "| " + name + " |";
-      for (const std::string& label : labels) {
-        const auto& row = rows_.at(name);
-        const auto cell = row.find(label);
-        table += " " + (cell == row.end() ? std::string("-") : cell->second) + " |";
+  return at == std::string::npos ? name : name.substr(at + 1);
+}
+
+// What two results must not both be for one column; 0: neither of these.
+int KindOf(const Result& result) {
+  return result.divergence ? 1 : result.perplexity ? 2 : result.needles ? 3 : 0;
+}
+
+// The labels of results: as short an end of the name as tells those of one kind apart.
+std::vector<std::string> LabelsOf(const std::vector<Result>& results) {
+  std::vector<size_t> parts(results.size(), 1);
+  std::vector<std::string> labels;
+  for (const Result& result : results) labels.push_back(EndOf(result.name, 1));
+  while (true) {
+    std::map<std::pair<std::string, int>, int> count;
+    for (size_t i = 0; i < results.size(); ++i) ++count[{labels[i], KindOf(results[i])}];
+    bool longer = false;
+    const std::vector<std::string> before = labels;
+    for (const auto& [key, number] : count) {
+      if (number < 2 || key.second == 0) continue;
+      for (size_t i = 0; i < results.size(); ++i) {
+        if (before[i] != key.first || labels[i] != before[i]) continue;
+        labels[i] = EndOf(results[i].name, ++parts[i]);
+        longer = longer || labels[i] != before[i];
       }
-      table += "\n";
+    }
+    if (!longer) return labels;
+  }
+}
+
+// A table that is filled cell by cell: rows and columns in the order in which they come.
+class Cells {
+ public:
+  void Set(const std::string& row, const std::string& column, const std::string& text) {
+    Remember(row, rows_);
+    Remember(column, columns_);
+    cells_[{row, column}] = text;
+  }
+  void SetCache(const std::string& suffix, const std::string& column, const CacheBytes& cache) {
+    if (cache.full <= 0) return;
+    Set("cache allocated" + suffix, column,
+        FormatBytes(cache.allocated) + " (" + Percent(cache.share()) + ")");
+    Set("cache peak" + suffix, column, FormatBytes(cache.peak));
+  }
+  [[nodiscard]] Table ToTable() const {
+    Table table{{""}, {}};
+    table.heading.insert(table.heading.end(), columns_.begin(), columns_.end());
+    for (const std::string& row : rows_) {
+      auto& cells = table.rows.emplace_back(std::vector<std::string>{row});
+      for (const std::string& column : columns_) {
+        const auto cell = cells_.find({row, column});
+        cells.push_back(cell == cells_.end() ? "-" : cell->second);
+      }
     }
     return table;
   }
 
  private:
-  void Set(const std::string& name, const std::string& label, const std::string& text) {
-    if (!rows_.contains(name)) order_.push_back(name);
-    rows_[name][label] = text;
-    labels_.insert(label);
+  static void Remember(const std::string& name, std::vector<std::string>& names) {
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
   }
-  void SetCache(const Json& cache, const std::string& label) {
-    const auto allocated = cache["allocated_bytes"].get<int64_t>();
-    const auto full = cache["full_bytes"].get<int64_t>();
-    Set("cache allocated", label,
-        FormatText("%s (%.1f %%)", FormatBytes(allocated).c_str(),
-                   100.0 * static_cast<double>(allocated) / static_cast<double>(full)));
-    Set("cache peak", label, FormatBytes(cache["peak_bytes"].get<int64_t>()));
-  }
-  // Needle accuracy by prompt length, mean over depths.
-  void SetLengths(const Json& json, const std::string& label) {
-    std::map<int64_t, std::pair<double, int64_t>> sums;
-    for (const Json& cell : json["cells"]) {
-      auto& [sum, count] = sums[cell["length"].get<int64_t>()];
-      sum += cell["accuracy"].get<double>();
-      ++count;
-    }
-    for (const auto& [length, sum] : sums) {
-      Set(FormatText("- at %lld tokens", static_cast<long long>(length)), label,
-          FormatText("%.1f %%", 100.0 * sum.first / static_cast<double>(sum.second)));
-    }
-  }
-
-  std::vector<std::string> order_;
-  std::map<std::string, std::map<std::string, std::string>> rows_;
-  std::set<std::string> labels_;
+  std::vector<std::string> rows_, columns_;
+  std::map<std::pair<std::string, std::string>, std::string> cells_;
 };
+
+constexpr const char* kPerplexity = "perplexity";
+
+void AddDivergence(const Divergence& found, const std::string& label, Cells& cells) {
+  cells.Set(kPerplexity, label, Number(found.perplexity, 3));
+  cells.Set("KL divergence to full (nats)", label, Number(found.kld, 4));
+  cells.Set("same most probable token", label, Percent(found.same_top));
+  cells.SetCache("", label, found.cache);
+}
+
+// The references of all divergences, first: one column for each that differs.
+void AddReferences(const std::vector<Result>& results,
+                   const std::vector<std::string>& labels,
+                   Cells& cells) {
+  using Key = std::tuple<double, int64_t, int64_t, int64_t>;
+  std::vector<std::pair<Key, size_t>> references;  // and the first result held against it
+  bool taken = false;
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].divergence) continue;
+    const Divergence& found = *results[i].divergence;
+    const CacheBytes& cache = found.cache_against;
+    const Key key = {found.perplexity_against, cache.full, cache.allocated, cache.peak};
+    taken = taken || labels[i] == "full";
+    const auto known = std::ranges::find(references, key, &std::pair<Key, size_t>::first);
+    if (known == references.end()) references.emplace_back(key, i);
+  }
+  for (const auto& [key, i] : references) {
+    const bool alone = references.size() == 1 && !taken;
+    const std::string label = alone ? "full" : "full of " + labels[i];
+    cells.Set(kPerplexity, label, Number(results[i].divergence->perplexity_against, 3));
+    cells.SetCache("", label, results[i].divergence->cache_against);
+  }
+}
+
+void AddPerplexity(const Perplexity& found, const std::string& label, Cells& cells) {
+  constexpr const char* kSuffix = " (kvc-eval ppl)";
+  cells.Set(std::string(kPerplexity) + kSuffix, label, Number(found.perplexity, 3));
+  if (std::isfinite(found.nll)) {
+    cells.Set(std::string("nats per token") + kSuffix, label,
+              Number(found.nll, 4) + " +- " + Number(found.nll_error, 4));
+  }
+  cells.SetCache(kSuffix, label, found.cache);
+}
+
+// Accuracy, and by prompt length its mean over depths.
+void AddNeedles(const Needles& found, const std::string& label, Cells& cells) {
+  cells.Set("needles found", label, Percent(found.accuracy));
+  std::map<int64_t, std::pair<double, int64_t>> sums;
+  for (const NeedleCell& cell : found.cells) {
+    auto& [sum, count] = sums[cell.length];
+    sum += cell.accuracy;
+    ++count;
+  }
+  for (const auto& [length, sum] : sums) {
+    cells.Set("- at " + std::to_string(length) + " tokens", label,
+              Percent(sum.first / static_cast<double>(sum.second)));
+  }
+}
 
 }  // namespace
 
+Table StageTable(const std::vector<Result>& results) {
+  Table table{{"step", "command", "seconds", "peak memory"}, {}};
+  for (const Result& result : results) {
+    const bool printed = !result.command.empty();
+    table.rows.push_back({result.name, printed ? result.command : "kvc-eval compare -o",
+                          Number(result.seconds, 1),
+                          printed ? FormatBytes(result.peak_rss_bytes) : "-"});
+  }
+  return table;
+}
+
+Table QualityTable(const std::vector<Result>& results) {
+  const std::vector<std::string> labels = LabelsOf(results);
+  Cells cells;
+  AddReferences(results, labels, cells);
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Result& result = results[i];
+    if (result.divergence) AddDivergence(*result.divergence, labels[i], cells);
+    if (result.perplexity) AddPerplexity(*result.perplexity, labels[i], cells);
+    if (result.needles) AddNeedles(*result.needles, labels[i], cells);
+    if (result.tasks) {
+      const size_t rest = result.name.size() - labels[i].size();
+      const std::string task = rest > 1 ? result.name.substr(0, rest - 1) + " score" : "score";
+      cells.Set(task, labels[i], Percent(result.tasks->score));
+    }
+  }
+  return cells.ToTable();
+}
+
 std::string ReportTables(const std::filesystem::path& directory) {
   const std::vector<Result> results = ReadResults(directory);
-  QualityTable quality;
-  for (const Result& result : results) quality.Add(result);
-  return StageTable(results) + quality.ToMarkdown();
+  KVC_CHECK(!results.empty(), kBadInput,
+            "{}: expected results of kvc commands (--json > NAME.json), got none",
+            directory.string());
+  const std::string quality = ToMarkdown(QualityTable(results));
+  return ToMarkdown(StageTable(results)) + (quality.empty() ? "" : "\n" + quality);
 }
 
 }  // namespace kvc::report

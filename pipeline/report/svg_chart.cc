@@ -9,7 +9,7 @@
 namespace kvc::report {
 namespace {
 
-// Of a chart in user units, and of the plot in it.
+// Chart geometry in user units: the whole chart, and the plot inside it.
 constexpr double kWidth = 640.0, kHeight = 320.0;
 constexpr double kLeft = 70.0, kTop = 34.0, kPlotWidth = 360.0, kPlotHeight = 230.0;
 constexpr int kTicks = 5;
@@ -46,11 +46,13 @@ struct Axis {
 Axis AxisOf(const std::vector<double>& values, bool log, bool from_zero) {
   Axis axis{std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), log};
   for (const double value : values) {
+    if (!std::isfinite(value)) continue;
     const double v = log ? std::log10(value) : value;
     axis.low = std::min(axis.low, v);
     axis.high = std::max(axis.high, v);
   }
   if (from_zero) axis.low = std::min(axis.low, 0.0);
+  if (!std::isfinite(axis.low)) axis.low = 0.0;
   if (axis.high <= axis.low) axis.high = axis.low + 1.0;
   return axis;
 }
@@ -147,6 +149,7 @@ std::string BarChart(const ChartLabels& labels, const std::vector<double>& value
   const Axis y = AxisOf(values, false, true);
   std::string svg = Open(kWidth, kHeight, labels.title) + Frame(labels, x, y);
   for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) continue;
     const double left = PlotX(x, static_cast<double>(i));
     const double top = PlotY(y, values[i]);
     svg += FormatText(
@@ -173,14 +176,13 @@ std::string HeatMap(const HeatMapLabels& labels,
     const std::string name = r < labels.rows.size() ? labels.rows[r] : std::to_string(r);
     svg += Text(kLeft - 6, y + height / 2 + 4, "end", name);
     for (size_t c = 0; c < values[r].size(); ++c) {
-      const double share = std::isfinite(values[r][c]) && most > 0.0
-                               ? std::clamp(values[r][c] / most, 0.0, 1.0)
-                               : 0.0;
+      const bool known = std::isfinite(values[r][c]);
+      const double share = known && most > 0.0 ? std::clamp(values[r][c] / most, 0.0, 1.0) : 0.0;
       svg += FormatText(
           "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
-          "fill=\"hsl(215,70%%,%.0f%%)\"><title>%.5g</title></rect>\n",
+          "fill=\"hsl(215,70%%,%.0f%%)\"><title>%s</title></rect>\n",
           kLeft + width * static_cast<double>(c), y, width - 1, height - 1, 96.0 - 66.0 * share,
-          values[r][c]);
+          known ? FormatText("%.5g", values[r][c]).c_str() : "no value");
     }
   }
   for (size_t c = 0; c < columns; ++c) {

@@ -26,11 +26,12 @@ struct ChartLabels {
                                     const std::vector<Series>& series,
                                     bool log_y);
 
-// One bar for each value; x counts from 0. Empty without values.
+// One bar for each value, none for NaN and infinity; x counts from 0. Empty without values.
 [[nodiscard]] std::string BarChart(const ChartLabels& labels, const std::vector<double>& values);
 
-// values [rows][columns], 0 (light) to `most` (dark), each cell with its value as a tooltip; rows
-// may differ in length. Labels for each row and column, or none. Empty without values.
+// values [rows][columns], 0 (light) to `most` (dark), each cell with its value as a tooltip; NaN
+// and infinity are light and have "no value"; rows may differ in length. Labels for each row and
+// column, or none. Empty without values.
 struct HeatMapLabels {
   ChartLabels chart;
   std::vector<std::string> rows, columns;

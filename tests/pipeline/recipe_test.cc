@@ -1,11 +1,9 @@
 #include "pipeline/recipe/recipe.h"
 
-#include <cmath>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
-#include "pipeline/report/svg_chart.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -69,25 +67,6 @@ TEST_F(RecipeTest, RefusesByName) {
                    kBadInput, "@a");
   EXPECT_KVC_ERROR((void)Read(R"({"name": "a", "command": "kvc-run", "options": {"n": {}}})"),
                    kBadInput, "n:");
-}
-
-TEST(SvgChart, EscapesAndLeavesOutWhatHasNoPlace) {
-  EXPECT_EQ(report::EscapeHtml("a<b>&\"c'"), "a&lt;b&gt;&amp;&quot;c&#39;");
-  const report::ChartLabels labels{"<t>", "x", "y"};
-  EXPECT_EQ(report::LineChart(labels, {}, false), "");
-  EXPECT_EQ(report::LineChart(labels, {{"a", {{1.0, 0.0}, {2.0, std::nan("")}}}}, true), "");
-  const std::string chart = report::LineChart(labels, {{"<s>", {{1.0, 2.0}, {3.0, 4.0}}}}, false);
-  EXPECT_NE(chart.find("&lt;s&gt;"), std::string::npos);
-  EXPECT_EQ(chart.find("<s>"), std::string::npos);
-  EXPECT_EQ(chart.find("nan"), std::string::npos);
-  // One point, and equal points: still on the plot.
-  EXPECT_EQ(report::LineChart(labels, {{"s", {{0.0, 5.0}}}}, true).find("nan"), std::string::npos);
-  EXPECT_EQ(report::BarChart(labels, {}), "");
-  EXPECT_EQ(report::BarChart(labels, {0.0, 0.0}).find("nan"), std::string::npos);
-  EXPECT_EQ(report::HeatMap({labels, {}, {}}, {{}, {}}, 1.0), "");
-  EXPECT_EQ(
-      report::HeatMap({labels, {}, {}}, {{0.0, 1.0}, {std::nan("")}}, 0.0).find("hsl(215,70%,nan"),
-      std::string::npos);
 }
 
 }  // namespace
