@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/base/version.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/output_directory.h"
 #include "core/tokenizer/tokenizer.h"

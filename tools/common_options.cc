@@ -6,12 +6,14 @@
 #include <iostream>
 #include <thread>
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/base/exit_code.h"
 #include "core/base/version.h"
 #include "core/io/json.h"
+#include "linalg/blas_kernels.h"
 
 namespace kvc::tools {
 namespace {
@@ -86,6 +88,25 @@ class StderrProgress : public Progress {
   std::chrono::steady_clock::time_point last_draw_;
 };
 
+// Makes a lost reader of stdout an error of writing (SIGPIPE would end the command without a word),
+// and keeps a file that is opened later from taking the place of a closed stdin, stdout or stderr.
+void PrepareStandardFiles() {
+  std::signal(SIGPIPE, SIG_IGN);
+  for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor) {
+    // For reading only: what is written there fails, as it would on the closed one.
+    if (::fcntl(descriptor, F_GETFD) < 0) (void)::open("/dev/null", O_RDONLY);
+  }
+}
+
+// Everything printed has arrived. Throws kIo.
+void FlushStdout() {
+  std::cout.flush();
+  const bool flushed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  KVC_CHECK(flushed && std::cout.good(), kIo,
+            "stdout: expected to write the result, got an error; is the disk full, or the reader "
+            "gone?");
+}
+
 int Fail(const std::string& name, const std::string& message, int code) {
   std::string line = message;
   for (char& c : line) {
@@ -95,10 +116,22 @@ int Fail(const std::string& name, const std::string& message, int code) {
   return code;
 }
 
+int PrintHelp(const std::string& name, const CLI::App& app, const CLI::ParseError& request) {
+  try {
+    const int code = app.exit(request);
+    FlushStdout();
+    return code;
+  } catch (const Error& error) {
+    return Fail(name, error.what(), ExitCode(error.kind()));
+  }
+}
+
 }  // namespace
 
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples) {
-  app.set_version_flag("--version", "kvc " + std::string(Version()));
+  app.set_version_flag("--version", [] {
+    return "kvc " + std::string(Version()) + ", OpenBLAS kernels " + linalg::BlasKernels();
+  });
   app.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
   app.add_option("--threads", options.threads, "Threads; 0: one per core")->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
@@ -138,12 +171,14 @@ int RunCommand(int argc,
                CommonOptions& options,
                const std::function<Json()>& body,
                const std::function<void(const Json&)>& print_text) {
+  linalg::UseFittingBlasKernels(argv);
+  PrepareStandardFiles();
   app.name(name);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // Help and version arrive as errors with code 0.
-    if (error.get_exit_code() == 0) return app.exit(error);
+    if (error.get_exit_code() == 0) return PrintHelp(name, app, error);
     return Fail(name, std::string(error.what()) + "; see --help", kExitUsage);
   }
   const auto start = std::chrono::steady_clock::now();
@@ -161,8 +196,7 @@ int RunCommand(int argc,
     } else {
       print_text(result);
     }
-    std::cout.flush();
-    KVC_CHECK(std::cout.good(), kIo, "stdout: expected to write the result, got an error");
+    FlushStdout();
     // A result can carry a failed gate: everything is printed, and the exit code says so.
     return result.value("gate", "passed") == "failed" ? kExitVerification : kExitDone;
   } catch (const Error& error) {

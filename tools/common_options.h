@@ -40,9 +40,11 @@ enum class CudaSupport { kNone, kByCommand };
 // turns SIGINT and SIGTERM into kInterrupted at the next report.
 [[nodiscard]] std::unique_ptr<Progress> MakeProgress(const CommonOptions& options);
 
-// Runs a command: parses, calls `body`, prints its result, maps errors. `body` returns the object's
-// own keys; "kvc", "command", "seconds" and "peak_rss_bytes" are put in front. With --json the
-// object is printed on stdout; else `print_text` is called with it.
+// Runs a command: starts the program again where OpenBLAS has fitter kernels
+// (linalg/blas_kernels.h), parses, calls `body`, prints its result, maps errors. `body` returns the
+// object's own keys; "kvc", "command", "seconds" and "peak_rss_bytes" are put in front. With --json
+// the object is printed on stdout; else `print_text` is called with it. A stdout that cannot take
+// all of it is kIo.
 int RunCommand(int argc,
                char** argv,
                const std::string& name,

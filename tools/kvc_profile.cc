@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/base/sizes.h"
+#include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/output_directory.h"
 #include "core/io/text_input.h"
