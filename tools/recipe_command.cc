@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/output_directory.h"
 #include "pipeline/recipe/child_process.h"
 #include "pipeline/recipe/recipe.h"
 #include "pipeline/recipe/recipe_run.h"
@@ -26,6 +27,14 @@ std::map<std::string, std::string> ParseSets(const std::vector<std::string>& set
     replaced[set.substr(0, equals)] = set.substr(equals + 1);
   }
   return replaced;
+}
+
+std::vector<fs::path> FilesIn(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+  }
+  return files;
 }
 
 }  // namespace
@@ -98,8 +107,9 @@ Json RunReport(const ReportOptions& options, const CommonOptions& common) {
             options.directory);
   const fs::path results =
       fs::is_directory(directory / "results") ? directory / "results" : directory;
-  Json result = {{"report", report::ReportTables(results)}};
   const fs::path html = options.html.empty() ? directory / "report.html" : fs::path(options.html);
+  CheckOutputApart(html, FilesIn(results));
+  Json result = {{"report", report::ReportTables(results)}};
   if (!common.dry_run) WriteFile(html, report::HtmlReport(directory));
   result["html"] = html.string();
   return result;

@@ -43,6 +43,18 @@ code=0
 [ "$code" -eq 5 ] && grep -q "max-kld FAILED" "$work/stdout" && grep -q "FAILED" "$work/out/report.html" ||
   fail "gate: code $code: $(cat "$work/stdout")"
 
+# What the recipe did not make stays: by name, and its inputs with --force too. One run at a time.
+mkdir -p "$work/mine/full" && echo mine > "$work/mine/full/precious"
+refused 2 "full: expected only files that a run of this recipe made, got precious" "$bin/kvc" run "$recipe" -o "$work/mine" --quiet
+[ "$(cat "$work/mine/full/precious")" = mine ] && [ ! -e "$work/mine/thin" ] || fail "a folder of others was touched"
+echo mine > "$work/report.html"
+refused 2 "report.html" "$bin/kvc" run "$recipe" -o "$work" --quiet
+rm "$work/report.html"
+cp -r "$source/examples/models/needle-llama" "$work/mine/thin"
+refused 2 "apart from the inputs" "$bin/kvc" run "$recipe" -o "$work/mine" --set "model=$work/mine/thin" --force --quiet
+[ -e "$work/mine/thin/tokenizer.json" ] && [ -e "$work/mine/full/precious" ] || fail "an input was touched"
+(exec 9< "$work/out"; flock -n 9; refused 2 "no other run" "$bin/kvc" run "$recipe" -o "$work/out" --quiet) || exit 1
+
 # A stage that fails: its exit code, and its name.
 sed 's/"budget": "25%", "method": "lukv"/"budget": "0.1%", "method": "lukv"/; s|"\.\./|"'"$source"'/examples/|' \
   "$recipe" > "$work/stage.json"
