@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <thread>
 
@@ -201,6 +202,8 @@ int RunCommand(int argc,
     return result.value("gate", "passed") == "failed" ? kExitVerification : kExitDone;
   } catch (const Error& error) {
     return Fail(name, error.what(), ExitCode(error.kind()));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return Fail(name, error.what(), kExitIo);
   } catch (const std::bad_alloc&) {
     return Fail(name, "memory: expected enough for this model, got none left", kExitIo);
   } catch (const std::exception& error) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <system_error>
 
 #include "core/base/error.h"
 #include "core/base/exit_code.h"
@@ -66,7 +67,10 @@ class Run {
     CheckApart();
     std::optional<DirectoryLock> lock;
     if (!options_.dry_run) {
-      fs::create_directories(options_.output);
+      std::error_code error;
+      fs::create_directories(options_.output, error);
+      KVC_CHECK(!error, kIo, "{}: expected to create the folder, got \"{}\"",
+                options_.output.string(), error.message());
       lock.emplace(options_.output);
     }
     for (const Stage& stage : recipe_.stages) CheckIsOurs(stage);
@@ -113,6 +117,11 @@ class Run {
   void CheckIsOurs(const Stage& stage) const {
     if (options_.force) return;
     const bool claimed = fs::exists(RecordOf(stage));
+    const Json record = claimed ? ReadJsonFile(RecordOf(stage)) : Json::object();
+    KVC_CHECK(!claimed || (record.is_object() && record.contains("kvc")), kUsage,
+              "{}: expected the record of a run of this recipe, got another file; use --force to "
+              "replace it, or another -o",
+              RecordOf(stage).string());
     KVC_CHECK(claimed || !fs::exists(ResultOf(stage)), kUsage,
               "{}: expected a result that a run of this recipe made, got another file; use --force "
               "to replace it, or another -o",
@@ -122,7 +131,6 @@ class Run {
     KVC_CHECK(!fs::exists(folder) || fs::is_directory(folder), kUsage,
               "{}: expected a folder or nothing there, got a file; use another -o",
               folder.string());
-    const Json record = claimed ? ReadJsonFile(RecordOf(stage)) : Json::object();
     if (claimed && !record.contains("files")) return;
     const Json made = record.value("files", Json::array());
     for (const auto& [name, path] : FilesIn(folder)) {

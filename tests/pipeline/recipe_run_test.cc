@@ -95,6 +95,15 @@ TEST_F(RecipeRunTest, RefusesResultsThatItDidNotMake) {
   WriteFile(dir_ / "out/results/thin.json", "mine");
   EXPECT_KVC_ERROR((void)Run(), kUsage, "results/thin.json");
   EXPECT_EQ(ReadFile(dir_ / "out/results/thin.json"), "mine");
+  fs::create_directories(dir_ / "out/stages");
+  WriteFile(dir_ / "out/stages/thin.json", R"({"scenes": 3})");
+  EXPECT_KVC_ERROR((void)Run(), kUsage, "stages/thin.json");
+}
+
+TEST_F(RecipeRunTest, RefusesAFileInItsPlace) {
+  WriteFile(dir_ / "out", "mine");
+  EXPECT_KVC_ERROR((void)Run(), kIo, "out");
+  EXPECT_EQ(ReadFile(dir_ / "out"), "mine");
 }
 
 TEST_F(RecipeRunTest, NeverWritesOverAnInput) {
