@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include <CLI/CLI.hpp>
+
 #include "bench/support/attention_problem.h"
 #include "bench/support/read_bandwidth.h"
 #include "core/base/error.h"

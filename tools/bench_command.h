@@ -9,10 +9,12 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "core/io/json_fwd.h"
 #include "tools/common_options.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "core/base/progress.h"
 #include "core/io/json_fwd.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 #include "core/io/files.h"

@@ -2,9 +2,11 @@
 // `kvc-eval compare`: bundles and policies against a reference, on the same text and needles, in
 // one pass that can be interrupted and gone on with.
 
-#include <CLI/CLI.hpp>
-
 #include "tools/eval_commands.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

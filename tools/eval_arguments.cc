@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/sizes.h"
 #include "core/io/json.h"
 #include "core/io/text_input.h"

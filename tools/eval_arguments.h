@@ -5,8 +5,6 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "core/base/thread_pool.h"
 #include "core/io/json_fwd.h"
 #include "core/tokenizer/tokenizer.h"
@@ -14,6 +12,10 @@
 #include "eval/compare/needle.h"
 #include "eval/compare/requests.h"
 #include "eval/compare/walk.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <sstream>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"

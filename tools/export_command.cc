@@ -5,6 +5,8 @@
 #include <memory>
 #include <vector>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/io/json.h"

@@ -1,12 +1,14 @@
 #pragma once
 // What kvc-export does: checkpoint + profile + budget -> bundle, and the check of a bundle.
 
-#include <CLI/CLI.hpp>
-
 #include "core/io/json_fwd.h"
 #include "export/bundle/export_plan.h"
 #include "pipeline/choose/auto_method.h"
 #include "tools/common_options.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

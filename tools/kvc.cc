@@ -1,5 +1,7 @@
 // kvc: what stands above the single commands: recipes that run them, and reports of their results.
 
+#include <CLI/CLI.hpp>
+
 #include "core/io/json.h"
 #include "tools/recipe_command.h"
 

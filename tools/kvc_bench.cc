@@ -1,5 +1,7 @@
 // kvc-bench: how fast a bundle runs at several depths, and how fast its attention reads the cache.
 
+#include <CLI/CLI.hpp>
+
 #include "core/io/json.h"
 #include "tools/bench_command.h"
 

@@ -1,5 +1,7 @@
 // kvc-eval: measures what a compressed cache costs in quality, through the real cache.
 
+#include <CLI/CLI.hpp>
+
 #include "core/io/json.h"
 #include "tools/eval_commands.h"
 

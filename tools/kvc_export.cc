@@ -1,5 +1,7 @@
 // kvc-export: writes a checkpoint as a bundle with a cache budget, and checks bundles.
 
+#include <CLI/CLI.hpp>
+
 #include "core/io/json.h"
 #include "tools/export_command.h"
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/io/json.h"
 #include "factorize/factorize_model.h"

@@ -5,6 +5,8 @@
 #include <optional>
 #include <system_error>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/base/sizes.h"

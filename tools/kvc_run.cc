@@ -1,5 +1,7 @@
 // kvc-run: generates text with a bundle.
 
+#include <CLI/CLI.hpp>
+
 #include "core/io/json.h"
 #include "tools/run_command.h"
 

@@ -2,6 +2,8 @@
 
 #include <iostream>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/sizes.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/files.h"

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <limits>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 #include "core/io/json.h"

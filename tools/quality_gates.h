@@ -5,9 +5,11 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include "core/io/json_fwd.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

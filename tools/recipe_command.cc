@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <map>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"

@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"

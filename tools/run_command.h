@@ -4,11 +4,13 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "core/io/json_fwd.h"
 #include "kernels/sampling.h"
 #include "tools/common_options.h"
+
+namespace CLI {
+class App;
+}
 
 namespace kvc::tools {
 

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include <CLI/CLI.hpp>
+
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"
