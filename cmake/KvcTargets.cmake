@@ -1,13 +1,31 @@
-# kvc_library(NAME core SOURCES a.cc b.cc DEPS kvc::x PRIVATE_DEPS Eigen3::Eigen)
-#   -> target kvc_<NAME>, alias kvc::<NAME>. Headers are found from the repository root.
+# kvc_library(NAME core SOURCES a.cc b.cc TORCH_SOURCES c.cc DEPS kvc::x PRIVATE_DEPS Eigen3::Eigen)
+#   -> target kvc_<NAME>, alias kvc::<NAME>. Headers are found from the repository root. TORCH_SOURCES
+#   are the ones that parse LibTorch's headers, which no other source can find.
 function(kvc_library)
-  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "SOURCES;DEPS;PRIVATE_DEPS")
+  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "SOURCES;TORCH_SOURCES;DEPS;PRIVATE_DEPS")
   add_library(kvc_${A_NAME} STATIC ${A_SOURCES})
   add_library(kvc::${A_NAME} ALIAS kvc_${A_NAME})
   target_include_directories(kvc_${A_NAME} PUBLIC ${PROJECT_SOURCE_DIR})
   target_compile_features(kvc_${A_NAME} PUBLIC cxx_std_20)
   target_link_libraries(kvc_${A_NAME} PUBLIC ${A_DEPS} PRIVATE ${A_PRIVATE_DEPS} kvc_warnings)
   kvc_precompile(kvc_${A_NAME} "" ${A_DEPS})
+  if(A_TORCH_SOURCES)
+    kvc_torch_sources(kvc_${A_NAME} "" "${A_TORCH_SOURCES}" ${A_DEPS} ${A_PRIVATE_DEPS})
+    target_link_libraries(kvc_${A_NAME} INTERFACE $<LINK_ONLY:torch>)
+  endif()
+endfunction()
+
+# The sources of a target that parse LibTorch's headers: compiled apart from its others, which thus
+# neither see these headers nor pay for their precompiled set.
+function(kvc_torch_sources target suffix sources)
+  add_library(${target}_torch OBJECT ${sources})
+  target_include_directories(${target}_torch PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_features(${target}_torch PRIVATE cxx_std_20)
+  target_link_libraries(${target}_torch PRIVATE ${ARGN} torch kvc_warnings)
+  if(KVC_PCH)
+    target_precompile_headers(${target}_torch REUSE_FROM kvc_pch_torch${suffix})
+  endif()
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_torch>)
 endfunction()
 
 # kvc_tool(NAME kvc-run SOURCES kvc_run.cc DEPS kvc::runtime) -> build/bin/kvc-run
@@ -20,23 +38,28 @@ function(kvc_tool)
   kvc_precompile(${A_NAME} "" ${A_DEPS})
 endfunction()
 
-# kvc_tests(NAME solver DEPS kvc::solver SUPPORT cases.cc UNIT a_test.cc GOLDEN b_test.cc SLOW ... GPU ...)
+# kvc_tests(NAME solver DEPS kvc::solver SUPPORT cases.cc UNIT a_test.cc GOLDEN b_test.cc SLOW ... GPU ...
+#           TORCH b_test.cc)
 #   -> one executable tests/<NAME>_tests, and for each test source <NAME>_a_test a ctest entry that
 #   runs the suites which that source defines. Labels by keyword: unit (milliseconds), golden
 #   (committed data), slow (seconds and more), gpu (needs a device). In a source with GTEST_SKIP the
 #   tests that may skip have Shared, SmolLm2 or Cuda in their names; they get an entry of their own,
 #   <NAME>_a_test_needs, so that a skip is visible and hides no passed test. Its label is gpu where
-#   Cuda is all that the source asks for.
+#   Cuda is all that the source asks for. TORCH: which of the sources parse LibTorch's headers.
 function(kvc_tests)
   set(kinds UNIT GOLDEN SLOW GPU)
-  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "DEPS;SUPPORT;${kinds}")
+  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "DEPS;SUPPORT;TORCH;${kinds}")
   set(target ${A_NAME}_tests)
-  add_executable(${target} ${A_UNIT} ${A_GOLDEN} ${A_SLOW} ${A_GPU} ${A_SUPPORT}
-                           $<TARGET_OBJECTS:kvc_test_main>)
+  set(sources ${A_UNIT} ${A_GOLDEN} ${A_SLOW} ${A_GPU} ${A_SUPPORT})
+  list(REMOVE_ITEM sources "" ${A_TORCH})
+  add_executable(${target} ${sources} $<TARGET_OBJECTS:kvc_test_main>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_features(${target} PRIVATE cxx_std_20)
   target_link_libraries(${target} PRIVATE ${A_DEPS} GTest::gtest kvc_warnings)
   kvc_precompile(${target} _test ${A_DEPS})
+  if(A_TORCH)
+    kvc_torch_sources(${target} _test "${A_TORCH}" ${A_DEPS} GTest::gtest)
+  endif()
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   foreach(kind IN LISTS kinds)
     string(TOLOWER ${kind} label)

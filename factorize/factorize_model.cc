@@ -14,7 +14,6 @@
 #include "factorize/closed_forms.h"
 #include "factorize/held_back.h"
 #include "factorize/memory_table.h"
-#include "factorize/output_loss.h"
 #include "factorize/thin_reader.h"
 #include "factorize/thin_writer.h"
 #include "factorize/tune_global.h"

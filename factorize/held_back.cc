@@ -2,26 +2,51 @@
 
 #include <vector>
 
+#include "core/base/thread_pool.h"
 #include "core/io/json.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
+#include "model/reference_run.h"
+#include "model/streamed.h"
+#include "model/threads.h"
 
 namespace kvc::factorize {
+
+model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
+                                    const Checkpoint& source,
+                                    const KeyFactors& keys,
+                                    const std::vector<LayerFactors>& factors,
+                                    Progress& progress) {
+  const ModelConfig thin = ThinConfig(source.config(), keys);
+  std::vector<torch::Tensor> hidden =
+      model::EmbedWindows(source, reference.windows);  // [T, E] each
+  {
+    const model::SingleThreadedOperations single;
+    ThreadPool pool(single.outer_threads());
+    for (int64_t l = 0; l < thin.num_layers; ++l) {
+      const model::LayerWeights full = model::LoadLayer(source, l);
+      source.ReleaseLayer(l);
+      RunLayer(thin, ThinLayer(thin, full, factors[l]), l, pool, hidden);
+      progress.Report("thin model", l + 1, thin.num_layers);
+    }
+  }
+  return model::CompareHidden(reference, thin, reference.outer, hidden, progress);
+}
 
 HeldBack::HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress)
     : source_(source), progress_(progress) {
   if (windows.empty()) return;
-  reference_ = model::ReferenceRun{
-      source.config(),
-      {},
-      windows,
-      model::StreamWindows(source, windows, {}, nullptr, progress, "reference")};
+  reference_ = std::make_unique<model::ReferenceRun>(
+      source.config(), model::OuterWeights{}, windows,
+      model::StreamWindows(source, windows, {}, nullptr, progress, "reference"));
 }
+
+HeldBack::~HeldBack() = default;
 
 const model::ReferenceRun* HeldBack::reference() const {
   if (!reference_) return nullptr;
   if (!reference_->outer.lm_head.defined()) reference_->outer = model::LoadHead(source_);
-  return &*reference_;
+  return reference_.get();
 }
 
 void HeldBack::MeasureUntuned(const KeyFactors& keys,

@@ -4,20 +4,30 @@
 // layer.
 
 #include <filesystem>
-#include <optional>
+#include <memory>
+#include <vector>
 
 #include "core/base/progress.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/io/json_fwd.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
-#include "model/streamed.h"
+#include "model/compare.h"
 
 namespace kvc::factorize {
+
+// The thin model on the reference's windows, streamed layer by layer.
+[[nodiscard]] model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
+                                                  const Checkpoint& source,
+                                                  const KeyFactors& keys,
+                                                  const std::vector<LayerFactors>& factors,
+                                                  Progress& progress);
 
 class HeldBack {
  public:
   // Runs the source, unless `windows` is empty: then nothing is measured.
   HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress);
+  ~HeldBack();
 
   // Null when no window is held back.
   [[nodiscard]] const model::ReferenceRun* reference() const;
@@ -33,7 +43,7 @@ class HeldBack {
  private:
   const Checkpoint& source_;
   Progress& progress_;
-  mutable std::optional<model::ReferenceRun> reference_;  // the head comes later
+  std::unique_ptr<model::ReferenceRun> reference_;  // the head comes later
 };
 
 }  // namespace kvc::factorize

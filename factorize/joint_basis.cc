@@ -45,7 +45,7 @@ linalg::Matrix Inverse(const linalg::Matrix& a, const linalg::Svd& svd) {
   return Function(eigen, [&](double value) { return 1.0 / std::max(value, least); });
 }
 
-ConstMatrixD RowsOf(const HeadError& head, const linalg::Matrix& rebuild) {
+ConstMatrixD RowsOf(const HeadErrorWeights& head, const linalg::Matrix& rebuild) {
   return rebuild.view().RowRange(head.begin, head.metric.rows);
 }
 
@@ -56,28 +56,28 @@ void SetBlock(const linalg::Matrix& block, int64_t row, int64_t col, linalg::Mat
 }
 
 // Weighted mean of the heads' grams [m, m].
-linalg::Matrix SummedGram(std::span<const HeadError> heads) {
+linalg::Matrix SummedGram(std::span<const HeadErrorWeights> heads) {
   linalg::Matrix gram(heads[0].gram.rows, heads[0].gram.cols);
   double all = 0.0;
-  for (const HeadError& head : heads) all += Trace(head.metric);
+  for (const HeadErrorWeights& head : heads) all += Trace(head.metric);
   KVC_CHECK(all > 0.0, kNumeric, "queries: expected one that is not zero, got none");
-  for (const HeadError& head : heads) AddScaled(head.gram, Trace(head.metric) / all, gram);
+  for (const HeadErrorWeights& head : heads) AddScaled(head.gram, Trace(head.metric) / all, gram);
   return gram;
 }
 
 // B_h^T M_h [r, D].
-linalg::Matrix WeighedRows(const HeadError& head, const linalg::Matrix& rebuild) {
+linalg::Matrix WeighedRows(const HeadErrorWeights& head, const linalg::Matrix& rebuild) {
   return linalg::Multiply(linalg::Transpose(RowsOf(head, rebuild)).view(), head.metric.view());
 }
 
 // The best B [m, r] for A [r, m], as a step from B: where a head's keys hardly move (grams are sums
 // of float products) its rows stay what they are.
-void SolveRebuild(std::span<const HeadError> heads,
+void SolveRebuild(std::span<const HeadErrorWeights> heads,
                   const linalg::Matrix& reduce,
                   const linalg::Svd& svd,
                   linalg::Matrix& rebuild) {
   linalg::Matrix step(rebuild.rows, rebuild.cols);
-  for (const HeadError& head : heads) {
+  for (const HeadErrorWeights& head : heads) {
     const linalg::Matrix crossed =
         linalg::MultiplyTransposed(head.gram.view(), reduce.view());               // C A^T [m, r]
     const linalg::Matrix moved = linalg::Multiply(reduce.view(), crossed.view());  // A C A^T [r, r]
@@ -95,19 +95,19 @@ void SolveRebuild(std::span<const HeadError> heads,
 // The normal equations of A for given B, and an approximate inverse that takes A's rows and columns
 // apart.
 struct ReduceSystem {
-  std::span<const HeadError> heads;
+  std::span<const HeadErrorWeights> heads;
   std::vector<linalg::Matrix> left;  // [heads] of [r, r]: B_h^T M_h B_h
   linalg::Matrix right_side;         // [r, m]
   linalg::Matrix row_inverse;        // [r, r]
   linalg::Matrix column_inverse;     // [m, m]
 
-  ReduceSystem(std::span<const HeadError> errors,
+  ReduceSystem(std::span<const HeadErrorWeights> errors,
                const linalg::Matrix& rebuild,
                const linalg::Svd& svd)
       : heads(errors), right_side(rebuild.cols, rebuild.rows) {
     linalg::Matrix rows(rebuild.cols, rebuild.cols);
     linalg::Matrix columns(rebuild.rows, rebuild.rows);
-    for (const HeadError& head : heads) {
+    for (const HeadErrorWeights& head : heads) {
       const int64_t width = head.metric.rows;
       const linalg::Matrix scaled = WeighedRows(head, rebuild);  // [r, D]
       left.push_back(linalg::Multiply(scaled.view(), RowsOf(head, rebuild)));
@@ -156,12 +156,12 @@ void SolveReduce(const ReduceSystem& system, linalg::Matrix& reduce) {
 
 // The same product B A in coordinates that are uncorrelated in `gram` and orthonormal in the
 // metrics: with B^T M B = Q^2 and Q A gram A^T Q = V diag V^T, A becomes V^T Q A and B Q^-1 V.
-KeyBasis Canonical(std::span<const HeadError> heads,
+KeyBasis Canonical(std::span<const HeadErrorWeights> heads,
                    const linalg::Matrix& rebuild,
                    const linalg::Matrix& reduce,
                    const linalg::Svd& svd) {
   linalg::Matrix inner(rebuild.cols, rebuild.cols);
-  for (const HeadError& head : heads) {
+  for (const HeadErrorWeights& head : heads) {
     AddScaled(linalg::Multiply(WeighedRows(head, rebuild).view(), RowsOf(head, rebuild)), 1.0,
               inner);
   }
@@ -186,11 +186,11 @@ KeyBasis Canonical(std::span<const HeadError> heads,
 
 }  // namespace
 
-double JointLoss(std::span<const HeadError> heads,
+double JointLoss(std::span<const HeadErrorWeights> heads,
                  const linalg::Matrix& rebuild,
                  const linalg::Matrix& reduce) {
   double loss = 0.0;
-  for (const HeadError& head : heads) {
+  for (const HeadErrorWeights& head : heads) {
     linalg::Matrix error = linalg::Multiply(RowsOf(head, rebuild), reduce.view());  // -X_h [D, m]
     for (int64_t d = 0; d < error.rows; ++d) error(d, head.begin + d) -= 1.0;
     const linalg::Matrix weighed = linalg::Multiply(head.metric.view(), error.view());
@@ -199,10 +199,10 @@ double JointLoss(std::span<const HeadError> heads,
   return loss;
 }
 
-KeyBasis SummedBasis(std::span<const HeadError> heads, const linalg::Svd& svd) {
+KeyBasis SummedBasis(std::span<const HeadErrorWeights> heads, const linalg::Svd& svd) {
   std::vector<linalg::EigenResult> eigen;
   double largest = 0.0;
-  for (const HeadError& head : heads) {
+  for (const HeadErrorWeights& head : heads) {
     eigen.push_back(svd.DecomposeSymmetric(head.metric.view()));
     largest = std::max(largest, eigen.back().values[0]);
   }
@@ -226,7 +226,7 @@ KeyBasis SummedBasis(std::span<const HeadError> heads, const linalg::Svd& svd) {
   return basis;
 }
 
-KeyBasis RefineBasis(std::span<const HeadError> heads,
+KeyBasis RefineBasis(std::span<const HeadErrorWeights> heads,
                      const KeyBasis& start,
                      int64_t rank,
                      const linalg::Svd& svd) {

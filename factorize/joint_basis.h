@@ -13,7 +13,7 @@
 namespace kvc::factorize {
 
 // What an error in one head's part of the group's key k [m] weighs.
-struct HeadError {
+struct HeadErrorWeights {
   int64_t begin = 0;      // first of the head's D rows in the group
   linalg::Matrix metric;  // M_h [D, D]: what an error's directions weigh
   linalg::Matrix gram;  // C_h [m, m]: second moment of k over the tokens, weighted as the head does
@@ -21,13 +21,13 @@ struct HeadError {
 
 // loss(B, A) = sum over h of tr(M_h X_h C_h X_h^T),  X_h = rows of h of (I - B A),
 // with B = rebuild [m, r] and A = reduce [r, m].
-[[nodiscard]] double JointLoss(std::span<const HeadError> heads,
+[[nodiscard]] double JointLoss(std::span<const HeadErrorWeights> heads,
                                const linalg::Matrix& rebuild,
                                const linalg::Matrix& reduce);
 
 // The best basis of one sum of all: heads' metrics side by side, their grams added (each is taken
 // to weigh as much as the trace of its metric). Exact for one head. Nested.
-[[nodiscard]] KeyBasis SummedBasis(std::span<const HeadError> heads, const linalg::Svd& svd);
+[[nodiscard]] KeyBasis SummedBasis(std::span<const HeadErrorWeights> heads, const linalg::Svd& svd);
 
 // The first `rank` coordinates of `start` (nested, of the whole width), improved. Rows of B of one
 // head are a regression on A,  B_h = S_h C_h A^T (A C_h A^T)^-1  with S_h the head's rows of I; A
@@ -35,7 +35,7 @@ struct HeadError {
 // Neither step raises the loss. The result has exactly `rank` coordinates, uncorrelated in the
 // summed gram, largest first, orthonormal in the metrics; not nested; `spectrum` is that of
 // `start`.
-[[nodiscard]] KeyBasis RefineBasis(std::span<const HeadError> heads,
+[[nodiscard]] KeyBasis RefineBasis(std::span<const HeadErrorWeights> heads,
                                    const KeyBasis& start,
                                    int64_t rank,
                                    const linalg::Svd& svd);

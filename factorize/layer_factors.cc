@@ -47,7 +47,7 @@ struct GroupProblem {
   linalg::Matrix gram;        // [m, m]
   std::vector<double> scale;  // [m]
   KeyBasis basis;
-  std::vector<HeadError> heads;  // kOutput of a latent: what its basis is refined by
+  std::vector<HeadErrorWeights> heads;  // kOutput of a latent: what its basis is refined by
 };
 
 bool ByLogits(KeyLayout layout, Objective objective) {
@@ -78,19 +78,19 @@ std::vector<double> QueryScale(const ModelConfig& config,
 
 // What errors in the keys of the heads of group `group` of `m` rows weigh under kOutput. (A key
 // norm: see QueryScale; here its signs matter.)
-std::vector<HeadError> HeadErrors(const ModelConfig& config,
-                                  const LayerKeyWeights& weights,
-                                  const KeyStatistics& statistics,
-                                  int64_t group,
-                                  int64_t m) {
+std::vector<HeadErrorWeights> WeighHeads(const ModelConfig& config,
+                                         const LayerKeyWeights& weights,
+                                         const KeyStatistics& statistics,
+                                         int64_t group,
+                                         int64_t m) {
   const int64_t D = config.head_width;
   const std::vector<double> scale = QueryScale(config, weights, statistics, group * m, m);
   double met = 0.0;  // traces of the two parts of the metrics
   double energy = 0.0;
-  std::vector<HeadError> heads;
+  std::vector<HeadErrorWeights> heads;
   for (int64_t begin = 0; begin < m; begin += D) {
     const int64_t g = (group * m + begin) / D;
-    HeadError& head = heads.emplace_back();
+    HeadErrorWeights& head = heads.emplace_back();
     head = {begin, statistics.met_gram[g], statistics.head_gram[g]};
     for (int64_t r = 0; r < D; ++r) {
       for (int64_t c = 0; c < D && !weights.k_norm.empty(); ++c) {
@@ -102,7 +102,7 @@ std::vector<HeadError> HeadErrors(const ModelConfig& config,
   }
   KVC_CHECK(met > 0.0 && energy > 0.0, kNumeric,
             "queries: expected one that is not zero, got none");
-  for (HeadError& head : heads) {
+  for (HeadErrorWeights& head : heads) {
     for (double& value : head.metric.data) value *= kMetShare / met;
     for (int64_t d = 0; d < D; ++d) {
       const double s = scale[head.begin + d];
@@ -143,7 +143,7 @@ std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
                                                : std::vector<double>(m, 1.0);
     if (ByLogits(layout, objective)) continue;
     if (objective == Objective::kOutput) {
-      problem.heads = HeadErrors(config, weights, *statistics, n, m);
+      problem.heads = WeighHeads(config, weights, *statistics, n, m);
       problem.basis = SummedBasis(problem.heads, svd);
     } else {
       problem.basis = ScaledBasis(problem.gram, problem.scale, svd);

@@ -2,7 +2,7 @@
 // Trains the query and key side of one layer, in factored form, so that its attention does to the
 // residual stream what the full model's does. The result has the layer's ranks by construction.
 //
-// Every matrix of the query and key side (kTunedWeights in factorize/thin_layer.h) is trained with
+// Every matrix of the query and key side (factorize/tuned_weights.h) is trained with
 // Adam ([AdamW] without decay). The step of a weight is the rate times its step size
 // (factorize/tune_steps.h). The rate is --lr * |y' - y| / |y|, the relative error of the
 // attention's output before: what is nearly right needs small steps. After a linear warm-up it goes

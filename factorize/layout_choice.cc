@@ -9,8 +9,8 @@
 #include "core/base/sizes.h"
 #include "core/io/json.h"
 #include "factorize/closed_forms.h"
+#include "factorize/held_back.h"
 #include "factorize/memory_table.h"
-#include "factorize/thin_layer.h"
 
 namespace kvc::factorize {
 namespace {

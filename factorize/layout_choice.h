@@ -1,6 +1,5 @@
 #pragma once
 // Which layout --layout stands for: by its name, or by comparing those that the family can have.
-// (Shows model/streamed.h's reference run.)
 
 #include <cstdint>
 #include <string>
@@ -11,7 +10,7 @@
 #include "core/io/json.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
-#include "model/streamed.h"
+#include "model/compare.h"
 
 namespace kvc::factorize {
 

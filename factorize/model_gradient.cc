@@ -4,6 +4,7 @@
 
 #include <torch/autograd.h>
 
+#include "factorize/thin_layer.h"
 #include "model/placement.h"
 #include "model/projections.h"
 

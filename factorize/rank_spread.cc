@@ -7,6 +7,7 @@
 #include "core/base/thread_pool.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
+#include "model/reference_run.h"
 #include "model/threads.h"
 #include "solver/greedy_solver.h"
 

@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/base/error.h"
-#include "core/base/thread_pool.h"
-#include "model/embedding_rows.h"
-#include "model/threads.h"
+#include "factorize/tuned_weights.h"
 
 namespace kvc::factorize {
 namespace {
@@ -24,7 +21,16 @@ std::vector<float> ToVector(const Tensor& tensor) {
   return {data, data + dense.numel()};
 }
 
+constexpr TunedWeight kTunedWeights[] = {
+    {"q", &model::LayerWeights::q, &LayerFactors::q},
+    {"k", &model::LayerWeights::k, &LayerFactors::k},
+    {"k_rebuild", &model::LayerWeights::k_rebuild, &LayerFactors::k_rebuild},
+    {"k_reduce", &model::LayerWeights::k_reduce, &LayerFactors::k_reduce},
+    {"q_reduce", &model::LayerWeights::q_reduce, &LayerFactors::q_reduce}};
+
 }  // namespace
+
+std::span<const TunedWeight> TunedWeights() { return kTunedWeights; }
 
 ModelConfig ThinConfig(const ModelConfig& source, const KeyFactors& keys) {
   ModelConfig config = source;
@@ -73,26 +79,6 @@ void RunLayer(const ModelConfig& config,
     const Tensor x = hidden[i].to(weights.attn_norm.device()).unsqueeze(0);  // [1, T, E]
     hidden[i] = model::LayerForward(config, weights, layer, x).squeeze(0).to(hidden[i].device());
   });
-}
-
-model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
-                                    const Checkpoint& source,
-                                    const KeyFactors& keys,
-                                    const std::vector<LayerFactors>& factors,
-                                    Progress& progress) {
-  const ModelConfig thin = ThinConfig(source.config(), keys);
-  std::vector<Tensor> hidden = model::EmbedWindows(source, reference.windows);  // [T, E] each
-  {
-    const model::SingleThreadedOperations single;
-    ThreadPool pool(single.outer_threads());
-    for (int64_t l = 0; l < thin.num_layers; ++l) {
-      const model::LayerWeights full = model::LoadLayer(source, l);
-      source.ReleaseLayer(l);
-      RunLayer(thin, ThinLayer(thin, full, factors[l]), l, pool, hidden);
-      progress.Report("thin model", l + 1, thin.num_layers);
-    }
-  }
-  return model::CompareHidden(reference, thin, reference.outer, hidden, progress);
 }
 
 }  // namespace kvc::factorize

@@ -5,12 +5,10 @@
 
 #include <vector>
 
-#include "core/base/progress.h"
 #include "core/base/thread_pool.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/layer_factors.h"
 #include "model/decoder.h"
-#include "model/streamed.h"
 
 namespace kvc::factorize {
 
@@ -21,19 +19,6 @@ namespace kvc::factorize {
 [[nodiscard]] model::LayerWeights ThinLayer(const ModelConfig& thin,
                                             const model::LayerWeights& full,
                                             const LayerFactors& factors);
-// The matrices of the query and key side that tuning trains, where the layout has them, and where a
-// layer's factors hold them. Biases and norms stay.
-struct TunedWeight {
-  const char* name;
-  torch::Tensor model::LayerWeights::*weight;
-  std::vector<float> LayerFactors::*values;
-};
-inline constexpr TunedWeight kTunedWeights[] = {
-    {"q", &model::LayerWeights::q, &LayerFactors::q},
-    {"k", &model::LayerWeights::k, &LayerFactors::k},
-    {"k_rebuild", &model::LayerWeights::k_rebuild, &LayerFactors::k_rebuild},
-    {"k_reduce", &model::LayerWeights::k_reduce, &LayerFactors::k_reduce},
-    {"q_reduce", &model::LayerWeights::q_reduce, &LayerFactors::q_reduce}};
 // The inverse of ThinLayer after training.
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors);
 
@@ -44,12 +29,5 @@ void RunLayer(const ModelConfig& config,
               int64_t layer,
               ThreadPool& pool,
               std::vector<torch::Tensor>& hidden);
-
-// The thin model on the reference's windows, streamed layer by layer.
-[[nodiscard]] model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
-                                                  const Checkpoint& source,
-                                                  const KeyFactors& keys,
-                                                  const std::vector<LayerFactors>& factors,
-                                                  Progress& progress);
 
 }  // namespace kvc::factorize

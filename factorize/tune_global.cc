@@ -8,6 +8,8 @@
 #include "factorize/global_training.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
+#include "model/reference_run.h"
+#include "model/streamed.h"
 #include "model/threads.h"
 
 namespace kvc::factorize {

@@ -25,7 +25,7 @@
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
 #include "factorize/tune_options.h"
-#include "model/streamed.h"
+#include "model/compare.h"
 
 namespace kvc::factorize {
 

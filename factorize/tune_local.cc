@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/io/json.h"
+#include "factorize/layer_tuner.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
 #include "model/placement.h"

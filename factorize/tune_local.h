@@ -10,7 +10,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
-#include "factorize/layer_tuner.h"
+#include "factorize/tune_options.h"
 #include "factorize/tune_state.h"
 
 namespace kvc::factorize {

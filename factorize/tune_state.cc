@@ -9,7 +9,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
-#include "factorize/thin_layer.h"
+#include "factorize/tuned_weights.h"
 
 namespace kvc::factorize {
 namespace {
@@ -38,7 +38,7 @@ std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const 
   if (!std::filesystem::exists(LayerPath(layer))) return std::nullopt;
   const SafetensorsReader reader = SafetensorsReader::OpenFile(LayerPath(layer));
   const std::string origin = LayerPath(layer).filename().string();
-  for (const TunedWeight& tuned : kTunedWeights) {
+  for (const TunedWeight& tuned : TunedWeights()) {
     if (!reader.Contains(tuned.name)) continue;
     const TensorRef& tensor = reader.Get(tuned.name);
     std::vector<float>& values = factors.*tuned.values;
@@ -56,12 +56,12 @@ std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const 
 
 void TuneState::Save(int64_t layer, const LayerFactors& factors, const Json& report) const {
   std::vector<TensorSpec> specs;
-  for (const TunedWeight& tuned : kTunedWeights) {
+  for (const TunedWeight& tuned : TunedWeights()) {
     const std::vector<float>& values = factors.*tuned.values;
     if (!values.empty()) specs.push_back({tuned.name, DType::kF32, {std::ssize(values)}});
   }
   SafetensorsWriter writer(LayerPath(layer), specs, {{kReportKey, report.dump()}});
-  for (const TunedWeight& tuned : kTunedWeights) {
+  for (const TunedWeight& tuned : TunedWeights()) {
     const std::vector<float>& values = factors.*tuned.values;
     if (!values.empty()) writer.WriteFloats(tuned.name, values);
   }

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "factorize/tuned_weights.h"
+
 namespace kvc::factorize {
 namespace {
 
@@ -60,7 +62,7 @@ TuneSplit SplitWindows(int64_t count) {
 
 std::vector<TunedMember> TrainedMembers(const model::LayerWeights& weights) {
   std::vector<TunedMember> members;
-  for (const TunedWeight& tuned : kTunedWeights) {
+  for (const TunedWeight& tuned : TunedWeights()) {
     if ((weights.*tuned.weight).defined()) members.push_back(tuned.weight);
   }
   return members;

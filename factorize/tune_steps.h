@@ -7,7 +7,8 @@
 
 #include <torch/types.h>
 
-#include "factorize/thin_layer.h"
+#include "core/checkpoint/model_config.h"
+#include "model/decoder.h"
 
 namespace kvc::factorize {
 
@@ -23,7 +24,8 @@ struct TuneSplit {
 
 using TunedMember = torch::Tensor model::LayerWeights::*;
 
-// The matrices of kTunedWeights that the layer has; of full keys: q and k.
+// The matrices of TunedWeights (factorize/tuned_weights.h) that the layer has; of full keys: q and
+// k.
 [[nodiscard]] std::vector<TunedMember> TrainedMembers(const model::LayerWeights& weights);
 
 // What a step at rate 1 changes each element of a matrix by, as a tensor of its shape: rms(W

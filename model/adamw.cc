@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "model/training_state.h"
+
 namespace kvc::model {
 
 double LearningRate(const AdamWOptions& options, int64_t step) {

@@ -4,9 +4,7 @@
 
 #include <cstdint>
 
-#include <torch/types.h>
-
-#include "model/training_state.h"
+#include "model/tensor_fwd.h"
 
 namespace kvc::model {
 

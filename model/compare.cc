@@ -1,3 +1,5 @@
+#include "model/compare.h"
+
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -6,6 +8,7 @@
 #include "core/base/error.h"
 #include "model/embedding_rows.h"
 #include "model/ordered_work.h"
+#include "model/reference_run.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 

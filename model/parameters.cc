@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/io/safetensors.h"
+#include "model/replica.h"
 
 namespace kvc::model {
 namespace {

@@ -8,11 +8,9 @@
 #include <string>
 #include <vector>
 
-#include <torch/types.h>
-
 #include "core/base/rng.h"
 #include "core/checkpoint/model_config.h"
-#include "model/decoder.h"
+#include "model/tensor_fwd.h"
 
 namespace kvc::model {
 
@@ -69,23 +67,6 @@ class ParameterList {
   std::vector<Parameter> all_;
   int64_t count_ = 0;
   int64_t matrix_count_ = 0;
-};
-
-// Leaf tensors over one flat buffer of values, which replicas share, and a flat buffer of
-// gradients, which is this replica's own. Backward adds to the gradients.
-class Replica {
- public:
-  Replica(const ModelConfig& config, const ParameterList& list, const torch::Tensor& values);
-
-  // ids [N, T] -> logits [N, T, V]
-  [[nodiscard]] torch::Tensor Forward(const torch::Tensor& ids) const;
-  [[nodiscard]] torch::Tensor& gradients() { return gradients_; }  // [count]
-
- private:
-  const ModelConfig& config_;
-  std::vector<LayerWeights> layers_;
-  OuterWeights outer_;
-  torch::Tensor gradients_;
 };
 
 }  // namespace kvc::model

@@ -12,6 +12,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "model/parameters.h"
+#include "model/replica.h"
 #include "model/threads.h"
 #include "model/training_state.h"
 

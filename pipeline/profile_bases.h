@@ -10,7 +10,7 @@
 #include "core/cache/cache_bases.h"
 #include "core/checkpoint/model_config.h"
 #include "linalg/svd.h"
-#include "profile/basis_grams.h"
+#include "profile/layer_grams.h"
 
 namespace kvc::pipeline {
 

@@ -59,7 +59,7 @@ void CurveCollector::Visit(int64_t layer,
   const torch::NoGradGuard no_grad;
   if (layer != weights_layer_) {
     norms_.emplace(weights.o, config_.num_heads, config_.num_kv_heads);
-    grams_ = OutputGrams(weights.o, config_.num_heads);
+    grams_ = OutputProjectionGrams(weights.o, config_.num_heads);
     weights_layer_ = layer;
   }
   View view;

@@ -53,9 +53,9 @@ class CurveCollector {
   // A window at a layer.
   struct View {
     model::LayerTaps rows;
-    torch::Tensor importance;       // [G, context]
-    std::vector<HeadError> errors;  // [G]
-    double residual_energy = 0.0;   // mean over the window's queries
+    torch::Tensor importance;             // [G, context]
+    std::vector<HeadOutputError> errors;  // [G]
+    double residual_energy = 0.0;         // mean over the window's queries
   };
 
   [[nodiscard]] scorers::HeadInput InputOf(const View& view,

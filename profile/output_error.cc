@@ -37,7 +37,7 @@ int64_t Kept(int64_t point, int64_t count) {
 
 }  // namespace
 
-Tensor OutputGrams(const Tensor& o, int64_t num_heads) {
+Tensor OutputProjectionGrams(const Tensor& o, int64_t num_heads) {
   const int64_t width = o.size(1) / num_heads;
   const Tensor heads = o.view({o.size(0), num_heads, width}).permute({1, 0, 2});  // [H, E, D]
   return torch::bmm(heads.transpose(1, 2), heads).contiguous();
@@ -47,12 +47,12 @@ Tensor RowEnergies(const Tensor& hidden) {
   return hidden.to(torch::kFloat64).square().sum(-1).contiguous();
 }
 
-HeadError::HeadError(const model::LayerTaps& taps,
-                     const Tensor& grams,
-                     const Tensor& energy,
-                     int64_t kv_head,
-                     int64_t context,
-                     double scale)
+HeadOutputError::HeadOutputError(const model::LayerTaps& taps,
+                                 const Tensor& grams,
+                                 const Tensor& energy,
+                                 int64_t kv_head,
+                                 int64_t context,
+                                 double scale)
     : attention_(HorizonAttention(taps, kv_head, context, scale)),
       values_(taps.v[0][kv_head].contiguous()),
       output_(torch::mm(attention_, values_)) {
@@ -63,7 +63,7 @@ HeadError::HeadError(const model::LayerTaps& taps,
   weight_ = weight.to(torch::kFloat32).repeat({share});
 }
 
-void HeadError::AddCurve(std::span<const int64_t> order, std::span<double> curve) const {
+void HeadOutputError::AddCurve(std::span<const int64_t> order, std::span<double> curve) const {
   const int64_t count = std::ssize(order);
   const int64_t queries = attention_.size(0);
   const int64_t width = values_.size(1);

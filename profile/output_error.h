@@ -19,23 +19,23 @@
 namespace kvc::profile {
 
 // M_h = W_O^hT W_O^h of a layer: [H, D, D], contiguous. `o` [E, H*D]: its output projection.
-[[nodiscard]] torch::Tensor OutputGrams(const torch::Tensor& o, int64_t num_heads);
+[[nodiscard]] torch::Tensor OutputProjectionGrams(const torch::Tensor& o, int64_t num_heads);
 
 // Squared norms of the rows of hidden [T, E]: [T], double.
 [[nodiscard]] torch::Tensor RowEnergies(const torch::Tensor& hidden);
 
 // One kv head at one layer and window.
-class HeadError {
+class HeadOutputError {
  public:
   // taps     of one window [1, ...] with projections; tokens behind `context` are the horizon
   // grams    [H, D, D]
   // energy   [T]: |x|^2 of the window's rows
-  HeadError(const model::LayerTaps& taps,
-            const torch::Tensor& grams,
-            const torch::Tensor& energy,
-            int64_t kv_head,
-            int64_t context,
-            double scale);
+  HeadOutputError(const model::LayerTaps& taps,
+                  const torch::Tensor& grams,
+                  const torch::Tensor& energy,
+                  int64_t kv_head,
+                  int64_t context,
+                  double scale);
 
   // Adds to `curve` [kCurveIntervals + 1] the error when the first i / kCurveIntervals of `order`
   // (rounded) are kept, and with them every token that `order` does not list, the horizon included.

@@ -13,7 +13,7 @@
 //      `oracle` ranks by importance itself.
 //   4. An error curve likewise: how far the attention's output is from the full cache's
 //      (profile/output_error.h).
-//   5. Moments of keys, queries and values, from which bases follow (profile/basis_grams.h).
+//   5. Moments of keys, queries and values, from which bases follow (profile/layer_grams.h).
 //   6. When the layer's bases are known, error curves with tiers between kept and dropped, over
 //      bytes instead of tokens (profile/mixed_curves.h).
 // Where the heads of a group share their tokens (latents of several heads), the group has one
@@ -36,7 +36,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/json.h"
 #include "eval/tasks/needle_task.h"
-#include "profile/basis_grams.h"
+#include "profile/layer_grams.h"
 #include "scorers/scorer.h"
 
 namespace kvc::profile {

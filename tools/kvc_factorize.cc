@@ -8,7 +8,7 @@
 #include "core/base/error.h"
 #include "core/io/json.h"
 #include "factorize/factorize_model.h"
-#include "factorize/output_loss.h"
+#include "factorize/tune_options.h"
 #include "model/threads.h"
 #include "tools/common_options.h"
 #include "tools/factorize_text.h"

@@ -12,7 +12,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "linalg/svd.h"
-#include "model/streamed.h"
+#include "model/compare.h"
 #include "tests/support/golden_names.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"

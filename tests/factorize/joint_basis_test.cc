@@ -35,7 +35,7 @@ linalg::Matrix Gram(const linalg::Matrix& rows) {
 struct Problem {
   std::vector<linalg::Matrix> keys;     // [heads] of [T, m]
   std::vector<linalg::Matrix> queries;  // [heads] of [T, D]
-  std::vector<HeadError> heads;
+  std::vector<HeadErrorWeights> heads;
 };
 
 Problem RandomProblem(int64_t count, uint64_t seed) {
@@ -144,7 +144,7 @@ TEST_F(JointBasisTest, RefiningLosesLess) {
 // Where the heads weigh tokens alike the closed form is the best one.
 TEST_F(JointBasisTest, AlikeGramsLeaveNothingToRefine) {
   Problem problem = RandomProblem(3, 10);
-  for (HeadError& head : problem.heads) head.gram = problem.heads[0].gram;
+  for (HeadErrorWeights& head : problem.heads) head.gram = problem.heads[0].gram;
   const KeyBasis start = SummedBasis(problem.heads, *svd_);
   const double before = Loss(problem, Cut(start, 6));
   EXPECT_NEAR(Loss(problem, RefineBasis(problem.heads, start, 6, *svd_)), before, 1e-6 * before);
@@ -158,7 +158,7 @@ TEST_F(JointBasisTest, CoordinatesAreOrthonormalUncorrelatedAndSorted) {
   linalg::Matrix metric(15, 15);
   linalg::Matrix gram(15, 15);
   double all = 0.0;
-  for (const HeadError& head : problem.heads) {
+  for (const HeadErrorWeights& head : problem.heads) {
     double trace = 0.0;
     for (int64_t r = 0; r < kHead; ++r) {
       trace += head.metric(r, r);
@@ -210,7 +210,7 @@ TEST_F(JointBasisTest, RoundingOfAGramIsNoKnowledge) {
 TEST_F(JointBasisTest, EmptyHeadsAndDirections) {
   Problem problem = RandomProblem(2, 12);
   problem.heads[1].metric = linalg::Matrix(kHead, kHead);
-  for (HeadError& head : problem.heads) {
+  for (HeadErrorWeights& head : problem.heads) {
     for (int64_t i = 0; i < 10; ++i) head.gram(0, i) = head.gram(i, 0) = 0.0;
   }
   const KeyBasis start = SummedBasis(problem.heads, *svd_);

@@ -7,8 +7,11 @@
 #include <gtest/gtest.h>
 
 #include "core/io/json.h"
+#include "factorize/held_back.h"
+#include "factorize/thin_layer.h"
 #include "factorize/tune_global.h"
 #include "model/embedding_rows.h"
+#include "model/reference_run.h"
 #include "model/threads.h"
 #include "tests/factorize/tuning_stage.h"
 

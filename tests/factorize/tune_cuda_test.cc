@@ -2,10 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include "factorize/held_back.h"
 #include "factorize/model_gradient.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
-#include "model/streamed.h"
+#include "model/reference_run.h"
 #include "tests/factorize/tuning_stage.h"
 
 namespace kvc::factorize {

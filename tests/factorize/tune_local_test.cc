@@ -5,7 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "core/io/json.h"
-#include "factorize/thin_layer.h"
+#include "factorize/held_back.h"
+#include "model/reference_run.h"
 #include "model/threads.h"
 #include "tests/factorize/tuning_stage.h"
 #include "tests/support/expect_error.h"

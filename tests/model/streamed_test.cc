@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "model/reference_run.h"
 #include "model/threads.h"
+#include "model/windows.h"
 #include "tests/model/golden_models.h"
 
 namespace kvc::model {

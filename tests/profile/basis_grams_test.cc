@@ -67,7 +67,7 @@ TEST_P(EveryModel, MatchesSlowMoments) {
   const int64_t width = config.head_width;
   const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
-    collector.Visit(layer, taps, OutputGrams(weights.o, config.num_heads));
+    collector.Visit(layer, taps, OutputProjectionGrams(weights.o, config.num_heads));
     if (layer != 1) return;
     const auto rows = [&](const Tensor& x, int64_t h) {
       return x[0][h].narrow(0, kSinks, kLength - kSinks).to(torch::kFloat64);

@@ -57,12 +57,12 @@ double SlowError(const Example& e, int64_t kv_head, const std::vector<int64_t>& 
   return error / (kTokens - kContext);
 }
 
-TEST(HeadError, EqualsSlowError) {
+TEST(HeadOutputError, EqualsSlowError) {
   const Example e = MakeExample(3);
   const std::vector<int64_t> order = {7, 2, 9, 4, 3};  // tokens 0, 1, 5, 6, 8, 10 are protected
   for (int64_t g = 0; g < kKvHeads; ++g) {
-    const HeadError head(e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), g, kContext,
-                         kScale);
+    const HeadOutputError head(e.taps, OutputProjectionGrams(e.o, kHeads), RowEnergies(e.hidden), g,
+                               kContext, kScale);
     std::vector<double> curve(kCurveIntervals + 1, 0.0);
     head.AddCurve(order, curve);
     for (int64_t point = 0; point <= kCurveIntervals; ++point) {
@@ -77,10 +77,10 @@ TEST(HeadError, EqualsSlowError) {
   }
 }
 
-TEST(HeadError, AddsToTheCurve) {
+TEST(HeadOutputError, AddsToTheCurve) {
   const Example e = MakeExample(4);
-  const HeadError head(e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), 1, kContext,
-                       kScale);
+  const HeadOutputError head(e.taps, OutputProjectionGrams(e.o, kHeads), RowEnergies(e.hidden), 1,
+                             kContext, kScale);
   std::vector<double> once(kCurveIntervals + 1, 0.0);
   std::vector<double> onto(kCurveIntervals + 1, 10.0);
   head.AddCurve(std::vector<int64_t>{5}, once);
@@ -90,11 +90,11 @@ TEST(HeadError, AddsToTheCurve) {
   EXPECT_DOUBLE_EQ(once[0] + 10.0, onto[0]);
 }
 
-TEST(HeadError, RefusesNan) {
+TEST(HeadOutputError, RefusesNan) {
   Example e = MakeExample(5);
   e.taps.v[0][0][3][1] = std::nan("");
-  const HeadError head(e.taps, OutputGrams(e.o, kHeads), RowEnergies(e.hidden), 0, kContext,
-                       kScale);
+  const HeadOutputError head(e.taps, OutputProjectionGrams(e.o, kHeads), RowEnergies(e.hidden), 0,
+                             kContext, kScale);
   std::vector<double> curve(kCurveIntervals + 1, 0.0);
   EXPECT_KVC_ERROR(head.AddCurve(std::vector<int64_t>{3, 4}, curve), kNumeric, "output error");
 }

@@ -1,0 +1,21 @@
+#pragma once
+// A reference model's last hidden states on some windows (model/compare.h compares with them).
+
+#include <cstdint>
+#include <vector>
+
+#include "model/compare.h"
+#include "model/decoder.h"
+
+namespace kvc::model {
+
+// The reference's side of a comparison, computed once and used for several models: its last hidden
+// states, not its logits.
+struct ReferenceRun {
+  ModelConfig config;
+  OuterWeights outer;
+  std::vector<std::vector<int32_t>> windows;
+  std::vector<torch::Tensor> hidden;  // [T, E] each
+};
+
+}  // namespace kvc::model
