@@ -12,7 +12,6 @@
 #include "runtime/cache/kv_layout.h"
 #include "runtime/cpu/decode_batch.h"
 #include "runtime/cpu/executor.h"
-#include "runtime/cpu/output_grams.h"
 #include "runtime/load/bundle.h"
 #include "runtime/policy/compress.h"
 #include "runtime/sequence.h"
@@ -27,8 +26,7 @@ class CpuSession : public Session {
       : bundle_(std::move(bundle)),
         plan_(bundle_->plan()),
         pool_(pool),
-        executor_(plan_, bundle_->linears(), pool),
-        grams_(plan_, pool) {}
+        executor_(bundle_->prepared(), pool) {}
 
   const Bundle& bundle() const override { return *bundle_; }
   std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) override;
@@ -62,7 +60,6 @@ class CpuSession : public Session {
   ThreadPool& pool_;
   Executor executor_;
   DecodeBatch decode_;
-  OutputGrams grams_;
   std::map<ScorerSpec, std::unique_ptr<scorers::Scorer>> scorers_;
 };
 
@@ -130,12 +127,13 @@ LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
   LayerScoring scoring;
   scoring.scorer = sequence.scorer();
   scoring.attention = &step;
-  scoring.cos = bundle_->cos();
-  scoring.sin = bundle_->sin();
+  scoring.rebuild = bundle_->prepared().rebuild(step.layer);
+  scoring.cos = bundle_->prepared().cos();
+  scoring.sin = bundle_->prepared().sin();
   scoring.rope_frequencies = bundle_->rope_frequencies();
   scoring.prompt_queries = prompt_queries;
   if (scoring.scorer->needs_output() || sequence.cache().spec().mixed())
-    scoring.output_grams = grams_.Of(step.layer);
+    scoring.output_grams = bundle_->prepared().output_grams(step.layer, pool_);
   scoring.pool = &pool_;
   return scoring;
 }
@@ -260,13 +258,14 @@ void CpuSession::PrefillAttend(const LayerCache& cache,
   const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
   const int64_t stride = QueryStride(step, q);
   const int64_t value_width = out.cols / step.num_heads;
+  const auto rebuild = bundle_->prepared().rebuild(step.layer);
   std::vector<kernels::PrefillHead> heads(static_cast<size_t>(step.num_kv_heads));
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     const CacheBlock& block = cache.groups[g / planes].recent;
     kernels::PrefillHead& head = heads[g];
     head.keys = block.keys();
     head.values = block.values(g % planes);
-    head.rebuild = step.latent ? &step.rebuild[g] : nullptr;
+    head.rebuild = step.latent ? &rebuild[g] : nullptr;
     const int64_t width = step.latent ? stride : step.key_ranks[g];
     for (int64_t h = g * group_size; h < (g + 1) * group_size; ++h) {
       head.queries.push_back(q.ColRange(h * stride, width));
@@ -328,7 +327,7 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
   batch.logits = logits;
   const AttentionFunction attention = [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k,
                                           ConstMatrixF v, MatrixF out) {
-    decode_.Start(step);
+    decode_.Start(step, bundle_->prepared().rebuild(step.layer));
     for (int64_t b = 0; b < batch_size; ++b) {
       MakeRoom(*cached[b], step);
       SequenceCache& cache = cached[b]->cache();

@@ -16,7 +16,8 @@ void StoreRows(
   }
 }
 
-void DecodeBatch::Start(const AttentionStep& step) {
+void DecodeBatch::Start(const AttentionStep& step, std::span<const kernels::KeyRebuild> rebuild) {
+  rebuild_ = rebuild;
   step_ = &step;
   heads_.clear();
   restored_.clear();
@@ -70,7 +71,7 @@ void DecodeBatch::Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out) {
       if (tier.rows() > 0) head.segments.push_back(tier.segment(g % planes));
     }
     head.segments.push_back(group.recent.segment(g % planes));
-    head.rebuild = step_->latent ? &step_->rebuild[g] : nullptr;
+    head.rebuild = step_->latent ? &rebuild_[g] : nullptr;
     const int64_t width = step_->latent ? stride : step_->key_ranks[g];
     head.queries = {q.data + g * group_size * stride, group_size, width, stride};
     head.outputs = {out.data + g * group_size * value_width, group_size, value_width, value_width};

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "core/base/thread_pool.h"
@@ -25,8 +26,9 @@ void StoreRows(
 
 class DecodeBatch {
  public:
-  // Begins a layer. The step must outlive the batch's use of it.
-  void Start(const AttentionStep& step);
+  // Begins a layer, with the rebuilds [G] of its latents. Both must outlive the batch's use of
+  // them.
+  void Start(const AttentionStep& step, std::span<const kernels::KeyRebuild> rebuild);
   // Appends a token: k [1, n * R], v [1, G * D]. There must be room.
   void Store(SequenceCache& cache, ConstMatrixF k, ConstMatrixF v, int64_t position);
   // Adds the heads of a sequence: q [1, H * W], out [1, H * D], which must live until Attend.
@@ -46,6 +48,7 @@ class DecodeBatch {
   MatrixF Take(int64_t rows, int64_t cols);
 
   const AttentionStep* step_ = nullptr;
+  std::span<const kernels::KeyRebuild> rebuild_;
   std::vector<kernels::DecodeHead> heads_;
   std::vector<Restored> restored_;
   // What views point into: elements stay where they are, and serve layer after layer.

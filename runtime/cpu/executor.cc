@@ -24,10 +24,8 @@ void Embed(const Tensor& table, std::span<const int32_t> ids, MatrixF out) {
 
 }  // namespace
 
-Executor::Executor(const Plan& plan,
-                   std::span<const kernels::PackedWeight> linears,
-                   ThreadPool& pool)
-    : plan_(plan), linears_(linears), pool_(pool), slots_(plan.slot_widths.size()) {}
+Executor::Executor(const CpuModel& model, ThreadPool& pool)
+    : model_(model), plan_(model.plan()), pool_(pool), slots_(plan_.slot_widths.size()) {}
 
 void Executor::Reserve(int64_t rows) {
   if (rows <= reserved_rows_) return;
@@ -48,14 +46,17 @@ void Executor::RunSection(int64_t section,
                           const RowBatch& batch,
                           const AttentionFunction& attention) {
   Reserve(batch.hidden.rows);
-  for (const Step& step : plan_.sections[section]) RunStep(step, batch, attention);
+  const std::vector<Step>& steps = plan_.sections[section];
+  for (size_t i = 0; i < steps.size(); ++i) {
+    RunStep(steps[i], model_.section(section)[i], batch, attention);
+  }
 }
 
-void Executor::RunNorm(const Step& step, ConstMatrixF x, MatrixF y) {
+void Executor::RunNorm(const Step& step, const StepData& data, ConstMatrixF x, MatrixF y) {
   const int64_t width = x.cols / step.heads;
-  const std::span<const float> weight(step.weight, static_cast<size_t>(width));
+  const std::span<const float> weight(data.weight, static_cast<size_t>(width));
   if (step.kind == StepKind::kLayerNorm) {
-    const std::span<const float> bias(step.bias, static_cast<size_t>(width));
+    const std::span<const float> bias(data.bias, static_cast<size_t>(width));
     kernels::LayerNorm(x, weight, bias, step.epsilon, y, pool_);
     return;
   }
@@ -78,16 +79,17 @@ void Executor::RunNorm(const Step& step, ConstMatrixF x, MatrixF y) {
 }
 
 void Executor::RunStep(const Step& step,
+                       const StepData& data,
                        const RowBatch& batch,
                        const AttentionFunction& attention) {
   const MatrixF out = View(step.out, batch);
   const auto in = [&](size_t i) { return View(step.in[i], batch); };
   switch (step.kind) {
     case StepKind::kEmbedTokens:
-      Embed(*step.table, batch.ids, out);
+      Embed(*data.table, batch.ids, out);
       return;
     case StepKind::kEmbedPositions:
-      Embed(*step.table, batch.positions, out);
+      Embed(*data.table, batch.positions, out);
       return;
     case StepKind::kCopy:
       Copy(in(0), out);
@@ -113,21 +115,21 @@ void Executor::RunStep(const Step& step,
       return;
     case StepKind::kRmsNorm:
     case StepKind::kLayerNorm:
-      RunNorm(step, in(0), out);
+      RunNorm(step, data, in(0), out);
       return;
     case StepKind::kRope:
       Copy(in(0), out);
-      kernels::Rope(out, step.heads, batch.positions, step.cos, step.sin, pool_);
+      kernels::Rope(out, step.heads, batch.positions, data.cos, data.sin, pool_);
       return;
     case StepKind::kPairRope:
       Copy(in(0), out);
-      kernels::RopePairs(out, step.pairs, batch.positions, step.cos, step.sin, pool_);
+      kernels::RopePairs(out, step.pairs, batch.positions, data.cos, data.sin, pool_);
       return;
     case StepKind::kProjectHeads:
-      kernels::ProjectHeads(in(0), step.heads, step.columns, step.groups, step.bias, out, pool_);
+      kernels::ProjectHeads(in(0), step.heads, data.columns, step.groups, data.bias, out, pool_);
       return;
     case StepKind::kLinear:
-      linears_[step.linear].Apply(in(0), step.bias, out, pool_);
+      model_.linear(step.linear).Apply(in(0), data.bias, out, pool_);
       return;
     case StepKind::kAttention:
       attention(plan_.attentions[step.attention], in(0), in(1), in(2), out);

@@ -9,7 +9,7 @@
 
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
-#include "kernels/matmul.h"
+#include "runtime/cpu/cpu_model.h"
 #include "runtime/plan/plan.h"
 
 namespace kvc::runtime {
@@ -29,19 +29,22 @@ using AttentionFunction = std::function<void(
 
 class Executor {
  public:
-  // All must outlive the executor.
-  Executor(const Plan& plan, std::span<const kernels::PackedWeight> linears, ThreadPool& pool);
+  // Both must outlive the executor.
+  Executor(const CpuModel& model, ThreadPool& pool);
 
   void RunSection(int64_t section, const RowBatch& batch, const AttentionFunction& attention);
 
  private:
-  void RunStep(const Step& step, const RowBatch& batch, const AttentionFunction& attention);
-  void RunNorm(const Step& step, ConstMatrixF x, MatrixF y);
+  void RunStep(const Step& step,
+               const StepData& data,
+               const RowBatch& batch,
+               const AttentionFunction& attention);
+  void RunNorm(const Step& step, const StepData& data, ConstMatrixF x, MatrixF y);
   [[nodiscard]] MatrixF View(const Operand& operand, const RowBatch& batch);
   void Reserve(int64_t rows);
 
+  const CpuModel& model_;
   const Plan& plan_;
-  std::span<const kernels::PackedWeight> linears_;
   ThreadPool& pool_;
   int64_t reserved_rows_ = 0;
   std::vector<std::vector<float>> slots_;  // [slot][rows, slot width]

@@ -2,19 +2,16 @@
 
 #include "core/base/dtype.h"
 #include "core/base/error.h"
-#include "kernels/matmul.h"
 #include "linalg/products.h"
 
 namespace kvc::runtime {
-namespace {
 
-// The product that reads the layer's attention.
-const kernels::WeightView& OutputProjection(const Plan& plan, int64_t layer) {
+int64_t OutputProjection(const Plan& plan, int64_t layer) {
   const Step* attention = nullptr;
   for (const Step& step : plan.sections[1 + layer]) {
     if (step.kind == StepKind::kAttention) attention = &step;
     if (step.kind == StepKind::kLinear && attention != nullptr && step.in[0] == attention->out) {
-      return plan.linears[step.linear];
+      return step.linear;
     }
   }
   KVC_THROW(kUnsupported,
@@ -23,19 +20,15 @@ const kernels::WeightView& OutputProjection(const Plan& plan, int64_t layer) {
             attention != nullptr ? attention->node : "");
 }
 
-}  // namespace
-
-std::span<const ConstMatrixF> OutputGrams::Of(int64_t layer) {
-  layers_.resize(plan_.attentions.size());
-  Layer& grams = layers_[layer];
-  if (!grams.matrices.empty()) return grams.matrices;
-  const kernels::WeightView& weight = OutputProjection(plan_, layer);  // [E, H * D]
-  const int64_t heads = plan_.attentions[layer].num_heads;
-  const int64_t width = weight.in / heads;
+OutputGrams MakeOutputGrams(const kernels::WeightView& weight,
+                            int64_t num_heads,
+                            ThreadPool& pool) {
+  OutputGrams grams;
+  const int64_t width = weight.in / num_heads;
   std::vector<float> rows(static_cast<size_t>(weight.out * weight.in));
   ConvertToFloat(weight.dtype, weight.data, weight.out * weight.in, rows.data());
-  grams.storage.resize(static_cast<size_t>(heads * width * width));
-  pool_.ParallelFor(heads, 1, [&](int64_t begin, int64_t end) {
+  grams.storage.resize(static_cast<size_t>(num_heads * width * width));
+  pool.ParallelFor(num_heads, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> columns(static_cast<size_t>(width * weight.out));
     const MatrixF transposed(columns.data(), width, weight.out);  // W_O^hT [D, E]
     for (int64_t h = begin; h < end; ++h) {
@@ -48,10 +41,10 @@ std::span<const ConstMatrixF> OutputGrams::Of(int64_t layer) {
       linalg::GemmNT(1.0F, transposed, transposed, false, gram);
     }
   });
-  for (int64_t h = 0; h < heads; ++h) {
+  for (int64_t h = 0; h < num_heads; ++h) {
     grams.matrices.emplace_back(grams.storage.data() + h * width * width, width, width);
   }
-  return grams.matrices;
+  return grams;
 }
 
 }  // namespace kvc::runtime

@@ -148,7 +148,7 @@ class HeadScorer {
   FloatRows KeysOf(const std::vector<const CacheBlock*>& blocks, int64_t head) const {
     const AttentionStep& attention = *scoring_.attention;
     if (attention.latent) {
-      const kernels::KeyRebuild& rebuild = attention.rebuild[head];
+      const kernels::KeyRebuild& rebuild = scoring_.rebuild[head];
       return RebuildKeys(blocks, rebuild, rebuild.rebuild.cols);
     }
     std::vector<kernels::RowBlock> rows;
@@ -178,7 +178,7 @@ class HeadScorer {
       const int64_t key_width = TierWidth(group.key_width, spec.tiers[t].key_share);
       if (key_width < group.key_width) {
         storage.push_back(scoring_.attention->latent
-                              ? RebuildKeys(blocks, scoring_.attention->rebuild[head], key_width)
+                              ? RebuildKeys(blocks, scoring_.rebuild[head], key_width)
                               : Approximate(input.keys, layer_.coordinates->keys(head), key_width));
         rows.keys = storage.back().view;
       }

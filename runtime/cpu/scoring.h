@@ -7,6 +7,7 @@
 
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
+#include "kernels/attention.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/plan/plan.h"
 #include "scorers/scorer.h"
@@ -16,8 +17,9 @@ namespace kvc::runtime {
 struct LayerScoring {
   const scorers::Scorer* scorer = nullptr;
   const AttentionStep* attention = nullptr;
-  ConstMatrixF cos, sin;                     // rotation of the queries; no rows: none
-  std::span<const double> rope_frequencies;  // [D/2]; empty: no rotation
+  std::span<const kernels::KeyRebuild> rebuild;  // [G]; latent only
+  ConstMatrixF cos, sin;                         // rotation of the queries; no rows: none
+  std::span<const double> rope_frequencies;      // [D/2]; empty: no rotation
   // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
   // stand for them.
   ConstMatrixF prompt_queries;

@@ -86,18 +86,11 @@ LoadedBundle::LoadedBundle(std::filesystem::path directory,
     : directory_(std::move(directory)),
       manifest_(std::move(manifest)),
       model_(std::move(model)),
-      plan_(MakePlan(model_.graph)) {
+      plan_(PlanGraph(model_.graph)),
+      prepared_(model_.graph, plan_, options.pack_weights, pool) {
   CheckPlanAgainstManifest(plan_, manifest_);
-  for (const kernels::WeightView& view : plan_.linears) {
-    linears_.emplace_back(view, pool, options.pack_weights);
-  }
   if (!manifest_.model.has_rope) return;
   rope_frequencies_ = RopeInverseFrequencies(manifest_.model.rope, manifest_.model.head_width);
-  for (const Step& step : plan_.sections[1]) {
-    if (step.kind != StepKind::kRope) continue;
-    cos_ = step.cos;
-    sin_ = step.sin;
-  }
 }
 
 std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& directory,

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/cache/manifest.h"
-#include "kernels/matmul.h"
+#include "runtime/cpu/cpu_model.h"
 #include "runtime/load/graph.h"
 #include "runtime/plan/plan.h"
 #include "runtime/session.h"
@@ -26,21 +26,17 @@ class LoadedBundle : public Bundle {
   [[nodiscard]] const Manifest& manifest() const override { return manifest_; }
   [[nodiscard]] const std::filesystem::path& directory() const override { return directory_; }
   [[nodiscard]] const Plan& plan() const { return plan_; }
-  [[nodiscard]] std::span<const kernels::PackedWeight> linears() const { return linears_; }
+  [[nodiscard]] const CpuModel& prepared() const { return prepared_; }
   // [D/2]; empty for models without rotation.
   [[nodiscard]] std::span<const double> rope_frequencies() const { return rope_frequencies_; }
-  // The rotation that queries get in the plan; no rows where there is none.
-  [[nodiscard]] ConstMatrixF cos() const { return cos_; }
-  [[nodiscard]] ConstMatrixF sin() const { return sin_; }
 
  private:
   std::filesystem::path directory_;
   Manifest manifest_;
-  Model model_;  // before plan_ and linears_, which point into it
+  Model model_;
   Plan plan_;
-  std::vector<kernels::PackedWeight> linears_;
+  CpuModel prepared_;  // behind model and plan, which it points into
   std::vector<double> rope_frequencies_;
-  ConstMatrixF cos_, sin_;
 };
 
 // Throws kBadShape when a policy's layers, groups and widths are not the manifest's.

@@ -96,7 +96,7 @@ class Lowerer {
     const int64_t rows = table.dims[0];
     LoweredStep& step = context_.AddStep(
         node, tokens ? StepKind::kEmbedTokens : StepKind::kEmbedPositions, {}, table.dims[1]);
-    step.step.table = &table;
+    step.step.table = context_.IdOf(table);
     if (!tokens) {
       context_.LimitPositions(rows);
       return;
@@ -156,7 +156,7 @@ class Lowerer {
                 tensor.dims[1]);
     LoweredStep& step = context_.AddStep(node, StepKind::kLinear, {x}, tensor.dims[0]);
     step.step.linear = static_cast<int64_t>(plan().linears.size());
-    plan().linears.push_back({tensor.data, tensor.dtype, tensor.dims[0], tensor.dims[1]});
+    plan().linears.push_back({{context_.IdOf(tensor)}, tensor.dims[0], tensor.dims[1]});
   }
 
   void Add(const Node& node) {
@@ -181,7 +181,7 @@ class Lowerer {
         producer != nullptr && (producer->step.kind == StepKind::kLinear ||
                                 producer->step.kind == StepKind::kProjectHeads);
     // The bias of heads that share a matrix would be one for each head.
-    SupportNode(product_of_weights && producer->step.bias == nullptr &&
+    SupportNode(product_of_weights && !producer->step.bias &&
                     producer->step.heads == producer->step.groups &&
                     context_.uses(node.inputs[0]) == 1,
                 node, "expected a vector of weights to be added to a product used only here");
@@ -229,8 +229,8 @@ class Lowerer {
                     node.inputs.size() == (layer_norm ? 3U : 2U) && (x.heads == 1 || !layer_norm),
                 node, "expected a norm of an activation's last axis with its weights");
     const int64_t width = context_.WidthOf(x.reg) / x.heads;
-    const float* weight = context_.Vector(node, 1, width);
-    const float* bias = layer_norm ? context_.Vector(node, 2, width) : nullptr;
+    const DataId weight = context_.Vector(node, 1, width);
+    const DataId bias = layer_norm ? context_.Vector(node, 2, width) : DataId{};
     LoweredStep& step =
         context_.AddStep(node, layer_norm ? StepKind::kLayerNorm : StepKind::kRmsNorm, {x.reg},
                          context_.WidthOf(x.reg), x.heads);
@@ -250,8 +250,8 @@ class Lowerer {
                 node, "expected a rotation of whole heads in half-split pairs at position_ids");
     RequireNode(heads > 0 && heads <= width && width % (2 * heads) == 0, node,
                 "expected num_heads that divides {} into even widths, got {}", width, heads);
-    const ConstMatrixF cos = context_.Table(node, 1, width / heads / 2);
-    const ConstMatrixF sin = context_.Table(node, 2, width / heads / 2);
+    const DataId cos = context_.Table(node, 1, width / heads / 2);
+    const DataId sin = context_.Table(node, 2, width / heads / 2);
     LoweredStep& step = context_.AddStep(node, StepKind::kRope, {x}, width);
     step.step.heads = heads;
     step.step.cos = cos;

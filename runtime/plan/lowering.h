@@ -31,12 +31,12 @@ struct LoweredGraph {
 
 // Folds casts and transpositions of weights, biases into products, sigmoid and products into SiLU;
 // the mask's and the positions' arithmetic is dropped, because the cache knows its tokens.
-// Throws as MakePlan does.
+// Throws as PlanGraph does.
 [[nodiscard]] LoweredGraph Lower(const Graph& graph);
 
 // Merges products of the same input whose weights lie next to each other in memory: one pass over
 // the input, one dispatch (query, key and value; gate and up). Results become columns of one
 // register.
-void FuseLinears(LoweredGraph& lowered);
+void FuseLinears(const Graph& graph, LoweredGraph& lowered);
 
 }  // namespace kvc::runtime

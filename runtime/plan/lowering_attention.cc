@@ -50,24 +50,16 @@ void AddRebuild(const Node& node,
                   head_width % 2 == 0,
               node, "initializer {}: expected a float rebuild matrix [{}, {}]", matrix.name, rows,
               attention.stored_width);
-  kernels::KeyRebuild rebuild;
+  RebuildStep& rebuild = attention.rebuild;
+  rebuild.matrix = context.IdOf(matrix);
   rebuild.cos = context.Table(node, 8, head_width / 2);
   rebuild.sin = context.Table(node, 9, head_width / 2);
   const bool has_bias = node.inputs.size() > 10 && !node.inputs[10].empty();
   const bool has_norm = node.inputs.size() > 11 && !node.inputs[11].empty();
-  const float* bias = has_bias ? context.Vector(node, 10, rows) : nullptr;
+  if (has_bias) rebuild.bias = context.Vector(node, 10, rows);
   if (has_norm) {
     rebuild.norm_weight = context.Vector(node, 11, head_width);
     rebuild.norm_epsilon = BodyNormEpsilon(node, context.graph());
-  }
-  const auto groups = static_cast<int64_t>(attention.key_ranks.size());
-  const int64_t heads_per_group = attention.num_kv_heads / groups;
-  for (int64_t g = 0; g < attention.num_kv_heads; ++g) {
-    rebuild.rebuild = {matrix.as<float>() + g * head_width * attention.stored_width, head_width,
-                       attention.key_ranks[g / heads_per_group], attention.stored_width};
-    rebuild.bias = bias != nullptr ? bias + g * head_width : nullptr;
-    rebuild.units = kernels::FindUnitRows(rebuild.rebuild);
-    attention.rebuild.push_back(rebuild);
   }
 }
 
@@ -89,7 +81,7 @@ void LowerHeadProjection(const Node& node, LoweringContext& context) {
               context.WidthOf(x));
   const int64_t width = weight.dims[0] / groups;  // R
   const int64_t depth = weight.dims[1];           // D
-  auto columns = std::make_unique<float[]>(static_cast<size_t>(weight.elements));
+  std::vector<float> columns(static_cast<size_t>(weight.elements));
   for (int64_t row = 0; row < weight.dims[0]; ++row) {
     for (int64_t d = 0; d < depth; ++d) {
       const int64_t target = (row / width * depth + d) * width + row % width;
@@ -99,8 +91,9 @@ void LowerHeadProjection(const Node& node, LoweringContext& context) {
   LoweredStep& step = context.AddStep(node, StepKind::kProjectHeads, {x}, heads * width);
   step.step.heads = heads;
   step.step.groups = groups;
-  step.step.columns = {columns.get(), groups * depth, width};
-  context.lowered().plan.constants.push_back(std::move(columns));
+  std::vector<std::vector<float>>& constants = context.lowered().plan.constants;
+  step.step.columns = {DataId::Home::kConstant, std::ssize(constants)};
+  constants.push_back(std::move(columns));
 }
 
 void LowerPairRotation(const Node& node, LoweringContext& context) {
@@ -121,10 +114,10 @@ void LowerPairRotation(const Node& node, LoweringContext& context) {
   const bool in_range = std::all_of(indices.begin(), indices.end(),
                                     [&](int64_t pair) { return pair >= 0 && pair < available; });
   RequireNode(in_range, node, "expected pairs below {}", available);
-  const ConstMatrixF cos = context.Table(node, 1, available);
-  const ConstMatrixF sin = context.Table(node, 2, available);
+  const DataId cos = context.Table(node, 1, available);
+  const DataId sin = context.Table(node, 2, available);
   LoweredStep& step = context.AddStep(node, StepKind::kPairRope, {x}, context.WidthOf(x));
-  step.step.pairs = indices;
+  step.step.pairs.assign(indices.begin(), indices.end());
   step.step.cos = cos;
   step.step.sin = sin;
 }
@@ -153,9 +146,8 @@ AttentionStep ReadAttention(const Node& node, LoweringContext& context) {
               attention.num_heads, attention.num_kv_heads, attention.key_ranks.size(), widths.q,
               widths.k, widths.v);
   attention.stored_width = widths.k / static_cast<int64_t>(attention.key_ranks.size());
-  if (attention.latent) {
-    AddRebuild(node, context, widths.v / attention.num_kv_heads, attention);
-  }
+  attention.head_width = widths.v / attention.num_kv_heads;
+  if (attention.latent) AddRebuild(node, context, attention.head_width, attention);
   return attention;
 }
 

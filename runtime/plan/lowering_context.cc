@@ -60,20 +60,27 @@ const Tensor& LoweringContext::Weight(const Node& node, size_t index) const {
   return *value.tensor;
 }
 
-const float* LoweringContext::Vector(const Node& node, size_t index, int64_t width) const {
+DataId LoweringContext::IdOf(const Tensor& tensor) {
+  std::vector<std::string>& tensors = lowered_.plan.tensors;
+  const auto [found, is_new] = tensor_ids_.emplace(tensor.name, std::ssize(tensors));
+  if (is_new) tensors.push_back(tensor.name);
+  return {DataId::Home::kTensor, found->second};
+}
+
+DataId LoweringContext::Vector(const Node& node, size_t index, int64_t width) {
   const Tensor& tensor = Weight(node, index);
   RequireNode(tensor.dtype == DType::kF32 && tensor.dims == std::vector<int64_t>({width}), node,
               "initializer {}: expected {} floats, got {} elements", tensor.name, width,
               tensor.elements);
-  return tensor.as<float>();
+  return IdOf(tensor);
 }
 
-ConstMatrixF LoweringContext::Table(const Node& node, size_t index, int64_t width) {
+DataId LoweringContext::Table(const Node& node, size_t index, int64_t width) {
   const Tensor& tensor = Weight(node, index);
   RequireNode(tensor.dtype == DType::kF32 && tensor.dims.size() == 2 && tensor.dims[1] == width,
               node, "initializer {}: expected a float table [positions, {}]", tensor.name, width);
   LimitPositions(tensor.dims[0]);
-  return {tensor.as<float>(), tensor.dims[0], width};
+  return IdOf(tensor);
 }
 
 void LoweringContext::LimitPositions(int64_t rows) {

@@ -46,10 +46,12 @@ class LoweringContext {
   [[nodiscard]] int64_t Flat(const Node& node, size_t index) const;
   // An initializer in its own order.
   [[nodiscard]] const Tensor& Weight(const Node& node, size_t index) const;
+  // The id by which steps name a tensor of the graph.
+  [[nodiscard]] DataId IdOf(const Tensor& tensor);
   // A float initializer of `width` elements.
-  [[nodiscard]] const float* Vector(const Node& node, size_t index, int64_t width) const;
+  [[nodiscard]] DataId Vector(const Node& node, size_t index, int64_t width);
   // A float initializer [positions, width]; limits the plan's positions.
-  [[nodiscard]] ConstMatrixF Table(const Node& node, size_t index, int64_t width);
+  [[nodiscard]] DataId Table(const Node& node, size_t index, int64_t width);
   void LimitPositions(int64_t rows);
   // How many nodes and graph outputs read a name.
   [[nodiscard]] int64_t uses(const std::string& name) const;
@@ -65,6 +67,7 @@ class LoweringContext {
   LoweredGraph lowered_;
   std::map<std::string, Value> values_;
   std::map<std::string, int64_t> uses_;
+  std::map<std::string, int64_t> tensor_ids_;  // places in Plan::tensors
 };
 
 // Throw with the node's name first: `node "layers.0.q.matmul": expected ...`.

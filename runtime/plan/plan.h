@@ -4,16 +4,15 @@
 // each layer carries it on, the last one turns it into logits. Because of the cuts a prompt can go
 // through one layer completely before the next one starts.
 //
-// Pointers borrow from the Model, which must outlive the plan.
+// A plan is free of any device: its steps name what they read, tensors of the graph and constants
+// of the plan, and point to nothing. A backend makes of graph and plan what its processor needs
+// (PreparedModel). Immutable once made; any number of threads, backends and sessions share it.
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "kernels/attention.h"
-#include "kernels/matmul.h"
 #include "runtime/load/graph.h"
 
 namespace kvc::runtime {
@@ -33,6 +32,36 @@ enum class StepKind {
   kProjectHeads,  // out = each of `heads` slices of in[0] times the matrix of its group, + bias
   kLinear,        // out = in[0] W^T + bias
   kAttention,     // out = attention of queries in[0], keys in[1], values in[2] over the cache
+};
+
+// The name of data that a step reads.
+struct DataId {
+  enum class Home : uint8_t {
+    kNone,      // nothing is read
+    kTensor,    // the graph's initializer of the name Plan::tensors[index]
+    kConstant,  // Plan::constants[index]
+  };
+  Home home = Home::kNone;
+  int64_t index = -1;
+
+  explicit operator bool() const { return home != Home::kNone; }
+  friend bool operator==(const DataId&, const DataId&) = default;
+};
+
+// A weight [out, in]: the rows of tensors that lie one behind the other in the model's memory.
+struct LinearWeight {
+  std::vector<DataId> tensors;
+  int64_t out = 0;
+  int64_t in = 0;
+};
+
+// How the latents of a layer become keys (kernels/attention.h, KeyRebuild).
+struct RebuildStep {
+  DataId matrix;       // [G * D, R]; of a group's rows its first key_rank columns
+  DataId bias;         // [G * D] or none
+  DataId norm_weight;  // [D] or none
+  float norm_epsilon = 0.0F;
+  DataId cos, sin;  // [positions, D/2]
 };
 
 // Columns offset .. offset + width of a workspace slot [rows, slot width].
@@ -56,7 +85,8 @@ struct AttentionStep {
   std::vector<int64_t> key_ranks;  // [n]
   float scale = 0.0F;
   bool latent = false;
-  std::vector<kernels::KeyRebuild> rebuild;  // [G]; latent only
+  int64_t head_width = 0;  // D: columns of a kv head in in[2]
+  RebuildStep rebuild;     // latent only
 };
 
 struct Step {
@@ -64,17 +94,17 @@ struct Step {
   std::string node;  // for messages
   std::vector<Operand> in;
   Operand out;
-  int64_t linear = -1;            // kLinear: index into Plan::linears
-  const Tensor* table = nullptr;  // kEmbed*: [entries, width]
-  const float* weight = nullptr;  // norms
-  const float* bias = nullptr;    // norms, kLinear and kProjectHeads, or null
+  int64_t linear = -1;  // kLinear: index into Plan::linears
+  DataId table;         // kEmbed*: [entries, width], of any float type
+  DataId weight;        // norms: [width of a slice]
+  DataId bias;          // norms, kLinear and kProjectHeads, or none
   float epsilon = 0.0F;
   int64_t heads = 1;
-  ConstMatrixF cos, sin;           // kRope, kPairRope: [positions, D/2]
-  std::span<const int64_t> pairs;  // kPairRope: [width/2] of 0..D/2-1
-  int64_t groups = 1;              // kProjectHeads
-  ConstMatrixF columns;            // kProjectHeads: [groups*D, R]
-  int64_t attention = -1;          // kAttention: index into Plan::attentions
+  DataId cos, sin;             // kRope, kPairRope: [positions, D/2]
+  std::vector<int64_t> pairs;  // kPairRope: [width/2] of 0..D/2-1
+  int64_t groups = 1;          // kProjectHeads
+  DataId columns;              // kProjectHeads: [groups*D, R]
+  int64_t attention = -1;      // kAttention: index into Plan::attentions
 };
 
 struct Plan {
@@ -83,13 +113,19 @@ struct Plan {
   int64_t max_positions = 0;                // rows of the rotation or position tables
   std::vector<std::vector<Step>> sections;  // [1 + L + 1]
   std::vector<int64_t> slot_widths;         // floats in a row of each slot; 0 for kLogitsSlot
-  std::vector<kernels::WeightView> linears;
-  std::vector<AttentionStep> attentions;            // [L], by layer
-  std::vector<std::unique_ptr<float[]>> constants;  // fused biases, transposed small matrices
+  std::vector<LinearWeight> linears;
+  std::vector<AttentionStep> attentions;      // [L], by layer
+  std::vector<std::string> tensors;           // of the graph, that steps read
+  std::vector<std::vector<float>> constants;  // fused biases, transposed small matrices
 };
 
-// Lowers a graph. Throws kUnsupported naming the node of an operator or a wiring that the plan
-// cannot hold, kBadInput for a graph that contradicts itself.
-[[nodiscard]] Plan MakePlan(const Graph& graph);
+// Makes the plan of a graph. Throws kUnsupported naming the node of an operator or a wiring that
+// the plan cannot hold, kBadInput for a graph that contradicts itself.
+[[nodiscard]] Plan PlanGraph(const Graph& graph);
+
+// What an id names, in the host's memory. Borrows from graph and plan. Throw kInternal for an id
+// that names nothing there, or no float data.
+[[nodiscard]] const Tensor& TensorOf(const Graph& graph, const Plan& plan, DataId id);
+[[nodiscard]] std::span<const float> FloatsOf(const Graph& graph, const Plan& plan, DataId id);
 
 }  // namespace kvc::runtime

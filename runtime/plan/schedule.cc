@@ -229,10 +229,4 @@ Plan Schedule(LoweredGraph lowered) {
   return plan;
 }
 
-Plan MakePlan(const Graph& graph) {
-  LoweredGraph lowered = Lower(graph);
-  FuseLinears(lowered);
-  return Schedule(std::move(lowered));
-}
-
 }  // namespace kvc::runtime

@@ -41,7 +41,7 @@ struct Fixture {
     rebuild.rebuild = {identity.data(), kWidth, kWidth};
     rebuild.cos = {cos.data(), kPositions, kWidth / 2};
     rebuild.sin = {sin.data(), kPositions, kWidth / 2};
-    step.rebuild = {rebuild};
+    rebuilds = {rebuild};
     scorer = scorers::Scorer::Create(kind);
     cache = std::make_unique<SequenceCache>(spec, 0);
   }
@@ -50,6 +50,7 @@ struct Fixture {
     LayerScoring scoring;
     scoring.scorer = scorer.get();
     scoring.attention = &step;
+    scoring.rebuild = rebuilds;
     scoring.pool = &pool;
     return scoring;
   }
@@ -84,6 +85,7 @@ struct Fixture {
   CacheSpec spec;
   std::vector<float> identity, cos, sin;
   AttentionStep step;
+  std::vector<kernels::KeyRebuild> rebuilds;
   std::unique_ptr<scorers::Scorer> scorer;
   std::unique_ptr<SequenceCache> cache;
 };

@@ -51,7 +51,7 @@ class LoaderTest : public ::testing::Test {
   // Loads and plans what was saved.
   void Load() const {
     const Model model = LoadOnnx(file_);
-    static_cast<void>(MakePlan(model.graph));
+    static_cast<void>(PlanGraph(model.graph));
   }
 
   TempDir directory_;
@@ -63,7 +63,7 @@ TEST_F(LoaderTest, LoadsWhatTheExporterWrites) {
   const Model model = LoadOnnx(file_);
   const Tensor& embedding = model.graph.initializers.at("embedding.weight");
   EXPECT_EQ(embedding.dims, (std::vector<int64_t>{96, 32}));
-  const Plan plan = MakePlan(model.graph);
+  const Plan plan = PlanGraph(model.graph);
   EXPECT_EQ(plan.sections.size(), 4U);
   EXPECT_EQ(plan.attentions.size(), 2U);
   EXPECT_EQ(plan.vocab_size, 96);

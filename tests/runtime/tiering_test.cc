@@ -109,7 +109,7 @@ struct Fixture {
     cache.layer(0).queries.Push({q.data(), 1, kHeads * kWidth}, kWidth);
     std::vector<float> out(kHeads * kWidth);
     DecodeBatch batch;
-    batch.Start(step);
+    batch.Start(step, {});
     batch.Store(cache, {k.data(), 1, kKvHeads * kWidth}, {v.data(), 1, kKvHeads * kWidth},
                 cache.length());
     batch.Add(cache, {q.data(), 1, kHeads * kWidth}, {out.data(), 1, kHeads * kWidth});

@@ -1,0 +1,68 @@
+#pragma once
+// A model prepared for the processor: what the steps of its plan name, as pointers, packed weights
+// and the rebuilds of latents with their unit rows.
+
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "core/base/view.h"
+#include "kernels/attention.h"
+#include "kernels/matmul.h"
+#include "runtime/cpu/output_grams.h"
+#include "runtime/load/graph.h"
+#include "runtime/plan/plan.h"
+
+namespace kvc::runtime {
+
+// What one step reads; what its kind does not need is null or has no rows.
+struct StepData {
+  const Tensor* table = nullptr;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  ConstMatrixF cos, sin;  // [positions, D/2]
+  ConstMatrixF columns;   // [groups*D, R]
+};
+
+// Immutable but for the Gram matrices of output projections, which are made when they are first
+// asked for, behind a lock: sessions on several threads share one.
+class CpuModel {
+ public:
+  // Graph and plan must outlive it. `pack_weights`: kernels::PackedWeight's lossless bf16. Throws
+  // kInternal for a plan that the graph is not behind.
+  CpuModel(const Graph& graph, const Plan& plan, bool pack_weights, ThreadPool& pool);
+
+  [[nodiscard]] const Plan& plan() const { return plan_; }
+  // Data of a section's steps, in their order.
+  [[nodiscard]] std::span<const StepData> section(int64_t s) const { return sections_[s]; }
+  [[nodiscard]] const kernels::PackedWeight& linear(int64_t i) const { return linears_[i]; }
+  // [G] rebuilds of a layer's latents; empty where keys are stored as they are.
+  [[nodiscard]] std::span<const kernels::KeyRebuild> rebuild(int64_t layer) const {
+    return rebuilds_[layer];
+  }
+  // The rotation that queries get in the plan [positions, D/2]; no rows where there is none.
+  [[nodiscard]] ConstMatrixF cos() const { return cos_; }
+  [[nodiscard]] ConstMatrixF sin() const { return sin_; }
+  // M_h of each query head of a layer (output_grams.h) [H]. Throws kUnsupported naming the
+  // attention node when no product with a weight follows it.
+  [[nodiscard]] std::span<const ConstMatrixF> output_grams(int64_t layer, ThreadPool& pool) const;
+
+ private:
+  [[nodiscard]] ConstMatrixF TableOf(DataId id) const;
+  [[nodiscard]] kernels::WeightView WeightOf(const LinearWeight& weight) const;
+  [[nodiscard]] StepData Resolve(const Step& step) const;
+  [[nodiscard]] std::vector<kernels::KeyRebuild> RebuildsOf(const AttentionStep& step) const;
+
+  const Graph& graph_;
+  const Plan& plan_;
+  std::vector<std::vector<StepData>> sections_;             // [1 + L + 1]
+  std::vector<kernels::PackedWeight> linears_;              // [plan's]
+  std::vector<std::vector<kernels::KeyRebuild>> rebuilds_;  // [L]
+  ConstMatrixF cos_, sin_;
+  mutable std::mutex grams_mutex_;
+  mutable std::vector<OutputGrams> grams_;  // [L]; empty before they are asked for
+};
+
+}  // namespace kvc::runtime
