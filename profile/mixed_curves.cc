@@ -11,7 +11,7 @@
 #include "model/projections.h"
 #include "model/threads.h"
 #include "scorers/tier_loss.h"
-#include "solver/tier_allocator.h"
+#include "solver/tier_choice.h"
 
 namespace kvc::profile {
 namespace {
@@ -209,22 +209,15 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   const MatrixD shares(losses.data() + options_.sinks * columns, count, columns);
   scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
   const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
-  std::vector<int64_t> costs = {0};
+  std::vector<int64_t> bytes;
   for (const Tier& tier : tiers_) {
-    costs.push_back(TierWidth(config_.key_width(layer, group), tier.key_share) +
+    bytes.push_back(TierWidth(config_.key_width(layer, group), tier.key_share) +
                     group_heads * TierWidth(config_.head_width, tier.value_share));
   }
-  std::vector<float> table(count * (1 + columns), 0.0F);  // dropped, full width, narrow tiers
-  for (int64_t j = 0; j < count; ++j) {
-    float* row = table.data() + j * (1 + columns);
-    row[0] = static_cast<float>(shares(j, 0));
-    for (int64_t t = 1; t < columns; ++t) row[1 + t] = static_cast<float>(shares(j, t));
-  }
-  const solver::TierGroup tier_group = {count, table, costs};
+  const solver::TierChoice rule({shares, bytes, {}, {}});
   std::vector<std::vector<uint8_t>> choices;
   for (int64_t point = 0; point < kCurveIntervals; ++point) {
-    const int64_t budget = point * count * costs[1] / kCurveIntervals;
-    choices.push_back(solver::AllocateTiers(std::span(&tier_group, 1), budget).choice);
+    choices.push_back(rule.Within(point * count * bytes[0] / kCurveIntervals));
   }
   // Everything fits, also what no query of the window asks for.
   choices.emplace_back(count, uint8_t{1});

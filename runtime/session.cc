@@ -10,15 +10,69 @@
 #include "core/cache/manifest.h"
 #include "kernels/attention.h"
 #include "runtime/cache/kv_layout.h"
+#include "runtime/cpu/apply_moves.h"
+#include "runtime/cpu/cache_rows.h"
 #include "runtime/cpu/decode_batch.h"
 #include "runtime/cpu/executor.h"
+#include "runtime/cpu/host_device.h"
+#include "runtime/cpu/scoring.h"
 #include "runtime/load/bundle.h"
-#include "runtime/policy/compress.h"
+#include "runtime/policy/decide.h"
+#include "runtime/policy/prompt_scores.h"
+#include "runtime/policy/spread.h"
 #include "runtime/sequence.h"
 #include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
 namespace {
+
+// Turns a layer's working blocks into tiers and recent blocks.
+void BuildLayer(SequenceCache& cache,
+                int64_t layer,
+                int64_t length,
+                std::vector<GroupScores> scores) {
+  const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
+  ApplyMoves(DecidePrompt(cache.spec(), layer, length, scores, tier_rows), layer, cache);
+}
+
+// Returns the processor time that this takes a cache on its own.
+double CompressLayer(const LayerScoring& scoring, SequenceCache& cache, PromptScores& shared) {
+  const CacheSpec& spec = cache.spec();
+  const double start = ProcessorSeconds();
+  const int64_t layer = scoring.attention->layer;
+  const int64_t length = cache.layer(layer).groups[0].recent.rows();
+  if (spec.mixed()) {
+    cache.MakeCoordinates(layer);
+    if (spec.basis == TierBasis::kPrompt) FindCoordinates(scoring, cache);
+  }
+  const PromptScores::Scored* scored = shared.Find(scoring.scorer, spec);
+  const double before = ProcessorSeconds();
+  if (scored == nullptr) {
+    PromptScores::Scored fresh;
+    fresh.groups = ScoreLayer(scoring, cache);
+    fresh.seconds = ProcessorSeconds() - before;
+    scored = &shared.Add(scoring.scorer, spec, std::move(fresh));
+  }
+  const double after = ProcessorSeconds();
+  std::vector<GroupScores> scores = scored->groups;
+  PinSinks(spec, scores);
+  if (spec.method == Method::kAdaModel) {
+    cache.layer(layer).prompt_scores = std::move(scores);
+  } else {
+    SpreadOverLayer(cache, layer, length, scores);
+    BuildLayer(cache, layer, length, std::move(scores));
+  }
+  return before - start + scored->seconds + ProcessorSeconds() - after;
+}
+
+void CompressModel(SequenceCache& cache) {
+  if (cache.spec().method != Method::kAdaModel) return;
+  const int64_t length = cache.layer(0).groups[0].recent.rows();
+  SpreadOverModel(cache, length);
+  for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
+    BuildLayer(cache, l, length, std::move(cache.layer(l).prompt_scores));
+  }
+}
 
 class CpuSession : public Session {
  public:
@@ -60,6 +114,7 @@ class CpuSession : public Session {
   ThreadPool& pool_;
   Executor executor_;
   DecodeBatch decode_;
+  HostDevice& device_ = SharedHostDevice();
   std::map<ScorerSpec, std::unique_ptr<scorers::Scorer>> scorers_;
 };
 
@@ -118,7 +173,7 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
             kBadInput, "cache: query_ring: expected 1 or more to re-allocate by {}, got 0",
             ToString(spec.scorer));
   return std::make_unique<CachedSequence>(
-      std::make_unique<SequenceCache>(std::move(spec), options.reserve), options, scorer);
+      std::make_unique<SequenceCache>(std::move(spec), options.reserve, device_), options, scorer);
 }
 
 LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
@@ -227,7 +282,7 @@ void CpuSession::PrefillLayer(std::span<CachedSequence* const> sequences,
     }
     for (CachedSequence* sequence : sequences) {
       LayerCache& cache = sequence->cache().layer(layer);
-      if (!sequence->cache().spec().full()) cache.queries.Push(q, QueryStride(step, q));
+      if (!sequence->cache().spec().full()) PushQueries(q, QueryStride(step, q), cache.queries);
       StoreRows(cache, step, k, v, first);
     }
     PrefillAttend(sequences[0]->cache().layer(layer), step, first, q, out);
@@ -263,8 +318,8 @@ void CpuSession::PrefillAttend(const LayerCache& cache,
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     const CacheBlock& block = cache.groups[g / planes].recent;
     kernels::PrefillHead& head = heads[g];
-    head.keys = block.keys();
-    head.values = block.values(g % planes);
+    head.keys = KeysOf(block);
+    head.values = ValuesOf(block, g % planes);
     head.rebuild = step.latent ? &rebuild[g] : nullptr;
     const int64_t width = step.latent ? stride : step.key_ranks[g];
     for (int64_t h = g * group_size; h < (g + 1) * group_size; ++h) {
@@ -288,15 +343,15 @@ void CpuSession::MakeRoom(CachedSequence& sequence, const AttentionStep& step) {
       alone.scorer.options.pool = 1;
       scoring.scorer = ScorerOf(alone);
     }
-    ReallocateLayer(scoring, cache, cache.length());
+    std::vector<GroupScores> fresh = ScoreLayer(scoring, cache);
+    const std::vector<int64_t> tier_rows = TierRows(cache, step.layer, cache.length());
+    ApplyMoves(DecideReallocation(cache.spec(), step.layer, cache.length(), RowsOf(layer), fresh,
+                                  tier_rows),
+               step.layer, cache);
     sequence.Charge(ProcessorSeconds() - start);
     return;
   }
-  for (GroupCache& group : layer.groups) {
-    const int64_t rows = cache.spec().full() ? GrownRows(group.recent.rows() + 1)
-                                             : group.recent.rows() + kFullCacheGranularity;
-    group.recent.Reserve(rows, cache.meter());
-  }
+  ApplyMoves(DecideGrowth(cache.spec(), RowsOf(layer)), step.layer, cache);
 }
 
 void CpuSession::Decode(std::span<Sequence* const> sequences,
@@ -332,7 +387,7 @@ void CpuSession::Decode(std::span<Sequence* const> sequences,
       MakeRoom(*cached[b], step);
       SequenceCache& cache = cached[b]->cache();
       if (!cache.spec().full()) {
-        cache.layer(step.layer).queries.Push(q.RowRange(b, 1), QueryStride(step, q));
+        PushQueries(q.RowRange(b, 1), QueryStride(step, q), cache.layer(step.layer).queries);
       }
       decode_.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
       decode_.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));

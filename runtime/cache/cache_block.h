@@ -1,22 +1,22 @@
 #pragma once
 // A dense block of cached tokens of one group: what a tier or the recent block is made of.
 //
-//   keys       [capacity, key_width]               in the cache's dtype
-//   values     [heads][capacity, value_width]      one plane for each kv head of the group
-//   positions  [capacity]  int32                   only where keys are latents
-//   scores     [capacity]  float                   only in tiers
+//   keys       [capacity, key_width]               in the cache's dtype, on the device
+//   values     [heads][capacity, value_width]      likewise; one plane for each kv head of the
+//   group positions  [capacity]  int32                   on the host; only where keys are latents
+//   scores     [capacity]  float                   on the host; only in tiers
 //
-// Rows 0 .. rows()-1 hold tokens, oldest first. Appending is O(1) and copies nothing else; the
-// block is re-allocated only by Reserve.
+// Rows 0 .. rows()-1 hold tokens, oldest first. The block knows how many there are and what is
+// decided from; elements are moved by a backend (runtime/cpu/cache_rows.h), which then says so.
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/base/view.h"
-#include "kernels/attention.h"
-#include "runtime/cache/cache_memory.h"
+#include "core/cache/cache_spec.h"
+#include "runtime/cache/metered_array.h"
+#include "runtime/device.h"
 
 namespace kvc::runtime {
 
@@ -28,14 +28,19 @@ struct BlockShape {
   bool positions = false;
   bool scores = false;
 
+  [[nodiscard]] int64_t KeyRowBytes() const { return key_width * DTypeBytes(dtype); }
+  [[nodiscard]] int64_t ValueRowBytes() const { return value_width * DTypeBytes(dtype); }
   // Bytes of one row, position and score included.
   [[nodiscard]] int64_t BytesPerRow() const;
 };
 
+// The shape of a group's rows: in tier `tier` of the spec, or (-1) in the recent block.
+[[nodiscard]] BlockShape ShapeOf(const CacheSpec& spec, int64_t layer, int64_t group, int64_t tier);
+
 class CacheBlock {
  public:
   CacheBlock() = default;
-  CacheBlock(const BlockShape& shape, int64_t capacity, CacheMeter& meter);
+  CacheBlock(const BlockShape& shape, int64_t capacity, Device& device, CacheMeter& meter);
 
   [[nodiscard]] const BlockShape& shape() const { return shape_; }
   [[nodiscard]] int64_t rows() const { return rows_; }
@@ -43,45 +48,39 @@ class CacheBlock {
   [[nodiscard]] bool full() const { return rows_ == capacity_; }
   // [rows]; empty where the block has none.
   [[nodiscard]] std::span<const int32_t> positions() const;
-  [[nodiscard]] std::span<float> scores() const;
-  [[nodiscard]] kernels::RowBlock keys() const;
-  // Values of the group's head number `plane`.
-  [[nodiscard]] kernels::RowBlock values(int64_t plane) const;
-  [[nodiscard]] kernels::Segment segment(int64_t plane) const;
+  [[nodiscard]] std::span<float> scores();
+  [[nodiscard]] std::span<const float> scores() const;
+  // Where the elements lie; plane p of the values begins at p * PlaneBytes().
+  [[nodiscard]] const Buffer& keys() const { return keys_; }
+  [[nodiscard]] const Buffer& values() const { return values_; }
+  [[nodiscard]] int64_t PlaneBytes() const { return capacity_ * shape_.ValueRowBytes(); }
 
   // A copy whose allocations count on `meter`; its capacity is the same.
   [[nodiscard]] CacheBlock Clone(CacheMeter& meter) const;
-  // Re-allocates to exactly `capacity` >= rows().
+  // Re-allocates to exactly `capacity` >= rows(), with what is there. Throws kInternal.
   void Reserve(int64_t capacity, CacheMeter& meter);
-  // Appends T rows, rounded to the block's dtype: keys [T, >= key_width], of which the first
-  // key_width columns are kept; values [T, heads * value_width], plane after plane; positions
-  // first_position, first_position + 1, ... There must be room.
-  void Append(ConstMatrixF keys, ConstMatrixF values, int64_t first_position);
-  // The same with positions and scores [T] of their own; empty where the block keeps none.
-  void Append(ConstMatrixF keys,
-              ConstMatrixF values,
-              std::span<const int32_t> positions,
-              std::span<const float> scores);
-  // Appends row `row` of a block of the same dtype, the first key_width / value_width elements of
-  // it.
-  void AppendRow(const CacheBlock& from, int64_t row, float score);
-  // Keeps the rows listed (ascending), in order.
-  void Keep(std::span<const int64_t> rows);
-  // Drops the oldest `count` rows.
-  void DropFront(int64_t count);
+
+  // What a backend says when it has moved elements; rows, positions and scores follow.
+  // `count` rows behind the last one, of positions first_position, first_position + 1, ... Throws
+  // kInternal when there is no room.
+  void Appended(int64_t count, int64_t first_position);
+  // The same with positions and scores [count] of their own; not read where the block keeps none.
+  void Appended(int64_t count, std::span<const int32_t> positions, std::span<const float> scores);
+  // Only the rows listed (ascending) are left, in order.
+  void Kept(std::span<const int64_t> rows);
+  // The oldest `count` rows are gone.
+  void DroppedFront(int64_t count);
 
  private:
-  // Appends everything but positions and scores.
-  void AppendElements(ConstMatrixF keys, ConstMatrixF values);
-  void CopyRows(const CacheBlock& from, int64_t count);
+  void CopyRows(const CacheBlock& from);
 
   BlockShape shape_;
   int64_t rows_ = 0;
   int64_t capacity_ = 0;
-  CacheBuffer keys_;
-  CacheBuffer values_;
-  CacheBuffer positions_;
-  CacheBuffer scores_;
+  Buffer keys_;
+  Buffer values_;
+  MeteredArray<int32_t> positions_;
+  MeteredArray<float> scores_;
 };
 
 }  // namespace kvc::runtime

@@ -1,162 +1,52 @@
 #include "runtime/cache/coordinates.h"
 
-#include <algorithm>
-#include <cmath>
-
-#include "linalg/principal_axes.h"
-#include "linalg/products.h"
-
 namespace kvc::runtime {
-namespace {
-
-// row = row H_1 .. H_r, or with `backwards` row H_r .. H_1.
-void Reflect(ConstMatrixF reflectors, bool backwards, float* row) {
-  for (int64_t i = 0; i < reflectors.rows; ++i) {
-    const float* u = reflectors.row(backwards ? reflectors.rows - 1 - i : i);
-    float dot = 0.0F;
-    for (int64_t d = 0; d < reflectors.cols; ++d) dot += row[d] * u[d];
-    for (int64_t d = 0; d < reflectors.cols; ++d) row[d] -= dot * u[d];
-  }
-}
-
-// The [width, width] corner of head `head`'s block of a basis [G, D, D].
-ConstMatrixF Corner(const std::vector<float>& basis, int64_t full, int64_t head, int64_t width) {
-  return {basis.data() + head * full * full, width, width, full};
-}
-
-}  // namespace
-
-void HeadBasis::ToCoordinates(ConstMatrixF x, MatrixF y) const {
-  std::vector<float> storage(static_cast<size_t>(x.rows * width_));
-  const MatrixF rows(storage.data(), x.rows, width_);
-  for (int64_t t = 0; t < x.rows; ++t) {
-    std::copy_n(x.row(t), width_, rows.row(t));
-    for (int64_t d = 0; mean_ != nullptr && d < width_; ++d) rows(t, d) -= mean_[d];
-    if (reflectors_.cols == 0) continue;
-    Reflect(reflectors_, false, rows.row(t));
-    std::copy_n(rows.row(t), y.cols, y.row(t));
-  }
-  if (reflectors_.cols == 0) linalg::GemmNN(rows, forward_.ColRange(0, y.cols), false, y);
-}
-
-void HeadBasis::FromCoordinates(ConstMatrixF y, MatrixF x) const {
-  for (int64_t t = 0; t < x.rows; ++t) {
-    if (reflectors_.cols > 0) {
-      std::fill(std::copy_n(y.row(t), y.cols, x.row(t)), x.row(t) + width_, 0.0F);
-      Reflect(reflectors_, true, x.row(t));
-    } else if (mean_ != nullptr) {
-      std::copy_n(mean_, width_, x.row(t));
-    } else {
-      std::fill_n(x.row(t), width_, 0.0F);
-    }
-  }
-  if (reflectors_.cols == 0) linalg::GemmNT(1.0F, y, back_.ColRange(0, y.cols), true, x);
-}
-
-void HeadBasis::ToQueries(ConstMatrixF x, MatrixF y) const {
-  if (reflectors_.cols == 0) {
-    linalg::GemmNN(x, back_, false, y);
-    return;
-  }
-  for (int64_t t = 0; t < x.rows; ++t) {
-    std::copy_n(x.row(t), width_, y.row(t));
-    Reflect(reflectors_, false, y.row(t));
-  }
-}
-
-void FindReflectors(ConstMatrixF x, MatrixF reflectors) {
-  const int64_t width = reflectors.cols;
-  const int64_t count = reflectors.rows;
-  std::vector<float> columns(static_cast<size_t>(width * x.rows));
-  const MatrixF transposed(columns.data(), width, x.rows);
-  for (int64_t t = 0; t < x.rows; ++t) {
-    for (int64_t d = 0; d < width; ++d) transposed(d, t) = x(t, d);
-  }
-  std::vector<float> storage(static_cast<size_t>(width * width));
-  const MatrixF gram(storage.data(), width, width);
-  linalg::GemmNT(1.0F, transposed, transposed, false, gram);
-  linalg::PrincipalAxes(gram, reflectors);
-  // Householder's QR of the axes as columns: H_r .. H_1 takes axis j to +-e_j. Row j becomes u_j.
-  for (int64_t j = 0; j < count; ++j) {
-    float* u = reflectors.row(j);
-    Reflect({reflectors.data, j, width}, false, u);
-    std::fill_n(u, j, 0.0F);
-    double square = 0.0;
-    for (int64_t d = j; d < width; ++d) square += static_cast<double>(u[d]) * u[d];
-    const double length = std::sqrt(square);
-    u[j] += static_cast<float>(u[j] < 0.0F ? -length : length);
-    // |u|^2 = 2, so that H = I - u^T u.
-    square = 0.0;
-    for (int64_t d = j; d < width; ++d) square += static_cast<double>(u[d]) * u[d];
-    const double scale = std::sqrt(2.0 / square);
-    for (int64_t d = j; d < width; ++d) u[d] = static_cast<float>(scale * u[d]);
-  }
-}
 
 LayerCoordinates::LayerCoordinates(const LayerBases& bases, const std::vector<CacheGroup>& groups)
     : keys_(static_cast<size_t>(bases.num_kv_heads)),
-      values_(static_cast<size_t>(bases.num_kv_heads)) {
+      values_(static_cast<size_t>(bases.num_kv_heads)),
+      calibrated_(&bases) {
   for (const CacheGroup& group : groups) {
     for (const int64_t head : group.heads) {
-      values_[head] = HeadBasis(Corner(bases.value, bases.value_width, head, group.value_width),
-                                Corner(bases.output, bases.value_width, head, group.value_width),
-                                bases.value_mean.data() + head * bases.value_width);
-      if (group.keeps_positions) continue;
-      keys_[head] = HeadBasis(Corner(bases.key, bases.key_width, head, group.key_width),
-                              Corner(bases.query, bases.key_width, head, group.key_width),
-                              bases.key_mean.data() + head * bases.key_width);
+      values_[head].width = group.value_width;
+      if (!group.keeps_positions) keys_[head].width = group.key_width;
     }
   }
 }
 
-LayerCoordinates::LayerCoordinates(const CacheSpec& spec, int64_t layer, CacheMeter& meter)
+LayerCoordinates::LayerCoordinates(const CacheSpec& spec,
+                                   int64_t layer,
+                                   Device& device,
+                                   CacheMeter& meter)
     : keys_(static_cast<size_t>(spec.num_kv_heads)),
       values_(static_cast<size_t>(spec.num_kv_heads)) {
   int64_t bytes = 0;
-  for (const CacheGroup& group : spec.layers[layer]) bytes += BasisBytes(spec, group);
-  reflectors_ = CacheBuffer(bytes, meter);
-  const float* next = reflectors_.as<float>();
+  int64_t next = 0;
   const auto take = [&next](int64_t rows, int64_t width) {
-    const ConstMatrixF reflectors(next, rows, width);
+    const BasisPlace place = {width, rows, next};
     next += rows * width;
-    return HeadBasis(reflectors);
+    return place;
   };
   for (const CacheGroup& group : spec.layers[layer]) {
+    bytes += BasisBytes(spec, group);
     const NarrowWidths widths = WidestNarrow(spec, group);
     for (const int64_t head : group.heads) {
       if (!group.keeps_positions) keys_[head] = take(widths.key, group.key_width);
       values_[head] = take(widths.value, group.value_width);
     }
   }
-}
-
-void LayerCoordinates::SetHead(int64_t head, ConstMatrixF keys, ConstMatrixF values) {
-  const auto set = [&](const HeadBasis& basis, ConstMatrixF rows) {
-    const ConstMatrixF place = basis.reflectors();
-    if (place.rows == 0) return;
-    float* own = reflectors_.as<float>() + (place.data - reflectors_.as<float>());
-    FindReflectors(rows, {own, place.rows, place.cols});
-  };
-  set(keys_[head], keys);
-  set(values_[head], values);
+  reflectors_ = Buffer(bytes, device, &meter);
 }
 
 LayerCoordinates LayerCoordinates::Clone(CacheMeter& meter) const {
   LayerCoordinates copy = LayerCoordinates();
-  copy.reflectors_ = CacheBuffer(reflectors_.bytes(), meter);
-  std::copy_n(reflectors_.data(), reflectors_.bytes(), copy.reflectors_.data());
-  const auto moved = [&](const std::vector<HeadBasis>& bases) {
-    std::vector<HeadBasis> all = bases;
-    for (HeadBasis& basis : all) {
-      ConstMatrixF place = basis.reflectors();
-      if (place.cols == 0) continue;  // calibrated: not ours
-      place.data = copy.reflectors_.as<float>() + (place.data - reflectors_.as<float>());
-      basis = HeadBasis(place);
-    }
-    return all;
-  };
-  copy.keys_ = moved(keys_);
-  copy.values_ = moved(values_);
+  copy.keys_ = keys_;
+  copy.values_ = values_;
+  copy.calibrated_ = calibrated_;
+  if (reflectors_.bytes() > 0) {
+    copy.reflectors_ = Buffer(reflectors_.bytes(), *reflectors_.device(), &meter);
+    reflectors_.device()->Copy(reflectors_, 0, copy.reflectors_, 0, reflectors_.bytes());
+  }
   return copy;
 }
 

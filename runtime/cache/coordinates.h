@@ -1,70 +1,47 @@
 #pragma once
-// Coordinates in which a layer with narrow tiers stores its rows (core/cache/cache_bases.h), and
-// the way between them and keys, queries, values and outputs as the model has them.
+// Coordinates in which a layer with narrow tiers stores its rows (core/cache/cache_bases.h): either
+// the bundle's calibrated bases, or the principal axes of a prompt, kept as reflectors on the
+// device. The arithmetic is a backend's (runtime/cpu/head_basis.h).
 
 #include <cstdint>
 #include <vector>
 
-#include "core/base/view.h"
 #include "core/cache/cache_bases.h"
 #include "core/cache/cache_spec.h"
-#include "runtime/cache/cache_memory.h"
+#include "runtime/device.h"
 
 namespace kvc::runtime {
 
-// Of one head's keys (key and query of the bases) or values (value and output). Borrows.
-class HeadBasis {
- public:
-  HeadBasis() = default;
-  // x' = (x - mean) forward, x = mean + x' back^T; matrices [D, D], mean [D] or null.
-  HeadBasis(ConstMatrixF forward, ConstMatrixF back, const float* mean)
-      : forward_(forward), back_(back), mean_(mean), width_(forward.rows) {}
-  // x' = x H_1 .. H_r with H_i = I - u_i^T u_i, u_i the rows of reflectors [r, D]: orthogonal.
-  explicit HeadBasis(ConstMatrixF reflectors) : reflectors_(reflectors), width_(reflectors.cols) {}
-  // No rows for a calibrated basis.
-  [[nodiscard]] ConstMatrixF reflectors() const { return reflectors_; }
-
-  // D; 0: rows are stored as they are, and nothing below may be called.
-  [[nodiscard]] int64_t width() const { return width_; }
-  // The first y.cols coordinates of rows x [T, D]: y [T, r].
-  void ToCoordinates(ConstMatrixF x, MatrixF y) const;
-  // Rows x [T, D] from their first y.cols coordinates, and outputs [T, D] from all of them.
-  void FromCoordinates(ConstMatrixF y, MatrixF x) const;
-  // Queries x [T, D] as they meet coordinates: y [T, D] with y k'^T = x (k - mean)^T.
-  void ToQueries(ConstMatrixF x, MatrixF y) const;
-
- private:
-  ConstMatrixF forward_, back_;
-  ConstMatrixF reflectors_;
-  const float* mean_ = nullptr;
-  int64_t width_ = 0;
+// Where one head's basis of keys, or of values, stands.
+struct BasisPlace {
+  int64_t width = 0;   // D; 0: rows are stored as they are
+  int64_t rows = 0;    // r reflectors [r, D]; 0 with a calibrated basis
+  int64_t offset = 0;  // their first float in the reflectors' buffer
 };
-
-// H_1 .. H_r of HeadBasis whose product's first r columns are, up to sign, the principal axes of
-// rows x [T, D] about the origin: reflectors [r, D]. Single-threaded.
-void FindReflectors(ConstMatrixF x, MatrixF reflectors);
 
 // The bases of a layer's kv heads. Move-only.
 class LayerCoordinates {
  public:
   // Calibrated ones, which must outlive the object. `groups`: the layer's.
   LayerCoordinates(const LayerBases& bases, const std::vector<CacheGroup>& groups);
-  // Room for those of a prompt, metered: SetHead makes them.
-  LayerCoordinates(const CacheSpec& spec, int64_t layer, CacheMeter& meter);
-  // The principal axes of a head's keys [T, D_k], unless they are latents, and values [T, D]. Heads
-  // may be set from several threads.
-  void SetHead(int64_t head, ConstMatrixF keys, ConstMatrixF values);
+  // Room for those of a prompt, metered; Backend::FindCoordinates makes them.
+  LayerCoordinates(const CacheSpec& spec, int64_t layer, Device& device, CacheMeter& meter);
   [[nodiscard]] LayerCoordinates Clone(CacheMeter& meter) const;
 
-  [[nodiscard]] const HeadBasis& keys(int64_t head) const { return keys_[head]; }
-  [[nodiscard]] const HeadBasis& values(int64_t head) const { return values_[head]; }
+  [[nodiscard]] const BasisPlace& keys(int64_t head) const { return keys_[head]; }
+  [[nodiscard]] const BasisPlace& values(int64_t head) const { return values_[head]; }
+  // Null for those of a prompt.
+  [[nodiscard]] const LayerBases* calibrated() const { return calibrated_; }
+  // Of a prompt: the keys' reflectors of head 0, its values', ...
+  [[nodiscard]] const Buffer& reflectors() const { return reflectors_; }
 
  private:
   LayerCoordinates() = default;
 
-  std::vector<HeadBasis> keys_;    // [G]; of no width where keys are latents
-  std::vector<HeadBasis> values_;  // [G]
-  CacheBuffer reflectors_;         // of a prompt: the keys' of head 0, its values', ...
+  std::vector<BasisPlace> keys_;    // [G]; of no width where keys are latents
+  std::vector<BasisPlace> values_;  // [G]
+  const LayerBases* calibrated_ = nullptr;
+  Buffer reflectors_;
 };
 
 }  // namespace kvc::runtime

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
@@ -85,7 +84,8 @@ int64_t GroupCache::tier_rows() const {
   return sum;
 }
 
-QueryRing::QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, CacheMeter& meter)
+QueryRing::QueryRing(
+    const CacheSpec& spec, int64_t layer, int64_t rows, Device& device, CacheMeter& meter)
     : rows_(rows) {
   std::vector<int64_t> widths(static_cast<size_t>(spec.num_heads), 0);
   const int64_t group_size = spec.num_heads / spec.num_kv_heads;
@@ -98,42 +98,20 @@ QueryRing::QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, CacheMe
   }
   offsets_.push_back(0);
   for (const int64_t width : widths) offsets_.push_back(offsets_.back() + width);
-  data_ = CacheBuffer(rows * offsets_.back() * static_cast<int64_t>(sizeof(float)), meter);
+  data_ = Buffer(rows * width() * static_cast<int64_t>(sizeof(float)), device, &meter);
 }
 
 int64_t QueryRing::count() const { return std::min(rows_, pushed_); }
-
-void QueryRing::Push(ConstMatrixF queries, int64_t stored_width) {
-  if (rows_ == 0) return;
-  const int64_t first = std::max<int64_t>(0, queries.rows - rows_);
-  for (int64_t t = 0; t < queries.rows; ++t, ++pushed_) {
-    if (t < first) continue;
-    float* row = data_.as<float>() + pushed_ % rows_ * offsets_.back();
-    for (size_t h = 0; h + 1 < offsets_.size(); ++h) {
-      const float* source = queries.row(t) + static_cast<int64_t>(h) * stored_width;
-      std::copy_n(source, offsets_[h + 1] - offsets_[h], row + offsets_[h]);
-    }
-  }
-}
-
-void QueryRing::Copy(int64_t head, MatrixF out) const {
-  for (int64_t i = 0; i < out.rows; ++i) {
-    const int64_t position = pushed_ - out.rows + i;
-    const float* row = data_.as<float>() + position % rows_ * offsets_.back();
-    std::copy_n(row + offsets_[head], out.cols, out.row(i));
-  }
-}
 
 QueryRing QueryRing::Clone(CacheMeter& meter) const {
   QueryRing copy;
   copy.rows_ = rows_;
   copy.pushed_ = pushed_;
   copy.offsets_ = offsets_;
-  copy.data_ = CacheBuffer(data_.bytes(), meter);
-  if (data_.bytes() > 0) {
-    const int64_t row_bytes = offsets_.back() * static_cast<int64_t>(sizeof(float));
-    std::memcpy(copy.data_.data(), data_.data(), static_cast<size_t>(count() * row_bytes));
-  }
+  if (data_.bytes() == 0) return copy;
+  copy.data_ = Buffer(data_.bytes(), *data_.device(), &meter);
+  const int64_t row_bytes = width() * static_cast<int64_t>(sizeof(float));
+  data_.device()->Copy(data_, 0, copy.data_, 0, count() * row_bytes);
   return copy;
 }
 
@@ -141,19 +119,22 @@ QueryRing QueryRing::Resized(int64_t rows, CacheMeter& meter) const {
   QueryRing ring;
   ring.rows_ = rows;
   ring.offsets_ = offsets_;
-  const int64_t width = offsets_.back();
-  ring.data_ = CacheBuffer(rows * width * static_cast<int64_t>(sizeof(float)), meter);
   ring.pushed_ = pushed_;
+  const int64_t row_bytes = width() * static_cast<int64_t>(sizeof(float));
+  ring.data_ = Buffer(rows * row_bytes, *data_.device(), &meter);
   for (int64_t i = 0; i < std::min(rows, count()); ++i) {
-    const int64_t position = pushed_ - 1 - i;
-    std::copy_n(data_.as<float>() + position % rows_ * width, width,
-                ring.data_.as<float>() + position % rows * width);
+    const int64_t number = pushed_ - 1 - i;
+    data_.device()->Copy(data_, RowOf(number) * row_bytes, ring.data_,
+                         ring.RowOf(number) * row_bytes, row_bytes);
   }
   return ring;
 }
 
-SequenceCache::SequenceCache(CacheSpec spec, int64_t reserve)
-    : spec_(std::move(spec)), reserve_(reserve), meter_(std::make_unique<CacheMeter>()) {
+SequenceCache::SequenceCache(CacheSpec spec, int64_t reserve, Device& device)
+    : spec_(std::move(spec)),
+      reserve_(reserve),
+      device_(&device),
+      meter_(std::make_unique<CacheMeter>()) {
   CheckSpec(spec_);
   if (spec_.tiers.empty()) spec_.tiers.push_back({});
   layers_.resize(spec_.layers.size());
@@ -161,7 +142,7 @@ SequenceCache::SequenceCache(CacheSpec spec, int64_t reserve)
 }
 
 std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
-  auto copy = std::make_unique<SequenceCache>(spec_, reserve_);
+  auto copy = std::make_unique<SequenceCache>(spec_, reserve_, *device_);
   copy->meter_ = std::make_unique<CacheMeter>(meter_->peak_bytes());
   copy->length_ = length_;
   copy->shares_ = shares_;
@@ -226,30 +207,19 @@ void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_quer
   const int64_t rows = spec_.full() ? GrownRows(std::max(length, reserve_)) : length;
   for (size_t n = 0; n < spec_.layers[layer].size(); ++n) {
     GroupCache& group = cache.groups.emplace_back();
-    group.recent = CacheBlock(ShapeOf(layer, static_cast<int64_t>(n), -1), rows, *meter_);
+    group.recent =
+        CacheBlock(ShapeOf(spec_, layer, static_cast<int64_t>(n), -1), rows, *device_, *meter_);
   }
   if (spec_.full()) return;
-  cache.queries = QueryRing(spec_, layer, std::max(spec_.query_ring, least_queries), *meter_);
+  cache.queries =
+      QueryRing(spec_, layer, std::max(spec_.query_ring, least_queries), *device_, *meter_);
 }
 
 void SequenceCache::MakeCoordinates(int64_t layer) {
   layers_[layer].coordinates =
       spec_.basis == TierBasis::kPrompt
-          ? std::make_unique<LayerCoordinates>(spec_, layer, *meter_)
+          ? std::make_unique<LayerCoordinates>(spec_, layer, *device_, *meter_)
           : std::make_unique<LayerCoordinates>((*spec_.bases)[layer], spec_.layers[layer]);
-}
-
-BlockShape SequenceCache::ShapeOf(int64_t layer, int64_t group, int64_t tier) const {
-  const CacheGroup& spec = spec_.layers[layer][group];
-  const Tier share = tier < 0 ? Tier{} : spec_.tiers[tier];
-  BlockShape shape;
-  shape.dtype = spec_.dtype;
-  shape.key_width = TierWidth(spec.key_width, share.key_share);
-  shape.value_width = TierWidth(spec.value_width, share.value_share);
-  shape.heads = static_cast<int64_t>(spec.heads.size());
-  shape.positions = spec.keeps_positions;
-  shape.scores = tier >= 0;
-  return shape;
 }
 
 }  // namespace kvc::runtime

@@ -15,11 +15,10 @@
 #include <span>
 #include <vector>
 
-#include "core/base/view.h"
 #include "core/cache/cache_spec.h"
 #include "runtime/cache/cache_block.h"
-#include "runtime/cache/cache_memory.h"
 #include "runtime/cache/coordinates.h"
+#include "runtime/device.h"
 
 namespace kvc::runtime {
 
@@ -36,26 +35,35 @@ struct GroupCache {
 class QueryRing {
  public:
   QueryRing() = default;
-  QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, CacheMeter& meter);
+  QueryRing(const CacheSpec& spec, int64_t layer, int64_t rows, Device& device, CacheMeter& meter);
 
   [[nodiscard]] int64_t rows() const { return rows_; }
+  // Queries that it has been given since the sequence began.
+  [[nodiscard]] int64_t pushed() const { return pushed_; }
   // Queries that are there: min(rows, pushed).
   [[nodiscard]] int64_t count() const;
-  // queries [T, H * stored_width]: head h's first columns stand at h * stored_width.
-  void Push(ConstMatrixF queries, int64_t stored_width);
-  // The newest `count` queries of head h, oldest first: out [count, width of h].
-  void Copy(int64_t head, MatrixF out) const;
+  // The row that holds the query number `number`.
+  [[nodiscard]] int64_t RowOf(int64_t number) const { return number % rows_; }
+  // What a backend says when it has written `count` queries more, or all that there is room for.
+  void Pushed(int64_t count) { pushed_ += count; }
   [[nodiscard]] QueryRing Clone(CacheMeter& meter) const;
   // A ring of `rows` rows with the newest queries of this one.
   [[nodiscard]] QueryRing Resized(int64_t rows, CacheMeter& meter) const;
+  [[nodiscard]] int64_t num_heads() const { return std::ssize(offsets_) - 1; }
+  // Floats of a row.
+  [[nodiscard]] int64_t width() const { return offsets_.back(); }
+  // Column where head h's queries begin.
+  [[nodiscard]] int64_t offset(int64_t head) const { return offsets_[head]; }
   // Width of head h's queries.
   [[nodiscard]] int64_t width(int64_t head) const { return offsets_[head + 1] - offsets_[head]; }
+  // [rows, width()] floats.
+  [[nodiscard]] const Buffer& buffer() const { return data_; }
 
  private:
   int64_t rows_ = 0;
   int64_t pushed_ = 0;
   std::vector<int64_t> offsets_;  // [H + 1]
-  CacheBuffer data_;              // [rows, offsets_[H]]
+  Buffer data_;                   // [rows, offsets_[H]]
 };
 
 // What scoring says about the rows of a group, tiers first, then the recent block.
@@ -84,12 +92,14 @@ struct LayerCache {
 
 class SequenceCache {
  public:
-  // `reserve`: rows that a kFull block is allocated with at least. Throws kBadInput when the spec
+  // `reserve`: rows that a kFull block is allocated with at least. The device must outlive it.
+  // Throws kBadInput when the spec
   // contradicts itself, and when tiers narrower than a row have no bases to be stored in.
-  SequenceCache(CacheSpec spec, int64_t reserve);
+  SequenceCache(CacheSpec spec, int64_t reserve, Device& device);
   [[nodiscard]] std::unique_ptr<SequenceCache> Clone() const;
 
   [[nodiscard]] const CacheSpec& spec() const { return spec_; }
+  [[nodiscard]] Device& device() const { return *device_; }
   [[nodiscard]] CacheMeter& meter() { return *meter_; }
   [[nodiscard]] const CacheMeter& meter() const { return *meter_; }
   [[nodiscard]] int64_t length() const { return length_; }
@@ -109,16 +119,14 @@ class SequenceCache {
   // Allocates the working blocks of a layer for a prompt of `length` tokens, and a ring of at least
   // `least_queries` rows.
   void BeginLayer(int64_t layer, int64_t length, int64_t least_queries);
-  // The calibrated coordinates of a layer, or room for those of its prompt (runtime/cpu/scoring.h
-  // fills it); only with narrow tiers.
+  // The calibrated coordinates of a layer, or room for those of its prompt; only with narrow tiers.
   void MakeCoordinates(int64_t layer);
-  // Shape of a group's rows: in a tier, or (-1) in the recent block.
-  [[nodiscard]] BlockShape ShapeOf(int64_t layer, int64_t group, int64_t tier) const;
 
  private:
   CacheSpec spec_;
   int64_t reserve_ = 0;
   int64_t length_ = 0;
+  Device* device_;
   std::unique_ptr<CacheMeter> meter_;  // before layers_: outlives their buffers
   std::vector<LayerCache> layers_;
   std::vector<std::vector<double>> shares_;  // kAda: [L][n]

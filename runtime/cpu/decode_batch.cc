@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/cpu/cache_rows.h"
+
 namespace kvc::runtime {
 
 int64_t QueryStride(const AttentionStep& step, ConstMatrixF q) { return q.cols / step.num_heads; }
@@ -11,8 +13,8 @@ void StoreRows(
   const auto groups = std::ssize(cache.groups);
   const int64_t values = v.cols / groups;
   for (int64_t n = 0; n < groups; ++n) {
-    cache.groups[n].recent.Append(k.ColRange(n * step.stored_width, step.stored_width),
-                                  v.ColRange(n * values, values), first);
+    AppendRows(k.ColRange(n * step.stored_width, step.stored_width), v.ColRange(n * values, values),
+               first, cache.groups[n].recent);
   }
 }
 
@@ -41,8 +43,8 @@ void DecodeBatch::Store(SequenceCache& cache, ConstMatrixF k, ConstMatrixF v, in
   const MatrixF values = Take(1, v.cols);
   const int64_t width = v.cols / step_->num_kv_heads;
   for (int64_t g = 0; g < step_->num_kv_heads; ++g) {
-    layer.coordinates->values(g).ToCoordinates(v.ColRange(g * width, width),
-                                               values.ColRange(g * width, width));
+    ValueBasis(*layer.coordinates, g)
+        .ToCoordinates(v.ColRange(g * width, width), values.ColRange(g * width, width));
   }
   for (int64_t n = 0; n < std::ssize(layer.groups); ++n) {
     const int64_t rank = step_->key_ranks[n];
@@ -51,7 +53,7 @@ void DecodeBatch::Store(SequenceCache& cache, ConstMatrixF k, ConstMatrixF v, in
     if (step_->latent) {
       std::copy_n(from.data, rank, to.data);
     } else {
-      layer.coordinates->keys(n).ToCoordinates(from, to);
+      KeyBasis(*layer.coordinates, n).ToCoordinates(from, to);
     }
   }
   StoreRows(layer, *step_, keys, values, position);
@@ -68,9 +70,9 @@ void DecodeBatch::Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out) {
     const GroupCache& group = layer.groups[g / planes];
     kernels::DecodeHead& head = heads_.emplace_back();
     for (const CacheBlock& tier : group.tiers) {
-      if (tier.rows() > 0) head.segments.push_back(tier.segment(g % planes));
+      if (tier.rows() > 0) head.segments.push_back(SegmentOf(tier, g % planes));
     }
-    head.segments.push_back(group.recent.segment(g % planes));
+    head.segments.push_back(SegmentOf(group.recent, g % planes));
     head.rebuild = step_->latent ? &rebuild_[g] : nullptr;
     const int64_t width = step_->latent ? stride : step_->key_ranks[g];
     head.queries = {q.data + g * group_size * stride, group_size, width, stride};
@@ -78,11 +80,11 @@ void DecodeBatch::Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out) {
     if (!in_coordinates) continue;
     if (!step_->latent) {
       const MatrixF queries = Take(group_size, width);
-      layer.coordinates->keys(g).ToQueries(head.queries, queries);
+      KeyBasis(*layer.coordinates, g).ToQueries(head.queries, queries);
       head.queries = queries;
     }
     const MatrixF outputs = Take(group_size, value_width);
-    restored_.push_back({&layer.coordinates->values(g), outputs, head.outputs});
+    restored_.push_back({ValueBasis(*layer.coordinates, g), outputs, head.outputs});
     head.outputs = outputs;
   }
 }
@@ -90,7 +92,7 @@ void DecodeBatch::Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out) {
 void DecodeBatch::Attend(ThreadPool& pool) {
   kernels::DecodeAttention(heads_, step_->scale, pool);
   for (const Restored& head : restored_) {
-    head.basis->FromCoordinates(head.coordinates, head.outputs);
+    head.basis.FromCoordinates(head.coordinates, head.outputs);
   }
 }
 

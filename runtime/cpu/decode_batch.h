@@ -12,6 +12,7 @@
 #include "core/base/view.h"
 #include "kernels/attention.h"
 #include "runtime/cache/kv_cache.h"
+#include "runtime/cpu/head_basis.h"
 #include "runtime/plan/plan.h"
 
 namespace kvc::runtime {
@@ -39,7 +40,7 @@ class DecodeBatch {
  private:
   // Outputs in coordinates and where they belong.
   struct Restored {
-    const HeadBasis* basis = nullptr;
+    HeadBasis basis;
     ConstMatrixF coordinates;  // [H/G, D]
     MatrixF outputs;           // [H/G, D]
   };

@@ -5,6 +5,8 @@
 
 #include "core/base/dtype.h"
 #include "kernels/attention.h"
+#include "runtime/cpu/cache_rows.h"
+#include "runtime/cpu/head_basis.h"
 #include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
@@ -70,7 +72,7 @@ FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
   const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
   int64_t first = 0;
   for (const CacheBlock* block : blocks) {
-    kernels::RowBlock latents = block->keys();
+    kernels::RowBlock latents = KeysOf(*block);
     latents.width = std::min(latents.width, width);
     kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
     first += block->rows();
@@ -112,8 +114,8 @@ class HeadScorer {
   // Scores of kv head `head`, plane `plane` of group n, and its losses with narrow tiers.
   GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
     const std::vector<const CacheBlock*> blocks = BlocksOf(layer_.groups[n]);
-    const FloatRows keys = KeysOf(blocks, head);
-    const FloatRows values = ValuesOf(blocks, head, plane);
+    const FloatRows keys = GatherKeys(blocks, head);
+    const FloatRows values = GatherValues(blocks, head, plane);
     scorers::HeadInput input;
     input.keys = keys.view;
     input.values = values.view;
@@ -145,23 +147,25 @@ class HeadScorer {
     return blocks;
   }
 
-  FloatRows KeysOf(const std::vector<const CacheBlock*>& blocks, int64_t head) const {
+  FloatRows GatherKeys(const std::vector<const CacheBlock*>& blocks, int64_t head) const {
     const AttentionStep& attention = *scoring_.attention;
     if (attention.latent) {
       const kernels::KeyRebuild& rebuild = scoring_.rebuild[head];
       return RebuildKeys(blocks, rebuild, rebuild.rebuild.cols);
     }
     std::vector<kernels::RowBlock> rows;
-    for (const CacheBlock* block : blocks) rows.push_back(block->keys());
-    return layer_.in_coordinates() ? Restore(rows, layer_.coordinates->keys(head)) : Gather(rows);
+    for (const CacheBlock* block : blocks) rows.push_back(KeysOf(*block));
+    return layer_.in_coordinates() ? Restore(rows, KeyBasis(*layer_.coordinates, head))
+                                   : Gather(rows);
   }
 
-  FloatRows ValuesOf(const std::vector<const CacheBlock*>& blocks,
-                     int64_t head,
-                     int64_t plane) const {
+  FloatRows GatherValues(const std::vector<const CacheBlock*>& blocks,
+                         int64_t head,
+                         int64_t plane) const {
     std::vector<kernels::RowBlock> rows;
-    for (const CacheBlock* block : blocks) rows.push_back(block->values(plane));
-    return layer_.in_coordinates() ? Restore(rows, layer_.coordinates->values(head)) : Gather(rows);
+    for (const CacheBlock* block : blocks) rows.push_back(ValuesOf(*block, plane));
+    return layer_.in_coordinates() ? Restore(rows, ValueBasis(*layer_.coordinates, head))
+                                   : Gather(rows);
   }
 
   void AddLosses(int64_t n,
@@ -177,14 +181,16 @@ class HeadScorer {
       scorers::TierRows& rows = tiers.emplace_back();
       const int64_t key_width = TierWidth(group.key_width, spec.tiers[t].key_share);
       if (key_width < group.key_width) {
-        storage.push_back(scoring_.attention->latent
-                              ? RebuildKeys(blocks, scoring_.rebuild[head], key_width)
-                              : Approximate(input.keys, layer_.coordinates->keys(head), key_width));
+        storage.push_back(
+            scoring_.attention->latent
+                ? RebuildKeys(blocks, scoring_.rebuild[head], key_width)
+                : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width));
         rows.keys = storage.back().view;
       }
       const int64_t value_width = TierWidth(group.value_width, spec.tiers[t].value_share);
       if (value_width < group.value_width) {
-        storage.push_back(Approximate(input.values, layer_.coordinates->values(head), value_width));
+        storage.push_back(
+            Approximate(input.values, ValueBasis(*layer_.coordinates, head), value_width));
         rows.values = storage.back().view;
       }
     }
@@ -224,7 +230,7 @@ class HeadScorer {
     const int64_t width = layer_.queries.width(h);
     std::vector<float>& data = storage.emplace_back(static_cast<size_t>(count * width));
     const MatrixF queries(data.data(), count, width);
-    layer_.queries.Copy(h, queries);
+    CopyQueries(layer_.queries, h, queries);
     return queries;
   }
 
@@ -263,10 +269,10 @@ void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache) {
   scoring.pool->ParallelFor(std::ssize(groups), 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       const CacheBlock& working = layer.groups[n].recent;
-      const FloatRows keys = Gather({working.keys()});
+      const FloatRows keys = Gather({KeysOf(working)});
       for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
-        const FloatRows values = Gather({working.values(static_cast<int64_t>(plane))});
-        layer.coordinates->SetHead(groups[n].heads[plane], keys.view, values.view);
+        const FloatRows values = Gather({ValuesOf(working, static_cast<int64_t>(plane))});
+        SetHead(*layer.coordinates, groups[n].heads[plane], keys.view, values.view);
       }
     }
   });

@@ -1,11 +1,11 @@
-#include "runtime/cache/cache_block.h"
-
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
+#include "runtime/cpu/cache_rows.h"
+#include "runtime/cpu/host_device.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::runtime {
@@ -54,9 +54,9 @@ class CacheBlockTest : public ::testing::TestWithParam<DType> {
   CacheBlockTest()
       : keys_(Random(kRows * kKeyStride, 1)),
         values_(Random(kRows * 10, 2)),
-        block_(Shape(GetParam()), 9, meter_) {
-    block_.Append(Keys(0, 4), Values(0, 4), 20);
-    block_.Append(Keys(4, 3), Values(4, 3), 24);
+        block_(Shape(GetParam()), 9, SharedHostDevice(), meter_) {
+    AppendRows(Keys(0, 4), Values(0, 4), 20, block_);
+    AppendRows(Keys(4, 3), Values(4, 3), 24, block_);
     for (int64_t i = 0; i < kRows; ++i) block_.scores()[i] = static_cast<float>(i);
   }
   [[nodiscard]] ConstMatrixF Keys(int64_t first, int64_t rows) const {
@@ -67,9 +67,9 @@ class CacheBlockTest : public ::testing::TestWithParam<DType> {
   }
   // Row `row` of `block` holds what was appended as row `source`.
   void ExpectRow(const CacheBlock& block, int64_t row, int64_t source) const {
-    EXPECT_EQ(RowOf(block.keys(), row), Rounded(Keys(source, 1).data, 3, GetParam()));
+    EXPECT_EQ(RowOf(KeysOf(block), row), Rounded(Keys(source, 1).data, 3, GetParam()));
     for (int64_t plane = 0; plane < 2; ++plane) {
-      EXPECT_EQ(RowOf(block.values(plane), row),
+      EXPECT_EQ(RowOf(ValuesOf(block, plane), row),
                 Rounded(Values(source, 1).data + plane * 5, 5, GetParam()));
     }
     EXPECT_EQ(block.positions()[row], 20 + source);
@@ -85,7 +85,8 @@ class CacheBlockTest : public ::testing::TestWithParam<DType> {
 TEST_P(CacheBlockTest, AppendRoundsToTheDtype) {
   ASSERT_EQ(block_.rows(), kRows);
   for (int64_t i = 0; i < kRows; ++i) ExpectRow(block_, i, i);
-  EXPECT_KVC_ERROR(block_.Append(Keys(0, 3), Values(0, 3), 0), kInternal, "room for 3 rows, got 2");
+  EXPECT_KVC_ERROR(AppendRows(Keys(0, 3), Values(0, 3), 0, block_), kInternal,
+                   "room for 3 rows, got 2");
 }
 
 TEST_P(CacheBlockTest, MeterCountsEveryByte) {
@@ -109,22 +110,22 @@ TEST_P(CacheBlockTest, ReserveAndCloneKeepRows) {
   block_.Reserve(kRows, meter_);
   EXPECT_TRUE(block_.full());
   const CacheBlock copy = block_.Clone(meter_);
-  block_.DropFront(kRows);
+  DropFront(kRows, block_);
   for (int64_t i = 0; i < kRows; ++i) ExpectRow(copy, i, i);
   EXPECT_KVC_ERROR(CacheBlock(copy.Clone(meter_)).Reserve(3, meter_), kInternal, "at least 7");
 }
 
 TEST_P(CacheBlockTest, KeepAndDropFront) {
   const std::vector<int64_t> kept = {0, 3, 4, 6};
-  block_.Keep(kept);
+  KeepRows(kept, block_);
   ASSERT_EQ(block_.rows(), 4);
   for (int64_t i = 0; i < 4; ++i) ExpectRow(block_, i, kept[i]);
-  block_.DropFront(1);
+  DropFront(1, block_);
   ASSERT_EQ(block_.rows(), 3);
   for (int64_t i = 0; i < 3; ++i) ExpectRow(block_, i, kept[i + 1]);
-  block_.DropFront(0);
+  DropFront(0, block_);
   EXPECT_EQ(block_.rows(), 3);
-  block_.Keep({});
+  KeepRows({}, block_);
   EXPECT_EQ(block_.rows(), 0);
 }
 
@@ -132,20 +133,20 @@ TEST_P(CacheBlockTest, AppendRowTakesAPrefix) {
   BlockShape narrow = Shape(GetParam());
   narrow.key_width = 2;
   narrow.value_width = 1;
-  CacheBlock tier(narrow, 2, meter_);
-  tier.AppendRow(block_, 5, 0.5F);
-  EXPECT_EQ(RowOf(tier.keys(), 0), Rounded(Keys(5, 1).data, 2, GetParam()));
-  EXPECT_EQ(RowOf(tier.values(1), 0), Rounded(Values(5, 1).data + 5, 1, GetParam()));
+  CacheBlock tier(narrow, 2, SharedHostDevice(), meter_);
+  AppendRow(block_, 5, 0.5F, tier);
+  EXPECT_EQ(RowOf(KeysOf(tier), 0), Rounded(Keys(5, 1).data, 2, GetParam()));
+  EXPECT_EQ(RowOf(ValuesOf(tier, 1), 0), Rounded(Values(5, 1).data + 5, 1, GetParam()));
   EXPECT_EQ(tier.positions()[0], 25);
   EXPECT_EQ(tier.scores()[0], 0.5F);
 }
 
 TEST_P(CacheBlockTest, NoRowsTakeNoMemory) {
   CacheMeter meter;
-  CacheBlock empty(Shape(GetParam()), 0, meter);
+  CacheBlock empty(Shape(GetParam()), 0, SharedHostDevice(), meter);
   EXPECT_EQ(meter.live_bytes(), 0);
   EXPECT_TRUE(empty.full());
-  EXPECT_EQ(empty.keys().rows, 0);
+  EXPECT_EQ(KeysOf(empty).rows, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes,

@@ -1,4 +1,3 @@
-#include "runtime/policy/compress.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +10,9 @@
 #include "core/base/rng.h"
 #include "runtime/cache/kv_invariants.h"
 #include "runtime/cache/kv_layout.h"
+#include "runtime/cpu/cache_rows.h"
+#include "runtime/cpu/host_device.h"
+#include "tests/runtime/one_layer.h"
 
 namespace kvc::runtime {
 namespace {
@@ -43,7 +45,7 @@ struct Fixture {
     rebuild.sin = {sin.data(), kPositions, kWidth / 2};
     rebuilds = {rebuild};
     scorer = scorers::Scorer::Create(kind);
-    cache = std::make_unique<SequenceCache>(spec, 0);
+    cache = std::make_unique<SequenceCache>(spec, 0, SharedHostDevice());
   }
 
   [[nodiscard]] LayerScoring Scoring() {
@@ -58,19 +60,18 @@ struct Fixture {
 
   // Appends one token whose key and value are `key`, and a query of ones.
   void Append(const std::vector<float>& key) {
-    group().recent.Append({key.data(), 1, kWidth}, {key.data(), 1, kWidth}, cache->length());
+    AppendRows({key.data(), 1, kWidth}, {key.data(), 1, kWidth}, cache->length(), group().recent);
     const std::vector<float> query(2 * kWidth, 1.0F);
-    cache->layer(0).queries.Push({query.data(), 1, 2 * kWidth}, kWidth);
+    PushQueries({query.data(), 1, 2 * kWidth}, kWidth, cache->layer(0).queries);
     cache->set_length(cache->length() + 1);
   }
   void Prompt(const std::vector<std::vector<float>>& keys) {
     cache->BeginLayer(0, std::ssize(keys), spec.window);
     for (const auto& key : keys) Append(key);
-    PromptScores scores;
-    CompressLayer(Scoring(), *cache, scores);
+    testing::CompressLayer(Scoring(), *cache);
   }
   void Decode(const std::vector<float>& key) {
-    if (group().recent.full()) ReallocateLayer(Scoring(), *cache, cache->length());
+    if (group().recent.full()) testing::ReallocateLayer(Scoring(), *cache);
     Append(key);
   }
   // Positions that the cache holds.
@@ -249,8 +250,8 @@ TEST(Compress, ValuesStayWithTheirKeys) {
   fixture.Prompt({keys.begin(), keys.begin() + 30});
   for (int64_t p = 30; p < std::ssize(keys); ++p) fixture.Decode(keys[p]);
   for (const CacheBlock* block : {&fixture.group().tiers[0], &fixture.group().recent}) {
-    const auto* stored_keys = static_cast<const float*>(block->keys().data);
-    const auto* stored_values = static_cast<const float*>(block->values(0).data);
+    const auto* stored_keys = static_cast<const float*>(KeysOf(*block).data);
+    const auto* stored_values = static_cast<const float*>(ValuesOf(*block, 0).data);
     for (int64_t row = 0; row < block->rows(); ++row) {
       for (int64_t d = 0; d < kWidth; ++d) {
         EXPECT_EQ(stored_keys[row * kWidth + d], keys[block->positions()[row]][d]);

@@ -1,12 +1,11 @@
 // Coordinates of keys and values: calibrated ones, and the principal axes of a prompt.
 
-#include "runtime/cache/coordinates.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>
 
+#include "runtime/cpu/head_basis.h"
 #include "tests/runtime/random_bases.h"
 
 namespace kvc::runtime {
@@ -62,9 +61,9 @@ TEST(Coordinates, CalibratedOnesAreExact) {
   const auto bases = testing::RandomBases(spec, 5);
   const LayerCoordinates coordinates(bases->front(), spec.layers[0]);
   for (int64_t head = 0; head < 2; ++head) {
-    EXPECT_EQ(coordinates.keys(head).width(), head == 0 ? 6 : 4);
-    ExpectExact(coordinates.keys(head), bases->front().key_mean.data() + head * 6);
-    ExpectExact(coordinates.values(head), bases->front().value_mean.data() + head * 8);
+    EXPECT_EQ(KeyBasis(coordinates, head).width(), head == 0 ? 6 : 4);
+    ExpectExact(KeyBasis(coordinates, head), bases->front().key_mean.data() + head * 6);
+    ExpectExact(ValueBasis(coordinates, head), bases->front().value_mean.data() + head * 8);
   }
 }
 
@@ -76,8 +75,8 @@ TEST(Coordinates, LatentsHaveNone) {
   spec.layers = {{{6, 8, {0, 1}, true}}};
   const auto bases = testing::RandomBases(spec, 5);
   const LayerCoordinates coordinates(bases->front(), spec.layers[0]);
-  EXPECT_EQ(coordinates.keys(0).width(), 0);
-  ExpectExact(coordinates.values(1), bases->front().value_mean.data() + 8);
+  EXPECT_EQ(KeyBasis(coordinates, 0).width(), 0);
+  ExpectExact(ValueBasis(coordinates, 1), bases->front().value_mean.data() + 8);
 }
 
 TEST(FindReflectors, AnyNumberOfThemIsOrthogonal) {

@@ -7,6 +7,8 @@
 
 #include "core/base/rng.h"
 #include "runtime/cache/kv_invariants.h"
+#include "runtime/cpu/cache_rows.h"
+#include "runtime/cpu/host_device.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::runtime {
@@ -63,7 +65,7 @@ TEST(QueryRing, HoldsTheNewest) {
   const CacheSpec spec = SmallSpec();
   CacheMeter meter;
   for (const int64_t chunk : {1, 2, 3, 4, 7}) {
-    QueryRing ring(spec, 0, 3, meter);
+    QueryRing ring(spec, 0, 3, SharedHostDevice(), meter);
     EXPECT_EQ(meter.live_bytes(), QueryRingBytes(spec, 0));
     EXPECT_EQ(ring.width(0), 3);
     EXPECT_EQ(ring.width(3), 2);
@@ -78,12 +80,12 @@ TEST(QueryRing, HoldsTheNewest) {
     }
     for (int64_t t = 0; t < 8; t += chunk) {
       const int64_t rows = std::min<int64_t>(chunk, 8 - t);
-      ring.Push({queries.data() + t * 12, rows, 12}, 3);
+      PushQueries({queries.data() + t * 12, rows, 12}, 3, ring);
       EXPECT_EQ(ring.count(), std::min<int64_t>(3, t + rows));
     }
     const auto expect_newest = [](const QueryRing& checked, int64_t count) {
       std::vector<float> out(static_cast<size_t>(count * 2));
-      checked.Copy(2, {out.data(), count, 2});
+      CopyQueries(checked, 2, {out.data(), count, 2});
       for (int64_t i = 0; i < count; ++i) {
         for (int64_t d = 0; d < 2; ++d) {
           EXPECT_EQ(out[i * 2 + d], static_cast<float>(100 * (8 - count + i) + 20 + d));
@@ -102,13 +104,14 @@ TEST(QueryRing, HoldsTheNewest) {
 TEST(SequenceCache, RefusesWhatItCannotHold) {
   CacheSpec spec = SmallSpec();
   spec.tiers = {{1.0, 1.0}, {0.5, 0.5}};
-  EXPECT_KVC_ERROR(SequenceCache(spec, 0), kBadInput, "bases.safetensors, got none");
+  EXPECT_KVC_ERROR(SequenceCache(spec, 0, SharedHostDevice()), kBadInput,
+                   "bases.safetensors, got none");
   spec = SmallSpec();
   spec.window = spec.margin = 0;
-  EXPECT_KVC_ERROR(SequenceCache(spec, 0), kBadInput, "window");
+  EXPECT_KVC_ERROR(SequenceCache(spec, 0, SharedHostDevice()), kBadInput, "window");
   spec = SmallSpec();
   spec.dtype = DType::kI64;
-  EXPECT_ANY_THROW(SequenceCache(spec, 0));
+  EXPECT_ANY_THROW(SequenceCache(spec, 0, SharedHostDevice()));
 }
 
 // A consistent snapshot: 10 tokens, groups with positions.

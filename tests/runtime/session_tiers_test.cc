@@ -47,8 +47,8 @@ std::array<int64_t, 2> RowBytes(const Sequence& sequence) {
   const SequenceCache& cache = CacheOf(sequence);
   for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
     for (int64_t n = 0; n < std::ssize(cache.spec().layers[l]); ++n) {
-      bytes[0] += cache.ShapeOf(l, n, 0).BytesPerRow();
-      bytes[1] += cache.ShapeOf(l, n, std::ssize(cache.spec().tiers) - 1).BytesPerRow();
+      bytes[0] += ShapeOf(cache.spec(), l, n, 0).BytesPerRow();
+      bytes[1] += ShapeOf(cache.spec(), l, n, std::ssize(cache.spec().tiers) - 1).BytesPerRow();
     }
   }
   return bytes;

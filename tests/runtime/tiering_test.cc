@@ -10,8 +10,10 @@
 #include <gtest/gtest.h>
 
 #include "runtime/cache/kv_invariants.h"
+#include "runtime/cpu/cache_rows.h"
 #include "runtime/cpu/decode_batch.h"
-#include "runtime/policy/compress.h"
+#include "runtime/cpu/host_device.h"
+#include "tests/runtime/one_layer.h"
 #include "tests/runtime/random_bases.h"
 
 namespace kvc::runtime {
@@ -36,13 +38,13 @@ CacheSpec MakeSpec(double rows) {
   spec.tiers = {{1.0, 1.0}, {0.5, 0.5}, {0.125, 0.25}};
   spec.by_share = false;
   spec.budget = {{rows, rows}};
-  spec.bases = testing::RandomBases(spec, 21);
+  spec.bases = kvc::testing::RandomBases(spec, 21);
   return spec;
 }
 
 // The layer, fed with rows whose coordinates fall off quickly, so that every tier serves some.
 struct Fixture {
-  explicit Fixture(double rows) : pool(2), cache(MakeSpec(rows), 0), rng(5) {
+  explicit Fixture(double rows) : pool(2), cache(MakeSpec(rows), 0, SharedHostDevice()), rng(5) {
     step.num_heads = kHeads;
     step.num_kv_heads = kKvHeads;
     step.stored_width = kWidth;
@@ -91,22 +93,21 @@ struct Fixture {
       const std::vector<float> k = Row(true);
       const std::vector<float> v = Row(false);
       const std::vector<float> q = Query();
-      cache.layer(0).queries.Push({q.data(), 1, kHeads * kWidth}, kWidth);
+      PushQueries({q.data(), 1, kHeads * kWidth}, kWidth, cache.layer(0).queries);
       StoreRows(cache.layer(0), step, {k.data(), 1, kKvHeads * kWidth},
                 {v.data(), 1, kKvHeads * kWidth}, t);
     }
     cache.set_length(length);
-    PromptScores scores;
-    CompressLayer(Scoring(), cache, scores);
+    testing::CompressLayer(Scoring(), cache);
   }
   // One token more; its output [H * D].
   std::vector<float> Decode(const std::vector<float>& q) {
     if (cache.layer(0).groups[0].recent.full()) {
-      ReallocateLayer(Scoring(), cache, cache.length());
+      testing::ReallocateLayer(Scoring(), cache);
     }
     const std::vector<float> k = Row(true);
     const std::vector<float> v = Row(false);
-    cache.layer(0).queries.Push({q.data(), 1, kHeads * kWidth}, kWidth);
+    PushQueries({q.data(), 1, kHeads * kWidth}, kWidth, cache.layer(0).queries);
     std::vector<float> out(kHeads * kWidth);
     DecodeBatch batch;
     batch.Start(step, {});
@@ -152,9 +153,9 @@ std::vector<double> Reference(const Fixture& fixture, const std::vector<float>& 
   const int64_t at = g * kWidth * kWidth;
   for (const CacheBlock* block : blocks) {
     for (int64_t row = 0; row < block->rows(); ++row) {
-      const auto key =
-          Restored(block->keys(), row, bases.query.data() + at, bases.key_mean.data() + g * kWidth);
-      const auto value = Restored(block->values(0), row, bases.output.data() + at,
+      const auto key = Restored(KeysOf(*block), row, bases.query.data() + at,
+                                bases.key_mean.data() + g * kWidth);
+      const auto value = Restored(ValuesOf(*block, 0), row, bases.output.data() + at,
                                   bases.value_mean.data() + g * kWidth);
       double logit = 0.0;
       for (int64_t d = 0; d < kWidth; ++d) logit += double{q[h * kWidth + d]} * key[d];
@@ -199,7 +200,7 @@ TEST(Tiering, TokensOnlyMoveDown) {
     std::map<float, size_t> now;
     const GroupCache& group = fixture.cache.layer(0).groups[0];
     for (size_t tier = 0; tier < 3; ++tier) {
-      const kernels::RowBlock keys = group.tiers[tier].keys();
+      const kernels::RowBlock keys = KeysOf(group.tiers[tier]);
       for (int64_t row = 0; row < keys.rows; ++row) {
         const float name = static_cast<const float*>(keys.data)[row * keys.stride];
         EXPECT_TRUE(now.emplace(name, tier).second) << "a token is held twice";

@@ -1,0 +1,132 @@
+#include "runtime/cpu/cache_rows.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/error.h"
+#include "runtime/cpu/host_memory.h"
+
+namespace kvc::runtime {
+namespace {
+
+std::byte* KeyRow(const CacheBlock& block, int64_t row) {
+  return HostMemory::Of(block.keys()) + row * block.shape().KeyRowBytes();
+}
+
+std::byte* ValueRow(const CacheBlock& block, int64_t plane, int64_t row) {
+  return HostMemory::Of(block.values()) + plane * block.PlaneBytes() +
+         row * block.shape().ValueRowBytes();
+}
+
+// Writes rows behind the last one; the block does not know of them yet.
+void WriteElements(ConstMatrixF keys, ConstMatrixF values, const CacheBlock& to) {
+  KVC_CHECK(to.rows() + keys.rows <= to.capacity(), kInternal,
+            "cache block: expected room for {} rows, got {}", keys.rows, to.capacity() - to.rows());
+  const BlockShape& shape = to.shape();
+  for (int64_t t = 0; t < keys.rows; ++t) {
+    const int64_t row = to.rows() + t;
+    ConvertFromFloat(keys.row(t), shape.key_width, shape.dtype, KeyRow(to, row));
+    for (int64_t plane = 0; plane < shape.heads; ++plane) {
+      ConvertFromFloat(values.row(t) + plane * shape.value_width, shape.value_width, shape.dtype,
+                       ValueRow(to, plane, row));
+    }
+  }
+}
+
+}  // namespace
+
+kernels::RowBlock KeysOf(const CacheBlock& block) {
+  const BlockShape& shape = block.shape();
+  return {HostMemory::Of(block.keys()), shape.dtype, block.rows(), shape.key_width,
+          shape.key_width};
+}
+
+kernels::RowBlock ValuesOf(const CacheBlock& block, int64_t plane) {
+  const BlockShape& shape = block.shape();
+  return {HostMemory::Of(block.values()) + plane * block.PlaneBytes(), shape.dtype, block.rows(),
+          shape.value_width, shape.value_width};
+}
+
+kernels::Segment SegmentOf(const CacheBlock& block, int64_t plane) {
+  return {KeysOf(block), ValuesOf(block, plane),
+          block.shape().positions ? block.positions().data() : nullptr};
+}
+
+void AppendRows(ConstMatrixF keys, ConstMatrixF values, int64_t first_position, CacheBlock& to) {
+  WriteElements(keys, values, to);
+  to.Appended(keys.rows, first_position);
+}
+
+void AppendRows(ConstMatrixF keys,
+                ConstMatrixF values,
+                std::span<const int32_t> positions,
+                std::span<const float> scores,
+                CacheBlock& to) {
+  WriteElements(keys, values, to);
+  to.Appended(keys.rows, positions, scores);
+}
+
+void AppendRow(const CacheBlock& from, int64_t row, float score, CacheBlock& to) {
+  KVC_CHECK(!to.full() && from.shape().dtype == to.shape().dtype, kInternal,
+            "cache block: expected room for a row of the same type");
+  std::memcpy(KeyRow(to, to.rows()), KeyRow(from, row),
+              static_cast<size_t>(to.shape().KeyRowBytes()));
+  for (int64_t plane = 0; plane < to.shape().heads; ++plane) {
+    std::memcpy(ValueRow(to, plane, to.rows()), ValueRow(from, plane, row),
+                static_cast<size_t>(to.shape().ValueRowBytes()));
+  }
+  const bool has_position = to.shape().positions;
+  const int32_t position = has_position ? from.positions()[row] : 0;
+  to.Appended(1, {&position, 1}, {&score, 1});
+}
+
+void KeepRows(std::span<const int64_t> rows, CacheBlock& block) {
+  int64_t to = 0;
+  for (const int64_t from : rows) {
+    if (from != to) {
+      std::memcpy(KeyRow(block, to), KeyRow(block, from),
+                  static_cast<size_t>(block.shape().KeyRowBytes()));
+      for (int64_t plane = 0; plane < block.shape().heads; ++plane) {
+        std::memcpy(ValueRow(block, plane, to), ValueRow(block, plane, from),
+                    static_cast<size_t>(block.shape().ValueRowBytes()));
+      }
+    }
+    ++to;
+  }
+  block.Kept(rows);
+}
+
+void DropFront(int64_t count, CacheBlock& block) {
+  const int64_t left = block.rows() - count;
+  if (count > 0 && left > 0) {
+    std::memmove(KeyRow(block, 0), KeyRow(block, count),
+                 static_cast<size_t>(left * block.shape().KeyRowBytes()));
+    for (int64_t plane = 0; plane < block.shape().heads; ++plane) {
+      std::memmove(ValueRow(block, plane, 0), ValueRow(block, plane, count),
+                   static_cast<size_t>(left * block.shape().ValueRowBytes()));
+    }
+  }
+  block.DroppedFront(count);
+}
+
+void PushQueries(ConstMatrixF queries, int64_t stored_width, QueryRing& ring) {
+  if (ring.rows() == 0) return;
+  const int64_t first = std::max<int64_t>(0, queries.rows - ring.rows());
+  for (int64_t t = first; t < queries.rows; ++t) {
+    float* row = HostMemory::Floats(ring.buffer()) + ring.RowOf(ring.pushed() + t) * ring.width();
+    for (int64_t h = 0; h < ring.num_heads(); ++h) {
+      std::copy_n(queries.row(t) + h * stored_width, ring.width(h), row + ring.offset(h));
+    }
+  }
+  ring.Pushed(queries.rows);
+}
+
+void CopyQueries(const QueryRing& ring, int64_t head, MatrixF out) {
+  for (int64_t i = 0; i < out.rows; ++i) {
+    const int64_t row = ring.RowOf(ring.pushed() - out.rows + i);
+    std::copy_n(HostMemory::Floats(ring.buffer()) + row * ring.width() + ring.offset(head),
+                out.cols, out.row(i));
+  }
+}
+
+}  // namespace kvc::runtime

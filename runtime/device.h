@@ -1,0 +1,86 @@
+#pragma once
+// Memory of one device: who allocates it, and buffers that know where they lie. There is no
+// arithmetic here, and no way from a buffer to a pointer: only a backend's own folder has one
+// (runtime/cpu/host_memory.h), so that host logic cannot touch what may not be the host's.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace kvc::runtime {
+
+class Buffer;
+
+// An allocator and the copies that cross its border. Copies have ended when their call returns.
+// Offsets and sizes are in bytes; ranges must lie within their buffers. Safe to call from several
+// threads for different buffers. All throw kIo or kDevice when the device fails.
+class Device {
+ public:
+  virtual ~Device() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  virtual void ToDevice(const void* host, const Buffer& to, int64_t offset, int64_t bytes) = 0;
+  virtual void ToHost(const Buffer& from, int64_t offset, void* host, int64_t bytes) = 0;
+  // Between two ranges that do not overlap of buffers of this device.
+  virtual void Copy(const Buffer& from,
+                    int64_t from_offset,
+                    const Buffer& to,
+                    int64_t to_offset,
+                    int64_t bytes) = 0;
+  // Waits for everything that was begun.
+  virtual void Synchronize() = 0;
+
+ private:
+  friend class Buffer;
+  // Uninitialised memory, aligned to 64 bytes; bytes > 0. Throws kIo when there is none left.
+  virtual void* Allocate(int64_t bytes) = 0;
+  virtual void Free(void* memory, int64_t bytes) noexcept = 0;
+};
+
+// The sum of the live allocations of one sequence, and the highest it has been. Not safe for use
+// by several threads at once.
+class CacheMeter {
+ public:
+  CacheMeter() = default;
+  // `peak`: what a clone inherits from the sequence that it continues.
+  explicit CacheMeter(int64_t peak) : peak_bytes_(peak) {}
+  CacheMeter(const CacheMeter&) = delete;
+  CacheMeter& operator=(const CacheMeter&) = delete;
+
+  void Add(int64_t bytes) {
+    live_bytes_ += bytes;
+    if (live_bytes_ > peak_bytes_) peak_bytes_ = live_bytes_;
+  }
+  void Subtract(int64_t bytes) { live_bytes_ -= bytes; }
+  [[nodiscard]] int64_t live_bytes() const { return live_bytes_; }
+  [[nodiscard]] int64_t peak_bytes() const { return peak_bytes_; }
+
+ private:
+  int64_t live_bytes_ = 0;
+  int64_t peak_bytes_ = 0;
+};
+
+// Uninitialised memory of a device. Move-only. Device and meter must outlive it.
+class Buffer {
+ public:
+  Buffer() = default;
+  // No bytes: no allocation. `meter`: counts the bytes; null where they are not a cache's.
+  Buffer(int64_t bytes, Device& device, CacheMeter* meter);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  [[nodiscard]] int64_t bytes() const { return bytes_; }
+  // Null for a buffer that was made without one.
+  [[nodiscard]] Device* device() const { return device_; }
+
+ private:
+  friend struct HostMemory;  // runtime/cpu/host_memory.h
+  void Free();
+
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
+  Device* device_ = nullptr;
+  CacheMeter* meter_ = nullptr;
+};
+
+}  // namespace kvc::runtime

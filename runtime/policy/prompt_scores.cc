@@ -1,0 +1,35 @@
+#include "runtime/policy/prompt_scores.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvc::runtime {
+namespace {
+
+// Whether two caches of the same prompt get the same scores and losses from the same scorer.
+bool AskTheSame(const CacheSpec& a, const CacheSpec& b) {
+  if (a.window != b.window || a.sinks != b.sinks || a.mixed() != b.mixed()) return false;
+  if (!a.mixed()) return true;
+  const auto equal = [](const Tier& s, const Tier& t) {
+    return s.key_share == t.key_share && s.value_share == t.value_share;
+  };
+  return a.basis == b.basis && a.bases == b.bases && std::ranges::equal(a.tiers, b.tiers, equal);
+}
+
+}  // namespace
+
+const PromptScores::Scored* PromptScores::Find(const scorers::Scorer* scorer,
+                                               const CacheSpec& spec) const {
+  for (const Entry& entry : entries_) {
+    if (entry.scorer == scorer && AskTheSame(*entry.spec, spec)) return &entry.scored;
+  }
+  return nullptr;
+}
+
+const PromptScores::Scored& PromptScores::Add(const scorers::Scorer* scorer,
+                                              const CacheSpec& spec,
+                                              Scored scored) {
+  return entries_.emplace_back(Entry{scorer, &spec, std::move(scored)}).scored;
+}
+
+}  // namespace kvc::runtime

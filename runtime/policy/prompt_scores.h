@@ -1,0 +1,34 @@
+#pragma once
+// Scores of one layer's prompt, shared by caches that all hold it and ask for the same, at whatever
+// budgets.
+
+#include <vector>
+
+#include "core/cache/cache_spec.h"
+#include "runtime/cache/kv_cache.h"
+#include "scorers/scorer.h"
+
+namespace kvc::runtime {
+
+class PromptScores {
+ public:
+  struct Scored {
+    std::vector<GroupScores> groups;  // [n]
+    double seconds = 0.0;             // processor time that they took
+  };
+  // What an earlier cache with the same scorer, window, sinks and tiers was given; null when there
+  // is none. Good until the next Add.
+  [[nodiscard]] const Scored* Find(const scorers::Scorer* scorer, const CacheSpec& spec) const;
+  // Borrows the spec.
+  const Scored& Add(const scorers::Scorer* scorer, const CacheSpec& spec, Scored scored);
+
+ private:
+  struct Entry {
+    const scorers::Scorer* scorer = nullptr;
+    const CacheSpec* spec = nullptr;
+    Scored scored;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace kvc::runtime
