@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
+
+#include "runtime/backend.h"
+#include "runtime/cache/kv_cache.h"
 
 namespace kvc::runtime {
 namespace {
@@ -34,7 +38,22 @@ std::vector<double> CacheCounters::TierShares() const {
   return shares;
 }
 
-CacheCounters CachedSequence::counters() const {
+Sequence::Sequence(std::shared_ptr<Backend> backend,
+                   std::unique_ptr<SequenceCache> cache,
+                   const SequenceOptions& options,
+                   std::shared_ptr<const scorers::Scorer> scorer)
+    : backend_(std::move(backend)),
+      cache_(std::move(cache)),
+      options_(options),
+      scorer_(std::move(scorer)) {
+  options_.cache.reset();
+}
+
+Sequence::~Sequence() = default;
+
+int64_t Sequence::length() const { return cache_->length(); }
+
+CacheCounters Sequence::counters() const {
   CacheCounters counters;
   counters.full_bytes = OriginalBytesPerToken(cache_->spec()) * cache_->length();
   counters.logical_bytes = cache_->logical_bytes();
@@ -45,11 +64,8 @@ CacheCounters CachedSequence::counters() const {
   return counters;
 }
 
-std::unique_ptr<Sequence> CachedSequence::Clone() const {
-  SequenceOptions options;
-  options.decode = policy_;
-  options.chunk = chunk_;
-  return std::make_unique<CachedSequence>(cache_->Clone(), options, scorer_);
+std::unique_ptr<Sequence> Sequence::Clone() const {
+  return std::make_unique<Sequence>(backend_, cache_->Clone(), options_, scorer_);
 }
 
 }  // namespace kvc::runtime

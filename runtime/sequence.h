@@ -1,42 +1,80 @@
 #pragma once
-// A sequence as the session sees it: the cache, and what to do when it is full.
+// One sequence: its cache, and what happens to it while tokens come.
 
+#include <cstdint>
 #include <memory>
-#include <utility>
+#include <optional>
+#include <vector>
 
-#include "runtime/cache/kv_cache.h"
-#include "runtime/session.h"
-#include "scorers/scorer.h"
+#include "core/cache/cache_spec.h"
+
+namespace kvc::scorers {
+class Scorer;  // scorers/scorer.h
+}
 
 namespace kvc::runtime {
 
-// The only implementation of Sequence.
-class CachedSequence : public Sequence {
+class Backend;        // runtime/backend.h
+class SequenceCache;  // runtime/cache/kv_cache.h
+
+// What happens to new tokens when the recent block is full.
+enum class DecodePolicy {
+  kReallocate,  // its oldest are re-allocated into the tiers: the budget holds
+  kAppend,      // the recent block grows: nothing that comes after the prompt is dropped; the rows
+                // of the margin go to tokens of the prompt, and no query ring is kept
+};
+
+struct SequenceOptions {
+  std::optional<CacheSpec> cache;  // instead of the manifest's: another budget or method
+  DecodePolicy decode = DecodePolicy::kReallocate;
+  int64_t chunk = 512;  // tokens of a prefill chunk
+  int64_t reserve = 0;  // kFull: rows to allocate from the start (prompt + new tokens)
+};
+
+struct CacheCounters {
+  int64_t full_bytes = 0;  // of the original model, same dtype and tokens
+  int64_t logical_bytes = 0;
+  int64_t allocated_bytes = 0;  // summed over live allocations
+  int64_t peak_bytes = 0;       // highest allocated_bytes since the sequence began
+  // With narrow tiers: tokens at full width (the recent ones too), in each narrower tier, and
+  // dropped, summed over the groups of all layers; else empty.
+  std::vector<int64_t> tier_tokens;
+  // Processor time, all threads, that choosing what is kept has taken so far, scores included.
+  double choosing_seconds = 0.0;
+
+  void AddTierTokens(const CacheCounters& other);
+  // tier_tokens as shares of their sum.
+  [[nodiscard]] std::vector<double> TierShares() const;
+};
+
+// Made by Session::NewSequence. It keeps its backend, and may outlive its session. One thread at a
+// time may use it; a clone is another sequence, which any other thread may use.
+class Sequence {
  public:
-  // `scorer` must outlive the sequence; null with kFull.
-  CachedSequence(std::unique_ptr<SequenceCache> cache,
-                 const SequenceOptions& options,
-                 const scorers::Scorer* scorer)
-      : cache_(std::move(cache)), policy_(options.decode), chunk_(options.chunk), scorer_(scorer) {}
+  Sequence(std::shared_ptr<Backend> backend,
+           std::unique_ptr<SequenceCache> cache,
+           const SequenceOptions& options,
+           std::shared_ptr<const scorers::Scorer> scorer);
+  ~Sequence();
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
 
-  [[nodiscard]] int64_t length() const override { return cache_->length(); }
-  [[nodiscard]] CacheCounters counters() const override;
-  [[nodiscard]] std::unique_ptr<Sequence> Clone() const override;
+  [[nodiscard]] int64_t length() const;
+  [[nodiscard]] CacheCounters counters() const;
+  // A copy with its own cache: one prefill serves several continuations. It shares with the
+  // original what never changes alone: backend, scorer and calibrated bases.
+  [[nodiscard]] std::unique_ptr<Sequence> Clone() const;
 
-  [[nodiscard]] SequenceCache& cache() { return *cache_; }
   [[nodiscard]] const SequenceCache& cache() const { return *cache_; }
-  [[nodiscard]] DecodePolicy policy() const { return policy_; }
-  [[nodiscard]] int64_t chunk() const { return chunk_; }
-  [[nodiscard]] const scorers::Scorer* scorer() const { return scorer_; }
-  // Adds to CacheCounters::choosing_seconds, which a clone begins anew.
-  void Charge(double seconds) { choosing_seconds_ += seconds; }
 
  private:
+  friend class Session;
+
+  std::shared_ptr<Backend> backend_;  // before cache_, which lies on its device
   std::unique_ptr<SequenceCache> cache_;
-  DecodePolicy policy_;
-  int64_t chunk_;
-  const scorers::Scorer* scorer_;
-  double choosing_seconds_ = 0.0;
+  SequenceOptions options_;                        // without the spec, which the cache has
+  std::shared_ptr<const scorers::Scorer> scorer_;  // null with kFull
+  double choosing_seconds_ = 0.0;                  // a clone begins anew
 };
 
 }  // namespace kvc::runtime

@@ -1,142 +1,20 @@
 #include "runtime/session.h"
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/processor_time.h"
 #include "core/cache/manifest.h"
-#include "kernels/attention.h"
-#include "runtime/cache/kv_layout.h"
-#include "runtime/cpu/apply_moves.h"
-#include "runtime/cpu/cache_rows.h"
-#include "runtime/cpu/decode_batch.h"
-#include "runtime/cpu/executor.h"
-#include "runtime/cpu/host_device.h"
-#include "runtime/cpu/scoring.h"
-#include "runtime/load/bundle.h"
+#include "runtime/backend.h"
 #include "runtime/policy/decide.h"
 #include "runtime/policy/prompt_scores.h"
 #include "runtime/policy/spread.h"
-#include "runtime/sequence.h"
 #include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
 namespace {
-
-// Turns a layer's working blocks into tiers and recent blocks.
-void BuildLayer(SequenceCache& cache,
-                int64_t layer,
-                int64_t length,
-                std::vector<GroupScores> scores) {
-  const std::vector<int64_t> tier_rows = TierRows(cache, layer, length);
-  ApplyMoves(DecidePrompt(cache.spec(), layer, length, scores, tier_rows), layer, cache);
-}
-
-// Returns the processor time that this takes a cache on its own.
-double CompressLayer(const LayerScoring& scoring, SequenceCache& cache, PromptScores& shared) {
-  const CacheSpec& spec = cache.spec();
-  const double start = ProcessorSeconds();
-  const int64_t layer = scoring.attention->layer;
-  const int64_t length = cache.layer(layer).groups[0].recent.rows();
-  if (spec.mixed()) {
-    cache.MakeCoordinates(layer);
-    if (spec.basis == TierBasis::kPrompt) FindCoordinates(scoring, cache);
-  }
-  const PromptScores::Scored* scored = shared.Find(scoring.scorer, spec);
-  const double before = ProcessorSeconds();
-  if (scored == nullptr) {
-    PromptScores::Scored fresh;
-    fresh.groups = ScoreLayer(scoring, cache);
-    fresh.seconds = ProcessorSeconds() - before;
-    scored = &shared.Add(scoring.scorer, spec, std::move(fresh));
-  }
-  const double after = ProcessorSeconds();
-  std::vector<GroupScores> scores = scored->groups;
-  PinSinks(spec, scores);
-  if (spec.method == Method::kAdaModel) {
-    cache.layer(layer).prompt_scores = std::move(scores);
-  } else {
-    SpreadOverLayer(cache, layer, length, scores);
-    BuildLayer(cache, layer, length, std::move(scores));
-  }
-  return before - start + scored->seconds + ProcessorSeconds() - after;
-}
-
-void CompressModel(SequenceCache& cache) {
-  if (cache.spec().method != Method::kAdaModel) return;
-  const int64_t length = cache.layer(0).groups[0].recent.rows();
-  SpreadOverModel(cache, length);
-  for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
-    BuildLayer(cache, l, length, std::move(cache.layer(l).prompt_scores));
-  }
-}
-
-class CpuSession : public Session {
- public:
-  CpuSession(std::shared_ptr<const LoadedBundle> bundle, ThreadPool& pool)
-      : bundle_(std::move(bundle)),
-        plan_(bundle_->plan()),
-        pool_(pool),
-        executor_(bundle_->prepared(), pool) {}
-
-  const Bundle& bundle() const override { return *bundle_; }
-  std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options) override;
-  void Prefill(std::span<Sequence* const> sequences,
-               std::span<const int32_t> ids,
-               MatrixF logits) override;
-  void Decode(std::span<Sequence* const> sequences,
-              std::span<const int32_t> ids,
-              MatrixF logits) override;
-
- private:
-  [[nodiscard]] int64_t context_length() const;
-  void CheckIds(std::span<const int32_t> ids) const;
-  [[nodiscard]] const scorers::Scorer* ScorerOf(const CacheSpec& spec);
-  [[nodiscard]] LayerScoring Scoring(const CachedSequence& sequence,
-                                     const AttentionStep& step,
-                                     ConstMatrixF prompt_queries);
-  void CheckPrompt(std::span<CachedSequence* const> sequences,
-                   std::span<const int32_t> ids,
-                   MatrixF logits) const;
-  void PrefillLayer(std::span<CachedSequence* const> sequences, int64_t layer, MatrixF hidden);
-  void PrefillAttend(const LayerCache& cache,
-                     const AttentionStep& step,
-                     int64_t first,
-                     ConstMatrixF q,
-                     MatrixF out);
-  void MakeRoom(CachedSequence& sequence, const AttentionStep& step);
-
-  std::shared_ptr<const LoadedBundle> bundle_;  // shared by sessions
-  const Plan& plan_;
-  ThreadPool& pool_;
-  Executor executor_;
-  DecodeBatch decode_;
-  HostDevice& device_ = SharedHostDevice();
-  std::map<ScorerSpec, std::unique_ptr<scorers::Scorer>> scorers_;
-};
-
-int64_t CpuSession::context_length() const {
-  return std::min(plan_.max_positions, bundle_->manifest().model.context_length);
-}
-
-void CpuSession::CheckIds(std::span<const int32_t> ids) const {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    KVC_CHECK(ids[i] >= 0 && ids[i] < plan_.vocab_size, kBadInput,
-              "token {}: expected an id below {}, got {}", i, plan_.vocab_size, ids[i]);
-  }
-}
-
-const scorers::Scorer* CpuSession::ScorerOf(const CacheSpec& spec) {
-  if (spec.full()) return nullptr;
-  const ScorerSpec chosen =
-      spec.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming) : spec.scorer;
-  auto& scorer = scorers_[chosen];
-  if (scorer == nullptr) scorer = scorers::Scorer::Create(chosen);
-  return scorer.get();
-}
 
 // Completes a policy with narrow tiers by the bundle's bases.
 void CheckMixed(CacheSpec& spec, const CacheSpec& manifest) {
@@ -149,7 +27,52 @@ void CheckMixed(CacheSpec& spec, const CacheSpec& manifest) {
             ScorerName(kind));
 }
 
-std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options) {
+// Turns a layer's working blocks into tiers and recent blocks.
+void BuildLayer(Backend& backend,
+                int64_t layer,
+                std::vector<GroupScores> scores,
+                SequenceCache& cache) {
+  const int64_t length = cache.layer(layer).groups[0].recent.rows();
+  const std::vector<int64_t> rows = TierRows(cache, layer, length);
+  backend.Apply(DecidePrompt(cache.spec(), layer, length, scores, rows), layer, cache);
+}
+
+}  // namespace
+
+std::unique_ptr<Session> Session::Create(std::shared_ptr<const Bundle> bundle,
+                                         const RuntimeOptions& options) {
+  return std::make_unique<Session>(std::move(bundle), CreateBackend(options));
+}
+
+Session::Session(std::shared_ptr<const Bundle> bundle, std::shared_ptr<Backend> backend)
+    : bundle_(std::move(bundle)),
+      backend_(std::move(backend)),
+      model_(bundle_->PreparedFor(*backend_)) {}
+
+Session::~Session() = default;
+
+int64_t Session::context_length() const {
+  return std::min(bundle_->plan().max_positions, bundle_->manifest().model.context_length);
+}
+
+void Session::CheckIds(std::span<const int32_t> ids) const {
+  const int64_t vocabulary = bundle_->plan().vocab_size;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    KVC_CHECK(ids[i] >= 0 && ids[i] < vocabulary, kBadInput,
+              "token {}: expected an id below {}, got {}", i, vocabulary, ids[i]);
+  }
+}
+
+std::shared_ptr<const scorers::Scorer> Session::ScorerOf(const CacheSpec& spec) {
+  if (spec.full()) return nullptr;
+  const ScorerSpec chosen =
+      spec.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming) : spec.scorer;
+  auto& scorer = scorers_[chosen];
+  if (scorer == nullptr) scorer = scorers::Scorer::Create(chosen);
+  return scorer;
+}
+
+std::unique_ptr<Sequence> Session::NewSequence(const SequenceOptions& options) {
   const CacheSpec& manifest = bundle_->manifest().cache;
   CacheSpec spec = options.cache.value_or(manifest);
   CheckSameGeometry(spec, manifest);
@@ -161,7 +84,7 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
     spec.query_ring = 0;
   }
   if (spec.mixed()) CheckMixed(spec, manifest);
-  const scorers::Scorer* scorer = ScorerOf(spec);
+  std::shared_ptr<const scorers::Scorer> scorer = ScorerOf(spec);
   const bool can_turn = !KeysBehindRotation(bundle_->manifest().model.keys.layout);
   KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || can_turn, kUnsupported,
             "cache: scorer: expected one that does not turn queries to later positions, got {}; "
@@ -172,238 +95,230 @@ std::unique_ptr<Sequence> CpuSession::NewSequence(const SequenceOptions& options
   KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
             kBadInput, "cache: query_ring: expected 1 or more to re-allocate by {}, got 0",
             ToString(spec.scorer));
-  return std::make_unique<CachedSequence>(
-      std::make_unique<SequenceCache>(std::move(spec), options.reserve, device_), options, scorer);
+  auto cache =
+      std::make_unique<SequenceCache>(std::move(spec), options.reserve, backend_->device());
+  return std::make_unique<Sequence>(backend_, std::move(cache), options, std::move(scorer));
 }
 
-LayerScoring CpuSession::Scoring(const CachedSequence& sequence,
-                                 const AttentionStep& step,
-                                 ConstMatrixF prompt_queries) {
-  LayerScoring scoring;
-  scoring.scorer = sequence.scorer();
-  scoring.attention = &step;
-  scoring.rebuild = bundle_->prepared().rebuild(step.layer);
-  scoring.cos = bundle_->prepared().cos();
-  scoring.sin = bundle_->prepared().sin();
-  scoring.rope_frequencies = bundle_->rope_frequencies();
-  scoring.prompt_queries = prompt_queries;
-  if (scoring.scorer->needs_output() || sequence.cache().spec().mixed())
-    scoring.output_grams = bundle_->prepared().output_grams(step.layer, pool_);
-  scoring.pool = &pool_;
-  return scoring;
-}
-
-void CpuSession::CheckPrompt(std::span<CachedSequence* const> sequences,
-                             std::span<const int32_t> ids,
-                             MatrixF logits) const {
+void Session::CheckPrompt(std::span<Sequence* const> sequences,
+                          std::span<const int32_t> ids,
+                          MatrixF logits) const {
   const auto length = static_cast<int64_t>(ids.size());  // T
   KVC_CHECK(!sequences.empty(), kUsage, "prefill: expected a sequence, got none");
-  for (const CachedSequence* sequence : sequences) {
+  for (const Sequence* sequence : sequences) {
+    KVC_CHECK(sequence->backend_->name() == backend_->name(), kUsage,
+              "prefill: expected a sequence on {}, got one on {}", backend_->name(),
+              sequence->backend_->name());
     KVC_CHECK(sequence->length() == 0, kUsage, "prefill: expected an empty sequence");
-    KVC_CHECK(sequence->chunk() == sequences[0]->chunk() &&
+    KVC_CHECK(sequence->options_.chunk == sequences[0]->options_.chunk &&
                   sequence->cache().spec().dtype == sequences[0]->cache().spec().dtype,
               kUsage, "prefill: expected sequences of one dtype and chunk");
   }
   KVC_CHECK(length > 0 && length <= context_length(), kBadInput,
             "prompt: expected 1 to {} tokens, got {}; shorten it", context_length(), length);
   CheckIds(ids);
-  KVC_CHECK((logits.rows == 1 || logits.rows == length) && logits.cols == plan_.vocab_size,
-            kBadShape, "prefill: expected logits [1 or {}, {}], got [{}, {}]", length,
-            plan_.vocab_size, logits.rows, logits.cols);
+  const int64_t vocabulary = bundle_->plan().vocab_size;
+  KVC_CHECK((logits.rows == 1 || logits.rows == length) && logits.cols == vocabulary, kBadShape,
+            "prefill: expected logits [1 or {}, {}], got [{}, {}]", length, vocabulary, logits.rows,
+            logits.cols);
 }
 
-void CpuSession::Prefill(std::span<Sequence* const> sequences,
-                         std::span<const int32_t> ids,
-                         MatrixF logits) {
-  std::vector<CachedSequence*> cached;
-  for (Sequence* sequence : sequences) cached.push_back(static_cast<CachedSequence*>(sequence));
-  CheckPrompt(cached, ids, logits);
+void Session::Prefill(std::span<Sequence* const> sequences,
+                      std::span<const int32_t> ids,
+                      MatrixF logits) {
+  CheckPrompt(sequences, ids, logits);
+  const Plan& plan = bundle_->plan();
   const auto length = static_cast<int64_t>(ids.size());  // T
-  const int64_t chunk = cached[0]->chunk();
-  std::vector<float> storage(static_cast<size_t>(length * plan_.model_width));
-  const MatrixF hidden(storage.data(), length, plan_.model_width);  // [T, E]
+  const int64_t chunk = std::min(sequences[0]->options_.chunk, length);
   std::vector<int32_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), 0);
-  const auto for_chunks = [&](int64_t section, int64_t begin, MatrixF out) {
-    for (int64_t t = begin; t < length; t += chunk) {
-      const int64_t rows = std::min(chunk, length - t);
-      RowBatch batch;
-      batch.ids = ids.subspan(t, rows);
-      batch.positions = std::span(positions).subspan(t, rows);
-      batch.hidden = hidden.RowRange(t, rows);
-      if (out.rows > 0) batch.logits = out.RowRange(t - begin, rows);
-      executor_.RunSection(section, batch, {});
-    }
+  const bool by_prompt = std::ranges::any_of(sequences, [](const Sequence* sequence) {
+    return sequence->scorer_ != nullptr && sequence->scorer_->needs_prompt_queries();
+  });
+  const auto x = backend_->NewActivations(model_, {length, chunk, by_prompt});
+  const auto batch_at = [&](int64_t t) {
+    const auto rows = static_cast<size_t>(std::min(chunk, length - t));
+    return RowBatch{ids.subspan(t, rows), std::span(positions).subspan(t, rows), t};
   };
-  for_chunks(0, 0, {});
-  for (int64_t layer = 0; layer < std::ssize(plan_.attentions); ++layer) {
-    PrefillLayer(cached, layer, hidden);
+  for (int64_t t = 0; t < length; t += chunk) {
+    backend_->Run(0, SectionPart::kWhole, batch_at(t), *x);
   }
-  for (CachedSequence* sequence : cached) CompressModel(sequence->cache());
-  for_chunks(std::ssize(plan_.sections) - 1, length - logits.rows, logits);
-  for (CachedSequence* sequence : cached) sequence->cache().set_length(length);
+  for (int64_t layer = 0; layer < std::ssize(plan.attentions); ++layer) {
+    PrefillLayer(sequences, layer, positions, *x);
+  }
+  for (Sequence* sequence : sequences) CompressModel(*sequence);
+  const int64_t first = length - logits.rows;
+  for (int64_t t = first; t < length; t += chunk) {
+    const RowBatch batch = batch_at(t);
+    backend_->ReadLogits(batch, *x, logits.RowRange(t - first, std::ssize(batch.ids)));
+  }
+  for (Sequence* sequence : sequences) sequence->cache_->set_length(length);
+}
+
+void Session::PrefillLayer(std::span<Sequence* const> sequences,
+                           int64_t layer,
+                           std::span<const int32_t> positions,
+                           Activations& x) {
+  const int64_t length = std::ssize(positions);
+  const int64_t chunk = sequences[0]->options_.chunk;
+  for (Sequence* sequence : sequences) BeginLayer(*sequence, layer, length, x);
+  for (int64_t t = 0; t < length; t += chunk) {
+    const int64_t rows = std::min(chunk, length - t);
+    const RowBatch batch = {{}, positions.subspan(t, rows), t};
+    backend_->Run(1 + layer, SectionPart::kBeforeAttention, batch, x);
+    for (Sequence* sequence : sequences) {
+      backend_->Store(layer, {0, rows}, t, x, *sequence->cache_);
+    }
+    backend_->AttendPrompt(layer, *sequences[0]->cache_, x);
+    backend_->Run(1 + layer, SectionPart::kBehindAttention, batch, x);
+  }
+  PromptScores shared;
+  for (Sequence* sequence : sequences) {
+    if (!sequence->cache().spec().full()) CompressLayer(*sequence, layer, &x, shared);
+  }
 }
 
 // Gives a layer its working blocks, and the ring that its scorer needs.
-void BeginLayer(CachedSequence& sequence, int64_t layer, ConstMatrixF hidden) {
-  SequenceCache& cache = sequence.cache();
-  const scorers::Scorer* scorer = sequence.scorer();
+void Session::BeginLayer(Sequence& sequence, int64_t layer, int64_t length, const Activations& x) {
+  SequenceCache& cache = *sequence.cache_;
+  const scorers::Scorer* scorer = sequence.scorer_.get();
   const bool by_window = scorer != nullptr && (scorer->needs_queries() || cache.spec().mixed());
   const int64_t window = std::max<int64_t>(cache.spec().window, 1);
-  cache.BeginLayer(layer, hidden.rows, by_window ? window : 0);
+  cache.BeginLayer(layer, length, by_window ? window : 0);
   if (scorer != nullptr && scorer->needs_output()) {
-    cache.layer(layer).residual_energy = ResidualEnergy(hidden, window);
+    cache.layer(layer).residual_energy = backend_->ResidualEnergy(window, x);
   }
 }
 
-void CpuSession::PrefillLayer(std::span<CachedSequence* const> sequences,
-                              int64_t layer,
-                              MatrixF hidden) {
-  const AttentionStep& step = plan_.attentions[layer];
-  bool by_prompt = false;
-  for (CachedSequence* sequence : sequences) {
-    BeginLayer(*sequence, layer, hidden);
-    const scorers::Scorer* scorer = sequence->scorer();
-    by_prompt = by_prompt || (scorer != nullptr && scorer->needs_prompt_queries());
+// The end of a layer's prompt. With kAdaModel it is only scored: CompressModel does the rest when
+// all layers are there, so that the whole prompt is in memory until then.
+void Session::CompressLayer(Sequence& sequence,
+                            int64_t layer,
+                            const Activations* prompt,
+                            PromptScores& shared) {
+  SequenceCache& cache = *sequence.cache_;
+  const CacheSpec& spec = cache.spec();
+  const scorers::Scorer* scorer = sequence.scorer_.get();
+  const double start = ProcessorSeconds();
+  if (spec.mixed()) {
+    cache.MakeCoordinates(layer);
+    if (spec.basis == TierBasis::kPrompt) backend_->FindCoordinates(layer, cache);
   }
-  std::vector<float> storage;
-  MatrixF prompt_queries;  // [T, H * W], only where a scorer asks for it
-  std::vector<int32_t> positions(static_cast<size_t>(hidden.rows));
-  std::iota(positions.begin(), positions.end(), 0);
-  int64_t first = 0;
-  const AttentionFunction attention = [&](const AttentionStep&, ConstMatrixF q, ConstMatrixF k,
-                                          ConstMatrixF v, MatrixF out) {
-    if (by_prompt) {
-      storage.resize(static_cast<size_t>(hidden.rows * q.cols));
-      prompt_queries = {storage.data(), hidden.rows, q.cols};
-      for (int64_t t = 0; t < q.rows; ++t) {
-        std::copy_n(q.row(t), q.cols, prompt_queries.row(first + t));
-      }
-    }
-    for (CachedSequence* sequence : sequences) {
-      LayerCache& cache = sequence->cache().layer(layer);
-      if (!sequence->cache().spec().full()) PushQueries(q, QueryStride(step, q), cache.queries);
-      StoreRows(cache, step, k, v, first);
-    }
-    PrefillAttend(sequences[0]->cache().layer(layer), step, first, q, out);
-  };
-  const int64_t chunk = sequences[0]->chunk();
-  for (; first < hidden.rows; first += chunk) {
-    const int64_t rows = std::min(chunk, hidden.rows - first);
-    RowBatch batch;
-    batch.positions = std::span(positions).subspan(first, rows);
-    batch.hidden = hidden.RowRange(first, rows);
-    executor_.RunSection(1 + layer, batch, attention);
+  const double before = ProcessorSeconds();
+  const PromptScores::Scored* scored = shared.Find(scorer, spec);
+  if (scored == nullptr) {
+    ScoreRequest request = {layer, scorer, bundle_->rope_frequencies(), nullptr, false};
+    request.prompt = scorer->needs_prompt_queries() ? prompt : nullptr;
+    request.wants_output = scorer->needs_output() || spec.mixed();
+    PromptScores::Scored fresh;
+    fresh.groups = backend_->Score(request, *model_, cache);
+    fresh.seconds = ProcessorSeconds() - before;
+    scored = &shared.Add(scorer, spec, std::move(fresh));
   }
-  PromptScores shared;
-  for (CachedSequence* sequence : sequences) {
-    if (sequence->cache().spec().full()) continue;
-    const LayerScoring scoring = Scoring(*sequence, step, prompt_queries);
-    sequence->Charge(CompressLayer(scoring, sequence->cache(), shared));
+  const double after = ProcessorSeconds();
+  std::vector<GroupScores> scores = scored->groups;
+  PinSinks(spec, scores);
+  if (spec.method == Method::kAdaModel) {
+    cache.layer(layer).prompt_scores = std::move(scores);
+  } else {
+    SpreadOverLayer(cache, layer, cache.layer(layer).groups[0].recent.rows(), scores);
+    BuildLayer(*backend_, layer, std::move(scores), cache);
+  }
+  // What it takes the cache on its own, shared scores included.
+  sequence.choosing_seconds_ += before - start + scored->seconds + ProcessorSeconds() - after;
+}
+
+void Session::CompressModel(Sequence& sequence) {
+  SequenceCache& cache = *sequence.cache_;
+  if (cache.spec().method != Method::kAdaModel) return;
+  SpreadOverModel(cache, cache.layer(0).groups[0].recent.rows());
+  for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
+    BuildLayer(*backend_, l, std::move(cache.layer(l).prompt_scores), cache);
   }
 }
 
-// Attention of a chunk's queries, the first at position `first`, over the working blocks.
-void CpuSession::PrefillAttend(const LayerCache& cache,
-                               const AttentionStep& step,
-                               int64_t first,
-                               ConstMatrixF q,
-                               MatrixF out) {
-  const int64_t group_size = step.num_heads / step.num_kv_heads;
-  const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
-  const int64_t stride = QueryStride(step, q);
-  const int64_t value_width = out.cols / step.num_heads;
-  const auto rebuild = bundle_->prepared().rebuild(step.layer);
-  std::vector<kernels::PrefillHead> heads(static_cast<size_t>(step.num_kv_heads));
-  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
-    const CacheBlock& block = cache.groups[g / planes].recent;
-    kernels::PrefillHead& head = heads[g];
-    head.keys = KeysOf(block);
-    head.values = ValuesOf(block, g % planes);
-    head.rebuild = step.latent ? &rebuild[g] : nullptr;
-    const int64_t width = step.latent ? stride : step.key_ranks[g];
-    for (int64_t h = g * group_size; h < (g + 1) * group_size; ++h) {
-      head.queries.push_back(q.ColRange(h * stride, width));
-      head.outputs.push_back(out.ColRange(h * value_width, value_width));
-    }
-  }
-  kernels::PrefillAttention(heads, first, step.scale, pool_);
-}
-
-void CpuSession::MakeRoom(CachedSequence& sequence, const AttentionStep& step) {
-  SequenceCache& cache = sequence.cache();
-  LayerCache& layer = cache.layer(step.layer);
-  if (!layer.groups[0].recent.full()) return;
-  if (!cache.spec().full() && sequence.policy() == DecodePolicy::kReallocate) {
+// Sees to it that one more token fits into a layer's recent blocks.
+void Session::MakeRoom(Sequence& sequence, int64_t layer) {
+  SequenceCache& cache = *sequence.cache_;
+  const LayerCache& store = cache.layer(layer);
+  if (!store.groups[0].recent.full()) return;
+  if (!cache.spec().full() && sequence.options_.decode == DecodePolicy::kReallocate) {
     const double start = ProcessorSeconds();
-    LayerScoring scoring = Scoring(sequence, step, {});
-    if (cache.spec().mixed()) {
-      // Neighbours in the tiers are no neighbours in the text: nothing is pooled over them.
-      CacheSpec alone = cache.spec();
-      alone.scorer.options.pool = 1;
-      scoring.scorer = ScorerOf(alone);
-    }
-    std::vector<GroupScores> fresh = ScoreLayer(scoring, cache);
-    const std::vector<int64_t> tier_rows = TierRows(cache, step.layer, cache.length());
-    ApplyMoves(DecideReallocation(cache.spec(), step.layer, cache.length(), RowsOf(layer), fresh,
-                                  tier_rows),
-               step.layer, cache);
-    sequence.Charge(ProcessorSeconds() - start);
+    Reallocate(sequence, layer);
+    sequence.choosing_seconds_ += ProcessorSeconds() - start;
     return;
   }
-  ApplyMoves(DecideGrowth(cache.spec(), RowsOf(layer)), step.layer, cache);
+  backend_->Apply(DecideGrowth(cache.spec(), RowsOf(store)), layer, cache);
 }
 
-void CpuSession::Decode(std::span<Sequence* const> sequences,
+void Session::Reallocate(Sequence& sequence, int64_t layer) {
+  SequenceCache& cache = *sequence.cache_;
+  const CacheSpec& spec = cache.spec();
+  std::shared_ptr<const scorers::Scorer> scorer = sequence.scorer_;
+  const bool wants_output = scorer->needs_output() || spec.mixed();
+  if (spec.mixed()) {
+    // Neighbours in the tiers are no neighbours in the text: nothing is pooled over them.
+    CacheSpec alone = spec;
+    alone.scorer.options.pool = 1;
+    scorer = ScorerOf(alone);
+  }
+  const ScoreRequest request = {layer, scorer.get(), bundle_->rope_frequencies(), nullptr,
+                                wants_output};
+  std::vector<GroupScores> fresh = backend_->Score(request, *model_, cache);
+  const std::vector<int64_t> rows = TierRows(cache, layer, cache.length());
+  backend_->Apply(
+      DecideReallocation(spec, layer, cache.length(), RowsOf(cache.layer(layer)), fresh, rows),
+      layer, cache);
+}
+
+void Session::CheckStep(std::span<Sequence* const> sequences,
                         std::span<const int32_t> ids,
-                        MatrixF logits) {
+                        MatrixF logits) const {
   const auto batch_size = static_cast<int64_t>(sequences.size());  // B
   KVC_CHECK(sequences.size() == ids.size() && logits.rows == batch_size &&
-                logits.cols == plan_.vocab_size,
+                logits.cols == bundle_->plan().vocab_size,
             kBadShape, "decode: expected one id and one row of logits for each of {} sequences",
             batch_size);
-  if (batch_size == 0) return;
   CheckIds(ids);
-  std::vector<CachedSequence*> cached;
-  std::vector<int32_t> positions;
-  for (Sequence* sequence : sequences) {
-    cached.push_back(static_cast<CachedSequence*>(sequence));
-    const int64_t length = sequence->length();
-    KVC_CHECK(length > 0, kUsage, "decode: expected a sequence with a prompt");
-    KVC_CHECK(length < context_length(), kBadInput,
+  for (const Sequence* sequence : sequences) {
+    KVC_CHECK(sequence->backend_->name() == backend_->name(), kUsage,
+              "decode: expected a sequence on {}, got one on {}", backend_->name(),
+              sequence->backend_->name());
+    KVC_CHECK(sequence->length() > 0, kUsage, "decode: expected a sequence with a prompt");
+    KVC_CHECK(sequence->length() < context_length(), kBadInput,
               "sequence: expected at most {} tokens, got one more", context_length());
-    positions.push_back(static_cast<int32_t>(length));
   }
-  std::vector<float> storage(static_cast<size_t>(batch_size * plan_.model_width));
-  RowBatch batch;
-  batch.ids = ids;
-  batch.positions = positions;
-  batch.hidden = {storage.data(), batch_size, plan_.model_width};
-  batch.logits = logits;
-  const AttentionFunction attention = [&](const AttentionStep& step, ConstMatrixF q, ConstMatrixF k,
-                                          ConstMatrixF v, MatrixF out) {
-    decode_.Start(step, bundle_->prepared().rebuild(step.layer));
-    for (int64_t b = 0; b < batch_size; ++b) {
-      MakeRoom(*cached[b], step);
-      SequenceCache& cache = cached[b]->cache();
-      if (!cache.spec().full()) {
-        PushQueries(q.RowRange(b, 1), QueryStride(step, q), cache.layer(step.layer).queries);
-      }
-      decode_.Store(cache, k.RowRange(b, 1), v.RowRange(b, 1), positions[b]);
-      decode_.Add(cache, q.RowRange(b, 1), out.RowRange(b, 1));
-    }
-    decode_.Attend(pool_);
-  };
-  for (int64_t section = 0; section < std::ssize(plan_.sections); ++section) {
-    executor_.RunSection(section, batch, attention);
-  }
-  for (CachedSequence* sequence : cached) sequence->cache().set_length(sequence->length() + 1);
 }
 
-}  // namespace
-
-std::unique_ptr<Session> Session::Create(std::shared_ptr<const Bundle> bundle, ThreadPool& pool) {
-  return std::make_unique<CpuSession>(std::static_pointer_cast<const LoadedBundle>(bundle), pool);
+void Session::Decode(std::span<Sequence* const> sequences,
+                     std::span<const int32_t> ids,
+                     MatrixF logits) {
+  CheckStep(sequences, ids, logits);
+  const auto batch_size = static_cast<int64_t>(sequences.size());  // B
+  if (batch_size == 0) return;
+  if (step_ == nullptr || step_rows_ < batch_size) {
+    step_ = backend_->NewActivations(model_, {batch_size, batch_size, false});
+    step_rows_ = batch_size;
+  }
+  positions_.clear();
+  caches_.clear();
+  for (Sequence* sequence : sequences) {
+    positions_.push_back(static_cast<int32_t>(sequence->length()));
+    caches_.push_back(sequence->cache_.get());
+  }
+  const RowBatch batch = {ids, positions_, 0};
+  backend_->Run(0, SectionPart::kWhole, batch, *step_);
+  for (int64_t layer = 0; layer < std::ssize(bundle_->plan().attentions); ++layer) {
+    backend_->Run(1 + layer, SectionPart::kBeforeAttention, batch, *step_);
+    for (int64_t b = 0; b < batch_size; ++b) {
+      MakeRoom(*sequences[b], layer);
+      backend_->Store(layer, {b, 1}, positions_[b], *step_, *caches_[b]);
+    }
+    backend_->AttendTokens(layer, caches_, *step_);
+    backend_->Run(1 + layer, SectionPart::kBehindAttention, batch, *step_);
+  }
+  backend_->ReadLogits(batch, *step_, logits);
+  for (SequenceCache* cache : caches_) cache->set_length(cache->length() + 1);
 }
 
 }  // namespace kvc::runtime

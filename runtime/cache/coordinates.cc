@@ -38,6 +38,15 @@ LayerCoordinates::LayerCoordinates(const CacheSpec& spec,
   reflectors_ = Buffer(bytes, device, &meter);
 }
 
+LayerCoordinates LayerCoordinates::WithRoomOn(Device& device, CacheMeter& meter) const {
+  LayerCoordinates copy = LayerCoordinates();
+  copy.keys_ = keys_;
+  copy.values_ = values_;
+  copy.calibrated_ = calibrated_;
+  copy.reflectors_ = Buffer(reflectors_.bytes(), device, &meter);
+  return copy;
+}
+
 LayerCoordinates LayerCoordinates::Clone(CacheMeter& meter) const {
   LayerCoordinates copy = LayerCoordinates();
   copy.keys_ = keys_;

@@ -27,6 +27,8 @@ class LayerCoordinates {
   // Room for those of a prompt, metered; Backend::FindCoordinates makes them.
   LayerCoordinates(const CacheSpec& spec, int64_t layer, Device& device, CacheMeter& meter);
   [[nodiscard]] LayerCoordinates Clone(CacheMeter& meter) const;
+  // The same on another device, but for the reflectors themselves.
+  [[nodiscard]] LayerCoordinates WithRoomOn(Device& device, CacheMeter& meter) const;
 
   [[nodiscard]] const BasisPlace& keys(int64_t head) const { return keys_[head]; }
   [[nodiscard]] const BasisPlace& values(int64_t head) const { return values_[head]; }

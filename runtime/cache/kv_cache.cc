@@ -103,13 +103,19 @@ QueryRing::QueryRing(
 
 int64_t QueryRing::count() const { return std::min(rows_, pushed_); }
 
-QueryRing QueryRing::Clone(CacheMeter& meter) const {
+QueryRing QueryRing::WithRoomOn(Device& device, CacheMeter& meter) const {
   QueryRing copy;
   copy.rows_ = rows_;
   copy.pushed_ = pushed_;
   copy.offsets_ = offsets_;
+  copy.data_ = Buffer(data_.bytes(), device, &meter);
+  return copy;
+}
+
+QueryRing QueryRing::Clone(CacheMeter& meter) const {
+  if (data_.device() == nullptr) return {};
+  QueryRing copy = WithRoomOn(*data_.device(), meter);
   if (data_.bytes() == 0) return copy;
-  copy.data_ = Buffer(data_.bytes(), *data_.device(), &meter);
   const int64_t row_bytes = width() * static_cast<int64_t>(sizeof(float));
   data_.device()->Copy(data_, 0, copy.data_, 0, count() * row_bytes);
   return copy;

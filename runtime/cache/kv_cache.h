@@ -47,11 +47,13 @@ class QueryRing {
   // What a backend says when it has written `count` queries more, or all that there is room for.
   void Pushed(int64_t count) { pushed_ += count; }
   [[nodiscard]] QueryRing Clone(CacheMeter& meter) const;
+  // The same on another device, but for the queries themselves.
+  [[nodiscard]] QueryRing WithRoomOn(Device& device, CacheMeter& meter) const;
   // A ring of `rows` rows with the newest queries of this one.
   [[nodiscard]] QueryRing Resized(int64_t rows, CacheMeter& meter) const;
   [[nodiscard]] int64_t num_heads() const { return std::ssize(offsets_) - 1; }
   // Floats of a row.
-  [[nodiscard]] int64_t width() const { return offsets_.back(); }
+  [[nodiscard]] int64_t width() const { return offsets_.empty() ? 0 : offsets_.back(); }
   // Column where head h's queries begin.
   [[nodiscard]] int64_t offset(int64_t head) const { return offsets_[head]; }
   // Width of head h's queries.
@@ -74,6 +76,13 @@ struct GroupScores {
   std::vector<double> losses;
 };
 
+// What a backend keeps with a layer's rows beside them, to find them quickly: it changes only when
+// rows move, and may be thrown away at any time between two calls.
+class LayerTables {
+ public:
+  virtual ~LayerTables() = default;
+};
+
 struct LayerCache {
   std::vector<GroupCache> groups;  // [n]; empty before BeginLayer
   // With narrow tiers: what tiers and the recent block are stored in once the prompt is compressed.
@@ -82,6 +91,8 @@ struct LayerCache {
   QueryRing queries;
   // Mean squared norm of what the layer reads, over the prompt's last `window` tokens.
   double residual_energy = 1.0;
+  // Made by the backend when it needs them; not copied with the layer.
+  std::unique_ptr<LayerTables> tables;
   // kAdaModel, while the prompt goes through the layers behind: of its tokens, [n].
   std::vector<GroupScores> prompt_scores;
 

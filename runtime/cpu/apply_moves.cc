@@ -155,6 +155,7 @@ void ApplyMoves(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {
   LayerCache& store = cache.layer(layer);
   KVC_CHECK(moves.groups.size() == store.groups.size(), kInternal,
             "moves: expected {} groups, got {}", store.groups.size(), moves.groups.size());
+  store.tables.reset();
   for (size_t n = 0; n < moves.groups.size(); ++n) {
     GroupMover(layer, static_cast<int64_t>(n), cache).Apply(moves.groups[n]);
   }

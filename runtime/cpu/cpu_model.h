@@ -11,6 +11,7 @@
 #include "core/base/view.h"
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
+#include "runtime/backend.h"
 #include "runtime/cpu/output_grams.h"
 #include "runtime/load/graph.h"
 #include "runtime/plan/plan.h"
@@ -28,7 +29,7 @@ struct StepData {
 
 // Immutable but for the Gram matrices of output projections, which are made when they are first
 // asked for, behind a lock: sessions on several threads share one.
-class CpuModel {
+class CpuModel : public PreparedModel {
  public:
   // Graph and plan must outlive it. `pack_weights`: kernels::PackedWeight's lossless bf16. Throws
   // kInternal for a plan that the graph is not behind.

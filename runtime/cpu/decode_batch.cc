@@ -2,26 +2,47 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "runtime/cpu/cache_rows.h"
+#include "runtime/cpu/store_rows.h"
 
 namespace kvc::runtime {
+namespace {
 
-int64_t QueryStride(const AttentionStep& step, ConstMatrixF q) { return q.cols / step.num_heads; }
+SegmentTables& TablesOf(LayerCache& layer) {
+  if (layer.tables == nullptr) layer.tables = std::make_unique<SegmentTables>(layer);
+  auto* tables = dynamic_cast<SegmentTables*>(layer.tables.get());
+  KVC_CHECK(tables != nullptr, kInternal, "cpu: expected its own tables of a layer, got another's");
+  return *tables;
+}
 
-void StoreRows(
-    LayerCache& cache, const AttentionStep& step, ConstMatrixF k, ConstMatrixF v, int64_t first) {
-  const auto groups = std::ssize(cache.groups);
-  const int64_t values = v.cols / groups;
-  for (int64_t n = 0; n < groups; ++n) {
-    AppendRows(k.ColRange(n * step.stored_width, step.stored_width), v.ColRange(n * values, values),
-               first, cache.groups[n].recent);
+}  // namespace
+
+SegmentTables::SegmentTables(const LayerCache& layer) {
+  for (const GroupCache& group : layer.groups) {
+    planes_ = group.recent.shape().heads;
+    for (int64_t plane = 0; plane < planes_; ++plane) {
+      std::vector<kernels::Segment>& segments = heads_.emplace_back();
+      for (const CacheBlock& tier : group.tiers) {
+        if (tier.rows() > 0) segments.push_back(SegmentOf(tier, plane));
+      }
+      segments.push_back(SegmentOf(group.recent, plane));
+    }
   }
 }
 
+std::span<const kernels::Segment> SegmentTables::Of(int64_t head, const LayerCache& layer) {
+  const int64_t rows = layer.groups[head / planes_].recent.rows();
+  kernels::Segment& recent = heads_[head].back();
+  recent.keys.rows = rows;
+  recent.values.rows = rows;
+  return heads_[head];
+}
+
 void DecodeBatch::Start(const AttentionStep& step, std::span<const kernels::KeyRebuild> rebuild) {
-  rebuild_ = rebuild;
   step_ = &step;
-  heads_.clear();
+  rebuild_ = rebuild;
+  num_heads_ = 0;
   restored_.clear();
   taken_ = 0;
 }
@@ -33,48 +54,25 @@ MatrixF DecodeBatch::Take(int64_t rows, int64_t cols) {
   return {buffer.data(), rows, cols};
 }
 
-void DecodeBatch::Store(SequenceCache& cache, ConstMatrixF k, ConstMatrixF v, int64_t position) {
-  LayerCache& layer = cache.layer(step_->layer);
-  if (!layer.in_coordinates()) {
-    StoreRows(layer, *step_, k, v, position);
-    return;
-  }
-  const MatrixF keys = Take(1, k.cols);
-  const MatrixF values = Take(1, v.cols);
-  const int64_t width = v.cols / step_->num_kv_heads;
-  for (int64_t g = 0; g < step_->num_kv_heads; ++g) {
-    ValueBasis(*layer.coordinates, g)
-        .ToCoordinates(v.ColRange(g * width, width), values.ColRange(g * width, width));
-  }
-  for (int64_t n = 0; n < std::ssize(layer.groups); ++n) {
-    const int64_t rank = step_->key_ranks[n];
-    const ConstMatrixF from = k.ColRange(n * step_->stored_width, rank);
-    const MatrixF to = keys.ColRange(n * step_->stored_width, rank);
-    if (step_->latent) {
-      std::copy_n(from.data, rank, to.data);
-    } else {
-      KeyBasis(*layer.coordinates, n).ToCoordinates(from, to);
-    }
-  }
-  StoreRows(layer, *step_, keys, values, position);
+kernels::DecodeHead& DecodeBatch::NextHead() {
+  if (num_heads_ == heads_.size()) heads_.emplace_back();
+  return heads_[num_heads_++];
 }
 
-void DecodeBatch::Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out) {
-  const LayerCache& layer = cache.layer(step_->layer);
+void DecodeBatch::Add(SequenceCache& cache, ConstMatrixF q, MatrixF out) {
+  LayerCache& layer = cache.layer(step_->layer);
+  SegmentTables& tables = TablesOf(layer);
   const bool in_coordinates = layer.in_coordinates();
   const int64_t group_size = step_->num_heads / step_->num_kv_heads;
   const int64_t planes = step_->num_kv_heads / std::ssize(layer.groups);
   const int64_t stride = QueryStride(*step_, q);
   const int64_t value_width = out.cols / step_->num_heads;
   for (int64_t g = 0; g < step_->num_kv_heads; ++g) {
-    const GroupCache& group = layer.groups[g / planes];
-    kernels::DecodeHead& head = heads_.emplace_back();
-    for (const CacheBlock& tier : group.tiers) {
-      if (tier.rows() > 0) head.segments.push_back(SegmentOf(tier, g % planes));
-    }
-    head.segments.push_back(SegmentOf(group.recent, g % planes));
+    kernels::DecodeHead& head = NextHead();
+    const std::span<const kernels::Segment> segments = tables.Of(g, layer);
+    head.segments.assign(segments.begin(), segments.end());
     head.rebuild = step_->latent ? &rebuild_[g] : nullptr;
-    const int64_t width = step_->latent ? stride : step_->key_ranks[g];
+    const int64_t width = step_->latent ? stride : step_->key_ranks[g / planes];
     head.queries = {q.data + g * group_size * stride, group_size, width, stride};
     head.outputs = {out.data + g * group_size * value_width, group_size, value_width, value_width};
     if (!in_coordinates) continue;
@@ -90,7 +88,7 @@ void DecodeBatch::Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out) {
 }
 
 void DecodeBatch::Attend(ThreadPool& pool) {
-  kernels::DecodeAttention(heads_, step_->scale, pool);
+  kernels::DecodeAttention(std::span(heads_).first(num_heads_), step_->scale, pool);
   for (const Restored& head : restored_) {
     head.basis.FromCoordinates(head.coordinates, head.outputs);
   }

@@ -1,7 +1,7 @@
 #pragma once
 // Attention of one new token of each of several sequences over their caches of a layer. Where a
-// cache lies in coordinates (runtime/cache/coordinates.h), keys, queries and values are brought
-// into them, and outputs back.
+// cache lies in coordinates (runtime/cache/coordinates.h), queries are brought into them, and
+// outputs back.
 
 #include <cstdint>
 #include <deque>
@@ -17,23 +17,28 @@
 
 namespace kvc::runtime {
 
-// Columns of one query head in q [T, H * W].
-[[nodiscard]] int64_t QueryStride(const AttentionStep& step, ConstMatrixF q);
+// What attention reads of a layer: for each kv head its tiers that hold rows, then the recent
+// block. Addresses and rows of tiers change only when rows move; the recent block's rows grow.
+class SegmentTables : public LayerTables {
+ public:
+  explicit SegmentTables(const LayerCache& layer);
+  // Takes in the rows that were appended to the recent blocks [n]; returns the segments of a head.
+  [[nodiscard]] std::span<const kernels::Segment> Of(int64_t head, const LayerCache& layer);
 
-// Appends rows of all groups to their recent blocks as they are: k [T, n * R], v [T, G * D]; the
-// first has position `first`.
-void StoreRows(
-    LayerCache& cache, const AttentionStep& step, ConstMatrixF k, ConstMatrixF v, int64_t first);
+ private:
+  int64_t planes_ = 1;                                // kv heads of a group
+  std::vector<std::vector<kernels::Segment>> heads_;  // [G]
+};
 
+// Keeps what it allocates, so that a step like the one before allocates nothing.
 class DecodeBatch {
  public:
   // Begins a layer, with the rebuilds [G] of its latents. Both must outlive the batch's use of
   // them.
   void Start(const AttentionStep& step, std::span<const kernels::KeyRebuild> rebuild);
-  // Appends a token: k [1, n * R], v [1, G * D]. There must be room.
-  void Store(SequenceCache& cache, ConstMatrixF k, ConstMatrixF v, int64_t position);
-  // Adds the heads of a sequence: q [1, H * W], out [1, H * D], which must live until Attend.
-  void Add(const SequenceCache& cache, ConstMatrixF q, MatrixF out);
+  // Adds the heads of a sequence: q [1, H * W], out [1, H * D], which must live until Attend. Makes
+  // the layer's tables if there are none.
+  void Add(SequenceCache& cache, ConstMatrixF q, MatrixF out);
   // Writes every `out`.
   void Attend(ThreadPool& pool);
 
@@ -47,10 +52,12 @@ class DecodeBatch {
 
   // Room until the next Start; what it holds is not set.
   MatrixF Take(int64_t rows, int64_t cols);
+  kernels::DecodeHead& NextHead();
 
   const AttentionStep* step_ = nullptr;
   std::span<const kernels::KeyRebuild> rebuild_;
-  std::vector<kernels::DecodeHead> heads_;
+  std::vector<kernels::DecodeHead> heads_;  // the first num_heads_ are in use
+  size_t num_heads_ = 0;
   std::vector<Restored> restored_;
   // What views point into: elements stay where they are, and serve layer after layer.
   std::deque<std::vector<float>> buffers_;

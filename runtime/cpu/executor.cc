@@ -22,68 +22,37 @@ void Embed(const Tensor& table, std::span<const int32_t> ids, MatrixF out) {
   }
 }
 
-}  // namespace
-
-Executor::Executor(const CpuModel& model, ThreadPool& pool)
-    : model_(model), plan_(model.plan()), pool_(pool), slots_(plan_.slot_widths.size()) {}
-
-void Executor::Reserve(int64_t rows) {
-  if (rows <= reserved_rows_) return;
-  for (size_t slot = kLogitsSlot + 1; slot < slots_.size(); ++slot) {
-    slots_[slot].resize(static_cast<size_t>(rows * plan_.slot_widths[slot]));
-  }
-  reserved_rows_ = rows;
-}
-
-MatrixF Executor::View(const Operand& operand, const RowBatch& batch) {
-  if (operand.slot == kLogitsSlot) return batch.logits;
-  if (operand.slot == kHiddenSlot) return batch.hidden.ColRange(operand.offset, operand.width);
-  const int64_t stride = plan_.slot_widths[operand.slot];
-  return {slots_[operand.slot].data() + operand.offset, batch.hidden.rows, operand.width, stride};
-}
-
-void Executor::RunSection(int64_t section,
-                          const RowBatch& batch,
-                          const AttentionFunction& attention) {
-  Reserve(batch.hidden.rows);
-  const std::vector<Step>& steps = plan_.sections[section];
-  for (size_t i = 0; i < steps.size(); ++i) {
-    RunStep(steps[i], model_.section(section)[i], batch, attention);
-  }
-}
-
-void Executor::RunNorm(const Step& step, const StepData& data, ConstMatrixF x, MatrixF y) {
+void RunNorm(const Step& step, const StepData& data, ConstMatrixF x, MatrixF y, ThreadPool& pool) {
   const int64_t width = x.cols / step.heads;
   const std::span<const float> weight(data.weight, static_cast<size_t>(width));
   if (step.kind == StepKind::kLayerNorm) {
     const std::span<const float> bias(data.bias, static_cast<size_t>(width));
-    kernels::LayerNorm(x, weight, bias, step.epsilon, y, pool_);
+    kernels::LayerNorm(x, weight, bias, step.epsilon, y, pool);
     return;
   }
   if (step.heads == 1) {
-    kernels::RmsNorm(x, weight, step.epsilon, y, pool_);
+    kernels::RmsNorm(x, weight, step.epsilon, y, pool);
     return;
   }
   // A row's heads lie one after the other, which is a matrix [heads, width].
   if (x.rows < step.heads) {
     for (int64_t t = 0; t < x.rows; ++t) {
       kernels::RmsNorm(ConstMatrixF(x.row(t), step.heads, width), weight, step.epsilon,
-                       MatrixF(y.row(t), step.heads, width), pool_);
+                       MatrixF(y.row(t), step.heads, width), pool);
     }
     return;
   }
   for (int64_t h = 0; h < step.heads; ++h) {
     kernels::RmsNorm(x.ColRange(h * width, width), weight, step.epsilon,
-                     y.ColRange(h * width, width), pool_);
+                     y.ColRange(h * width, width), pool);
   }
 }
 
-void Executor::RunStep(const Step& step,
-                       const StepData& data,
-                       const RowBatch& batch,
-                       const AttentionFunction& attention) {
-  const MatrixF out = View(step.out, batch);
-  const auto in = [&](size_t i) { return View(step.in[i], batch); };
+void RunStep(
+    const Step& step, const StepData& data, CpuActivations& x, MatrixF logits, ThreadPool& pool) {
+  const RowBatch& batch = x.batch();
+  const MatrixF out = step.out.slot == kLogitsSlot ? logits : x.View(step.out);
+  const auto in = [&](size_t i) { return x.View(step.in[i]); };
   switch (step.kind) {
     case StepKind::kEmbedTokens:
       Embed(*data.table, batch.ids, out);
@@ -96,46 +65,61 @@ void Executor::RunStep(const Step& step,
       return;
     case StepKind::kAdd:
       if (step.out == step.in[1]) {
-        kernels::Add(in(0), out, pool_);
+        kernels::Add(in(0), out, pool);
         return;
       }
       Copy(in(0), out);
-      kernels::Add(in(1), out, pool_);
+      kernels::Add(in(1), out, pool);
       return;
     case StepKind::kSiluMul:
-      kernels::SiluMul(in(0), in(1), out, pool_);
+      kernels::SiluMul(in(0), in(1), out, pool);
       return;
     case StepKind::kGeluTanh:
       Copy(in(0), out);
-      kernels::GeluTanh(out, pool_);
+      kernels::GeluTanh(out, pool);
       return;
     case StepKind::kGeluExact:
       Copy(in(0), out);
-      kernels::GeluExact(out, pool_);
+      kernels::GeluExact(out, pool);
       return;
     case StepKind::kRmsNorm:
     case StepKind::kLayerNorm:
-      RunNorm(step, data, in(0), out);
+      RunNorm(step, data, in(0), out, pool);
       return;
     case StepKind::kRope:
       Copy(in(0), out);
-      kernels::Rope(out, step.heads, batch.positions, data.cos, data.sin, pool_);
+      kernels::Rope(out, step.heads, batch.positions, data.cos, data.sin, pool);
       return;
     case StepKind::kPairRope:
       Copy(in(0), out);
-      kernels::RopePairs(out, step.pairs, batch.positions, data.cos, data.sin, pool_);
+      kernels::RopePairs(out, step.pairs, batch.positions, data.cos, data.sin, pool);
       return;
     case StepKind::kProjectHeads:
-      kernels::ProjectHeads(in(0), step.heads, data.columns, step.groups, data.bias, out, pool_);
+      kernels::ProjectHeads(in(0), step.heads, data.columns, step.groups, data.bias, out, pool);
       return;
     case StepKind::kLinear:
-      model_.linear(step.linear).Apply(in(0), data.bias, out, pool_);
+      x.model().linear(step.linear).Apply(in(0), data.bias, out, pool);
       return;
     case StepKind::kAttention:
-      attention(plan_.attentions[step.attention], in(0), in(1), in(2), out);
-      return;
+      break;
   }
   KVC_THROW(kInternal, "node \"{}\": step without a kernel", step.node);
+}
+
+}  // namespace
+
+void RunSteps(
+    int64_t section, SectionPart part, CpuActivations& x, MatrixF logits, ThreadPool& pool) {
+  const std::vector<Step>& steps = x.plan().sections[section];
+  const auto attention = std::find_if(steps.begin(), steps.end(), [](const Step& step) {
+    return step.kind == StepKind::kAttention;
+  });
+  const auto middle = static_cast<size_t>(attention - steps.begin());
+  const size_t begin = part == SectionPart::kBehindAttention ? middle + 1 : 0;
+  const size_t end = part == SectionPart::kBeforeAttention ? middle : steps.size();
+  for (size_t i = begin; i < end; ++i) {
+    RunStep(steps[i], x.model().section(section)[i], x, logits, pool);
+  }
 }
 
 }  // namespace kvc::runtime

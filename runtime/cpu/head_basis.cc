@@ -33,7 +33,11 @@ MatrixF Reflectors(const LayerCoordinates& coordinates, const BasisPlace& place)
 }  // namespace
 
 void HeadBasis::ToCoordinates(ConstMatrixF x, MatrixF y) const {
-  std::vector<float> storage(static_cast<size_t>(x.rows * width_));
+  // A decode step's single rows take scratch that is kept; a prompt's many would keep too much.
+  thread_local std::vector<float> kept;
+  std::vector<float> many;
+  std::vector<float>& storage = x.rows == 1 ? kept : many;
+  storage.resize(static_cast<size_t>(x.rows * width_));
   const MatrixF rows(storage.data(), x.rows, width_);
   for (int64_t t = 0; t < x.rows; ++t) {
     std::copy_n(x.row(t), width_, rows.row(t));

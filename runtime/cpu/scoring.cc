@@ -108,8 +108,8 @@ void Unrotate(MatrixF x, int64_t first, ConstMatrixF cos, ConstMatrixF sin) {
 
 class HeadScorer {
  public:
-  HeadScorer(const LayerScoring& scoring, const SequenceCache& cache)
-      : scoring_(scoring), cache_(cache), layer_(cache.layer(scoring.attention->layer)) {}
+  HeadScorer(const LayerScoring& scoring, const CacheSpec& spec, const LayerCache& layer)
+      : scoring_(scoring), spec_(spec), layer_(layer) {}
 
   // Scores of kv head `head`, plane `plane` of group n, and its losses with narrow tiers.
   GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
@@ -120,7 +120,7 @@ class HeadScorer {
     input.keys = keys.view;
     input.values = values.view;
     input.scale = scoring_.attention->scale;
-    input.sinks = cache_.spec().sinks;
+    input.sinks = spec_.sinks;
     input.rope_frequencies = scoring_.rope_frequencies;
     std::vector<std::vector<float>> storage;  // what the query views point into
     AddQueries(head, keys.view.rows, input, storage);
@@ -133,7 +133,7 @@ class HeadScorer {
     GroupScores result;
     result.scores.resize(static_cast<size_t>(keys.view.rows));
     scoring_.scorer->Score(input, result.scores);
-    if (cache_.spec().mixed()) AddLosses(n, head, blocks, input, result);
+    if (spec_.mixed()) AddLosses(n, head, blocks, input, result);
     return result;
   }
 
@@ -173,13 +173,12 @@ class HeadScorer {
                  const std::vector<const CacheBlock*>& blocks,
                  const scorers::HeadInput& input,
                  GroupScores& result) const {
-    const CacheSpec& spec = cache_.spec();
-    const CacheGroup& group = spec.layers[scoring_.attention->layer][n];
+    const CacheGroup& group = spec_.layers[scoring_.attention->layer][n];
     std::vector<FloatRows> storage;
     std::vector<scorers::TierRows> tiers;
-    for (size_t t = 1; t < spec.tiers.size(); ++t) {
+    for (size_t t = 1; t < spec_.tiers.size(); ++t) {
       scorers::TierRows& rows = tiers.emplace_back();
-      const int64_t key_width = TierWidth(group.key_width, spec.tiers[t].key_share);
+      const int64_t key_width = TierWidth(group.key_width, spec_.tiers[t].key_share);
       if (key_width < group.key_width) {
         storage.push_back(
             scoring_.attention->latent
@@ -187,16 +186,16 @@ class HeadScorer {
                 : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width));
         rows.keys = storage.back().view;
       }
-      const int64_t value_width = TierWidth(group.value_width, spec.tiers[t].value_share);
+      const int64_t value_width = TierWidth(group.value_width, spec_.tiers[t].value_share);
       if (value_width < group.value_width) {
         storage.push_back(
             Approximate(input.values, ValueBasis(*layer_.coordinates, head), value_width));
         rows.values = storage.back().view;
       }
     }
-    const int64_t columns = std::ssize(spec.tiers);
+    const int64_t columns = std::ssize(spec_.tiers);
     result.losses.resize(static_cast<size_t>(input.keys.rows * columns));
-    scorers::TierLosses(input, tiers, scorers::TierLossOptionsOf(spec.scorer),
+    scorers::TierLosses(input, tiers, scorers::TierLossOptionsOf(spec_.scorer),
                         MatrixD(result.losses.data(), input.keys.rows, columns));
   }
 
@@ -208,8 +207,8 @@ class HeadScorer {
     const int64_t group_size = attention.num_heads / attention.num_kv_heads;
     storage.reserve(static_cast<size_t>(2 * group_size));
     for (int64_t h = head * group_size; h < (head + 1) * group_size; ++h) {
-      if (scoring_.scorer->needs_queries() || cache_.spec().mixed()) {
-        const int64_t window = cache_.spec().window;
+      if (scoring_.scorer->needs_queries() || spec_.mixed()) {
+        const int64_t window = spec_.window;
         const int64_t count = layer_.queries.count();
         input.queries.push_back(FromRing(h, window > 0 ? std::min(window, count) : count, storage));
       }
@@ -247,15 +246,32 @@ class HeadScorer {
   }
 
   const LayerScoring& scoring_;
-  const SequenceCache& cache_;
+  const CacheSpec& spec_;
   const LayerCache& layer_;
 };
 
 }  // namespace
 
-double ResidualEnergy(ConstMatrixF hidden, int64_t window) {
-  const int64_t count = std::min(window, hidden.rows);
-  const ConstMatrixF rows = hidden.RowRange(hidden.rows - count, count);
+LayerScoring MakeScoring(const ScoreRequest& request,
+                         const CpuModel& model,
+                         ConstMatrixF prompt_queries,
+                         ThreadPool& pool) {
+  LayerScoring scoring;
+  scoring.scorer = request.scorer;
+  scoring.attention = &model.plan().attentions[request.layer];
+  scoring.rebuild = model.rebuild(request.layer);
+  scoring.cos = model.cos();
+  scoring.sin = model.sin();
+  scoring.rope_frequencies = request.rope_frequencies;
+  scoring.prompt_queries = prompt_queries;
+  if (request.wants_output) scoring.output_grams = model.output_grams(request.layer, pool);
+  scoring.pool = &pool;
+  return scoring;
+}
+
+double MeanSquaredNorm(ConstMatrixF x, int64_t window) {
+  const int64_t count = std::min(window, x.rows);
+  const ConstMatrixF rows = x.RowRange(x.rows - count, count);
   double sum = 0.0;
   for (int64_t t = 0; t < count; ++t) {
     for (int64_t e = 0; e < rows.cols; ++e) sum += static_cast<double>(rows(t, e)) * rows(t, e);
@@ -263,10 +279,10 @@ double ResidualEnergy(ConstMatrixF hidden, int64_t window) {
   return sum / static_cast<double>(count);
 }
 
-void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache) {
-  LayerCache& layer = cache.layer(scoring.attention->layer);
-  const auto& groups = cache.spec().layers[scoring.attention->layer];
-  scoring.pool->ParallelFor(std::ssize(groups), 1, [&](int64_t begin, int64_t end) {
+void FindCoordinates(const std::vector<CacheGroup>& groups,
+                     const LayerCache& layer,
+                     ThreadPool& pool) {
+  pool.ParallelFor(std::ssize(groups), 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       const CacheBlock& working = layer.groups[n].recent;
       const FloatRows keys = Gather({KeysOf(working)});
@@ -278,8 +294,10 @@ void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache) {
   });
 }
 
-std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring, const SequenceCache& cache) {
-  const auto& groups = cache.spec().layers[scoring.attention->layer];
+std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
+                                    const CacheSpec& spec,
+                                    const LayerCache& layer) {
+  const auto& groups = spec.layers[scoring.attention->layer];
   struct Head {
     size_t group;
     int64_t head;
@@ -293,7 +311,7 @@ std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring, const SequenceC
       heads.push_back({n, groups[n].heads[plane], static_cast<int64_t>(plane)});
     }
   }
-  const HeadScorer scorer(scoring, cache);
+  const HeadScorer scorer(scoring, spec, layer);
   scoring.pool->ParallelFor(static_cast<int64_t>(heads.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Head& head = heads[i];

@@ -8,7 +8,9 @@
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
 #include "kernels/attention.h"
+#include "runtime/backend.h"
 #include "runtime/cache/kv_cache.h"
+#include "runtime/cpu/cpu_model.h"
 #include "runtime/plan/plan.h"
 #include "scorers/scorer.h"
 
@@ -28,17 +30,27 @@ struct LayerScoring {
   ThreadPool* pool = nullptr;
 };
 
-// Mean squared norm of the last `window` rows of hidden [T, E], or of all where there are fewer.
-[[nodiscard]] double ResidualEnergy(ConstMatrixF hidden, int64_t window);
+// What a backend's request asks of a model. prompt_queries: of the whole prompt [T, H * width]; no
+// rows: the ring's stand for them.
+[[nodiscard]] LayerScoring MakeScoring(const ScoreRequest& request,
+                                       const CpuModel& model,
+                                       ConstMatrixF prompt_queries,
+                                       ThreadPool& pool);
+
+// The mean squared norm of the last `window` rows of x [T, E], or of all where there are fewer.
+[[nodiscard]] double MeanSquaredNorm(ConstMatrixF x, int64_t window);
 
 // Fills the coordinates of a layer whose working blocks hold the prompt: the principal axes of each
-// head's keys and values.
-void FindCoordinates(const LayerScoring& scoring, SequenceCache& cache);
+// head's keys and values. groups: the layer's.
+void FindCoordinates(const std::vector<CacheGroup>& groups,
+                     const LayerCache& layer,
+                     ThreadPool& pool);
 
 // For each group the scores of its tokens, tiers first, then the recent block, and the losses of
 // tiers (scorers/tier_loss.h) with the scorer's reduction over queries. Where rows are latents or
 // in coordinates, keys and values are made in scratch buffers of one head, freed afterwards.
 [[nodiscard]] std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
-                                                  const SequenceCache& cache);
+                                                  const CacheSpec& spec,
+                                                  const LayerCache& layer);
 
 }  // namespace kvc::runtime

@@ -11,6 +11,7 @@
 
 #include "core/base/rng.h"
 #include "core/cache/manifest.h"
+#include "runtime/cache/kv_cache.h"
 #include "runtime/sequence.h"
 #include "runtime/session.h"
 #include "tests/runtime/test_bundles.h"
@@ -73,9 +74,7 @@ struct Loaded {
   std::unique_ptr<Session> session;
 };
 
-inline const SequenceCache& CacheOf(const Sequence& sequence) {
-  return static_cast<const CachedSequence&>(sequence).cache();
-}
+inline const SequenceCache& CacheOf(const Sequence& sequence) { return sequence.cache(); }
 
 // Not where keys are thin behind their rotation.
 inline bool QueriesCanTurn(const std::string& model) {

@@ -16,7 +16,7 @@ inline void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
   const int64_t layer = scoring.attention->layer;
   const int64_t length = cache.layer(layer).groups[0].recent.rows();
   if (cache.spec().mixed()) cache.MakeCoordinates(layer);
-  std::vector<GroupScores> scores = ScoreLayer(scoring, cache);
+  std::vector<GroupScores> scores = ScoreLayer(scoring, cache.spec(), cache.layer(layer));
   PinSinks(cache.spec(), scores);
   const std::vector<int64_t> rows = TierRows(cache, layer, length);
   ApplyMoves(DecidePrompt(cache.spec(), layer, length, scores, rows), layer, cache);
@@ -25,7 +25,7 @@ inline void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
 // Room in full recent blocks.
 inline void ReallocateLayer(const LayerScoring& scoring, SequenceCache& cache) {
   const int64_t layer = scoring.attention->layer;
-  std::vector<GroupScores> fresh = ScoreLayer(scoring, cache);
+  std::vector<GroupScores> fresh = ScoreLayer(scoring, cache.spec(), cache.layer(layer));
   const std::vector<int64_t> rows = TierRows(cache, layer, cache.length());
   ApplyMoves(DecideReallocation(cache.spec(), layer, cache.length(), RowsOf(cache.layer(layer)),
                                 fresh, rows),

@@ -13,6 +13,7 @@
 #include "runtime/cpu/cache_rows.h"
 #include "runtime/cpu/decode_batch.h"
 #include "runtime/cpu/host_device.h"
+#include "runtime/cpu/store_rows.h"
 #include "tests/runtime/one_layer.h"
 #include "tests/runtime/random_bases.h"
 
@@ -93,9 +94,8 @@ struct Fixture {
       const std::vector<float> k = Row(true);
       const std::vector<float> v = Row(false);
       const std::vector<float> q = Query();
-      PushQueries({q.data(), 1, kHeads * kWidth}, kWidth, cache.layer(0).queries);
-      StoreRows(cache.layer(0), step, {k.data(), 1, kKvHeads * kWidth},
-                {v.data(), 1, kKvHeads * kWidth}, t);
+      StoreRows(step, {q.data(), 1, kHeads * kWidth}, {k.data(), 1, kKvHeads * kWidth},
+                {v.data(), 1, kKvHeads * kWidth}, t, cache);
     }
     cache.set_length(length);
     testing::CompressLayer(Scoring(), cache);
@@ -107,12 +107,11 @@ struct Fixture {
     }
     const std::vector<float> k = Row(true);
     const std::vector<float> v = Row(false);
-    PushQueries({q.data(), 1, kHeads * kWidth}, kWidth, cache.layer(0).queries);
     std::vector<float> out(kHeads * kWidth);
+    StoreRows(step, {q.data(), 1, kHeads * kWidth}, {k.data(), 1, kKvHeads * kWidth},
+              {v.data(), 1, kKvHeads * kWidth}, cache.length(), cache);
     DecodeBatch batch;
     batch.Start(step, {});
-    batch.Store(cache, {k.data(), 1, kKvHeads * kWidth}, {v.data(), 1, kKvHeads * kWidth},
-                cache.length());
     batch.Add(cache, {q.data(), 1, kHeads * kWidth}, {out.data(), 1, kHeads * kWidth});
     batch.Attend(pool);
     cache.set_length(cache.length() + 1);

@@ -1,12 +1,18 @@
-#include "runtime/load/bundle.h"
+#include "runtime/bundle.h"
 
+#include <map>
+#include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/cache/cache_bases.h"
 #include "core/cache/manifest.h"
 #include "core/io/files.h"
+#include "runtime/backend.h"
 #include "runtime/load/onnx_loader.h"
+#include "runtime/plan/plan.h"
 
 namespace kvc::runtime {
 namespace {
@@ -78,24 +84,37 @@ void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest) {
   }
 }
 
-LoadedBundle::LoadedBundle(std::filesystem::path directory,
-                           Manifest manifest,
-                           Model model,
-                           const LoadOptions& options,
-                           ThreadPool& pool)
-    : directory_(std::move(directory)),
-      manifest_(std::move(manifest)),
-      model_(std::move(model)),
-      plan_(PlanGraph(model_.graph)),
-      prepared_(model_.graph, plan_, options.pack_weights, pool) {
-  CheckPlanAgainstManifest(plan_, manifest_);
-  if (!manifest_.model.has_rope) return;
-  rope_frequencies_ = RopeInverseFrequencies(manifest_.model.rope, manifest_.model.head_width);
+struct Bundle::Contents {
+  std::filesystem::path directory;
+  Manifest manifest;
+  Model model;
+  Plan plan;
+  bool pack_weights = true;
+  std::vector<double> rope_frequencies;
+  std::mutex mutex;  // guards prepared
+  std::map<std::string, std::weak_ptr<const PreparedModel>, std::less<>> prepared;
+};
+
+Bundle::Bundle(std::unique_ptr<Contents> contents) : contents_(std::move(contents)) {}
+Bundle::~Bundle() = default;
+const Manifest& Bundle::manifest() const { return contents_->manifest; }
+const std::filesystem::path& Bundle::directory() const { return contents_->directory; }
+const Plan& Bundle::plan() const { return contents_->plan; }
+std::span<const double> Bundle::rope_frequencies() const { return contents_->rope_frequencies; }
+
+std::shared_ptr<const PreparedModel> Bundle::PreparedFor(Backend& backend) const {
+  const std::lock_guard<std::mutex> guard(contents_->mutex);
+  std::weak_ptr<const PreparedModel>& known = contents_->prepared[std::string(backend.name())];
+  std::shared_ptr<const PreparedModel> model = known.lock();
+  if (model == nullptr) {
+    model = backend.Prepare(contents_->model.graph, contents_->plan, contents_->pack_weights);
+    known = model;
+  }
+  return model;
 }
 
 std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& directory,
-                                           const LoadOptions& options,
-                                           ThreadPool& pool) {
+                                           const LoadOptions& options) {
   Manifest manifest = ReadManifest(directory);
   if (manifest.files.contains(kBasesFile)) {
     manifest.cache.bases =
@@ -112,8 +131,18 @@ std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& director
               "{}; export the bundle again",
               expected, digest->second);
   }
-  return std::make_shared<LoadedBundle>(directory, std::move(manifest), std::move(model), options,
-                                        pool);
+  auto contents = std::make_unique<Contents>();
+  contents->directory = directory;
+  contents->manifest = std::move(manifest);
+  contents->model = std::move(model);
+  contents->plan = PlanGraph(contents->model.graph);
+  contents->pack_weights = options.pack_weights;
+  CheckPlanAgainstManifest(contents->plan, contents->manifest);
+  const ModelConfig& config = contents->manifest.model;
+  if (config.has_rope) {
+    contents->rope_frequencies = RopeInverseFrequencies(config.rope, config.head_width);
+  }
+  return std::shared_ptr<const Bundle>(new Bundle(std::move(contents)));
 }
 
 }  // namespace kvc::runtime

@@ -1,0 +1,127 @@
+#pragma once
+// What a processor does with a plan and a cache: an interface at the height of "a part of a
+// section" and "a layer's cache". Order, checks, budgets and decisions are host logic above it,
+// shared by all backends (session.h); numbers live below it. docs/design/runtime.md says how to add
+// one.
+//
+// A backend and what it makes belong together: a call gets models, activations and caches of the
+// backend that it is made on, else it throws kInternal. One thread at a time may call a backend's
+// methods with the same activations or cache; Prepare and prepared models are safe for several.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/base/view.h"
+#include "runtime/cache/kv_cache.h"
+#include "runtime/cache/row_moves.h"
+#include "runtime/device.h"
+#include "runtime/load/graph.h"
+#include "runtime/plan/plan.h"
+#include "scorers/scorer.h"
+
+namespace kvc::runtime {
+
+// What a backend makes of a graph and its plan: packed weights, tables on its device. Immutable, so
+// that sessions share it. The graph and the plan must outlive it.
+class PreparedModel {
+ public:
+  virtual ~PreparedModel() = default;
+};
+
+// The workspace of a pass through the model: the activation between sections [rows, E], and the
+// slots of the plan for one chunk of rows. Keeps its prepared model.
+class Activations {
+ public:
+  virtual ~Activations() = default;
+};
+
+struct ActivationSize {
+  int64_t rows = 0;             // of the activation between sections
+  int64_t chunk = 0;            // at most so many of them go through a section at once
+  bool prompt_queries = false;  // keep a layer's queries of all rows, for scorers that ask
+};
+
+// The steps of a section on either side of its attention; a section without one is run whole.
+enum class SectionPart { kWhole, kBeforeAttention, kBehindAttention };
+
+// The rows of one run: rows first .. first + positions.size() - 1 of the activation between
+// sections, row i being token ids[i] at positions[i] of its sequence.
+struct RowBatch {
+  std::span<const int32_t> ids;  // read by the first section alone
+  std::span<const int32_t> positions;
+  int64_t first = 0;
+};
+
+// Consecutive rows of the batch that was last run.
+struct RowRange {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+struct ScoreRequest {
+  int64_t layer = 0;
+  const scorers::Scorer* scorer = nullptr;
+  std::span<const double> rope_frequencies;  // [D/2]; empty: no rotation
+  // Whose queries of the whole prompt are used; null: the ring's stand for them.
+  const Activations* prompt = nullptr;
+  // Whether the scorer or narrow tiers ask for what the output projection does to norms.
+  bool wants_output = false;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Names the backend and its device: "cpu".
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  // Where its caches lie. Outlives every cache that is made on it.
+  [[nodiscard]] virtual Device& device() = 0;
+
+  // `pack_weights`: whether weights may be stored in fewer bytes where that loses nothing.
+  [[nodiscard]] virtual std::shared_ptr<const PreparedModel> Prepare(const Graph& graph,
+                                                                     const Plan& plan,
+                                                                     bool pack_weights) = 0;
+  [[nodiscard]] virtual std::unique_ptr<Activations> NewActivations(
+      std::shared_ptr<const PreparedModel> model, const ActivationSize& size) = 0;
+
+  // Runs a part of any section but the last.
+  virtual void Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) = 0;
+  // Runs the last section and brings its result to the host: logits [rows of the batch, V].
+  virtual void ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) = 0;
+
+  // Behind Run(1 + layer, kBeforeAttention): appends keys and values of the rows to the layer's
+  // recent blocks, in which there must be room, and with a budget their queries to its ring; the
+  // first has position `first_position`. In coordinates where the layer's rows are.
+  virtual void Store(int64_t layer,
+                     RowRange rows,
+                     int64_t first_position,
+                     const Activations& x,
+                     SequenceCache& cache) = 0;
+  // Then: attention of the batch's rows over the working blocks of a layer, causally.
+  virtual void AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) = 0;
+  // Or: attention of row b of the batch over all that sequence b holds of the layer.
+  virtual void AttendTokens(int64_t layer,
+                            std::span<SequenceCache* const> caches,
+                            Activations& x) = 0;
+
+  // Executes a decision for all groups of a layer.
+  virtual void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) = 0;
+
+  // The rest may be done on a host's copy (runtime/cpu/host_fallback.h) by a backend that has no
+  // code of its own yet.
+
+  // Mean squared norm of the last `window` rows of the activation between sections, or of all where
+  // there are fewer.
+  [[nodiscard]] virtual double ResidualEnergy(int64_t window, const Activations& x) = 0;
+  // For each group the scores of its rows, tiers first, then the recent block, and with narrow
+  // tiers what each of them loses. `model`: the one behind the cache.
+  [[nodiscard]] virtual std::vector<GroupScores> Score(const ScoreRequest& request,
+                                                       const PreparedModel& model,
+                                                       const SequenceCache& cache) = 0;
+  // Makes a prompt's coordinates of a layer whose working blocks hold the prompt.
+  virtual void FindCoordinates(int64_t layer, SequenceCache& cache) = 0;
+};
+
+}  // namespace kvc::runtime

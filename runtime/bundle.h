@@ -1,0 +1,65 @@
+#pragma once
+// A bundle in memory: its manifest, the mapped model and the plan. Free of any device.
+
+#include <filesystem>
+#include <memory>
+#include <span>
+
+#include "core/base/thread_pool.h"
+
+namespace kvc {
+struct Manifest;   // core/cache/manifest.h
+struct CacheSpec;  // core/cache/cache_spec.h
+}  // namespace kvc
+
+namespace kvc::runtime {
+
+class Backend;        // runtime/backend.h
+class PreparedModel;  // likewise
+struct Plan;          // runtime/plan/plan.h
+
+struct LoadOptions {
+  bool check_hashes = false;  // sizes are always checked
+  bool pack_weights = true;   // a backend may store weights in fewer bytes where that loses nothing
+};
+
+// Immutable after loading: any number of sessions, on any threads, share one.
+class Bundle {
+ public:
+  // Throws kBadInput / kVerification naming the field in which file and manifest differ,
+  // kUnsupported naming the node of an operator that the plan cannot hold.
+  static std::shared_ptr<const Bundle> Load(const std::filesystem::path& directory,
+                                            const LoadOptions& options);
+  // The same; loading needs no threads.
+  static std::shared_ptr<const Bundle> Load(const std::filesystem::path& directory,
+                                            const LoadOptions& options,
+                                            ThreadPool& /*pool*/) {
+    return Load(directory, options);
+  }
+  ~Bundle();
+  Bundle(const Bundle&) = delete;
+  Bundle& operator=(const Bundle&) = delete;
+
+  [[nodiscard]] const Manifest& manifest() const;
+  [[nodiscard]] const std::filesystem::path& directory() const;
+  [[nodiscard]] const Plan& plan() const;
+  // [D/2]; empty for models without rotation.
+  [[nodiscard]] std::span<const double> rope_frequencies() const;
+  // The model as a backend needs it: made for the first session on a backend of this name, shared
+  // by those that come while it lives. The bundle must outlive it.
+  [[nodiscard]] std::shared_ptr<const PreparedModel> PreparedFor(Backend& backend) const;
+
+ private:
+  struct Contents;
+  explicit Bundle(std::unique_ptr<Contents> contents);
+
+  std::unique_ptr<Contents> contents_;
+};
+
+// Throws kBadShape when a policy's layers, groups and widths are not the manifest's.
+void CheckSameGeometry(const CacheSpec& spec, const CacheSpec& manifest);
+
+// Throws kVerification naming the field in which the graph's sizes and the manifest differ.
+void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest);
+
+}  // namespace kvc::runtime

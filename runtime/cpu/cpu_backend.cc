@@ -1,0 +1,108 @@
+#include "runtime/cpu/cpu_backend.h"
+
+#include <utility>
+
+#include "core/base/error.h"
+#include "runtime/cpu/apply_moves.h"
+#include "runtime/cpu/cpu_activations.h"
+#include "runtime/cpu/cpu_model.h"
+#include "runtime/cpu/executor.h"
+#include "runtime/cpu/prompt_attention.h"
+#include "runtime/cpu/scoring.h"
+#include "runtime/cpu/store_rows.h"
+
+namespace kvc::runtime {
+namespace {
+
+template <class Own, class Base>
+Own& As(Base& object) {
+  auto* own = dynamic_cast<Own*>(&object);
+  KVC_CHECK(own != nullptr, kInternal, "cpu: expected what this backend made, got another's");
+  return *own;
+}
+
+}  // namespace
+
+std::shared_ptr<const PreparedModel> CpuBackend::Prepare(const Graph& graph,
+                                                         const Plan& plan,
+                                                         bool pack_weights) {
+  return std::make_shared<CpuModel>(graph, plan, pack_weights, pool_);
+}
+
+std::unique_ptr<Activations> CpuBackend::NewActivations(std::shared_ptr<const PreparedModel> model,
+                                                        const ActivationSize& size) {
+  auto own = std::dynamic_pointer_cast<const CpuModel>(std::move(model));
+  KVC_CHECK(own != nullptr, kInternal, "cpu: expected what this backend made, got another's");
+  return std::make_unique<CpuActivations>(std::move(own), size, device_);
+}
+
+void CpuBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) {
+  auto& own = As<CpuActivations>(x);
+  own.SetBatch(batch);
+  RunSteps(section, part, own, {}, pool_);
+}
+
+void CpuBackend::ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) {
+  auto& own = As<CpuActivations>(x);
+  own.SetBatch(batch);
+  RunSteps(std::ssize(own.plan().sections) - 1, SectionPart::kWhole, own, logits, pool_);
+}
+
+void CpuBackend::Store(int64_t layer,
+                       RowRange rows,
+                       int64_t first_position,
+                       const Activations& x,
+                       SequenceCache& cache) {
+  const auto& own = As<const CpuActivations>(x);
+  const auto in = [&](size_t index) {
+    return own.AttentionIn(layer, index).RowRange(rows.first, rows.count);
+  };
+  StoreRows(own.plan().attentions[layer], in(0), in(1), in(2), first_position, cache);
+}
+
+void CpuBackend::AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) {
+  auto& own = As<CpuActivations>(x);
+  const ConstMatrixF q = own.AttentionIn(layer, 0);
+  own.KeepQueries(q);
+  AttendWorkingBlocks(own.plan().attentions[layer], own.model().rebuild(layer), cache.layer(layer),
+                      own.batch().first, q, own.AttentionOut(layer), pool_);
+}
+
+void CpuBackend::AttendTokens(int64_t layer,
+                              std::span<SequenceCache* const> caches,
+                              Activations& x) {
+  auto& own = As<CpuActivations>(x);
+  const ConstMatrixF q = own.AttentionIn(layer, 0);
+  const MatrixF out = own.AttentionOut(layer);
+  DecodeBatch& decode = own.decode();
+  decode.Start(own.plan().attentions[layer], own.model().rebuild(layer));
+  for (int64_t b = 0; b < std::ssize(caches); ++b) {
+    decode.Add(*caches[b], q.RowRange(b, 1), out.RowRange(b, 1));
+  }
+  decode.Attend(pool_);
+}
+
+void CpuBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {
+  ApplyMoves(moves, layer, cache);
+}
+
+double CpuBackend::ResidualEnergy(int64_t window, const Activations& x) {
+  return MeanSquaredNorm(As<const CpuActivations>(x).hidden(), window);
+}
+
+std::vector<GroupScores> CpuBackend::Score(const ScoreRequest& request,
+                                           const PreparedModel& model,
+                                           const SequenceCache& cache) {
+  const auto& own = As<const CpuModel>(model);
+  ConstMatrixF queries;
+  if (request.prompt != nullptr)
+    queries = As<const CpuActivations>(*request.prompt).prompt_queries();
+  const LayerScoring scoring = MakeScoring(request, own, queries, pool_);
+  return ScoreLayer(scoring, cache.spec(), cache.layer(request.layer));
+}
+
+void CpuBackend::FindCoordinates(int64_t layer, SequenceCache& cache) {
+  runtime::FindCoordinates(cache.spec().layers[layer], cache.layer(layer), pool_);
+}
+
+}  // namespace kvc::runtime

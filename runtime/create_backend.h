@@ -1,0 +1,22 @@
+#pragma once
+// The one place where a backend is chosen by its device's name.
+
+#include <memory>
+#include <string>
+
+#include "core/base/thread_pool.h"
+
+namespace kvc::runtime {
+
+class Backend;  // runtime/backend.h
+
+struct RuntimeOptions {
+  std::string device = "cpu";
+  int threads = 0;             // of a pool of its own; 0: one for each core
+  ThreadPool* pool = nullptr;  // instead of one of its own; must outlive the backend
+};
+
+// Throws kDevice for a device that there is no backend for, kUsage for a number of threads below 0.
+[[nodiscard]] std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options);
+
+}  // namespace kvc::runtime
