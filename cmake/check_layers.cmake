@@ -29,11 +29,11 @@ room(profile ${core} linalg solver scorers eval/tasks model)
 room(export/budget core/base core/io core/checkpoint core/cache solver scorers)
 room(export/onnx ${core})
 room(export/bundle ${core} runtime model export/budget export/onnx)
-room(pipeline/choose ${core} runtime eval/tasks eval/compare export/budget)
+room(pipeline/choose ${core} runtime eval/tasks eval/compare export/budget export/bundle)
 room(pipeline/recipe core/base core/io)
 room(pipeline/report core/base core/io)
 room(pipeline ${core} linalg factorize profile)
-room(bench/support core/base linalg kernels)
+room(bench/support core/base core/cache linalg kernels runtime eval/compare)
 room(tools ${core} linalg kernels solver scorers runtime eval/tasks eval/compare model factorize profile
      export/budget export/onnx export/bundle pipeline/choose pipeline/recipe pipeline/report pipeline
      bench/support)

@@ -9,7 +9,6 @@
 #include "core/base/error.h"
 #include "core/cache/cache_bases.h"
 #include "core/cache/manifest.h"
-#include "core/io/files.h"
 #include "runtime/backend.h"
 #include "runtime/load/onnx_loader.h"
 #include "runtime/plan/plan.h"
@@ -21,12 +20,6 @@ void CheckEqual(const std::string& field, int64_t graph, int64_t manifest) {
   KVC_CHECK(graph == manifest, kVerification,
             "model.onnx: {}: expected {} as in manifest.json, got {}; export the bundle again",
             field, manifest, graph);
-}
-
-// docs/formats/onnx.md, metadata_props.
-std::string CacheDigest(const Manifest& manifest) {
-  const std::string text = ToJson(manifest)["cache"].dump();
-  return Sha256(std::as_bytes(std::span(text)));
 }
 
 void CheckLayer(const AttentionStep& step, const CacheSpec& spec) {

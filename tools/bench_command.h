@@ -6,10 +6,10 @@
 // are in 10^9 bytes per second, and beside them stands what this machine's memory gives in the same
 // run (bench/support/read_bandwidth.h).
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "core/io/json_fwd.h"
 #include "tools/common_options.h"
 
 namespace CLI {
@@ -23,20 +23,16 @@ struct BenchOptions {
   std::string prompt = "512";  // tokens of the prefill that is measured by itself
   std::string decode = "64";   // tokens decoded at each depth
   std::vector<std::string> depths = {"0", "1k", "4k"};
-  std::vector<std::string> text;  // what the prompts hold; empty: random token ids
+  std::vector<std::filesystem::path> text;  // what the prompts hold; empty: random token ids
   int64_t repetitions = 3;
 };
 void AddBenchOptions(CLI::App& app, BenchOptions& options);
 
-// At depth d the cache is that of a real prompt: d - `decode` tokens are prefilled (at least one),
-// compressed as the bundle says, and the last decoded token is the d-th. Result:
+// bench/support/bundle_speed.h:
 //   prompt   {tokens, tokens_per_second {best, median}}
 //   depths   [{depth, prefill_tokens, prefill_tokens_per_second, decode_tokens_per_second
 //             {best, median}, cache, attention_gb_per_second}]
-// attention_gb_per_second: bytes that the cache has more than at the shallowest depth, divided by
-// the time that a step takes longer; null where there is no difference to measure.
-[[nodiscard]] Json RunBench(const BenchOptions& options, const CommonOptions& common);
-void PrintBench(const Json& result);
+[[nodiscard]] CommandResult RunBench(const BenchOptions& options, const CommonOptions& common);
 
 struct AttentionBenchOptions {
   std::vector<std::string> shapes;  // bench/support/attention_problem.h
@@ -44,8 +40,7 @@ struct AttentionBenchOptions {
 };
 void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options);
 // shapes: [{shape, layer_bytes, microseconds {best, median}, gb_per_second, of_read_bandwidth}]
-[[nodiscard]] Json RunAttentionBench(const AttentionBenchOptions& options,
-                                     const CommonOptions& common);
-void PrintAttentionBench(const Json& result);
+[[nodiscard]] CommandResult RunAttentionBench(const AttentionBenchOptions& options,
+                                              const CommonOptions& common);
 
 }  // namespace kvc::tools

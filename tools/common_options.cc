@@ -166,13 +166,27 @@ int64_t PeakRssBytes() {
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
 }
 
+namespace {
+
+// The result's keys after those that every command has.
+Json Framed(const std::string& name, double seconds, const Json& own) {
+  Json result;
+  result["kvc"] = Version();
+  result["command"] = name;
+  result["seconds"] = seconds;
+  result["peak_rss_bytes"] = PeakRssBytes();
+  for (const auto& [key, value] : own.items()) result[key] = value;
+  return result;
+}
+
+}  // namespace
+
 int RunCommand(int argc,
                char** argv,
                const std::string& name,
                CLI::App& app,
                CommonOptions& options,
-               const std::function<Json()>& body,
-               const std::function<void(const Json&)>& print_text) {
+               const std::function<CommandResult()>& body) {
   linalg::UseFittingBlasKernels(argv);
   PrepareStandardFiles();
   app.name(name);
@@ -185,22 +199,16 @@ int RunCommand(int argc,
   }
   const auto start = std::chrono::steady_clock::now();
   try {
-    const Json own = body();
-    Json result;
-    result["kvc"] = Version();
-    result["command"] = name;
-    result["seconds"] =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    result["peak_rss_bytes"] = PeakRssBytes();
-    for (const auto& [key, value] : own.items()) result[key] = value;
-    if (options.json) {
-      std::cout << result.dump(2) << '\n';
+    const CommandResult result = body();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    if (options.json || !result.print) {
+      std::cout << Framed(name, seconds.count(), result.json).dump(2) << '\n';
     } else {
-      print_text(result);
+      result.print();
     }
     FlushStdout();
     // A result can carry a failed gate: everything is printed, and the exit code says so.
-    return result.value("gate", "passed") == "failed" ? kExitVerification : kExitDone;
+    return result.gates_passed ? kExitDone : kExitVerification;
   } catch (const Error& error) {
     return Fail(name, error.what(), ExitCode(error.kind()));
   } catch (const std::filesystem::filesystem_error& error) {
@@ -210,6 +218,21 @@ int RunCommand(int argc,
   } catch (const std::exception& error) {
     return Fail(name, std::string("internal: ") + error.what(), kExitInternal);
   }
+}
+
+int RunCommand(int argc,
+               char** argv,
+               const std::string& name,
+               CLI::App& app,
+               CommonOptions& options,
+               const std::function<Json()>& body,
+               const std::function<void(const Json&)>& print_text) {
+  return RunCommand(argc, argv, name, app, options, [&] {
+    CommandResult result;
+    result.json = body();
+    result.print = [&print_text, json = result.json] { print_text(json); };
+    return result;
+  });
 }
 
 }  // namespace kvc::tools

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
-#include "core/io/json_fwd.h"
+#include "core/io/json.h"
 
 namespace CLI {
 class App;
@@ -42,11 +42,25 @@ enum class CudaSupport { kNone, kByCommand };
 // turns SIGINT and SIGTERM into kInterrupted at the next report.
 [[nodiscard]] std::unique_ptr<Progress> MakeProgress(const CommonOptions& options);
 
+// What a command has done: its keys of the JSON object, and the same as text for people.
+struct CommandResult {
+  Json json;
+  std::function<void()> print;  // on stdout; none: the JSON object is printed
+  bool gates_passed = true;     // false: the exit code is that of a failed verification
+};
+
 // Runs a command: starts the program again where OpenBLAS has fitter kernels
-// (linalg/blas_kernels.h), parses, calls `body`, prints its result, maps errors. `body` returns the
-// object's own keys; "kvc", "command", "seconds" and "peak_rss_bytes" are put in front. With --json
-// the object is printed on stdout; else `print_text` is called with it. A stdout that cannot take
-// all of it is kIo.
+// (linalg/blas_kernels.h), parses, calls `body`, prints its result, maps errors. "kvc", "command",
+// "seconds" and "peak_rss_bytes" are put in front of the result's own keys. With --json the object
+// is printed on stdout, else the text. A stdout that cannot take all of it is kIo.
+int RunCommand(int argc,
+               char** argv,
+               const std::string& name,
+               CLI::App& app,
+               CommonOptions& options,
+               const std::function<CommandResult()>& body);
+
+// The same for a command whose result is its JSON, and whose text is printed from that.
 int RunCommand(int argc,
                char** argv,
                const std::string& name,

@@ -1,16 +1,11 @@
 #include "tools/eval_arguments.h"
 
-#include <cstdio>
-
 #include <CLI/CLI.hpp>
 
 #include "core/base/sizes.h"
-#include "core/io/json.h"
-#include "core/io/text_input.h"
-#include "eval/compare/requests.h"
-#include "eval/tasks/ruler.h"
 
 namespace kvc::tools {
+
 void AddDecodePolicy(CLI::App& app, std::string& policy) {
   app.add_option(
          "--decode-policy", policy,
@@ -20,7 +15,11 @@ void AddDecodePolicy(CLI::App& app, std::string& policy) {
       ->capture_default_str();
 }
 
-void AddNeedleOptions(CLI::App& app, eval::NeedleArguments& args) {
+runtime::DecodePolicy ParseDecodePolicy(const std::string& policy) {
+  return policy == "append" ? runtime::DecodePolicy::kAppend : runtime::DecodePolicy::kReallocate;
+}
+
+void AddNeedleOptions(CLI::App& app, NeedleArguments& args) {
   app.add_option("--lengths", args.lengths, "Lengths of the needle prompts in tokens")
       ->delimiter(',')
       ->capture_default_str();
@@ -40,11 +39,28 @@ void AddQuestionOption(CLI::App& app, std::string& question) {
       ->capture_default_str();
 }
 
-void PrintCache(const Json& cache) {
-  std::printf("cache       %s of %s (allocated %s, peak %s)\n",
-              FormatBytes(cache["logical_bytes"]).c_str(), FormatBytes(cache["full_bytes"]).c_str(),
-              FormatBytes(cache["allocated_bytes"]).c_str(),
-              FormatBytes(cache["peak_bytes"]).c_str());
+std::vector<int64_t> ParseLengths(const std::vector<std::string>& lengths) {
+  std::vector<int64_t> parsed;
+  for (const std::string& length : lengths) parsed.push_back(ParseLength(length, "--lengths"));
+  return parsed;
+}
+
+eval::NeedleOptions NeedleArguments::Resolve(runtime::DecodePolicy policy, uint64_t seed) const {
+  eval::NeedleOptions resolved = options;
+  resolved.lengths = ParseLengths(lengths);
+  resolved.question_before = question == "before";
+  resolved.policy = policy;
+  resolved.seed = seed;
+  return resolved;
+}
+
+eval::RulerOptions RulerArguments::Resolve(uint64_t seed) const {
+  eval::RulerOptions options;
+  if (!tasks.empty()) options.tasks = tasks;
+  options.lengths = ParseLengths(lengths);
+  options.samples = samples;
+  options.seed = seed;
+  return options;
 }
 
 }  // namespace kvc::tools

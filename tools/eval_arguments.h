@@ -1,17 +1,15 @@
 #pragma once
-// What the subcommands of kvc-eval share in reading their arguments.
+// Options that several subcommands of kvc-eval share, and their texts read.
 
-#include <memory>
+#include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "core/base/thread_pool.h"
-#include "core/io/json_fwd.h"
 #include "core/tokenizer/tokenizer.h"
-#include "eval/compare/answers.h"
 #include "eval/compare/needle.h"
-#include "eval/compare/requests.h"
-#include "eval/compare/walk.h"
+#include "eval/tasks/ruler.h"
+#include "runtime/session.h"
 
 namespace CLI {
 class App;
@@ -19,12 +17,36 @@ class App;
 
 namespace kvc::tools {
 
-// --decode-policy
+// --decode-policy reallocate|append
 void AddDecodePolicy(CLI::App& app, std::string& policy);
+[[nodiscard]] runtime::DecodePolicy ParseDecodePolicy(const std::string& policy);
 
-void AddNeedleOptions(CLI::App& app, eval::NeedleArguments& args);
 // --question before|after
 void AddQuestionOption(CLI::App& app, std::string& question);
-void PrintCache(const Json& cache);
+
+// --lengths: "512", "1k"
+[[nodiscard]] std::vector<int64_t> ParseLengths(const std::vector<std::string>& lengths);
+
+// Needles in a haystack as they are asked for. --haystack and the number of samples are named by
+// each command itself.
+struct NeedleArguments {
+  std::string haystack;
+  std::vector<std::string> lengths;
+  std::string question = "before";
+  eval::NeedleOptions options;  // depths, samples, distractors
+
+  [[nodiscard]] eval::NeedleOptions Resolve(runtime::DecodePolicy policy, uint64_t seed) const;
+};
+// --lengths, --depths, --distractors and --question
+void AddNeedleOptions(CLI::App& app, NeedleArguments& args);
+
+// RULER-style tasks as they are asked for; `tasks` empty: all.
+struct RulerArguments {
+  std::vector<std::string> tasks;
+  std::vector<std::string> lengths;
+  int64_t samples = 5;
+
+  [[nodiscard]] eval::RulerOptions Resolve(uint64_t seed) const;
+};
 
 }  // namespace kvc::tools

@@ -1,13 +1,8 @@
 #pragma once
-// The subcommands of kvc-eval: each adds its options to the app and returns what it measured.
+// The subcommands of kvc-eval: each adds its options to the app and says what it measured.
 
-#include <filesystem>
 #include <functional>
-#include <memory>
-#include <string>
-#include <vector>
 
-#include "core/io/json_fwd.h"
 #include "tools/common_options.h"
 
 namespace CLI {
@@ -16,15 +11,25 @@ class App;
 
 namespace kvc::tools {
 
-// One subcommand: its parser, what it does, and how its result reads as text.
+// One subcommand: its parser, and what it does.
 struct EvalCommand {
   CLI::App* app = nullptr;
-  std::function<Json(const CommonOptions&)> run;
-  std::function<void(const Json&)> print;
+  std::function<CommandResult(const CommonOptions&)> run;
 };
 
-// Registers ppl, kld, needle, ruler, lines, longbench, compare, logits and tokenize on `app`, in
-// that order.
-[[nodiscard]] std::vector<EvalCommand> AddEvalCommands(CLI::App& app);
+[[nodiscard]] EvalCommand AddPpl(CLI::App& app);
+[[nodiscard]] EvalCommand AddKld(CLI::App& app);
+[[nodiscard]] EvalCommand AddNeedle(CLI::App& app);
+// Tasks whose answers are marked 0 to 1. Each returns
+//   question, score (mean over the cells), cells [{task, length, score, stderr, samples}], cache
+// where length is tokens for ruler, lines of the record for lines, absent for longbench.
+[[nodiscard]] EvalCommand AddRuler(CLI::App& app);
+[[nodiscard]] EvalCommand AddLines(CLI::App& app);
+[[nodiscard]] EvalCommand AddLongBench(CLI::App& app);
+// Bundles and policies against a reference, on the same text and needles, in one pass that can be
+// interrupted and gone on with.
+[[nodiscard]] EvalCommand AddCompare(CLI::App& app);
+[[nodiscard]] EvalCommand AddLogits(CLI::App& app);
+[[nodiscard]] EvalCommand AddTokenize(CLI::App& app);
 
 }  // namespace kvc::tools

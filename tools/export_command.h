@@ -1,9 +1,11 @@
 #pragma once
 // What kvc-export does: checkpoint + profile + budget -> bundle, and the check of a bundle.
 
-#include "core/io/json_fwd.h"
+#include <string>
+#include <vector>
+
 #include "export/bundle/export_plan.h"
-#include "pipeline/choose/auto_method.h"
+#include "pipeline/choose/choose_composition.h"
 #include "tools/common_options.h"
 
 namespace CLI {
@@ -12,18 +14,24 @@ class App;
 
 namespace kvc::tools {
 
+// The options of --method auto as they are written.
+struct AutoArguments {
+  std::vector<std::string> candidates;  // CHECKPOINT[,PROFILE]
+  std::vector<std::string> policies;
+  std::string context = "1024";
+  std::string decode = "128";
+  choose::ChooseRequest request;  // texts, haystack, samples, needles
+};
+
 struct ExportArguments {
-  bundle::ExportOptions options;  // threads and seed come from CommonOptions
-  choose::AutoOptions automatic;  // --method auto
-  std::string verify;             // a bundle to check instead
+  bundle::ExportOptions options;  // what is text in it stands in options.texts until it is parsed
+  AutoArguments automatic;
+  std::string verify;  // a bundle to check instead
 };
 void AddExportOptions(CLI::App& app, ExportArguments& arguments);
 
-// Exports, or checks when arguments.verify is set. Returns the command's JSON keys (CLI.md); a
-// failed check throws kVerification and leaves nothing behind.
-[[nodiscard]] Json RunExport(ExportArguments arguments, const CommonOptions& common);
-
-// The result as text on stdout.
-void PrintExport(const Json& result);
+// Exports, or checks when arguments.verify is set. A failed check throws kVerification and leaves
+// nothing behind.
+[[nodiscard]] CommandResult RunExport(ExportArguments arguments, const CommonOptions& common);
 
 }  // namespace kvc::tools

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/io/json.h"
 #include "tools/bench_command.h"
 
 int main(int argc, char** argv) {
@@ -18,16 +17,7 @@ int main(int argc, char** argv) {
   app.fallthrough();
   CLI::App* kernel = app.add_subcommand("attention", "The decode attention kernel on shapes");
   AddAttentionBenchOptions(*kernel, attention);
-  return RunCommand(
-      argc, argv, "kvc-bench", app, common,
-      [&] {
-        return kernel->parsed() ? RunAttentionBench(attention, common) : RunBench(bundle, common);
-      },
-      [&](const kvc::Json& result) {
-        if (common.dry_run) {
-          std::cout << result.dump(2) << '\n';
-        } else {
-          kernel->parsed() ? PrintAttentionBench(result) : PrintBench(result);
-        }
-      });
+  return RunCommand(argc, argv, "kvc-bench", app, common, [&] {
+    return kernel->parsed() ? RunAttentionBench(attention, common) : RunBench(bundle, common);
+  });
 }

@@ -1,8 +1,11 @@
 // kvc-eval: measures what a compressed cache costs in quality, through the real cache.
 
+#include <algorithm>
+#include <vector>
+
 #include <CLI/CLI.hpp>
 
-#include "core/io/json.h"
+#include "core/base/error.h"
 #include "tools/eval_commands.h"
 
 int main(int argc, char** argv) {
@@ -15,22 +18,14 @@ int main(int argc, char** argv) {
   // The common options may stand behind the subcommand; subcommands inherit this when they are
   // made.
   app.fallthrough();
-  const std::vector<EvalCommand> commands = AddEvalCommands(app);
+  const std::vector<EvalCommand> commands = {AddPpl(app),     AddKld(app),    AddNeedle(app),
+                                             AddRuler(app),   AddLines(app),  AddLongBench(app),
+                                             AddCompare(app), AddLogits(app), AddTokenize(app)};
   app.require_subcommand(1);
-
-  const auto chosen = [&]() -> const EvalCommand& {
-    for (const EvalCommand& command : commands) {
-      if (command.app->parsed()) return command;
-    }
-    KVC_THROW(kUsage, "kvc-eval: expected a subcommand");
-  };
-  return RunCommand(
-      argc, argv, "kvc-eval", app, options, [&] { return chosen().run(options); },
-      [&](const kvc::Json& result) {
-        if (options.dry_run) {
-          std::cout << result.dump(2) << '\n';
-        } else {
-          chosen().print(result);
-        }
-      });
+  return RunCommand(argc, argv, "kvc-eval", app, options, [&] {
+    const auto chosen =
+        std::ranges::find_if(commands, [](const EvalCommand& c) { return c.app->parsed(); });
+    KVC_CHECK(chosen != commands.end(), kUsage, "kvc-eval: expected a subcommand");
+    return chosen->run(options);
+  });
 }

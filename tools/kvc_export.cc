@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/io/json.h"
 #include "tools/export_command.h"
 
 int main(int argc, char** argv) {
@@ -14,7 +13,6 @@ int main(int argc, char** argv) {
   AddCommonOptions(app, common,
                    "  kvc-export thin-model -o bundle --budget 25% --profile profile\n"
                    "  kvc-export --verify bundle --json");
-  return RunCommand(
-      argc, argv, "kvc-export", app, common, [&] { return RunExport(arguments, common); },
-      PrintExport);
+  return RunCommand(argc, argv, "kvc-export", app, common,
+                    [&] { return RunExport(arguments, common); });
 }

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/io/json.h"
 #include "tools/run_command.h"
 
 int main(int argc, char** argv) {
@@ -14,6 +13,6 @@ int main(int argc, char** argv) {
   AddCommonOptions(app, common,
                    "  kvc-run bundle --prompt \"Once upon a time\" -n 64\n"
                    "  kvc-run bundle --prompt-file a.txt --prompt-file b.txt --budget 25% --json");
-  return RunCommand(
-      argc, argv, "kvc-run", app, common, [&] { return RunPrompts(options, common); }, PrintRun);
+  return RunCommand(argc, argv, "kvc-run", app, common,
+                    [&] { return RunPrompts(options, common); });
 }

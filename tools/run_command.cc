@@ -18,6 +18,7 @@
 #include "export/budget/budget_plan.h"
 #include "runtime/generator.h"
 #include "runtime/session.h"
+#include "tools/results_json.h"
 
 namespace kvc::tools {
 namespace {
@@ -45,12 +46,14 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   request.budget = ParseBudget(options.budget, "--budget");
   const bool everything =
       request.budget.unit == Budget::Unit::kShare && request.budget.share >= 1.0;
-  request.method = everything ? Method::kFull : method == Method::kFull ? Method::kUniform : method;
-  request.scorer = manifest.cache.scorer;
+  request.policy.method = everything                ? Method::kFull
+                          : method == Method::kFull ? Method::kUniform
+                                                    : method;
+  request.policy.scorer = manifest.cache.scorer;
   request.sinks = manifest.cache.sinks;
   request.window = manifest.cache.window;
-  if (manifest.cache.mixed() && !everything) request.tiers = manifest.cache.tiers;
-  request.basis = manifest.cache.basis;
+  if (manifest.cache.mixed() && !everything) request.policy.tiers = manifest.cache.tiers;
+  request.policy.basis = manifest.cache.basis;
   request.reference_length =
       manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
   return budget::MakeBudgetPlan(FullCache(manifest.cache), request).spec;
@@ -75,7 +78,7 @@ std::vector<int32_t> StopIds(const Manifest& manifest,
   return ids;
 }
 
-Json MeanCache(const std::vector<runtime::Generation>& outputs) {
+runtime::CacheCounters MeanCache(const std::vector<runtime::Generation>& outputs) {
   runtime::CacheCounters sum;
   for (const runtime::Generation& output : outputs) {
     sum.full_bytes += output.cache.full_bytes;
@@ -85,12 +88,12 @@ Json MeanCache(const std::vector<runtime::Generation>& outputs) {
     sum.AddTierTokens(output.cache);
   }
   const auto count = static_cast<int64_t>(outputs.size());
-  Json json = {{"full_bytes", sum.full_bytes / count},
-               {"logical_bytes", sum.logical_bytes / count},
-               {"allocated_bytes", sum.allocated_bytes / count},
-               {"peak_bytes", sum.peak_bytes / count}};
-  if (!sum.tier_tokens.empty()) json["tier_shares"] = sum.TierShares();
-  return json;
+  for (int64_t runtime::CacheCounters::*bytes :
+       {&runtime::CacheCounters::full_bytes, &runtime::CacheCounters::logical_bytes,
+        &runtime::CacheCounters::allocated_bytes, &runtime::CacheCounters::peak_bytes}) {
+    sum.*bytes /= count;
+  }
+  return sum;
 }
 
 double Rate(int64_t tokens, double seconds) {
@@ -115,11 +118,49 @@ Json DryRun(const CacheSpec& spec,
   return plan;
 }
 
-void PrintBytes(const Json& cache) {
-  std::fprintf(
-      stderr, "cache: %s of %s (allocated %s, peak %s)\n",
-      FormatBytes(cache["logical_bytes"]).c_str(), FormatBytes(cache["full_bytes"]).c_str(),
-      FormatBytes(cache["allocated_bytes"]).c_str(), FormatBytes(cache["peak_bytes"]).c_str());
+// The texts that were generated, and how fast.
+struct RunResult {
+  std::vector<int64_t> prompt_tokens;  // of each output
+  std::vector<std::string> texts;
+  runtime::GenerateResult generated;
+  runtime::CacheCounters cache;
+
+  [[nodiscard]] double PrefillRate() const {
+    return Rate(generated.prefill_tokens, generated.prefill_seconds);
+  }
+  [[nodiscard]] double DecodeRate() const {
+    return Rate(generated.decode_tokens, generated.decode_seconds);
+  }
+};
+
+Json ToJson(const RunResult& result) {
+  Json json;
+  json["outputs"] = Json::array();
+  for (size_t i = 0; i < result.texts.size(); ++i) {
+    const runtime::Generation& output = result.generated.outputs[i];
+    json["outputs"].push_back({{"prompt_tokens", result.prompt_tokens[i]},
+                               {"token_ids", output.ids},
+                               {"text", result.texts[i]},
+                               {"stopped", output.stopped}});
+  }
+  json["prefill_tokens_per_second"] = result.PrefillRate();
+  json["decode_tokens_per_second"] = result.DecodeRate();
+  json["cache"] = CacheToJson(result.cache);
+  return json;
+}
+
+// Texts on stdout, timing and cache counters on stderr.
+void Print(const RunResult& result) {
+  for (size_t i = 0; i < result.texts.size(); ++i) {
+    if (result.texts.size() > 1) std::cout << "=== " << i + 1 << '\n';
+    std::cout << result.texts[i] << '\n';
+  }
+  std::fprintf(stderr, "prefill %.1f tokens/s, decode %.1f tokens/s\n", result.PrefillRate(),
+               result.DecodeRate());
+  const runtime::CacheCounters& cache = result.cache;
+  std::fprintf(stderr, "cache: %s of %s (allocated %s, peak %s)\n",
+               FormatBytes(cache.logical_bytes).c_str(), FormatBytes(cache.full_bytes).c_str(),
+               FormatBytes(cache.allocated_bytes).c_str(), FormatBytes(cache.peak_bytes).c_str());
 }
 
 }  // namespace
@@ -144,7 +185,7 @@ void AddRunOptions(CLI::App& app, RunOptions& options) {
   app.add_option("--budget", options.budget, "Instead of the manifest's: 25%, 512tok, 1GiB@128k");
 }
 
-Json RunPrompts(const RunOptions& options, const CommonOptions& common) {
+CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   const std::vector<std::string> texts = ReadPrompts(options);
   const auto tokenizer = Tokenizer::Load(options.bundle);
@@ -156,7 +197,8 @@ Json RunPrompts(const RunOptions& options, const CommonOptions& common) {
   if (common.dry_run) {
     const Manifest manifest = ReadManifest(options.bundle);
     const auto cache = OverridePolicy(options, manifest);
-    return DryRun(cache.value_or(manifest.cache), prompts, options.new_tokens);
+    const Json plan = DryRun(cache.value_or(manifest.cache), prompts, options.new_tokens);
+    return {plan, [plan] { std::cout << plan["prompts"].dump(2) << '\n'; }};
   }
   const auto bundle = runtime::Bundle::Load(options.bundle, {}, pool);
   const auto session = runtime::Session::Create(bundle, pool);
@@ -166,37 +208,14 @@ Json RunPrompts(const RunOptions& options, const CommonOptions& common) {
   generate.seed = common.seed;
   generate.stop_ids = StopIds(bundle->manifest(), options.bundle, *tokenizer);
   generate.sequence.cache = OverridePolicy(options, bundle->manifest());
-  const auto progress = MakeProgress(common);
-  const auto generated = runtime::Generate(*session, prompts, generate, *progress);
-  Json result;
-  result["outputs"] = Json::array();
+  RunResult result;
+  result.generated = runtime::Generate(*session, prompts, generate, *MakeProgress(common));
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const runtime::Generation& output = generated.outputs[i];
-    result["outputs"].push_back({{"prompt_tokens", prompts[i].size()},
-                                 {"token_ids", output.ids},
-                                 {"text", tokenizer->Decode(output.ids)},
-                                 {"stopped", output.stopped}});
+    result.prompt_tokens.push_back(std::ssize(prompts[i]));
+    result.texts.push_back(tokenizer->Decode(result.generated.outputs[i].ids));
   }
-  result["prefill_tokens_per_second"] = Rate(generated.prefill_tokens, generated.prefill_seconds);
-  result["decode_tokens_per_second"] = Rate(generated.decode_tokens, generated.decode_seconds);
-  result["cache"] = MeanCache(generated.outputs);
-  return result;
-}
-
-void PrintRun(const Json& result) {
-  if (result.contains("prompts")) {
-    std::cout << result["prompts"].dump(2) << '\n';
-    return;
-  }
-  const Json& outputs = result["outputs"];
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (outputs.size() > 1) std::cout << "=== " << i + 1 << '\n';
-    std::cout << outputs[i]["text"].get<std::string>() << '\n';
-  }
-  std::fprintf(stderr, "prefill %.1f tokens/s, decode %.1f tokens/s\n",
-               result["prefill_tokens_per_second"].get<double>(),
-               result["decode_tokens_per_second"].get<double>());
-  PrintBytes(result["cache"]);
+  result.cache = MeanCache(result.generated.outputs);
+  return {ToJson(result), [result] { Print(result); }};
 }
 
 }  // namespace kvc::tools

@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "core/io/json_fwd.h"
 #include "kernels/sampling.h"
 #include "tools/common_options.h"
 
@@ -25,10 +24,7 @@ struct RunOptions {
 
 void AddRunOptions(CLI::App& app, RunOptions& options);
 
-// Returns the command's JSON keys (CLI.md).
-[[nodiscard]] Json RunPrompts(const RunOptions& options, const CommonOptions& common);
-
-// Texts on stdout, timing and cache counters on stderr.
-void PrintRun(const Json& result);
+// Generates, or with --dry-run says what caches would take.
+[[nodiscard]] CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common);
 
 }  // namespace kvc::tools

@@ -1,6 +1,8 @@
-#include "tools/task_commands.h"
+// kvc-eval ruler, lines and longbench.
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
 
 #include <CLI/CLI.hpp>
 
@@ -8,14 +10,15 @@
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"
 #include "core/io/files.h"
-#include "core/io/json.h"
 #include "core/tokenizer/tokenizer.h"
-#include "eval/compare/requests.h"
+#include "eval/compare/inputs.h"
 #include "eval/tasks/lines.h"
 #include "eval/tasks/longbench.h"
 #include "eval/tasks/ruler.h"
 #include "tools/eval_arguments.h"
-#include "tools/quality_gates.h"
+#include "tools/eval_commands.h"
+#include "tools/gate_options.h"
+#include "tools/results_json.h"
 
 namespace kvc::tools {
 namespace {
@@ -26,7 +29,7 @@ struct TaskArguments {
   std::string question = "before";
   std::string policy = "reallocate";
   int64_t batch = 4;
-  QualityGates gates;
+  eval::QualityGates gates;
 };
 
 void AddTaskOptions(CLI::App& app, TaskArguments& args) {
@@ -41,56 +44,67 @@ void AddTaskOptions(CLI::App& app, TaskArguments& args) {
 
 using Planner = std::function<std::vector<eval::TaskPrompt>(const Tokenizer&)>;
 
-Json RunTasks(const TaskArguments& args, const CommonOptions& common, const Planner& plan) {
+// Tokens of the longest prompt with its answer.
+int64_t LongestOf(const std::vector<eval::TaskPrompt>& prompts) {
+  int64_t longest = 0;
+  for (const eval::TaskPrompt& prompt : prompts) {
+    longest = std::max(longest, std::ssize(prompt.asked.context) +
+                                    std::ssize(prompt.asked.question) + prompt.asked.answer_tokens);
+  }
+  return longest;
+}
+
+void PrintTasks(const eval::TaskResult& measured, const std::string& question) {
+  std::printf("score       %.1f %% (mean of the cells, question %s the compression)\n",
+              100.0 * measured.scores.score, question.c_str());
+  std::printf("%-22s %8s %8s %8s %8s\n", "task", "length", "score", "+-", "samples");
+  for (const eval::TaskCell& cell : measured.scores.cells) {
+    std::printf("%-22s %8s %7.1f%% %7.1f%% %8lld\n", cell.task.c_str(),
+                cell.length > 0 ? std::to_string(cell.length).c_str() : "-", 100.0 * cell.score,
+                100.0 * cell.score_stderr, static_cast<long long>(cell.samples));
+  }
+  PrintCache(measured.cache.Mean());
+}
+
+CommandResult RunTasks(const TaskArguments& args,
+                       const CommonOptions& common,
+                       const Planner& plan) {
   ThreadPool pool(CheckCommonOptions(common));
   const auto tokenizer = Tokenizer::Load(args.bundle);
   const std::vector<eval::TaskPrompt> prompts = plan(*tokenizer);
-  int64_t longest = 0;
-  for (const eval::TaskPrompt& prompt : prompts) {
-    longest = std::max(
-        longest, static_cast<int64_t>(prompt.asked.context.size() + prompt.asked.question.size()) +
-                     prompt.asked.answer_tokens);
-  }
-  const Manifest manifest = ReadManifest(args.bundle);
-  KVC_CHECK(longest <= manifest.model.context_length, kUsage,
+  const int64_t longest = LongestOf(prompts);
+  const ModelConfig model = ReadManifest(args.bundle).model;
+  KVC_CHECK(longest <= model.context_length, kUsage,
             "{}: expected prompts and answers of at most the model's {} tokens, got {}; ask for "
             "shorter ones",
-            args.bundle, manifest.model.context_length, longest);
-  if (common.dry_run) return {{"prompts", prompts.size()}, {"longest", longest}};
-  const eval::LoadedBundle loaded = eval::LoadBundle(args.bundle, pool);
-  const eval::AskOptions options = {args.question == "before",
-                                    eval::DecodePolicyFromName(args.policy),
-                                    loaded.bundle->manifest().model.eos_ids};
-  const auto progress = MakeProgress(common);
-  const auto measured =
-      eval::MeasureTasks(*loaded.session, *tokenizer, prompts, options, args.batch, *progress);
-  Json result = {{"question", args.question},
+            args.bundle, model.context_length, longest);
+  if (common.dry_run) return {{{"prompts", prompts.size()}, {"longest", longest}}, {}};
+  const auto session = eval::OpenSession(args.bundle, pool);
+  const eval::AskOptions options = {args.question == "before", ParseDecodePolicy(args.policy),
+                                    model.eos_ids};
+  const eval::TaskResult measured =
+      eval::MeasureTasks(*session, *tokenizer, prompts, options, args.batch, *MakeProgress(common));
+  eval::MeasuredQuality quality;
+  quality.Set(measured.scores);
+  const auto gates = eval::CheckGates(args.gates, quality);
+  CommandResult result;
+  result.json = {{"question", args.question},
                  {"score", measured.scores.score},
-                 {"cells", eval::CellsToJson(measured.scores.cells)},
-                 {"cache", measured.cache.ToJson()}};
-  ApplyGates(args.gates, result, {}, "", result);
+                 {"cells", CellsToJson(measured.scores.cells)},
+                 {"cache", CacheToJson(measured.cache.Mean())}};
+  AddGates(gates, result.json);
+  result.gates_passed = eval::AllPassed(gates);
+  result.print = [measured, gates, question = args.question] {
+    PrintTasks(measured, question);
+    PrintGates(gates);
+  };
   return result;
-}
-
-void PrintTasks(const Json& result) {
-  std::printf("score       %.1f %% (mean of the cells, question %s the compression)\n",
-              100.0 * result["score"].get<double>(), result["question"].get<std::string>().c_str());
-  std::printf("%-22s %8s %8s %8s %8s\n", "task", "length", "score", "+-", "samples");
-  for (const Json& cell : result["cells"]) {
-    std::printf(
-        "%-22s %8s %7.1f%% %7.1f%% %8lld\n", cell["task"].get<std::string>().c_str(),
-        cell.contains("length") ? std::to_string(cell["length"].get<int64_t>()).c_str() : "-",
-        100.0 * cell["score"].get<double>(), 100.0 * cell["stderr"].get<double>(),
-        cell["samples"].get<long long>());
-  }
-  PrintCache(result["cache"]);
-  PrintGates(result);
 }
 
 struct RulerCommand {
   TaskArguments common;
   std::string haystack;
-  eval::RulerArguments ruler;
+  RulerArguments ruler;
 };
 
 struct LinesCommand {
@@ -126,13 +140,12 @@ EvalCommand AddRuler(CLI::App& app) {
   sub->add_option("--samples", args->ruler.samples, "Prompts for each task and length")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  return {sub,
-          [args](const CommonOptions& common) {
+  return {sub, [args](const CommonOptions& common) {
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
-              return eval::PlanRulerPrompts(args->ruler, args->haystack, common.seed, tokenizer);
+              return eval::PlanRuler(tokenizer, eval::ReadHaystack(args->haystack),
+                                     args->ruler.Resolve(common.seed));
             });
-          },
-          PrintTasks};
+          }};
 }
 
 EvalCommand AddLines(CLI::App& app) {
@@ -147,13 +160,11 @@ EvalCommand AddLines(CLI::App& app) {
   sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  return {sub,
-          [args](const CommonOptions& common) {
+  return {sub, [args](const CommonOptions& common) {
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
               return eval::PlanLines(tokenizer, args->file, args->options);
             });
-          },
-          PrintTasks};
+          }};
 }
 
 EvalCommand AddLongBench(CLI::App& app) {
@@ -169,16 +180,14 @@ EvalCommand AddLongBench(CLI::App& app) {
   sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  return {sub,
-          [args](const CommonOptions& common) {
+  return {sub, [args](const CommonOptions& common) {
             eval::LongBenchOptions options = args->options;
             options.max_length = ParseLength(args->max_length, "--max-length");
             if (!args->prompt_file.empty()) options.prompt = ReadFile(args->prompt_file);
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
               return eval::PlanLongBench(tokenizer, args->file, options);
             });
-          },
-          PrintTasks};
+          }};
 }
 
 }  // namespace kvc::tools

@@ -12,7 +12,6 @@
 namespace kvc {
 namespace {
 
-constexpr int64_t kScoreBytes = sizeof(float);
 constexpr int64_t kPositionBytes = sizeof(int32_t);
 
 constexpr std::array<std::pair<Method, std::string_view>, 9> kMethods = {{

@@ -138,6 +138,9 @@ struct GroupRows {
 };
 [[nodiscard]] GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length);
 
+// Bytes of the score that stands beside a row of the tiers.
+inline constexpr int64_t kScoreBytes = sizeof(float);
+
 // Bytes of one layer's query ring: query_ring rows of all H query heads, as wide as the keys are in
 // the dot product (D with a latent), in float.
 [[nodiscard]] int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer);

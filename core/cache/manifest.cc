@@ -234,6 +234,11 @@ Json ToJson(const Manifest& manifest) {
   return json;
 }
 
+std::string CacheDigest(const Manifest& manifest) {
+  const std::string text = CacheToJson(manifest.cache).dump();
+  return Sha256(std::as_bytes(std::span(text)));
+}
+
 Manifest ManifestFromJson(const Json& json, const std::string& origin) {
   const int64_t schema = GetInt(json, "schema_version", origin);
   KVC_CHECK(

@@ -57,6 +57,9 @@ struct Manifest {
 };
 
 [[nodiscard]] Json ToJson(const Manifest& manifest);
+// SHA-256 of the cache's policy as JSON, which model.onnx carries in its metadata_props
+// (docs/formats/onnx.md): graph and manifest belong together.
+[[nodiscard]] std::string CacheDigest(const Manifest& manifest);
 // Throws kBadInput naming the key that is missing, unknown or of the wrong type.
 [[nodiscard]] Manifest ManifestFromJson(const Json& json, const std::string& origin);
 [[nodiscard]] Manifest ReadManifest(const std::filesystem::path& bundle);

@@ -44,27 +44,28 @@ class Runner {
   [[nodiscard]] runtime::CacheCounters counters(size_t prompt, size_t contestant) const;
 
  private:
-  struct Lane {
+  // The contestants of one session, whose sequences decode in one batch.
+  struct SessionBatch {
     runtime::Session* session = nullptr;
     std::vector<const Contestant*> members;
     std::vector<std::unique_ptr<runtime::Sequence>> sequences;  // [prompt][member]
     std::vector<int32_t> ids;                                   // likewise
     std::vector<float> logits;                                  // [prompt][member][V]
   };
-  struct Place {
-    size_t lane = 0;
+  struct BatchPosition {
+    size_t batch = 0;
     size_t member = 0;
   };
 
-  Lane& LaneOf(runtime::Session* session);
-  void Decode(Lane& lane);
+  SessionBatch& BatchOf(runtime::Session* session);
+  void Decode(SessionBatch& batch);
   [[nodiscard]] size_t Index(size_t prompt, size_t contestant) const;
 
   size_t prompts_;
   int64_t vocabulary_ = 0;
-  std::vector<Lane> lanes_;
-  std::vector<Place> places_;   // by contestant
-  std::vector<float> scratch_;  // rows of the sequences that do not rest
+  std::vector<SessionBatch> batches_;
+  std::vector<BatchPosition> positions_;  // by contestant
+  std::vector<float> scratch_;            // rows of the sequences that do not rest
 };
 
 }  // namespace kvc::eval

@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "core/base/error.h"
-#include "core/io/json.h"
 #include "eval/compare/compare.h"
 #include "eval/compare/statistics.h"
 
@@ -71,16 +70,16 @@ void CacheMean::Add(const runtime::CacheCounters& counters) {
   ++count_;
 }
 
-Json CacheMean::ToJson() const {
+runtime::CacheCounters CacheMean::Mean() const {
   const auto mean = [this](double sum) {
-    return count_ > 0 ? std::llround(sum / static_cast<double>(count_)) : 0LL;
+    return count_ > 0 ? int64_t{std::llround(sum / static_cast<double>(count_))} : int64_t{0};
   };
-  Json json = {{"full_bytes", mean(full_)},
-               {"logical_bytes", mean(logical_)},
-               {"allocated_bytes", mean(allocated_)},
-               {"peak_bytes", mean(peak_)}};
-  if (!tiers_.tier_tokens.empty()) json["tier_shares"] = tiers_.TierShares();
-  return json;
+  runtime::CacheCounters counters = tiers_;
+  counters.full_bytes = mean(full_);
+  counters.logical_bytes = mean(logical_);
+  counters.allocated_bytes = mean(allocated_);
+  counters.peak_bytes = mean(peak_);
+  return counters;
 }
 
 Divergence Summarise(std::span<const SampleScores> scores) {

@@ -11,7 +11,6 @@
 
 #include "core/base/progress.h"
 #include "core/base/thread_pool.h"
-#include "core/io/json_fwd.h"
 #include "core/tokenizer/tokenizer.h"
 #include "runtime/session.h"
 
@@ -37,9 +36,8 @@ struct WalkOptions {
 class CacheMean {
  public:
   void Add(const runtime::CacheCounters& counters);
-  // {full_bytes, logical_bytes, allocated_bytes, peak_bytes}, rounded; with narrow tiers also
-  // tier_shares: of all tokens at full width, in each narrower tier, dropped.
-  [[nodiscard]] Json ToJson() const;
+  // Bytes rounded; the tokens of tiers are sums, so that their shares are means.
+  [[nodiscard]] runtime::CacheCounters Mean() const;
 
  private:
   double full_ = 0.0, logical_ = 0.0, allocated_ = 0.0, peak_ = 0.0;

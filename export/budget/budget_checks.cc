@@ -12,11 +12,11 @@ namespace {
 
 // One threshold for the model takes a row from one group for another.
 void CheckModelThreshold(const CacheSpec& spec, const PlanRequest& request) {
-  if (request.method != Method::kAdaModel) return;
-  KVC_CHECK(request.scorer.kind == ScorerKind::kOutputError, kUsage,
+  if (request.policy.method != Method::kAdaModel) return;
+  KVC_CHECK(request.policy.scorer.kind == ScorerKind::kOutputError, kUsage,
             "--method ada-model: expected scores that layers can be compared by, got {}; use "
             "--scorer output-error",
-            ToString(request.scorer));
+            ToString(request.policy.scorer));
   const int64_t bytes = spec.layers[0][0].BytesPerToken(spec.dtype);
   for (const auto& groups : spec.layers) {
     for (const CacheGroup& group : groups) {
@@ -37,14 +37,16 @@ bool SameTiers(const std::vector<Tier>& a, const std::vector<Tier>& b) {
 // The profile has what lukv or lukv-mixed needs.
 void CheckCurves(const PlanRequest& request) {
   const ProfileData& profile = *request.profile;
-  const bool mixed = request.method == Method::kLuKvMixed;
-  const auto tiers = request.tiers.empty() ? DefaultTiers(request.method) : request.tiers;
-  KVC_CHECK(CurvesFor(profile, request.method, request.loss).contains(request.scorer), kUsage,
-            "--profile: expected curves of {} for the scorer {}, got none; {}",
-            mixed ? "tiers" : CurveLossName(request.loss), ToString(request.scorer),
-            mixed && request.scorer.options.keydiff > 0.0
+  const bool mixed = request.policy.method == Method::kLuKvMixed;
+  const auto tiers =
+      request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
+  KVC_CHECK(CurvesFor(profile, request.policy.method, request.policy.loss)
+                .contains(request.policy.scorer),
+            kUsage, "--profile: expected curves of {} for the scorer {}, got none; {}",
+            mixed ? "tiers" : CurveLossName(request.policy.loss), ToString(request.policy.scorer),
+            mixed && request.policy.scorer.options.keydiff > 0.0
                 ? "a share of keydiff makes no loss that tiers can take a part of, use lukv"
-                : "run kvc-profile with --scorer " + ToString(request.scorer));
+                : "run kvc-profile with --scorer " + ToString(request.policy.scorer));
   KVC_CHECK(!mixed || SameTiers(profile.tiers, tiers), kUsage,
             "--method lukv-mixed: expected the tiers of the profile's curves, got others; run "
             "kvc-profile with the same --tiers");
@@ -56,15 +58,16 @@ void CheckMethod(const CacheSpec& spec, const PlanRequest& request) {
   CheckModelThreshold(spec, request);
   const bool shared = std::any_of(spec.layers.begin(), spec.layers.end(),
                                   [](const auto& l) { return l.size() == 1; });
-  KVC_CHECK(request.method != Method::kAda || !shared, kUnsupported,
+  KVC_CHECK(request.policy.method != Method::kAda || !shared, kUnsupported,
             "--method ada: expected several cache groups in a layer to move rows between, got one; "
             "use --method uniform");
-  const bool by_curves = request.method == Method::kLuKv || request.method == Method::kLuKvMixed;
-  if (request.method != Method::kHeadKv && !by_curves) return;
+  const bool by_curves =
+      request.policy.method == Method::kLuKv || request.policy.method == Method::kLuKvMixed;
+  if (request.policy.method != Method::kHeadKv && !by_curves) return;
   KVC_CHECK(
       request.profile != nullptr, kUsage,
       "--method {}: expected a profile, got none; make one with kvc-profile and give --profile",
-      MethodName(request.method));
+      MethodName(request.policy.method));
   const ProfileData& profile = *request.profile;
   KVC_CHECK(profile.num_layers == spec.num_layers() && profile.num_kv_heads == spec.num_kv_heads,
             kBadShape,
@@ -75,13 +78,13 @@ void CheckMethod(const CacheSpec& spec, const PlanRequest& request) {
 
 // Tiers narrower than a row, and what they need.
 void CheckMixed(const CacheSpec& spec, const PlanRequest& request) {
-  KVC_CHECK(request.method != Method::kStreaming, kUsage,
+  KVC_CHECK(request.policy.method != Method::kStreaming, kUsage,
             "--tiers: expected 0,1 with --method streaming, which keeps the newest tokens whole, "
             "got narrower ones");
-  KVC_CHECK(scorers::ScoresAreLosses(request.scorer.kind), kUnsupported,
+  KVC_CHECK(scorers::ScoresAreLosses(request.policy.scorer.kind), kUnsupported,
             "--tiers: expected a --scorer whose scores are losses that tiers can take a share of "
             "(snapkv, expected-attention, output-error), got {}",
-            ToString(request.scorer));
+            ToString(request.policy.scorer));
   CheckTiers(spec);
   if (spec.basis == TierBasis::kPrompt) return;
   KVC_CHECK(spec.bases != nullptr, kUsage,

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "export/budget/budget_checks.h"
+#include "scorers/scorer.h"
 
 namespace kvc::budget {
 namespace {
@@ -139,19 +140,17 @@ void FitSpread(CacheSpec& spec, const Spread& spread, int64_t length, int64_t by
 
 CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request, int64_t margin) {
   CacheSpec spec = geometry;
-  spec.method = request.method;
-  spec.scorer =
-      request.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming) : request.scorer;
+  spec.method = request.policy.method;
+  spec.scorer = request.policy.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming)
+                                                            : request.policy.scorer;
   spec.sinks = request.sinks;
   spec.window = request.window;
   spec.margin = margin;
-  const ScorerKind kind = spec.scorer.kind;
-  const bool needs_queries = kind == ScorerKind::kSnapKv ||
-                             kind == ScorerKind::kExpectedAttention ||
-                             kind == ScorerKind::kOutputError;
-  spec.tiers = request.tiers.empty() ? DefaultTiers(request.method) : request.tiers;
-  spec.basis = request.basis;
+  spec.tiers =
+      request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
+  spec.basis = request.policy.basis;
   if (request.bases != nullptr) spec.bases = request.bases;
+  const bool needs_queries = scorers::Scorer::Create(spec.scorer)->needs_queries();
   spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
   spec.by_share = request.budget.unit == Budget::Unit::kShare;
   return spec;
@@ -189,19 +188,20 @@ std::string LeastBudget(const CacheSpec& spec,
       "--budget {}: expected at least {} with --method {} at {} tokens, got {} of the {} that it "
       "needs; raise --budget, or {}",
       ToString(request.budget), LeastBudget(spec, request.budget, least_bytes, length),
-      MethodName(request.method), length, FormatBytes(BudgetBytes(spec, request.budget, length)),
-      FormatBytes(least_bytes),
-      request.method == Method::kFull ? "choose another --method" : "lower --window and --sinks");
+      MethodName(request.policy.method), length,
+      FormatBytes(BudgetBytes(spec, request.budget, length)), FormatBytes(least_bytes),
+      request.policy.method == Method::kFull ? "choose another --method"
+                                             : "lower --window and --sinks");
 }
 
 BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
   KVC_CHECK(
-      request.tiers.size() <= 1, kUsage,
+      request.policy.tiers.size() <= 1, kUsage,
       "--tiers: expected 0,1 with --method full, which keeps every token whole, got narrower ones");
   BudgetPlan plan;
   plan.spec = geometry;
   plan.spec.method = Method::kFull;
-  plan.spec.scorer = request.scorer;
+  plan.spec.scorer = request.policy.scorer;
   plan.spec.sinks = request.sinks;
   plan.spec.window = request.window;
   plan.bytes = PredictBytes(plan.spec, length);
@@ -224,14 +224,15 @@ BudgetPlan MakeSpreadPlan(const CacheSpec& geometry, const PlanRequest& request,
   const int64_t least = LeastBytes(plan.spec, length);
   if (least > bytes) Refuse(plan.spec, request, least, length);
   CacheSpec& spec = plan.spec;
-  if (request.method == Method::kLuKv || request.method == Method::kLuKvMixed) {
-    const CurveFit fit = FitUtilityCurves(spec, *request.profile, request.loss, length, bytes);
+  if (request.policy.method == Method::kLuKv || request.policy.method == Method::kLuKvMixed) {
+    const CurveFit fit =
+        FitUtilityCurves(spec, *request.profile, request.policy.loss, length, bytes);
     SetRows(spec, fit.rows, length);
     plan.solver = fit.solver;
-  } else if (request.method == Method::kPyramid) {
+  } else if (request.policy.method == Method::kPyramid) {
     FitSpread(
         spec, [&](double mean) { return PyramidRows(spec, mean, length); }, length, bytes);
-  } else if (request.method == Method::kHeadKv) {
+  } else if (request.policy.method == Method::kHeadKv) {
     const Rows importance = GroupImportance(spec, *request.profile);
     FitSpread(
         spec, [&](double mean) { return HeadKvRows(spec, importance, mean); }, length, bytes);
@@ -277,8 +278,9 @@ BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request)
   CheckMethod(geometry, request);
   const int64_t length = request.budget.unit == Budget::Unit::kBytes ? request.budget.at_length
                                                                      : request.reference_length;
-  BudgetPlan plan = request.method == Method::kFull ? MakeFullPlan(geometry, request, length)
-                                                    : MakeSpreadPlan(geometry, request, length);
+  BudgetPlan plan = request.policy.method == Method::kFull
+                        ? MakeFullPlan(geometry, request, length)
+                        : MakeSpreadPlan(geometry, request, length);
   plan.reference_length = length;
   plan.rows = RowsAt(plan.spec, length);
   return plan;

@@ -30,11 +30,18 @@
 
 namespace kvc::budget {
 
-struct PlanRequest {
-  Budget budget;
+// What competes for a budget: how rows are spread, what ranks tokens, and what of a token is kept.
+struct Policy {
   Method method = Method::kUniform;
   ScorerSpec scorer;
-  CurveLoss loss = CurveLoss::kImportance;  // lukv
+  CurveLoss loss = CurveLoss::kImportance;  // lukv and lukv-mixed
+  std::vector<Tier> tiers;                  // widest first; none: DefaultTiers(method)
+  TierBasis basis = TierBasis::kOffline;
+};
+
+struct PlanRequest {
+  Budget budget;
+  Policy policy;
   int64_t sinks = 4;
   int64_t window = 32;
   int64_t reference_length = 4096;
@@ -42,9 +49,6 @@ struct PlanRequest {
   // which only serve re-allocation.
   bool append = false;
   const ProfileData* profile = nullptr;  // needed by headkv, lukv and lukv-mixed
-  // Widest first (ParseTiers); none: DefaultTiers(method).
-  std::vector<Tier> tiers;
-  TierBasis basis = TierBasis::kOffline;
   // kOffline with tiers narrower than a row: the profile's; null: the geometry's.
   std::shared_ptr<const std::vector<LayerBases>> bases;
 };

@@ -1,5 +1,5 @@
 #pragma once
-// A policy in one text, as kvc-eval compare and kvc-export --method auto take it.
+// Policies as text: what kvc-eval compare and kvc-export --method auto take and report.
 
 #include <string>
 
@@ -7,9 +7,15 @@
 
 namespace kvc::budget {
 
+// A policy under the text that it was asked for with, which results name it by.
+struct NamedPolicy {
+  std::string name;
+  Policy policy;
+};
+
 // METHOD[/SCORER[/LOSS]][@[prompt:]TIERS]: `lukv/snapkv/output-error`, `uniform@0,1/8,1/4,1`,
-// `uniform/snapkv@prompt:0,1/4,1` (bases found in each prompt). Sets method, scorer, loss, tiers
-// and basis of `request`; what the text leaves out stays. Throws kUsage.
-void ParsePolicy(const std::string& text, PlanRequest& request);
+// `uniform/snapkv@prompt:0,1/4,1` (bases found in each prompt). What the text leaves out is as in a
+// new Policy. Throws kUsage.
+[[nodiscard]] NamedPolicy ParsePolicy(const std::string& text);
 
 }  // namespace kvc::budget

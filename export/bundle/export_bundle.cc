@@ -7,7 +7,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/tokenizer/match.h"
-#include "export/bundle/export_reference.h"
+#include "export/bundle/reference_logits.h"
 #include "export/onnx/export_model.h"
 #include "runtime/session.h"
 
@@ -18,11 +18,6 @@ namespace fs = std::filesystem;
 
 FileRecord RecordOf(const fs::path& path) {
   return {Sha256File(path), static_cast<int64_t>(fs::file_size(path))};
-}
-
-std::string CacheDigest(const Manifest& manifest) {
-  const std::string text = ToJson(manifest)["cache"].dump();
-  return Sha256(std::as_bytes(std::span(text)));
 }
 
 void RecordSource(const ExportPlan& plan, Manifest& manifest) {
@@ -79,34 +74,42 @@ onnx_export::LatentBasis BasisOfLatents(const ExportPlan& plan) {
   return rewrite ? onnx_export::LatentBasis::kUnitRows : onnx_export::LatentBasis::kStored;
 }
 
+// The graph with its weights, and what stands beside it: tokenizer files and bases.
+void WriteModel(const ExportPlan& plan,
+                const Manifest& manifest,
+                const fs::path& directory,
+                Progress& progress) {
+  onnx_export::WriteOnnxModel(plan.checkpoint, plan.dtype, directory, progress,
+                              {{onnx_export::kCacheDigestKey, CacheDigest(manifest)}},
+                              BasisOfLatents(plan));
+  for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
+    CopyFile(file, directory / file.filename());
+  }
+  if (plan.cache.spec.mixed() && plan.cache.spec.basis == TierBasis::kOffline) {
+    WriteBases(directory / kBasesFile, *plan.cache.spec.bases);
+  }
+}
+
 }  // namespace
 
-Json ExportBundle(const ExportPlan& plan,
-                  const ExportOptions& options,
-                  const Json& evaluation,
-                  Progress& progress) {
+ExportResult ExportBundle(const ExportPlan& plan,
+                          const ExportOptions& options,
+                          const Json& evaluation,
+                          Progress& progress) {
   KVC_CHECK(!options.output.empty(), kUsage, "-o: expected an output directory, got none");
   OutputDirectory output(options.output, {options.model, options.profile}, options.force);
   return ExportBundle(plan, options, evaluation, output, progress);
 }
 
-Json ExportBundle(const ExportPlan& plan,
-                  const ExportOptions& options,
-                  const Json& evaluation,
-                  OutputDirectory& output,
-                  Progress& progress) {
+ExportResult ExportBundle(const ExportPlan& plan,
+                          const ExportOptions& options,
+                          const Json& evaluation,
+                          OutputDirectory& output,
+                          Progress& progress) {
   CheckTokenizerMatches(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
   Manifest manifest = MakeManifest(plan, options);
   manifest.evaluation = evaluation;
-  onnx_export::WriteOnnxModel(plan.checkpoint, plan.dtype, output.path(), progress,
-                              {{onnx_export::kCacheDigestKey, CacheDigest(manifest)}},
-                              BasisOfLatents(plan));
-  for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
-    CopyFile(file, output.path() / file.filename());
-  }
-  if (plan.cache.spec.mixed() && plan.cache.spec.basis == TierBasis::kOffline) {
-    WriteBases(output.path() / kBasesFile, *plan.cache.spec.bases);
-  }
+  WriteModel(plan, manifest, output.path(), progress);
   progress.Report("source logits", 0, 1);
   const std::optional<ReferenceLogits> reference =
       options.no_verify ? std::nullopt : SourceLogits(plan.checkpoint, options.threads);
@@ -119,33 +122,30 @@ Json ExportBundle(const ExportPlan& plan,
   RecordSource(plan, manifest);
   RecordBundleFiles(output.path(), manifest);
   WriteJsonFile(output.path() / "manifest.json", ToJson(manifest));
+  ExportResult result{options.output, {}};
   if (reference) {
     ThreadPool pool(options.threads);
     VerifyBundle(output.path(), *reference, pool, manifest);
+    result.max_abs_error = manifest.verification.max_abs_error;
   }
   progress.Report("source logits", 1, 1);
   output.Commit();
-  Json result = PlanToJson(plan);
-  result["bundle"] = options.output;
-  if (reference) result["verified_max_abs_error"] = manifest.verification.max_abs_error;
   return result;
 }
 
-Json CheckBundle(const std::string& directory, ThreadPool& pool) {
+CheckResult CheckBundle(const fs::path& directory, ThreadPool& pool) {
   const Manifest manifest = ReadManifest(directory);
   CheckBundleFiles(manifest, directory, true);
-  Json result = {{"bundle", directory}, {"files", manifest.files.size()}};
+  CheckResult result{directory, std::ssize(manifest.files), {}};
   if (!manifest.verification.done) {
     // Without stored logits, loading still compares graph and manifest.
     (void)runtime::Bundle::Load(directory, {}, pool);
-    result["verified_max_abs_error"] = nullptr;
     return result;
   }
   VerificationRecord record = manifest.verification;
   Verify(directory, manifest.cache.dtype, ReadReference(directory), pool, record);
   CheckError(record);
-  result["verified_max_abs_error"] = record.max_abs_error;
-  result["tolerance"] = record.tolerance;
+  result.verification = record;
   return result;
 }
 

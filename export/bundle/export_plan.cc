@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "core/base/error.h"
 #include "core/base/version.h"
 #include "core/cache/manifest.h"
-#include "core/cache/tier_list.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
-#include "export/budget/policy_text.h"
 #include "export/onnx/export_model.h"
 
 namespace kvc::bundle {
@@ -18,8 +17,9 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kDefaultReferenceLength = 4096;
 
-Method ChooseMethod(const ExportOptions& options, const Budget& budget) {
-  if (!options.method.empty() && options.policy.empty()) return MethodFromName(options.method);
+Method MethodOf(const ExportOptions& options) {
+  if (options.method) return *options.method;
+  const Budget& budget = options.budget;
   if (budget.unit == Budget::Unit::kShare && budget.share >= 1.0) return Method::kFull;
   return options.profile.empty() ? Method::kUniform : Method::kLuKv;
 }
@@ -27,8 +27,8 @@ Method ChooseMethod(const ExportOptions& options, const Budget& budget) {
 int64_t ReferenceLength(const ExportOptions& options,
                         const ModelConfig& config,
                         const std::optional<ProfileData>& profile) {
-  if (!options.reference_length.empty()) {
-    const int64_t length = ParseLength(options.reference_length, "--reference-length");
+  if (options.reference_length) {
+    const int64_t length = *options.reference_length;
     KVC_CHECK(length >= 1 && length <= config.context_length, kUsage,
               "--reference-length: expected 1 to the model's {} tokens, got {}",
               config.context_length, length);
@@ -44,22 +44,24 @@ ProfileData LoadProfile(const ExportOptions& options) {
   KVC_CHECK(profile.model_sha256 == digest, kBadInput,
             "{}: expected a profile of {} (sha256 {}), got one of another checkpoint ({}); run "
             "kvc-profile on this model",
-            options.profile, options.model, digest, profile.model_sha256);
+            options.profile.string(), options.model.string(), digest, profile.model_sha256);
   return profile;
 }
 
-Json OptionsToJson(const ExportOptions& options) {
+// Every option and the seed, for the manifest.
+Json RecordOf(const ExportOptions& options) {
+  const OptionTexts& texts = options.texts;
   Json json;
-  json["budget"] = options.budget;
-  json["profile"] = fs::path(options.profile).lexically_normal().filename().string();
-  json["method"] = options.method;
-  json["scorer"] = options.scorer;
-  json["loss"] = options.loss;
-  json["policy"] = options.policy;
-  json["tiers"] = options.tiers;
-  json["basis"] = options.basis;
-  json["dtype"] = options.dtype;
-  json["reference_length"] = options.reference_length;
+  json["budget"] = texts.budget;
+  json["profile"] = options.profile.lexically_normal().filename().string();
+  json["method"] = texts.method;
+  json["scorer"] = texts.scorer;
+  json["loss"] = texts.loss;
+  json["policy"] = texts.policy;
+  json["tiers"] = texts.tiers;
+  json["basis"] = texts.basis;
+  json["dtype"] = texts.dtype;
+  json["reference_length"] = texts.reference_length;
   json["sinks"] = options.sinks;
   json["window"] = options.window;
   json["verify"] = !options.no_verify;
@@ -79,30 +81,38 @@ std::vector<int64_t> ExpectedLengths(int64_t reference_length, int64_t context_l
 
 }  // namespace
 
-ExportPlan MakePlan(const ExportOptions& options) {
+void ExportOptions::SetPolicy(const std::string& name, const budget::Policy& policy) {
+  texts.policy = name;
+  method = policy.method;
+  scorer = policy.scorer;
+  loss = policy.loss;
+  tiers = policy.tiers;
+  basis = policy.basis;
+}
+
+double ExportPlan::BudgetShare() const {
+  return static_cast<double>(cache.bytes.allocated) / static_cast<double>(cache.bytes.full);
+}
+
+ExportPlan PlanExport(const ExportOptions& options) {
   KVC_CHECK(!options.model.empty(), kUsage, "MODEL: expected a model directory, got none");
   ExportPlan plan{.checkpoint = Checkpoint::Open(options.model)};
   const ModelConfig& config = plan.checkpoint.config();
-  plan.dtype = DTypeFromShortName(options.dtype);
-  plan.budget = ParseBudget(options.budget, "--budget");
+  plan.dtype = options.dtype;
+  plan.budget = options.budget;
   if (!options.profile.empty()) {
     plan.profile = LoadProfile(options);
-    plan.profile_sha256 = Sha256File(fs::path(options.profile) / "profile.safetensors");
+    plan.profile_sha256 = Sha256File(options.profile / "profile.safetensors");
   }
   const CacheSpec geometry = onnx_export::MakeCacheSpec(config, plan.dtype);
   budget::PlanRequest request;
   request.budget = plan.budget;
-  request.method = ChooseMethod(options, plan.budget);
-  request.scorer = ParseScorer(options.scorer, "--scorer");
-  request.loss = budget::CurveLossFromName(options.loss);
+  request.policy = {MethodOf(options), options.scorer, options.loss, options.tiers, options.basis};
   request.sinks = options.sinks;
   request.window = options.window;
   request.reference_length = ReferenceLength(options, config, plan.profile);
   request.profile = plan.profile ? &*plan.profile : nullptr;
-  if (!options.tiers.empty()) request.tiers = ParseTiers(options.tiers, "--tiers");
-  request.basis = TierBasisFromName(options.basis);
   request.bases = budget::SharedBases(request.profile);
-  if (!options.policy.empty()) budget::ParsePolicy(options.policy, request);
   plan.cache = budget::MakeBudgetPlan(geometry, request);
   return plan;
 }
@@ -111,7 +121,7 @@ Manifest MakeManifest(const ExportPlan& plan, const ExportOptions& options) {
   const ModelConfig& config = plan.checkpoint.config();
   Manifest manifest;
   manifest.tool_version = Version();
-  manifest.options = OptionsToJson(options);
+  manifest.options = RecordOf(options);
   manifest.source_name = fs::canonical(options.model).filename().string();
   manifest.model = config;
   manifest.cache = plan.cache.spec;
@@ -134,35 +144,6 @@ Manifest MakeManifest(const ExportPlan& plan, const ExportOptions& options) {
     manifest.expected_bytes.emplace_back(length, PredictBytes(manifest.cache, length));
   }
   return manifest;
-}
-
-Json PlanToJson(const ExportPlan& plan) {
-  const budget::BudgetPlan& cache = plan.cache;
-  Json json;
-  json["method"] = MethodName(cache.spec.method);
-  json["scorer"] = ToString(cache.spec.scorer);
-  json["dtype"] = ShortName(cache.spec.dtype);
-  json["budget"] = ToString(plan.budget);
-  json["reference_length"] = cache.reference_length;
-  json["budget_bytes_per_token_share"] =
-      static_cast<double>(cache.bytes.allocated) / static_cast<double>(cache.bytes.full);
-  json["cache"] = {{"full_bytes", cache.bytes.full},
-                   {"logical_bytes", cache.bytes.logical},
-                   {"allocated_bytes", cache.bytes.allocated}};
-  Json heads = Json::array();
-  for (const auto& layer : budget::HeadShares(cache)) {
-    Json row = Json::array();
-    for (const budget::HeadShare& head : layer) {
-      row.push_back({{"tokens", head.tokens}, {"bytes", head.bytes}});
-    }
-    heads.push_back(std::move(row));
-  }
-  json["heads"] = std::move(heads);
-  json["solver"] = {{"objective", cache.solver.objective},
-                    {"bound", cache.solver.bound},
-                    {"gap", cache.solver.gap}};
-  json["verified_max_abs_error"] = nullptr;
-  return json;
 }
 
 }  // namespace kvc::bundle

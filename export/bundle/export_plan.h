@@ -1,7 +1,8 @@
 #pragma once
-// What kvc-export settles before a byte is written: the budget of every cache group, and the
+// The plan of an export, settled before a byte is written: the budget of every cache group, and the
 // manifest that will say so.
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -9,32 +10,46 @@
 #include "core/cache/manifest.h"
 #include "core/cache/profile_file.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/io/json_fwd.h"
 #include "export/budget/budget_plan.h"
 
 namespace kvc::bundle {
 
-struct ExportOptions {
-  std::string model;
-  std::string output;
+// Options as they were written on the command line. The manifest records them beside what they
+// came to; nothing is computed from them.
+struct OptionTexts {
   std::string budget = "100%";
-  std::string profile;
-  std::string method;  // empty: full at 100 %, lukv with a profile, else uniform
+  std::string method;
   std::string scorer = "snapkv";
   std::string loss = "importance";
-  std::string tiers;  // empty: DefaultTiers
+  std::string policy;  // what --method auto chose, whatever method, scorer, loss and tiers say
+  std::string tiers;
   std::string basis = "offline";
   std::string dtype = "f32";
-  std::string reference_length;  // empty: the profile's context, or 4096
+  std::string reference_length;
+};
+
+struct ExportOptions {
+  std::filesystem::path model;
+  std::filesystem::path output;
+  std::filesystem::path profile;  // empty: none
+  Budget budget;
+  std::optional<Method> method;  // none: full at 100 %, lukv with a profile, else uniform
+  ScorerSpec scorer;
+  budget::CurveLoss loss = budget::CurveLoss::kImportance;
+  std::vector<Tier> tiers;  // none: budget::DefaultTiers
+  TierBasis basis = TierBasis::kOffline;
+  DType dtype = DType::kF32;
+  std::optional<int64_t> reference_length;  // none: the profile's context, or 4096
   int64_t sinks = 4;
   int64_t window = 32;
-  // What --method auto chose, in one text (export/budget/policy_text.h): method, scorer, loss,
-  // tiers and basis above then stay as they are.
-  std::string policy;
   bool no_verify = false;
   bool force = false;
   int threads = 1;
   uint64_t seed = 42;  // recorded
+  OptionTexts texts;   // recorded
+
+  // Takes method, scorer, loss, tiers and basis from a policy, and records its name.
+  void SetPolicy(const std::string& name, const budget::Policy& policy);
 };
 
 struct ExportPlan {
@@ -44,13 +59,15 @@ struct ExportPlan {
   std::optional<ProfileData> profile = {};
   std::string profile_sha256 = {};
   budget::BudgetPlan cache = {};
+
+  // Bytes of the cache at the reference length over those of the original model's.
+  [[nodiscard]] double BudgetShare() const;
 };
 
-// Throws as MakeBudgetPlan does, and kBadInput for a profile of another model.
-[[nodiscard]] ExportPlan MakePlan(const ExportOptions& options);
+// Throws as MakeBudgetPlan does, kUsage without a model and for a reference length beyond the
+// model's context, kBadInput for a profile of another model.
+[[nodiscard]] ExportPlan PlanExport(const ExportOptions& options);
 // Everything but the hashes of files and the verification.
 [[nodiscard]] Manifest MakeManifest(const ExportPlan& plan, const ExportOptions& options);
-// The command's JSON keys (CLI.md).
-[[nodiscard]] Json PlanToJson(const ExportPlan& plan);
 
 }  // namespace kvc::bundle

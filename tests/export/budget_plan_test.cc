@@ -73,7 +73,7 @@ budget::PlanRequest Request(const std::string& budget,
                             const ProfileData* profile = nullptr) {
   budget::PlanRequest request;
   request.budget = ParseBudget(budget, "--budget");
-  request.method = method;
+  request.policy.method = method;
   request.profile = profile;
   return request;
 }
@@ -91,7 +91,7 @@ TEST(BudgetPlan, LossChoosesTheCurves) {
   ProfileData profile = Profile(1);
   budget::PlanRequest request = Request("25%", Method::kLuKv, &profile);
   const budget::BudgetPlan plain = budget::MakeBudgetPlan(Geometry(), request);
-  request.loss = budget::CurveLoss::kOutputError;
+  request.policy.loss = budget::CurveLoss::kOutputError;
   try {
     (void)budget::MakeBudgetPlan(Geometry(), request);
     ADD_FAILURE() << "no error";
@@ -108,7 +108,7 @@ TEST(BudgetPlan, ModelThresholdNeedsOneUnitAndOneSize) {
   budget::PlanRequest request = Request("25%", Method::kAdaModel);
   EXPECT_KVC_ERROR((void)budget::MakeBudgetPlan(Geometry(), request), kUsage,
                    "--scorer output-error");
-  request.scorer = ScorerKind::kOutputError;
+  request.policy.scorer = ScorerKind::kOutputError;
   EXPECT_KVC_ERROR((void)budget::MakeBudgetPlan(Geometry(), request), kUnsupported,
                    "use --method lukv");
   CacheSpec even = Geometry();
@@ -321,7 +321,7 @@ TEST(BudgetPlan, RefusesWhatIsMissing) {
   EXPECT_KVC_ERROR((void)budget::MakeBudgetPlan(Geometry(), Request("25%", Method::kHeadKv)),
                    kUsage, "--profile");
   budget::PlanRequest other_scorer = Request("25%", Method::kLuKv, &profile);
-  other_scorer.scorer = ScorerKind::kKnorm;
+  other_scorer.policy.scorer = ScorerKind::kKnorm;
   EXPECT_KVC_ERROR((void)budget::MakeBudgetPlan(Geometry(), other_scorer), kUsage, "knorm");
   EXPECT_KVC_ERROR(
       (void)budget::MakeBudgetPlan(Geometry(), Request("25%", Method::kLuKvMixed, &profile)),

@@ -48,8 +48,8 @@ ProfileData Profile() {
 budget::PlanRequest Request(Method method, const std::string& tiers = "") {
   budget::PlanRequest request;
   request.budget = ParseBudget("25%", "--budget");
-  request.method = method;
-  if (!tiers.empty()) request.tiers = ParseTiers(tiers, "--tiers");
+  request.policy.method = method;
+  if (!tiers.empty()) request.policy.tiers = ParseTiers(tiers, "--tiers");
   request.bases = testing::RandomBases(Geometry(), 3);
   return request;
 }
@@ -61,7 +61,7 @@ TEST(BudgetTiers, EveryMethodStaysWithinTheBudget) {
     for (const TierBasis basis : {TierBasis::kOffline, TierBasis::kPrompt}) {
       budget::PlanRequest request = Request(method, "0,1/8,1/4,1");
       request.profile = &profile;
-      request.basis = basis;
+      request.policy.basis = basis;
       const budget::BudgetPlan plan = budget::MakeBudgetPlan(Geometry(), request);
       EXPECT_TRUE(plan.spec.mixed());
       EXPECT_LE(plan.bytes.allocated, BudgetBytes(Geometry(), request.budget, 4096));
@@ -79,12 +79,12 @@ TEST(BudgetTiers, MixedCurvesDecideAndHaveTiersByDefault) {
   const ProfileData profile = Profile();
   budget::PlanRequest request = Request(Method::kLuKvMixed);
   request.profile = &profile;
-  request.loss = budget::CurveLoss::kOutputError;
+  request.policy.loss = budget::CurveLoss::kOutputError;
   const budget::BudgetPlan mixed = budget::MakeBudgetPlan(Geometry(), request);
   EXPECT_EQ(mixed.spec.tiers.size(), 3U);
   EXPECT_GT(mixed.rows[0][0], 2 * mixed.rows[0][1]);
-  request.method = Method::kLuKv;
-  request.loss = budget::CurveLoss::kImportance;
+  request.policy.method = Method::kLuKv;
+  request.policy.loss = budget::CurveLoss::kImportance;
   const budget::BudgetPlan plain = budget::MakeBudgetPlan(Geometry(), request);
   EXPECT_EQ(plain.spec.tiers.size(), 1U);
   EXPECT_LT(2 * plain.rows[0][0], plain.rows[0][1]);
@@ -105,10 +105,10 @@ TEST(BudgetTiers, ImportanceScalesTheCurvesWithTiers) {
   }
   budget::PlanRequest request = Request(Method::kLuKvMixed);
   request.profile = &profile;
-  request.loss = budget::CurveLoss::kOutputError;
+  request.policy.loss = budget::CurveLoss::kOutputError;
   const budget::BudgetPlan error = budget::MakeBudgetPlan(Geometry(), request);
   EXPECT_GT(error.rows[0][0], 2 * error.rows[0][1]);
-  request.loss = budget::CurveLoss::kImportance;
+  request.policy.loss = budget::CurveLoss::kImportance;
   const budget::BudgetPlan importance = budget::MakeBudgetPlan(Geometry(), request);
   EXPECT_GT(importance.rows[0][1], 2 * importance.rows[0][0]);
   EXPECT_NEAR(importance.rows[0][1], error.rows[0][0], 2.0);
@@ -126,14 +126,14 @@ TEST(BudgetTiers, RefusesWhatMakesNoSense) {
                    "got 0.125 of keys 4");
   EXPECT_KVC_ERROR(plan(Request(Method::kUniform, "0,1/8,1"), Geometry(8)), kBadShape, "");
   budget::PlanRequest request = Request(Method::kUniform, "0,1/8,1");
-  request.scorer = ScorerKind::kKeyDiff;
+  request.policy.scorer = ScorerKind::kKeyDiff;
   EXPECT_KVC_ERROR(plan(request), kUnsupported, "got keydiff");
   request = Request(Method::kUniform, "0,1/8,1");
   request.bases = nullptr;
   EXPECT_KVC_ERROR(plan(request), kUsage, "use --basis prompt");
   EXPECT_KVC_ERROR(plan(Request(Method::kLuKvMixed, "0,1/2,1")), kUsage, "the same --tiers");
   request = Request(Method::kLuKvMixed);
-  request.scorer = ScorerKind::kOutputError;
+  request.policy.scorer = ScorerKind::kOutputError;
   EXPECT_KVC_ERROR(plan(request), kUsage, "curves of tiers for the scorer output-error");
   request = Request(Method::kUniform, "0,1/8,1");
   request.budget = ParseBudget("0.5%", "--budget");
@@ -141,23 +141,24 @@ TEST(BudgetTiers, RefusesWhatMakesNoSense) {
 }
 
 TEST(PolicyText, SaysEverything) {
-  budget::PlanRequest request;
-  budget::ParsePolicy("lukv/snapkv/output-error", request);
-  EXPECT_EQ(request.method, Method::kLuKv);
-  EXPECT_EQ(request.scorer.kind, ScorerKind::kSnapKv);
-  EXPECT_EQ(request.loss, budget::CurveLoss::kOutputError);
-  EXPECT_TRUE(request.tiers.empty());
-  budget::ParsePolicy("uniform/output-error:pool=3@prompt:key=0,1/4,1;value=0,1/2,1", request);
-  EXPECT_EQ(request.method, Method::kUniform);
-  EXPECT_EQ(ToString(request.scorer), "output-error:pool=3");
-  EXPECT_EQ(request.tiers.size(), 4U);
-  EXPECT_EQ(request.basis, TierBasis::kPrompt);
-  budget::PlanRequest plain;
-  budget::ParsePolicy("uniform@0,1/8,1", plain);
+  const budget::NamedPolicy named = budget::ParsePolicy("lukv/snapkv/output-error");
+  EXPECT_EQ(named.name, "lukv/snapkv/output-error");
+  EXPECT_EQ(named.policy.method, Method::kLuKv);
+  EXPECT_EQ(named.policy.scorer.kind, ScorerKind::kSnapKv);
+  EXPECT_EQ(named.policy.loss, budget::CurveLoss::kOutputError);
+  EXPECT_TRUE(named.policy.tiers.empty());
+  const budget::Policy policy =
+      budget::ParsePolicy("uniform/output-error:pool=3@prompt:key=0,1/4,1;value=0,1/2,1").policy;
+  EXPECT_EQ(policy.method, Method::kUniform);
+  EXPECT_EQ(ToString(policy.scorer), "output-error:pool=3");
+  EXPECT_EQ(policy.loss, budget::CurveLoss::kImportance);
+  EXPECT_EQ(policy.tiers.size(), 4U);
+  EXPECT_EQ(policy.basis, TierBasis::kPrompt);
+  const budget::Policy plain = budget::ParsePolicy("uniform@0,1/8,1").policy;
   EXPECT_EQ(plain.tiers.size(), 2U);
   EXPECT_EQ(plain.basis, TierBasis::kOffline);
-  EXPECT_KVC_ERROR(budget::ParsePolicy("uniform@0,1/8", plain), kUsage, "--policy");
-  EXPECT_KVC_ERROR(budget::ParsePolicy("unifrom@0,1", plain), kUsage, "expected one of");
+  EXPECT_KVC_ERROR((void)budget::ParsePolicy("uniform@0,1/8"), kUsage, "--policy");
+  EXPECT_KVC_ERROR((void)budget::ParsePolicy("unifrom@0,1"), kUsage, "expected one of");
 }
 
 }  // namespace

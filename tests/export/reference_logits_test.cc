@@ -1,4 +1,4 @@
-#include "export/bundle/export_reference.h"
+#include "export/bundle/reference_logits.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "pipeline/choose/compare_prompts.h"
+#include "pipeline/choose/prompt_file.h"
 
 #include "core/io/json.h"
 

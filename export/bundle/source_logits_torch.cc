@@ -5,7 +5,7 @@
 
 #include "core/base/progress.h"
 #include "core/base/rng.h"
-#include "export/bundle/export_reference.h"
+#include "export/bundle/reference_logits.h"
 #include "model/embedding_rows.h"
 #include "model/streamed.h"
 #include "model/threads.h"

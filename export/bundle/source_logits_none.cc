@@ -1,6 +1,6 @@
 // SourceLogits in a build without LibTorch: there is nothing that could run the source.
 
-#include "export/bundle/export_reference.h"
+#include "export/bundle/reference_logits.h"
 
 namespace kvc::bundle {
 

@@ -1,0 +1,70 @@
+#pragma once
+// Tokens per second of a bundle: of a prefill by itself, and of decoding at several depths.
+//
+// At depth d the cache is that of a real prompt: d - decode tokens are prefilled (at least one),
+// compressed as the bundle says, and the last decoded token is the d-th.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "bench/support/repeat.h"
+#include "runtime/session.h"
+
+namespace kvc::bench {
+
+struct SpeedPlan {
+  int64_t prompt = 0;  // tokens of the prefill that is measured by itself
+  int64_t decode = 0;  // tokens decoded at each depth
+  int64_t repetitions = 3;
+  std::vector<int64_t> depths;  // ascending
+
+  [[nodiscard]] int64_t PrefillAt(int64_t depth) const;
+  // Token ids that the measurement feeds at most.
+  [[nodiscard]] int64_t LongestSequence() const;
+};
+
+// Tokens per second, of the shortest run and of the middle one.
+struct Rates {
+  double best = 0.0;
+  double median = 0.0;
+};
+
+struct DepthSpeed {
+  int64_t depth = 0;
+  int64_t prefill_tokens = 0;
+  double prefill_rate = 0.0;  // of the one prefill that the decoding starts from
+  Rates decode;
+  runtime::CacheCounters cache;  // mean over the runs
+  // Bytes that the cache has more than at the shallowest depth over the seconds that a step takes
+  // longer; none where there is no difference to measure.
+  std::optional<double> attention_bytes_per_second;
+};
+
+// Borrows the session and the ids, SpeedPlan::LongestSequence() of them or more.
+class BundleSpeed {
+ public:
+  BundleSpeed(runtime::Session& session, const SpeedPlan& plan, std::span<const int32_t> ids);
+
+  [[nodiscard]] Rates Prompt();
+  // Depths in ascending order.
+  [[nodiscard]] DepthSpeed Depth(int64_t depth);
+
+ private:
+  // A sequence of the first `tokens` ids with room for `more`, and the seconds that it took.
+  std::pair<std::unique_ptr<runtime::Sequence>, double> Prefill(int64_t tokens, int64_t more);
+  void Decode(runtime::Sequence& sequence, int32_t id);
+  [[nodiscard]] std::optional<double> ReadRate() const;
+
+  runtime::Session& session_;
+  SpeedPlan plan_;
+  std::span<const int32_t> ids_;
+  std::vector<float> logits_;         // [1, V]
+  std::vector<double> step_seconds_;  // by depth so far, of the shortest run
+  std::vector<double> cache_bytes_;
+};
+
+}  // namespace kvc::bench

@@ -1,0 +1,28 @@
+#include "eval/compare/inputs.h"
+
+#include <utility>
+
+#include "core/io/text_input.h"
+
+namespace kvc::eval {
+
+std::unique_ptr<runtime::Session> OpenSession(const std::filesystem::path& directory,
+                                              ThreadPool& pool) {
+  return runtime::Session::Create(runtime::Bundle::Load(directory, {}, pool), pool);
+}
+
+std::vector<std::string> ReadAll(const std::vector<std::filesystem::path>& files) {
+  std::vector<std::string> documents;
+  for (const std::filesystem::path& file : files) {
+    for (std::string& document : ReadDocuments(file)) documents.push_back(std::move(document));
+  }
+  return documents;
+}
+
+std::string ReadHaystack(const std::filesystem::path& file) {
+  std::string haystack;
+  for (const std::string& document : ReadDocuments(file)) haystack += document;
+  return haystack;
+}
+
+}  // namespace kvc::eval

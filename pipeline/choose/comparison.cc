@@ -1,0 +1,252 @@
+#include "pipeline/choose/comparison.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/cache/manifest.h"
+#include "eval/compare/compare.h"
+#include "pipeline/choose/comparison_progress.h"
+
+namespace kvc::choose {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Sequences that decode together, one for each contestant and prompt: a step reads all weights, so
+// the more the better, while there is memory for their caches.
+constexpr int64_t kSequences = 96;
+constexpr int64_t kSequenceBytes = int64_t{1} << 30;
+
+// Tokens that each contestant decodes alone, to say what one costs.
+constexpr int64_t kTimedSteps = 8;
+
+// Prompts of `length` tokens that are taken together, at least one.
+int64_t PromptsAtOnce(const Contestants& contestants, int64_t length) {
+  int64_t bytes = 0;
+  for (const eval::Contestant& contestant : contestants.all) {
+    const CacheSpec& spec =
+        contestant.cache ? *contestant.cache : contestant.session->bundle().manifest().cache;
+    bytes += PredictBytes(spec, length).allocated;
+  }
+  const int64_t by_rows = kSequences / std::ssize(contestants.all);
+  const int64_t by_memory = kSequenceBytes / std::max<int64_t>(1, bytes);
+  return std::max<int64_t>(1, std::min(by_rows, by_memory));
+}
+
+void WalkSamples(const CompareTasks& tasks,
+                 const Contestants& contestants,
+                 ThreadPool& pool,
+                 Progress& progress,
+                 ComparisonProgress& state) {
+  const auto count = std::ssize(tasks.samples);
+  const int64_t batch = PromptsAtOnce(contestants, tasks.walk.context + tasks.walk.decode);
+  auto done = std::ssize(state.samples) * tasks.walk.decode;
+  while (std::ssize(state.samples) < count) {
+    const auto first = std::ssize(state.samples);
+    const auto samples =
+        std::span(tasks.samples).subspan(first, std::min<int64_t>(batch, count - first));
+    const auto tick = [&] {
+      done += std::ssize(samples);
+      progress.Report("text", done, count * tasks.walk.decode);
+    };
+    eval::WalkOptions options = tasks.walk;
+    options.timed_steps = state.samples.empty() ? kTimedSteps : 0;
+    for (auto& sample : eval::CompareSamples(contestants.all, samples, options, pool, tick)) {
+      state.samples.push_back(std::move(sample));
+    }
+    state.Save();
+  }
+}
+
+void AskNeedles(const CompareTasks& tasks,
+                const Contestants& contestants,
+                const Tokenizer& tokenizer,
+                Progress& progress,
+                ComparisonProgress& state) {
+  std::vector<NeedlePrompt> prompts;
+  int64_t longest = 0;
+  for (const auto& cell : tasks.cells) {
+    prompts.insert(prompts.end(), cell.prompts.begin(), cell.prompts.end());
+    longest = std::max(longest, cell.length);
+  }
+  const auto batch = static_cast<size_t>(PromptsAtOnce(contestants, longest));
+  while (state.found.size() < prompts.size()) {
+    const auto asked = std::span(prompts).subspan(state.found.size());
+    for (const auto& scores : eval::CompareNeedles(
+             contestants.all, tokenizer, asked.first(std::min(batch, asked.size())),
+             tasks.needle.question_before, tasks.needle.policy)) {
+      auto& found = state.found.emplace_back();
+      for (const eval::NeedleScore& score : scores) found.push_back(score.found);
+    }
+    state.Save();
+    progress.Report("needles", std::ssize(state.found), tasks.prompts());
+  }
+}
+
+void AskRuler(const CompareTasks& tasks,
+              const Contestants& contestants,
+              const Tokenizer& tokenizer,
+              Progress& progress,
+              ComparisonProgress& state) {
+  int64_t longest = 0;
+  for (const eval::TaskPrompt& prompt : tasks.ruler) {
+    longest = std::max(longest, std::ssize(prompt.asked.context));
+  }
+  const int64_t batch = PromptsAtOnce(contestants, longest);
+  const eval::AskOptions options = {tasks.needle.question_before, tasks.needle.policy,
+                                    contestants.all[0].session->bundle().manifest().model.eos_ids};
+  while (state.ruler.size() < tasks.ruler.size()) {
+    const size_t first = state.ruler.size();
+    std::vector<eval::AskedPrompt> asked;
+    for (size_t p = first; p < tasks.ruler.size() && std::ssize(asked) < batch; ++p) {
+      asked.push_back(tasks.ruler[p].asked);
+    }
+    for (const auto& answers : eval::AnswerAll(contestants.all, tokenizer, asked, options)) {
+      const eval::TaskPrompt& prompt = tasks.ruler[state.ruler.size()];
+      auto& scores = state.ruler.emplace_back();
+      for (const eval::Answer& answer : answers) scores.push_back(prompt.score(answer.text));
+    }
+    state.Save();
+    progress.Report("ruler", std::ssize(state.ruler), std::ssize(tasks.ruler));
+  }
+}
+
+// Processor time of one prompt's choosing, and of a token decoded alone with its share of it.
+void AddSeconds(std::span<const eval::SampleScores> scores, TextResult& result) {
+  double decoding = 0.0;
+  double tokens = 0.0;
+  double token = 0.0;
+  for (const eval::SampleScores& sample : scores) {
+    result.choosing_seconds += sample.prompt.choosing_seconds / static_cast<double>(scores.size());
+    decoding += sample.end.choosing_seconds - sample.prompt.choosing_seconds;
+    tokens += static_cast<double>(sample.nll.size());
+    token = std::max(token, sample.token_seconds);
+  }
+  if (token > 0.0) result.token_seconds = token + decoding / tokens;
+}
+
+TextResult TextOf(const ComparisonProgress& state, size_t contestant) {
+  TextResult result;
+  std::vector<eval::SampleScores> scores;
+  int64_t prompt_bytes = 0;
+  int64_t full_bytes = 0;
+  for (const auto& sample : state.samples) {
+    scores.push_back(sample[contestant]);
+    prompt_bytes += sample[contestant].prompt.allocated_bytes;
+    full_bytes += sample[contestant].prompt.full_bytes;
+  }
+  AddSeconds(scores, result);
+  result.divergence = eval::Summarise(scores);
+  result.prompt_share = static_cast<double>(prompt_bytes) / static_cast<double>(full_bytes);
+  return result;
+}
+
+NeedlesFound NeedlesOf(const CompareTasks& tasks,
+                       const ComparisonProgress& state,
+                       size_t contestant) {
+  NeedlesFound result;
+  size_t next = 0;
+  for (const auto& cell : tasks.cells) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < cell.samples; ++i) found += state.found[next++][contestant];
+    result.found += found;
+    const double accuracy = static_cast<double>(found) / static_cast<double>(cell.samples);
+    result.cells.push_back({cell.length, cell.depth, cell.samples, accuracy, {}});
+  }
+  result.accuracy = static_cast<double>(result.found) / static_cast<double>(next);
+  return result;
+}
+
+eval::TaskScores RulerOf(const CompareTasks& tasks,
+                         const ComparisonProgress& state,
+                         size_t contestant) {
+  std::vector<double> scores;
+  for (const auto& row : state.ruler) scores.push_back(row[contestant]);
+  return eval::SummariseTasks(tasks.ruler, scores);
+}
+
+Comparison ResultOf(const CompareTasks& tasks,
+                    const Contestants& contestants,
+                    const ComparisonProgress& state) {
+  Comparison result;
+  result.context = tasks.walk.context;
+  result.decode = tasks.walk.decode;
+  result.samples = std::ssize(tasks.samples);
+  result.needles = tasks.prompts();
+  result.ruler_prompts = std::ssize(tasks.ruler);
+  result.question_before = tasks.needle.question_before;
+  for (size_t c = 0; c < contestants.all.size(); ++c) {
+    const ContestantRecord& record = contestants.records[c];
+    ComparisonLine line{record.name,
+                        record.policy,
+                        record.budget,
+                        record.bundle,
+                        record.method,
+                        record.scorer,
+                        {},
+                        {},
+                        {}};
+    if (!state.samples.empty()) line.text = TextOf(state, c);
+    if (!state.found.empty()) line.needles = NeedlesOf(tasks, state, c);
+    if (!state.ruler.empty()) line.ruler = RulerOf(tasks, state, c);
+    result.lines.push_back(std::move(line));
+  }
+  result.impossible = contestants.impossible;
+  return result;
+}
+
+eval::MeasuredQuality MeasuredOf(const ComparisonLine& line, const ComparisonLine& reference) {
+  eval::MeasuredQuality measured;
+  if (line.text) {
+    measured.Set(line.text->divergence);
+    measured.reference_perplexity = reference.text->divergence.model.perplexity;
+  }
+  if (line.needles) measured.needle_accuracy = line.needles->accuracy;
+  if (line.ruler) measured.Set(*line.ruler);
+  return measured;
+}
+
+}  // namespace
+
+int64_t CompareTasks::prompts() const {
+  int64_t count = 0;
+  for (const auto& cell : cells) count += std::ssize(cell.prompts);
+  return count;
+}
+
+Comparison RunComparison(CompareRequest request,
+                         const CompareTasks& tasks,
+                         const Tokenizer& tokenizer,
+                         const fs::path& progress_file,
+                         ThreadPool& pool,
+                         Progress& progress) {
+  request.reference_length = tasks.samples.empty() ? tasks.needle.lengths[0] : tasks.walk.context;
+  request.append = tasks.walk.policy == runtime::DecodePolicy::kAppend;
+  const Contestants contestants = LoadContestants(request, pool);
+  ComparisonProgress state(progress_file, tasks, contestants);
+  WalkSamples(tasks, contestants, pool, progress, state);
+  AskNeedles(tasks, contestants, tokenizer, progress, state);
+  AskRuler(tasks, contestants, tokenizer, progress, state);
+  return ResultOf(tasks, contestants, state);
+}
+
+std::vector<eval::GateResult> CheckGates(const eval::QualityGates& gates,
+                                         const Comparison& comparison) {
+  std::vector<eval::GateResult> results;
+  const auto add = [&](std::vector<eval::GateResult> more) {
+    results.insert(results.end(), std::make_move_iterator(more.begin()),
+                   std::make_move_iterator(more.end()));
+  };
+  const ComparisonLine& reference = comparison.lines[0];
+  for (const ComparisonLine& line : std::span(comparison.lines).subspan(1)) {
+    add(eval::CheckGates(gates, MeasuredOf(line, reference), line.name + " " + line.budget));
+  }
+  for (const ImpossiblePolicy& policy : comparison.impossible) {
+    add(eval::FailGates(gates, policy.name + " " + policy.budget, policy.reason));
+  }
+  return results;
+}
+
+}  // namespace kvc::choose

@@ -1,0 +1,167 @@
+#include "pipeline/choose/contestants.h"
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/cache/manifest.h"
+#include "core/cache/profile_file.h"
+#include "core/io/json.h"
+#include "export/budget/budget_plan.h"
+
+namespace kvc::choose {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string BaseName(const fs::path& directory) {
+  return (directory.has_filename() ? directory : directory.parent_path()).filename().string();
+}
+
+std::map<std::string, std::string> WeightHashes(const Manifest& manifest) {
+  std::map<std::string, std::string> hashes;
+  for (const auto& [name, record] : manifest.files) {
+    if (name.ends_with(".data")) hashes[name] = record.sha256;
+  }
+  return hashes;
+}
+
+// Whether one session can run both: the same model and weights.
+bool SameWeights(const Manifest& a, const Manifest& b) {
+  return a.cache.dtype == b.cache.dtype && WeightHashes(a) == WeightHashes(b) &&
+         ToJson(a)["model"] == ToJson(b)["model"];
+}
+
+runtime::Session* SessionOf(const std::shared_ptr<const runtime::Bundle>& bundle,
+                            ThreadPool& pool,
+                            Contestants& contestants) {
+  for (const auto& session : contestants.sessions) {
+    if (SameWeights(session->bundle().manifest(), bundle->manifest())) return session.get();
+  }
+  contestants.sessions.push_back(runtime::Session::Create(bundle, pool));
+  return contestants.sessions.back().get();
+}
+
+// Loads a bundle unless it is there already.
+std::shared_ptr<const runtime::Bundle> Load(const fs::path& directory,
+                                            ThreadPool& pool,
+                                            Contestants& contestants) {
+  for (const auto& bundle : contestants.bundles) {
+    if (bundle->directory() == directory) return bundle;
+  }
+  contestants.bundles.push_back(runtime::Bundle::Load(directory, {}, pool));
+  return contestants.bundles.back();
+}
+
+void Add(const std::string& name,
+         const std::string& policy,
+         const std::string& budget,
+         const runtime::Bundle& bundle,
+         runtime::Session* session,
+         const CacheSpec& cache,
+         Contestants& contestants) {
+  Manifest manifest = bundle.manifest();
+  manifest.cache = cache;
+  contestants.all.push_back({name, session, cache});
+  contestants.records.push_back({name, policy, budget, BaseName(bundle.directory()),
+                                 WeightHashes(manifest), CacheDigest(manifest), cache.method,
+                                 cache.scorer});
+}
+
+void AddBundle(const fs::path& directory, ThreadPool& pool, Contestants& contestants) {
+  const auto bundle = Load(directory, pool, contestants);
+  const Manifest& manifest = bundle->manifest();
+  Add(BaseName(directory), "", ToString(manifest.budget), *bundle,
+      SessionOf(bundle, pool, contestants), manifest.cache, contestants);
+}
+
+std::string DigestOf(const Manifest& manifest) {
+  std::map<std::string, std::string> hashes;
+  for (const auto& [name, record] : manifest.source_files) hashes[name] = record.sha256;
+  return ModelDigest(hashes);
+}
+
+// Profiles by the digest of what they are profiles of, which must be one of `bases`.
+std::map<std::string, ProfileData> LoadProfiles(const std::vector<fs::path>& directories,
+                                                const std::set<std::string>& bases) {
+  std::map<std::string, ProfileData> profiles;
+  for (const fs::path& directory : directories) {
+    ProfileData profile = ReadProfile(directory);
+    const std::string digest = profile.model_sha256;
+    KVC_CHECK(bases.contains(digest), kBadInput,
+              "{}: expected a profile of a bundle whose weights the policies run on, got one of "
+              "another checkpoint; run kvc-profile on it",
+              directory.string());
+    KVC_CHECK(profiles.emplace(digest, std::move(profile)).second, kUsage,
+              "{}: expected one profile for each bundle, got a second one of the same weights",
+              directory.string());
+  }
+  return profiles;
+}
+
+void AddPolicies(const CompareRequest& request,
+                 const runtime::Bundle& base,
+                 runtime::Session* session,
+                 const ProfileData* profile,
+                 const std::vector<budget::NamedPolicy>& policies,
+                 Contestants& contestants) {
+  const CacheSpec geometry = FullCache(base.manifest().cache);
+  const std::string prefix = request.bases.size() > 1 ? BaseName(base.directory()) + "/" : "";
+  budget::PlanRequest plan;
+  plan.sinks = request.sinks;
+  plan.window = request.window;
+  plan.append = request.append;
+  plan.reference_length = request.reference_length;
+  plan.profile = profile;
+  plan.bases = budget::SharedBases(profile);
+  for (const NamedBudget& budget : request.budgets) {
+    plan.budget = budget.budget;
+    for (const budget::NamedPolicy& named : policies) {
+      plan.policy = named.policy;
+      const std::string name = prefix + named.name;
+      try {
+        const CacheSpec spec = budget::MakeBudgetPlan(geometry, plan).spec;
+        Add(name, named.name, budget.name, base, session, spec, contestants);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::kInfeasible) throw;
+        contestants.impossible.push_back({name, budget.name, error.what()});
+      }
+    }
+  }
+}
+
+void AddBases(const CompareRequest& request, ThreadPool& pool, Contestants& contestants) {
+  std::vector<std::shared_ptr<const runtime::Bundle>> bases;
+  std::set<std::string> digests;
+  for (const PolicyBase& base : request.bases) {
+    bases.push_back(Load(base.bundle, pool, contestants));
+    digests.insert(DigestOf(bases.back()->manifest()));
+  }
+  const std::map<std::string, ProfileData> profiles = LoadProfiles(request.profiles, digests);
+  for (size_t b = 0; b < bases.size(); ++b) {
+    const auto profile = profiles.find(DigestOf(bases[b]->manifest()));
+    AddPolicies(request, *bases[b], SessionOf(bases[b], pool, contestants),
+                profile == profiles.end() ? nullptr : &profile->second, request.bases[b].policies,
+                contestants);
+  }
+}
+
+}  // namespace
+
+Contestants LoadContestants(const CompareRequest& request, ThreadPool& pool) {
+  Contestants contestants;
+  AddBundle(request.reference, pool, contestants);
+  for (const fs::path& bundle : request.bundles) AddBundle(bundle, pool, contestants);
+  AddBases(request, pool, contestants);
+  if (contestants.all.size() == 1 && !contestants.impossible.empty()) {
+    KVC_THROW(kInfeasible, "{}", contestants.impossible[0].reason);
+  }
+  KVC_CHECK(contestants.all.size() > 1, kUsage,
+            "kvc-eval compare: expected a --bundle or a --policy to compare with the reference, "
+            "got none");
+  return contestants;
+}
+
+}  // namespace kvc::choose

@@ -1,0 +1,120 @@
+#include "tools/export_output.h"
+
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+#include "core/base/sizes.h"
+#include "export/budget/budget_plan.h"
+#include "tools/comparison_output.h"
+
+namespace kvc::tools {
+namespace {
+
+Json HeadsToJson(const budget::BudgetPlan& plan) {
+  Json heads = Json::array();
+  for (const auto& layer : budget::HeadShares(plan)) {
+    Json row = Json::array();
+    for (const budget::HeadShare& head : layer) {
+      row.push_back({{"tokens", head.tokens}, {"bytes", head.bytes}});
+    }
+    heads.push_back(std::move(row));
+  }
+  return heads;
+}
+
+std::string VerifiedText(const std::optional<double>& error) {
+  return error ? "max abs error " + Json(*error).dump() : "not verified";
+}
+
+void PrintLines(const std::vector<choose::ComparisonLine>& lines, std::string_view chosen) {
+  for (const choose::ComparisonLine& line : lines) {
+    const eval::Divergence& divergence = line.text->divergence;
+    std::printf("%-52s KLD %.4f  perplexity %.3f", line.name.c_str(), divergence.kld_mean,
+                divergence.model.perplexity);
+    if (line.needles) std::printf("  needles %.0f %%", 100.0 * line.needles->accuracy);
+    std::printf("%s\n", line.name == chosen ? "  <- chosen" : "");
+  }
+}
+
+}  // namespace
+
+Json PlanToJson(const bundle::ExportPlan& plan) {
+  const budget::BudgetPlan& cache = plan.cache;
+  return {{"method", MethodName(cache.spec.method)},
+          {"scorer", ToString(cache.spec.scorer)},
+          {"dtype", ShortName(cache.spec.dtype)},
+          {"budget", ToString(plan.budget)},
+          {"reference_length", cache.reference_length},
+          {"budget_bytes_per_token_share", plan.BudgetShare()},
+          {"cache",
+           {{"full_bytes", cache.bytes.full},
+            {"logical_bytes", cache.bytes.logical},
+            {"allocated_bytes", cache.bytes.allocated}}},
+          {"heads", HeadsToJson(cache)},
+          {"solver",
+           {{"objective", cache.solver.objective},
+            {"bound", cache.solver.bound},
+            {"gap", cache.solver.gap}}},
+          {"verified_max_abs_error", nullptr}};
+}
+
+void PrintPlan(const bundle::ExportPlan& plan) {
+  const budget::BudgetPlan& cache = plan.cache;
+  std::printf(
+      "method %s, scorer %s, dtype %s\n", std::string(MethodName(cache.spec.method)).c_str(),
+      ToString(cache.spec.scorer).c_str(), std::string(ShortName(cache.spec.dtype)).c_str());
+  std::printf("cache of %lld tokens: %s of %s (%.2f %%)\n",
+              static_cast<long long>(cache.reference_length),
+              FormatBytes(cache.bytes.allocated).c_str(), FormatBytes(cache.bytes.full).c_str(),
+              100.0 * plan.BudgetShare());
+  std::printf("solver: objective %g, bound %g, gap %g\n", cache.solver.objective,
+              cache.solver.bound, cache.solver.gap);
+}
+
+Json ExportToJson(const bundle::ExportPlan& plan, const bundle::ExportResult& written) {
+  Json json = PlanToJson(plan);
+  json["bundle"] = written.bundle.string();
+  if (written.max_abs_error) json["verified_max_abs_error"] = *written.max_abs_error;
+  return json;
+}
+
+void PrintWritten(const bundle::ExportResult& written) {
+  std::printf("%s: %s\n", written.bundle.c_str(), VerifiedText(written.max_abs_error).c_str());
+}
+
+Json CheckToJson(const bundle::CheckResult& checked) {
+  Json json = {{"bundle", checked.bundle.string()},
+               {"files", checked.files},
+               {"verified_max_abs_error", nullptr}};
+  if (checked.verification) {
+    json["verified_max_abs_error"] = checked.verification->max_abs_error;
+    json["tolerance"] = checked.verification->tolerance;
+  }
+  return json;
+}
+
+void PrintCheck(const bundle::CheckResult& checked) {
+  std::optional<double> error;
+  if (checked.verification) error = checked.verification->max_abs_error;
+  std::printf("%s: %lld files as recorded, %s\n", checked.bundle.c_str(),
+              static_cast<long long>(checked.files), VerifiedText(error).c_str());
+}
+
+Json ChoiceToJson(const choose::Choice& choice) {
+  Json json = ComparisonToJson(choice.comparison);
+  json["screened"] = LinesToJson(choice.screened);
+  json["chosen"] = choice.line;
+  return json;
+}
+
+void PrintChoice(const choose::Choice& choice) {
+  if (!choice.screened.empty()) {
+    std::printf("left out after a third of the windows:\n");
+    PrintLines(choice.screened, "");
+    std::printf("on all windows:\n");
+  }
+  PrintLines(choice.comparison.lines, choice.line);
+}
+
+}  // namespace kvc::tools

@@ -1,0 +1,151 @@
+// kvc-eval ppl and kld.
+
+#include <cstdio>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "core/base/sizes.h"
+#include "core/tokenizer/tokenizer.h"
+#include "eval/compare/inputs.h"
+#include "eval/compare/walk.h"
+#include "tools/eval_arguments.h"
+#include "tools/eval_commands.h"
+#include "tools/gate_options.h"
+#include "tools/results_json.h"
+
+namespace kvc::tools {
+namespace {
+
+struct WalkArguments {
+  std::string bundle;
+  std::string against;  // kld only
+  std::vector<std::filesystem::path> text;
+  std::string context = "1024";
+  std::string decode = "256";
+  std::string policy = "reallocate";
+  eval::WalkOptions options;
+  eval::QualityGates gates;
+};
+
+void AddWalkOptions(CLI::App& app, WalkArguments& args) {
+  app.add_option("bundle", args.bundle, "Bundle to measure")->required();
+  app.add_option("--text", args.text, "UTF-8 text or .jsonl; repeatable")->required();
+  app.add_option("--context", args.context, "Tokens prefilled")->capture_default_str();
+  app.add_option("--decode", args.decode, "Tokens predicted after them")->capture_default_str();
+  app.add_option("--samples", args.options.samples, "Windows, spread over the text")
+      ->capture_default_str();
+  app.add_option("--batch", args.options.batch, "Samples decoded together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  AddDecodePolicy(app, args.policy);
+}
+
+eval::WalkOptions Resolve(const WalkArguments& args) {
+  eval::WalkOptions options = args.options;
+  options.context = ParseLength(args.context, "--context");
+  options.decode = ParseLength(args.decode, "--decode");
+  options.policy = ParseDecodePolicy(args.policy);
+  return options;
+}
+
+// What a walk needs before any bundle is loaded.
+struct PreparedWalk {
+  eval::WalkOptions options;
+  std::vector<std::vector<int32_t>> samples;
+};
+
+PreparedWalk PrepareWalk(const WalkArguments& args) {
+  PreparedWalk walk;
+  walk.options = Resolve(args);
+  const auto tokenizer = Tokenizer::Load(args.bundle);
+  walk.samples = eval::CutSamples(*tokenizer, eval::ReadAll(args.text), walk.options);
+  return walk;
+}
+
+Json PlanToJson(const PreparedWalk& walk) {
+  return {{"samples", walk.samples.size()},
+          {"context", walk.options.context},
+          {"decode", walk.options.decode}};
+}
+
+CommandResult RunPpl(const WalkArguments& args, const CommonOptions& common) {
+  const PreparedWalk walk = PrepareWalk(args);
+  ThreadPool pool(CheckCommonOptions(common));
+  CommandResult result{PlanToJson(walk), {}};
+  if (common.dry_run) return result;
+  const auto session = eval::OpenSession(args.bundle, pool);
+  const eval::Perplexity measured =
+      eval::MeasurePerplexity(*session, walk.samples, walk.options, pool, *MakeProgress(common));
+  eval::MeasuredQuality quality;
+  quality.Set(measured);
+  const auto gates = eval::CheckGates(args.gates, quality);
+  result.json["perplexity"] = measured.perplexity;
+  AddWalk(measured, result.json);
+  AddGates(gates, result.json);
+  result.gates_passed = eval::AllPassed(gates);
+  result.print = [measured, gates] {
+    std::printf("perplexity  %.4f (nll %.5f +- %.5f, %lld tokens)\n", measured.perplexity,
+                measured.nll, measured.stderr_nll, static_cast<long long>(measured.tokens));
+    PrintCache(measured.cache.Mean());
+    PrintGates(gates);
+  };
+  return result;
+}
+
+void PrintKld(const eval::Divergence& measured) {
+  std::printf("kld         mean %.5f +- %.5f, median %.5f, 99.9 %% %.4f\n", measured.kld_mean,
+              measured.kld_stderr, measured.kld_median, measured.kld_p999);
+  std::printf("same top    %.2f %% +- %.2f\n", 100.0 * measured.same_top,
+              100.0 * measured.same_top_stderr);
+  std::printf("perplexity  %.4f against %.4f (%lld tokens)\n", measured.model.perplexity,
+              measured.reference.perplexity, static_cast<long long>(measured.model.tokens));
+  PrintCache(measured.model.cache.Mean());
+}
+
+CommandResult RunKld(const WalkArguments& args, const CommonOptions& common) {
+  const PreparedWalk walk = PrepareWalk(args);
+  ThreadPool pool(CheckCommonOptions(common));
+  CommandResult result{PlanToJson(walk), {}};
+  if (common.dry_run) return result;
+  const auto session = eval::OpenSession(args.bundle, pool);
+  const auto reference = eval::OpenSession(args.against, pool);
+  const eval::Divergence measured = eval::MeasureDivergence(
+      *session, *reference, walk.samples, walk.options, pool, *MakeProgress(common));
+  eval::MeasuredQuality quality;
+  quality.Set(measured);
+  const auto gates = eval::CheckGates(args.gates, quality);
+  AddDivergence(measured, result.json);
+  result.json["perplexity_against"] = measured.reference.perplexity;
+  AddWalk(measured.model, result.json);
+  result.json["cache_against"] = CacheToJson(measured.reference.cache.Mean());
+  AddGates(gates, result.json);
+  result.gates_passed = eval::AllPassed(gates);
+  result.print = [measured, gates] {
+    PrintKld(measured);
+    PrintGates(gates);
+  };
+  return result;
+}
+
+}  // namespace
+
+EvalCommand AddPpl(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("ppl", "Perplexity: prefill, compress, decode the rest");
+  auto args = std::make_shared<WalkArguments>();
+  AddWalkOptions(*sub, *args);
+  AddPerplexityGate(*sub, args->gates);
+  return {sub, [args](const CommonOptions& common) { return RunPpl(*args, common); }};
+}
+
+EvalCommand AddKld(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("kld", "KL divergence to a reference bundle, same walk");
+  auto args = std::make_shared<WalkArguments>();
+  AddWalkOptions(*sub, *args);
+  sub->add_option("--against", args->against, "Reference bundle")->required();
+  AddPerplexityGate(*sub, args->gates);
+  AddDivergenceGates(*sub, args->gates);
+  return {sub, [args](const CommonOptions& common) { return RunKld(*args, common); }};
+}
+
+}  // namespace kvc::tools
