@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -52,10 +53,12 @@ class RebuildTables {
 
 class AttentionProblem {
  public:
-  // As many layers as `least_bytes` of cache need.
+  // Takes as many layers as `least_bytes` of cache need.
   AttentionProblem(const AttentionShape& shape, int64_t least_bytes);
   // Attention over the next layer's cache.
   void Step(ThreadPool& pool);
+  // [H, D] of the last step.
+  [[nodiscard]] std::span<const float> outputs() const { return outputs_; }
 
  private:
   [[nodiscard]] kernels::DecodeHead HeadOf(const AttentionShape& shape, int64_t layer, int64_t g);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -265,7 +266,6 @@ TEST(BudgetPlan, LuKvLosesLessThanTheOthersAndMoreThanItsBound) {
       const budget::BudgetPlan lukv =
           budget::MakeBudgetPlan(geometry, Request("20%", Method::kLuKv, &profile));
       const double loss = LossAt(profile, lukv);
-      EXPECT_GE(lukv.solver.gap, 0.0);
       EXPECT_LE(loss, lukv.solver.objective + 1e-9);
       EXPECT_GE(loss, lukv.solver.bound - 0.05);  // single rows between the grid's points
       for (const Method method : {Method::kUniform, Method::kPyramid, Method::kHeadKv}) {
@@ -274,6 +274,62 @@ TEST(BudgetPlan, LuKvLosesLessThanTheOthersAndMoreThanItsBound) {
         EXPECT_LT(loss, LossAt(profile, other)) << MethodName(method) << " seed " << seed;
       }
     }
+  }
+}
+
+// The points of a group's curve that the solver may choose, for a group that holds a whole layer.
+struct LayerPoint {
+  int64_t bytes = 0;
+  double loss = 0.0;
+};
+std::vector<LayerPoint> PointsOf(const CacheSpec& spec,
+                                 const ProfileData& profile,
+                                 int64_t layer,
+                                 int64_t length) {
+  const std::vector<float>& curves = profile.curves.at(ScorerKind::kSnapKv);
+  const int64_t evictable = length - spec.sinks - spec.window;
+  std::vector<LayerPoint> points;
+  for (int64_t i = 0; i <= kCurveIntervals; ++i) {
+    const int64_t kept = std::llround(static_cast<double>(i * evictable) / kCurveIntervals);
+    const int64_t rows = std::min(length, std::max(MinRows(spec), ProtectedRows(spec) + kept));
+    LayerPoint point{GroupBytes(spec, spec.layers[layer][0], rows, length), 0.0};
+    for (int64_t head = 0; head < kKvHeads; ++head) {
+      const int64_t at = (layer * kKvHeads + head) * (kCurveIntervals + 1) + i;
+      point.loss += double{curves[static_cast<size_t>(at)]};
+    }
+    points.push_back(point);
+  }
+  return points;
+}
+
+TEST(BudgetPlan, LuKvsBoundsHoldTheOptimum) {
+  static_assert(kLayers == 3);
+  for (const uint64_t seed : {6, 7}) {
+    const ProfileData profile = Profile(seed);
+    const PlanRequest request = Request("30%", Method::kLuKv, &profile);
+    const BudgetPlan plan = MakeBudgetPlan(Geometry(kKvHeads, 10), request);
+    const CacheSpec& spec = plan.spec;
+    int64_t bytes = BudgetBytes(spec, request.budget, plan.reference_length);
+    std::vector<std::vector<LayerPoint>> points;
+    for (int64_t l = 0; l < kLayers; ++l) {
+      bytes -= QueryRingBytes(spec, l);
+      points.push_back(PointsOf(spec, profile, l, plan.reference_length));
+    }
+    double optimum = std::numeric_limits<double>::infinity();
+    for (const LayerPoint& a : points[0]) {
+      for (const LayerPoint& b : points[1]) {
+        for (const LayerPoint& c : points[2]) {
+          if (a.bytes + b.bytes + c.bytes <= bytes) {
+            optimum = std::min(optimum, a.loss + b.loss + c.loss);
+          }
+        }
+      }
+    }
+    EXPECT_LE(plan.solver.bound, optimum + 1e-9);
+    EXPECT_GE(plan.solver.objective, optimum - 1e-9);
+    EXPECT_DOUBLE_EQ(plan.solver.gap, plan.solver.objective - plan.solver.bound);
+    // The convex relaxation is tight to a step of one curve.
+    EXPECT_LT(plan.solver.gap, 0.1 * optimum) << "optimum " << optimum;
   }
 }
 
