@@ -1,7 +1,7 @@
 #pragma once
-// Which of its kernels OpenBLAS runs. It chooses them when the library is loaded, by a list of
+// The choice of OpenBLAS' kernels. The library chooses them when it is loaded, by a list of
 // processor models; on a model that is younger than the list Debian's falls back to SSE3
-// ("Prescott"), which makes a factorization three times as long. OPENBLAS_CORETYPE in the
+// ("Prescott"), with which a factorization takes three times as long. OPENBLAS_CORETYPE in the
 // environment overrides the choice, at that moment only.
 
 #include <optional>
@@ -18,19 +18,19 @@ struct ProcessorFeatures {
 };
 [[nodiscard]] ProcessorFeatures ThisProcessor();
 
-// The name of the kernels in use, in OpenBLAS's words ("Haswell").
+// OpenBLAS' name of the kernels in use, for example "Haswell".
 [[nodiscard]] std::string BlasKernels();
 
-// The OPENBLAS_CORETYPE to start again with, where OpenBLAS fell back to `kernels` on a processor
-// that can do more; none where it knew the processor or where the environment holds a choice
-// (`core_type`, null when unset; OpenBLAS takes an empty one for none).
+// The OPENBLAS_CORETYPE with which to start again, where OpenBLAS fell back to `kernels` on a
+// processor that can do more; none where it knew the processor or the environment holds a choice
+// (`core_type`, null when unset; OpenBLAS ignores an empty one).
 [[nodiscard]] std::optional<std::string> FittingCoreType(const ProcessorFeatures& processor,
                                                          std::string_view kernels,
                                                          const char* core_type);
 
 // Starts the program again with `argv` and a fitting OPENBLAS_CORETYPE where FittingCoreType finds
 // one: at most once, because the variable is then set. Call it first in main, before any thread.
-// Goes on with the kernels that are there when the program cannot be started again.
+// Keeps the current kernels when the program cannot be started again.
 void UseFittingBlasKernels(char** argv);
 
 }  // namespace kvc::linalg

@@ -13,13 +13,13 @@ void SetBlasThreads(int num_threads);
 // The threads of a product that is called now: 1 while a SingleBlasThread lives anywhere in the
 // process.
 [[nodiscard]] int BlasThreads();
-// Whether products run on POSIX threads of OpenBLAS's own, not on the OpenMP threads that other
-// libraries share.
+// True when products run on POSIX threads of OpenBLAS's own, false when they run on the OpenMP
+// threads that other libraries share.
 [[nodiscard]] bool BlasHasItsOwnThreads();
 
-// While one lives, products and decompositions run on the thread that calls them, in the whole
-// process: objects of several threads may overlap, and the last one to go brings the number of
-// SetBlasThreads back. Making one costs tens of nanoseconds where another lives.
+// A scope in which products and decompositions run on the thread that calls them, in the whole
+// process. Scopes of several threads may overlap; the end of the last one restores the number of
+// SetBlasThreads. A scope costs tens of nanoseconds where another one is open.
 class SingleBlasThread {
  public:
   SingleBlasThread();
