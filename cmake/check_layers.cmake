@@ -32,7 +32,7 @@ room(export/bundle ${core} runtime model export/budget export/onnx)
 room(pipeline/choose ${core} runtime eval/tasks eval/compare export/budget export/bundle)
 room(pipeline/recipe core/base core/io)
 room(pipeline/report core/base core/io)
-room(pipeline ${core} linalg factorize profile)
+room(pipeline ${core} linalg eval/tasks model factorize profile)
 room(bench/support core/base core/cache linalg kernels runtime eval/compare)
 room(tools ${core} linalg kernels solver scorers runtime eval/tasks eval/compare model factorize profile
      export/budget export/onnx export/bundle pipeline/choose pipeline/recipe pipeline/report pipeline

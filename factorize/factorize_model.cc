@@ -13,7 +13,6 @@
 #include "factorize/calibration_text.h"
 #include "factorize/closed_forms.h"
 #include "factorize/held_back.h"
-#include "factorize/memory_table.h"
 #include "factorize/thin_reader.h"
 #include "factorize/thin_writer.h"
 #include "factorize/tune_global.h"
@@ -80,7 +79,7 @@ Json DescribeOptions(const FactorizeOptions& options) {
   Json json;
   if (options.source.empty()) {
     json["rank"] = options.rank.is_share ? Json(options.rank.share) : Json(options.rank.dims);
-    json["layout"] = options.layout;
+    json["layout"] = ToText(options.layout);
     json["objective"] = ObjectiveName(options.objective);
     json["svd"] = linalg::SvdBackendName(options.svd);
     json["spread"] = options.spread;
@@ -192,7 +191,7 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
       MakeRequest(options, ResolveLayout(options.layout, config, options.objective), config);
   const auto svd = linalg::Svd::Create(options.svd, model::NumThreads());
   std::vector<LayerFactors> factors;
-  if (options.layout == "auto") {
+  if (options.layout.automatic) {
     LayoutComparison comparison =
         CompareLayouts(source, options.rank, options.objective, calibration, held_back.reference(),
                        *svd, progress);
@@ -255,27 +254,40 @@ void Tune(const FactorizeOptions& options,
 
 }  // namespace
 
-Json PlanFactorization(const FactorizeOptions& options) {
+FactorizationPlan PlanFactorization(const FactorizeOptions& options) {
   const ModelConfig config = ReadModelConfig(options.model);
   CheckSource(config);
-  const LayoutChoice choice = ResolveLayout(options.layout, config, options.objective);
-  const int64_t width = GroupWidth(config, choice.num_groups);
-  const Objective objective = ResolveObjective(options.objective, choice.layout, width);
-  const int64_t rank = RankFor(options.rank, width, choice.layout);
+  FactorizationPlan plan;
+  plan.layout = ResolveLayout(options.layout, config, options.objective);
+  const auto& [layout, num_groups] = plan.layout;
+  plan.group_width = GroupWidth(config, num_groups);
+  plan.objective = ResolveObjective(options.objective, layout, plan.group_width);
+  plan.group_rank = RankFor(options.rank, plan.group_width, layout);
   const int64_t full_width = config.num_layers * config.num_kv_heads * config.head_width;
-  const int64_t key_width = config.num_layers * choice.num_groups * rank;
-  const std::vector<int64_t> ranks(choice.num_groups, rank);
-  Json plan;
-  plan["layout"] = LayoutText(choice);
-  plan["objective"] = ObjectiveName(objective);
-  plan["group_rank"] = rank;
-  plan["group_width"] = width;
-  plan["key_bytes_share"] = static_cast<double>(key_width) / static_cast<double>(full_width);
-  plan["cache_elements_per_token"] = {{"full", 2 * full_width}, {"thin", full_width + key_width}};
-  plan["rebuild_macs_per_token"] = CostOfLayout(config, choice.layout, ranks).rebuild_macs;
-  plan["memory"] = MemoryTable(config, key_width, options.lengths);
-  plan["layouts"] = LayoutTable(config, options.rank, width);
+  const int64_t key_width = config.num_layers * num_groups * plan.group_rank;
+  const std::vector<int64_t> ranks(num_groups, plan.group_rank);
+  plan.key_bytes_share = static_cast<double>(key_width) / static_cast<double>(full_width);
+  plan.full_elements = 2 * full_width;
+  plan.thin_elements = full_width + key_width;
+  plan.rebuild_macs = CostOfLayout(config, layout, ranks).rebuild_macs;
+  plan.memory = MakeMemoryTable(config, key_width, options.lengths);
+  plan.layouts = MakeLayoutTable(config, options.rank, plan.group_width);
   return plan;
+}
+
+Json ToJson(const FactorizationPlan& plan) {
+  Json json;
+  json["layout"] = LayoutText(plan.layout);
+  json["objective"] = ObjectiveName(plan.objective);
+  json["group_rank"] = plan.group_rank;
+  json["group_width"] = plan.group_width;
+  json["key_bytes_share"] = plan.key_bytes_share;
+  json["cache_elements_per_token"] = {{"full", plan.full_elements}, {"thin", plan.thin_elements}};
+  json["rebuild_macs_per_token"] = plan.rebuild_macs;
+  json["memory"] = ToJson(plan.memory);
+  json["layouts"] = Json::array();
+  for (const LayoutRow& row : plan.layouts) json["layouts"].push_back(ToJson(row));
+  return json;
 }
 
 Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {

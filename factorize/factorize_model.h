@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <string>
 #include <vector>
 
 #include "core/base/progress.h"
@@ -12,6 +11,7 @@
 #include "core/io/json_fwd.h"
 #include "factorize/layer_factors.h"
 #include "factorize/layout_choice.h"
+#include "factorize/memory_table.h"
 #include "factorize/tune_options.h"
 
 namespace kvc::factorize {
@@ -24,7 +24,7 @@ struct FactorizeOptions {
   std::filesystem::path output;
   bool force = false;
   RankRequest rank;
-  std::string layout = "auto";  // auto | absorb | latent:N | latent:heads | post-rope | rope-pairs
+  LayoutRequest layout;
   Objective objective = Objective::kAuto;
   std::vector<std::filesystem::path> calibration;
   int64_t calibration_tokens = 16384;
@@ -43,9 +43,22 @@ struct FactorizeOptions {
   [[nodiscard]] bool tunes() const { return tune || tune_global; }
 };
 
-// Sizes without any work, from config.json alone: ranks, key_bytes_share, cache elements of one
-// token before and after, and the tables of factorize/memory_table.h.
-[[nodiscard]] Json PlanFactorization(const FactorizeOptions& options);
+// Sizes without any work, from config.json alone.
+struct FactorizationPlan {
+  LayoutChoice layout;
+  Objective objective = Objective::kAuto;  // never kAuto in a plan that was made
+  int64_t group_rank = 0;
+  int64_t group_width = 0;       // heads x D
+  double key_bytes_share = 0.0;  // of the original's
+  int64_t full_elements = 0;     // that one token caches, keys and values
+  int64_t thin_elements = 0;     // likewise
+  int64_t rebuild_macs = 0;      // of one cached token
+  MemoryTable memory;
+  std::vector<LayoutRow> layouts;
+};
+[[nodiscard]] FactorizationPlan PlanFactorization(const FactorizeOptions& options);
+// The keys of --dry-run (docs/formats/factorization.md).
+[[nodiscard]] Json ToJson(const FactorizationPlan& plan);
 
 // Runs the stage; returns what factorization.json holds (docs/formats/factorization.md). Throws
 // kUsage when something needs calibration text and there is none, kBadInput when it is too short.

@@ -92,30 +92,45 @@ std::string Reason(const std::vector<Candidate>& candidates, const Candidate& ch
 
 }  // namespace
 
-LayoutChoice ResolveLayout(const std::string& name,
+LayoutRequest ParseLayout(const std::string& text) {
+  if (text == "auto") return {};
+  if (text == "latent:heads") return {false, KeyLayout::kLatent, 0};
+  if (text.starts_with("latent:")) {
+    const int64_t count = ParseLength(text.substr(7), "--layout latent:N");
+    KVC_CHECK(count >= 1, kUsage, "--layout latent:N: expected 1 or more, got {}", count);
+    return {false, KeyLayout::kLatent, count};
+  }
+  KVC_CHECK(text == "absorb" || text == "post-rope" || text == "rope-pairs", kUsage,
+            "--layout: expected auto, absorb, latent:N, latent:heads, post-rope or rope-pairs, got "
+            "\"{}\"",
+            text);
+  return {false, KeyLayoutFromName(text), 0};
+}
+
+std::string ToText(const LayoutRequest& request) {
+  if (request.automatic) return "auto";
+  const std::string name(KeyLayoutName(request.layout));
+  if (request.layout != KeyLayout::kLatent) return name;
+  return name + ":" + (request.num_groups == 0 ? "heads" : std::to_string(request.num_groups));
+}
+
+LayoutChoice ResolveLayout(const LayoutRequest& request,
                            const ModelConfig& config,
                            Objective objective) {
-  if (name == "auto") {
+  if (request.automatic) {
     if (!config.has_rope) return {KeyLayout::kAbsorb, config.num_kv_heads};
     return CanHaveObjective(KeyLayout::kLatent, objective)
                ? LayoutChoice{KeyLayout::kLatent, 1}
                : LayoutChoice{KeyLayout::kPostRope, config.num_kv_heads};
   }
-  const bool latent = name.starts_with("latent:");
-  KVC_CHECK(latent || name == "absorb" || name == "post-rope" || name == "rope-pairs", kUsage,
-            "--layout: expected auto, absorb, latent:N, latent:heads, post-rope or rope-pairs, got "
-            "\"{}\"",
-            name);
-  const KeyLayout layout = latent ? KeyLayout::kLatent : KeyLayoutFromName(name);
-  const std::string_view obstacle = LayoutObstacle(config, layout);
+  const std::string_view obstacle = LayoutObstacle(config, request.layout);
   KVC_CHECK(obstacle.empty(), kUsage, "--layout: expected {} for {}, got {}: {}",
-            PossibleLayouts(config), FamilyName(config.family), name, obstacle);
-  if (!latent || name == "latent:heads") return {layout, config.num_kv_heads};
-  const int64_t count = ParseLength(name.substr(7), "--layout latent:N");
-  KVC_CHECK(count >= 1 && config.num_kv_heads % count == 0, kUsage,
+            PossibleLayouts(config), FamilyName(config.family), ToText(request), obstacle);
+  if (request.num_groups == 0) return {request.layout, config.num_kv_heads};
+  KVC_CHECK(config.num_kv_heads % request.num_groups == 0, kUsage,
             "--layout latent:N: expected a divisor of the {} kv heads, got {}", config.num_kv_heads,
-            count);
-  return {KeyLayout::kLatent, count};
+            request.num_groups);
+  return {KeyLayout::kLatent, request.num_groups};
 }
 
 std::string LayoutText(const LayoutChoice& choice) {

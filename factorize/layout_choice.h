@@ -1,5 +1,6 @@
 #pragma once
-// Which layout --layout stands for: by its name, or by comparing those that the family can have.
+// The layout of thin keys: what a user asks for, and which one that is for a model, by name or by
+// comparing those that its family can have.
 
 #include <cstdint>
 #include <string>
@@ -19,14 +20,26 @@ struct LayoutChoice {
   int64_t num_groups = 1;
 };
 
-// By name. `auto`: what loses least at equal bytes on SmolLM2 without tuning
-// (docs/experiments/2026-11-thin-keys-by-layout.md) of the layouts that can have `objective`:
-// absorb without rotation, else the joint latent or post-rope. Throws kUsage for a layout that the
-// family cannot have, naming those that it can.
-[[nodiscard]] LayoutChoice ResolveLayout(const std::string& name,
+// What is asked for, of whatever model.
+struct LayoutRequest {
+  bool automatic = true;  // the best one that the model can have; the rest does not count
+  KeyLayout layout = KeyLayout::kLatent;
+  int64_t num_groups = 0;  // of kLatent; 0: one for each kv head
+};
+// "auto", "absorb", "latent:N", "latent:heads", "post-rope" or "rope-pairs". Throws kUsage listing
+// them.
+[[nodiscard]] LayoutRequest ParseLayout(const std::string& text);
+// The inverse.
+[[nodiscard]] std::string ToText(const LayoutRequest& request);
+
+// The layout of a request. An automatic one: what loses least at equal bytes on SmolLM2 without
+// tuning (docs/experiments/2026-11-thin-keys-by-layout.md) of the layouts that can have
+// `objective`: absorb without rotation, else the joint latent or post-rope. Throws kUsage for a
+// layout that the family cannot have, naming those that it can.
+[[nodiscard]] LayoutChoice ResolveLayout(const LayoutRequest& request,
                                          const ModelConfig& config,
                                          Objective objective = Objective::kAuto);
-// The name that ResolveLayout takes: "absorb", "latent:1", "post-rope", "rope-pairs".
+// What ParseLayout takes: "absorb", "latent:1", "post-rope", "rope-pairs".
 [[nodiscard]] std::string LayoutText(const LayoutChoice& choice);
 
 // A quality that is at most this much worse than the best one counts as equal, and the cheapest

@@ -34,14 +34,13 @@ int64_t UsersOf(int64_t weight_bytes, int64_t cache_bytes) {
   return std::max<int64_t>(0, kTableDeviceBytes - weight_bytes) / cache_bytes;
 }
 
-Json LayoutRow(const ModelConfig& config,
-               const std::string& name,
-               KeyLayout layout,
-               int64_t num_groups,
-               int64_t rank) {
-  Json row = {{"layout", name}, {"rank", rank}};
-  row.update(DescribeCost(CostOfLayout(config, layout, std::vector<int64_t>(num_groups, rank))));
-  return row;
+LayoutRow MakeRow(const ModelConfig& config,
+                  const std::string& name,
+                  KeyLayout layout,
+                  int64_t num_groups,
+                  int64_t rank) {
+  const std::vector<int64_t> ranks(num_groups, rank);
+  return {name, rank, CostOfLayout(config, layout, ranks)};
 }
 
 // Of one layer.
@@ -66,22 +65,34 @@ int64_t NumParameters(const ModelConfig& config) {
   return count + E + config.num_layers * NumLayerParameters(config);
 }
 
-Json MemoryTable(const ModelConfig& config, int64_t key_width, std::span<const int64_t> lengths) {
-  const int64_t weight_bytes = kTableElementBytes * NumParameters(config);
-  Json rows = Json::array();
+MemoryTable MakeMemoryTable(const ModelConfig& config,
+                            int64_t key_width,
+                            std::span<const int64_t> lengths) {
+  MemoryTable table;
+  table.weight_bytes = kTableElementBytes * NumParameters(config);
   for (const int64_t tokens : lengths) {
     const int64_t full = tokens * kTableElementBytes * 2 * ValueWidth(config);
     const int64_t thin = tokens * kTableElementBytes * (key_width + ValueWidth(config));
-    rows.push_back({{"tokens", tokens},
-                    {"full_bytes", full},
-                    {"thin_bytes", thin},
-                    {"saved_bytes", full - thin},
-                    {"users_full", UsersOf(weight_bytes, full)},
-                    {"users_thin", UsersOf(weight_bytes, thin)},
-                    {"users_ratio", static_cast<double>(full) / static_cast<double>(thin)}});
+    table.rows.push_back(
+        {tokens, full, thin, UsersOf(table.weight_bytes, full), UsersOf(table.weight_bytes, thin)});
+  }
+  return table;
+}
+
+Json ToJson(const MemoryTable& table) {
+  Json rows = Json::array();
+  for (const MemoryRow& row : table.rows) {
+    rows.push_back({{"tokens", row.tokens},
+                    {"full_bytes", row.full_bytes},
+                    {"thin_bytes", row.thin_bytes},
+                    {"saved_bytes", row.full_bytes - row.thin_bytes},
+                    {"users_full", row.users_full},
+                    {"users_thin", row.users_thin},
+                    {"users_ratio",
+                     static_cast<double>(row.full_bytes) / static_cast<double>(row.thin_bytes)}});
   }
   return {{"element_bytes", kTableElementBytes},
-          {"weight_bytes", weight_bytes},
+          {"weight_bytes", table.weight_bytes},
           {"device_bytes", kTableDeviceBytes},
           {"lengths", std::move(rows)}};
 }
@@ -113,28 +124,36 @@ Json DescribeCost(const TokenCost& cost) {
           {"score_macs", cost.score_macs}};
 }
 
-Json LayoutTable(const ModelConfig& config, const RankRequest& rank, int64_t reference_width) {
+std::vector<LayoutRow> MakeLayoutTable(const ModelConfig& config,
+                                       const RankRequest& rank,
+                                       int64_t reference_width) {
   const int64_t D = config.head_width;
   const int64_t G = config.num_kv_heads;
   RankRequest share;
   share.share = rank.is_share
                     ? rank.share
                     : static_cast<double>(rank.dims) / static_cast<double>(reference_width);
-  Json rows = Json::array();
-  rows.push_back(LayoutRow(config, "full", KeyLayout::kFull, G, D));
+  std::vector<LayoutRow> rows;
+  rows.push_back(MakeRow(config, "full", KeyLayout::kFull, G, D));
   for (const KeyLayout layout : {KeyLayout::kAbsorb, KeyLayout::kPostRope, KeyLayout::kRopePairs}) {
     if (!LayoutObstacle(config, layout).empty()) continue;
     const int64_t head_rank = RankFor(share, D, layout);
-    rows.push_back(LayoutRow(config, std::string(KeyLayoutName(layout)), layout, G, head_rank));
+    rows.push_back(MakeRow(config, std::string(KeyLayoutName(layout)), layout, G, head_rank));
   }
   if (!LayoutObstacle(config, KeyLayout::kLatent).empty()) return rows;
   for (int64_t n = 1; n <= G; ++n) {
     if (G % n != 0) continue;
     const int64_t group_rank = RankFor(share, G / n * D);
     rows.push_back(
-        LayoutRow(config, "latent:" + std::to_string(n), KeyLayout::kLatent, n, group_rank));
+        MakeRow(config, "latent:" + std::to_string(n), KeyLayout::kLatent, n, group_rank));
   }
   return rows;
+}
+
+Json ToJson(const LayoutRow& row) {
+  Json json = {{"layout", row.layout}, {"rank", row.rank}};
+  json.update(DescribeCost(row.cost));
+  return json;
 }
 
 }  // namespace kvc::factorize

@@ -21,14 +21,26 @@ inline constexpr int64_t kTableDeviceBytes = 80'000'000'000;
 // Weights and biases of the source model, tied embeddings once.
 [[nodiscard]] int64_t NumParameters(const ModelConfig& config);
 
+// A row for each length.
+struct MemoryRow {
+  int64_t tokens = 0;
+  int64_t full_bytes = 0;  // of the original's cache
+  int64_t thin_bytes = 0;
+  int64_t users_full = 0;  // whole sequences that fit beside the weights
+  int64_t users_thin = 0;
+};
+struct MemoryTable {
+  int64_t weight_bytes = 0;  // of the source model
+  std::vector<MemoryRow> rows;
+};
+// `key_width` is what one token caches of keys, summed over layers and groups.
+[[nodiscard]] MemoryTable MakeMemoryTable(const ModelConfig& config,
+                                          int64_t key_width,
+                                          std::span<const int64_t> lengths);
 // {"element_bytes", "weight_bytes", "device_bytes", "lengths": [{"tokens", "full_bytes",
-// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}. `key_width` is what
-// one token caches of keys, summed over layers and groups. users_*: whole sequences that fit beside
-// the weights; users_ratio: full_bytes / thin_bytes, what their number approaches when they are
-// many.
-[[nodiscard]] Json MemoryTable(const ModelConfig& config,
-                               int64_t key_width,
-                               std::span<const int64_t> lengths);
+// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}. users_ratio:
+// full_bytes / thin_bytes, what the number of users approaches when they are many.
+[[nodiscard]] Json ToJson(const MemoryTable& table);
 
 // What one cached token costs in a decode step, summed over the layers.
 struct TokenCost {
@@ -45,12 +57,19 @@ struct TokenCost {
 // {"key_bytes", "rebuild_macs", "score_macs"}
 [[nodiscard]] Json DescribeCost(const TokenCost& cost);
 
-// [{"layout", "rank", "key_bytes", "rebuild_macs", "score_macs"}]: full keys, then every layout
-// that the family can have, each at the same share of the key bytes (rounded as RankFor rounds). A
-// rank in dimensions is taken as the share that it is of `reference_width`, the width of the group
-// it was asked for.
-[[nodiscard]] Json LayoutTable(const ModelConfig& config,
-                               const RankRequest& rank,
-                               int64_t reference_width);
+// A layout at a share of the key bytes.
+struct LayoutRow {
+  std::string layout;  // "full", "absorb", "latent:N", ...
+  int64_t rank = 0;    // of a group
+  TokenCost cost;      // of one cached token, all layers
+};
+// Full keys, then every layout that the family can have, each at the same share of the key bytes
+// (rounded as RankFor rounds). A rank in dimensions is taken as the share that it is of
+// `reference_width`, the width of the group it was asked for.
+[[nodiscard]] std::vector<LayoutRow> MakeLayoutTable(const ModelConfig& config,
+                                                     const RankRequest& rank,
+                                                     int64_t reference_width);
+// {"layout", "rank", "key_bytes", "rebuild_macs", "score_macs"}
+[[nodiscard]] Json ToJson(const LayoutRow& row);
 
 }  // namespace kvc::factorize

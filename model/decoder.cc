@@ -146,14 +146,6 @@ Projections ProjectAbsorbed(const ModelConfig& config,
   return p;
 }
 
-}  // namespace
-
-Tensor AttentionInput(const ModelConfig& config,
-                      const LayerWeights& weights,
-                      const Tensor& hidden) {
-  return Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);
-}
-
 // kRopePairs: a head's row holds its pairs one after the other, pair i the source's dimensions
 // (j, j + D/2) with j = pairs[g][i]. x [N, heads, T, R], cos and sin of all pairs [T, D/2].
 Tensor RotatePairs(const Tensor& x,
@@ -251,15 +243,6 @@ Projections ProjectAt(const ModelConfig& config,
   return p;
 }
 
-Projections Project(const ModelConfig& config,
-                    const LayerWeights& weights,
-                    int64_t layer,
-                    const Tensor& x) {
-  return ProjectAt(config, weights, layer, x, 0);
-}
-
-namespace {
-
 // softmax(scale q k^T) of queries first .. first + block - 1 over keys 0 .. first + block - 1:
 // q [N, G, m, T, D_k] (already scaled), k [N*G, T, D_k] -> [N*G, m*block, first + block].
 Tensor BlockProbabilities(const Tensor& q, const Tensor& k, int64_t first, int64_t block) {
@@ -328,6 +311,19 @@ Tensor FinishLayer(const ModelConfig& config,
 }
 
 }  // namespace
+
+Tensor AttentionInput(const ModelConfig& config,
+                      const LayerWeights& weights,
+                      const Tensor& hidden) {
+  return Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);
+}
+
+Projections Project(const ModelConfig& config,
+                    const LayerWeights& weights,
+                    int64_t layer,
+                    const Tensor& x) {
+  return ProjectAt(config, weights, layer, x, 0);
+}
 
 Tensor Embed(const ModelConfig& config, const OuterWeights& outer, const Tensor& ids) {
   const Tensor tokens = torch::embedding(outer.embedding, ids);  // [N, T, E]

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "factorize/key_basis.h"
+#include "model/threads.h"
 
 namespace kvc::pipeline {
 namespace {
@@ -84,6 +85,12 @@ LayerBases MakeBases(const ModelConfig& config,
   bases.output = std::move(values.back);
   bases.value_mean.assign(grams.value_mean.begin(), grams.value_mean.end());
   return bases;
+}
+
+LayerBases MakeBases(const ModelConfig& config, int64_t layer, const profile::LayerGrams& grams) {
+  const model::SingleThreadedOperations single;
+  const auto svd = linalg::Svd::Create(linalg::SvdBackend::kLapack);
+  return MakeBases(config, layer, grams, *svd);
 }
 
 }  // namespace kvc::pipeline

@@ -21,4 +21,10 @@ namespace kvc::pipeline {
                                    const profile::LayerGrams& grams,
                                    const linalg::Svd& svd);
 
+// The same with LAPACK's decompositions on the calling thread alone: libraries that split products
+// by the number of threads would round in another way for each number.
+[[nodiscard]] LayerBases MakeBases(const ModelConfig& config,
+                                   int64_t layer,
+                                   const profile::LayerGrams& grams);
+
 }  // namespace kvc::pipeline

@@ -36,8 +36,8 @@ Json OptionsJson(const ProfileOptions& options) {
   json["horizon"] = options.horizon;
   json["sinks"] = options.sinks;
   json["window"] = options.window;
-  json["continuation"] = options.continuation;
-  json["importance"] = options.importance;
+  json["continuation"] = ContinuationName(options.continuation);
+  json["importance"] = ImportanceName(options.importance);
   json["tiers"] = options.tiers;
   return json;
 }
@@ -165,7 +165,7 @@ void CheckInputs(const ProfileInputs& inputs, const ProfileOptions& options) {
   const std::vector<std::vector<int32_t>>& windows = inputs.windows;
   const int64_t length = options.context + options.horizon;
   KVC_CHECK(inputs.make_bases != nullptr, kInternal, "profile: expected a maker of bases");
-  KVC_CHECK((options.importance == "needle") == !inputs.needles.empty(), kInternal,
+  KVC_CHECK((options.importance == Importance::kNeedle) == !inputs.needles.empty(), kInternal,
             "profile: expected needle prompts with importance by needles only");
   KVC_CHECK(!windows.empty(), kBadShape, "calibration windows: expected one or more, got none");
   for (const std::vector<int32_t>& ids : windows) {

@@ -28,6 +28,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/progress.h"
@@ -41,6 +42,18 @@
 
 namespace kvc::profile {
 
+// What the horizon is: the text's own continuation, or the model's (model/continuation.h).
+enum class Continuation { kTeacher, kSample };
+[[nodiscard]] std::string_view ContinuationName(Continuation continuation);  // "teacher", "sample"
+// Throws kUsage listing the names.
+[[nodiscard]] Continuation ContinuationFromName(std::string_view name);
+
+// What says how much a head matters: the oracle's mass, or answered needle questions.
+enum class Importance { kOracle, kNeedle };
+[[nodiscard]] std::string_view ImportanceName(Importance importance);  // "oracle", "needle"
+// Throws kUsage listing the names.
+[[nodiscard]] Importance ImportanceFromName(std::string_view name);
+
 struct ProfileOptions {
   std::vector<ScorerSpec> scorers = {ScorerKind::kSnapKv};
   int64_t windows = 16;    // calibration windows wanted
@@ -50,11 +63,10 @@ struct ProfileOptions {
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
   std::string tiers =
       "0,1/8,1/4,1";  // of the curves with tiers (core/cache/tier_list.h); "0,1": none
-  // What the horizon is, for the record: the caller makes the windows. "teacher": the text's own
-  // continuation; "sample": the model's (model/continuation.h).
-  std::string continuation = "teacher";
-  std::string importance = "oracle";  // or "needle"
-  int64_t needle_tests = 24;          // questions asked with "needle"
+  Continuation continuation =
+      Continuation::kTeacher;  // for the record: the caller makes the windows
+  Importance importance = Importance::kOracle;
+  int64_t needle_tests = 24;  // questions asked with kNeedle
 };
 
 // Throws kUsage for sizes that leave no token to rank or do not fit the model's context, and for
@@ -78,7 +90,7 @@ using BasisMaker = std::function<LayerBases(int64_t layer, const LayerGrams& gra
 
 struct ProfileInputs {
   std::vector<std::vector<int32_t>> windows;  // of context + horizon tokens each
-  std::vector<NeedlePrompt> needles;          // only with importance "needle"
+  std::vector<NeedlePrompt> needles;          // only with Importance::kNeedle
   BasisMaker make_bases;
   // JSON object of what else the result depends on or should name (hashes of the calibration
   // files, seed); becomes part of ProfileData::options.

@@ -31,6 +31,26 @@ void CheckSizes(const ProfileOptions& options, const ModelConfig& config) {
 
 }  // namespace
 
+std::string_view ContinuationName(Continuation continuation) {
+  return continuation == Continuation::kSample ? "sample" : "teacher";
+}
+
+Continuation ContinuationFromName(std::string_view name) {
+  KVC_CHECK(name == "teacher" || name == "sample", kUsage,
+            "--continuation: expected teacher or sample, got {}", name);
+  return name == "sample" ? Continuation::kSample : Continuation::kTeacher;
+}
+
+std::string_view ImportanceName(Importance importance) {
+  return importance == Importance::kNeedle ? "needle" : "oracle";
+}
+
+Importance ImportanceFromName(std::string_view name) {
+  KVC_CHECK(name == "oracle" || name == "needle", kUsage,
+            "--importance: expected oracle or needle, got {}", name);
+  return name == "needle" ? Importance::kNeedle : Importance::kOracle;
+}
+
 void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config) {
   CheckSizes(options, config);
   KVC_CHECK(!options.scorers.empty(), kUsage, "--scorer: expected one or more, got none");
@@ -41,10 +61,6 @@ void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& confi
     static_cast<void>(scorers::Scorer::Create(spec));  // throws what it cannot do
   }
   static_cast<void>(ParseTiers(options.tiers, "--tiers"));
-  KVC_CHECK(options.continuation == "teacher" || options.continuation == "sample", kUsage,
-            "--continuation: expected teacher or sample, got {}", options.continuation);
-  KVC_CHECK(options.importance == "oracle" || options.importance == "needle", kUsage,
-            "--importance: expected oracle or needle, got {}", options.importance);
   KVC_CHECK(options.needle_tests >= 4, kUsage, "--needle-tests: expected 4 or more, got {}",
             options.needle_tests);
 }

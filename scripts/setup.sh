@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the build needs from Debian's packages, if it is missing. Asks apt for nothing when
-# everything is there.
+# usage: setup.sh [PACKAGE...]
+# Installs what the build needs from Debian's packages, and what is named, if it is missing. Asks apt
+# for nothing when everything is there.
 set -euo pipefail
 
 packages=(
@@ -11,6 +12,7 @@ packages=(
   libsentencepiece-dev libpcre2-dev libutf8proc-dev
   libgtest-dev libbenchmark-dev
   python3 python3-venv
+  "$@"
 )
 
 missing=()

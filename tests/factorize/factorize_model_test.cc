@@ -12,7 +12,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "linalg/svd.h"
-#include "model/compare.h"
+#include "model/streamed.h"
 #include "tests/support/golden_names.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
@@ -50,7 +50,7 @@ class WeightObjective : public ::testing::TestWithParam<const char*> {
     options.model = kModels / GetParam();
     options.output = temp_.path() / "thin";
     options.force = true;
-    options.layout = layout;
+    options.layout = ParseLayout(layout);
     options.objective = Objective::kWeight;
     options.rank = ParseRank(rank, "--rank");
     return options;
@@ -106,7 +106,7 @@ class SharedStories : public ::testing::Test {
   }
   Json Run(const std::string& layout, Objective objective, const std::string& rank) {
     NoProgress progress;
-    options_.layout = layout;
+    options_.layout = ParseLayout(layout);
     options_.objective = objective;
     options_.rank = ParseRank(rank, "--rank");
     return FactorizeModel(options_, progress);
@@ -134,7 +134,7 @@ TEST(SmolLm2, BetterObjectivesLoseLess) {
   const testing::TempDir temp;
   options.output = temp.path() / "thin";
   options.force = true;
-  options.layout = "latent:1";
+  options.layout = ParseLayout("latent:1");
   options.calibration = {root / "examples/text/alice-calibration.txt"};
   options.calibration_tokens = 4096;
   options.window = 256;
@@ -186,13 +186,13 @@ TEST(FactorizeModel, RefusesByName) {
   options.model = kModels / "llama";
   options.output = temp.path() / "out";
   options.objective = Objective::kWeight;
-  options.layout = "absorb";
+  options.layout = ParseLayout("absorb");
   ExpectRefused(options, ErrorKind::kUsage, "latent:N");
-  options.layout = "latent:3";
+  options.layout = ParseLayout("latent:3");
   ExpectRefused(options, ErrorKind::kUsage, "divisor");
-  options.layout = "post-rope";
+  options.layout = ParseLayout("post-rope");
   ExpectRefused(options, ErrorKind::kUsage, "post-rope");
-  options.layout = "latent:1";
+  options.layout = ParseLayout("latent:1");
   options.rank = ParseRank("1000", "--rank");
   ExpectRefused(options, ErrorKind::kUsage, "1000");
   options.rank = ParseRank("25%", "--rank");

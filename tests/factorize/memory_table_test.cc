@@ -39,7 +39,7 @@ Json Plan(const Json& config, const std::string& rank, std::vector<int64_t> leng
   options.model = temp.path();
   options.rank = ParseRank(rank, "--rank");
   options.lengths = std::move(lengths);
-  return PlanFactorization(options);
+  return ToJson(PlanFactorization(options));
 }
 
 const Json& Row(const Json& plan, const std::string& layout) {

@@ -12,6 +12,7 @@
 #include "factorize/layout_choice.h"
 #include "factorize/thin_writer.h"
 #include "model/reference_run.h"
+#include "model/streamed.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/golden_names.h"
 #include "tests/support/paths.h"
@@ -40,7 +41,7 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
   [[nodiscard]] FactorRequest Request(const std::string& layout,
                                       Objective objective,
                                       const std::string& rank) const {
-    const LayoutChoice choice = ResolveLayout(layout, source_.config());
+    const LayoutChoice choice = ResolveLayout(ParseLayout(layout), source_.config());
     FactorRequest request;
     request.layout = choice.layout;
     request.num_groups = choice.num_groups;
@@ -128,14 +129,22 @@ TEST_P(FamilyTest, HalfRankIsThinAndWhatWasMeasured) {
   }
 }
 
+TEST(LayoutRequest, TextIsItsParser) {
+  for (const char* text :
+       {"auto", "absorb", "latent:2", "latent:heads", "post-rope", "rope-pairs"}) {
+    EXPECT_EQ(ToText(ParseLayout(text)), text);
+  }
+  EXPECT_KVC_ERROR((void)ParseLayout("thin"), kUsage, "rope-pairs");
+  EXPECT_KVC_ERROR((void)ParseLayout("latent:0"), kUsage, "latent:N");
+}
+
 TEST_P(FamilyTest, RefusesWhatItCannotHave) {
   for (const std::string layout : {"absorb", "latent:1", "post-rope", "rope-pairs"}) {
     const KeyLayout kind = layout == "latent:1" ? KeyLayout::kLatent : KeyLayoutFromName(layout);
     if (LayoutObstacle(source_.config(), kind).empty()) continue;
-    EXPECT_KVC_ERROR((void)ResolveLayout(layout, source_.config()), kUsage,
+    EXPECT_KVC_ERROR((void)ResolveLayout(ParseLayout(layout), source_.config()), kUsage,
                      "expected " + PossibleLayouts(source_.config()));
   }
-  EXPECT_KVC_ERROR((void)ResolveLayout("thin", source_.config()), kUsage, "rope-pairs");
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -79,7 +79,7 @@ TEST_F(TuneLocal, GoesOnBehindTheLastFinishedLayer) {
 
 // Layers that were finished before come back with everything that was trained in them.
 TEST_F(TuneLocal, GoesOnWithKeysBehindTheRotation) {
-  options_.layout = "post-rope";
+  options_.layout = ParseLayout("post-rope");
   options_.objective = Objective::kLogit;
   (void)Run();
   const std::string whole = Hash();
@@ -122,7 +122,7 @@ TEST_F(TuneLocal, RefusesByName) {
 
 TEST_F(TuneLocal, SpreadRanksKeepTheMeanAndCanBeTuned) {
   options_.spread = true;
-  options_.layout = "latent:heads";
+  options_.layout = ParseLayout("latent:heads");
   options_.rank = ParseRank("50%", "--rank");
   const Json result = Run();
   EXPECT_LE(result["key_bytes_share"].get<double>(), 0.5);

@@ -42,7 +42,7 @@ class TuningStage : public ::testing::Test {
     options_.model = kRoot / "examples/models/needle-llama";
     options_.output = temp_.path() / "thin";
     options_.force = true;
-    options_.layout = "latent:1";
+    options_.layout = ParseLayout("latent:1");
     options_.calibration = {kRoot / "examples/text/alice-calibration.txt"};
     options_.calibration_tokens = 2048;
     options_.window = 128;

@@ -138,7 +138,7 @@ TEST(ScoreNeedles, RefusesPromptsWithoutParts) {
 // Head importance by needles: prompts whose answers the model gives, or does not.
 TEST(ProfileModel, NeedlesDecideImportanceWhenEnoughAreAnswered) {
   ProfileOptions options;
-  options.importance = "needle";
+  options.importance = Importance::kNeedle;
   options.tiers = "0,1";  // no bases are needed
   options.context = 20;
   options.horizon = 4;

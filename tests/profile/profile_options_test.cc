@@ -36,12 +36,21 @@ TEST(CheckProfileOptions, RefusesByName) {
   EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.clear(); }), kUsage, "--scorer");
   EXPECT_KVC_ERROR(check([](auto& o) { o.scorers.push_back(ScorerKind::kKnorm); }), kUsage,
                    "knorm twice");
-  EXPECT_NO_THROW(check([](auto& o) { o.continuation = "sample"; }));
-  EXPECT_KVC_ERROR(check([](auto& o) { o.continuation = "guess"; }), kUsage, "guess");
-  EXPECT_NO_THROW(check([](auto& o) { o.importance = "needle"; }));
-  EXPECT_KVC_ERROR(check([](auto& o) { o.importance = "entropy"; }), kUsage, "got entropy");
+  EXPECT_NO_THROW(check([](auto& o) { o.continuation = Continuation::kSample; }));
+  EXPECT_NO_THROW(check([](auto& o) { o.importance = Importance::kNeedle; }));
   EXPECT_KVC_ERROR(check([](auto& o) { o.needle_tests = 3; }), kUsage, "--needle-tests");
   EXPECT_KVC_ERROR(check([](auto& o) { o.tiers = "0,1/8"; }), kUsage, "--tiers");
+}
+
+TEST(ProfileOptions, NamesAreTheirParsers) {
+  for (const std::string_view name : {"teacher", "sample"}) {
+    EXPECT_EQ(ContinuationName(ContinuationFromName(name)), name);
+  }
+  for (const std::string_view name : {"oracle", "needle"}) {
+    EXPECT_EQ(ImportanceName(ImportanceFromName(name)), name);
+  }
+  EXPECT_KVC_ERROR((void)ContinuationFromName("guess"), kUsage, "guess");
+  EXPECT_KVC_ERROR((void)ImportanceFromName("entropy"), kUsage, "got entropy");
 }
 
 TEST(PlanProfile, CountsTokensAndHiddenStates) {

@@ -1,0 +1,44 @@
+#pragma once
+// The stage kvc-profile from files to files: a checkpoint and calibration text in, profile.json and
+// its tensors out (docs/formats/profile.md).
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/base/progress.h"
+#include "core/cache/profile_file.h"
+#include "profile/profile_model.h"
+
+namespace kvc::pipeline {
+
+struct ProfileRequest {
+  std::filesystem::path model;       // a Hugging Face directory, thin or not
+  std::filesystem::path output;      // the directory that is written
+  bool force = false;                // replaces one that is not empty, and starts anew
+  std::filesystem::path lukv_table;  // LU-KV's table as well (profile/lukv_table.h); empty: none
+  std::vector<std::filesystem::path> calibration;  // UTF-8 or .jsonl
+  // Of a sampled continuation: what it is sampled with, and the questions that every context meets;
+  // none: the model goes on with the text.
+  double temperature = 0.7;
+  std::vector<std::string> questions;
+  uint64_t seed = 42;
+  profile::ProfileOptions options;
+};
+
+struct ProfileResult {
+  profile::ProfilePlan plan;
+  ProfileData data;
+};
+
+// What a run will take: reads the text, but computes nothing. Throws like RunProfile.
+[[nodiscard]] profile::ProfilePlan PlanProfileStage(const ProfileRequest& request,
+                                                    Progress& progress);
+
+// Runs the stage. The output appears whole or not at all; an interrupted run leaves progress in
+// OUT.partial, and the same request goes on behind it. Throws kUsage naming the option for what
+// cannot be asked for, kBadInput for a text that gives no window, and what ProfileModel throws.
+[[nodiscard]] ProfileResult RunProfileStage(const ProfileRequest& request, Progress& progress);
+
+}  // namespace kvc::pipeline
