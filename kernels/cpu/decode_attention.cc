@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -139,8 +140,13 @@ void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool&
   if (heads.empty()) {
     return;
   }
-  std::vector<Part> parts;
-  std::vector<Group> groups;
+  // Kept from step to step, so that a step allocates nothing; threads of the pool see the caller's.
+  thread_local std::vector<Part> kept_parts;
+  thread_local std::vector<Group> kept_groups;
+  std::vector<Part>& parts = kept_parts;
+  std::vector<Group>& groups = kept_groups;
+  parts.clear();
+  groups.clear();
   int64_t size = 0;
   for (size_t h = 0; h < heads.size(); h += groups.back().heads.size()) {
     Group& group = groups.emplace_back(Group{TakeGroup(heads.subspan(h)), parts.size(), 0});
@@ -148,17 +154,19 @@ void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool&
     group.end_part = parts.size();
   }
   float* partials = Scratch(ScratchUse::kPartials, size);
-  pool.ParallelFor(static_cast<int64_t>(parts.size()), 1, [&](int64_t index, int64_t /*end*/) {
+  const auto attend = [&](int64_t index, int64_t /*end*/) {
     const Part& part = parts[static_cast<size_t>(index)];
     AttendRows(part.heads, part.begin, part.end, scale, partials + part.partials);
-  });
+  };
+  pool.ParallelFor(static_cast<int64_t>(parts.size()), 1, std::ref(attend));
   const auto num_groups = static_cast<int64_t>(groups.size());
   const int64_t grain = std::max<int64_t>(1, kMergeGrain * num_groups / std::max<int64_t>(1, size));
-  pool.ParallelFor(num_groups, grain, [&](int64_t begin, int64_t end) {
+  const auto merge = [&](int64_t begin, int64_t end) {
     for (auto g = static_cast<size_t>(begin); g < static_cast<size_t>(end); ++g) {
       MergeGroup(groups[g], parts, partials);
     }
-  });
+  };
+  pool.ParallelFor(num_groups, grain, std::ref(merge));
 }
 
 }  // namespace kvc::kernels

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "core/base/error.h"
@@ -15,11 +16,12 @@ namespace kvc::kernels {
 template <class Body>
 void ForRows(int64_t rows, int64_t work, int64_t grain, ThreadPool& pool, const Body& body) {
   const int64_t part = std::max<int64_t>(1, grain / std::max<int64_t>(work, 1));
-  pool.ParallelFor(rows, part, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       body(t);
     }
-  });
+  };
+  pool.ParallelFor(rows, part, std::ref(run));  // by reference: a decode step allocates nothing
 }
 
 // The position of row t, which must be below `limit`. Throws kBadShape naming the kernel.

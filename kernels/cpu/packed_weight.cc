@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <vector>
 
 #include "core/base/error.h"
@@ -44,9 +45,10 @@ void ApplyFew(
     const WeightView& weight, ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) {
   const int64_t row_bytes = std::max<int64_t>(1, weight.in * DTypeBytes(weight.dtype));
   const int64_t grain = std::max<int64_t>(8, kPartBytes / row_bytes / 8 * 8);
-  pool.ParallelFor(weight.out, grain, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end) {
     MultiplyFewRows({weight, begin, end, bias}, x, y.ColRange(begin, end - begin));
-  });
+  };
+  pool.ParallelFor(weight.out, grain, std::ref(run));  // by reference: nothing is allocated
 }
 
 void ApplyMany(
