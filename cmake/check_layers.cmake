@@ -2,8 +2,8 @@
 # Run as the ctest `layers`: cmake -DROOT=<repository> -P check_layers.cmake
 cmake_minimum_required(VERSION 3.25)  # without it IN_LIST is not an operator in -P mode
 
-# room(NAME includes...): a folder and what it may include beside itself. A file belongs to the
-# room with the longest name that is a prefix of its path.
+# room(NAME includes...): a folder, or the files NAME.h and NAME.cc, and what it may include beside
+# itself. A file belongs to the room with the longest name that is a prefix of its path.
 set(rooms "")
 macro(room name)
   list(APPEND rooms ${name})
@@ -20,7 +20,17 @@ room(linalg core/base)
 room(kernels core/base linalg)
 room(solver core/base)
 room(scorers core/base core/cache linalg kernels)
-room(runtime ${core} linalg kernels solver scorers)
+room(runtime/load core/base core/io)
+room(runtime/plan core/base runtime/load)
+room(runtime/device core/base)
+room(runtime/cache core/base core/cache runtime/device)
+room(runtime/policy core/base core/cache scorers solver runtime/device runtime/cache)
+room(runtime/backend core/base scorers runtime/load runtime/plan runtime/device runtime/cache)
+room(runtime/cpu core/base core/cache linalg kernels scorers runtime/load runtime/plan runtime/device
+     runtime/cache runtime/backend)
+room(runtime/create_backend core/base runtime/backend runtime/cpu)
+room(runtime ${core} kernels scorers runtime/load runtime/plan runtime/device runtime/cache
+     runtime/policy runtime/backend runtime/create_backend)
 room(eval/tasks core/base core/io core/tokenizer)
 room(eval/compare ${core} eval/tasks runtime)
 room(model ${core} linalg eval/tasks)
@@ -44,7 +54,7 @@ function(room_of result path)
   set(best_length 0)
   foreach(room IN LISTS rooms)
     string(LENGTH "${room}" length)
-    if(length GREATER best_length AND path MATCHES "^${room}/")
+    if(length GREATER best_length AND path MATCHES "^${room}[/.]")
       set(best "${room}")
       set(best_length ${length})
     endif()
