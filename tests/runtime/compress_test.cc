@@ -68,10 +68,10 @@ struct Fixture {
   void Prompt(const std::vector<std::vector<float>>& keys) {
     cache->BeginLayer(0, std::ssize(keys), spec.window);
     for (const auto& key : keys) Append(key);
-    testing::CompressLayer(Scoring(), *cache);
+    CompressLayer(Scoring(), *cache);
   }
   void Decode(const std::vector<float>& key) {
-    if (group().recent.full()) testing::ReallocateLayer(Scoring(), *cache);
+    if (group().recent.full()) ReallocateLayer(Scoring(), *cache);
     Append(key);
   }
   // Positions that the cache holds.

@@ -14,6 +14,7 @@
 #include "runtime/cache/kv_cache.h"
 #include "runtime/sequence.h"
 #include "runtime/session.h"
+#include "tests/runtime/fenced_backend.h"
 #include "tests/runtime/test_bundles.h"
 #include "tests/support/golden_names.h"
 #include "tests/support/temp_dir.h"
@@ -29,13 +30,29 @@ inline std::vector<int32_t> RandomIds(int64_t count, uint64_t seed) {
   return ids;
 }
 
+// A golden model, and the backend on which it runs: "cpu" or "fenced".
+struct LayoutCase {
+  LayoutCase(const char* a_model, const char* a_backend = "cpu")  // NOLINT(*-explicit-*)
+      : model(a_model), backend(a_backend) {}
+  std::string model;
+  std::string backend;
+};
+
+inline void PrintTo(const LayoutCase& layout, std::ostream* out) {
+  *out << layout.model << " on " << layout.backend;
+}
+
 // A bundle of a golden model and a session on it.
 struct Loaded {
-  explicit Loaded(const std::string& model, DType dtype = DType::kF32, int threads = 2)
+  explicit Loaded(const LayoutCase& layout, DType dtype = DType::kF32, int threads = 2)
       : pool(threads) {
-    testing::WriteBundle(testing::GoldenModel(model), directory.path(), dtype);
-    bundle = Bundle::Load(directory.path(), {}, pool);
-    session = Session::Create(bundle, pool);
+    testing::WriteBundle(testing::GoldenModel(layout.model), directory.path(), dtype);
+    bundle = Bundle::Load(directory.path(), {});
+    if (layout.backend == "cpu") {
+      session = Session::Create(bundle, pool);
+    } else {
+      session = std::make_unique<Session>(bundle, std::make_shared<FencedBackend>(pool));
+    }
   }
   [[nodiscard]] const CacheSpec& geometry() const { return bundle->manifest().cache; }
   std::unique_ptr<Sequence> New(const CacheSpec& spec,
@@ -77,7 +94,8 @@ struct Loaded {
 inline const SequenceCache& CacheOf(const Sequence& sequence) { return sequence.cache(); }
 
 // Not where keys are thin behind their rotation.
-inline bool QueriesCanTurn(const std::string& model) {
+inline bool QueriesCanTurn(const LayoutCase& layout) {
+  const std::string& model = layout.model;
   return model.find("post-rope") == std::string::npos &&
          model.find("rope-pairs") == std::string::npos;
 }
@@ -97,6 +115,21 @@ inline const std::vector<const char*>& Layouts() {
                                                     "qwen2-rope-pairs",
                                                     "mistral-rope-pairs"};
   return kLayouts;
+}
+
+// Every one of them on every backend.
+inline std::vector<LayoutCase> LayoutsOnBackends() {
+  std::vector<LayoutCase> cases;
+  for (const char* backend : {"cpu", "fenced"}) {
+    for (const char* model : Layouts()) cases.emplace_back(model, backend);
+  }
+  return cases;
+}
+
+inline std::string LayoutName(const ::testing::TestParamInfo<LayoutCase>& info) {
+  std::string name = info.param.model + "_" + info.param.backend;
+  std::ranges::replace(name, '-', '_');
+  return name;
 }
 
 }  // namespace kvc::runtime

@@ -9,7 +9,7 @@
 #include "runtime/policy/decide.h"
 #include "runtime/policy/spread.h"
 
-namespace kvc::runtime::testing {
+namespace kvc::runtime {
 
 // The end of a prompt whose rows lie in the working blocks.
 inline void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
@@ -32,4 +32,4 @@ inline void ReallocateLayer(const LayerScoring& scoring, SequenceCache& cache) {
              layer, cache);
 }
 
-}  // namespace kvc::runtime::testing
+}  // namespace kvc::runtime

@@ -18,11 +18,8 @@ using testing::Policy;
 using testing::PrefillAll;
 using testing::PrefillLast;
 
-class EveryLayout : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Models,
-                         EveryLayout,
-                         ::testing::ValuesIn(Layouts()),
-                         testing::ParameterName());
+class EveryLayout : public ::testing::TestWithParam<LayoutCase> {};
+INSTANTIATE_TEST_SUITE_P(Models, EveryLayout, ::testing::ValuesIn(LayoutsOnBackends()), LayoutName);
 
 TEST_P(EveryLayout, AllocatedBytesAreThePredicted) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {

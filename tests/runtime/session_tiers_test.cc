@@ -54,11 +54,11 @@ std::array<int64_t, 2> RowBytes(const Sequence& sequence) {
   return bytes;
 }
 
-class EveryLayoutMixed : public ::testing::TestWithParam<const char*> {};
+class EveryLayoutMixed : public ::testing::TestWithParam<LayoutCase> {};
 INSTANTIATE_TEST_SUITE_P(Models,
                          EveryLayoutMixed,
-                         ::testing::ValuesIn(Layouts()),
-                         testing::ParameterName());
+                         ::testing::ValuesIn(LayoutsOnBackends()),
+                         LayoutName);
 
 TEST_P(EveryLayoutMixed, AllTokensAtFullWidthChangeNothing) {
   Loaded loaded(GetParam());

@@ -39,7 +39,7 @@ CacheSpec MakeSpec(double rows) {
   spec.tiers = {{1.0, 1.0}, {0.5, 0.5}, {0.125, 0.25}};
   spec.by_share = false;
   spec.budget = {{rows, rows}};
-  spec.bases = kvc::testing::RandomBases(spec, 21);
+  spec.bases = testing::RandomBases(spec, 21);
   return spec;
 }
 
@@ -98,12 +98,12 @@ struct Fixture {
                 {v.data(), 1, kKvHeads * kWidth}, t, cache);
     }
     cache.set_length(length);
-    testing::CompressLayer(Scoring(), cache);
+    CompressLayer(Scoring(), cache);
   }
   // One token more; its output [H * D].
   std::vector<float> Decode(const std::vector<float>& q) {
     if (cache.layer(0).groups[0].recent.full()) {
-      testing::ReallocateLayer(Scoring(), cache);
+      ReallocateLayer(Scoring(), cache);
     }
     const std::vector<float> k = Row(true);
     const std::vector<float> v = Row(false);
