@@ -6,7 +6,7 @@
 //   prompt   the recent block of each group holds every token so far at full width (the working
 //            block), the query ring the newest queries
 //   ready    with kFull the same; with a budget tiers and a recent block of window + margin rows
-// BeginLayer starts the second, compress.h makes the third of it. With narrow tiers a tier has
+// BeginLayer starts the second, Backend::Apply makes the third of it. With narrow tiers a tier has
 // exactly the rows that it holds, and all of a group's tiers together take at most the bytes of its
 // rows at full width.
 
