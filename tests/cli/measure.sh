@@ -84,6 +84,10 @@ compare=("$bin/kvc-eval" compare "$work/full" --policy uniform/snapkv --budget 5
 expect 0 "impossible: --budget 3%" "${compare[@]}"
 grep -q "ruler" "$work/both" || fail "compare: expected a column for ruler"
 expect 5 "FAILED" "${compare[@]}" --max-kld 1e-9 -o "$work/compare.json"
+# What could not run, or was not measured, misses every limit.
+expect 5 "max-kld FAILED: limit 100 (uniform/snapkv 3%), not measured: --budget 3%" "${compare[@]}" --max-kld 100
+expect 5 "min-needle FAILED: .*not measured" "$bin/kvc-eval" compare "$work/full" --policy uniform/snapkv --budget 50% \
+  "${walk[@]}" --min-needle 0
 has "$work/compare.json" ruler_score ruler_cells kld_stderr same_top_stderr impossible gates choosing_seconds token_seconds
 if command -v python3 > /dev/null; then
   python3 "$source/bench/compare_table.py" "$work/compare.json" --cell cost > "$work/cost.md"
