@@ -33,9 +33,10 @@ for out in models/a models link/a/new; do
   refused "$out" models/a "$bin/kvc-export" models/a -o "$out" --force --method auto --text models/text.txt --quiet
   refused "$out" models/ "$bin/kvc-profile" models/a -o "$out" --force --calib models/text.txt --windows 1 --context 256 --quiet
 done
-refused models models/text.txt "$bin/kvc-factorize" models/a -o models --force --calib models/text.txt --rank 50% --quiet
-refused models/a models/a/ "$bin/kvc-train" models/a/config.json -o models/a --force --task needle --steps 1 --quiet
-refused models models/ "$bin/kvc-train" models/a/config.json -o models --force --task needle --steps 1 --quiet
+refused models models/a "$bin/kvc-factorize" models/a -o models --force --calib models/text.txt --rank 50% --quiet
+train=("$bin/kvc-train" models/a/config.json --text models/text.txt --steps 2 --batch 1 --length 64 --quiet)
+refused models/a models/a/ "${train[@]}" -o models/a --force
+refused models models/ "${train[@]}" -o models --force
 
 "$bin/kvc-export" models/a -o models/bundle --method full --no-verify --quiet > /dev/null || fail "no bundle"
 echo "1 2 3" > models/ids.txt
@@ -53,7 +54,7 @@ for force in "" --force; do
   rm -rf out out.*
   [ -z "$force" ] || { mkdir out && echo old > out/old; }
   code=0
-  "$bin/kvc-train" models/a/config.json -o out $force --task needle --steps 2 --batch 2 --quiet > /dev/null 2> stderr &
+  "${train[@]}" -o out $force > /dev/null 2> stderr &
   command=$!
   while [ ! -e out.partial ] && kill -0 "$command" 2> /dev/null; do sleep 0.05; done
   mkdir -p out && echo mine > out/precious
