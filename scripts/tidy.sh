@@ -3,7 +3,8 @@
 # clang-tidy (.clang-tidy) on sources as BUILD/compile_commands.json compiles them: all of them, the
 # ones that are named, or else the ones that differ from origin/main (without one, from the last
 # commit). A header that differs brings the source of its name. The build needs no compiled unit, but
-# its generated files. In the environment: JOBS (all cores).
+# its generated files. In the environment: JOBS (all cores); LIMIT: of more sources than these that
+# differ none is looked at, which is said.
 set -euo pipefail
 build=${1:?usage: tidy.sh BUILD [all | FILE...]}
 shift
@@ -24,6 +25,10 @@ for file in $candidates; do
   if [ -e "$file" ] && grep -qF "$PWD/$file\"" "$build/compile_commands.json"; then files+=("$file"); fi
 done
 [ ${#files[@]} -gt 0 ] || { echo "tidy: no source differs" >&2; exit 0; }
+if [ $# -eq 0 ] && [ ${#files[@]} -gt "${LIMIT:-100000}" ]; then
+  echo "tidy: ${#files[@]} sources differ, too many to look at here; run: make tidy" >&2
+  exit 0
+fi
 command -v clang-tidy > /dev/null || scripts/setup.sh clang-tidy
 
 echo "tidy: ${#files[@]} sources" >&2
