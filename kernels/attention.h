@@ -4,25 +4,25 @@
 // Decode sees a cache group as a few dense segments (the tiers and the recent block); attention is
 // permutation-invariant once positions are in the keys, so segments are merged by log-sum-exp and
 // nothing is kept for single tokens. Keys and values are read once for all query heads of the
-// group, in the cache's dtype; sums are in float.
+// group, in the cache's formats; sums are in float.
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
 
 namespace kvc::kernels {
 
-// Rows [rows, width] of `dtype`, `stride` elements apart.
+// Rows [rows, width] in one format. `width` may be less than what is stored: a prefix of every row.
 struct RowBlock {
   const void* data = nullptr;
-  DType dtype = DType::kF32;
+  RowFormat format = {};
   int64_t rows = 0;
   int64_t width = 0;
-  int64_t stride = 0;
+  int64_t stride = 0;  // bytes from one row to the next
 };
 
 // The rows of a rebuild B that are unit vectors: they copy an element of the latent and need no

@@ -5,9 +5,12 @@
 namespace kvc::kernels {
 namespace {
 
-void CheckDType(DType dtype) {
-  KVC_CHECK(dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16, kUnsupported,
-            "attention: expected F32, F16 or BF16 rows, got {}", SafetensorsName(dtype));
+// Throws kUnsupported for a format that kernels cannot read, and kBadShape for rows that overlap.
+void CheckFormat(const RowBlock& block) {
+  const int64_t bytes = RowBytes(block.format, block.width);
+  KVC_CHECK(block.rows <= 1 || block.width == 0 || block.stride >= bytes, kBadShape,
+            "attention: expected {} rows at least {} bytes apart, got {}",
+            RowFormatName(block.format), bytes, block.stride);
 }
 
 }  // namespace
@@ -17,8 +20,8 @@ void CheckRows(const RowBlock& keys,
                const KeyRebuild* rebuild,
                int64_t key_width,
                int64_t value_width) {
-  CheckDType(keys.dtype);
-  CheckDType(values.dtype);
+  CheckFormat(keys);
+  CheckFormat(values);
   KVC_CHECK(keys.rows == values.rows, kBadShape,
             "attention: expected as many values as keys, got {} keys, {} values", keys.rows,
             values.rows);

@@ -10,16 +10,16 @@
 
 #include "kernels/cpu/decode_tile-inl.h"
 #include "kernels/cpu/key_rebuild-inl.h"
+#include "kernels/cpu/row_readers-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
 // scores[q][r] = queries[q] . keys[r] for kQueries queries and kRowsAtOnce rows.
-template <int kQueries, class Element>
-HWY_INLINE void ScoreBlock(const Element* keys,
+template <int kQueries, class Row>
+HWY_INLINE void ScoreBlock(const Row (&keys)[kRowsAtOnce],
                            int64_t width,
-                           int64_t key_stride,
                            const float* queries,
                            int64_t query_stride,
                            float* scores) {
@@ -48,14 +48,14 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   for (; k + lanes <= width; k += lanes) {
 #pragma GCC unroll 4
     for (int r = 0; r < kRowsAtOnce; ++r) {
-      key[r] = InRegister(LoadFloat(tag, keys + r * key_stride + k));
+      key[r] = InRegister(keys[r].Load(tag, k));
     }
     add(k, key);
   }
   if (k < width) {
 #pragma GCC unroll 4
     for (int r = 0; r < kRowsAtOnce; ++r) {
-      key[r] = LoadFirst(tag, keys + r * key_stride + k, width - k);
+      key[r] = keys[r].LoadFirst(tag, k, width - k);
     }
     add(k, key);
   }
@@ -65,12 +65,14 @@ HWY_INLINE void ScoreBlock(const Element* keys,
   }
 }
 
-template <class Element>
-HWY_INLINE void ScoreQueries(
-    const Element* keys, int64_t width, int64_t key_stride, const Work& work, float* scores) {
+template <class Row>
+HWY_INLINE void ScoreQueries(const Row (&keys)[kRowsAtOnce],
+                             int64_t width,
+                             const Work& work,
+                             float* scores) {
   ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-    ScoreBlock<decltype(queries)::value>(keys, width, key_stride, work.queries + q * work.stride,
-                                         work.stride, scores + q * kScoreStride);
+    ScoreBlock<decltype(queries)::value>(keys, width, work.queries + q * work.stride, work.stride,
+                                         scores + q * kScoreStride);
   });
 }
 
@@ -78,18 +80,24 @@ HWY_INLINE void ScoreQueries(
 // i (i < 4), the last count % 4 rows their own number: blocks of sums take rows a quarter of the
 // tile apart, because a processor fetches four streams ahead of their use, but not neighbouring
 // rows of 512 bytes that take turns (a third of the bandwidth here).
-template <class Element>
-Slots ScoreTile(const Rows<Element>& keys, const Work& work) {
+template <class Reader>
+Slots ScoreTile(const Rows<Reader>& keys, const Work& work) {
+  static_assert(kRowsAtOnce == 4);
+  const auto score = [&](int64_t first, int64_t step, float* scores) HWY_ATTR {
+    const Reader& all = keys.reader;
+    const decltype(all.row(0)) rows[kRowsAtOnce] = {all.row(first), all.row(first + step),
+                                                    all.row(first + 2 * step),
+                                                    all.row(first + 3 * step)};
+    ScoreQueries(rows, keys.width, work, scores);
+  };
   const int64_t apart = keys.count / kRowsAtOnce;
   for (int64_t r = 0; r < apart; ++r) {
-    const Element* data = keys.data + r * keys.stride;
-    float* scores = work.scores + r * kRowsAtOnce;
-    ScoreQueries(data, keys.width, apart * keys.stride, work, scores);
+    score(r, apart, work.scores + r * kRowsAtOnce);
   }
   for (int64_t r = apart * kRowsAtOnce; r < keys.count; ++r) {
     // Four times the same row: the tile ends here, and nothing beyond it is read. What is written
     // too much lies behind the rows of the tile and is overwritten or masked.
-    ScoreQueries(keys.data + r * keys.stride, keys.width, 0, work, work.scores + r);
+    score(r, 0, work.scores + r);
   }
   return {apart};
 }
@@ -146,7 +154,7 @@ struct Heads {
 bool SameLatents(const DecodeHead& a, const DecodeHead& b, size_t s) {
   const RowBlock& x = a.segments[s].keys;
   const RowBlock& y = b.segments[s].keys;
-  return x.data == y.data && x.dtype == y.dtype && x.width == y.width && x.stride == y.stride &&
+  return x.data == y.data && x.format == y.format && x.width == y.width && x.stride == y.stride &&
          a.rebuild->rebuild.cols == b.rebuild->rebuild.cols;
 }
 
@@ -184,8 +192,8 @@ void TakeInTile(
   ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
     Soften<decltype(queries)::value>(work, q, count, shrink);
   });
-  WithElements(values.dtype, values.data, [&](const auto* data) HWY_ATTR {
-    AddTile(MakeRows(values, data, first, count), slots, work, shrink);
+  WithRows(values, [&](const auto& reader) HWY_ATTR {
+    AddTile(MakeRows(values, reader, first, count), slots, work, shrink);
   });
 }
 
@@ -196,8 +204,8 @@ void AttendTile(const Heads& heads, size_t s, int64_t first, int64_t count) {
   if (heads.all[0].rebuild != nullptr) {
     ScoreRebuilt(heads, s, first, count);
   } else {
-    WithElements(segment.keys.dtype, segment.keys.data, [&](const auto* data) HWY_ATTR {
-      slots = ScoreTile(MakeRows(segment.keys, data, first, count), heads.first);
+    WithRows(segment.keys, [&](const auto& reader) HWY_ATTR {
+      slots = ScoreTile(MakeRows(segment.keys, reader, first, count), heads.first);
     });
   }
   for (size_t h = 0; h < heads.all.size(); ++h) {

@@ -17,6 +17,7 @@
 #include "kernels/attention.h"
 #include "kernels/cpu/decode_part.h"
 #include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/row_readers-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -32,18 +33,17 @@ constexpr int64_t kScoreStride = kTile + 16;
 // Key rows of one block of sums; up to four query rows share it.
 constexpr int kRowsAtOnce = 4;
 
-// Some rows of a segment as elements of one type.
-template <class Element>
+// Some rows of a segment as their reader sees them.
+template <class Reader>
 struct Rows {
-  const Element* data = nullptr;
+  Reader reader;  // its row 0 is the first
   int64_t count = 0;
   int64_t width = 0;
-  int64_t stride = 0;
 };
 
-template <class Element>
-Rows<Element> MakeRows(const RowBlock& block, const Element* data, int64_t first, int64_t count) {
-  return {data + first * block.stride, count, block.width, block.stride};
+template <class Reader>
+Rows<Reader> MakeRows(const RowBlock& block, const Reader& reader, int64_t first, int64_t count) {
+  return {reader.From(first), count, block.width};
 }
 
 // Where a tile's scores lie: row r + i apart has slot 4 r + i (i < 4), rows behind those their own
@@ -123,10 +123,11 @@ HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, flo
   }
 }
 
-// sums[q][v] += scores[q][0] row[v], q < kQueries, v < kVectors, the last vector of the row `last`
-// elements wide.
-template <int kQueries, int kVectors, class Element>
-HWY_INLINE void AddRow(const Element* row,
+// sums[q][v] += scores[q][0] row[v], q < kQueries, v < kVectors, for the vectors of the row that
+// begin at `column`, the last of them `last` elements wide.
+template <int kQueries, int kVectors, class Row>
+HWY_INLINE void AddRow(const Row& row,
+                       int64_t column,
                        int64_t last,
                        const float* scores,
                        VecF (&sums)[kQueries][kVectors]) {
@@ -140,8 +141,8 @@ HWY_INLINE void AddRow(const Element* row,
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
     const bool whole = v < kVectors - 1 || last == lanes;
-    const Element* source = row + v * lanes;
-    const VecF value = InRegister(whole ? LoadFloat(tag, source) : LoadFirst(tag, source, last));
+    const int64_t k = column + v * lanes;
+    const VecF value = InRegister(whole ? row.Load(tag, k) : row.LoadFirst(tag, k, last));
 #pragma GCC unroll 4
     for (int q = 0; q < kQueries; ++q) {
       sums[q][v] = hn::MulAdd(p[q], value, sums[q][v]);
@@ -151,8 +152,8 @@ HWY_INLINE void AddRow(const Element* row,
 
 // outputs[q][c..] = shrink[q] outputs[q][c..] + sum_r scores[q][r] values[r][c..] for kQueries
 // queries and kVectors vectors of columns, the last of them `last` elements wide.
-template <int kQueries, int kVectors, class Element>
-HWY_INLINE void AddValues(const Rows<Element>& values,
+template <int kQueries, int kVectors, class Reader>
+HWY_INLINE void AddValues(const Rows<Reader>& values,
                           int64_t column,
                           int64_t last,
                           Slots slots,
@@ -173,14 +174,14 @@ HWY_INLINE void AddValues(const Rows<Element>& values,
     }
   }
   const float* scores = work.scores + first_query * kScoreStride;
-  const Element* row = values.data + column;
+  int64_t row = 0;
   for (int64_t i = 0; i < kRowsAtOnce; ++i) {
-    for (int64_t r = 0; r < slots.apart; ++r, row += values.stride) {
-      AddRow(row, last, scores + r * kRowsAtOnce + i, sums);
+    for (int64_t r = 0; r < slots.apart; ++r, ++row) {
+      AddRow(values.reader.row(row), column, last, scores + r * kRowsAtOnce + i, sums);
     }
   }
-  for (int64_t r = slots.apart * kRowsAtOnce; r < values.count; ++r, row += values.stride) {
-    AddRow(row, last, scores + r, sums);
+  for (; row < values.count; ++row) {
+    AddRow(values.reader.row(row), column, last, scores + row, sums);
   }
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
@@ -195,8 +196,8 @@ HWY_INLINE void AddValues(const Rows<Element>& values,
 constexpr int kMostSums = HWY_TARGET <= HWY_AVX3 ? 16 : 8;
 
 // The columns from `column` on that fill whole groups of kVectors vectors; returns the next one.
-template <int kVectors, class Element>
-HWY_INLINE int64_t AddColumns(const Rows<Element>& values,
+template <int kVectors, class Reader>
+HWY_INLINE int64_t AddColumns(const Rows<Reader>& values,
                               int64_t column,
                               Slots slots,
                               const Work& work,
@@ -213,8 +214,8 @@ HWY_INLINE int64_t AddColumns(const Rows<Element>& values,
 
 // Adds a tile's values to every query's output. Columns beyond values.width only shrink. Eight
 // vectors at a time, so that rows of up to 512 bytes are read from end to end.
-template <class Element>
-void AddTile(const Rows<Element>& values, Slots slots, const Work& work, const float* shrink) {
+template <class Reader>
+void AddTile(const Rows<Reader>& values, Slots slots, const Work& work, const float* shrink) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
   int64_t column = AddColumns<8>(values, 0, slots, work, shrink);
   column = AddColumns<4>(values, column, slots, work, shrink);

@@ -16,6 +16,7 @@
 #include <hwy/highway.h>
 
 #include "core/base/view.h"
+#include "kernels/cpu/row_readers-inl.h"
 #include "kernels/cpu/simd-inl.h"
 #include "linalg/product-inl.h"
 
@@ -111,16 +112,15 @@ inline void MultiplyPanels(
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// target[j * kPanel + i] = rows[i][j] for i, j in 0..3.
-template <class Element>
-HWY_INLINE void Transpose4x4(
-    const Element* a, const Element* b, const Element* c, const Element* d, float* target) {
+// target[j * kPanel + i] = rows[i][k + j] for i, j in 0..3.
+template <class Row>
+HWY_INLINE void Transpose4x4(const Row (&rows)[4], int64_t k, float* target) {
   const hn::FixedTag<float, 4> tag;
   const hn::Repartition<uint64_t, decltype(tag)> pairs;
-  const auto r0 = LoadFloat(tag, a);
-  const auto r1 = LoadFloat(tag, b);
-  const auto r2 = LoadFloat(tag, c);
-  const auto r3 = LoadFloat(tag, d);
+  const auto r0 = rows[0].Load(tag, k);
+  const auto r1 = rows[1].Load(tag, k);
+  const auto r2 = rows[2].Load(tag, k);
+  const auto r3 = rows[3].Load(tag, k);
   const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(tag, r0, r1));
   const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(tag, r2, r3));
   const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(tag, r0, r1));
@@ -134,8 +134,8 @@ HWY_INLINE void Transpose4x4(
 }
 #endif
 
-// Rows row(0) .. row(count - 1) of `depth` elements become the columns of one panel
-// [depth, kPanel]; the rest is zero.
+// Rows row(0) .. row(count - 1), as readers hand them out (row_readers-inl.h), of `depth` numbers
+// become the columns of one panel [depth, kPanel]; the rest is zero.
 template <class RowOf>
 HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* panel) {
   constexpr int64_t kLine = 16;  // elements of k at a time: what is written stays in the L1 cache
@@ -144,37 +144,37 @@ HWY_INLINE void PackRows(const RowOf& row, int64_t count, int64_t depth, float* 
     int64_t c = 0;
 #if HWY_TARGET != HWY_SCALAR
     for (; c + 4 <= count; c += 4) {
+      const decltype(row(c)) rows[4] = {row(c), row(c + 1), row(c + 2), row(c + 3)};
       int64_t k = k0;
       for (; k + 4 <= end; k += 4) {
-        Transpose4x4(row(c) + k, row(c + 1) + k, row(c + 2) + k, row(c + 3) + k,
-                     panel + k * kPanel + c);
+        Transpose4x4(rows, k, panel + k * kPanel + c);
       }
       for (; k < end; ++k) {
-        for (int64_t i = c; i < c + 4; ++i) {
-          panel[k * kPanel + i] = LoadOne(row(i) + k);
+        for (int64_t i = 0; i < 4; ++i) {
+          panel[k * kPanel + c + i] = rows[i].One(k);
         }
       }
     }
 #endif
     for (; c < kPanel; ++c) {
       for (int64_t k = k0; k < end; ++k) {
-        panel[k * kPanel + c] = c < count ? LoadOne(row(c) + k) : 0.0F;
+        panel[k * kPanel + c] = c < count ? row(c).One(k) : 0.0F;
       }
     }
   }
 }
 
-// The same for rows of w [count, depth].
-template <class Element>
-void PackPanel(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panel) {
-  PackRows([=](int64_t c) { return w + c * stride; }, count, depth, panel);
+// The same for the first `count` rows of a reader.
+template <class Reader>
+void PackPanel(const Reader& rows, int64_t count, int64_t depth, float* panel) {
+  PackRows([&](int64_t c) HWY_ATTR { return rows.row(c); }, count, depth, panel);
 }
 
-// Rows of w [count, depth] become panels [ceil(count / kPanel), depth, kPanel].
-template <class Element>
-void PackPanels(const Element* w, int64_t stride, int64_t count, int64_t depth, float* panels) {
+// The first `count` rows of a reader become panels [ceil(count / kPanel), depth, kPanel].
+template <class Reader>
+void PackPanels(const Reader& rows, int64_t count, int64_t depth, float* panels) {
   for (int64_t c = 0; c < count; c += kPanel) {
-    PackPanel(w + c * stride, stride, std::min(kPanel, count - c), depth, panels + c * depth);
+    PackPanel(rows.From(c), std::min(kPanel, count - c), depth, panels + c * depth);
   }
 }
 

@@ -20,6 +20,7 @@
 #include "core/base/error.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/row_readers-inl.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd-inl.h"
 
@@ -54,9 +55,8 @@ inline LatentPanel LayOutLatents(const RowBlock& latents,
                                  int64_t count,
                                  int64_t rank) {
   float* columns = Scratch(ScratchUse::kStrip, rank * kPanel);
-  WithElements(latents.dtype, latents.data, [&](const auto* data) HWY_ATTR {
-    PackPanel(data + first * latents.stride, latents.stride, count, latents.width, columns);
-  });
+  WithRows(latents, [&](const auto& reader)
+                        HWY_ATTR { PackPanel(reader.From(first), count, latents.width, columns); });
   std::fill(columns + latents.width * kPanel, columns + rank * kPanel, 0.0F);
   return {latents.width, columns};
 }
@@ -70,8 +70,8 @@ inline AnglePanel LayOutAngles(const int32_t* positions, int64_t count, const Ke
   }
   float* cos = Scratch(ScratchUse::kAngles, 2 * half * kPanel);
   float* sin = cos + half * kPanel;
-  PackRows([&](int64_t i) { return rebuild.cos.row(row[i]); }, count, half, cos);
-  PackRows([&](int64_t i) { return rebuild.sin.row(row[i]); }, count, half, sin);
+  PackRows([&](int64_t i) { return PlainRow<float>{rebuild.cos.row(row[i])}; }, count, half, cos);
+  PackRows([&](int64_t i) { return PlainRow<float>{rebuild.sin.row(row[i])}; }, count, half, sin);
   return {cos, sin};
 }
 

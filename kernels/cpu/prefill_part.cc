@@ -10,6 +10,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/cpu/key_rebuild-inl.h"
+#include "kernels/cpu/row_readers-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,12 +20,12 @@ static_assert(kKeyTile % kPanel == 0 && kWidestPanel % kPanel == 0);
 
 // Rows of values [count, width] become panels [.., kKeyTile, kPanel] of floats, padded with zeros.
 void LayOutValues(const RowBlock& values, int64_t first, int64_t count, float* panels) {
-  WithElements(values.dtype, values.data, [&](const auto* data) HWY_ATTR {
+  WithRows(values, [&](const auto& reader) HWY_ATTR {
     for (int64_t c = 0; c < values.width; c += kPanel, panels += kKeyTile * kPanel) {
       const int64_t columns = std::min(kPanel, values.width - c);
       for (int64_t r = 0; r < count; ++r) {
         float* target = panels + r * kPanel;
-        CopyToFloat(data + (first + r) * values.stride + c, columns, target);
+        CopyToFloat(reader.row(first + r), c, columns, target);
         std::fill(target + columns, target + kPanel, 0.0F);
       }
     }
@@ -37,9 +38,8 @@ void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
   const int64_t width = head.queries[0].cols;
   float* panels = block.keys + tile * kKeyTile * width;
   if (head.rebuild == nullptr) {
-    WithElements(head.keys.dtype, head.keys.data, [&](const auto* data) HWY_ATTR {
-      PackPanels(data + first * head.keys.stride, head.keys.stride, count, width, panels);
-    });
+    WithRows(head.keys, [&](const auto& reader)
+                            HWY_ATTR { PackPanels(reader.From(first), count, width, panels); });
   } else {
     int32_t positions[kPanel];
     for (int64_t row = 0; row < count; row += kPanel, panels += width * kPanel) {

@@ -136,7 +136,8 @@ void ManyRows(const ProductPart& part, ConstMatrixF x, MatrixF y) {
   for (int64_t k = 0; k < x.cols || k == 0; k += depth) {
     const int64_t this_depth = std::min(depth, x.cols - k);
     WithElements(part.weight.dtype, part.weight.data, [&](const auto* w) HWY_ATTR {
-      PackPanels(w + part.begin * part.weight.in + k, part.weight.in, columns, this_depth, packed);
+      PackPanels(ElementRows(w + part.begin * part.weight.in + k, part.weight.in), columns,
+                 this_depth, packed);
     });
     const float* bias = part.bias == nullptr ? nullptr : part.bias + part.begin;
     const BlockStart start = k > 0 ? BlockStart{true, nullptr} : BlockStart{false, bias};

@@ -60,7 +60,7 @@ void RebuildKeys(const RowBlock& latents,
                  std::span<const int32_t> positions,
                  const KeyRebuild& rebuild,
                  MatrixF keys) {
-  CheckRows(latents, {nullptr, latents.dtype, latents.rows, 0, 0}, &rebuild, keys.cols, 0);
+  CheckRows(latents, {nullptr, latents.format, latents.rows, 0, 0}, &rebuild, keys.cols, 0);
   KVC_CHECK(keys.rows == latents.rows && static_cast<int64_t>(positions.size()) == latents.rows,
             kBadShape,
             "key rebuild: expected a position and a key row for each latent, got {} latents, {} "

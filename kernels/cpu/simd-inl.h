@@ -13,6 +13,7 @@
 #include <hwy/highway.h>
 
 #include "core/base/dtype.h"
+#include "core/base/error.h"
 #include "linalg/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -84,29 +85,18 @@ HWY_INLINE VecF LoadFirst(TagF tag, const Element* source, int64_t count) {
 #endif
 }
 
-// target[0..count) = source as float.
-template <class Element>
-HWY_INLINE void CopyToFloat(const Element* source, int64_t count, float* target) {
-  const TagF tag;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    hn::StoreU(LoadFloat(tag, source + i), tag, target + i);
-  }
-  for (; i < count; ++i) {
-    target[i] = LoadOne(source + i);
-  }
-}
-
-// Calls body(pointer) with `data` as elements of its dtype, which is kF32, kF16 or kBF16.
+// Calls body(pointer) with `data` as elements of its dtype. Throws kUnsupported unless that is
+// kF32, kF16 or kBF16.
 template <class Body>
 HWY_INLINE void WithElements(DType dtype, const void* data, const Body& body) {
   if (dtype == DType::kF32) {
     body(static_cast<const float*>(data));
   } else if (dtype == DType::kBF16) {
     body(static_cast<const hwy::bfloat16_t*>(data));
-  } else {
+  } else if (dtype == DType::kF16) {
     body(static_cast<const hwy::float16_t*>(data));
+  } else {
+    KVC_THROW(kUnsupported, "elements: expected F32, F16 or BF16, got {}", SafetensorsName(dtype));
   }
 }
 

@@ -8,6 +8,7 @@
 // maximum. Numerator and denominator of the softmax are wrong by the same relative bound each.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -15,6 +16,8 @@
 #include "tests/kernels/test_arrays.h"
 
 namespace kvc::kernels {
+
+inline constexpr std::array<RowFormat, 4> kEveryFormat = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8};
 
 // Numbers and how far float may be from them.
 struct Bounded {

@@ -12,7 +12,7 @@ struct Shape {
   int64_t queries = 1;
   int64_t key_width = 64;
   int64_t value_width = 64;
-  DType dtype = DType::kF32;
+  RowFormat format = {};
   int64_t rank = 0;  // of a rebuild; 0: none
   bool bias = false;
   bool norm = false;
@@ -53,8 +53,8 @@ std::unique_ptr<Case> MakeCase(uint64_t seed,
                               : shape.rank > 0      ? shape.rank
                                                     : shape.key_width;
     const int64_t value_width = segment.value_width > 0 ? segment.value_width : shape.value_width;
-    test->keys.push_back(RandomArray(rng, segment.rows, key_width, shape.dtype, 1));
-    test->values.push_back(RandomArray(rng, segment.rows, value_width, shape.dtype, 4));
+    test->keys.push_back(RandomArray(rng, segment.rows, key_width, shape.format, 1));
+    test->values.push_back(RandomArray(rng, segment.rows, value_width, shape.format, 4));
     std::vector<int32_t> positions;
     for (int64_t r = 0; r < segment.rows; ++r) {
       positions.push_back(static_cast<int32_t>(rng.NextBelow(50)));
@@ -120,57 +120,76 @@ class DecodeAttentionTest : public SimdTargetTest {
   uint64_t seed_ = 0;
 };
 
-TEST_P(DecodeAttentionTest, EveryDTypeAndGroupSize) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+TEST_P(DecodeAttentionTest, EveryFormatAndGroupSize) {
+  for (const RowFormat& format : kEveryFormat) {
     for (const int64_t queries : {1, 2, 3, 4, 5, 7, 8}) {
-      Check({queries, 64, 64, dtype}, {{77}}, "queries " + std::to_string(queries));
+      Check({queries, 64, 64, format}, {{77}}, "queries " + std::to_string(queries));
     }
   }
 }
 
 TEST_P(DecodeAttentionTest, EveryWidth) {
   for (int64_t width = 1; width <= 200; width += 1 + width / 20) {
-    const DType dtype = width % 3 == 0 ? DType::kF32 : width % 3 == 1 ? DType::kF16 : DType::kBF16;
-    Check({3, width, 201 - width, dtype}, {{9}}, "width " + std::to_string(width));
+    const RowFormat& format = kEveryFormat[static_cast<size_t>(width % 4)];
+    Check({3, width, 201 - width, format}, {{9}}, "width " + std::to_string(width));
+  }
+}
+
+// Keys and values, and each segment, in a format of their own.
+TEST_P(DecodeAttentionTest, FormatsSideBySide) {
+  for (const RowFormat& key_format : kEveryFormat) {
+    const auto test = MakeCase(++seed_, {3, 40, 24, key_format}, {{70}, {31, 8, 8}, {5}});
+    Rng rng(seed_);
+    for (size_t s = 0; s < test->values.size(); ++s) {
+      TestArray& values = test->values[s];
+      values = RandomArray(rng, values.rows, values.cols, kEveryFormat[s], 4);
+      test->head.segments[s].values = values.block();
+    }
+    TestArray& last = test->keys.back();
+    last = RandomArray(rng, last.rows, last.cols, kRowsInt8, 3);
+    test->head.segments.back().keys = last.block();
+    DecodeAttention({&test->head, 1}, kScale, pool_);
+    ExpectMatches(*test, std::string(RowFormatName(key_format)));
   }
 }
 
 TEST_P(DecodeAttentionTest, RaggedSegments) {
-  Check({3, 64, 64, DType::kF32}, {{1}}, "one row");
-  Check({3, 64, 64, DType::kF32}, {{0}, {1}, {0}}, "empty segments");
-  Check({3, 64, 64, DType::kBF16}, {{5}, {47}, {48}, {49}, {3}, {0}, {100}}, "many");
-  Check({2, 64, 32, DType::kF32}, {{255}, {2}}, "a part ends inside a segment");
+  Check({3, 64, 64, kRowsF32}, {{1}}, "one row");
+  Check({3, 64, 64, kRowsF32}, {{0}, {1}, {0}}, "empty segments");
+  Check({3, 64, 64, kRowsBF16}, {{5}, {47}, {48}, {49}, {3}, {0}, {100}}, "many");
+  Check({2, 64, 32, kRowsF32}, {{255}, {2}}, "a part ends inside a segment");
   for (int64_t rows = 1; rows < 20; ++rows) {
-    Check({4, 20, 20, DType::kF16}, {{rows}}, "rows " + std::to_string(rows));
+    Check({4, 20, 20, kRowsF16}, {{rows}}, "rows " + std::to_string(rows));
   }
 }
 
 // Tiers keep a prefix of the columns of keys and values.
 TEST_P(DecodeAttentionTest, NarrowerSegments) {
-  Check({3, 64, 64, DType::kF32}, {{30, 8, 8}, {30, 16, 16}, {20, 64, 64}}, "tiers");
-  Check({3, 64, 64, DType::kBF16}, {{10, 64, 64}, {60, 8, 24}, {1, 1, 1}}, "wide first");
-  Check({3, 64, 64, DType::kF32, 48}, {{100, 12, 16}, {30, 6, 8}, {7}}, "tiers of latents");
-  Check({2, 64, 64, DType::kF16, 33, true, true}, {{61, 1, 64}, {14}}, "with bias and norm");
+  Check({3, 64, 64, kRowsF32}, {{30, 8, 8}, {30, 16, 16}, {20, 64, 64}}, "tiers");
+  Check({3, 64, 64, kRowsBF16}, {{10, 64, 64}, {60, 8, 24}, {1, 1, 1}}, "wide first");
+  Check({3, 64, 64, kRowsF32, 48}, {{100, 12, 16}, {30, 6, 8}, {7}}, "tiers of latents");
+  Check({2, 64, 64, kRowsF16, 33, true, true}, {{61, 1, 64}, {14}}, "with bias and norm");
+  Check({3, 64, 64, kRowsInt8}, {{30, 7, 9}, {30, 16, 16}, {20, 64, 64}}, "in eight bits");
 }
 
 TEST_P(DecodeAttentionTest, Rebuild) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    Check({3, 64, 64, dtype, 48}, {{100}, {7}}, "plain");
-    Check({2, 64, 64, dtype, 33, true}, {{61}}, "bias");
-    Check({2, 64, 64, dtype, 16, true, true}, {{0}, {49}}, "bias and norm");
+  for (const RowFormat& format : kEveryFormat) {
+    Check({3, 64, 64, format, 48}, {{100}, {7}}, "plain");
+    Check({2, 64, 64, format, 33, true}, {{61}}, "bias");
+    Check({2, 64, 64, format, 16, true, true}, {{0}, {49}}, "bias and norm");
   }
-  Check({1, 2, 5, DType::kF32, 1, true, true}, {{13}}, "smallest");
-  Check({5, 128, 128, DType::kF32, 300}, {{14}}, "large rank");
-  Check({2, 34, 30, DType::kF32, 7, false, true}, {{300}}, "odd half");
+  Check({1, 2, 5, kRowsF32, 1, true, true}, {{13}}, "smallest");
+  Check({5, 128, 128, kRowsF32, 300}, {{14}}, "large rank");
+  Check({2, 34, 30, kRowsF32, 7, false, true}, {{300}}, "odd half");
 }
 
 TEST_P(DecodeAttentionTest, RebuildWithUnitRows) {
   for (const int64_t units : {1, 13, 22}) {
-    Check({3, 64, 64, DType::kF32, 33, false, false, units}, {{100}, {7}}, "plain");
-    Check({5, 64, 64, DType::kBF16, 33, true, true, units}, {{61}, {3}}, "bias and norm");
-    Check({2, 64, 64, DType::kF32, 33, false, false, units}, {{40, 9, 64}, {5}}, "prefixes");
+    Check({3, 64, 64, kRowsF32, 33, false, false, units}, {{100}, {7}}, "plain");
+    Check({5, 64, 64, kRowsBF16, 33, true, true, units}, {{61}, {3}}, "bias and norm");
+    Check({2, 64, 64, kRowsF32, 33, false, false, units}, {{40, 9, 64}, {5}}, "prefixes");
   }
-  Check({1, 2, 5, DType::kF32, 1, false, false, 1}, {{13}}, "one row of two");
+  Check({1, 2, 5, kRowsF32, 1, false, false, 1}, {{13}}, "one row of two");
 }
 
 // Heads that keep the same tokens go together, up to four of them, with one latent or several.
@@ -182,7 +201,7 @@ TEST_P(DecodeAttentionTest, HeadsThatKeepTheSameTokens) {
     for (int64_t h = 0; h < 7; ++h) {
       const int64_t rank = h == 3 ? 17 : 24;
       cases.push_back(
-          MakeCase(++seed_, {3, 64, 40, DType::kF32, rank, false, false, units}, segments));
+          MakeCase(++seed_, {3, 64, 40, kRowsF32, rank, false, false, units}, segments));
       Case& test = *cases.back();
       test.positions = cases[0]->positions;
       test.rebuild_view.cos = cases[0]->rebuild_view.cos;
@@ -206,11 +225,11 @@ TEST_P(DecodeAttentionTest, HeadsThatKeepTheSameTokens) {
 }
 
 TEST_P(DecodeAttentionTest, LongRowsAndManyHeads) {
-  Check({3, 32, 32, DType::kF16}, {{9000}, {1000, 8, 8}}, "ten thousand rows");
+  Check({3, 32, 32, kRowsF16}, {{9000}, {1000, 8, 8}}, "ten thousand rows");
   std::vector<std::unique_ptr<Case>> cases;
   std::vector<DecodeHead> heads;
   for (int64_t h = 0; h < 6; ++h) {
-    cases.push_back(MakeCase(++seed_, {3, 24, 40, DType::kF32}, {{1 + h * h * 40}, {h}}));
+    cases.push_back(MakeCase(++seed_, {3, 24, 40, kRowsF32}, {{1 + h * h * 40}, {h}}));
     heads.push_back(cases.back()->head);
   }
   DecodeAttention(heads, kScale, pool_);
@@ -222,7 +241,7 @@ TEST_P(DecodeAttentionTest, LongRowsAndManyHeads) {
 TEST_P(DecodeAttentionTest, SameBitsForAnyNumberOfThreads) {
   ThreadPool one(1);
   for (const int64_t rank : {int64_t{0}, int64_t{24}}) {
-    const Shape shape{3, 64, 64, DType::kBF16, rank};
+    const Shape shape{3, 64, 64, kRowsBF16, rank};
     const auto test = MakeCase(5, shape, {{1500}, {700}});
     const auto same = MakeCase(5, shape, {{1500}, {700}});
     DecodeAttention({&test->head, 1}, kScale, pool_);
@@ -232,17 +251,19 @@ TEST_P(DecodeAttentionTest, SameBitsForAnyNumberOfThreads) {
 }
 
 TEST_P(DecodeAttentionTest, NaNReachesEveryOutputItTouches) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    const auto by_key = MakeCase(6, {2, 20, 20, dtype}, {{400}, {30}});
+  for (const RowFormat& format : kEveryFormat) {
+    const auto by_key = MakeCase(6, {2, 20, 20, format}, {{400}, {30}});
     by_key->keys[1].Set(29, 19, std::nanf(""));
     DecodeAttention({&by_key->head, 1}, kScale, pool_);
-    const auto by_value = MakeCase(7, {2, 20, 20, dtype}, {{400}, {30}});
+    const auto by_value = MakeCase(7, {2, 20, 20, format}, {{400}, {30}});
     by_value->values[0].Set(0, 7, std::nanf(""));
     DecodeAttention({&by_value->head, 1}, kScale, pool_);
     for (int64_t q = 0; q < 2; ++q) {
       for (int64_t c = 0; c < 20; ++c) {
         EXPECT_TRUE(std::isnan(by_key->outputs(q, c)));
-        EXPECT_EQ(std::isnan(by_value->outputs(q, c)), c == 7);
+        // With a scale for the row, all of the row is NaN.
+        const bool touched = c == 7 || format.scales != RowScales::kNone;
+        EXPECT_EQ(std::isnan(by_value->outputs(q, c)), touched);
       }
     }
   }
@@ -271,10 +292,20 @@ TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
   const auto wide = MakeCase(1, {1, 8, 8}, {{3, 9, 8}});
   EXPECT_KVC_ERROR(DecodeAttention({&wide->head, 1}, kScale, pool), kBadShape,
                    "key rows that fit queries of width 8, got width 9");
-  const auto beyond = MakeCase(1, {1, 8, 8, DType::kF32, 4}, {{3}});
+  for (RowBlock Segment::*rows : {&Segment::keys, &Segment::values}) {
+    const auto refused = MakeCase(1, {1, 8, 8}, {{3}});
+    (refused->head.segments[0].*rows).format = {RowElement::kInt8, RowScales::kFront, 32};
+    EXPECT_KVC_ERROR(DecodeAttention({&refused->head, 1}, kScale, pool), kUnsupported,
+                     "row format");
+    const auto overlapping = MakeCase(1, {1, 8, 8}, {{3}});
+    (overlapping->head.segments[0].*rows).stride = 31;
+    EXPECT_KVC_ERROR(DecodeAttention({&overlapping->head, 1}, kScale, pool), kBadShape,
+                     "f32 rows at least 32 bytes apart, got 31");
+  }
+  const auto beyond = MakeCase(1, {1, 8, 8, kRowsF32, 4}, {{3}});
   beyond->positions[0][2] = 50;
   EXPECT_KVC_ERROR(DecodeAttention({&beyond->head, 1}, kScale, pool), kBadShape, "position");
-  const auto no_positions = MakeCase(1, {1, 8, 8, DType::kF32, 4}, {{3}});
+  const auto no_positions = MakeCase(1, {1, 8, 8, kRowsF32, 4}, {{3}});
   no_positions->head.segments[0].positions = nullptr;
   EXPECT_KVC_ERROR(DecodeAttention({&no_positions->head, 1}, kScale, pool), kBadShape,
                    "expected positions with a rebuild");

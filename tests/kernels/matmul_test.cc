@@ -24,7 +24,10 @@ double Bound(int64_t terms, const Sum& sum) {
   return static_cast<double>(terms + 2) * kUnit * sum.magnitude + 1e-37;
 }
 
-WeightView ViewOf(const TestArray& w) { return {w.bytes.data(), w.dtype, w.rows, w.cols}; }
+WeightView ViewOf(const TestArray& w) {
+  const DType dtype = DTypeFromShortName(RowFormatName(w.format));
+  return {w.bytes.data(), dtype, w.rows, w.cols};
+}
 
 void ExpectProduct(const TestArray& x,
                    const TestArray& w,

@@ -18,7 +18,7 @@ struct Shape {
   int64_t queries = 1;
   int64_t key_width = 64;
   int64_t value_width = 64;
-  DType dtype = DType::kF32;
+  RowFormat format = {};
   int64_t rank = 0;
   bool norm = false;
 };
@@ -40,8 +40,8 @@ std::unique_ptr<Case> MakeCase(uint64_t seed, const Shape& shape) {
   test->shape = shape;
   const int64_t rows = shape.first + shape.tokens;
   const int64_t width = shape.rank > 0 ? shape.rank : shape.key_width;
-  test->keys = RandomArray(rng, rows, width, shape.dtype, 1);
-  test->values = RandomArray(rng, rows, shape.value_width, shape.dtype, 2);
+  test->keys = RandomArray(rng, rows, width, shape.format, 1);
+  test->values = RandomArray(rng, rows, shape.value_width, shape.format, 2);
   for (int64_t h = 0; h < shape.queries; ++h) {
     test->queries.push_back(RandomArray(rng, shape.tokens, shape.key_width, DType::kF32, 3));
     test->outputs.push_back(RandomArray(rng, shape.tokens, shape.value_width, DType::kF32, 4));
@@ -95,36 +95,38 @@ class PrefillAttentionTest : public SimdTargetTest {
   uint64_t seed_ = 0;
 };
 
-TEST_P(PrefillAttentionTest, EveryDTypeAndGroupSize) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+TEST_P(PrefillAttentionTest, EveryFormatAndGroupSize) {
+  for (const RowFormat& format : kEveryFormat) {
     for (const int64_t queries : {1, 3, 8}) {
-      Check({0, 50, queries, 64, 64, dtype}, 7);
+      Check({0, 50, queries, 64, 64, format}, 7);
     }
   }
 }
 
 TEST_P(PrefillAttentionTest, OddSizes) {
   for (int64_t width = 1; width <= 200; width += 1 + width / 10) {
-    Check({width % 5, 14, 2, width, 201 - width, DType::kF32}, 5);
+    Check({width % 5, 14, 2, width, 201 - width, kRowsF32}, 5);
+    Check({width % 5, 14, 2, width, 201 - width, kRowsInt8}, 5);
   }
   for (const int64_t tokens : {1, 2, 11, 12, 13, 47, 48, 49, 97, 193}) {
-    Check({0, tokens, 2, 20, 24, DType::kF16}, 1 + tokens / 10);
-    Check({200, tokens, 1, 20, 24, DType::kF32}, 1 + tokens / 10);
+    Check({0, tokens, 2, 20, 24, kRowsF16}, 1 + tokens / 10);
+    Check({200, tokens, 1, 20, 24, kRowsF32}, 1 + tokens / 10);
   }
 }
 
 TEST_P(PrefillAttentionTest, SeveralBlocksOfKeys) {
-  Check({0, 1000, 1, 16, 16, DType::kBF16}, 37);
-  Check({1900, 100, 2, 16, 16, DType::kF32}, 9);
-  Check({955, 10, 1, 16, 16, DType::kF32});  // the last rows' own keys begin the second block
-  Check({959, 1, 1, 16, 16, DType::kF32});
-  Check({960, 1, 1, 16, 16, DType::kF32});
+  Check({0, 1000, 1, 16, 16, kRowsBF16}, 37);
+  Check({1900, 100, 2, 16, 16, kRowsF32}, 9);
+  Check({955, 10, 1, 16, 16, kRowsF32});  // the last rows' own keys begin the second block
+  Check({959, 1, 1, 16, 16, kRowsF32});
+  Check({960, 1, 1, 16, 16, kRowsF32});
 }
 
 TEST_P(PrefillAttentionTest, Rebuild) {
-  Check({0, 60, 3, 64, 64, DType::kF32, 48}, 7);
-  Check({130, 70, 2, 32, 40, DType::kF16, 17, true}, 7);
-  Check({950, 20, 1, 8, 8, DType::kF32, 5, true}, 3);
+  Check({0, 60, 3, 64, 64, kRowsF32, 48}, 7);
+  Check({130, 70, 2, 32, 40, kRowsF16, 17, true}, 7);
+  Check({950, 20, 1, 8, 8, kRowsF32, 5, true}, 3);
+  Check({130, 70, 2, 32, 40, kRowsInt8, 17, true}, 7);
 }
 
 TEST_P(PrefillAttentionTest, ManyHeadsSameBitsForAnyNumberOfThreads) {
@@ -134,7 +136,7 @@ TEST_P(PrefillAttentionTest, ManyHeadsSameBitsForAnyNumberOfThreads) {
   std::vector<PrefillHead> heads;
   std::vector<PrefillHead> same_heads;
   for (int64_t h = 0; h < 3; ++h) {
-    const Shape shape{20, 150, 2, 16 + h, 32 - h, DType::kF32, h == 1 ? 9 : 0};
+    const Shape shape{20, 150, 2, 16 + h, 32 - h, kRowsF32, h == 1 ? 9 : 0};
     cases.push_back(MakeCase(90 + static_cast<uint64_t>(h), shape));
     same.push_back(MakeCase(90 + static_cast<uint64_t>(h), shape));
     heads.push_back(cases.back()->head);
@@ -172,6 +174,28 @@ TEST_P(PrefillAttentionTest, RebuildKeys) {
     RebuildKeys(latents.block(), positions, rebuild.view(), keys.view());
     for (int64_t r = 0; r < rows; ++r) {
       const Bounded expected = RebuiltKey(latents, r, positions[static_cast<size_t>(r)], rebuild);
+      for (int64_t d = 0; d < 44; ++d) {
+        const auto i = static_cast<size_t>(d);
+        ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i]);
+      }
+    }
+  }
+}
+
+// The first columns of stored rows, as tiers' losses read them.
+TEST_P(PrefillAttentionTest, RebuildKeysFromPrefixes) {
+  for (const RowFormat& format : kEveryFormat) {
+    Rng rng(6);
+    const TestArray latents = RandomArray(rng, 21, 19, format, 1);
+    TestArray prefix = latents;
+    prefix.cols = 7;
+    const TestRebuild rebuild = RandomRebuild(rng, 44, 19, 120, false, false);
+    std::vector<int32_t> positions(21);
+    std::iota(positions.begin(), positions.end(), 0);
+    TestArray keys = RandomArray(rng, 21, 44, kRowsF32, 2);
+    RebuildKeys(prefix.block(), positions, rebuild.view(), keys.view());
+    for (int64_t r = 0; r < 21; ++r) {
+      const Bounded expected = RebuiltKey(prefix, r, r, rebuild);
       for (int64_t d = 0; d < 44; ++d) {
         const auto i = static_cast<size_t>(d);
         ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i]);

@@ -1,5 +1,5 @@
 #pragma once
-// Random arrays in every dtype, with the numbers that they hold as double.
+// Random arrays in every row format, with the numbers that they hold as double.
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +8,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/rng.h"
+#include "core/base/row_format.h"
 #include "core/base/view.h"
 #include "kernels/attention.h"
 
@@ -15,28 +16,32 @@ namespace kvc::kernels {
 
 constexpr double kUnit = 0x1.0p-24;  // largest relative error of one rounding to float
 
-// A matrix [rows, cols] in a dtype; rows `stride` elements apart, what lies between them is NaN.
+// A matrix [rows, cols] in a row format; rows `stride` bytes apart, what lies between them is NaN.
 struct TestArray {
   std::vector<char> bytes;
-  DType dtype = DType::kF32;
+  RowFormat format = {};
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t stride = 0;
 
-  [[nodiscard]] double operator()(int64_t r, int64_t c) const {
-    float value = 0.0F;
-    ConvertToFloat(dtype, bytes.data() + (r * stride + c) * DTypeBytes(dtype), 1, &value);
-    return static_cast<double>(value);
+  [[nodiscard]] std::vector<float> Row(int64_t r, int64_t count) const {
+    std::vector<float> row(static_cast<size_t>(count));
+    DecodeRows(bytes.data() + r * stride, format, stride, {row.data(), 1, count});
+    return row;
   }
+  // Column `cols` of plain rows reads what lies behind them.
+  [[nodiscard]] double operator()(int64_t r, int64_t c) const { return Row(r, c + 1).back(); }
   void Set(int64_t r, int64_t c, float value) {
-    ConvertFromFloat(&value, 1, dtype, bytes.data() + (r * stride + c) * DTypeBytes(dtype));
+    std::vector<float> row = Row(r, cols);
+    row[static_cast<size_t>(c)] = value;
+    EncodeRows({row.data(), 1, cols}, format, bytes.data() + r * stride, stride);
   }
-  [[nodiscard]] RowBlock block() const { return {bytes.data(), dtype, rows, cols, stride}; }
+  [[nodiscard]] RowBlock block() const { return {bytes.data(), format, rows, cols, stride}; }
   [[nodiscard]] MatrixF view() {
-    return {reinterpret_cast<float*>(bytes.data()), rows, cols, stride};
+    return {reinterpret_cast<float*>(bytes.data()), rows, cols, stride / 4};
   }
   [[nodiscard]] ConstMatrixF view() const {
-    return {reinterpret_cast<const float*>(bytes.data()), rows, cols, stride};
+    return {reinterpret_cast<const float*>(bytes.data()), rows, cols, stride / 4};
   }
 };
 
@@ -45,23 +50,27 @@ struct TestArray {
 inline TestArray RandomArray(Rng& rng,
                              int64_t rows,
                              int64_t cols,
-                             DType dtype = DType::kF32,
+                             const RowFormat& format = kRowsF32,
                              int64_t gap = 0,
                              double scale = 1.0) {
   TestArray array;
-  array.dtype = dtype;
+  array.format = format;
   array.rows = rows;
   array.cols = cols;
-  array.stride = cols + gap;
-  const int64_t count = rows == 0 ? 0 : (rows - 1) * array.stride + cols;
-  array.bytes.resize(static_cast<size_t>(count * DTypeBytes(dtype)));
-  const float nan = std::nanf("");
-  for (int64_t i = 0; i < count; ++i) {
-    const bool inside = i % array.stride < cols;
-    const float value = inside ? static_cast<float>(scale * rng.NextNormal()) : nan;
-    ConvertFromFloat(&value, 1, dtype, array.bytes.data() + i * DTypeBytes(dtype));
+  array.stride = RowBytes(format, cols) + gap * ElementBits(format) / 8;
+  const int64_t count = rows == 0 ? 0 : (rows - 1) * array.stride + RowBytes(format, cols);
+  array.bytes.assign(static_cast<size_t>(count), '\xff');  // NaN in every float type
+  std::vector<float> row(static_cast<size_t>(cols));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (float& value : row) value = static_cast<float>(scale * rng.NextNormal());
+    EncodeRows({row.data(), 1, cols}, format, array.bytes.data() + r * array.stride, array.stride);
   }
   return array;
+}
+
+inline TestArray RandomArray(
+    Rng& rng, int64_t rows, int64_t cols, DType dtype, int64_t gap = 0, double scale = 1.0) {
+  return RandomArray(rng, rows, cols, RowFormatOf(dtype), gap, scale);
 }
 
 // Makes rows 0, 3, 6, ... of b [D, R] the unit vectors e_0, e_1, ..., at most `count`.
