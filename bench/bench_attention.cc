@@ -18,7 +18,7 @@
 
 namespace {
 
-using kvc::DType;
+using kvc::RowFormat;
 using kvc::bench::Heads;
 using kvc::bench::kColdBytes;
 using kvc::bench::kLarge;
@@ -27,10 +27,13 @@ using kvc::bench::MemorySpeed;
 using kvc::bench::Pool;
 
 // A step over several layers' caches, one layer after the other.
-void DecodeBody(
-    benchmark::State& state, Heads heads, DType dtype, int64_t key_width, bool rebuild) {
+void DecodeBody(benchmark::State& state,
+                Heads heads,
+                const RowFormat& format,
+                int64_t key_width,
+                bool rebuild) {
   const kvc::bench::AttentionShape shape{heads.query_heads, heads.kv_heads, heads.width, key_width,
-                                         state.range(0),    dtype,          rebuild};
+                                         state.range(0),    format,         rebuild};
   kvc::bench::AttentionProblem problem(shape, kColdBytes);
   kvc::bench::BestTime best;
   for (auto _ : state) {
@@ -42,14 +45,14 @@ void DecodeBody(
   state.counters["of_read_%"] = 100.0 * speed / MemorySpeed();
 }
 
-void Decode(benchmark::State& state, Heads heads, DType dtype) {
-  DecodeBody(state, heads, dtype, heads.width, false);
+void Decode(benchmark::State& state, Heads heads, const RowFormat& format) {
+  DecodeBody(state, heads, format, heads.width, false);
 }
-void DecodeThin(benchmark::State& state, Heads heads, DType dtype, int64_t key_width) {
-  DecodeBody(state, heads, dtype, key_width, false);
+void DecodeThin(benchmark::State& state, Heads heads, const RowFormat& format, int64_t key_width) {
+  DecodeBody(state, heads, format, key_width, false);
 }
-void DecodeRebuild(benchmark::State& state, Heads heads, DType dtype, int64_t rank) {
-  DecodeBody(state, heads, dtype, rank, true);
+void DecodeRebuild(benchmark::State& state, Heads heads, const RowFormat& format, int64_t rank) {
+  DecodeBody(state, heads, format, rank, true);
 }
 
 void PrefillBody(benchmark::State& state, Heads heads, int64_t rank) {
@@ -59,18 +62,19 @@ void PrefillBody(benchmark::State& state, Heads heads, int64_t rank) {
   const int64_t group = heads.query_heads / heads.kv_heads;
   const int64_t key_width = rank > 0 ? rank : heads.width;
   const std::vector<char> keys =
-      kvc::bench::CheapNumbers(heads.kv_heads * rows * key_width, DType::kF32);
+      kvc::bench::CheapRows(heads.kv_heads * rows, key_width, kvc::kRowsF32);
   const std::vector<char> values =
-      kvc::bench::CheapNumbers(heads.kv_heads * rows * heads.width, DType::kF32);
+      kvc::bench::CheapRows(heads.kv_heads * rows, heads.width, kvc::kRowsF32);
   std::vector<float> queries(static_cast<size_t>(heads.query_heads * tokens * heads.width), 0.01F);
   std::vector<float> outputs(queries.size());
   const kvc::bench::RebuildTables tables(heads.width, std::max<int64_t>(rank, 1), rows);
   std::vector<kvc::kernels::PrefillHead> work;
   for (int64_t g = 0; g < heads.kv_heads; ++g) {
     kvc::kernels::PrefillHead head;
-    head.keys = {keys.data() + g * rows * key_width * 4, DType::kF32, rows, key_width, key_width};
-    head.values = {values.data() + g * rows * heads.width * 4, DType::kF32, rows, heads.width,
-                   heads.width};
+    head.keys = {keys.data() + g * rows * key_width * 4, kvc::kRowsF32, rows, key_width,
+                 key_width * 4};
+    head.values = {values.data() + g * rows * heads.width * 4, kvc::kRowsF32, rows, heads.width,
+                   heads.width * 4};
     head.rebuild = rank > 0 ? &tables.rebuild() : nullptr;
     const int64_t stride = heads.query_heads * heads.width;
     for (int64_t h = g * group; h < (g + 1) * group; ++h) {
@@ -104,14 +108,16 @@ void Chunks(benchmark::internal::Benchmark* bench) {
   bench->Args({512, 0})->Args({512, 3584})->Args({64, 448});
 }
 
-BENCHMARK_CAPTURE(Decode, small_f32, kSmall, DType::kF32)->Apply(Lengths);
-BENCHMARK_CAPTURE(Decode, small_bf16, kSmall, DType::kBF16)->Apply(Lengths);
-BENCHMARK_CAPTURE(Decode, large_f32, kLarge, DType::kF32)->Apply(Lengths);
-BENCHMARK_CAPTURE(Decode, large_f16, kLarge, DType::kF16)->Apply(Lengths);
-BENCHMARK_CAPTURE(Decode, large_bf16, kLarge, DType::kBF16)->Apply(Lengths);
-BENCHMARK_CAPTURE(DecodeThin, large_f16_32, kLarge, DType::kF16, 32)->Apply(Lengths);
-BENCHMARK_CAPTURE(DecodeThin, small_f32_16, kSmall, DType::kF32, 16)->Apply(Lengths);
-BENCHMARK_CAPTURE(DecodeRebuild, small_f32_48, kSmall, DType::kF32, 48)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, small_f32, kSmall, kvc::kRowsF32)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, small_bf16, kSmall, kvc::kRowsBF16)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_f32, kLarge, kvc::kRowsF32)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_f16, kLarge, kvc::kRowsF16)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_bf16, kLarge, kvc::kRowsBF16)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, small_int8, kSmall, kvc::kRowsInt8)->Apply(Lengths);
+BENCHMARK_CAPTURE(Decode, large_int8, kLarge, kvc::kRowsInt8)->Apply(Lengths);
+BENCHMARK_CAPTURE(DecodeThin, large_f16_32, kLarge, kvc::kRowsF16, 32)->Apply(Lengths);
+BENCHMARK_CAPTURE(DecodeThin, small_f32_16, kSmall, kvc::kRowsF32, 16)->Apply(Lengths);
+BENCHMARK_CAPTURE(DecodeRebuild, small_f32_48, kSmall, kvc::kRowsF32, 48)->Apply(Lengths);
 BENCHMARK_CAPTURE(Prefill, small, kSmall, 0)->Apply(Chunks);
 BENCHMARK_CAPTURE(Prefill, small_rank48, kSmall, 48)->Apply(Chunks);
 BENCHMARK_CAPTURE(Prefill, large, kLarge, 0)->Apply(Chunks);

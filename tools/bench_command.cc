@@ -77,7 +77,8 @@ Json DryRun(const bench::SpeedPlan& plan, const Manifest& manifest) {
 struct BenchResult {
   Method method = Method::kFull;
   std::string budget;
-  DType dtype = DType::kF32;
+  DType weights_dtype = DType::kF32;
+  RowFormat cache_format;
   int threads = 0;
   bool random_ids = false;
   double read_bandwidth = 0.0;  // bytes per second of this machine's memory
@@ -106,7 +107,8 @@ Json ToJson(const BenchResult& result) {
   Json json = {
       {"method", MethodName(result.method)},
       {"budget", result.budget},
-      {"dtype", ShortName(result.dtype)},
+      {"dtype", ShortName(result.weights_dtype)},
+      {"cache_dtype", RowFormatName(result.cache_format)},
       {"threads", result.threads},
       {"ids", result.random_ids ? "random" : "text"},
       {"read_gb_per_second", result.read_bandwidth * 1e-9},
@@ -130,7 +132,7 @@ std::string GigabytesText(const std::optional<double>& bytes_per_second) {
 void Print(const BenchResult& result) {
   std::printf("%s cache (%s, %s), %d threads, %s tokens; memory reads %.2f GB/s\n",
               std::string(MethodName(result.method)).c_str(), result.budget.c_str(),
-              std::string(ShortName(result.dtype)).c_str(), result.threads,
+              std::string(RowFormatName(result.cache_format)).c_str(), result.threads,
               result.random_ids ? "random" : "text", result.read_bandwidth * 1e-9);
   std::printf("pp%-6lld %9.1f tokens/s (median %.1f)\n", static_cast<long long>(result.plan.prompt),
               result.prompt.best, result.prompt.median);
@@ -177,7 +179,8 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
   const auto stages = std::ssize(result.plan.depths) + 1;
   result.method = manifest.cache.method;
   result.budget = ToString(manifest.budget);
-  result.dtype = manifest.cache.dtype;
+  result.weights_dtype = manifest.weights_dtype;
+  result.cache_format = manifest.cache.key_format;
   result.threads = pool.num_threads();
   result.random_ids = options.text.empty();
   result.read_bandwidth = bench::MeasureReadBandwidth(pool);

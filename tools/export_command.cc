@@ -20,11 +20,13 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kAutoMethod[] = "auto";
+constexpr char kAutoType[] = "auto";  // --dtype, --cache-dtype
 
 // Reads options.texts.
 void ParseTexts(bundle::ExportOptions& options) {
   const bundle::OptionTexts& texts = options.texts;
-  options.dtype = DTypeFromShortName(texts.dtype);
+  if (texts.dtype != kAutoType) options.weights_dtype = DTypeFromShortName(texts.dtype);
+  if (texts.cache_dtype != kAutoType) options.cache_format = RowFormatFromName(texts.cache_dtype);
   options.budget = ParseBudget(texts.budget, "--budget");
   if (!texts.method.empty() && texts.method != kAutoMethod) {
     options.method = MethodFromName(texts.method);
@@ -64,7 +66,8 @@ choose::ChooseRequest MakeRequest(const ExportArguments& arguments) {
   request.context = ParseLength(automatic.context, "--context");
   request.decode = ParseLength(automatic.decode, "--decode");
   request.budget = {options.texts.budget, options.budget};
-  request.dtype = options.dtype;
+  request.weights_dtype = options.weights_dtype;
+  request.cache_format = options.cache_format;
   request.sinks = options.sinks;
   request.window = options.window;
   request.seed = options.seed;

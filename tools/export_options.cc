@@ -80,7 +80,12 @@ void AddExportOptions(CLI::App& app, ExportArguments& arguments) {
       ->capture_default_str();
   app.add_option("--window", options.window, "Newest tokens that are never dropped")
       ->capture_default_str();
-  app.add_option("--dtype", texts.dtype, "f32, f16 or bf16: weights and cache")
+  app.add_option("--dtype", texts.dtype,
+                 "Stored weights: f32, f16, bf16, or auto: as in the checkpoint")
+      ->capture_default_str();
+  app.add_option("--cache-dtype", texts.cache_dtype,
+                 "Cached keys and values: f32, f16, bf16, int8 (a scale for each row), or auto: as "
+                 "--dtype")
       ->capture_default_str();
   app.add_option("--reference-length", texts.reference_length,
                  "Tokens at which the budget is met; default: the profile's context, or 4k");

@@ -43,7 +43,9 @@ Json PlanToJson(const bundle::ExportPlan& plan) {
   const budget::BudgetPlan& cache = plan.cache;
   return {{"method", MethodName(cache.spec.method)},
           {"scorer", ToString(cache.spec.scorer)},
-          {"dtype", ShortName(cache.spec.dtype)},
+          {"dtype", ShortName(plan.weights_dtype)},
+          {"cache_dtype", RowFormatName(cache.spec.key_format)},
+          {"original_dtype", ShortName(cache.spec.original_dtype)},
           {"budget", ToString(plan.budget)},
           {"reference_length", cache.reference_length},
           {"budget_bytes_per_token_share", plan.BudgetShare()},
@@ -61,9 +63,11 @@ Json PlanToJson(const bundle::ExportPlan& plan) {
 
 void PrintPlan(const bundle::ExportPlan& plan) {
   const budget::BudgetPlan& cache = plan.cache;
-  std::printf(
-      "method %s, scorer %s, dtype %s\n", std::string(MethodName(cache.spec.method)).c_str(),
-      ToString(cache.spec.scorer).c_str(), std::string(ShortName(cache.spec.dtype)).c_str());
+  std::printf("method %s, scorer %s, weights %s, cache %s\n",
+              std::string(MethodName(cache.spec.method)).c_str(),
+              ToString(cache.spec.scorer).c_str(),
+              std::string(ShortName(plan.weights_dtype)).c_str(),
+              std::string(RowFormatName(cache.spec.key_format)).c_str());
   std::printf("cache of %lld tokens: %s of %s (%.2f %%)\n",
               static_cast<long long>(cache.reference_length),
               FormatBytes(cache.bytes.allocated).c_str(), FormatBytes(cache.bytes.full).c_str(),

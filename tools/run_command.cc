@@ -54,9 +54,10 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   request.window = manifest.cache.window;
   if (manifest.cache.mixed() && !everything) request.policy.tiers = manifest.cache.tiers;
   request.policy.basis = manifest.cache.basis;
+  request.bases = manifest.cache.bases;
   request.reference_length =
       manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
-  return budget::MakeBudgetPlan(FullCache(manifest.cache), request).spec;
+  return budget::MakeBudgetPlan(manifest.cache, request).spec;
 }
 
 // End-of-sequence ids of the configuration, of generation_config.json and of the tokenizer.

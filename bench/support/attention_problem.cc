@@ -29,7 +29,7 @@ void SetPart(std::string_view part, AttentionShape& shape, bool& has_key) {
   const std::string value(equals == std::string_view::npos ? "" : part.substr(equals + 1));
   const std::string option = "--shape: " + name;
   if (name == "dtype") {
-    shape.dtype = DTypeFromShortName(value);
+    shape.format = RowFormatFromName(value);
     return;
   }
   if (name == "heads") {
@@ -53,14 +53,15 @@ void SetPart(std::string_view part, AttentionShape& shape, bool& has_key) {
 
 }  // namespace
 
-std::vector<char> CheapNumbers(int64_t count, DType dtype) {
+std::vector<char> CheapRows(int64_t rows, int64_t width, const RowFormat& format) {
   constexpr int64_t kPattern = 3000;
-  std::vector<char> bytes(static_cast<size_t>(count * DTypeBytes(dtype)));
-  std::vector<float> pattern(kPattern);
+  const int64_t stride = RowBytes(format, width);
+  std::vector<char> bytes(static_cast<size_t>(rows * stride));
+  std::vector<float> pattern(static_cast<size_t>(kPattern + width));
   for (size_t i = 0; i < pattern.size(); ++i) pattern[i] = std::sin(static_cast<float>(i));
-  for (int64_t i = 0; i < count; i += kPattern) {
-    ConvertFromFloat(pattern.data(), std::min(kPattern, count - i), dtype,
-                     bytes.data() + i * DTypeBytes(dtype));
+  for (int64_t r = 0; r < rows; ++r) {
+    EncodeRows({pattern.data() + r * width % kPattern, 1, width}, format, bytes.data() + r * stride,
+               stride);
   }
   return bytes;
 }
@@ -80,7 +81,8 @@ RebuildTables::RebuildTables(int64_t width, int64_t rank, int64_t positions, int
 }
 
 int64_t AttentionShape::LayerBytes() const {
-  return tokens * (KeyHeads(*this) * key_width + kv_heads * width) * DTypeBytes(dtype);
+  return tokens *
+         (KeyHeads(*this) * RowBytes(format, key_width) + kv_heads * RowBytes(format, width));
 }
 
 AttentionShape ParseAttentionShape(std::string_view text) {
@@ -101,14 +103,14 @@ AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_by
   Check(shape);
   const int64_t layers = (least_bytes + shape.LayerBytes() - 1) / shape.LayerBytes();
   const int64_t query_width = shape.rebuild ? shape.width : shape.key_width;
-  keys_ = CheapNumbers(layers * KeyHeads(shape) * shape.tokens * shape.key_width, shape.dtype);
-  values_ = CheapNumbers(layers * shape.kv_heads * shape.tokens * shape.width, shape.dtype);
+  keys_ = CheapRows(layers * KeyHeads(shape) * shape.tokens, shape.key_width, shape.format);
+  values_ = CheapRows(layers * shape.kv_heads * shape.tokens, shape.width, shape.format);
   queries_.assign(static_cast<size_t>(shape.query_heads * query_width), 0.01F);
   outputs_.resize(static_cast<size_t>(shape.query_heads * shape.width));
   std::iota(positions_.begin(), positions_.end(), 0);
   if (shape.rebuild) {
     const int64_t share = std::min(shape.width, shape.key_width / shape.kv_heads);
-    const int64_t unit_rows = shape.dtype == DType::kF32 ? share : 0;
+    const int64_t unit_rows = shape.format == kRowsF32 ? share : 0;
     rebuild_.emplace(shape.width, shape.key_width, shape.tokens, unit_rows);
   }
   for (int64_t l = 0; l < layers; ++l) {
@@ -122,15 +124,16 @@ kernels::DecodeHead AttentionProblem::HeadOf(const AttentionShape& shape,
                                              int64_t g) {
   const int64_t group = shape.query_heads / shape.kv_heads;
   const int64_t query_width = shape.rebuild ? shape.width : shape.key_width;
-  // Elements in front of this head's rows.
+  // Rows in front of this head's rows.
   const int64_t rows_before = (layer * KeyHeads(shape) + (shape.rebuild ? 0 : g)) * shape.tokens;
-  const int64_t values_before = (layer * shape.kv_heads + g) * shape.tokens * shape.width;
-  const int64_t element = DTypeBytes(shape.dtype);
+  const int64_t values_before = (layer * shape.kv_heads + g) * shape.tokens;
+  const int64_t key_stride = RowBytes(shape.format, shape.key_width);
+  const int64_t value_stride = RowBytes(shape.format, shape.width);
   kernels::Segment segment;
-  segment.keys = {keys_.data() + rows_before * shape.key_width * element, shape.dtype, shape.tokens,
-                  shape.key_width, shape.key_width};
-  segment.values = {values_.data() + values_before * element, shape.dtype, shape.tokens,
-                    shape.width, shape.width};
+  segment.keys = {keys_.data() + rows_before * key_stride, shape.format, shape.tokens,
+                  shape.key_width, key_stride};
+  segment.values = {values_.data() + values_before * value_stride, shape.format, shape.tokens,
+                    shape.width, value_stride};
   segment.positions = positions_.data();
   kernels::DecodeHead head;
   head.segments = {segment};

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "core/base/thread_pool.h"
 #include "kernels/attention.h"
 
@@ -20,7 +20,7 @@ struct AttentionShape {
   int64_t width = 128;       // D: of queries before the cache's layout, and of values
   int64_t key_width = 128;   // of a cached key; with a rebuild of the latent that the heads share
   int64_t tokens = 4096;     // T
-  DType dtype = DType::kF32;
+  RowFormat format = {};
   bool rebuild = false;  // latents become keys in every step, rotation included
 
   // Of one layer: keys and values.
@@ -33,8 +33,9 @@ struct AttentionShape {
 // part.
 [[nodiscard]] AttentionShape ParseAttentionShape(std::string_view text);
 
-// `count` numbers of the dtype that are cheap to make: a pattern of 3,000 different ones.
-[[nodiscard]] std::vector<char> CheapNumbers(int64_t count, DType dtype);
+// Rows [rows, width] in a format, RowBytes apart, that are cheap to make: parts of a pattern of
+// 3,000 different numbers.
+[[nodiscard]] std::vector<char> CheapRows(int64_t rows, int64_t width, const RowFormat& format);
 
 // What the rebuild of keys [positions, width] from latents of `rank` reads, made up; the first
 // `unit_rows` of its matrix are unit vectors.
@@ -63,7 +64,7 @@ class AttentionProblem {
  private:
   [[nodiscard]] kernels::DecodeHead HeadOf(const AttentionShape& shape, int64_t layer, int64_t g);
 
-  std::vector<char> keys_;    // [layers, G or 1, T, key_width] of the dtype
+  std::vector<char> keys_;    // [layers, G or 1, T, key_width] in the format
   std::vector<char> values_;  // [layers, G, T, D]
   std::vector<float> queries_, outputs_;
   std::vector<int32_t> positions_;

@@ -1,42 +1,19 @@
 #include "core/cache/cache_spec.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numeric>
-#include <utility>
+#include <optional>
 
-#include "core/base/enum_names.h"
 #include "core/base/error.h"
 
 namespace kvc {
 namespace {
 
-constexpr int64_t kPositionBytes = sizeof(int32_t);
-
-constexpr std::array<std::pair<Method, std::string_view>, 9> kMethods = {{
-    {Method::kFull, "full"},
-    {Method::kStreaming, "streaming"},
-    {Method::kUniform, "uniform"},
-    {Method::kPyramid, "pyramid"},
-    {Method::kAda, "ada"},
-    {Method::kAdaModel, "ada-model"},
-    {Method::kHeadKv, "headkv"},
-    {Method::kLuKv, "lukv"},
-    {Method::kLuKvMixed, "lukv-mixed"},
-}};
-
-constexpr std::array<std::pair<TierBasis, std::string_view>, 2> kBases = {{
-    {TierBasis::kOffline, "offline"},
-    {TierBasis::kPrompt, "prompt"},
-}};
-
-bool IsNarrow(const Tier& tier) { return tier.key_share < 1.0 || tier.value_share < 1.0; }
-
 // The widest narrow tier's dimensions of a row `width` wide; 0 where none is narrower.
-int64_t WidestBelow(const CacheSpec& spec, int64_t width, double Tier::*share) {
+int64_t WidestBelow(const CachePolicy& policy, int64_t width, double Tier::*share) {
   int64_t widest = 0;
-  for (const Tier& tier : spec.tiers) {
+  for (const Tier& tier : policy.tiers) {
     const int64_t kept = TierWidth(width, tier.*share);
     if (kept < width) widest = std::max(widest, kept);
   }
@@ -49,6 +26,16 @@ void CheckTierWidth(const char* what, double share, int64_t width) {
             "tiers: expected shares that keep a dimension or more, got {} of {} {} wide; leave "
             "this tier out",
             share, what, width);
+}
+
+// Throws unless a tier's own format has a name and takes no more bits than the cache's.
+void CheckTierFormat(const char* what,
+                     const std::optional<RowFormat>& own,
+                     const RowFormat& format) {
+  if (!own) return;
+  KVC_CHECK(ElementBits(*own) <= ElementBits(format), kBadInput,
+            "tiers: expected {} in at most the bits of the cache's {}, got {}", what,
+            RowFormatName(format), RowFormatName(*own));
 }
 
 // Floors of `wanted` plus one for the largest remainders, so that the sum is the floor of the sum.
@@ -70,28 +57,18 @@ std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) 
 
 }  // namespace
 
-std::string_view MethodName(Method method) { return EnumName(kMethods, method); }
-Method MethodFromName(std::string_view name) { return EnumValue(kMethods, name, "--method"); }
-
-int64_t TierWidth(int64_t width, double share) {
-  return std::clamp<int64_t>(std::llround(static_cast<double>(width) * share), 1, width);
-}
-
-std::string_view TierBasisName(TierBasis basis) { return EnumName(kBases, basis); }
-TierBasis TierBasisFromName(std::string_view name) { return EnumValue(kBases, name, "--basis"); }
-
-bool CacheSpec::mixed() const {
-  return !full() && std::any_of(tiers.begin(), tiers.end(), IsNarrow);
-}
-
 void CheckTiers(const CacheSpec& spec) {
   if (spec.tiers.empty()) return;
   constexpr size_t kMostTiers = 31;
   KVC_CHECK(
-      spec.tiers.size() <= kMostTiers && !IsNarrow(spec.tiers[0]), kBadInput,
+      spec.tiers.size() <= kMostTiers && spec.tiers[0].key_share >= 1.0 &&
+          spec.tiers[0].value_share >= 1.0,
+      kBadInput,
       "tiers: expected at most {} and full width first, got {}, the first with shares {} and {}",
       kMostTiers, spec.tiers.size(), spec.tiers[0].key_share, spec.tiers[0].value_share);
   for (const Tier& tier : spec.tiers) {
+    CheckTierFormat("keys", tier.key_format, spec.key_format);
+    CheckTierFormat("values", tier.value_format, spec.value_format);
     for (const auto& groups : spec.layers) {
       for (const CacheGroup& group : groups) {
         CheckTierWidth("keys", tier.key_share, group.key_width);
@@ -99,11 +76,6 @@ void CheckTiers(const CacheSpec& spec) {
       }
     }
   }
-}
-
-int64_t CacheGroup::BytesPerToken(DType dtype) const {
-  const int64_t elements = key_width + static_cast<int64_t>(heads.size()) * value_width;
-  return elements * DTypeBytes(dtype) + (keeps_positions ? kPositionBytes : 0);
 }
 
 CacheSpec FullCache(CacheSpec spec) {
@@ -115,11 +87,13 @@ CacheSpec FullCache(CacheSpec spec) {
   return spec;
 }
 
-int64_t OriginalBytesPerToken(const CacheSpec& spec) {
-  return 2 * spec.num_layers() * spec.num_kv_heads * spec.head_width * DTypeBytes(spec.dtype);
+RowFormat KeyFormat(const CacheSpec& spec, int64_t tier) {
+  return tier < 0 ? spec.key_format : spec.tiers[tier].key_format.value_or(spec.key_format);
 }
 
-int64_t MinRows(const CacheSpec& spec) { return spec.sinks + 1 + spec.window + spec.margin; }
+RowFormat ValueFormat(const CacheSpec& spec, int64_t tier) {
+  return tier < 0 ? spec.value_format : spec.tiers[tier].value_format.value_or(spec.value_format);
+}
 
 std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) {
   std::vector<std::vector<int64_t>> rows;
@@ -148,14 +122,6 @@ std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) 
   return rows;
 }
 
-GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length) {
-  GroupRows layout;
-  layout.recent_rows = spec.window + spec.margin;
-  layout.tier_rows =
-      std::max<int64_t>(0, rows < length ? rows - layout.recent_rows : length - spec.window);
-  return layout;
-}
-
 int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
   int64_t elements = 0;
   for (const CacheGroup& group : spec.layers[layer]) {
@@ -166,10 +132,10 @@ int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
          static_cast<int64_t>(sizeof(float));
 }
 
-NarrowWidths WidestNarrow(const CacheSpec& spec, const CacheGroup& group) {
+NarrowWidths WidestNarrow(const CachePolicy& policy, const CacheGroup& group) {
   NarrowWidths widths;
-  widths.value = WidestBelow(spec, group.value_width, &Tier::value_share);
-  if (!group.keeps_positions) widths.key = WidestBelow(spec, group.key_width, &Tier::key_share);
+  widths.value = WidestBelow(policy, group.value_width, &Tier::value_share);
+  if (!group.keeps_positions) widths.key = WidestBelow(policy, group.key_width, &Tier::key_share);
   return widths;
 }
 
@@ -186,7 +152,7 @@ CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
   const auto rows = RowsAt(spec, length);
   for (int64_t l = 0; l < spec.num_layers(); ++l) {
     for (size_t n = 0; n < spec.layers[l].size(); ++n) {
-      const int64_t token_bytes = spec.layers[l][n].BytesPerToken(spec.dtype);
+      const int64_t token_bytes = BytesPerToken(spec, spec.layers[l][n]);
       if (spec.full()) {
         const int64_t allocated =
             (length + kFullCacheGranularity - 1) / kFullCacheGranularity * kFullCacheGranularity;

@@ -1,6 +1,7 @@
 #pragma once
-// The shape of a compressed cache and the arithmetic of its bytes. The only home of these formulas:
-// the exporter predicts with them what the runtime then allocates.
+// A compressed cache, its geometry (cache_geometry.h), policy (cache_policy.h) and bases
+// (cache_bases.h) together, and the arithmetic of its bytes. The only home of these formulas: the
+// exporter predicts with them what the runtime then allocates.
 //
 // A layer's cache is a list of groups. A group holds, for each kept token, one key row (of its key
 // width) and one value row for each of its kv heads; the heads of a group keep the same tokens
@@ -13,7 +14,8 @@
 //           full, its `margin` oldest tokens are re-allocated into the tiers.
 //
 // With tiers narrower than a row the group has as many bytes for its tiers as its rows of full
-// width would take, and spends them on more tokens of fewer dimensions. Keys and values are then
+// width, in the cache's formats, would take, and spends them on more tokens of fewer dimensions or
+// bits. Keys and values are then
 // stored in coordinates whose prefixes approximate them best (core/cache/cache_bases.h).
 //
 // Beside its rows a group with a budget holds one float score for each tier row (re-allocation
@@ -24,119 +26,37 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "core/base/dtype.h"
 #include "core/base/sizes.h"
-#include "core/cache/scorer_spec.h"
-#include "core/checkpoint/model_config.h"
+#include "core/cache/cache_geometry.h"
+#include "core/cache/cache_policy.h"
 
 namespace kvc {
 
 struct LayerBases;  // core/cache/cache_bases.h
 
-// How tokens are chosen and budgets are spread (--method). `kFull` keeps everything.
-enum class Method {
-  kFull,
-  kStreaming,
-  kUniform,
-  kPyramid,
-  kAda,
-  kAdaModel,
-  kHeadKv,
-  kLuKv,
-  kLuKvMixed
-};
-[[nodiscard]] std::string_view MethodName(Method method);    // "full", ..., "lukv-mixed"
-[[nodiscard]] Method MethodFromName(std::string_view name);  // throws kUsage listing the names
-
-struct CacheGroup {
-  int64_t key_width = 0;         // R_n, or D
-  int64_t value_width = 0;       // D, for each head
-  std::vector<int64_t> heads;    // kv heads of the layer that this group serves
-  bool keeps_positions = false;  // kLatent
-
-  // Bytes of one stored token at full width: key row + value rows in `dtype`, and its position.
-  [[nodiscard]] int64_t BytesPerToken(DType dtype) const;
-};
-
-// A tier keeps the first `key_share` of a key's dimensions and `value_share` of a value's.
-struct Tier {
-  double key_share = 1.0;
-  double value_share = 1.0;
-};
-
-// Dimensions that a tier keeps of a row `width` wide: share x width, rounded, at least 1.
-[[nodiscard]] int64_t TierWidth(int64_t width, double share);
-
-// Where the coordinates of narrow tiers come from (--basis).
-enum class TierBasis {
-  kOffline,  // calibrated, part of the bundle: they cost a sequence nothing
-  kPrompt,   // principal components of the prompt's own keys and values, held by the sequence
-};
-[[nodiscard]] std::string_view TierBasisName(TierBasis basis);     // "offline", "prompt"
-[[nodiscard]] TierBasis TierBasisFromName(std::string_view name);  // throws kUsage
-
-struct CacheSpec {
-  DType dtype = DType::kF32;
-  std::vector<std::vector<CacheGroup>> layers;  // [L][n]
-  int64_t num_heads = 0;                        // H
-  int64_t num_kv_heads = 0;                     // G
-  int64_t head_width = 0;                       // D
-
-  Method method = Method::kFull;
-  ScorerSpec scorer;
-  int64_t sinks = 4;        // first tokens, never dropped
-  int64_t window = 32;      // newest tokens, never dropped
-  int64_t margin = 0;       // rows of the recent block beyond the window; 0 with kFull
-  int64_t query_ring = 0;   // queries kept for re-allocation; 0 with kFull and key-only scorers
-  std::vector<Tier> tiers;  // descending width; the implied last one is "dropped"
-  TierBasis basis = TierBasis::kOffline;
+struct CacheSpec : CacheGeometry, CachePolicy {
   // kOffline, [L]: not part of the manifest's JSON. Shared: every policy of a bundle points to the
   // bundle's, which may be gone before a sequence is.
   std::shared_ptr<const std::vector<LayerBases>> bases;
-
-  // Rows that group n of layer l may hold, sinks, window and margin included:
-  //   by_share: budget[l][n] is a share of the sequence's length; else a number of rows.
-  bool by_share = true;
-  std::vector<std::vector<double>> budget;  // [L][n]; empty with kFull
-
-  [[nodiscard]] bool full() const { return method == Method::kFull; }
-  // Whether some tier is narrower than a row.
-  [[nodiscard]] bool mixed() const;
-  [[nodiscard]] int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
 };
 
 // Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width, and
-// keep a dimension or more of every key and value.
+// keep a dimension or more of every key and value; kUnsupported for a format without a name.
 void CheckTiers(const CacheSpec& spec);
 
-// The same layers, groups and widths with every token kept.
+// The same geometry with every token kept.
 [[nodiscard]] CacheSpec FullCache(CacheSpec spec);
 
-// Bytes that the ORIGINAL model caches for one token in `dtype`: 2 L G D elements.
-[[nodiscard]] int64_t OriginalBytesPerToken(const CacheSpec& spec);
-
-// The smallest number of rows a budgeted group works with: sinks + 1 + window + margin.
-[[nodiscard]] int64_t MinRows(const CacheSpec& spec);
+// Formats of a tier's rows; tier -1: of the recent block's.
+[[nodiscard]] RowFormat KeyFormat(const CacheSpec& spec, int64_t tier);
+[[nodiscard]] RowFormat ValueFormat(const CacheSpec& spec, int64_t tier);
 
 // Rows of every group [L][n] for a sequence of `length` tokens: min(length, budget); floors of the
 // shares plus largest remainders (ties: lower layer, then lower group first); at least MinRows (or
 // `length`, if shorter). With kFull: `length`.
 [[nodiscard]] std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length);
-
-// How `rows` of a group (from RowsAt) are laid out for a sequence of `length` tokens.
-//   rows < length   tiers hold rows - window - margin, so that with a full recent block the group
-//                   holds `rows`
-//   rows == length  nothing needs dropping: tiers hold length - window
-// The recent block always has window + margin rows. Never negative.
-struct GroupRows {
-  int64_t tier_rows = 0;    // rows allocated in the tiers
-  int64_t recent_rows = 0;  // rows allocated in the recent block
-};
-[[nodiscard]] GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length);
 
 // Bytes of the score that stands beside a row of the tiers.
 inline constexpr int64_t kScoreBytes = sizeof(float);
@@ -151,7 +71,7 @@ struct NarrowWidths {
   int64_t key = 0;
   int64_t value = 0;
 };
-[[nodiscard]] NarrowWidths WidestNarrow(const CacheSpec& spec, const CacheGroup& group);
+[[nodiscard]] NarrowWidths WidestNarrow(const CachePolicy& policy, const CacheGroup& group);
 
 // Bytes of the coordinates that a group holds with kPrompt, in float: for each of its kv heads
 // WidestNarrow rows as wide as keys, and as values.

@@ -18,9 +18,26 @@ Json GroupToJson(const CacheGroup& group) {
   return json;
 }
 
+// "dtype" where keys and values lie alike, else "key_dtype" and "value_dtype".
+void FormatsToJson(const RowFormat& key, const RowFormat& value, Json& json) {
+  if (key == value) {
+    json["dtype"] = RowFormatName(key);
+    return;
+  }
+  json["key_dtype"] = RowFormatName(key);
+  json["value_dtype"] = RowFormatName(value);
+}
+
+Json TierToJson(const Tier& tier) {
+  Json json = {{"key_share", tier.key_share}, {"value_share", tier.value_share}};
+  if (tier.key_format) json["key_dtype"] = RowFormatName(*tier.key_format);
+  if (tier.value_format) json["value_dtype"] = RowFormatName(*tier.value_format);
+  return json;
+}
+
 Json CacheToJson(const CacheSpec& spec) {
   Json json;
-  json["dtype"] = ShortName(spec.dtype);
+  FormatsToJson(spec.key_format, spec.value_format, json);
   json["method"] = MethodName(spec.method);
   json["scorer"] = ToString(spec.scorer);
   json["sinks"] = spec.sinks;
@@ -28,9 +45,7 @@ Json CacheToJson(const CacheSpec& spec) {
   json["margin"] = spec.margin;
   json["query_ring"] = spec.query_ring;
   json["tiers"] = Json::array();
-  for (const Tier& tier : spec.tiers) {
-    json["tiers"].push_back({{"key_share", tier.key_share}, {"value_share", tier.value_share}});
-  }
+  for (const Tier& tier : spec.tiers) json["tiers"].push_back(TierToJson(tier));
   if (spec.mixed()) json["basis"] = TierBasisName(spec.basis);
   json["num_heads"] = spec.num_heads;
   json["num_kv_heads"] = spec.num_kv_heads;
@@ -100,11 +115,35 @@ void ReadBudget(const Json& json, CacheSpec& spec, const std::string& origin) {
   }
 }
 
+// A row format by its name; unknown ones are broken input here, not a wrong option.
+RowFormat ReadFormat(const Json& json, const char* key, const std::string& origin) {
+  const std::string name = GetString(json, key, origin);
+  try {
+    return RowFormatFromName(name);
+  } catch (const Error&) {
+    KVC_THROW(kUnsupported,
+              "{}: {}: expected a row format that this version knows, got \"{}\"; use the kvc that "
+              "wrote the bundle, or a newer one",
+              origin, key, name);
+  }
+}
+
+void ReadFormats(const Json& json, CacheGeometry& geometry, const std::string& origin) {
+  const bool alike = json.contains("dtype");
+  KVC_CHECK(alike != (json.contains("key_dtype") || json.contains("value_dtype")), kBadInput,
+            "{}: expected dtype, or key_dtype and value_dtype", origin);
+  geometry.key_format = ReadFormat(json, alike ? "dtype" : "key_dtype", origin);
+  geometry.value_format = ReadFormat(json, alike ? "dtype" : "value_dtype", origin);
+}
+
 void ReadTiers(const Json& json, CacheSpec& spec, const std::string& origin) {
   double last = 2.0;
   for (const Json& entry : GetArray(json, "tiers", origin)) {
-    CheckKeys(entry, {"key_share", "value_share"}, origin + ": tiers");
-    const Tier tier{GetDouble(entry, "key_share", origin), GetDouble(entry, "value_share", origin)};
+    const std::string where = origin + ": tiers";
+    CheckKeys(entry, {"key_share", "value_share", "key_dtype", "value_dtype"}, where);
+    Tier tier{GetDouble(entry, "key_share", origin), GetDouble(entry, "value_share", origin)};
+    if (entry.contains("key_dtype")) tier.key_format = ReadFormat(entry, "key_dtype", where);
+    if (entry.contains("value_dtype")) tier.value_format = ReadFormat(entry, "value_dtype", where);
     KVC_CHECK(tier.key_share > 0.0 && tier.key_share <= 1.0 && tier.value_share > 0.0 &&
                   tier.value_share <= 1.0 && tier.key_share + tier.value_share < last + 1e-12,
               kBadInput, "{}: tiers: expected shares in (0, 1], widest first", origin);
@@ -137,11 +176,12 @@ void ReadHeads(const Json& json, CacheSpec& spec, const std::string& origin) {
 
 CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   CheckKeys(json,
-            {"dtype", "method", "scorer", "sinks", "window", "margin", "query_ring", "tiers",
-             "basis", "num_heads", "num_kv_heads", "head_width", "layers", "budget"},
+            {"dtype", "key_dtype", "value_dtype", "method", "scorer", "sinks", "window", "margin",
+             "query_ring", "tiers", "basis", "num_heads", "num_kv_heads", "head_width", "layers",
+             "budget"},
             origin);
   CacheSpec spec;
-  spec.dtype = DTypeFromShortName(GetString(json, "dtype", origin));
+  ReadFormats(json, spec, origin);
   spec.method = MethodFromName(GetString(json, "method", origin));
   spec.scorer = ParseScorer(GetString(json, "scorer", origin), "scorer");
   spec.sinks = GetInt(json, "sinks", origin);
@@ -188,6 +228,26 @@ Json BytesToJson(int64_t length, const CacheBytes& bytes) {
           {"allocated_bytes", bytes.allocated}};
 }
 
+DType ReadType(const Json& json, const char* key, const std::string& origin) {
+  const std::string name = GetString(json, key, origin);
+  const RowFormat format = ReadFormat(json, key, origin);
+  KVC_CHECK(format.scales == RowScales::kNone, kBadInput,
+            "{}: {}: expected f32, f16 or bf16, got {}", origin, key, name);
+  return DTypeFromShortName(name);
+}
+
+// Bundles of older versions have one type for weights and cache, and count budgets in it.
+void ReadTypes(const Json& json,
+               const Json& source,
+               const std::string& origin,
+               Manifest& manifest) {
+  const bool has_both = json.contains("weights_dtype") && source.contains("dtype");
+  manifest.weights_dtype = has_both ? ReadType(json, "weights_dtype", origin)
+                                    : ReadType(json["cache"], "dtype", origin + ": cache");
+  manifest.cache.original_dtype =
+      has_both ? ReadType(source, "dtype", origin + ": source") : manifest.weights_dtype;
+}
+
 // Expected bytes and the verification.
 void ReadMeasured(const Json& json, Manifest& manifest, const std::string& origin) {
   for (const Json& entry : GetArray(json, "expected_bytes", origin)) {
@@ -211,7 +271,10 @@ Json ToJson(const Manifest& manifest) {
   json["schema_version"] = kManifestSchema;
   json["kvc"] = manifest.tool_version;
   json["options"] = manifest.options;
-  json["source"] = {{"name", manifest.source_name}, {"files", FilesToJson(manifest.source_files)}};
+  json["source"] = {{"name", manifest.source_name},
+                    {"dtype", ShortName(manifest.cache.original_dtype)},
+                    {"files", FilesToJson(manifest.source_files)}};
+  json["weights_dtype"] = ShortName(manifest.weights_dtype);
   json["model"] = manifest.model.source == nullptr ? Json() : *manifest.model.source;
   json["cache"] = CacheToJson(manifest.cache);
   json["budget"] = ToString(manifest.budget);
@@ -247,8 +310,8 @@ Manifest ManifestFromJson(const Json& json, const std::string& origin) {
       origin, kManifestSchema, schema);
   CheckKeys(json,
             {"schema_version", "kvc", "options", "source", "model", "cache", "budget",
-             "profile_sha256", "importance", "solver", "reference_length", "expected_bytes",
-             "verification", "evaluation", "files"},
+             "weights_dtype", "profile_sha256", "importance", "solver", "reference_length",
+             "expected_bytes", "verification", "evaluation", "files"},
             origin);
   Manifest manifest;
   manifest.tool_version = GetString(json, "kvc", origin);
@@ -259,6 +322,7 @@ Manifest ManifestFromJson(const Json& json, const std::string& origin) {
       FilesFromJson(GetObject(source, "files", origin + ": source"), origin + ": source");
   manifest.model = ParseModelConfig(GetObject(json, "model", origin), origin + ": model");
   manifest.cache = CacheFromJson(GetObject(json, "cache", origin), origin + ": cache");
+  ReadTypes(json, source, origin, manifest);
   manifest.budget = ParseBudget(GetString(json, "budget", origin), origin + ": budget");
   manifest.profile_sha256 = GetString(json, "profile_sha256", origin, "");
   if (json.contains("importance")) manifest.importance = json["importance"];

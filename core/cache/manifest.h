@@ -43,7 +43,8 @@ struct Manifest {
   Json options;             // every option of the export, and its seed
   std::string source_name;  // last component of the source directory
   std::map<std::string, FileRecord> source_files;
-  ModelConfig model;  // written as config.json's own object
+  DType weights_dtype = DType::kF32;  // of the matrices in model.onnx.data
+  ModelConfig model;                  // written as config.json's own object
   CacheSpec cache;
   Budget budget;               // as asked for
   std::string profile_sha256;  // empty when no profile was used

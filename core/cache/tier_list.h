@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/cache/cache_spec.h"
+#include "core/cache/cache_policy.h"
 
 namespace kvc {
 

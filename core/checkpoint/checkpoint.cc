@@ -168,6 +168,11 @@ std::vector<float> Checkpoint::Load(Role role, int64_t layer) const {
   return values;
 }
 
+DType Checkpoint::OwnType() const {
+  const DType dtype = config_.dtype.value_or(StoredType(Role::kEmbedding));
+  return dtype == DType::kF64 ? DType::kF32 : dtype;
+}
+
 DType Checkpoint::StoredType(Role role, int64_t layer) const {
   return tensors_.Get(Place(role, layer).name).dtype;
 }

@@ -81,6 +81,9 @@ class Checkpoint {
   // The role's weights as row-major floats [out, in], whatever the order in the file. Throws
   // kNumeric for a NaN or an infinity, naming the tensor and the first such element.
   [[nodiscard]] std::vector<float> Load(Role role, int64_t layer = -1) const;
+  // The type that the model computes and caches in: kF32, kF16 or kBF16. config.json's, else the
+  // stored embedding's; double counts as float.
+  [[nodiscard]] DType OwnType() const;
   // The dtype in the file.
   [[nodiscard]] DType StoredType(Role role, int64_t layer = -1) const;
   // Releases the mapped pages of a layer's weights; a later load reads the file again.

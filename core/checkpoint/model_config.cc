@@ -75,10 +75,11 @@ Activation ParseActivation(const Json& config,
             origin, key, text);
 }
 
-DType ParseWeightType(const Json& config, const std::string& origin) {
+std::optional<DType> ParseWeightType(const Json& config, const std::string& origin) {
   // transformers 5 says "dtype", 4 says "torch_dtype".
   const char* key = FindSet(config, "dtype") != nullptr ? "dtype" : "torch_dtype";
-  std::string name = GetString(config, key, origin, "float32");
+  if (FindSet(config, key) == nullptr) return std::nullopt;
+  std::string name = GetString(config, key, origin);
   if (name.starts_with("torch.")) {
     name = name.substr(6);
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,8 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool out_bias = false;  // bias of the attention's output projection
   bool mlp_bias = false;
-  bool qk_norm = false;       // Qwen3: RMS norm of each head's q and k before the rotation
-  DType dtype = DType::kF32;  // of the stored weights, as config.json claims
+  bool qk_norm = false;        // Qwen3: RMS norm of each head's q and k before the rotation
+  std::optional<DType> dtype;  // of the weights, as config.json claims; none: it does not say
   std::vector<int32_t> bos_ids;
   std::vector<int32_t> eos_ids;
   KeyFactors keys;

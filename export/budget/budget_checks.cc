@@ -11,27 +11,21 @@ namespace kvc::budget {
 namespace {
 
 // One threshold for the model takes a row from one group for another.
-void CheckModelThreshold(const CacheSpec& spec, const PlanRequest& request) {
+void CheckModelThreshold(const CacheGeometry& geometry, const PlanRequest& request) {
   if (request.policy.method != Method::kAdaModel) return;
   KVC_CHECK(request.policy.scorer.kind == ScorerKind::kOutputError, kUsage,
             "--method ada-model: expected scores that layers can be compared by, got {}; use "
             "--scorer output-error",
             ToString(request.policy.scorer));
-  const int64_t bytes = spec.layers[0][0].BytesPerToken(spec.dtype);
-  for (const auto& groups : spec.layers) {
+  const int64_t bytes = BytesPerToken(geometry, geometry.layers[0][0]);
+  for (const auto& groups : geometry.layers) {
     for (const CacheGroup& group : groups) {
-      KVC_CHECK(group.BytesPerToken(spec.dtype) == bytes, kUnsupported,
+      KVC_CHECK(BytesPerToken(geometry, group) == bytes, kUnsupported,
                 "--method ada-model: expected rows of one size in every group, got {} and {} "
                 "bytes; use --method lukv",
-                bytes, group.BytesPerToken(spec.dtype));
+                bytes, BytesPerToken(geometry, group));
     }
   }
-}
-
-bool SameTiers(const std::vector<Tier>& a, const std::vector<Tier>& b) {
-  return std::ranges::equal(a, b, [](const Tier& x, const Tier& y) {
-    return x.key_share == y.key_share && x.value_share == y.value_share;
-  });
 }
 
 // The profile has what lukv or lukv-mixed needs.
@@ -47,16 +41,16 @@ void CheckCurves(const PlanRequest& request) {
             mixed && request.policy.scorer.options.keydiff > 0.0
                 ? "a share of keydiff makes no loss that tiers can take a part of, use lukv"
                 : "run kvc-profile with --scorer " + ToString(request.policy.scorer));
-  KVC_CHECK(!mixed || SameTiers(profile.tiers, tiers), kUsage,
+  KVC_CHECK(!mixed || profile.tiers == tiers, kUsage,
             "--method lukv-mixed: expected the tiers of the profile's curves, got others; run "
             "kvc-profile with the same --tiers");
 }
 
 }  // namespace
 
-void CheckMethod(const CacheSpec& spec, const PlanRequest& request) {
-  CheckModelThreshold(spec, request);
-  const bool shared = std::any_of(spec.layers.begin(), spec.layers.end(),
+void CheckMethod(const CacheGeometry& geometry, const PlanRequest& request) {
+  CheckModelThreshold(geometry, request);
+  const bool shared = std::any_of(geometry.layers.begin(), geometry.layers.end(),
                                   [](const auto& l) { return l.size() == 1; });
   KVC_CHECK(request.policy.method != Method::kAda || !shared, kUnsupported,
             "--method ada: expected several cache groups in a layer to move rows between, got one; "
@@ -69,10 +63,10 @@ void CheckMethod(const CacheSpec& spec, const PlanRequest& request) {
       "--method {}: expected a profile, got none; make one with kvc-profile and give --profile",
       MethodName(request.policy.method));
   const ProfileData& profile = *request.profile;
-  KVC_CHECK(profile.num_layers == spec.num_layers() && profile.num_kv_heads == spec.num_kv_heads,
-            kBadShape,
-            "--profile: expected {} layers of {} kv heads, got {} of {}; profile this model",
-            spec.num_layers(), spec.num_kv_heads, profile.num_layers, profile.num_kv_heads);
+  KVC_CHECK(
+      profile.num_layers == geometry.num_layers() && profile.num_kv_heads == geometry.num_kv_heads,
+      kBadShape, "--profile: expected {} layers of {} kv heads, got {} of {}; profile this model",
+      geometry.num_layers(), geometry.num_kv_heads, profile.num_layers, profile.num_kv_heads);
   if (by_curves) CheckCurves(request);
 }
 

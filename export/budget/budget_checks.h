@@ -7,7 +7,7 @@
 namespace kvc::budget {
 
 // The method's: groups to move rows between, comparable scores, a profile with the curves.
-void CheckMethod(const CacheSpec& spec, const PlanRequest& request);
+void CheckMethod(const CacheGeometry& geometry, const PlanRequest& request);
 
 // For a spec with tiers narrower than a row.
 void CheckMixed(const CacheSpec& spec, const PlanRequest& request);

@@ -70,7 +70,7 @@ void SpendRest(const CacheSpec& spec,
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return slopes[a] > slopes[b]; });
   for (const size_t i : order) {
-    const int64_t row_bytes = groups[i]->BytesPerToken(spec.dtype) + kScoreBytes;
+    const int64_t row_bytes = BytesPerToken(spec, *groups[i]) + kScoreBytes;
     const auto at = static_cast<size_t>(allocation.choice[i]);
     const int64_t room = curves[i].rows[at + 1] - curves[i].rows[at] - 1;
     const int64_t extra = std::clamp<int64_t>(bytes_left / row_bytes, 0, room);
@@ -114,7 +114,7 @@ int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + spec.window +
 
 int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows, int64_t length) {
   const GroupRows layout = LayoutRows(spec, rows, length);
-  return (layout.tier_rows + layout.recent_rows) * group.BytesPerToken(spec.dtype) +
+  return (layout.tier_rows + layout.recent_rows) * BytesPerToken(spec, group) +
          layout.tier_rows * kScoreBytes + BasisBytes(spec, group);
 }
 

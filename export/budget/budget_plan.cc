@@ -30,22 +30,22 @@ using Rows = std::vector<std::vector<double>>;  // [L][n]
 // Rows before rounding as a function of the mean number of rows of a group.
 using Spread = std::function<Rows(double mean_rows)>;
 
-int64_t NumGroups(const CacheSpec& spec) {
+int64_t NumGroups(const CacheGeometry& geometry) {
   int64_t count = 0;
-  for (const auto& groups : spec.layers) count += static_cast<int64_t>(groups.size());
+  for (const auto& groups : geometry.layers) count += static_cast<int64_t>(groups.size());
   return count;
 }
 
 // Bytes of one row in every group of the model.
-int64_t RowBytesOfModel(const CacheSpec& spec) {
+int64_t RowBytesOfModel(const CacheGeometry& geometry) {
   int64_t bytes = 0;
-  for (const auto& groups : spec.layers) {
-    for (const CacheGroup& group : groups) bytes += group.BytesPerToken(spec.dtype);
+  for (const auto& groups : geometry.layers) {
+    for (const CacheGroup& group : groups) bytes += BytesPerToken(geometry, group);
   }
   return bytes;
 }
 
-int64_t MarginFor(const CacheSpec& geometry, int64_t bytes) {
+int64_t MarginFor(const CacheGeometry& geometry, int64_t bytes) {
   const int64_t mean_rows = bytes / std::max<int64_t>(1, RowBytesOfModel(geometry));
   return std::clamp(mean_rows / kRowsPerMarginRow, kMinMargin, kMaxMargin);
 }
@@ -62,9 +62,9 @@ void SetRows(CacheSpec& spec, const Rows& rows, int64_t length) {
   }
 }
 
-Rows EqualRows(const CacheSpec& spec, double mean) {
+Rows EqualRows(const CacheGeometry& geometry, double mean) {
   Rows rows;
-  for (const auto& groups : spec.layers) rows.emplace_back(groups.size(), mean);
+  for (const auto& groups : geometry.layers) rows.emplace_back(groups.size(), mean);
   return rows;
 }
 
@@ -138,8 +138,10 @@ void FitSpread(CacheSpec& spec, const Spread& spread, int64_t length, int64_t by
   SetRows(spec, spread(low), length);
 }
 
-CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request, int64_t margin) {
-  CacheSpec spec = geometry;
+CacheSpec MakeBudgetedSpec(const CacheGeometry& geometry,
+                           const PlanRequest& request,
+                           int64_t margin) {
+  CacheSpec spec{geometry, {}, request.bases};
   spec.method = request.policy.method;
   spec.scorer = request.policy.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming)
                                                             : request.policy.scorer;
@@ -149,7 +151,6 @@ CacheSpec MakeBudgetedSpec(const CacheSpec& geometry, const PlanRequest& request
   spec.tiers =
       request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
   spec.basis = request.policy.basis;
-  if (request.bases != nullptr) spec.bases = request.bases;
   const bool needs_queries = scorers::Scorer::Create(spec.scorer)->needs_queries();
   spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
   spec.by_share = request.budget.unit == Budget::Unit::kShare;
@@ -194,12 +195,12 @@ std::string LeastBudget(const CacheSpec& spec,
                                              : "lower --window and --sinks");
 }
 
-BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
+BudgetPlan MakeFullPlan(const CacheGeometry& geometry, const PlanRequest& request, int64_t length) {
   KVC_CHECK(
       request.policy.tiers.size() <= 1, kUsage,
       "--tiers: expected 0,1 with --method full, which keeps every token whole, got narrower ones");
   BudgetPlan plan;
-  plan.spec = geometry;
+  plan.spec = {geometry, {}, request.bases};
   plan.spec.method = Method::kFull;
   plan.spec.scorer = request.policy.scorer;
   plan.spec.sinks = request.sinks;
@@ -213,7 +214,9 @@ BudgetPlan MakeFullPlan(const CacheSpec& geometry, const PlanRequest& request, i
   return plan;
 }
 
-BudgetPlan MakeSpreadPlan(const CacheSpec& geometry, const PlanRequest& request, int64_t length) {
+BudgetPlan MakeSpreadPlan(const CacheGeometry& geometry,
+                          const PlanRequest& request,
+                          int64_t length) {
   const int64_t bytes = BudgetBytes(geometry, request.budget, length);
   BudgetPlan plan;
   const int64_t least_margin = request.append ? 0 : kMinMargin;
@@ -248,7 +251,7 @@ BudgetPlan MakeSpreadPlan(const CacheSpec& geometry, const PlanRequest& request,
 
 }  // namespace
 
-int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t length) {
+int64_t BudgetBytes(const CacheGeometry& geometry, const Budget& budget, int64_t length) {
   const int64_t token_bytes = OriginalBytesPerToken(geometry);
   switch (budget.unit) {
     case Budget::Unit::kShare:
@@ -272,7 +275,7 @@ std::vector<Tier> DefaultTiers(Method method) {
   return {Tier{}, {0.25, 0.25}, {0.125, 0.125}};
 }
 
-BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request) {
+BudgetPlan MakeBudgetPlan(const CacheGeometry& geometry, const PlanRequest& request) {
   KVC_CHECK(request.sinks >= 0, kUsage, "--sinks: expected 0 or more, got {}", request.sinks);
   KVC_CHECK(request.window >= 1, kUsage, "--window: expected 1 or more, got {}", request.window);
   CheckMethod(geometry, request);
@@ -294,7 +297,7 @@ std::vector<std::vector<HeadShare>> HeadShares(const BudgetPlan& plan) {
     for (size_t n = 0; n < spec.layers[l].size(); ++n) {
       const CacheGroup& group = spec.layers[l][n];
       const int64_t rows = plan.rows[l][n];
-      const int64_t bytes = spec.full() ? rows * group.BytesPerToken(spec.dtype)
+      const int64_t bytes = spec.full() ? rows * BytesPerToken(spec, group)
                                         : GroupBytes(spec, group, rows, plan.reference_length);
       const auto heads = static_cast<int64_t>(group.heads.size());
       for (int64_t i = 0; i < heads; ++i) {

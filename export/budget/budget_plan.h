@@ -49,7 +49,7 @@ struct PlanRequest {
   // which only serve re-allocation.
   bool append = false;
   const ProfileData* profile = nullptr;  // needed by headkv, lukv and lukv-mixed
-  // kOffline with tiers narrower than a row: the profile's; null: the geometry's.
+  // kOffline with tiers narrower than a row: the profile's, or the bundle's.
   std::shared_ptr<const std::vector<LayerBases>> bases;
 };
 
@@ -68,15 +68,19 @@ struct BudgetPlan {
   std::vector<std::vector<int64_t>> rows;  // [L][n] at the reference length
 };
 
-// `geometry`: groups and widths of the model (onnx_export::MakeCacheSpec). Throws kUsage when the
-// method needs a profile that is not there or has not the scorer's curves, kBadShape when the
-// profile is of another model, kUnsupported (ada where a layer has one group; tiers with a method
-// or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible naming
-// the smallest possible budget.
-[[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheSpec& geometry, const PlanRequest& request);
+// `geometry`: of the model (onnx_export::MakeCacheGeometry) or of a bundle. Budgets are shares of
+// what the original model would cache (OriginalBytesPerToken). Method full keeps everything and is
+// never refused at 100 %, even where its format takes more bytes than the original's. Throws kUsage
+// when the method needs a profile that is not there or has not the scorer's curves, kBadShape when
+// the profile is of another model, kUnsupported (ada where a layer has one group; tiers with a
+// method or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible
+// naming the smallest possible budget.
+[[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheGeometry& geometry, const PlanRequest& request);
 
 // Bytes that the budget allows for a sequence of `length` tokens.
-[[nodiscard]] int64_t BudgetBytes(const CacheSpec& geometry, const Budget& budget, int64_t length);
+[[nodiscard]] int64_t BudgetBytes(const CacheGeometry& geometry,
+                                  const Budget& budget,
+                                  int64_t length);
 
 // Rows and bytes of every kv head [L][G]; what the heads of a group share is split evenly, the
 // remainder going to its first heads.

@@ -43,12 +43,13 @@ void CheckError(const VerificationRecord& record) {
 
 // Runs the bundle against the reference: error and tolerance of the token that decides.
 void Verify(const fs::path& directory,
-            DType dtype,
+            const Manifest& manifest,
             const ReferenceLogits& reference,
             ThreadPool& pool,
             VerificationRecord& record) {
   const std::vector<double> errors = BundleErrors(directory, reference, pool);
-  const std::vector<double> tolerances = VerificationTolerances(dtype, reference);
+  const std::vector<double> tolerances =
+      VerificationTolerances(manifest.weights_dtype, manifest.cache, reference);
   const size_t token = DecidingToken(errors, tolerances);
   record.max_abs_error = errors[token];
   record.tolerance = tolerances[token];
@@ -60,18 +61,28 @@ void VerifyBundle(const fs::path& directory,
                   ThreadPool& pool,
                   Manifest& manifest) {
   VerificationRecord& record = manifest.verification;
-  Verify(directory, manifest.cache.dtype, reference, pool, record);
+  Verify(directory, manifest, reference, pool, record);
   record.tokens = static_cast<int64_t>(reference.ids.size());
   record.done = true;
   CheckError(record);
   WriteJsonFile(directory / "manifest.json", ToJson(manifest));
 }
 
-// Narrow tiers keep the first elements of a latent, which must be those that matter most; a 16-bit
-// cache would round elements that overlap.
+// Narrow tiers keep the first elements of a latent, which must be those that matter most; elements
+// of fewer than 32 bits would round what overlaps.
 onnx_export::LatentBasis BasisOfLatents(const ExportPlan& plan) {
-  const bool rewrite = plan.dtype == DType::kF32 && !plan.cache.spec.mixed();
+  const bool rewrite = plan.weights_dtype == DType::kF32 &&
+                       plan.cache.spec.key_format == kRowsF32 && !plan.cache.spec.mixed();
   return rewrite ? onnx_export::LatentBasis::kUnitRows : onnx_export::LatentBasis::kStored;
+}
+
+// The types of the graph. A standard runtime keeps the past as numbers: in the cache's type where
+// that is one, else in the weights'.
+onnx_export::GraphTypes TypesOf(const ExportPlan& plan) {
+  const RowFormat& format = plan.cache.spec.key_format;
+  const bool plain = format.scales == RowScales::kNone;
+  return {plan.weights_dtype,
+          plain ? DTypeFromShortName(RowFormatName(format)) : plan.weights_dtype};
 }
 
 // The graph with its weights, and what stands beside it: tokenizer files and bases.
@@ -79,7 +90,7 @@ void WriteModel(const ExportPlan& plan,
                 const Manifest& manifest,
                 const fs::path& directory,
                 Progress& progress) {
-  onnx_export::WriteOnnxModel(plan.checkpoint, plan.dtype, directory, progress,
+  onnx_export::WriteOnnxModel(plan.checkpoint, TypesOf(plan), directory, progress,
                               {{onnx_export::kCacheDigestKey, CacheDigest(manifest)}},
                               BasisOfLatents(plan));
   for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
@@ -143,7 +154,7 @@ CheckResult CheckBundle(const fs::path& directory, ThreadPool& pool) {
     return result;
   }
   VerificationRecord record = manifest.verification;
-  Verify(directory, manifest.cache.dtype, ReadReference(directory), pool, record);
+  Verify(directory, manifest, ReadReference(directory), pool, record);
   CheckError(record);
   result.verification = record;
   return result;

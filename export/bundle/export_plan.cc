@@ -61,6 +61,7 @@ Json RecordOf(const ExportOptions& options) {
   json["tiers"] = texts.tiers;
   json["basis"] = texts.basis;
   json["dtype"] = texts.dtype;
+  json["cache_dtype"] = texts.cache_dtype;
   json["reference_length"] = texts.reference_length;
   json["sinks"] = options.sinks;
   json["window"] = options.window;
@@ -98,13 +99,15 @@ ExportPlan PlanExport(const ExportOptions& options) {
   KVC_CHECK(!options.model.empty(), kUsage, "MODEL: expected a model directory, got none");
   ExportPlan plan{.checkpoint = Checkpoint::Open(options.model)};
   const ModelConfig& config = plan.checkpoint.config();
-  plan.dtype = options.dtype;
+  const DType own = plan.checkpoint.OwnType();
+  plan.weights_dtype = options.weights_dtype.value_or(own);
   plan.budget = options.budget;
   if (!options.profile.empty()) {
     plan.profile = LoadProfile(options);
     plan.profile_sha256 = Sha256File(options.profile / "profile.safetensors");
   }
-  const CacheSpec geometry = onnx_export::MakeCacheSpec(config, plan.dtype);
+  const RowFormat format = options.cache_format.value_or(RowFormatOf(plan.weights_dtype));
+  const CacheGeometry geometry = onnx_export::MakeCacheGeometry(config, format, own);
   budget::PlanRequest request;
   request.budget = plan.budget;
   request.policy = {MethodOf(options), options.scorer, options.loss, options.tiers, options.basis};
@@ -123,6 +126,7 @@ Manifest MakeManifest(const ExportPlan& plan, const ExportOptions& options) {
   manifest.tool_version = Version();
   manifest.options = RecordOf(options);
   manifest.source_name = fs::canonical(options.model).filename().string();
+  manifest.weights_dtype = plan.weights_dtype;
   manifest.model = config;
   manifest.cache = plan.cache.spec;
   manifest.budget = plan.budget;

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"
 #include "core/cache/profile_file.h"
@@ -24,7 +26,8 @@ struct OptionTexts {
   std::string policy;  // what --method auto chose, whatever method, scorer, loss and tiers say
   std::string tiers;
   std::string basis = "offline";
-  std::string dtype = "f32";
+  std::string dtype = "auto";
+  std::string cache_dtype = "auto";
   std::string reference_length;
 };
 
@@ -38,7 +41,8 @@ struct ExportOptions {
   budget::CurveLoss loss = budget::CurveLoss::kImportance;
   std::vector<Tier> tiers;  // none: budget::DefaultTiers
   TierBasis basis = TierBasis::kOffline;
-  DType dtype = DType::kF32;
+  std::optional<DType> weights_dtype;       // of stored weights; none: the checkpoint's
+  std::optional<RowFormat> cache_format;    // of keys and values; none: the weights'
   std::optional<int64_t> reference_length;  // none: the profile's context, or 4096
   int64_t sinks = 4;
   int64_t window = 32;
@@ -54,7 +58,7 @@ struct ExportOptions {
 
 struct ExportPlan {
   Checkpoint checkpoint;
-  DType dtype = DType::kF32;
+  DType weights_dtype = DType::kF32;
   Budget budget = {};
   std::optional<ProfileData> profile = {};
   std::string profile_sha256 = {};

@@ -22,6 +22,13 @@ constexpr double kRoundings = 16.0;
 // Twice what was seen on SmolLM2 and on the golden models, relative to the largest logit.
 constexpr double kF16Tolerance = 4e-3;
 constexpr double kBF16Tolerance = 3e-2;
+constexpr double kInt8Tolerance = 3e-2;
+
+double RelativeTolerance(const RowFormat& format) {
+  if (format == kRowsF32) return 0.0;
+  if (format == kRowsF16) return kF16Tolerance;
+  return format == kRowsBF16 ? kBF16Tolerance : kInt8Tolerance;
+}
 
 double LargestMagnitude(const std::vector<float>& values) {
   double largest = 0.0;
@@ -50,11 +57,13 @@ std::vector<int32_t> VerificationIds(const ModelConfig& config) {
   return ids;
 }
 
-std::vector<double> VerificationTolerances(DType dtype, const ReferenceLogits& reference) {
+std::vector<double> VerificationTolerances(DType weights,
+                                           const CacheGeometry& cache,
+                                           const ReferenceLogits& reference) {
   std::vector<double> tolerances;
-  const double relative = dtype == DType::kF32   ? 0.0
-                          : dtype == DType::kF16 ? kF16Tolerance
-                                                 : kBF16Tolerance;
+  const double relative =
+      std::max({RelativeTolerance(RowFormatOf(weights)), RelativeTolerance(cache.key_format),
+                RelativeTolerance(cache.value_format)});
   const double least = std::max(kFloatTolerance, relative * LargestMagnitude(reference.logits));
   for (const float rounding : reference.rounding) {
     tolerances.push_back(std::max(least, kRoundings * double{rounding}));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "core/cache/cache_geometry.h"
 #include "core/checkpoint/checkpoint.h"
 
 namespace kvc::bundle {
@@ -31,10 +32,11 @@ struct ReferenceLogits {
 
 // Largest difference that passes for every token [T]. f32: 1e-3, or 16 times `rounding` where that
 // is more: sums in another order round in every layer, and a token that the source amplifies
-// (rare, with activations of hundreds) shows it. A 16-bit dtype also rounds weights and cache,
-// which moves logits by about sqrt(layers) roundings of their own size (the largest reference
-// logit).
-[[nodiscard]] std::vector<double> VerificationTolerances(DType dtype,
+// (rare, with activations of hundreds) shows it. Weights or a cache of 16 bits or fewer are also
+// rounded, which moves logits by about sqrt(layers) roundings of their own size (the largest
+// reference logit); the coarsest of them decides.
+[[nodiscard]] std::vector<double> VerificationTolerances(DType weights,
+                                                         const CacheGeometry& cache,
                                                          const ReferenceLogits& reference);
 
 // verify.safetensors: `ids` int64 [T], `logits` float [T, V], `rounding` float [T]. Read throws

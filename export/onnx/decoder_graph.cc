@@ -22,8 +22,8 @@ struct WeightAndBias {
 
 class DecoderBuilder {
  public:
-  DecoderBuilder(const Checkpoint& checkpoint, DType dtype)
-      : checkpoint_(checkpoint), config_(checkpoint.config()), dtype_(dtype) {}
+  DecoderBuilder(const Checkpoint& checkpoint, GraphTypes types)
+      : checkpoint_(checkpoint), config_(checkpoint.config()), types_(types) {}
 
   Graph Build() {
     DeclareInterface();
@@ -36,7 +36,7 @@ class DecoderBuilder {
     }
     AddHead(hidden);
     Graph graph = graph_.Take();
-    graph.functions.push_back(MakeCacheFunction(config_, dtype_));
+    graph.functions.push_back(MakeCacheFunction(config_, types_.cache));
     if (reduced()) graph.functions.push_back(MakeProjectionFunction(config_));
     if (paired()) graph.functions.push_back(MakePairFunction());
     return graph;
@@ -86,7 +86,7 @@ class DecoderBuilder {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
-  DType dtype_;
+  GraphTypes types_;
   GraphBuilder graph_;
 };
 
@@ -104,10 +104,12 @@ void DecoderBuilder::DeclareInterface() {
     const int64_t groups = config_.num_key_groups();
     const int64_t heads = config_.num_kv_heads;
     const int64_t value_width = config_.head_width;
-    graph_.AddInput({past + ".key", dtype_, {"batch", groups, "past_sequence", width}});
-    graph_.AddInput({past + ".value", dtype_, {"batch", heads, "past_sequence", value_width}});
-    graph_.AddOutput({present + ".key", dtype_, {"batch", groups, "total_sequence", width}});
-    graph_.AddOutput({present + ".value", dtype_, {"batch", heads, "total_sequence", value_width}});
+    graph_.AddInput({past + ".key", types_.cache, {"batch", groups, "past_sequence", width}});
+    graph_.AddInput(
+        {past + ".value", types_.cache, {"batch", heads, "past_sequence", value_width}});
+    graph_.AddOutput({present + ".key", types_.cache, {"batch", groups, "total_sequence", width}});
+    graph_.AddOutput(
+        {present + ".value", types_.cache, {"batch", heads, "total_sequence", value_width}});
   }
 }
 
@@ -153,7 +155,7 @@ std::string DecoderBuilder::AddTable(const std::string& name, const std::string&
   const std::string weight = AddWeight(name + ".weight", role, -1);
   std::string rows =
       graph_.Add("Gather", {weight, ids}, name + ".gather", {{"axis", int64_t{0}, ""}});
-  if (dtype_ != DType::kF32) rows = graph_.AddCast(rows, DType::kF32, name + ".float");
+  if (types_.weights != DType::kF32) rows = graph_.AddCast(rows, DType::kF32, name + ".float");
   return rows;
 }
 
@@ -177,7 +179,7 @@ void DecoderBuilder::AddRopeTables() {
 }
 
 std::string DecoderBuilder::AddWeight(const std::string& name, Role role, int64_t layer) {
-  graph_.AddWeight(DescribeWeight(checkpoint_, name, role, layer, dtype_));
+  graph_.AddWeight(DescribeWeight(checkpoint_, name, role, layer, types_.weights));
   return name;
 }
 
@@ -213,7 +215,7 @@ std::string DecoderBuilder::AddProduct(const std::string& name,
                                        const std::string& input,
                                        const std::string& output) {
   std::string matrix = weight;
-  if (dtype_ != DType::kF32) matrix = graph_.AddCast(matrix, DType::kF32, name + ".float");
+  if (types_.weights != DType::kF32) matrix = graph_.AddCast(matrix, DType::kF32, name + ".float");
   graph_.Add("Transpose", {matrix}, name + ".transpose",
              {{"perm", std::vector<int64_t>{1, 0}, ""}});
   return graph_.AddNamed("MatMul", name + ".matmul", {input, name + ".transpose"}, output);
@@ -338,8 +340,8 @@ void DecoderBuilder::AddHead(const std::string& input) {
 
 }  // namespace
 
-Graph BuildDecoderGraph(const Checkpoint& checkpoint, DType dtype) {
-  return DecoderBuilder(checkpoint, dtype).Build();
+Graph BuildDecoderGraph(const Checkpoint& checkpoint, GraphTypes types) {
+  return DecoderBuilder(checkpoint, types).Build();
 }
 
 }  // namespace kvc::onnx_export

@@ -6,8 +6,8 @@
 
 namespace kvc::onnx_export {
 
-// Inputs, outputs, constants, weights (offsets not set), nodes and functions. Matrices and
-// the cache are `dtype`.
-[[nodiscard]] Graph BuildDecoderGraph(const Checkpoint& checkpoint, DType dtype);
+// Inputs, outputs, constants, weights (offsets not set), nodes and functions. Types
+// other than float are cast to float before use.
+[[nodiscard]] Graph BuildDecoderGraph(const Checkpoint& checkpoint, GraphTypes types);
 
 }  // namespace kvc::onnx_export

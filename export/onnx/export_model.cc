@@ -35,33 +35,37 @@ void AddModelMetadata(const ModelConfig& config, DType dtype, Graph& graph) {
 }  // namespace
 
 void WriteOnnxModel(const Checkpoint& checkpoint,
-                    DType dtype,
+                    GraphTypes types,
                     const std::filesystem::path& directory,
                     Progress& progress,
                     const std::map<std::string, std::string>& metadata,
                     LatentBasis latents) {
-  Graph graph = BuildDecoderGraph(checkpoint, dtype);
+  Graph graph = BuildDecoderGraph(checkpoint, types);
   const bool latent = checkpoint.config().keys.layout == KeyLayout::kLatent;
   for (Weight& weight : graph.weights) {
     const bool factor = weight.role == Role::kK || weight.role == Role::kKRebuild;
     weight.unit_rows = latents == LatentBasis::kUnitRows && latent && factor;
   }
-  AddModelMetadata(checkpoint.config(), dtype, graph);
+  AddModelMetadata(checkpoint.config(), types.weights, graph);
   graph.metadata.insert(metadata.begin(), metadata.end());
   PlaceWeights(graph.weights);
   WriteWeights(checkpoint, graph.weights, directory / kDataFile, progress);
   WriteOnnxFile(graph, kDataFile, std::string(Version()), directory / kModelFile);
 }
 
-CacheSpec MakeCacheSpec(const ModelConfig& config, DType dtype) {
-  CacheSpec spec;
-  spec.dtype = dtype;
-  spec.num_heads = config.num_heads;
-  spec.num_kv_heads = config.num_kv_heads;
-  spec.head_width = config.head_width;
+CacheGeometry MakeCacheGeometry(const ModelConfig& config,
+                                const RowFormat& format,
+                                DType original_dtype) {
+  CacheGeometry geometry;
+  geometry.key_format = format;
+  geometry.value_format = format;
+  geometry.original_dtype = original_dtype;
+  geometry.num_heads = config.num_heads;
+  geometry.num_kv_heads = config.num_kv_heads;
+  geometry.head_width = config.head_width;
   const int64_t heads_of_group = config.num_kv_heads / config.num_key_groups();
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    std::vector<CacheGroup>& groups = spec.layers.emplace_back();
+    std::vector<CacheGroup>& groups = geometry.layers.emplace_back();
     for (int64_t n = 0; n < config.num_key_groups(); ++n) {
       CacheGroup group;
       group.key_width = config.key_width(layer, n);
@@ -73,7 +77,7 @@ CacheSpec MakeCacheSpec(const ModelConfig& config, DType dtype) {
       groups.push_back(std::move(group));
     }
   }
-  return spec;
+  return geometry;
 }
 
 }  // namespace kvc::onnx_export

@@ -7,8 +7,9 @@
 #include <string>
 
 #include "core/base/progress.h"
-#include "core/cache/cache_spec.h"
+#include "core/cache/cache_geometry.h"
 #include "core/checkpoint/checkpoint.h"
+#include "export/onnx/graph.h"
 
 namespace kvc::onnx_export {
 
@@ -19,17 +20,19 @@ inline constexpr char kCacheDigestKey[] = "kvc.cache_sha256";
 enum class LatentBasis { kStored, kUnitRows };
 
 // Writes model.onnx and model.onnx.data into `directory`, streamed tensor by tensor: peak memory is
-// the largest matrix. Weights are stored as `dtype`; f16 and bf16 are cast to float before use. The
-// past and present key and value tensors have the type `dtype`. `metadata` is added to the model's
+// the largest matrix. Weights are stored in their type; f16 and bf16 are cast to float before use.
+// `metadata` is added to the model's
 // own entries. Throws kUnsupported (key layout), kNumeric (NaN, out of f16's range), kIo.
 void WriteOnnxModel(const Checkpoint& checkpoint,
-                    DType dtype,
+                    GraphTypes types,
                     const std::filesystem::path& directory,
                     Progress& progress,
                     const std::map<std::string, std::string>& metadata = {},
                     LatentBasis latents = LatentBasis::kStored);
 
-// The cache geometry of a checkpoint: groups, widths, positions; method kFull, no budget.
-[[nodiscard]] CacheSpec MakeCacheSpec(const ModelConfig& config, DType dtype);
+// The cache geometry of a checkpoint: groups, widths, positions; keys and values in one format.
+[[nodiscard]] CacheGeometry MakeCacheGeometry(const ModelConfig& config,
+                                              const RowFormat& format,
+                                              DType original_dtype);
 
 }  // namespace kvc::onnx_export

@@ -13,6 +13,12 @@
 
 namespace kvc::onnx_export {
 
+// Element types of a graph: of the stored matrices, and of the past and present keys and values.
+struct GraphTypes {
+  DType weights = DType::kF32;
+  DType cache = DType::kF32;
+};
+
 // A node's attribute. `reference` (inside a function): take the value of the function's attribute
 // of that name; `value` then only gives the type.
 struct Attribute {

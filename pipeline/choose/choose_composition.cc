@@ -71,7 +71,8 @@ void ExportFull(const Candidate& candidate,
   options.model = candidate.model;
   options.output = directory;
   options.method = Method::kFull;
-  options.dtype = request.dtype;
+  options.weights_dtype = request.weights_dtype;
+  options.cache_format = request.cache_format;
   options.threads = request.threads;
   options.seed = request.seed;
   options.no_verify = true;

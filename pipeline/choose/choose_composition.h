@@ -10,12 +10,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/base/dtype.h"
 #include "core/base/progress.h"
+#include "core/base/row_format.h"
 #include "core/base/thread_pool.h"
 #include "core/cache/profile_file.h"
 #include "export/budget/policy_text.h"
@@ -43,7 +45,8 @@ struct ChooseRequest {
   int64_t needles = 2;                        // for each of five depths
   double least_needles = 1.0;  // share of the reference's found needles that a choice must find
   NamedBudget budget;
-  DType dtype = DType::kF32;  // of weights and cache
+  std::optional<DType> weights_dtype;     // none: each checkpoint's own
+  std::optional<RowFormat> cache_format;  // none: the weights'
   int64_t sinks = 4;
   int64_t window = 32;
   uint64_t seed = 42;

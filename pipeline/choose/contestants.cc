@@ -107,7 +107,7 @@ void AddPolicies(const CompareRequest& request,
                  const ProfileData* profile,
                  const std::vector<budget::NamedPolicy>& policies,
                  Contestants& contestants) {
-  const CacheSpec geometry = FullCache(base.manifest().cache);
+  const CacheSpec& own = base.manifest().cache;
   const std::string prefix = request.bases.size() > 1 ? BaseName(base.directory()) + "/" : "";
   budget::PlanRequest plan;
   plan.sinks = request.sinks;
@@ -115,14 +115,15 @@ void AddPolicies(const CompareRequest& request,
   plan.append = request.append;
   plan.reference_length = request.reference_length;
   plan.profile = profile;
-  plan.bases = budget::SharedBases(profile);
+  plan.bases =
+      profile != nullptr && !profile->bases.empty() ? budget::SharedBases(profile) : own.bases;
   for (const NamedBudget& budget : request.budgets) {
     plan.budget = budget.budget;
     for (const budget::NamedPolicy& named : policies) {
       plan.policy = named.policy;
       const std::string name = prefix + named.name;
       try {
-        const CacheSpec spec = budget::MakeBudgetPlan(geometry, plan).spec;
+        const CacheSpec spec = budget::MakeBudgetPlan(own, plan).spec;
         Add(name, named.name, budget.name, base, session, spec, contestants);
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::kInfeasible) throw;

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::bench {
@@ -19,7 +19,7 @@ TEST(AttentionShape, ReadsEveryPart) {
   EXPECT_EQ(shape.width, 64);
   EXPECT_EQ(shape.key_width, 16);
   EXPECT_EQ(shape.tokens, 1024);
-  EXPECT_EQ(shape.dtype, DType::kBF16);
+  EXPECT_EQ(shape.format, kRowsBF16);
   EXPECT_FALSE(shape.rebuild);
   EXPECT_EQ(shape.LayerBytes(), 2 * 1024 * 3 * (16 + 64));
 }
@@ -47,8 +47,8 @@ TEST(AttentionShape, RefusesByName) {
 class Reference {
  public:
   Reference(const AttentionShape& shape, int64_t layers) : shape_(shape) {
-    keys_ = Numbers(layers * (shape.rebuild ? 1 : shape.kv_heads) * shape.tokens * shape.key_width);
-    values_ = Numbers(layers * shape.kv_heads * shape.tokens * shape.width);
+    keys_ = Numbers(layers * (shape.rebuild ? 1 : shape.kv_heads) * shape.tokens, shape.key_width);
+    values_ = Numbers(layers * shape.kv_heads * shape.tokens, shape.width);
   }
 
   // [D] of every query head that kv head g serves: their queries are the same.
@@ -70,10 +70,11 @@ class Reference {
   }
 
  private:
-  [[nodiscard]] std::vector<double> Numbers(int64_t count) const {
-    const std::vector<char> bytes = CheapNumbers(count, shape_.dtype);
-    std::vector<float> numbers(static_cast<size_t>(count));
-    ConvertToFloat(shape_.dtype, bytes.data(), count, numbers.data());
+  [[nodiscard]] std::vector<double> Numbers(int64_t rows, int64_t width) const {
+    const std::vector<char> bytes = CheapRows(rows, width, shape_.format);
+    std::vector<float> numbers(static_cast<size_t>(rows * width));
+    DecodeRows(bytes.data(), shape_.format, RowBytes(shape_.format, width),
+               {numbers.data(), rows, width});
     return {numbers.begin(), numbers.end()};
   }
 
@@ -88,7 +89,7 @@ class Reference {
     if (!shape_.rebuild) return sum;
     // A row of the rebuild is a unit vector or all 0.1; pairs (i, i + D/2) turn by cos 0.6, sin
     // 0.8.
-    const int64_t units = shape_.dtype == DType::kF32 ? shape_.key_width / shape_.kv_heads : 0;
+    const int64_t units = shape_.format == kRowsF32 ? shape_.key_width / shape_.kv_heads : 0;
     double turned = 0.0;
     for (int64_t d = 0; d < shape_.width; ++d) {
       const double element = d < units ? row[d] : 0.1 * sum;
@@ -104,10 +105,11 @@ class Reference {
 TEST(AttentionProblem, ComputesEveryLayout) {
   constexpr int64_t kLayers = 3;
   ThreadPool pool(2);
-  for (const char* text : {"heads=4,kv=2,width=8,tokens=5", "heads=4,kv=2,width=8,key=3,tokens=5",
-                           "heads=4,kv=2,width=8,latent=6,tokens=5",
-                           "heads=4,kv=2,width=8,latent=6,tokens=5,dtype=f16",
-                           "heads=6,kv=1,width=4,tokens=9,dtype=bf16"}) {
+  for (const char* text :
+       {"heads=4,kv=2,width=8,tokens=5", "heads=4,kv=2,width=8,key=3,tokens=5",
+        "heads=4,kv=2,width=8,latent=6,tokens=5",
+        "heads=4,kv=2,width=8,latent=6,tokens=5,dtype=f16",
+        "heads=4,kv=2,width=8,tokens=5,dtype=int8", "heads=6,kv=1,width=4,tokens=9,dtype=bf16"}) {
     SCOPED_TRACE(text);
     const AttentionShape shape = ParseAttentionShape(text);
     const Reference reference(shape, kLayers);

@@ -105,6 +105,8 @@ TEST_F(KvcExportTest, RefusesContradictingOptions) {
   ExpectFailure(Export("llama", "--method best"), 2, "--method: expected one of full");
   ExpectFailure(Export("llama", "--budget 150%"), 2, "--budget");
   ExpectFailure(Export("llama", "--dtype f64"), 2, "f64");
+  ExpectFailure(Export("llama", "--dtype int8"), 2, "int8");
+  ExpectFailure(Export("llama", "--cache-dtype int4"), 2, "int4");
   ExpectFailure(Export("llama", "--reference-length 1M"), 2, "--reference-length");
   ExpectFailure(Shell(kExport + " -o " + out().string()), 2, "MODEL");
   ExpectFailure(Shell(kExport + " " + (kModels / "llama").string()), 2, "-o");
@@ -131,6 +133,40 @@ TEST_F(KvcExportTest, WritesTiers) {
   ASSERT_EQ(manifest.cache.tiers.size(), 3U);
   EXPECT_EQ(manifest.cache.tiers[2].value_share, 0.25);
   EXPECT_EQ(Shell(kExport + " --verify " + out().string()).code, 0);
+}
+
+// "auto" follows config.json: llama says bfloat16, gpt2 float32.
+TEST_F(KvcExportTest, KeepsTheCheckpointsTypes) {
+  ASSERT_EQ(Export("llama", "").code, 0);
+  Manifest manifest = ReadManifest(out());
+  EXPECT_EQ(manifest.weights_dtype, DType::kBF16);
+  EXPECT_EQ(manifest.cache.key_format, kRowsBF16);
+  EXPECT_EQ(manifest.cache.original_dtype, DType::kBF16);
+  ASSERT_EQ(Export("gpt2", "--force").code, 0);
+  manifest = ReadManifest(out());
+  EXPECT_EQ(manifest.weights_dtype, DType::kF32);
+  EXPECT_EQ(manifest.cache.original_dtype, DType::kF32);
+  ASSERT_EQ(Export("llama", "--force --dtype f32 --cache-dtype int8").code, 0);
+  manifest = ReadManifest(out());
+  EXPECT_EQ(manifest.weights_dtype, DType::kF32);
+  EXPECT_EQ(manifest.cache.key_format, kRowsInt8);
+  EXPECT_EQ(manifest.cache.value_format, kRowsInt8);
+  EXPECT_EQ(manifest.cache.original_dtype, DType::kBF16);
+  EXPECT_EQ(Shell(kExport + " --quiet --verify " + out().string()).code, 0);
+}
+
+// A cache that takes more bytes than the original's is still the full cache.
+TEST_F(KvcExportTest, FullIsNeverRefused) {
+  const Outcome full = Export("llama", "--dtype f32 --method full --dry-run --json");
+  ASSERT_EQ(full.code, 0) << full.text;
+  const Json result = ParseJson(full.text, "stdout");
+  EXPECT_EQ(result["original_dtype"], "bf16");
+  EXPECT_EQ(result["budget_bytes_per_token_share"], 2.0);
+  // What is budgeted stays within the original's bytes.
+  const Outcome half =
+      Export("llama", "--dtype f32 --method uniform --budget 100% --dry-run --json");
+  ASSERT_EQ(half.code, 0) << half.text;
+  EXPECT_LE(ParseJson(half.text, "stdout")["budget_bytes_per_token_share"].get<double>(), 1.0);
 }
 
 TEST_F(KvcExportTest, RefusesBrokenModels) {

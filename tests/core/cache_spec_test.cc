@@ -35,6 +35,14 @@ CacheSpec MakeSpec(int64_t layers, int64_t kv_heads, int64_t key_width, bool joi
   return spec;
 }
 
+// A geometry whose keys and values have one format.
+CacheGeometry In(const RowFormat& format) {
+  CacheGeometry geometry;
+  geometry.key_format = format;
+  geometry.value_format = format;
+  return geometry;
+}
+
 int64_t Sum(const std::vector<std::vector<int64_t>>& rows) {
   int64_t sum = 0;
   for (const auto& layer : rows) sum = std::accumulate(layer.begin(), layer.end(), sum);
@@ -54,10 +62,14 @@ TEST(CacheSpec, NamesRoundTrip) {
 
 TEST(CacheSpec, BytesPerTokenCountsKeysValuesAndPositions) {
   const CacheGroup head{16, 64, {2}, false};
-  EXPECT_EQ(head.BytesPerToken(DType::kF32), (16 + 64) * 4);
-  EXPECT_EQ(head.BytesPerToken(DType::kBF16), (16 + 64) * 2);
+  EXPECT_EQ(BytesPerToken(In(kRowsF32), head), (16 + 64) * 4);
+  EXPECT_EQ(BytesPerToken(In(kRowsBF16), head), (16 + 64) * 2);
   const CacheGroup latent{48, 64, {0, 1, 2}, true};
-  EXPECT_EQ(latent.BytesPerToken(DType::kF32), (48 + 3 * 64) * 4 + 4);
+  EXPECT_EQ(BytesPerToken(In(kRowsF32), latent), (48 + 3 * 64) * 4 + 4);
+  EXPECT_EQ(BytesPerToken(In(kRowsInt8), latent), (4 + 48) + 3 * (4 + 64) + 4);
+  CacheGeometry apart = In(kRowsInt8);
+  apart.value_format = kRowsBF16;
+  EXPECT_EQ(BytesPerToken(apart, {18, 64, {0, 1}, false}), (4 + 20) + 2 * 64 * 2);
 }
 
 TEST(CacheSpec, RowsOfSharesAddUpToTheFloorOfTheSum) {
@@ -124,6 +136,30 @@ TEST(CacheSpec, PredictedBytesOfAFullCacheRoundUp) {
   EXPECT_EQ(PredictBytes(spec, 65).allocated, PredictBytes(spec, 128).full);
 }
 
+// The original model caches in its own type, whatever this cache's rows are.
+TEST(CacheSpec, TheOriginalsBytesDoNotDependOnTheFormat) {
+  CacheSpec spec = MakeSpec(2, 3, 64, false);
+  spec.original_dtype = DType::kBF16;
+  for (const RowFormat& format : {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8}) {
+    spec.key_format = format;
+    spec.value_format = format;
+    EXPECT_EQ(OriginalBytesPerToken(spec), 2 * 2 * 3 * 64 * 2);
+    const CacheBytes whole = PredictBytes(FullCache(spec), 64);
+    EXPECT_EQ(whole.full, 64 * 2 * 2 * 3 * 64 * 2);
+    EXPECT_EQ(whole.logical, 64 * 2 * 3 * 2 * RowBytes(format, 64));
+  }
+}
+
+// Keys in eight bits, values in sixteen; written out, independently of the code's loops.
+TEST(CacheSpec, PredictedBytesOfMixedFormats) {
+  CacheSpec spec = MakeSpec(2, 3, 48, true);
+  spec.key_format = kRowsInt8;
+  spec.value_format = kRowsF16;
+  const int64_t token = (4 + 48) + 3 * 64 * 2 + 4;
+  const int64_t ring = 8 * 9 * 64 * 4;
+  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 2 * (250 * token + (250 - 40) * 4 + ring));
+}
+
 TEST(CacheSpec, BudgetOfTheWrongShapeIsRefused) {
   CacheSpec spec = MakeSpec(2, 3, 64, false);
   spec.budget.pop_back();
@@ -160,6 +196,17 @@ TEST(CacheSpec, NarrowTiersChangeNoPromise) {
   EXPECT_EQ(PredictBytes(spec, 100).logical, PredictBytes(whole, 100).logical + basis);
 }
 
+TEST(CacheSpec, TiersInFormatsOfTheirOwn) {
+  CacheSpec spec = TwoTierSpec();
+  spec.tiers = {{1.0, 1.0}, {1.0, 1.0, kRowsInt8, {}}};
+  EXPECT_NO_THROW(CheckTiers(spec));
+  EXPECT_TRUE(spec.mixed());
+  EXPECT_EQ(KeyFormat(spec, -1), kRowsF32);
+  EXPECT_EQ(KeyFormat(spec, 0), kRowsF32);
+  EXPECT_EQ(KeyFormat(spec, 1), kRowsInt8);
+  EXPECT_EQ(ValueFormat(spec, 1), kRowsF32);
+}
+
 TEST(CacheSpec, RefusesTiersThatDoNotFit) {
   CacheSpec spec = TwoTierSpec();
   spec.tiers = {{0.5, 1.0}};
@@ -168,6 +215,11 @@ TEST(CacheSpec, RefusesTiersThatDoNotFit) {
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "got 0.1 of keys 8 wide");
   spec.tiers = {{1.0, 1.0}, {1.0, 0.05}};
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "got 0.05 of values 16 wide");
+  spec.tiers = {{1.0, 1.0, {}, kRowsF32}};
+  spec.value_format = kRowsF16;
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "values in at most the bits of the cache's f16");
+  spec.tiers = {{1.0, 1.0, RowFormat{RowElement::kInt8, RowScales::kFront, 8}, {}}};
+  EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "row format");
   spec.tiers.assign(32, Tier{});
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "at most 31");
 }

@@ -29,7 +29,10 @@ Manifest MakeManifest() {
                                               "test"),
                                     "test");
   CacheSpec& cache = manifest.cache;
-  cache.dtype = DType::kBF16;
+  cache.key_format = kRowsBF16;
+  cache.value_format = kRowsBF16;
+  cache.original_dtype = DType::kF16;
+  manifest.weights_dtype = DType::kBF16;
   cache.method = Method::kLuKv;
   cache.scorer = ScorerKind::kKeyDiff;
   cache.margin = 8;
@@ -56,6 +59,33 @@ TEST(Manifest, RoundTripKeepsEveryField) {
   EXPECT_EQ(read.cache.layers[0][0].heads, (std::vector<int64_t>{0, 1}));
   EXPECT_DOUBLE_EQ(read.cache.budget[1][1], 1.0 / 3.0);
   EXPECT_EQ(read.model.num_layers, 2);
+}
+
+TEST(Manifest, FormatsOfKeysValuesAndTiers) {
+  Manifest manifest = MakeManifest();
+  manifest.cache.key_format = kRowsInt8;
+  manifest.cache.tiers = {{1.0, 1.0}, {0.5, 0.5, {}, kRowsInt8}};
+  const Json json = ToJson(manifest);
+  EXPECT_FALSE(json["cache"].contains("dtype"));
+  EXPECT_EQ(json["cache"]["key_dtype"], "int8");
+  EXPECT_EQ(json["cache"]["value_dtype"], "bf16");
+  const Manifest read = ManifestFromJson(json, "manifest.json");
+  EXPECT_EQ(ToJson(read), json);
+  EXPECT_EQ(read.cache.key_format, kRowsInt8);
+  EXPECT_EQ(read.cache.value_format, kRowsBF16);
+  EXPECT_EQ(read.cache.tiers, manifest.cache.tiers);
+  EXPECT_EQ(read.cache.original_dtype, DType::kF16);
+  EXPECT_EQ(read.weights_dtype, DType::kBF16);
+}
+
+// Bundles of older versions count budgets in the type of their weights and cache.
+TEST(Manifest, OlderBundlesHaveOneType) {
+  Json json = ToJson(MakeManifest());
+  json.erase("weights_dtype");
+  json["source"].erase("dtype");
+  const Manifest read = ManifestFromJson(json, "manifest.json");
+  EXPECT_EQ(read.weights_dtype, DType::kBF16);
+  EXPECT_EQ(read.cache.original_dtype, DType::kBF16);
 }
 
 // Each edit breaks one thing; the message must name it.
@@ -92,6 +122,18 @@ TEST(Manifest, BrokenFilesAreRefusedByName) {
        },
        "../x"},
       {"width as text", [](Json& j) { j["cache"]["head_width"] = "8"; }, "head_width"},
+      {"unknown format", [](Json& j) { j["cache"]["dtype"] = "int4"; }, "dtype: expected a row"},
+      {"two formats", [](Json& j) { j["cache"]["key_dtype"] = "f16"; }, "key_dtype"},
+      {"one of two formats",
+       [](Json& j) {
+         j["cache"].erase("dtype");
+         j["cache"]["key_dtype"] = "f16";
+       },
+       "value_dtype"},
+      {"unknown format of a tier", [](Json& j) { j["cache"]["tiers"][0]["key_dtype"] = "int2"; },
+       "int2"},
+      {"weights with scales", [](Json& j) { j["weights_dtype"] = "int8"; }, "weights_dtype"},
+      {"original of an unknown type", [](Json& j) { j["source"]["dtype"] = "f8"; }, "f8"},
       {"tiers not descending",
        [](Json& j) {
          j["cache"]["tiers"] = {{{"key_share", 0.25}, {"value_share", 0.25}},

@@ -26,7 +26,9 @@ CacheSpec Geometry(int64_t heads_of_group = 1,
                    int64_t key_width = kHeadWidth,
                    DType dtype = DType::kF16) {
   CacheSpec spec;
-  spec.dtype = dtype;
+  spec.key_format = RowFormatOf(dtype);
+  spec.value_format = RowFormatOf(dtype);
+  spec.original_dtype = dtype;
   spec.num_heads = 2 * kKvHeads;
   spec.num_kv_heads = kKvHeads;
   spec.head_width = kHeadWidth;
@@ -82,7 +84,7 @@ budget::PlanRequest Request(const std::string& budget,
 int64_t BytesOfOneRowEverywhere(const CacheSpec& spec) {
   int64_t bytes = 0;
   for (const auto& groups : spec.layers) {
-    for (const CacheGroup& group : groups) bytes += group.BytesPerToken(spec.dtype) + 4;
+    for (const CacheGroup& group : groups) bytes += BytesPerToken(spec, group) + 4;
   }
   return bytes;
 }

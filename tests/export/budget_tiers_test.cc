@@ -17,7 +17,9 @@ constexpr int64_t kHeadWidth = 16;
 
 CacheSpec Geometry(int64_t key_width = kHeadWidth) {
   CacheSpec spec;
-  spec.dtype = DType::kF16;
+  spec.key_format = kRowsF16;
+  spec.value_format = kRowsF16;
+  spec.original_dtype = DType::kF16;
   spec.num_heads = 4;
   spec.num_kv_heads = 2;
   spec.head_width = kHeadWidth;

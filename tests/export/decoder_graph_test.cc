@@ -54,7 +54,7 @@ std::set<std::string> CheckOrder(const std::vector<Node>& nodes, std::set<std::s
 
 TEST_P(DecoderGraphTest, EveryNameIsDefinedOnceAndUsed) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    const Graph graph = BuildDecoderGraph(checkpoint_, dtype);
+    const Graph graph = BuildDecoderGraph(checkpoint_, {dtype, dtype});
     std::set<std::string> defined;
     std::vector<std::string> given;
     for (const ValueInfo& input : graph.inputs) given.push_back(input.name);
@@ -90,7 +90,7 @@ void CheckBody(const Function& function) {
 
 TEST_P(DecoderGraphTest, FunctionBodiesAreWellFormed) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    const Graph graph = BuildDecoderGraph(checkpoint_, dtype);
+    const Graph graph = BuildDecoderGraph(checkpoint_, {dtype, dtype});
     std::set<std::string> called;
     for (const Node& node : graph.nodes) {
       if (node.domain == kFunctionDomain) called.insert(node.op);
@@ -105,7 +105,7 @@ TEST_P(DecoderGraphTest, FunctionBodiesAreWellFormed) {
 
 TEST_P(DecoderGraphTest, OneCacheNodeForEachLayer) {
   const ModelConfig& config = checkpoint_.config();
-  const Graph graph = BuildDecoderGraph(checkpoint_, DType::kF32);
+  const Graph graph = BuildDecoderGraph(checkpoint_, {DType::kF32, DType::kF32});
   ASSERT_FALSE(graph.functions.empty());
   int64_t layer = 0;
   for (const Node& node : graph.nodes) {
@@ -129,8 +129,10 @@ TEST_P(DecoderGraphTest, OneCacheNodeForEachLayer) {
 
 TEST_P(DecoderGraphTest, CacheSpecAgreesWithTheGraph) {
   const ModelConfig& config = checkpoint_.config();
-  const CacheSpec spec = MakeCacheSpec(config, DType::kF16);
-  EXPECT_TRUE(spec.full());
+  const CacheGeometry spec = MakeCacheGeometry(config, kRowsF16, DType::kBF16);
+  EXPECT_EQ(spec.key_format, kRowsF16);
+  EXPECT_EQ(spec.value_format, kRowsF16);
+  EXPECT_EQ(spec.original_dtype, DType::kBF16);
   ASSERT_EQ(spec.num_layers(), config.num_layers);
   for (int64_t l = 0; l < spec.num_layers(); ++l) {
     std::vector<int64_t> heads;

@@ -62,7 +62,7 @@ class GoldenModels(unittest.TestCase):
     def setUpClass(cls):
         cls.bundles, cls.golden = {}, {}
         for name in golden_models():
-            cls.bundles[name] = export(GOLDEN / "models" / name, name)
+            cls.bundles[name] = export(GOLDEN / "models" / name, name, "--dtype", "f32")
             cls.golden[name] = load_file(GOLDEN / "models" / name / "golden.safetensors")
 
     def each(self):
@@ -211,20 +211,62 @@ class RoundedModels(unittest.TestCase):
                     self.assertLessEqual(np.abs(whole - steps).max(), TOLERANCE)
 
 
+class OwnTypes(unittest.TestCase):
+    """Without --dtype, weights and cache are as in the checkpoint, and int8 is a cache of the kvc runtime alone."""
+
+    NAMES = {"float32": "tensor(float)", "float16": "tensor(float16)", "bfloat16": "tensor(bfloat16)"}
+
+    def check(self, name, directory, kind):
+        golden = load_file(GOLDEN / "models" / name / "golden.safetensors")
+        bundle = Bundle(directory)
+        self.assertEqual({bundle.inputs[n].type for n in bundle.past}, {self.NAMES[kind]})
+        tolerance = {"float32": 0, "float16": ROUNDED_TOLERANCE["f16"], "bfloat16": ROUNDED_TOLERANCE["bf16"]}[kind]
+        error = np.abs(bundle.whole(golden["ids"]) - golden["logits"]).max()
+        self.assertLessEqual(error, max(TOLERANCE, tolerance * np.abs(golden["logits"]).max()))
+
+    def test_default(self):
+        kinds = set()
+        for name in golden_models():
+            config = json.loads((GOLDEN / "models" / name / "config.json").read_text())
+            kind = config.get("dtype") or config.get("torch_dtype")
+            kinds.add(kind)
+            with self.subTest(model=name, kind=kind):
+                self.check(name, export(GOLDEN / "models" / name, f"{name}-auto"), kind)
+        self.assertEqual(kinds, set(self.NAMES))
+
+    def test_size(self):
+        """Matrices of a 16-bit bundle take half of what they take in float."""
+        sizes = []
+        for dtype in ("f32", "bf16"):
+            directory = export(GOLDEN / "models" / "llama", f"llama-size-{dtype}", "--dtype", dtype)
+            model = onnx.load(directory / "model.onnx", load_external_data=False)
+            lengths = [
+                next(int(e.value) for e in t.external_data if e.key == "length")
+                for t in model.graph.initializer
+                if len(t.dims) == 2 and t.external_data and not t.name.startswith("rope.")
+            ]
+            sizes.append(sum(lengths))
+        self.assertEqual(sizes[0], 2 * sizes[1])
+
+    def test_int8_cache(self):
+        directory = export(GOLDEN / "models" / "llama", "llama-int8", "--cache-dtype", "int8")
+        self.check("llama", directory, "bfloat16")
+
+
 class RealModels(unittest.TestCase):
     def test_stories260k(self):
         source = SHARED / "data" / "models" / "stories260k"
         if not source.is_dir():
             self.skipTest(f"expected {source}, got none")
         golden = load_file(GOLDEN / "stories260k" / "golden.safetensors")
-        bundle = Bundle(export(source, "stories260k"))
+        bundle = Bundle(export(source, "stories260k", "--dtype", "f32"))
         self.assertLessEqual(np.abs(bundle.whole(golden["ids"]) - golden["logits"]).max(), TOLERANCE)
 
     def test_smollm2(self):
         if not SMOLLM2.is_dir():
             self.skipTest(f"expected {SMOLLM2}, got none; run make smollm2")
         golden = load_file(GOLDEN / "smollm2" / "golden.safetensors")
-        directory = export(SMOLLM2, "smollm2", "--no-verify")
+        directory = export(SMOLLM2, "smollm2", "--no-verify", "--dtype", "f32")
         logits = Bundle(directory).whole(golden["ids"])
         shutil.rmtree(directory)
         sample = logits[golden["positions"]][:, golden["vocabulary_ids"]]

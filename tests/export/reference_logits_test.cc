@@ -10,10 +10,16 @@ namespace {
 TEST(VerificationTolerances, FollowWhatTheSourceItselfRounds) {
   bundle::ReferenceLogits reference{
       {1, 2, 3}, {0.0F, 30.0F, -40.0F, 1.0F, 2.0F, 3.0F}, {0.0F, 5e-5F, 5e-4F}};
-  EXPECT_EQ(bundle::VerificationTolerances(DType::kF32, reference),
+  CacheGeometry cache;
+  EXPECT_EQ(bundle::VerificationTolerances(DType::kF32, cache, reference),
             (std::vector<double>{1e-3, 1e-3, 16.0 * double{5e-4F}}));
-  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, reference)) {
+  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
     EXPECT_DOUBLE_EQ(tolerance, 4e-3 * 40.0);
+  }
+  // The coarsest of weights, keys and values decides.
+  cache.value_format = kRowsBF16;
+  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
+    EXPECT_DOUBLE_EQ(tolerance, 3e-2 * 40.0);
   }
 }
 

@@ -21,6 +21,9 @@
 namespace kvc::onnx_export {
 namespace {
 
+// Weights and cache of one type.
+GraphTypes Both(DType dtype) { return {dtype, dtype}; }
+
 namespace fs = std::filesystem;
 
 const fs::path kModels = kvc::testing::SourceRoot() / "tests" / "golden" / "models";
@@ -50,7 +53,7 @@ TEST(PlaceWeights, AlignsEachAndLeavesNoOtherGap) {
 TEST(WeightValues, AbsorbedRowsArePaddedWithZeros) {
   const Checkpoint checkpoint = Checkpoint::Open(kModels / "gpt2-absorb");
   const ModelConfig& config = checkpoint.config();
-  const auto weights = WeightsByName(BuildDecoderGraph(checkpoint, DType::kF32));
+  const auto weights = WeightsByName(BuildDecoderGraph(checkpoint, {DType::kF32, DType::kF32}));
   for (const char* part : {"k.weight", "q.weight", "q.bias"}) {
     const Weight& weight = weights.at(std::string("layers.0.") + part);
     const std::vector<float> padded = WeightValues(checkpoint, weight);
@@ -75,7 +78,7 @@ TEST(WeightValues, AbsorbedRowsArePaddedWithZeros) {
 TEST(WeightValues, RebuildColumnsBeyondTheRankAreCleared) {
   const Checkpoint checkpoint = Checkpoint::Open(kModels / "llama-latent");
   const ModelConfig& config = checkpoint.config();
-  const auto weights = WeightsByName(BuildDecoderGraph(checkpoint, DType::kBF16));
+  const auto weights = WeightsByName(BuildDecoderGraph(checkpoint, {DType::kBF16, DType::kBF16}));
   bool cleared = false;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const Weight& weight = weights.at("layers." + std::to_string(layer) + ".k_rebuild.weight");
@@ -98,7 +101,7 @@ TEST(WeightValues, RebuildColumnsBeyondTheRankAreCleared) {
 TEST(WeightValues, RopeTablesAreRoundedOnce) {
   const Checkpoint checkpoint = Checkpoint::Open(kModels / "llama");
   const ModelConfig& config = checkpoint.config();
-  const auto weights = WeightsByName(BuildDecoderGraph(checkpoint, DType::kF16));
+  const auto weights = WeightsByName(BuildDecoderGraph(checkpoint, {DType::kF16, DType::kF16}));
   const Weight& cosines = weights.at("rope.cos");
   ASSERT_EQ(cosines.dims, (std::vector<int64_t>{config.context_length, config.head_width / 2}));
   EXPECT_EQ(cosines.dtype, DType::kF32);
@@ -121,7 +124,7 @@ TEST(WriteOnnxModel, TheSameInputsGiveTheSameBytes) {
   NoProgress progress;
   for (const char* name : {"a", "b"}) {
     fs::create_directory(directory / name);
-    WriteOnnxModel(checkpoint, DType::kBF16, directory / name, progress, {{"kvc.x", "1"}});
+    WriteOnnxModel(checkpoint, Both(DType::kBF16), directory / name, progress, {{"kvc.x", "1"}});
   }
   for (const char* file : {"model.onnx", "model.onnx.data"}) {
     EXPECT_EQ(Sha256File(directory.path() / "a" / file), Sha256File(directory.path() / "b" / file));
@@ -132,8 +135,8 @@ TEST(WriteOnnxModel, DataFileHoldsTheWeights) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(kModels / "llama-bias");
   NoProgress progress;
-  WriteOnnxModel(checkpoint, DType::kF32, directory.path(), progress);
-  Graph graph = BuildDecoderGraph(checkpoint, DType::kF32);
+  WriteOnnxModel(checkpoint, Both(DType::kF32), directory.path(), progress);
+  Graph graph = BuildDecoderGraph(checkpoint, {DType::kF32, DType::kF32});
   const int64_t size = PlaceWeights(graph.weights);
   const std::string data = ReadFile(directory / "model.onnx.data");
   ASSERT_EQ(static_cast<int64_t>(data.size()), size);
@@ -173,25 +176,25 @@ TEST(WriteOnnxModel, RefusesWhatF16CannotHold) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(CopyWithElement(directory, 1e5F));
   NoProgress progress;
-  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF16, directory.path(), progress), kNumeric,
-                   "layers.1.down.weight: element 3");
-  WriteOnnxModel(checkpoint, DType::kBF16, directory.path(), progress);
+  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, Both(DType::kF16), directory.path(), progress),
+                   kNumeric, "layers.1.down.weight: element 3");
+  WriteOnnxModel(checkpoint, Both(DType::kBF16), directory.path(), progress);
 }
 
 TEST(WriteOnnxModel, RefusesNan) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(CopyWithElement(directory, std::nanf("")));
   NoProgress progress;
-  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF32, directory.path(), progress), kNumeric,
-                   "model.layers.1.mlp.down_proj.weight");
+  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, Both(DType::kF32), directory.path(), progress),
+                   kNumeric, "model.layers.1.mlp.down_proj.weight");
 }
 
 TEST(WriteOnnxModel, RefusesADirectoryThatIsNotThere) {
   const testing::TempDir directory;
   const Checkpoint checkpoint = Checkpoint::Open(kModels / "gpt2");
   NoProgress progress;
-  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, DType::kF32, directory / "missing", progress), kIo,
-                   "model.onnx.data");
+  EXPECT_KVC_ERROR(WriteOnnxModel(checkpoint, Both(DType::kF32), directory / "missing", progress),
+                   kIo, "model.onnx.data");
 }
 
 }  // namespace

@@ -24,13 +24,15 @@ void WriteBundle(const std::filesystem::path& model,
                  DType dtype) {
   const Checkpoint checkpoint = Checkpoint::Open(model);
   NoProgress progress;
-  onnx_export::WriteOnnxModel(checkpoint, dtype, directory, progress);
+  onnx_export::WriteOnnxModel(checkpoint, {dtype, dtype}, directory, progress);
   Manifest manifest;
   manifest.tool_version = "test";
   manifest.options = Json::object();
   manifest.source_name = model.filename().string();
   manifest.model = checkpoint.config();
-  manifest.cache = onnx_export::MakeCacheSpec(checkpoint.config(), dtype);
+  manifest.weights_dtype = dtype;
+  manifest.cache = {
+      onnx_export::MakeCacheGeometry(checkpoint.config(), RowFormatOf(dtype), dtype), {}, {}};
   for (const char* name : {"model.onnx", "model.onnx.data"}) {
     FileRecord& record = manifest.files[name];
     record.bytes = static_cast<int64_t>(std::filesystem::file_size(directory / name));
