@@ -208,16 +208,13 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   const int64_t count = options_.context - options_.window - options_.sinks;  // n
   const MatrixD shares(losses.data() + options_.sinks * columns, count, columns);
   scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
-  const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
-  std::vector<int64_t> bytes;
-  for (const Tier& tier : tiers_) {
-    bytes.push_back(TierWidth(config_.key_width(layer, group), tier.key_share) +
-                    group_heads * TierWidth(config_.head_width, tier.value_share));
-  }
-  const solver::TierChoice rule({shares, bytes, {}, {}});
+  CacheGroup rows{config_.key_width(layer, group), config_.head_width, {}, false};
+  rows.heads.resize(static_cast<size_t>(config_.num_kv_heads / config_.num_key_groups()));
+  const std::vector<int64_t> costs = TierCosts({}, rows, tiers_);
+  const solver::TierChoice rule({shares, costs, {}, {}});
   std::vector<std::vector<uint8_t>> choices;
   for (int64_t point = 0; point < kCurveIntervals; ++point) {
-    choices.push_back(rule.Within(point * count * bytes[0] / kCurveIntervals));
+    choices.push_back(rule.Within(point * count * costs[0] / kCurveIntervals));
   }
   // Everything fits, also what no query of the window asks for.
   choices.emplace_back(count, uint8_t{1});

@@ -12,8 +12,8 @@
 //       / |x_i|^2
 //   o^_ih = softmax over the kept keys k^_j of their tiers, times the values v^_j of their tiers
 //
-// A tier's bytes are its elements: of the cached key (the latent of a group that has one) and of
-// the values of the group's heads.
+// A tier costs what TierCosts (core/cache/cache_spec.h) says of the cached key (the latent of a
+// group that has one) and of the values of the group's heads.
 
 #include <cstdint>
 #include <span>

@@ -44,14 +44,14 @@ void CheckLayer(const AttentionStep& step, const CacheSpec& spec) {
 
 }  // namespace
 
-void CheckSameGeometry(const CacheSpec& spec, const CacheSpec& manifest) {
-  bool same = spec.num_heads == manifest.num_heads && spec.num_kv_heads == manifest.num_kv_heads &&
-              spec.head_width == manifest.head_width &&
-              spec.layers.size() == manifest.layers.size();
-  for (size_t l = 0; same && l < spec.layers.size(); ++l) {
-    same = spec.layers[l].size() == manifest.layers[l].size();
-    for (size_t n = 0; same && n < spec.layers[l].size(); ++n) {
-      const CacheGroup& a = spec.layers[l][n];
+void CheckSameGeometry(const CacheGeometry& cache, const CacheGeometry& manifest) {
+  bool same =
+      cache.num_heads == manifest.num_heads && cache.num_kv_heads == manifest.num_kv_heads &&
+      cache.head_width == manifest.head_width && cache.layers.size() == manifest.layers.size();
+  for (size_t l = 0; same && l < cache.layers.size(); ++l) {
+    same = cache.layers[l].size() == manifest.layers[l].size();
+    for (size_t n = 0; same && n < cache.layers[l].size(); ++n) {
+      const CacheGroup& a = cache.layers[l][n];
       const CacheGroup& b = manifest.layers[l][n];
       same = a.key_width == b.key_width && a.value_width == b.value_width && a.heads == b.heads &&
              a.keeps_positions == b.keeps_positions;

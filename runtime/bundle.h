@@ -57,7 +57,7 @@ class Bundle {
 };
 
 // Throws kBadShape when a policy's layers, groups and widths are not the manifest's.
-void CheckSameGeometry(const CacheSpec& spec, const CacheSpec& manifest);
+void CheckSameGeometry(const CacheGeometry& cache, const CacheGeometry& manifest);
 
 // Throws kVerification naming the field in which the graph's sizes and the manifest differ.
 void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest);

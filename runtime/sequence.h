@@ -32,7 +32,7 @@ struct SequenceOptions {
 };
 
 struct CacheCounters {
-  int64_t full_bytes = 0;  // of the original model, same dtype and tokens
+  int64_t full_bytes = 0;  // of the original model in its own type, same tokens
   int64_t logical_bytes = 0;
   int64_t allocated_bytes = 0;  // summed over live allocations
   int64_t peak_bytes = 0;       // highest allocated_bytes since the sequence began

@@ -16,6 +16,10 @@
 namespace kvc::runtime {
 namespace {
 
+bool SameFormats(const CacheGeometry& a, const CacheGeometry& b) {
+  return a.key_format == b.key_format && a.value_format == b.value_format;
+}
+
 // Completes a policy with narrow tiers by the bundle's bases.
 void CheckMixed(CacheSpec& spec, const CacheSpec& manifest) {
   if (spec.bases == nullptr) spec.bases = manifest.bases;
@@ -111,8 +115,8 @@ void Session::CheckPrompt(std::span<Sequence* const> sequences,
               sequence->backend_->name());
     KVC_CHECK(sequence->length() == 0, kUsage, "prefill: expected an empty sequence");
     KVC_CHECK(sequence->options_.chunk == sequences[0]->options_.chunk &&
-                  sequence->cache().spec().dtype == sequences[0]->cache().spec().dtype,
-              kUsage, "prefill: expected sequences of one dtype and chunk");
+                  SameFormats(sequence->cache().spec(), sequences[0]->cache().spec()),
+              kUsage, "prefill: expected sequences of one cache dtype and chunk");
   }
   KVC_CHECK(length > 0 && length <= context_length(), kBadInput,
             "prompt: expected 1 to {} tokens, got {}; shorten it", context_length(), length);

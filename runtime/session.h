@@ -53,7 +53,7 @@ class Session {
   // policies cost one pass, because what a policy drops changes nothing before decoding. logits:
   // [1, V] of the last token, or [T, V] of all of them; rows decide. Throws kBadInput for ids
   // outside the vocabulary and prompts beyond the context length, kUsage for sequences that are not
-  // empty, or of different dtypes or chunks, or of another backend.
+  // empty, or of different cache dtypes or chunks, or of another backend.
   void Prefill(std::span<Sequence* const> sequences, std::span<const int32_t> ids, MatrixF logits);
   void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) {
     Sequence* const one[] = {&sequence};

@@ -62,10 +62,13 @@ void CheckTiers(const CacheSpec& spec) {
   constexpr size_t kMostTiers = 31;
   KVC_CHECK(
       spec.tiers.size() <= kMostTiers && spec.tiers[0].key_share >= 1.0 &&
-          spec.tiers[0].value_share >= 1.0,
+          spec.tiers[0].value_share >= 1.0 && !spec.tiers[0].key_format &&
+          !spec.tiers[0].value_format,
       kBadInput,
-      "tiers: expected at most {} and full width first, got {}, the first with shares {} and {}",
-      kMostTiers, spec.tiers.size(), spec.tiers[0].key_share, spec.tiers[0].value_share);
+      "tiers: expected at most {} and full width in the cache's formats first, got {}, the first "
+      "with shares {} and {}{}",
+      kMostTiers, spec.tiers.size(), spec.tiers[0].key_share, spec.tiers[0].value_share,
+      spec.tiers[0].key_format || spec.tiers[0].value_format ? " and a format of its own" : "");
   for (const Tier& tier : spec.tiers) {
     CheckTierFormat("keys", tier.key_format, spec.key_format);
     CheckTierFormat("values", tier.value_format, spec.value_format);
@@ -93,6 +96,25 @@ RowFormat KeyFormat(const CacheSpec& spec, int64_t tier) {
 
 RowFormat ValueFormat(const CacheSpec& spec, int64_t tier) {
   return tier < 0 ? spec.value_format : spec.tiers[tier].value_format.value_or(spec.value_format);
+}
+
+std::vector<int64_t> TierCosts(const CacheGeometry& geometry,
+                               const CacheGroup& group,
+                               const std::vector<Tier>& tiers) {
+  bool differ = geometry.key_format != geometry.value_format ||
+                geometry.key_format.scales != RowScales::kNone;
+  for (const Tier& tier : tiers) differ = differ || tier.key_format || tier.value_format;
+  const auto heads = static_cast<int64_t>(group.heads.size());
+  std::vector<int64_t> costs;
+  for (const Tier& tier : tiers) {
+    const int64_t key = TierWidth(group.key_width, tier.key_share);
+    const int64_t value = TierWidth(group.value_width, tier.value_share);
+    costs.push_back(
+        differ ? RowBytes(tier.key_format.value_or(geometry.key_format), key) +
+                     heads * RowBytes(tier.value_format.value_or(geometry.value_format), value)
+               : key + heads * value);
+  }
+  return costs;
 }
 
 std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) {

@@ -42,8 +42,9 @@ struct CacheSpec : CacheGeometry, CachePolicy {
   std::shared_ptr<const std::vector<LayerBases>> bases;
 };
 
-// Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width, and
-// keep a dimension or more of every key and value; kUnsupported for a format without a name.
+// Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width in the
+// cache's formats, and keep a dimension or more of every key and value; kUnsupported for a format
+// without a name.
 void CheckTiers(const CacheSpec& spec);
 
 // The same geometry with every token kept.
@@ -52,6 +53,12 @@ void CheckTiers(const CacheSpec& spec);
 // Formats of a tier's rows; tier -1: of the recent block's.
 [[nodiscard]] RowFormat KeyFormat(const CacheSpec& spec, int64_t tier);
 [[nodiscard]] RowFormat ValueFormat(const CacheSpec& spec, int64_t tier);
+
+// What a token of the group costs in each tier, all in one unit: in bytes of its rows where formats
+// differ, else in elements, whose size then cancels.
+[[nodiscard]] std::vector<int64_t> TierCosts(const CacheGeometry& geometry,
+                                             const CacheGroup& group,
+                                             const std::vector<Tier>& tiers);
 
 // Rows of every group [L][n] for a sequence of `length` tokens: min(length, budget); floors of the
 // shares plus largest remainders (ties: lower layer, then lower group first); at least MinRows (or

@@ -18,7 +18,8 @@ BlockShape ShapeOf(const CacheSpec& spec, int64_t layer, int64_t group, int64_t 
   const CacheGroup& own = spec.layers[layer][group];
   const Tier share = tier < 0 ? Tier{} : spec.tiers[tier];
   BlockShape shape;
-  shape.dtype = spec.dtype;
+  shape.key_format = KeyFormat(spec, tier);
+  shape.value_format = ValueFormat(spec, tier);
   shape.key_width = TierWidth(own.key_width, share.key_share);
   shape.value_width = TierWidth(own.value_width, share.value_share);
   shape.heads = static_cast<int64_t>(own.heads.size());

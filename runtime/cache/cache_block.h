@@ -1,9 +1,10 @@
 #pragma once
 // A dense block of cached tokens of one group: what a tier or the recent block is made of.
 //
-//   keys       [capacity, key_width]               in the cache's dtype, on the device
-//   values     [heads][capacity, value_width]      likewise; one plane for each kv head of the
-//   group positions  [capacity]  int32                   on the host; only where keys are latents
+//   keys       [capacity, key_width]               rows in key_format, on the device
+//   values     [heads][capacity, value_width]      rows in value_format, likewise; one plane for
+//                                                  each kv head of the group
+//   positions  [capacity]  int32                   on the host; only where keys are latents
 //   scores     [capacity]  float                   on the host; only in tiers
 //
 // Rows 0 .. rows()-1 hold tokens, oldest first. The block knows how many there are and what is
@@ -13,7 +14,7 @@
 #include <span>
 #include <vector>
 
-#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "core/cache/cache_spec.h"
 #include "runtime/cache/metered_array.h"
 #include "runtime/device.h"
@@ -21,15 +22,16 @@
 namespace kvc::runtime {
 
 struct BlockShape {
-  DType dtype = DType::kF32;
+  RowFormat key_format = {};
+  RowFormat value_format = {};
   int64_t key_width = 0;
   int64_t value_width = 0;
   int64_t heads = 1;  // planes of values
   bool positions = false;
   bool scores = false;
 
-  [[nodiscard]] int64_t KeyRowBytes() const { return key_width * DTypeBytes(dtype); }
-  [[nodiscard]] int64_t ValueRowBytes() const { return value_width * DTypeBytes(dtype); }
+  [[nodiscard]] int64_t KeyRowBytes() const { return RowBytes(key_format, key_width); }
+  [[nodiscard]] int64_t ValueRowBytes() const { return RowBytes(value_format, value_width); }
   // Bytes of one row, position and score included.
   [[nodiscard]] int64_t BytesPerRow() const;
 };

@@ -12,8 +12,8 @@ namespace kvc::runtime {
 namespace {
 
 void CheckSpec(const CacheSpec& spec) {
-  KVC_CHECK(spec.dtype == DType::kF32 || spec.dtype == DType::kF16 || spec.dtype == DType::kBF16,
-            kBadInput, "cache: dtype: expected f32, f16 or bf16, got {}", ShortName(spec.dtype));
+  (void)RowFormatName(spec.key_format);  // throws for rows that nothing can write or read
+  (void)RowFormatName(spec.value_format);
   KVC_CHECK(
       spec.num_layers() > 0 && spec.num_kv_heads > 0 && spec.num_heads % spec.num_kv_heads == 0,
       kBadInput,

@@ -24,8 +24,8 @@ std::vector<float> Pick(const kernels::RowBlock& block, std::span<const int64_t>
   std::vector<float> rows(picked.size() * static_cast<size_t>(block.width));
   const auto* data = static_cast<const std::byte*>(block.data);
   for (size_t i = 0; i < picked.size(); ++i) {
-    ConvertToFloat(block.dtype, data + picked[i] * block.stride * DTypeBytes(block.dtype),
-                   block.width, rows.data() + static_cast<int64_t>(i) * block.width);
+    DecodeRows(data + picked[i] * block.stride, block.format, block.stride,
+               {rows.data() + static_cast<int64_t>(i) * block.width, 1, block.width});
   }
   return rows;
 }

@@ -23,28 +23,34 @@ void WriteElements(ConstMatrixF keys, ConstMatrixF values, const CacheBlock& to)
   KVC_CHECK(to.rows() + keys.rows <= to.capacity(), kInternal,
             "cache block: expected room for {} rows, got {}", keys.rows, to.capacity() - to.rows());
   const BlockShape& shape = to.shape();
-  for (int64_t t = 0; t < keys.rows; ++t) {
-    const int64_t row = to.rows() + t;
-    ConvertFromFloat(keys.row(t), shape.key_width, shape.dtype, KeyRow(to, row));
-    for (int64_t plane = 0; plane < shape.heads; ++plane) {
-      ConvertFromFloat(values.row(t) + plane * shape.value_width, shape.value_width, shape.dtype,
-                       ValueRow(to, plane, row));
-    }
+  EncodeRows({keys.data, keys.rows, shape.key_width, keys.stride}, shape.key_format,
+             KeyRow(to, to.rows()), shape.KeyRowBytes());
+  for (int64_t plane = 0; plane < shape.heads; ++plane) {
+    EncodeRows(values.ColRange(plane * shape.value_width, shape.value_width), shape.value_format,
+               ValueRow(to, plane, to.rows()), shape.ValueRowBytes());
   }
+}
+
+StoredRows KeyRowsOf(const BlockShape& shape) {
+  return {shape.key_format, shape.key_width, shape.KeyRowBytes()};
+}
+
+StoredRows ValueRowsOf(const BlockShape& shape) {
+  return {shape.value_format, shape.value_width, shape.ValueRowBytes()};
 }
 
 }  // namespace
 
 kernels::RowBlock KeysOf(const CacheBlock& block) {
   const BlockShape& shape = block.shape();
-  return {HostMemory::Of(block.keys()), shape.dtype, block.rows(), shape.key_width,
-          shape.key_width};
+  return {HostMemory::Of(block.keys()), shape.key_format, block.rows(), shape.key_width,
+          shape.KeyRowBytes()};
 }
 
 kernels::RowBlock ValuesOf(const CacheBlock& block, int64_t plane) {
   const BlockShape& shape = block.shape();
-  return {HostMemory::Of(block.values()) + plane * block.PlaneBytes(), shape.dtype, block.rows(),
-          shape.value_width, shape.value_width};
+  return {HostMemory::Of(block.values()) + plane * block.PlaneBytes(), shape.value_format,
+          block.rows(), shape.value_width, shape.ValueRowBytes()};
 }
 
 kernels::Segment SegmentOf(const CacheBlock& block, int64_t plane) {
@@ -67,13 +73,12 @@ void AppendRows(ConstMatrixF keys,
 }
 
 void AppendRow(const CacheBlock& from, int64_t row, float score, CacheBlock& to) {
-  KVC_CHECK(!to.full() && from.shape().dtype == to.shape().dtype, kInternal,
-            "cache block: expected room for a row of the same type");
-  std::memcpy(KeyRow(to, to.rows()), KeyRow(from, row),
-              static_cast<size_t>(to.shape().KeyRowBytes()));
+  KVC_CHECK(!to.full(), kInternal, "cache block: expected room for a row, got none");
+  CopyRows(KeyRow(from, row), KeyRowsOf(from.shape()), 1, KeyRow(to, to.rows()),
+           KeyRowsOf(to.shape()));
   for (int64_t plane = 0; plane < to.shape().heads; ++plane) {
-    std::memcpy(ValueRow(to, plane, to.rows()), ValueRow(from, plane, row),
-                static_cast<size_t>(to.shape().ValueRowBytes()));
+    CopyRows(ValueRow(from, plane, row), ValueRowsOf(from.shape()), 1,
+             ValueRow(to, plane, to.rows()), ValueRowsOf(to.shape()));
   }
   const bool has_position = to.shape().positions;
   const int32_t position = has_position ? from.positions()[row] : 0;

@@ -18,7 +18,7 @@ namespace kvc::runtime {
 [[nodiscard]] kernels::RowBlock ValuesOf(const CacheBlock& block, int64_t plane);
 [[nodiscard]] kernels::Segment SegmentOf(const CacheBlock& block, int64_t plane);
 
-// Appends T rows, rounded to the block's dtype: keys [T, >= key_width], of which the first
+// Appends T rows, encoded in the block's formats: keys [T, >= key_width], of which the first
 // key_width columns are kept; values [T, heads * value_width], plane after plane; positions
 // first_position, first_position + 1, ... Throws kInternal when there is no room.
 void AppendRows(ConstMatrixF keys, ConstMatrixF values, int64_t first_position, CacheBlock& to);
@@ -28,7 +28,8 @@ void AppendRows(ConstMatrixF keys,
                 std::span<const int32_t> positions,
                 std::span<const float> scores,
                 CacheBlock& to);
-// Appends row `row` of a block of the same dtype, the first key_width / value_width elements of it.
+// Appends the first key_width / value_width elements of row `row` of a block that is at least as
+// wide, by the rule of kvc::CopyRows.
 void AppendRow(const CacheBlock& from, int64_t row, float score, CacheBlock& to);
 // Keeps the rows listed (ascending), in order.
 void KeepRows(std::span<const int64_t> rows, CacheBlock& block);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "kernels/attention.h"
 #include "runtime/cpu/cache_rows.h"
 #include "runtime/cpu/head_basis.h"
@@ -22,7 +22,7 @@ struct FloatRows {
 FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
   FloatRows rows;
   const int64_t width = blocks.front().width;
-  if (blocks.size() == 1 && blocks[0].dtype == DType::kF32) {
+  if (blocks.size() == 1 && blocks[0].format == kRowsF32) {
     rows.view = {static_cast<const float*>(blocks[0].data), blocks[0].rows, width};
     return rows;
   }
@@ -31,7 +31,7 @@ FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
   rows.storage.resize(static_cast<size_t>(count * width));
   float* target = rows.storage.data();
   for (const auto& block : blocks) {
-    ConvertToFloat(block.dtype, block.data, block.rows * width, target);
+    DecodeRows(block.data, block.format, block.stride, {target, block.rows, width});
     target += block.rows * width;
   }
   rows.view = {rows.storage.data(), count, width};
@@ -55,17 +55,19 @@ FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis&
   int64_t first = 0;
   for (const auto& block : blocks) {
     std::vector<float> held(static_cast<size_t>(block.rows * block.width));
-    ConvertToFloat(block.dtype, block.data, block.rows * block.width, held.data());
+    DecodeRows(block.data, block.format, block.stride, {held.data(), block.rows, block.width});
     basis.FromCoordinates({held.data(), block.rows, block.width}, all.RowRange(first, block.rows));
     first += block.rows;
   }
   return rows;
 }
 
-// Keys from the first `width` columns of latents, or from those that a block has.
+// Keys from the first `width` columns of latents, or from those that a block has; as a tier in
+// `format` would hold them, where that is given.
 FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
                       const kernels::KeyRebuild& rebuild,
-                      int64_t width) {
+                      int64_t width,
+                      const RowFormat* format = nullptr) {
   FloatRows rows;
   int64_t count = 0;
   for (const CacheBlock* block : blocks) count += block->rows();
@@ -73,6 +75,15 @@ FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
   int64_t first = 0;
   for (const CacheBlock* block : blocks) {
     kernels::RowBlock latents = KeysOf(*block);
+    std::vector<std::byte> held;
+    if (format != nullptr) {
+      const int64_t kept = std::min(latents.width, width);
+      const int64_t stride = RowBytes(*format, kept);
+      held.resize(static_cast<size_t>(latents.rows * stride));
+      CopyRows(latents.data, {latents.format, latents.width, latents.stride}, latents.rows,
+               held.data(), {*format, kept, stride});
+      latents = {held.data(), *format, latents.rows, kept, stride};
+    }
     latents.width = std::min(latents.width, width);
     kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
     first += block->rows();
@@ -80,12 +91,21 @@ FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
   return rows;
 }
 
-// What the first `width` coordinates leave of rows.
-FloatRows Approximate(ConstMatrixF x, const HeadBasis& basis, int64_t width) {
+// What the first `width` coordinates leave of rows, where `format` is given in that format.
+FloatRows Approximate(ConstMatrixF x,
+                      const HeadBasis& basis,
+                      int64_t width,
+                      const RowFormat* format) {
   FloatRows rows;
   std::vector<float> storage(static_cast<size_t>(x.rows * width));
   const MatrixF coordinates(storage.data(), x.rows, width);
   basis.ToCoordinates(x, coordinates);
+  if (format != nullptr) {
+    const int64_t stride = RowBytes(*format, width);
+    std::vector<std::byte> held(static_cast<size_t>(x.rows * stride));
+    EncodeRows(coordinates, *format, held.data(), stride);
+    DecodeRows(held.data(), *format, stride, coordinates);
+  }
   basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
   return rows;
 }
@@ -168,6 +188,12 @@ class HeadScorer {
                                    : Gather(rows);
   }
 
+  // The tier's format where its rounding counts as a loss: where it is coarser than the cache's, or
+  // scales are found anew. Null: what is lost by fewer dimensions says it all.
+  static const RowFormat* Rounding(const RowFormat& tier, const RowFormat& cache) {
+    return tier != cache || tier.scales != RowScales::kNone ? &tier : nullptr;
+  }
+
   void AddLosses(int64_t n,
                  int64_t head,
                  const std::vector<const CacheBlock*>& blocks,
@@ -176,20 +202,23 @@ class HeadScorer {
     const CacheGroup& group = spec_.layers[scoring_.attention->layer][n];
     std::vector<FloatRows> storage;
     std::vector<scorers::TierRows> tiers;
-    for (size_t t = 1; t < spec_.tiers.size(); ++t) {
+    for (int64_t t = 1; t < std::ssize(spec_.tiers); ++t) {
       scorers::TierRows& rows = tiers.emplace_back();
       const int64_t key_width = TierWidth(group.key_width, spec_.tiers[t].key_share);
-      if (key_width < group.key_width) {
+      const RowFormat key_format = KeyFormat(spec_, t);
+      if (key_width < group.key_width || key_format != spec_.key_format) {
+        const RowFormat* format = Rounding(key_format, spec_.key_format);
         storage.push_back(
             scoring_.attention->latent
-                ? RebuildKeys(blocks, scoring_.rebuild[head], key_width)
-                : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width));
+                ? RebuildKeys(blocks, scoring_.rebuild[head], key_width, format)
+                : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width, format));
         rows.keys = storage.back().view;
       }
       const int64_t value_width = TierWidth(group.value_width, spec_.tiers[t].value_share);
-      if (value_width < group.value_width) {
-        storage.push_back(
-            Approximate(input.values, ValueBasis(*layer_.coordinates, head), value_width));
+      const RowFormat value_format = ValueFormat(spec_, t);
+      if (value_width < group.value_width || value_format != spec_.value_format) {
+        storage.push_back(Approximate(input.values, ValueBasis(*layer_.coordinates, head),
+                                      value_width, Rounding(value_format, spec_.value_format)));
         rows.values = storage.back().view;
       }
     }

@@ -16,7 +16,9 @@ struct Candidate {
 
 // Whether a row of `from` holds everything that `to` keeps.
 bool Covers(const BlockShape& from, const BlockShape& to) {
-  return from.key_width >= to.key_width && from.value_width >= to.value_width;
+  return from.key_width >= to.key_width && from.value_width >= to.value_width &&
+         ElementBits(from.key_format) >= ElementBits(to.key_format) &&
+         ElementBits(from.value_format) >= ElementBits(to.value_format);
 }
 
 // Tiers of the candidates by least loss within the bytes of `tier_rows` rows of full width.

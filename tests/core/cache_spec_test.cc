@@ -207,18 +207,31 @@ TEST(CacheSpec, TiersInFormatsOfTheirOwn) {
   EXPECT_EQ(ValueFormat(spec, 1), kRowsF32);
 }
 
+TEST(CacheSpec, TiersCostElementsOrBytes) {
+  const CacheGroup group{16, 16, {0, 1}, false};
+  const std::vector<Tier> plain = {{1.0, 1.0}, {0.25, 0.5}};
+  EXPECT_EQ(TierCosts(In(kRowsBF16), group, plain), (std::vector<int64_t>{48, 4 + 16}));
+  // A row in eight bits has its scale beside its elements.
+  EXPECT_EQ(TierCosts(In(kRowsInt8), group, plain),
+            (std::vector<int64_t>{3 * 20, (4 + 4) + 2 * (4 + 8)}));
+  const std::vector<Tier> bits = {{1.0, 1.0}, {1.0, 1.0, kRowsInt8, {}}};
+  EXPECT_EQ(TierCosts(In(kRowsBF16), group, bits), (std::vector<int64_t>{3 * 32, 20 + 2 * 32}));
+}
+
 TEST(CacheSpec, RefusesTiersThatDoNotFit) {
   CacheSpec spec = TwoTierSpec();
   spec.tiers = {{0.5, 1.0}};
-  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "full width first");
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "full width in the cache's formats first");
   spec.tiers = {{1.0, 1.0}, {0.1, 1.0}};
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "got 0.1 of keys 8 wide");
   spec.tiers = {{1.0, 1.0}, {1.0, 0.05}};
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "got 0.05 of values 16 wide");
-  spec.tiers = {{1.0, 1.0, {}, kRowsF32}};
+  spec.tiers = {{1.0, 1.0, {}, kRowsInt8}};
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "a format of its own");
+  spec.tiers = {{1.0, 1.0}, {1.0, 1.0, {}, kRowsF32}};
   spec.value_format = kRowsF16;
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "values in at most the bits of the cache's f16");
-  spec.tiers = {{1.0, 1.0, RowFormat{RowElement::kInt8, RowScales::kFront, 8}, {}}};
+  spec.tiers = {{1.0, 1.0}, {1.0, 1.0, RowFormat{RowElement::kInt8, RowScales::kFront, 8}, {}}};
   EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "row format");
   spec.tiers.assign(32, Tier{});
   EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "at most 31");

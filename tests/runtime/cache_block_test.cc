@@ -11,9 +11,10 @@
 namespace kvc::runtime {
 namespace {
 
-BlockShape Shape(DType dtype) {
+BlockShape Shape(const RowFormat& format) {
   BlockShape shape;
-  shape.dtype = dtype;
+  shape.key_format = format;
+  shape.value_format = format;
   shape.key_width = 3;
   shape.value_width = 5;
   shape.heads = 2;
@@ -31,22 +32,22 @@ std::vector<float> Random(int64_t count, uint64_t seed) {
 
 std::vector<float> RowOf(const kernels::RowBlock& block, int64_t row) {
   std::vector<float> values(static_cast<size_t>(block.width));
-  const auto* bytes = static_cast<const std::byte*>(block.data);
-  ConvertToFloat(block.dtype, bytes + row * block.stride * DTypeBytes(block.dtype), block.width,
-                 values.data());
+  DecodeRows(static_cast<const std::byte*>(block.data) + row * block.stride, block.format,
+             block.stride, {values.data(), 1, block.width});
   return values;
 }
 
-// What a float becomes in the block's dtype.
-std::vector<float> Rounded(const float* values, int64_t count, DType dtype) {
-  std::vector<std::byte> bytes(static_cast<size_t>(count * DTypeBytes(dtype)));
-  ConvertFromFloat(values, count, dtype, bytes.data());
+// What floats become as a row of the block.
+std::vector<float> Rounded(const float* values, int64_t count, const RowFormat& format) {
+  const int64_t bytes = RowBytes(format, count);
+  std::vector<std::byte> row(static_cast<size_t>(bytes));
+  EncodeRows({values, 1, count}, format, row.data(), bytes);
   std::vector<float> result(static_cast<size_t>(count));
-  ConvertToFloat(dtype, bytes.data(), count, result.data());
+  DecodeRows(row.data(), format, bytes, {result.data(), 1, count});
   return result;
 }
 
-class CacheBlockTest : public ::testing::TestWithParam<DType> {
+class CacheBlockTest : public ::testing::TestWithParam<RowFormat> {
  protected:
   static constexpr int64_t kRows = 7;
   // Key rows are wider than the block keeps.
@@ -82,7 +83,7 @@ class CacheBlockTest : public ::testing::TestWithParam<DType> {
   CacheBlock block_;
 };
 
-TEST_P(CacheBlockTest, AppendRoundsToTheDtype) {
+TEST_P(CacheBlockTest, AppendRoundsToTheFormat) {
   ASSERT_EQ(block_.rows(), kRows);
   for (int64_t i = 0; i < kRows; ++i) ExpectRow(block_, i, i);
   EXPECT_KVC_ERROR(AppendRows(Keys(0, 3), Values(0, 3), 0, block_), kInternal,
@@ -90,7 +91,7 @@ TEST_P(CacheBlockTest, AppendRoundsToTheDtype) {
 }
 
 TEST_P(CacheBlockTest, MeterCountsEveryByte) {
-  const int64_t row_bytes = (3 + 2 * 5) * DTypeBytes(GetParam()) + 4 + 4;
+  const int64_t row_bytes = RowBytes(GetParam(), 3) + 2 * RowBytes(GetParam(), 5) + 4 + 4;
   EXPECT_EQ(block_.shape().BytesPerRow(), row_bytes);
   EXPECT_EQ(meter_.live_bytes(), 9 * row_bytes);
   {
@@ -135,8 +136,11 @@ TEST_P(CacheBlockTest, AppendRowTakesAPrefix) {
   narrow.value_width = 1;
   CacheBlock tier(narrow, 2, SharedHostDevice(), meter_);
   AppendRow(block_, 5, 0.5F, tier);
-  EXPECT_EQ(RowOf(KeysOf(tier), 0), Rounded(Keys(5, 1).data, 2, GetParam()));
-  EXPECT_EQ(RowOf(ValuesOf(tier, 1), 0), Rounded(Values(5, 1).data + 5, 1, GetParam()));
+  // What the row holds, encoded again: with plain elements the same numbers.
+  const std::vector<float> key = RowOf(KeysOf(block_), 5);
+  const std::vector<float> value = RowOf(ValuesOf(block_, 1), 5);
+  EXPECT_EQ(RowOf(KeysOf(tier), 0), Rounded(key.data(), 2, GetParam()));
+  EXPECT_EQ(RowOf(ValuesOf(tier, 1), 0), Rounded(value.data(), 1, GetParam()));
   EXPECT_EQ(tier.positions()[0], 25);
   EXPECT_EQ(tier.scores()[0], 0.5F);
 }
@@ -149,10 +153,28 @@ TEST_P(CacheBlockTest, NoRowsTakeNoMemory) {
   EXPECT_EQ(KeysOf(empty).rows, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes,
+// Keys and values, and the two blocks of a move, each in a format of their own.
+TEST(CacheBlock, FormatsOfTheirOwn) {
+  CacheMeter meter;
+  BlockShape shape = Shape(kRowsF32);
+  shape.value_format = kRowsInt8;
+  CacheBlock block(shape, 2, SharedHostDevice(), meter);
+  EXPECT_EQ(meter.live_bytes(), 2 * (RowBytes(kRowsF32, 3) + 2 * RowBytes(kRowsInt8, 5) + 8));
+  const std::vector<float> keys = Random(3, 1);
+  const std::vector<float> values = Random(10, 2);
+  AppendRows({keys.data(), 1, 3}, {values.data(), 1, 10}, 0, block);
+  EXPECT_EQ(RowOf(KeysOf(block), 0), keys);
+  EXPECT_EQ(RowOf(ValuesOf(block, 1), 0), Rounded(values.data() + 5, 5, kRowsInt8));
+  CacheBlock tier(Shape(kRowsInt8), 1, SharedHostDevice(), meter);
+  AppendRow(block, 0, 1.0F, tier);
+  EXPECT_EQ(RowOf(KeysOf(tier), 0), Rounded(keys.data(), 3, kRowsInt8));
+  EXPECT_EQ(RowOf(ValuesOf(tier, 1), 0), RowOf(ValuesOf(block, 1), 0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats,
                          CacheBlockTest,
-                         ::testing::Values(DType::kF32, DType::kF16, DType::kBF16),
-                         [](const auto& test) { return std::string(ShortName(test.param)); });
+                         ::testing::Values(kRowsF32, kRowsF16, kRowsBF16, kRowsInt8),
+                         [](const auto& test) { return std::string(RowFormatName(test.param)); });
 
 }  // namespace
 }  // namespace kvc::runtime

@@ -124,7 +124,8 @@ TEST(RuntimeGolden, SmolLm2) {
   const auto session = Session::Create(Bundle::Load(directory.path(), {}, pool), pool);
   SequenceOptions options;
   options.cache = session->bundle().manifest().cache;
-  options.cache->dtype = DType::kF32;
+  options.cache->key_format = kRowsF32;
+  options.cache->value_format = kRowsF32;
   const auto sequence = session->NewSequence(options);
   const std::vector<float> logits = PrefillAll(*session, *sequence, ids);
   const int64_t vocabulary = session->bundle().manifest().model.vocab_size;

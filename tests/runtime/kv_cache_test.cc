@@ -110,8 +110,8 @@ TEST(SequenceCache, RefusesWhatItCannotHold) {
   spec.window = spec.margin = 0;
   EXPECT_KVC_ERROR(SequenceCache(spec, 0, SharedHostDevice()), kBadInput, "window");
   spec = SmallSpec();
-  spec.dtype = DType::kI64;
-  EXPECT_ANY_THROW(SequenceCache(spec, 0, SharedHostDevice()));
+  spec.value_format = {RowElement::kInt8, RowScales::kNone, 0};
+  EXPECT_KVC_ERROR(SequenceCache(spec, 0, SharedHostDevice()), kUnsupported, "row format");
 }
 
 // A consistent snapshot: 10 tokens, groups with positions.

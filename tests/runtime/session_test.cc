@@ -233,8 +233,7 @@ TEST(Session, PrefillPeakIsOneLayerAndTheCompressedRest) {
   const auto sequence = loaded.New(spec);
   PrefillLast(*loaded.session, *sequence, RandomIds(48, 1));
   int64_t layer_bytes = 0;  // of a full layer
-  for (const CacheGroup& group : spec.layers[0])
-    layer_bytes += 48 * group.BytesPerToken(spec.dtype);
+  for (const CacheGroup& group : spec.layers[0]) layer_bytes += 48 * BytesPerToken(spec, group);
   const CacheCounters counters = sequence->counters();
   EXPECT_LE(counters.peak_bytes, layer_bytes + counters.allocated_bytes);
   EXPECT_GE(counters.peak_bytes, layer_bytes);
