@@ -65,7 +65,7 @@ TEST(ModelConfig, Defaults) {
   const ModelConfig model = Parse(With(config, R"({"head_dim": null, "eos_token_id": [2, 5]})"));
   EXPECT_EQ(model.num_kv_heads, 8);
   EXPECT_EQ(model.norm_epsilon, 1e-6);
-  EXPECT_EQ(model.dtype, DType::kF32);
+  EXPECT_FALSE(model.dtype.has_value());
   EXPECT_EQ(model.eos_ids, (std::vector<int32_t>{2, 5}));
   EXPECT_EQ(Parse(With(Llama(), R"({"head_dim": 24})")).head_width, 24);
   config = Mistral(R"({"sliding_window": null})");
