@@ -60,7 +60,7 @@ CacheCounters Sequence::counters() const {
   counters.allocated_bytes = cache_->meter().live_bytes();
   counters.peak_bytes = cache_->meter().peak_bytes();
   counters.choosing_seconds = choosing_seconds_;
-  if (cache_->spec().mixed()) counters.tier_tokens = TierTokens(*cache_);
+  if (cache_->spec().has_narrow_tiers()) counters.tier_tokens = TierTokens(*cache_);
   return counters;
 }
 

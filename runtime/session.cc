@@ -87,15 +87,16 @@ std::unique_ptr<Sequence> Session::NewSequence(const SequenceOptions& options) {
     spec.margin = 0;
     spec.query_ring = 0;
   }
-  if (spec.mixed()) CheckMixed(spec, manifest);
+  if (spec.has_narrow_tiers()) CheckMixed(spec, manifest);
   std::shared_ptr<const scorers::Scorer> scorer = ScorerOf(spec);
   const bool can_turn = !KeysBehindRotation(bundle_->manifest().model.keys.layout);
   KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || can_turn, kUnsupported,
             "cache: scorer: expected one that does not turn queries to later positions, got {}; "
             "the keys are thin behind their rotation, use snapkv or another",
             ToString(spec.scorer));
-  const bool wants_queries = scorer != nullptr && (scorer->needs_queries() ||
-                                                   scorer->needs_prompt_queries() || spec.mixed());
+  const bool wants_queries =
+      scorer != nullptr &&
+      (scorer->needs_queries() || scorer->needs_prompt_queries() || spec.has_narrow_tiers());
   KVC_CHECK(!wants_queries || options.decode == DecodePolicy::kAppend || spec.query_ring > 0,
             kBadInput, "cache: query_ring: expected 1 or more to re-allocate by {}, got 0",
             ToString(spec.scorer));
@@ -186,7 +187,8 @@ void Session::PrefillLayer(std::span<Sequence* const> sequences,
 void Session::BeginLayer(Sequence& sequence, int64_t layer, int64_t length, const Activations& x) {
   SequenceCache& cache = *sequence.cache_;
   const scorers::Scorer* scorer = sequence.scorer_.get();
-  const bool by_window = scorer != nullptr && (scorer->needs_queries() || cache.spec().mixed());
+  const bool by_window =
+      scorer != nullptr && (scorer->needs_queries() || cache.spec().has_narrow_tiers());
   const int64_t window = std::max<int64_t>(cache.spec().window, 1);
   cache.BeginLayer(layer, length, by_window ? window : 0);
   if (scorer != nullptr && scorer->needs_output()) {
@@ -204,7 +206,7 @@ void Session::CompressLayer(Sequence& sequence,
   const CacheSpec& spec = cache.spec();
   const scorers::Scorer* scorer = sequence.scorer_.get();
   const double start = ProcessorSeconds();
-  if (spec.mixed()) {
+  if (spec.has_narrow_tiers()) {
     cache.MakeCoordinates(layer);
     if (spec.basis == TierBasis::kPrompt) backend_->FindCoordinates(layer, cache);
   }
@@ -213,7 +215,7 @@ void Session::CompressLayer(Sequence& sequence,
   if (scored == nullptr) {
     ScoreRequest request = {layer, scorer, bundle_->rope_frequencies(), nullptr, false};
     request.prompt = scorer->needs_prompt_queries() ? prompt : nullptr;
-    request.wants_output = scorer->needs_output() || spec.mixed();
+    request.wants_output = scorer->needs_output() || spec.has_narrow_tiers();
     PromptScores::Scored fresh;
     fresh.groups = backend_->Score(request, *model_, cache);
     fresh.seconds = ProcessorSeconds() - before;
@@ -259,8 +261,8 @@ void Session::Reallocate(Sequence& sequence, int64_t layer) {
   SequenceCache& cache = *sequence.cache_;
   const CacheSpec& spec = cache.spec();
   std::shared_ptr<const scorers::Scorer> scorer = sequence.scorer_;
-  const bool wants_output = scorer->needs_output() || spec.mixed();
-  if (spec.mixed()) {
+  const bool wants_output = scorer->needs_output() || spec.has_narrow_tiers();
+  if (spec.has_narrow_tiers()) {
     // Neighbours in the tiers are no neighbours in the text: nothing is pooled over them.
     CacheSpec alone = spec;
     alone.scorer.options.pool = 1;

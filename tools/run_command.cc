@@ -52,7 +52,7 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   request.policy.scorer = manifest.cache.scorer;
   request.sinks = manifest.cache.sinks;
   request.window = manifest.cache.window;
-  if (manifest.cache.mixed() && !everything) request.policy.tiers = manifest.cache.tiers;
+  if (manifest.cache.has_narrow_tiers() && !everything) request.policy.tiers = manifest.cache.tiers;
   request.policy.basis = manifest.cache.basis;
   request.bases = manifest.cache.bases;
   request.reference_length =

@@ -18,7 +18,7 @@ namespace kvc {
 // The cache budget that --budget asks for (DESIGN: "What a budget means").
 struct Budget {
   enum class Unit {
-    kShare,   // of the bytes that the original model would cache in the bundle's dtype
+    kShare,   // of the bytes that the original model would cache in its own dtype
     kTokens,  // token-equivalents per head: tokens x the original model's bytes for one token
     kBytes,   // bytes for a sequence of `at_length` tokens
   };

@@ -44,7 +44,7 @@ int64_t TierWidth(int64_t width, double share) {
 std::string_view TierBasisName(TierBasis basis) { return EnumName(kBases, basis); }
 TierBasis TierBasisFromName(std::string_view name) { return EnumValue(kBases, name, "--basis"); }
 
-bool CachePolicy::mixed() const {
+bool CachePolicy::has_narrow_tiers() const {
   return !full() && std::any_of(tiers.begin(), tiers.end(), IsNarrow);
 }
 

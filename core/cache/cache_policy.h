@@ -66,7 +66,7 @@ struct CachePolicy {
 
   [[nodiscard]] bool full() const { return method == Method::kFull; }
   // Whether some tier is narrower than a row: fewer dimensions, or a format of its own.
-  [[nodiscard]] bool mixed() const;
+  [[nodiscard]] bool has_narrow_tiers() const;
 };
 
 // The smallest number of rows a budgeted group works with: sinks + 1 + window + margin.

@@ -162,7 +162,7 @@ NarrowWidths WidestNarrow(const CachePolicy& policy, const CacheGroup& group) {
 }
 
 int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group) {
-  if (!spec.mixed() || spec.basis != TierBasis::kPrompt) return 0;
+  if (!spec.has_narrow_tiers() || spec.basis != TierBasis::kPrompt) return 0;
   const NarrowWidths widths = WidestNarrow(spec, group);
   const int64_t elements = widths.key * group.key_width + widths.value * group.value_width;
   return elements * static_cast<int64_t>(group.heads.size() * sizeof(float));

@@ -46,7 +46,7 @@ Json CacheToJson(const CacheSpec& spec) {
   json["query_ring"] = spec.query_ring;
   json["tiers"] = Json::array();
   for (const Tier& tier : spec.tiers) json["tiers"].push_back(TierToJson(tier));
-  if (spec.mixed()) json["basis"] = TierBasisName(spec.basis);
+  if (spec.has_narrow_tiers()) json["basis"] = TierBasisName(spec.basis);
   json["num_heads"] = spec.num_heads;
   json["num_kv_heads"] = spec.num_kv_heads;
   json["head_width"] = spec.head_width;

@@ -222,7 +222,7 @@ BudgetPlan MakeSpreadPlan(const CacheGeometry& geometry,
   const int64_t least_margin = request.append ? 0 : kMinMargin;
   const int64_t margin = request.append ? 0 : MarginFor(geometry, bytes);
   plan.spec = MakeBudgetedSpec(geometry, request, margin);
-  if (plan.spec.mixed()) CheckMixed(plan.spec, request);
+  if (plan.spec.has_narrow_tiers()) CheckMixed(plan.spec, request);
   if (LeastBytes(plan.spec, length) > bytes) plan.spec.margin = least_margin;
   const int64_t least = LeastBytes(plan.spec, length);
   if (least > bytes) Refuse(plan.spec, request, least, length);

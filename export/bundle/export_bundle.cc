@@ -72,7 +72,8 @@ void VerifyBundle(const fs::path& directory,
 // of fewer than 32 bits would round what overlaps.
 onnx_export::LatentBasis BasisOfLatents(const ExportPlan& plan) {
   const bool rewrite = plan.weights_dtype == DType::kF32 &&
-                       plan.cache.spec.key_format == kRowsF32 && !plan.cache.spec.mixed();
+                       plan.cache.spec.key_format == kRowsF32 &&
+                       !plan.cache.spec.has_narrow_tiers();
   return rewrite ? onnx_export::LatentBasis::kUnitRows : onnx_export::LatentBasis::kStored;
 }
 
@@ -96,7 +97,7 @@ void WriteModel(const ExportPlan& plan,
   for (const fs::path& file : CompanionFiles(plan.checkpoint.directory())) {
     CopyFile(file, directory / file.filename());
   }
-  if (plan.cache.spec.mixed() && plan.cache.spec.basis == TierBasis::kOffline) {
+  if (plan.cache.spec.has_narrow_tiers() && plan.cache.spec.basis == TierBasis::kOffline) {
     WriteBases(directory / kBasesFile, *plan.cache.spec.bases);
   }
 }

@@ -27,7 +27,7 @@ void CheckSpec(const CacheSpec& spec) {
             "margin {}",
             spec.sinks, spec.window, spec.margin);
   CheckTiers(spec);
-  if (!spec.mixed() || spec.basis != TierBasis::kOffline) return;
+  if (!spec.has_narrow_tiers() || spec.basis != TierBasis::kOffline) return;
   KVC_CHECK(spec.bases != nullptr, kBadInput,
             "cache: tiers narrower than a row: expected the bundle's {}, got none; export it with "
             "a profile that has bases, or with --basis prompt",

@@ -107,7 +107,7 @@ class Validator {
       }
     };
     // A token that loses dimensions comes behind those of its new tier, older or not.
-    if (!snapshot_.spec.mixed()) {
+    if (!snapshot_.spec.has_narrow_tiers()) {
       for (const BlockSnapshot& tier : group.tiers) ascending(tier, "tier");
     }
     ascending(group.recent, "recent block");

@@ -153,7 +153,7 @@ class HeadScorer {
     GroupScores result;
     result.scores.resize(static_cast<size_t>(keys.view.rows));
     scoring_.scorer->Score(input, result.scores);
-    if (spec_.mixed()) AddLosses(n, head, blocks, input, result);
+    if (spec_.has_narrow_tiers()) AddLosses(n, head, blocks, input, result);
     return result;
   }
 
@@ -236,7 +236,7 @@ class HeadScorer {
     const int64_t group_size = attention.num_heads / attention.num_kv_heads;
     storage.reserve(static_cast<size_t>(2 * group_size));
     for (int64_t h = head * group_size; h < (head + 1) * group_size; ++h) {
-      if (scoring_.scorer->needs_queries() || spec_.mixed()) {
+      if (scoring_.scorer->needs_queries() || spec_.has_narrow_tiers()) {
         const int64_t window = spec_.window;
         const int64_t count = layer_.queries.count();
         input.queries.push_back(FromRing(h, window > 0 ? std::min(window, count) : count, storage));

@@ -109,8 +109,9 @@ LayerMoves DecidePrompt(const CacheSpec& spec,
   for (size_t n = 0; n < scores.size(); ++n) {
     const auto group = static_cast<int64_t>(n);
     moves.groups.push_back(
-        spec.mixed() ? DecidePromptTiers(spec, layer, group, length, scores[n], tier_rows[n])
-                     : KeepBest(spec, length, scores[n].scores, tier_rows[n]));
+        spec.has_narrow_tiers()
+            ? DecidePromptTiers(spec, layer, group, length, scores[n], tier_rows[n])
+            : KeepBest(spec, length, scores[n].scores, tier_rows[n]));
   }
   moves.query_rows = spec.query_ring;
   return moves;
@@ -127,7 +128,7 @@ LayerMoves DecideReallocation(const CacheSpec& spec,
     const HeldRows& group = groups[n];
     const int64_t moving = std::min(RowsToReallocate(spec), group.recent);
     Compete(spec, group, moving, length - group.recent, fresh[n].scores);
-    moves.groups.push_back(spec.mixed()
+    moves.groups.push_back(spec.has_narrow_tiers()
                                ? DecideTiers(spec, layer, static_cast<int64_t>(n), group, fresh[n],
                                              moving, tier_rows[n])
                                : KeepBestOfBoth(group, fresh[n].scores, moving, tier_rows[n]));

@@ -8,8 +8,9 @@ namespace {
 
 // Whether two caches of the same prompt get the same scores and losses from the same scorer.
 bool AskTheSame(const CacheSpec& a, const CacheSpec& b) {
-  if (a.window != b.window || a.sinks != b.sinks || a.mixed() != b.mixed()) return false;
-  if (!a.mixed()) return true;
+  if (a.window != b.window || a.sinks != b.sinks || a.has_narrow_tiers() != b.has_narrow_tiers())
+    return false;
+  if (!a.has_narrow_tiers()) return true;
   const auto equal = [](const Tier& s, const Tier& t) {
     return s.key_share == t.key_share && s.value_share == t.value_share;
   };

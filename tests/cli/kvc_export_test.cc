@@ -128,7 +128,7 @@ TEST_F(KvcExportTest, WritesTiers) {
       Export("llama", "--budget 90% --method uniform --tiers 0,1/4,1/2,1 --basis prompt");
   EXPECT_EQ(result.code, 0) << result.text;
   const Manifest manifest = ReadManifest(out());
-  EXPECT_TRUE(manifest.cache.mixed());
+  EXPECT_TRUE(manifest.cache.has_narrow_tiers());
   EXPECT_EQ(manifest.cache.basis, TierBasis::kPrompt);
   ASSERT_EQ(manifest.cache.tiers.size(), 3U);
   EXPECT_EQ(manifest.cache.tiers[2].value_share, 0.25);

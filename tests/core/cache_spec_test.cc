@@ -182,12 +182,12 @@ CacheSpec TwoTierSpec() {
 
 TEST(CacheSpec, NarrowTiersChangeNoPromise) {
   CacheSpec spec = TwoTierSpec();
-  EXPECT_TRUE(spec.mixed());
+  EXPECT_TRUE(spec.has_narrow_tiers());
   EXPECT_NO_THROW(CheckTiers(spec));
   CacheSpec whole = spec;
   whole.tiers = {{1.0, 1.0}};
-  EXPECT_FALSE(whole.mixed());
-  EXPECT_FALSE(FullCache(spec).mixed());
+  EXPECT_FALSE(whole.has_narrow_tiers());
+  EXPECT_FALSE(FullCache(spec).has_narrow_tiers());
   EXPECT_EQ(PredictBytes(spec, 100).allocated, PredictBytes(whole, 100).allocated);
   // Four key and eight value dimensions of the first group; a latent has no basis of its own.
   spec.basis = TierBasis::kPrompt;
@@ -200,7 +200,7 @@ TEST(CacheSpec, TiersInFormatsOfTheirOwn) {
   CacheSpec spec = TwoTierSpec();
   spec.tiers = {{1.0, 1.0}, {1.0, 1.0, kRowsInt8, {}}};
   EXPECT_NO_THROW(CheckTiers(spec));
-  EXPECT_TRUE(spec.mixed());
+  EXPECT_TRUE(spec.has_narrow_tiers());
   EXPECT_EQ(KeyFormat(spec, -1), kRowsF32);
   EXPECT_EQ(KeyFormat(spec, 0), kRowsF32);
   EXPECT_EQ(KeyFormat(spec, 1), kRowsInt8);

@@ -65,7 +65,7 @@ TEST(BudgetTiers, EveryMethodStaysWithinTheBudget) {
       request.profile = &profile;
       request.policy.basis = basis;
       const budget::BudgetPlan plan = budget::MakeBudgetPlan(Geometry(), request);
-      EXPECT_TRUE(plan.spec.mixed());
+      EXPECT_TRUE(plan.spec.has_narrow_tiers());
       EXPECT_LE(plan.bytes.allocated, BudgetBytes(Geometry(), request.budget, 4096));
       EXPECT_GT(plan.bytes.allocated, 0.98 * BudgetBytes(Geometry(), request.budget, 4096));
       int64_t bytes = 0;

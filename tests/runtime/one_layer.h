@@ -15,7 +15,7 @@ namespace kvc::runtime {
 inline void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
   const int64_t layer = scoring.attention->layer;
   const int64_t length = cache.layer(layer).groups[0].recent.rows();
-  if (cache.spec().mixed()) cache.MakeCoordinates(layer);
+  if (cache.spec().has_narrow_tiers()) cache.MakeCoordinates(layer);
   std::vector<GroupScores> scores = ScoreLayer(scoring, cache.spec(), cache.layer(layer));
   PinSinks(cache.spec(), scores);
   const std::vector<int64_t> rows = TierRows(cache, layer, length);
