@@ -23,6 +23,9 @@ import onnxruntime as ort
 from tokenizers import Tokenizer
 
 
+ONNX_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
+
+
 def session_of(path, threads):
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -42,8 +45,9 @@ def feeds_of(session, ids, past, length):
     values = {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in feeds.items() if n in names}
     for name, info in names.items():
         if name.startswith("past_key_values."):
-            empty = np.zeros((1, info.shape[1], 0, info.shape[3]), dtype=np.float32)
-            values[name] = past[name] if past else ort.OrtValue.ortvalue_from_numpy(empty)
+            kind = ONNX_TYPES[info.type]
+            empty = np.zeros((1, info.shape[1], 0, info.shape[3]), dtype=np.float32 if kind == 1 else np.uint16)
+            values[name] = past[name] if past else ort.OrtValue.ortvalue_from_numpy_with_onnx_type(empty, kind)
     return values
 
 

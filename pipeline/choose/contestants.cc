@@ -28,10 +28,11 @@ std::map<std::string, std::string> WeightHashes(const Manifest& manifest) {
   return hashes;
 }
 
-// Whether one session can run both: the same model and weights.
+// True when one session can run both: the same model and weights, and the same formats of rows,
+// which one prefill fills for all.
 bool SameWeights(const Manifest& a, const Manifest& b) {
-  return a.cache.dtype == b.cache.dtype && WeightHashes(a) == WeightHashes(b) &&
-         ToJson(a)["model"] == ToJson(b)["model"];
+  return a.cache.key_format == b.cache.key_format && a.cache.value_format == b.cache.value_format &&
+         WeightHashes(a) == WeightHashes(b) && ToJson(a)["model"] == ToJson(b)["model"];
 }
 
 runtime::Session* SessionOf(const std::shared_ptr<const runtime::Bundle>& bundle,
