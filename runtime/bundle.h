@@ -6,10 +6,10 @@
 #include <span>
 
 #include "core/base/thread_pool.h"
+#include "core/cache/cache_geometry.h"
 
 namespace kvc {
-struct Manifest;   // core/cache/manifest.h
-struct CacheSpec;  // core/cache/cache_spec.h
+struct Manifest;  // core/cache/manifest.h
 }  // namespace kvc
 
 namespace kvc::runtime {
