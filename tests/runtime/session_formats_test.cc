@@ -31,11 +31,11 @@ std::string Text(const CacheSpec& spec) {
          std::string(MethodName(spec.method));
 }
 
-class EveryLayoutFormats : public ::testing::TestWithParam<const char*> {};
+class EveryLayoutFormats : public ::testing::TestWithParam<LayoutCase> {};
 INSTANTIATE_TEST_SUITE_P(Models,
                          EveryLayoutFormats,
-                         ::testing::ValuesIn(Layouts()),
-                         testing::ParameterName());
+                         ::testing::ValuesIn(LayoutsOnBackends()),
+                         LayoutName);
 
 TEST_P(EveryLayoutFormats, AllocatedBytesAreThePredicted) {
   Loaded loaded(GetParam());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <memory>
 
@@ -133,7 +134,7 @@ std::vector<double> Restored(const kernels::RowBlock& rows,
                              const float* back,
                              const float* mean) {
   std::vector<double> x(mean, mean + kWidth);
-  const float* stored = static_cast<const float*>(rows.data) + row * rows.stride;
+  const float* stored = static_cast<const float*>(rows.data) + row * (rows.stride / 4);
   for (int64_t d = 0; d < kWidth; ++d) {
     for (int64_t c = 0; c < rows.width; ++c) x[d] += double{stored[c]} * back[d * kWidth + c];
   }
@@ -201,7 +202,9 @@ TEST(Tiering, TokensOnlyMoveDown) {
     for (size_t tier = 0; tier < 3; ++tier) {
       const kernels::RowBlock keys = KeysOf(group.tiers[tier]);
       for (int64_t row = 0; row < keys.rows; ++row) {
-        const float name = static_cast<const float*>(keys.data)[row * keys.stride];
+        float name = 0.0F;
+        std::memcpy(&name, static_cast<const std::byte*>(keys.data) + row * keys.stride,
+                    sizeof(name));
         EXPECT_TRUE(now.emplace(name, tier).second) << "a token is held twice";
         const auto before = tier_of.find(name);
         if (before == tier_of.end()) continue;
