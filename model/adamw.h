@@ -1,6 +1,6 @@
 #pragma once
-// AdamW [AdamW] over one flat buffer of weights, with a linear warm-up, a cosine down to a share of
-// the rate, and clipped gradients: what training from scratch and tuning of a whole model share.
+// AdamW [AdamW] over one flat buffer of weights, with a linear warm-up, a cosine decay to a share
+// of the rate, and gradient clipping. Shared by training from scratch and tuning of a whole model.
 
 #include <cstdint>
 
@@ -20,12 +20,13 @@ struct AdamWOptions {
   double clip = 1.0;  // largest norm of the gradient; 0: any
 };
 
-// Learning rate of a step (0 is the first): warm-up reaches learning_rate at step `warmup` - 1.
+// Returns the learning rate of a step (0 is the first). The warm-up reaches learning_rate at step
+// `warmup` - 1.
 [[nodiscard]] double LearningRate(const AdamWOptions& options, int64_t step);
 
-// Step `step` on `state` with LearningRate: theta -= rate (m_hat / (sqrt(v_hat) + epsilon) + decay
-// theta) (Algorithm 2 of [AdamW]). `norm` is the 2-norm of `gradient` [count], which is clipped in
-// place; only the first `decayed` weights are decayed.
+// Applies step `step` to `state` with LearningRate: theta -= rate (m_hat / (sqrt(v_hat) + epsilon)
+// + decay theta) (Algorithm 2 of [AdamW]). `norm` is the 2-norm of `gradient` [count], which is
+// clipped in place. Only the first `decayed` weights are decayed.
 void AdamWStep(const AdamWOptions& options,
                int64_t step,
                double norm,

@@ -39,7 +39,7 @@ Tensor LogProbabilities(const ModelConfig& config,
 
 double Total(const Tensor& rows) { return rows.to(torch::kFloat64).sum().item<double>(); }
 
-// One window: hidden states [T, E] of both, all tokens but the last.
+// Compares one window: hidden states [T, E] of both, all tokens but the last.
 Sums CompareWindow(const ReferenceRun& reference,
                    const ModelConfig& config,
                    const OuterWeights& outer,

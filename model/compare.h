@@ -10,8 +10,8 @@
 
 namespace kvc::model {
 
-// How far a model is from a reference on the same windows, teacher-forced, no cache compression.
-// All means are over the tokens that have a successor: T - 1 of each window.
+// Distance of a model from a reference on the same windows, teacher-forced, without cache
+// compression. All means are over the tokens that have a successor: T - 1 of each window.
 struct ModelDistance {
   double kld = 0.0;         // mean of KL(reference || model), nats
   double perplexity = 0.0;  // of the model
@@ -23,18 +23,18 @@ struct ModelDistance {
 [[nodiscard]] ReferenceRun RunReference(const Checkpoint& reference,
                                         const std::vector<std::vector<int32_t>>& windows,
                                         Progress& progress);
-// `model` on the reference's windows. Throws kBadShape when the vocabularies differ, kNumeric when
-// a logit is not finite.
+// Compares `model` with the reference on its windows. Throws kBadShape when the vocabularies
+// differ, kNumeric when a logit is not finite.
 [[nodiscard]] ModelDistance CompareWith(const ReferenceRun& reference,
                                         const Checkpoint& model,
                                         Progress& progress);
-// The same for last hidden states ([T, E] each window) that the caller has.
+// Does the same for last hidden states ([T, E] per window) that the caller already has.
 [[nodiscard]] ModelDistance CompareHidden(const ReferenceRun& reference,
                                           const ModelConfig& config,
                                           const OuterWeights& outer,
                                           const std::vector<torch::Tensor>& hidden,
                                           Progress& progress);
-// Both sides at once.
+// Runs the reference and compares the model with it.
 [[nodiscard]] ModelDistance CompareModels(const Checkpoint& reference,
                                           const Checkpoint& model,
                                           const std::vector<std::vector<int32_t>>& windows,

@@ -41,7 +41,7 @@ int64_t LayerBytes(const LayerWeights& w) {
   return bytes;
 }
 
-// A token from logits [V].
+// Draws a token from logits [V].
 int32_t Draw(const Tensor& logits, double temperature, Rng& rng) {
   KVC_CHECK(torch::isfinite(logits).all().item<bool>(), kNumeric,
             "continuation: expected finite logits, got NaN or infinity; check the weights");
@@ -88,7 +88,7 @@ class Sampler {
     return torch::stack(last);
   }
 
-  // The next token's hidden state of each sequence: ids [N] -> [N, 1, E].
+  // Returns the next token's hidden state of each sequence: ids [N] -> [N, 1, E].
   Tensor Step(const std::vector<int32_t>& ids) {
     OuterWeights here = outer_;  // the position embedding from this position on
     if (here.position_embedding.defined()) {
@@ -110,7 +110,8 @@ class Sampler {
   }
 
  private:
-  // Kept from the first step on while there is room, else only until the next layer.
+  // Returns a layer, kept from the first step on while there is room, otherwise only until the next
+  // layer.
   const LayerWeights& Layer(int64_t layer) {
     if (layers_[layer].q.defined()) return layers_[layer];
     LayerWeights loaded = LoadLayer(checkpoint_, layer);
@@ -149,7 +150,7 @@ std::vector<std::vector<int32_t>> SampleContinuations(
   Sampler sampler(checkpoint, sequences,
                   std::ssize(contexts.front()) + std::max<int64_t>(options.tokens, 1));
   Tensor hidden = sampler.Prefill(contexts, progress);  // [N, 1, E]
-  // Products that are split by the number of threads round in another way.
+  // Products that are split by the number of threads round differently.
   const SingleThreadedOperations single;
   std::vector<Rng> generators;
   for (int64_t i = 0; i < sequences; ++i) {

@@ -14,7 +14,7 @@ namespace {
 
 using torch::Tensor;
 
-// Queries of one block of the attention when no gradient and no probabilities are wanted: keys
+// Queries in one block of the attention when no gradient and no probabilities are wanted: keys
 // after the block are never touched, and the logits of a block stay in the cache.
 constexpr int64_t kQueryBlock = 128;
 
@@ -205,7 +205,7 @@ Tensor ReduceHeads(const Tensor& x,
   return reduced.flatten(1, 2);
 }
 
-// Project of tokens at positions from `first` on.
+// Projects tokens at positions from `first` on.
 Projections ProjectAt(const ModelConfig& config,
                       const LayerWeights& weights,
                       int64_t layer,
@@ -300,7 +300,7 @@ Tensor Mlp(const ModelConfig& config, const LayerWeights& weights, const Tensor&
   return torch::linear(inner, weights.down, weights.down_bias);
 }
 
-// The layer behind its attention [N, T, H*D]: output projection, residuals and MLP.
+// Finishes the layer after its attention [N, T, H*D]: output projection, residuals and MLP.
 Tensor FinishLayer(const ModelConfig& config,
                    const LayerWeights& weights,
                    const Tensor& hidden,

@@ -1,7 +1,7 @@
 #pragma once
 // The decoder in LibTorch: one layer as a function of its weights, with taps on what compression
-// needs to see. Autograd works through it, so that the streamed calibration pass, QK fine-tuning
-// and training from scratch run the same code. float32 throughout.
+// needs to see. Autograd works through it, so the streamed calibration pass, QK fine-tuning and
+// training from scratch run the same code. Everything is float32.
 //
 // Letters: N windows, T tokens, E model width, H query heads, G kv heads, D head width, V
 // vocabulary.
@@ -14,7 +14,8 @@
 
 namespace kvc::model {
 
-// Weights of one layer; undefined where the family has none. Linear weights are [out, in].
+// Weights of one layer. A tensor is undefined if the family does not have it. Linear weights are
+// [out, in].
 struct LayerWeights {
   torch::Tensor attn_norm, attn_norm_bias;  // [E]
   torch::Tensor q, q_bias;                  // [H*D, E], [H*D] (thin: kAbsorb, kRopePairs)
@@ -42,7 +43,7 @@ struct OuterWeights {
 [[nodiscard]] LayerWeights LoadLayer(const Checkpoint& checkpoint, int64_t layer);
 [[nodiscard]] OuterWeights LoadOuter(const Checkpoint& checkpoint);
 
-// What a layer's forward pass shows when asked. Tensors are undefined unless their flag is set.
+// Selects what a layer's forward pass records. Tensors are undefined unless their flag is set.
 struct TapRequest {
   bool projections = false;    // input, q_pre_rope, q, k, v
   bool probabilities = false;  // probabilities
@@ -51,8 +52,9 @@ struct TapRequest {
 struct LayerTaps {
   torch::Tensor input;       // [N, T, E] x: what the projections see (after the norm)
   torch::Tensor q_pre_rope;  // [N, H, T, D] after bias and norm, before rotation
-  // As they enter the dot product, rebuilt with kLatent. The other thin layouts: as wide as the
-  // layer's largest rank, narrower heads end in zeros.
+  // q, k and v are as they enter the dot product; with kLatent the keys are rebuilt. In the other
+  // thin layouts q and k are as wide as the layer's largest rank, and narrower heads are padded
+  // with zeros.
   torch::Tensor q;              // [N, H, T, D]
   torch::Tensor k;              // [N, G, T, D]
   torch::Tensor v;              // [N, G, T, D]
@@ -60,19 +62,19 @@ struct LayerTaps {
   torch::Tensor attention;      // [N, T, H*D] before the output projection
 };
 
-// Token plus position embedding: ids [N, T] int64 -> [N, T, E].
+// Returns the sum of token and position embedding: ids [N, T] int64 -> [N, T, E].
 [[nodiscard]] torch::Tensor Embed(const ModelConfig& config,
                                   const OuterWeights& outer,
                                   const torch::Tensor& ids);
-// One decoder layer over whole sequences at positions 0..T-1, causal: hidden [N, T, E] -> [N, T,
-// E]. `taps` may be null.
+// Runs one decoder layer over whole sequences at positions 0..T-1, causally: hidden [N, T, E] ->
+// [N, T, E]. `taps` may be null.
 [[nodiscard]] torch::Tensor LayerForward(const ModelConfig& config,
                                          const LayerWeights& weights,
                                          int64_t layer,
                                          const torch::Tensor& hidden,
                                          const TapRequest& request = {},
                                          LayerTaps* taps = nullptr);
-// Final norm and head: hidden [N, T, E] -> logits [N, T, V].
+// Applies the final norm and the head: hidden [N, T, E] -> logits [N, T, V].
 [[nodiscard]] torch::Tensor Logits(const ModelConfig& config,
                                    const OuterWeights& outer,
                                    const torch::Tensor& hidden);

@@ -1,6 +1,6 @@
 #pragma once
-// The embedding without the embedding: the rows of the tokens in use, read from the mapped file;
-// and the head without the embedding.
+// Parts of the embedding and the head without loading the whole embedding: only the rows of the
+// tokens in use are read from the mapped file.
 
 #include <cstdint>
 #include <span>
@@ -13,17 +13,19 @@
 
 namespace kvc::model {
 
-// Rows of the embedding for `ids`, each inside the vocabulary: [ids, E] float32. Throws kNumeric
-// when one of them holds a NaN or an infinity.
+// Returns the embedding rows of `ids`, each inside the vocabulary: [ids, E] float32. Throws
+// kNumeric when a row holds a NaN or an infinity.
 [[nodiscard]] torch::Tensor LoadEmbeddingRows(const Checkpoint& checkpoint,
                                               std::span<const int32_t> ids);
 
-// The first layer's input of every window, positions added where the family has them: [T, E] each.
-// Reads only the rows in use. Throws kBadInput for ids outside the vocabulary and empty windows.
+// Returns the first layer's input for every window, with positions added if the family has them:
+// [T, E] each. Reads only the rows in use. Throws kBadInput for ids outside the vocabulary and for
+// empty windows.
 [[nodiscard]] std::vector<torch::Tensor> EmbedWindows(
     const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows);
 
-// Final norm and head only: what Logits needs. The embedding is undefined unless it is the head.
+// Loads what Logits needs: the final norm and the head. The embedding is undefined unless it is the
+// head.
 [[nodiscard]] OuterWeights LoadHead(const Checkpoint& checkpoint);
 
 }  // namespace kvc::model

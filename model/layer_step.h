@@ -1,6 +1,6 @@
 #pragma once
-// A decoder layer one token at a time, against the keys and values of the tokens before it. The
-// plain cache of generation inside a stage; the cache that is compressed is the runtime's.
+// Runs a decoder layer one token at a time against the keys and values of the tokens before it.
+// This is the plain cache of generation inside a stage; the compressed cache is the runtime's.
 
 #include <cstdint>
 
@@ -18,8 +18,8 @@ struct LayerRows {
   int64_t tokens = 0;  // that are filled
 };
 
-// The next token of every sequence: hidden [N, 1, E] at position rows.tokens -> [N, 1, E]. Appends
-// to `rows`, which must have room. No gradients.
+// Runs the next token of every sequence: hidden [N, 1, E] at position rows.tokens -> [N, 1, E].
+// Appends to `rows`, which must have room. Computes no gradients.
 [[nodiscard]] torch::Tensor LayerStep(const ModelConfig& config,
                                       const LayerWeights& weights,
                                       int64_t layer,

@@ -1,14 +1,14 @@
 #pragma once
 // Training sequences that teach the needle task (eval/tasks/needle_task.h), easy ones first.
 //
-// A model that learns to look facts up first learns to copy any value that it has seen and stays
-// there for millions of tokens: finding the right one takes two attention heads, one that looks at
-// the token before and one that matches it, which are of no use without each other. What gets it
-// off that plateau, in this order: random stretches of tokens ("motifs") that come back in random
-// order with random tokens between, so that neither position nor the set of tokens seen tells what
-// follows; facts in short sequences; then more facts, questions and text between them, and longer
-// sequences. A curriculum is a list of such stages; the next one begins when the answers of the
-// current one are right often enough.
+// A model that learns to look up facts first learns to copy any value that it has seen and stays at
+// that plateau for millions of tokens: finding the right value takes two attention heads, one that
+// looks at the previous token and one that matches it, and neither is of use alone. Three steps
+// move it off the plateau: first, random stretches of tokens ("motifs") that return in random order
+// with random tokens between them, so that neither position nor the set of tokens seen tells what
+// follows; then facts in short sequences; then more facts, questions and text between them, and
+// longer sequences. A curriculum is a list of such stages; the next one begins when the answers of
+// the current one are right often enough.
 // TrainOptions::previous_token_head gives the model the first of the two heads; prototypes without
 // it did not leave the first stage in 2.4M tokens.
 
@@ -23,10 +23,11 @@
 
 namespace kvc::model {
 
-// A sequence is, with the probabilities given, a window of the text, motifs, or a document of
-// facts: pieces of text, facts told for the first time (their values are random), and facts told
-// again or asked for (their values are the answers). Of motifs, what follows the first token of one
-// that has been seen can be known: these are the answers of a stage without facts.
+// A stage of the curriculum. With the given probabilities a sequence is a window of the text,
+// motifs, or a document of facts. A document consists of pieces of text, facts told for the first
+// time (their values are random), and facts told again or asked for (their values are the answers).
+// In motifs, whatever follows the first token of a motif seen before can be known; these tokens are
+// the answers of a stage without facts.
 struct NeedleStage {
   int64_t length = 128;     // tokens of a sequence
   int64_t batch = 0;        // sequences of a step; 0: as many as make the default number of tokens
@@ -46,17 +47,18 @@ struct NeedleStage {
 
 inline constexpr int64_t kStageWindow = 50;  // steps over which `until` is measured
 
-// The curriculum that --task needle uses when none is given; its last stages have `length` tokens.
+// Returns the curriculum that --task needle uses when none is given; its last stages have `length`
+// tokens.
 [[nodiscard]] std::vector<NeedleStage> DefaultNeedleStages(int64_t length);
-// A JSON array of objects with the fields above; absent ones keep their defaults. Throws kBadInput
-// naming the stage and field for unknown fields and for values out of range.
+// Parses a JSON array of objects with the fields above; absent fields keep their defaults. Throws
+// kBadInput naming the stage and field for unknown fields and for values out of range.
 [[nodiscard]] std::vector<NeedleStage> ParseNeedleStages(const Json& stages,
                                                          const std::string& origin);
 [[nodiscard]] Json ToJson(const std::vector<NeedleStage>& stages);
 
-// Batches of the stage's sequences, or of about `batch_tokens` tokens and at least one sequence.
-// `text` is a stream of ids, longer than every stage's length where a stage uses text (kBadInput).
-// Borrows nothing.
+// Returns a source of batches with the stage's number of sequences, or of about `batch_tokens`
+// tokens and at least one sequence. `text` is a stream of ids; it must be longer than the length of
+// every stage that uses text (otherwise kBadInput). The source borrows nothing.
 [[nodiscard]] std::unique_ptr<BatchSource> MakeNeedleSource(const Tokenizer& tokenizer,
                                                             std::vector<int32_t> text,
                                                             std::vector<NeedleStage> stages,

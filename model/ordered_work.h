@@ -1,5 +1,5 @@
 #pragma once
-// Work that is made on several threads and used in order on one.
+// Work that is produced on several threads and consumed in order on one.
 
 #include <cstdint>
 #include <functional>

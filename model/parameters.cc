@@ -14,9 +14,9 @@ namespace {
 
 using torch::Tensor;
 
-// The head that StartPreviousTokenHead makes: what it reads, how strongly it turns, and how many
-// rotation pairs, fastest first, take part. The logit at distance n is
-// kHeadStrength^2 / sqrt(D) * sum over pairs of cos((n - 1) frequency).
+// Constants of the head that StartPreviousTokenHead makes: what it reads, how strongly it turns,
+// and how many rotation pairs, fastest first, take part. The logit at distance n is kHeadStrength^2
+// / sqrt(D) * sum over pairs of cos((n - 1) frequency).
 constexpr double kConstantColumn = 0.5;
 constexpr double kHeadStrength = 7.5;
 constexpr int64_t kHeadPairs = 10;
@@ -75,7 +75,7 @@ Parameter Outer(const std::string& name,
   return p;
 }
 
-// Width of all keys of a layer: thin ones are as wide as their ranks.
+// Returns the width of all keys of a layer: thin ones are as wide as their ranks.
 int64_t KeyWidth(const ModelConfig& c, int64_t layer) {
   int64_t width = 0;
   for (int64_t head = 0; head < c.num_kv_heads; ++head) width += c.key_width(layer, head);
@@ -206,7 +206,7 @@ void ParameterList::StartPreviousTokenHead(const ModelConfig& config, Tensor& va
   Tensor k = view(Get("model.layers.0.self_attn.k_proj.weight")).narrow(0, 0, width);  // [D, E]
   q.zero_();
   k.zero_();
-  // What the norm makes of the constant column: c / sqrt(mean square of a row).
+  // Value that the norm makes of the constant column: c / sqrt(mean square of a row).
   const double others = kEmbeddingStd * kEmbeddingStd;
   const double mean_square =
       kConstantColumn * kConstantColumn / static_cast<double>(config.model_width) + others;

@@ -27,37 +27,37 @@ struct Parameter {
   int64_t count = 0;      // elements
 };
 
-// Thin keys to train from scratch: the R/2 rotation pairs j = i D/R, i = 0 .. R/2 - 1, of every kv
-// head. Where R divides D their frequencies are those of a rotary embedding on R dimensions, so
-// the rotation lives on the thin width. Throws kUsage for a rank that is odd or above D.
+// Returns thin keys to train from scratch: the R/2 rotation pairs j = i D/R, i = 0 .. R/2 - 1, of
+// every kv head. If R divides D, their frequencies are those of a rotary embedding on R dimensions,
+// so the rotation works on the thin width. Throws kUsage for a rank that is odd or above D.
 [[nodiscard]] KeyFactors ThinKeysFromScratch(const ModelConfig& config, int64_t rank);
 
-// The weights of a configuration, matrices first (they are decayed), then vectors (they are not).
+// The weights of a configuration: matrices first (they are decayed), then vectors (they are not).
 class ParameterList {
  public:
-  // Rotary families: llama, mistral, qwen2, qwen3. Throws kUnsupported for others, and for
-  // thin keys other than rope-pairs, naming them.
+  // Supports the rotary families llama, mistral, qwen2 and qwen3. Throws kUnsupported, naming the
+  // cause, for other families and for thin keys other than rope-pairs.
   explicit ParameterList(const ModelConfig& config);
 
   [[nodiscard]] const std::vector<Parameter>& all() const { return all_; }
   [[nodiscard]] int64_t count() const { return count_; }                // elements of all
   [[nodiscard]] int64_t matrix_count() const { return matrix_count_; }  // elements of matrices
 
-  // Random initial values [count]: matrices normal with standard deviation 1/sqrt(in), divided by
-  // sqrt(2 L) where they add to the residual stream, times sqrt(D/R) for thin queries; embeddings
-  // 0.1, so that a token is not drowned by the first layers; norms 1.
+  // Returns random initial values [count]. Matrices are normal with standard deviation 1/sqrt(in),
+  // divided by sqrt(2 L) if they add to the residual stream, times sqrt(D/R) for thin queries.
+  // Embeddings have 0.1, so that the first layers do not drown a token. Norms are 1.
   [[nodiscard]] torch::Tensor Initialize(Rng& rng) const;
-  // Lets head 0 of the first layer start as one that attends to the token before, by position
+  // Makes head 0 of the first layer start as one that attends to the previous token, by position
   // alone: the first column of the embeddings becomes a constant, and the head's projections read
-  // nothing but that column, into rotation pairs whose angles agree at distance 1. Looking
-  // something up takes such a head and a second one behind it, neither of which is of use alone;
-  // with the first in place the second is learned soon. It is trained on like every other weight.
-  // Full keys only.
+  // only that column, into rotation pairs whose angles agree at distance 1. Looking something up
+  // takes such a head and a second one after it, and neither is of use alone; with the first in
+  // place the second is learned soon. The head is trained like every other weight. Supports full
+  // keys only.
   void StartPreviousTokenHead(const ModelConfig& config, torch::Tensor& values) const;
-  // The weights of a checkpoint [count], as float. Throws kBadInput for a missing tensor, kBadShape
-  // for another shape.
+  // Reads the weights of a checkpoint [count] as float. Throws kBadInput for a missing tensor,
+  // kBadShape for another shape.
   [[nodiscard]] torch::Tensor Read(const std::filesystem::path& directory) const;
-  // model.safetensors of `values` [count], in the stored type, written to `path`.
+  // Writes `values` [count] as model.safetensors, in the stored type, to `path`.
   void Write(const torch::Tensor& values, DType dtype, const std::filesystem::path& path) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// Tensors on the device that computes, and its mixed precision.
+// Placement of tensors on the device that computes, and its mixed precision.
 
 #include <torch/types.h>
 
@@ -9,11 +9,12 @@
 namespace kvc::model {
 
 [[nodiscard]] torch::Device DeviceOf(const Compute& compute);
-// Copies of the weights on `device`; shared where they are there already. Undefined ones stay so.
+// Returns copies of the weights on `device`, sharing those that are already there. Undefined ones
+// stay undefined.
 [[nodiscard]] LayerWeights PlaceOn(const LayerWeights& weights, torch::Device device);
 [[nodiscard]] OuterWeights PlaceOn(const OuterWeights& weights, torch::Device device);
 
-// While it lives, products of CUDA tensors on this thread run in `precision`. Scopes nest.
+// While an object exists, products of CUDA tensors on this thread run in `precision`. Scopes nest.
 class PrecisionScope {
  public:
   explicit PrecisionScope(Precision precision);

@@ -1,7 +1,7 @@
 #pragma once
-// What stands between a layer's hidden states and its dot products, as functions of their own: for
-// code that trains or measures the query and key side alone. LayerForward (model/decoder.h) runs
-// the same ones. Autograd works through them.
+// The projections from a layer's hidden states to the operands of its dot products, as separate
+// functions for code that trains or measures only the query and key side. LayerForward
+// (model/decoder.h) runs the same functions. Autograd works through them.
 
 #include <cstdint>
 
@@ -19,13 +19,13 @@ struct Projections {
   torch::Tensor v;           // [N, G, T, D]
 };
 
-// The norm in front of the attention: hidden [N, T, E] -> x [N, T, E].
+// Applies the norm before the attention: hidden [N, T, E] -> x [N, T, E].
 [[nodiscard]] torch::Tensor AttentionInput(const ModelConfig& config,
                                            const LayerWeights& weights,
                                            const torch::Tensor& hidden);
-// Queries, keys and values of x [N, T, E] at positions 0..T-1, after biases, norms, rebuild and
-// rotation, where the family and its key layout have them. Throws kUnsupported for a layout that
-// the decoder does not run. Undefined weights.v: no values.
+// Returns queries, keys and values of x [N, T, E] at positions 0..T-1, after the biases, norms,
+// rebuild and rotation that the family and its key layout have. Computes no values if weights.v is
+// undefined. Throws kUnsupported for a layout that the decoder does not run.
 [[nodiscard]] Projections Project(const ModelConfig& config,
                                   const LayerWeights& weights,
                                   int64_t layer,

@@ -9,8 +9,8 @@
 
 namespace kvc::model {
 
-// The reference's side of a comparison, computed once and used for several models: its last hidden
-// states, not its logits.
+// The reference's side of a comparison, computed once and used for several models. It holds the
+// last hidden states instead of the logits.
 struct ReferenceRun {
   ModelConfig config;
   OuterWeights outer;

@@ -1,5 +1,5 @@
 #pragma once
-// A decoder that is trained: its weights are views of one flat buffer.
+// A decoder in training, whose weights are views of one flat buffer.
 
 #include <vector>
 
@@ -11,13 +11,13 @@
 
 namespace kvc::model {
 
-// Leaf tensors over one flat buffer of values, which replicas share, and a flat buffer of
-// gradients, which is this replica's own. Backward adds to the gradients.
+// Leaf tensors over one flat buffer of values, which replicas share, and one flat buffer of
+// gradients, which belongs to this replica. The backward pass adds to the gradients.
 class Replica {
  public:
   Replica(const ModelConfig& config, const ParameterList& list, const torch::Tensor& values);
 
-  // ids [N, T] -> logits [N, T, V]
+  // Runs the decoder: ids [N, T] -> logits [N, T, V].
   [[nodiscard]] torch::Tensor Forward(const torch::Tensor& ids) const;
   [[nodiscard]] torch::Tensor& gradients() { return gradients_; }  // [count]
 

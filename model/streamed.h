@@ -1,7 +1,7 @@
 #pragma once
-// Running many windows of tokens through a model that never is in memory whole: all windows through
-// layer 0, then all through layer 1, ... Peak memory: one layer in float32, the hidden states of
-// all windows, and one window's activations.
+// Runs many windows of tokens through a model that is never in memory as a whole: all windows go
+// through layer 0, then all through layer 1, and so on. Peak memory is one layer in float32, the
+// hidden states of all windows, and one window's activations.
 
 #include <cstdint>
 #include <functional>
@@ -14,25 +14,26 @@
 
 namespace kvc::model {
 
-// Called once for each (layer, window) in that order of loops: layer outer, window inner; always on
-// the calling thread. Meanwhile other threads compute the next windows, and LibTorch runs on one
-// thread, so long work that is not per window belongs into after_layer.
+// Called once for each (layer, window), with the layer as the outer loop and the window as the
+// inner one, always on the calling thread. Meanwhile other threads compute the next windows and
+// LibTorch runs on one thread, so long work that is not per window belongs in after_layer.
 using LayerVisitor = std::function<void(
     int64_t layer, int64_t window, const LayerTaps& taps, const LayerWeights& weights)>;
 struct StreamOptions {
   TapRequest taps;
-  // Resume: `initial_hidden` [T, E] of each window is what `after_layer` last saw, the input of
-  // layer `first_layer`. Empty with first_layer = 0: the embeddings.
+  // Resumes a run: `initial_hidden` [T, E] of each window is what `after_layer` last saw, the input
+  // of layer `first_layer`. An empty one, with first_layer = 0, means the embeddings.
   int64_t first_layer = 0;
   std::vector<torch::Tensor> initial_hidden;
-  // Where layers are computed; hidden states come from and go back to the CPU, taps stay there.
+  // Device that computes the layers; hidden states come from and return to the CPU, taps stay on
+  // the device.
   torch::Device device = torch::kCPU;
-  // Called after all windows went through `layer`, with the next layer's inputs [T, E].
+  // Called after all windows have passed `layer`, with the next layer's inputs [T, E].
   std::function<void(int64_t layer, const std::vector<torch::Tensor>& hidden)> after_layer;
 };
 
 // Streams `windows` through `checkpoint`. Returns the last hidden states [T, E] of each window
-// (after the last layer, before the final norm). No gradients.
+// (after the last layer, before the final norm). Computes no gradients.
 [[nodiscard]] std::vector<torch::Tensor> StreamWindows(
     const Checkpoint& checkpoint,
     const std::vector<std::vector<int32_t>>& windows,
@@ -41,7 +42,7 @@ struct StreamOptions {
     Progress& progress,
     const std::string& stage);
 
-// Logits [T, V] of one sequence, streamed.
+// Returns the logits [T, V] of one sequence, streamed.
 [[nodiscard]] torch::Tensor SequenceLogits(const Checkpoint& checkpoint,
                                            std::span<const int32_t> ids);
 

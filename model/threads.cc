@@ -10,13 +10,14 @@
 namespace kvc::model {
 namespace {
 
-// Whether products run on another set of threads than LibTorch's other operations: Debian's
+// Returns true if products run on another set of threads than LibTorch's other operations: Debian's
 // LibTorch has OpenMP threads for these and OpenBLAS's own for products.
 bool ProductsHaveOwnThreads() { return !at::hasMKL() && linalg::BlasHasItsOwnThreads(); }
 
 #ifdef __GLIBC__
-// Sizes up to which freed memory stays with the process. Without it every temporary of a layer is
-// returned and faulted in again: a tenth of the time of a layer of 512 tokens and width 576.
+// Largest size up to which freed memory stays with the process. Without it every temporary of a
+// layer is returned and faulted in again: a tenth of the time of a layer of 512 tokens and width
+// 576.
 constexpr int kLargestHeapBlock = 64 << 20;
 constexpr int kKeptFreeMemory = 256 << 20;
 

@@ -23,13 +23,14 @@ using torch::Tensor;
 
 constexpr uint64_t kBatchStream = 0x6b76632d62617463;  // keeps batches apart from initial weights
 
-// What a shard of a batch adds to a step. Sums over tokens.
+// Contribution of a shard of a batch to a step, as sums over tokens.
 struct ShardResult {
   double loss = 0;    // of the predicted tokens that can be learned
   int64_t right = 0;  // answers
 };
 
-// 1 where the role of a predicted token of sequences [first, last) fulfils `wanted`. [n*(T-1)]
+// Returns [n*(T-1)]: 1 if the role of a predicted token of sequences [first, last) fulfils
+// `wanted`.
 template <class Wanted>
 Tensor RoleMask(const TrainBatch& batch, int64_t first, int64_t last, const Wanted& wanted) {
   Tensor mask = torch::empty({(last - first) * (batch.length - 1)}, torch::kFloat32);
@@ -42,7 +43,8 @@ Tensor RoleMask(const TrainBatch& batch, int64_t first, int64_t last, const Want
   return mask;
 }
 
-// Loss and gradients of sequences [first, last) of a batch; weights are those of the whole batch.
+// Computes loss and gradients of sequences [first, last) of a batch; weights are those of the whole
+// batch.
 ShardResult RunShard(const TrainBatch& batch,
                      const RoleCounts& counts,
                      int64_t first,
@@ -91,7 +93,7 @@ class Stepper {
     }
   }
 
-  // Sum of the shards; afterwards the first replica holds the whole gradient.
+  // Returns the sum of the shards; afterwards the first replica holds the whole gradient.
   ShardResult Backward(const TrainBatch& batch,
                        const RoleCounts& counts,
                        double answer_weight,
@@ -157,7 +159,7 @@ TrainLogRow RowFromJson(const Json& json) {
           GetString(json, "source", origin)};
 }
 
-// Refuses a checkpoint of another run, naming the first differing field.
+// Throws for a checkpoint of another run, naming the first differing field.
 void CheckSame(const Json& expected, const Json& actual, const std::string& what) {
   for (const auto& [key, value] : expected.items()) {
     KVC_CHECK(actual.contains(key) && actual[key] == value, kUsage,

@@ -1,13 +1,12 @@
 #pragma once
-// Training a small decoder from scratch with AdamW (model/adamw.h), over whatever a BatchSource
-// gives.
+// Trains a small decoder from scratch with AdamW (model/adamw.h) on the batches of a BatchSource.
 //
 // The loss is the mean cross entropy of the predicted tokens that can be learned (TokenRole) plus
 // answer_weight times the mean over the answers. Every batch is cut into kTrainShards parts whose
-// gradients are added in order, and each part runs on one thread: results do not depend on the
-// number of threads. A step's batch depends on the seed, the step and the source's state only, so a
-// run that was stopped and goes on from its checkpoint ends with the same bytes as one that was
-// not.
+// gradients are added in order, and each part runs on one thread, so results do not depend on the
+// number of threads. A step's batch depends only on the seed, the step and the source's state, so a
+// run that was stopped and resumed from its checkpoint ends with the same bytes as an uninterrupted
+// one.
 
 #include <cstdint>
 #include <filesystem>
@@ -24,19 +23,20 @@ namespace kvc::model {
 
 inline constexpr int64_t kTrainShards = 4;
 
-// Only matrices are decayed, vectors are not.
+// Options of a training run. Only matrices are decayed, vectors are not.
 struct TrainOptions : AdamWOptions {
   double answer_weight = 1.0;
   bool previous_token_head = false;  // ParameterList::StartPreviousTokenHead on the first weights
   uint64_t seed = 42;
   int64_t log_every = 50;          // steps
   int64_t checkpoint_every = 500;  // steps
-  // Hugging Face directory of the same sizes whose weights are the first ones; empty: random ones.
+  // Hugging Face directory of the same sizes that gives the first weights; if empty, they are
+  // random.
   std::filesystem::path initial;
   DType dtype = DType::kBF16;  // of the written weights
 };
 
-// Means over `log_every` steps.
+// One row of the log: means over `log_every` steps.
 struct TrainLogRow {
   int64_t step = 0;            // the last one
   double loss = 0;             // mean cross entropy of the tokens that can be learned, nats
@@ -54,10 +54,10 @@ struct TrainReport {
 };
 
 // Trains and writes model.safetensors and training.json (options and log) into `directory`. Every
-// checkpoint_every steps the same files are written together with training_state.safetensors,
-// from which a later call with the same options goes on; it is removed at the end. `settings` is
-// what the caller's batches depend on (files, batch, length, curriculum): it is stored in
-// training.json, and another one than that of the checkpoint is refused.
+// checkpoint_every steps the same files are written together with training_state.safetensors, from
+// which a later call with the same options resumes; it is removed at the end. `settings` is what
+// the caller's batches depend on (files, batch, length, curriculum). It is stored in training.json,
+// and a run whose settings differ from the checkpoint's is refused.
 //
 // Throws kNumeric when loss or gradient is not finite (the last checkpoint stays), kUsage when the
 // directory holds a checkpoint of another run (naming the field), kInterrupted from `progress`

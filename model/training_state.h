@@ -1,6 +1,7 @@
 #pragma once
-// What a training run must keep to go on: weights, the optimizer's moments, and a JSON with the
-// step, the log and the batch source's state. One safetensors file that appears by rename.
+// The state that a training run must keep to resume: weights, the optimizer's moments, and a JSON
+// with the step, the log and the batch source's state. It is one safetensors file that appears by
+// rename.
 
 #include <filesystem>
 
@@ -18,11 +19,12 @@ struct TrainingState {
   Json progress;                // "step", "log", "source", ...; of the run that wrote it
 };
 
-// DIR/training_state.safetensors
+// Returns DIR/training_state.safetensors.
 [[nodiscard]] std::filesystem::path TrainingStatePath(const std::filesystem::path& directory);
 
 void SaveTrainingState(const TrainingState& state, const std::filesystem::path& path);
-// Throws kBadInput when the file is broken or holds another number of parameters than `count`.
+// Loads a state. Throws kBadInput when the file is broken or holds another number of parameters
+// than `count`.
 [[nodiscard]] TrainingState LoadTrainingState(const std::filesystem::path& path, int64_t count);
 
 }  // namespace kvc::model

@@ -11,7 +11,7 @@
 namespace kvc::model {
 namespace {
 
-// A float32 tensor that owns what Load returned, without a copy.
+// Returns a float32 tensor that owns what Load returned, without a copy.
 torch::Tensor TakeTensor(std::vector<float> values, const std::vector<int64_t>& shape) {
   const auto owner = std::make_shared<std::vector<float>>(std::move(values));
   // The tensor's deleter holds a share of `owner` and dies with the tensor.
@@ -19,8 +19,8 @@ torch::Tensor TakeTensor(std::vector<float> values, const std::vector<int64_t>& 
       owner->data(), shape, [owner](void*) {}, torch::kFloat32);
 }
 
-// The role's weight, or an undefined tensor when the checkpoint has none. Lets go of the mapped
-// pages at once: a layer in memory is the floats, not the file as well.
+// Returns the role's weight, or an undefined tensor when the checkpoint has none. Releases the
+// mapped pages at once: a layer in memory takes its floats, not the file as well.
 torch::Tensor LoadOptional(const Checkpoint& checkpoint, Role role, int64_t layer) {
   if (!checkpoint.Has(role, layer)) {
     return {};

@@ -9,10 +9,10 @@
 
 namespace kvc::model {
 
-// Windows of equal length cut from documents: tokens of each document in turn, no special tokens,
-// joined, then cut into `count` windows of `length`, spread evenly over what there is (seed-free).
-// Throws kBadInput when the text gives fewer than one window, naming tokens found and needed; when
-// it gives fewer than `count`, returns as many as there are.
+// Cuts windows of equal length from documents: the tokens of each document in turn, without special
+// tokens, are joined and cut into `count` windows of `length`, spread evenly over the text (no
+// seed). Throws kBadInput when the text gives fewer than one window, naming the tokens found and
+// needed. When it gives fewer than `count`, returns as many as there are.
 [[nodiscard]] std::vector<std::vector<int32_t>> CutWindows(
     const Tokenizer& tokenizer,
     const std::vector<std::string>& documents,
