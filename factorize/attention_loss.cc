@@ -8,7 +8,7 @@ namespace {
 
 using torch::Tensor;
 
-// Queries of a block: what stays in a processor's cache, or enough to fill a device.
+// Returns the queries of a block: as many as stay in a processor's cache, or fill a device.
 int64_t BlockQueries(const Tensor& q) { return q.is_cuda() ? 1024 : 128; }
 
 // [G, m, C, D] of all heads -> [C, H*D], the order of W_O's columns, and back.

@@ -40,7 +40,7 @@ void CutCalibration(const Ids& ids,
   }
 }
 
-// Where whole windows begin in the gaps between the held-back ones.
+// Returns the beginnings of whole windows in the gaps between the held-back ones.
 std::vector<int64_t> FreeBegins(int64_t found,
                                 int64_t window,
                                 const std::vector<int64_t>& held_begins) {

@@ -1,6 +1,6 @@
 #pragma once
-// The text that a factorization learns from, cut into windows of one length: for the closed forms,
-// for tuning, and held back for measuring.
+// The text that a factorization learns from, cut into windows of one length: windows for the closed
+// forms, windows for tuning, and windows held back for measuring.
 
 #include <cstdint>
 #include <filesystem>
@@ -27,11 +27,12 @@ struct CalibrationText {
   Windows global_tuning;  // of the whole model: as many, between those of `tuning`
 };
 
-// Calibration and held-back windows lie evenly over the whole text; a text too short for all of
-// them gives one window in eight, at most, to measuring. Tuning windows of both kinds lie evenly
-// over what is not held back, and share no token where that is long enough: a gradient on text that
-// layers were tuned on says little. Throws kBadInput, naming the tokens found and needed, when the
-// text is shorter than one window, or too short for the tuning tokens.
+// Cuts the text. Calibration and held-back windows are spread evenly over the whole text; if the
+// text is too short for all of them, at most one window in eight is held back. Tuning windows of
+// both kinds are spread evenly over what is not held back, and share no token if that is long
+// enough, because a gradient on text that the layers were tuned on says little. Throws kBadInput,
+// naming the tokens found and needed, when the text is shorter than one window or too short for the
+// tuning tokens.
 [[nodiscard]] CalibrationText CutText(const Tokenizer& tokenizer, const TextRequest& request);
 
 }  // namespace kvc::factorize

@@ -28,8 +28,8 @@ LayerKeyWeights LoadKeyWeights(const Checkpoint& checkpoint, KeyLayout layout, i
   return weights;
 }
 
-// FactorLayer on one thread: the libraries split products by their number of threads, and what is
-// split in another way rounds in another way.
+// Runs FactorLayer on one thread: the libraries split products by their number of threads, and
+// another split rounds differently.
 LayerFactors FactorAlone(const Checkpoint& checkpoint,
                          const FactorRequest& request,
                          int64_t layer,
@@ -40,7 +40,8 @@ LayerFactors FactorAlone(const Checkpoint& checkpoint,
   return FactorLayer(checkpoint.config(), request, weights, statistics, svd);
 }
 
-// Windows on which sensitivity is measured: few, every variant of the model runs on them.
+// Returns the windows on which sensitivity is measured: few, because every variant of the model
+// runs on them.
 Windows SensitivityWindows(const Windows& calibration) {
   constexpr int64_t kCount = 3;
   constexpr int64_t kLength = 256;

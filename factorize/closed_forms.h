@@ -1,5 +1,5 @@
 #pragma once
-// The closed forms of every layer: one streamed pass collects statistics, each layer's factors
+// The closed forms of every layer: one streamed pass collects statistics, and each layer's factors
 // follow from its own.
 
 #include <span>
@@ -12,19 +12,19 @@
 
 namespace kvc::factorize {
 
-// What config.json says of keys with these factors.
+// Returns the description of keys with these factors for config.json.
 [[nodiscard]] KeyFactors MakeKeys(const FactorRequest& request,
                                   const std::vector<LayerFactors>& factors);
 
-// From the weights alone without windows, else from the statistics of one pass over them, of which
-// one layer's are held at a time.
+// Computes every layer's factors: from the weights alone if there are no windows, otherwise from
+// the statistics of one pass over them. One layer's statistics are held at a time.
 [[nodiscard]] std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                                      const FactorRequest& request,
                                                      const Windows& windows,
                                                      const linalg::Svd& svd,
                                                      Progress& progress);
 
-// The same for several requests on one pass.
+// Does the same for several requests in one pass.
 [[nodiscard]] std::vector<std::vector<LayerFactors>> FactorEach(
     const Checkpoint& checkpoint,
     std::span<const FactorRequest> requests,
@@ -32,8 +32,8 @@ namespace kvc::factorize {
     const linalg::Svd& svd,
     Progress& progress);
 
-// The same again with ranks spread over layers and groups (factorize/rank_spread.h), on a second
-// pass. `factors` are the uniform ones and become the spread ones. Returns the layers' measured
+// Spreads the ranks over layers and groups (factorize/rank_spread.h), in a second pass. `factors`
+// are the uniform ones and are replaced by the spread ones. Returns the layers' measured
 // sensitivity.
 std::vector<double> SpreadFactors(const Checkpoint& source,
                                   const FactorRequest& uniform,

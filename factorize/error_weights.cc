@@ -12,7 +12,8 @@ using torch::Tensor;
 
 constexpr int64_t kQueryStride = 32;
 
-// |(v_t - o_i) W_O|^2 [H/G, T, T] of the query heads from `first` on, from products of head width.
+// Returns |(v_t - o_i) W_O|^2 [H/G, T, T] of the query heads from `first` on, from products of head
+// width.
 Tensor OutputDistances(const ModelConfig& config,
                        const model::LayerTaps& taps,
                        const model::LayerWeights& weights,

@@ -30,7 +30,7 @@ std::vector<std::filesystem::path> InputsOf(const FactorizeOptions& options) {
   return inputs;
 }
 
-// What --tune says.
+// Returns the value of --tune.
 const char* TuneText(const FactorizeOptions& options) {
   if (options.tune) return options.tune_global ? "local,global" : "local";
   return options.tune_global ? "global" : "none";
@@ -53,7 +53,7 @@ double KeyBytesShare(const ModelConfig& config, const KeyFactors& keys) {
          static_cast<double>(config.num_layers * config.num_kv_heads * config.head_width);
 }
 
-// What was asked of tuning, for factorization.json and for the state of an unfinished run.
+// Describes the tuning options for factorization.json and for the state of an unfinished run.
 void DescribeTuning(const FactorizeOptions& options, Json& json) {
   json["tune"] = TuneText(options);
   if (!options.tunes()) return;
@@ -120,7 +120,8 @@ Json HashFiles(const Checkpoint& checkpoint) {
   return hashes;
 }
 
-// Everything that tuned weights depend on but the learning rates; `settings`: the options.
+// Returns everything that tuned weights depend on except the learning rates; `settings` are the
+// options.
 Json TuneSettings(const FactorizeOptions& options, const Checkpoint& source, Json settings) {
   settings.erase("lr");
   if (settings.contains("global")) settings["global"].erase("lr");
@@ -158,7 +159,7 @@ void CheckSource(const ModelConfig& config) {
             KeyLayoutName(config.keys.layout));
 }
 
-// The request for a layout. Refuses an objective or a rank that it cannot have.
+// Returns the request for a layout. Throws for an objective or a rank that it cannot have.
 FactorRequest MakeRequest(const FactorizeOptions& options,
                           const LayoutChoice& choice,
                           const ModelConfig& config) {
@@ -178,8 +179,8 @@ struct ThinKeys {
   std::vector<LayerFactors> factors;
 };
 
-// The closed forms of the layout that is asked for, or of the best one with --layout auto, with
-// ranks spread if that is asked for. Says in `result` what was chosen.
+// Computes the closed forms of the requested layout, or of the best one with --layout auto, with
+// ranks spread if requested. Records the choice in `result`.
 ThinKeys MakeClosedForms(const FactorizeOptions& options,
                          const Checkpoint& source,
                          const Windows& calibration,
@@ -212,7 +213,8 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
   return {std::move(keys), std::move(factors)};
 }
 
-// The thin model that --source is the source of. What is known about its closed forms comes along.
+// Reads the thin model whose source is --source, together with what is known about its closed
+// forms.
 ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source, Json& result) {
   const Checkpoint thin = Checkpoint::Open(options.model);
   KVC_CHECK(thin.config().thin(), kBadInput,
@@ -230,7 +232,7 @@ ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source,
   return {thin.config().keys, ReadFactors(thin)};
 }
 
-// The tuning that is asked for.
+// Runs the requested tuning.
 void Tune(const FactorizeOptions& options,
           const Checkpoint& source,
           const CalibrationText& text,

@@ -1,5 +1,5 @@
 #pragma once
-// The stage: checkpoint in, thin checkpoint and factorization.json out.
+// The factorization stage: reads a checkpoint, writes a thin checkpoint and factorization.json.
 
 #include <cstdint>
 #include <filesystem>
@@ -18,8 +18,8 @@ namespace kvc::factorize {
 
 struct FactorizeOptions {
   std::filesystem::path model;
-  // Not empty: `model` is thin, made from this one, and its tuning goes on. Rank, layout, objective
-  // and spread are then those that it has.
+  // If not empty, `model` is thin, was made from this one, and its tuning is continued. Rank,
+  // layout, objective and spread are then those that it has.
   std::filesystem::path source;
   std::filesystem::path output;
   bool force = false;
@@ -43,7 +43,7 @@ struct FactorizeOptions {
   [[nodiscard]] bool tunes() const { return tune || tune_global; }
 };
 
-// Sizes without any work, from config.json alone.
+// Sizes that are known without any work, from config.json alone.
 struct FactorizationPlan {
   LayoutChoice layout;
   Objective objective = Objective::kAuto;  // never kAuto in a plan that was made
@@ -57,13 +57,13 @@ struct FactorizationPlan {
   std::vector<LayoutRow> layouts;
 };
 [[nodiscard]] FactorizationPlan PlanFactorization(const FactorizeOptions& options);
-// The keys of --dry-run (docs/formats/factorization.md).
+// Returns the keys of --dry-run (docs/formats/factorization.md).
 [[nodiscard]] Json ToJson(const FactorizationPlan& plan);
 
-// Runs the stage; returns what factorization.json holds (docs/formats/factorization.md). Throws
-// kUsage when something needs calibration text and there is none, kBadInput when it is too short.
-// What is tuned stays in OUT.partial when the run ends early, and the next one with the same
-// options goes on behind it.
+// Runs the stage and returns the content of factorization.json (docs/formats/factorization.md).
+// Throws kUsage when something needs calibration text and there is none, kBadInput when it is too
+// short. If the run ends early, what is tuned stays in OUT.partial, and the next run with the same
+// options continues from it.
 [[nodiscard]] Json FactorizeModel(const FactorizeOptions& options, Progress& progress);
 
 }  // namespace kvc::factorize

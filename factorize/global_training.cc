@@ -57,7 +57,7 @@ class GlobalTraining {
     check_every_ = std::max<int64_t>(1, pass_steps_ / options.pass_checks);
     adamw_.steps = pass_steps_ * options.passes;
     if (options.compute.cuda) {
-      // At least two batches of a step, so that the noise of the gradient can be told.
+      // At least two batches per step are needed to measure the noise of the gradient.
       const int64_t fitting = std::max<int64_t>(1, kDeviceTokens / length);
       batch_windows_ = std::clamp<int64_t>(step_windows_ / 2, 1, fitting);
       workers_ = 1;
@@ -105,7 +105,7 @@ class GlobalTraining {
     }
   }
 
-  // The windows of the step: every pass has its own order, which depends on the seed alone.
+  // Returns the windows of the step. Every pass has its own order, which depends on the seed alone.
   [[nodiscard]] std::vector<int64_t> WindowsOf(int64_t step) const {
     const int64_t pass = step / pass_steps_;
     std::vector<int64_t> order = split_.training;
@@ -149,7 +149,7 @@ class GlobalTraining {
     ++loss_steps_;
   }
 
-  // `windows` in lots that go through the model together.
+  // Returns `windows` in batches that go through the model together.
   [[nodiscard]] std::vector<Batch> BatchesOf(const std::vector<int64_t>& windows) const {
     std::vector<Batch> batches;
     for (size_t i = 0; i < windows.size(); ++i) {
@@ -188,7 +188,7 @@ class GlobalTraining {
     Save();
   }
 
-  // Back to the best weights, more slowly from there.
+  // Returns to the best weights and continues more slowly from there.
   void BackOff() {
     state_.values.copy_(state_.best);
     state_.first_moment.zero_();

@@ -1,6 +1,6 @@
 #pragma once
-// The training loop of --tune global: batches, steps, checks, state on disk. What is trained and
-// why the steps are as they are: factorize/tune_global.h.
+// The training loop of --tune global: batches, steps, checks, state on disk.
+// factorize/tune_global.h says what is trained and why the steps are as they are.
 
 #include <filesystem>
 #include <string>
@@ -14,8 +14,8 @@
 
 namespace kvc::factorize {
 
-// What is trained on: windows, what the first layer gets of them, and what the full model makes of
-// them.
+// Training text: the windows, the inputs of the first layer for them, and the full model's last
+// hidden states.
 struct TrainingText {
   const Windows& windows;
   std::vector<torch::Tensor> embedded;  // [T, E] each
@@ -30,8 +30,8 @@ struct TrainingText {
                                             const GlobalTuneOptions& options,
                                             Progress& progress);
 
-// Trains `model`, which is left with the best weights, or goes on from the state in the file
-// `state`. `stage` names the training in progress and messages; on the CPU it has `workers`
+// Trains `model`, or resumes from the state in the file `state`, and leaves it with the best
+// weights. `stage` names the training in progress and messages; on the CPU it has `workers`
 // threads. Returns and throws what TuneGlobally does.
 [[nodiscard]] Json TrainGlobally(TrainedModel& model,
                                  const TrainingText& text,

@@ -1,9 +1,9 @@
 #pragma once
-// How much of a gradient is what all text asks for, and how much is the window that it was made on:
-// the simple noise scale of [NoiseScale] (its section 2.2), from gradients g_i of single windows.
-// E g_i g_j = |G|^2 for i != j and E g_i g_i = |G|^2 + noise, so E g_i g_i / E g_i g_j is about the
-// number of windows whose mean has as much of G as of noise. Tuning on far fewer brings next to
-// nothing.
+// Splits a gradient into what all text asks for and what is due to the window that it was computed
+// on: the simple noise scale of [NoiseScale] (its section 2.2), from gradients g_i of single
+// windows. E g_i g_j = |G|^2 for i != j and E g_i g_i = |G|^2 + noise, so E g_i g_i / E g_i g_j is
+// about the number of windows whose mean has as much of G as of noise. Tuning on far fewer gains
+// next to nothing.
 
 #include <cstdint>
 #include <optional>
@@ -15,12 +15,15 @@ namespace kvc::factorize {
 
 class GradientNoise {
  public:
-  // One step's `count` gradients: the sum of their squares |g_i|^2, and the square of their sum.
+  // Adds one step's `count` gradients: the sum of their squares |g_i|^2, and the square of their
+  // sum.
   void Add(int64_t count, double sum_of_squares, double square_of_sum);
-  // Nothing where no two gradients were ever compared, or where they agree in nothing.
+  // Returns the noise scale in windows; nothing if no two gradients were ever compared, or if they
+  // agree in nothing.
   [[nodiscard]] std::optional<double> Windows() const;
 
-  // What a state keeps. Throws kBadInput naming `origin` for other fields.
+  // Returns and restores the saved state. FromJson throws kBadInput naming `origin` for other
+  // fields.
   [[nodiscard]] Json ToJson() const;
   [[nodiscard]] static GradientNoise FromJson(const Json& json, const std::string& origin);
 

@@ -11,7 +11,7 @@ void Append(std::vector<float>& target, const linalg::Matrix& rows) {
   target.insert(target.end(), rows.data.begin(), rows.data.end());
 }
 
-// Mean energy of the pair that each dimension of a head belongs to, as white inputs give it:
+// Returns the mean energy of the pair that each dimension of a head belongs to, for white inputs:
 // |row|^2 + bias^2 of projection rows [first, first + D).
 std::vector<double> PairEnergies(const ModelConfig& config,
                                  const std::vector<float>& weight,

@@ -6,13 +6,14 @@
 
 namespace kvc::factorize {
 
-// What one head's basis is computed from and judged by.
+// Moments from which one head's basis is computed and by which it is judged.
 struct HeadMoments {
   linalg::Matrix keys;     // [D, D] C_K
   linalg::Matrix queries;  // [D, D] C_Q
 };
-// Moments of head g under the objective kLogit, kAttention or kOutput; with kWeight those of
-// rotated keys and queries of white inputs, which is a diagonal that is equal within a pair.
+// Returns the moments of head g under the objective kLogit, kAttention or kOutput. With kWeight
+// they are those of rotated keys and queries of white inputs: a diagonal that is equal within a
+// pair.
 [[nodiscard]] HeadMoments MomentsOf(const ModelConfig& config,
                                     Objective objective,
                                     const LayerKeyWeights& weights,

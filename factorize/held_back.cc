@@ -65,7 +65,7 @@ void HeldBack::MeasureWritten(const std::filesystem::path& directory,
   const Checkpoint written = Checkpoint::Open(directory);
   const std::vector<torch::Tensor> hidden =
       model::StreamWindows(written, reference_->windows, {}, nullptr, progress_, "model");
-  // Norm and head are written as the source has them: no need to hold them twice.
+  // Norm and head are written unchanged from the source: no need to hold them twice.
   const auto distance =
       model::CompareHidden(*reference(), written.config(), reference()->outer, hidden, progress_);
   result[kld_name] = distance.kld;

@@ -1,7 +1,6 @@
 #pragma once
 // Measures models against the source on the windows that nothing was learned from. The source's
-// head is in memory only from the first time that it is needed: of a large model it is half a
-// layer.
+// head is loaded only when it is first needed: for a large model it is as big as half a layer.
 
 #include <filesystem>
 #include <memory>
@@ -16,7 +15,7 @@
 
 namespace kvc::factorize {
 
-// The thin model on the reference's windows, streamed layer by layer.
+// Measures the thin model on the reference's windows, streamed layer by layer.
 [[nodiscard]] model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
                                                   const Checkpoint& source,
                                                   const KeyFactors& keys,
@@ -25,11 +24,11 @@ namespace kvc::factorize {
 
 class HeldBack {
  public:
-  // Runs the source, unless `windows` is empty: then nothing is measured.
+  // Runs the source, unless `windows` is empty; then nothing is measured.
   HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress);
   ~HeldBack();
 
-  // Null when no window is held back.
+  // Returns null when no window is held back.
   [[nodiscard]] const model::ReferenceRun* reference() const;
   // Adds "kld_before_tuning", "perplexity_before_tuning".
   void MeasureUntuned(const KeyFactors& keys,

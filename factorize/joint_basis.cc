@@ -70,8 +70,8 @@ linalg::Matrix WeighedRows(const HeadErrorWeights& head, const linalg::Matrix& r
   return linalg::Multiply(linalg::Transpose(RowsOf(head, rebuild)).view(), head.metric.view());
 }
 
-// The best B [m, r] for A [r, m], as a step from B: where a head's keys hardly move (grams are sums
-// of float products) its rows stay what they are.
+// Solves for the best B [m, r] for A [r, m], as a step from B. If a head's keys hardly move (grams
+// are sums of float products), its rows stay unchanged.
 void SolveRebuild(std::span<const HeadErrorWeights> heads,
                   const linalg::Matrix& reduce,
                   const linalg::Svd& svd,
@@ -92,8 +92,8 @@ void SolveRebuild(std::span<const HeadErrorWeights> heads,
   AddScaled(step, 1.0, rebuild);
 }
 
-// The normal equations of A for given B, and an approximate inverse that takes A's rows and columns
-// apart.
+// The normal equations of A for given B, and an approximate inverse that treats A's rows and
+// columns separately.
 struct ReduceSystem {
   std::span<const HeadErrorWeights> heads;
   std::vector<linalg::Matrix> left;  // [heads] of [r, r]: B_h^T M_h B_h
@@ -134,7 +134,7 @@ struct ReduceSystem {
   }
 };
 
-// Conjugate gradients from `reduce` on.
+// Runs conjugate gradients from `reduce` on.
 void SolveReduce(const ReduceSystem& system, linalg::Matrix& reduce) {
   linalg::Matrix residual = system.right_side;
   AddScaled(system.Apply(reduce), -1.0, residual);
@@ -154,8 +154,9 @@ void SolveReduce(const ReduceSystem& system, linalg::Matrix& reduce) {
   }
 }
 
-// The same product B A in coordinates that are uncorrelated in `gram` and orthonormal in the
-// metrics: with B^T M B = Q^2 and Q A gram A^T Q = V diag V^T, A becomes V^T Q A and B Q^-1 V.
+// Returns the same product B A in coordinates that are uncorrelated in `gram` and orthonormal in
+// the metrics: with B^T M B = Q^2 and Q A gram A^T Q = V diag V^T, A becomes V^T Q A and B becomes
+// B Q^-1 V.
 KeyBasis Canonical(std::span<const HeadErrorWeights> heads,
                    const linalg::Matrix& rebuild,
                    const linalg::Matrix& reduce,

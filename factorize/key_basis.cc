@@ -145,7 +145,7 @@ PairBasis SelectPairs(const linalg::Matrix& key_gram, const linalg::Matrix& quer
     const int64_t dropped = *least;
     left.erase(least);
     result.pairs[i] = dropped;
-    // Correlated pairs can make good each other's loss; a curve of losses may not fall.
+    // Correlated pairs can compensate each other's loss; a curve of losses may not fall.
     result.basis.spectrum[2 * i] = std::max(added[dropped], 0.0) / 2;
     result.basis.spectrum[2 * i + 1] = result.basis.spectrum[2 * i];
     for (const int64_t p : left) added[p] += 2 * loss(p, dropped);

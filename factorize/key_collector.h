@@ -1,6 +1,6 @@
 #pragma once
-// Collects KeyStatistics window by window from the taps of the streamed pass. (Shows LibTorch's
-// types, as model/decoder.h does.)
+// Collects KeyStatistics window by window from the taps of the streamed pass. (This header shows
+// LibTorch's types, like model/decoder.h.)
 
 #include <cstdint>
 #include <vector>
@@ -16,18 +16,18 @@ struct CollectOptions {
   bool met = false;  // head_gram and met_gram: kOutput, with rotation
 };
 
-// Sums over windows; Finish divides. All sums in double, in the order of the windows.
+// Sums over windows; Finish divides. All sums are in double and follow the order of the windows.
 class KeyStatisticsCollector {
  public:
   KeyStatisticsCollector(const ModelConfig& config, const CollectOptions& options);
-  // One window [1, T] of one layer. `taps` needs projections, and what the weights need.
+  // Adds one window [1, T] of one layer. `taps` needs projections, and what the weights need.
   void Add(const model::LayerTaps& taps, const model::LayerWeights& weights);
-  // The layer's statistics; the collector starts again from zero.
+  // Returns the layer's statistics and resets the collector to zero.
   [[nodiscard]] KeyStatistics Finish();
 
  private:
   void Reset();
-  // keys [T, G*D] as they are projected.
+  // keys [T, G*D] are as projected.
   void AddWeighted(const model::LayerTaps& taps,
                    const model::LayerWeights& weights,
                    const torch::Tensor& keys);

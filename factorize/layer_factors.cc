@@ -13,8 +13,8 @@
 namespace kvc::factorize {
 namespace {
 
-// Of a head's metric under kOutput what the queries that its keys met make of it; the rest is each
-// pair's mean energy, which is what they make of it over all relative positions alike. (Measured on
+// Share of a head's metric under kOutput that comes from the queries that its keys met; the rest is
+// each pair's mean energy, which is their average over all relative positions alike. (Measured on
 // SmolLM2: docs/experiments/2026-11-objectives.md.)
 constexpr double kMetShare = 0.9;
 
@@ -42,7 +42,7 @@ void Append(std::vector<float>& target, const linalg::Matrix& rows) {
   target.insert(target.end(), rows.data.begin(), rows.data.end());
 }
 
-// What one group's basis is computed from.
+// Inputs from which one group's basis is computed.
 struct GroupProblem {
   linalg::Matrix gram;        // [m, m]
   std::vector<double> scale;  // [m]
@@ -59,8 +59,9 @@ bool ScalesByQueries(Objective objective) {
   return objective == Objective::kInputQuery || objective == Objective::kInputAttentionQuery;
 }
 
-// Square roots of the query energies of the group's dimensions. A key norm (Qwen3) multiplies a key
-// dimension by its weight behind the rebuild, so an error there weighs as much more.
+// Returns square roots of the query energies of the group's dimensions. A key norm (Qwen3)
+// multiplies a key dimension by its weight after the rebuild, so an error there weighs
+// correspondingly more.
 std::vector<double> QueryScale(const ModelConfig& config,
                                const LayerKeyWeights& weights,
                                const KeyStatistics& statistics,
@@ -76,8 +77,8 @@ std::vector<double> QueryScale(const ModelConfig& config,
   return scale;
 }
 
-// What errors in the keys of the heads of group `group` of `m` rows weigh under kOutput. (A key
-// norm: see QueryScale; here its signs matter.)
+// Returns the weights under kOutput of errors in the keys of the heads of group `group` of `m`
+// rows. (For a key norm see QueryScale; here its signs matter.)
 std::vector<HeadErrorWeights> WeighHeads(const ModelConfig& config,
                                          const LayerKeyWeights& weights,
                                          const KeyStatistics& statistics,
@@ -112,7 +113,7 @@ std::vector<HeadErrorWeights> WeighHeads(const ModelConfig& config,
   return heads;
 }
 
-// What the basis of every group is computed from, and the basis where it minimises errors of keys
+// Returns the inputs of every group's basis, and the basis itself if it minimises errors of keys
 // (not of logits): groups of `m` rows of the key projection.
 std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
                                        KeyLayout layout,
@@ -152,8 +153,8 @@ std::vector<GroupProblem> MakeProblems(const ModelConfig& config,
   return problems;
 }
 
-// Errors of the group's heads as they are measured for every objective alike: by the calibration's
-// inputs and query energies where there are any, so that objectives can be compared.
+// Appends the errors of the group's heads, measured in the same way for every objective so that
+// objectives can be compared: by the calibration's inputs and query energies if there are any.
 void AppendErrors(const ModelConfig& config,
                   const LayerKeyWeights& weights,
                   const KeyStatistics* statistics,
@@ -280,7 +281,7 @@ bool CanHaveObjective(KeyLayout layout, Objective objective) {
       return latent || layout == KeyLayout::kAbsorb;
     case Objective::kLogit:
     case Objective::kAttention:
-      return !latent;  // rotation stands between its keys and queries
+      return !latent;  // rotation comes between its keys and queries
   }
   KVC_THROW(kInternal, "objective: expected one of the enumeration");
 }

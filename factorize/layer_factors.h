@@ -1,5 +1,5 @@
 #pragma once
-// Thin keys of one layer: objective and layout applied to its statistics and weights.
+// Thin keys of one layer: an objective and a layout applied to its statistics and weights.
 
 #include <cstdint>
 #include <string>
@@ -13,7 +13,8 @@
 
 namespace kvc::factorize {
 
-// What the truncation minimises (DESIGN section 4). kAuto: the best measured one of the layout.
+// Quantity that the truncation minimises (DESIGN section 4). kAuto is the best measured one of the
+// layout.
 enum class Objective {
   kAuto,
   kWeight,
@@ -25,27 +26,27 @@ enum class Objective {
   kOutput,
 };
 [[nodiscard]] std::string_view ObjectiveName(Objective objective);
-// Throws kUsage listing the names.
+// Parses a name. Throws kUsage listing the names.
 [[nodiscard]] Objective ObjectiveFromName(std::string_view name);
 [[nodiscard]] bool CanHaveObjective(KeyLayout layout, Objective objective);
-// Key dimensions of a group: its heads x D.
+// Returns the key dimensions of a group: its heads x D.
 [[nodiscard]] constexpr int64_t GroupWidth(const ModelConfig& config, int64_t num_groups) {
   return config.num_kv_heads / num_groups * config.head_width;
 }
-// The objective that kAuto stands for, with groups of `group_width` key dimensions (heads x D).
-// Throws kUsage when the layout cannot have `objective`, naming those that it can.
+// Returns the objective that kAuto stands for, with groups of `group_width` key dimensions (heads x
+// D). Throws kUsage when the layout cannot have `objective`, naming those that it can.
 [[nodiscard]] Objective ResolveObjective(Objective objective,
                                          KeyLayout layout,
                                          int64_t group_width);
-// The widest latent that kAuto fits head by head (kOutput): statistics and time grow with the
-// width's square and cube for each head. 1,024 dimensions take seconds and 64 MB for a layer, the
-// 4,096 of 32 heads would take half an hour and 4 GB (estimated).
+// The widest latent that kAuto fits head by head (kOutput). For each head, statistics grow with the
+// square of the width and time with its cube: 1,024 dimensions take seconds and 64 MB per layer,
+// the 4,096 of 32 heads would take half an hour and 4 GB (estimated).
 inline constexpr int64_t kWidestOutputGroup = 2048;
 [[nodiscard]] constexpr bool NeedsCalibration(Objective objective) {
   return objective != Objective::kWeight;
 }
 
-// What weighs the errors in cached keys.
+// Returns the weights of errors in cached keys under an objective.
 [[nodiscard]] constexpr ErrorWeights WeightsOf(Objective objective) {
   if (objective == Objective::kOutput) return ErrorWeights::kOutput;
   const bool by_attention =
@@ -54,7 +55,7 @@ inline constexpr int64_t kWidestOutputGroup = 2048;
 }
 
 // Weights of one layer as the checkpoint stores them, [out, in] row-major. kAbsorb and kRopePairs
-// need the queries' and all biases.
+// need those of the queries and all biases.
 struct LayerKeyWeights {
   std::vector<float> q;       // [H*D, E]
   std::vector<float> q_bias;  // [H*D] or empty
@@ -86,19 +87,20 @@ struct FactorRequest {
   std::vector<std::vector<int64_t>>
       layer_ranks;  // [L][n] of which each layer gets its own, or empty
 
-  // Rank of group n, whose full width is `width`.
+  // Returns the rank of group n, whose full width is `width`.
   [[nodiscard]] int64_t RankOf(int64_t group, int64_t width) const;
 };
 
-// Rank of a group whose full width is `width`: the share rounded to a multiple of 8 (of 1 below 32
-// dimensions, of 2 with kRopePairs), at least that multiple; a number of dimensions is taken as it
-// is. Throws kUsage above the width, and for an odd number of dimensions with kRopePairs.
+// Returns the rank of a group whose full width is `width`. A share is rounded to a multiple of 8
+// (of 1 below 32 dimensions, of 2 with kRopePairs) and is at least that multiple; a number of
+// dimensions is taken as it is. Throws kUsage above the width, and for an odd number of dimensions
+// with kRopePairs.
 [[nodiscard]] int64_t RankFor(const RankRequest& rank,
                               int64_t width,
                               KeyLayout layout = KeyLayout::kLatent);
 
-// `statistics` may be null with kWeight. Errors are then relative to the weights' own energy. With
-// kAttention errors weigh keys by the attention that they receive.
+// Computes one layer's factors. `statistics` may be null with kWeight; errors are then relative to
+// the weights' own energy. With kAttention errors weigh keys by the attention that they receive.
 [[nodiscard]] LayerFactors FactorLayer(const ModelConfig& config,
                                        const FactorRequest& request,
                                        const LayerKeyWeights& weights,

@@ -91,7 +91,7 @@ class Tuner {
   }
 
  private:
-  // What the projections see: [rows, E].
+  // Returns inputs of the projections: [rows, E].
   [[nodiscard]] Tensor SomeInputs() const {
     std::vector<Tensor> rows;
     const auto count = std::min<int64_t>(kSizeWindows, std::ssize(windows_));
@@ -125,7 +125,7 @@ class Tuner {
     return result;
   }
 
-  // Mean over the windows that are not trained on.
+  // Returns the mean error over the windows that are not trained on.
   double CheckError() {
     std::vector<double> errors(split_.checked.size());
     pool_.ParallelFor(static_cast<int64_t>(split_.checked.size()), 1, [&](int64_t i, int64_t) {
@@ -137,7 +137,7 @@ class Tuner {
     return sum / static_cast<double>(errors.size());
   }
 
-  // What the error would be if the attention added nothing.
+  // Returns the error that would result if the attention added nothing.
   [[nodiscard]] double TargetSize() const {
     double sum = 0.0;
     for (const int64_t window : split_.checked) {
@@ -189,7 +189,7 @@ class Tuner {
     weight.addcmul_(direction, state.step, -rate / (1.0 - std::pow(kBeta1, t)));
   }
 
-  // Checks what the pass has reached; false when training should end.
+  // Checks what the pass has reached; returns false when training should end.
   bool Keep(int64_t pass, LayerTuneReport& result) {
     const double error = CheckError();
     if (error < result.error_after) {
@@ -202,7 +202,7 @@ class Tuner {
     return pass - result.kept_pass < kPatience;
   }
 
-  // Back to the best weights, more slowly from there.
+  // Returns to the best weights and continues more slowly from there.
   void Undo() {
     const torch::NoGradGuard no_grad;
     for (size_t w = 0; w < trained_.size(); ++w) {

@@ -24,7 +24,7 @@ struct Candidate {
   Json row;
 };
 
-// Every layout of the family that can have the objective.
+// Returns every layout of the family that can have the objective.
 std::vector<Candidate> ListCandidates(const ModelConfig& config,
                                       const RankRequest& rank,
                                       Objective objective) {
@@ -80,7 +80,7 @@ std::string Kld(const Candidate& candidate) {
          " multiply-adds for a cached token)";
 }
 
-// The candidates are in the order of their KLD, at least two.
+// Returns the reason for a choice. The candidates, at least two, are in the order of their KLD.
 std::string Reason(const std::vector<Candidate>& candidates, const Candidate& chosen) {
   const Candidate& best = candidates.front();
   if (&chosen != &best) {

@@ -1,6 +1,6 @@
 #pragma once
-// The layout of thin keys: what a user asks for, and which one that is for a model, by name or by
-// comparing those that its family can have.
+// The layout of thin keys: the user's request, and its resolution for a model, by name or by
+// comparing the layouts that its family can have.
 
 #include <cstdint>
 #include <string>
@@ -20,29 +20,29 @@ struct LayoutChoice {
   int64_t num_groups = 1;
 };
 
-// What is asked for, of whatever model.
+// A request for a layout, independent of the model.
 struct LayoutRequest {
-  bool automatic = true;  // the best one that the model can have; the rest does not count
+  bool automatic = true;  // the best one that the model can have; the other fields are ignored
   KeyLayout layout = KeyLayout::kLatent;
   int64_t num_groups = 0;  // of kLatent; 0: one for each kv head
 };
-// "auto", "absorb", "latent:N", "latent:heads", "post-rope" or "rope-pairs". Throws kUsage listing
-// them.
+// Parses "auto", "absorb", "latent:N", "latent:heads", "post-rope" or "rope-pairs". Throws kUsage
+// listing them.
 [[nodiscard]] LayoutRequest ParseLayout(const std::string& text);
-// The inverse.
+// Returns the text that ParseLayout takes for `request`.
 [[nodiscard]] std::string ToText(const LayoutRequest& request);
 
-// The layout of a request. An automatic one: what loses least at equal bytes on SmolLM2 without
-// tuning (docs/experiments/2026-11-thin-keys-by-layout.md) of the layouts that can have
-// `objective`: absorb without rotation, else the joint latent or post-rope. Throws kUsage for a
-// layout that the family cannot have, naming those that it can.
+// Returns the layout of a request. An automatic one is the layout that loses least at equal bytes
+// on SmolLM2 without tuning (docs/experiments/2026-11-thin-keys-by-layout.md), of the layouts that
+// can have `objective`: absorb without rotation, otherwise the joint latent or post-rope. Throws
+// kUsage for a layout that the family cannot have, naming those that it can.
 [[nodiscard]] LayoutChoice ResolveLayout(const LayoutRequest& request,
                                          const ModelConfig& config,
                                          Objective objective = Objective::kAuto);
-// What ParseLayout takes: "absorb", "latent:1", "post-rope", "rope-pairs".
+// Returns the text that ParseLayout takes: "absorb", "latent:1", "post-rope", "rope-pairs".
 [[nodiscard]] std::string LayoutText(const LayoutChoice& choice);
 
-// A quality that is at most this much worse than the best one counts as equal, and the cheapest
+// Qualities that are worse than the best one by at most this much count as equal, and the cheapest
 // decode step among the equals wins.
 inline constexpr double kEqualKldRatio = 1.1;
 inline constexpr double kEqualKldMargin = 0.001;  // nats
@@ -54,7 +54,7 @@ struct LayoutComparison {
                 // "kld", "perplexity", "rebuild_macs", "score_macs"}]}, in the order of their KLD
 };
 // Factors every layout that the family and the objective can have at the same share of the key
-// bytes, on one pass over the calibration windows, and measures each on the reference's windows
+// bytes, in one pass over the calibration windows, and measures each on the reference's windows
 // (core/checkpoint/model_config.h says what a family can have). Without a reference (no text is
 // held back), or with one candidate only, the choice is ResolveLayout's and the reason says so. The
 // rank must be a share. Throws kUsage when no layout can have the objective.

@@ -10,7 +10,7 @@
 namespace kvc::factorize {
 namespace {
 
-// Elements that one token caches of values: every layout keeps them whole.
+// Returns the elements that one token caches of values; every layout keeps them whole.
 int64_t ValueWidth(const ModelConfig& config) {
   return config.num_layers * config.num_kv_heads * config.head_width;
 }
@@ -43,7 +43,7 @@ LayoutRow MakeRow(const ModelConfig& config,
   return {name, rank, CostOfLayout(config, layout, ranks)};
 }
 
-// Of one layer.
+// Returns the cost of one layer.
 TokenCost CostOfLayer(const ModelConfig& config, KeyLayout layout, std::span<const int64_t> ranks) {
   const auto num_groups = static_cast<int64_t>(ranks.size());
   const bool latent = layout == KeyLayout::kLatent;

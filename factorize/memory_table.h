@@ -1,7 +1,6 @@
 #pragma once
-// What thin keys save and what they cost, from a configuration alone: cache bytes at several
-// lengths, sequences that fit a device, and for each layout the bytes and multiply-adds of one
-// cached token.
+// Savings and costs of thin keys, from a configuration alone: cache bytes at several lengths,
+// sequences that fit a device, and for each layout the bytes and multiply-adds of one cached token.
 
 #include <cstdint>
 #include <span>
@@ -18,10 +17,10 @@ namespace kvc::factorize {
 inline constexpr int64_t kTableElementBytes = 2;
 inline constexpr int64_t kTableDeviceBytes = 80'000'000'000;
 
-// Weights and biases of the source model, tied embeddings once.
+// Returns the number of weights and biases of the source model, counting tied embeddings once.
 [[nodiscard]] int64_t NumParameters(const ModelConfig& config);
 
-// A row for each length.
+// One row of the table, for one length.
 struct MemoryRow {
   int64_t tokens = 0;
   int64_t full_bytes = 0;  // of the original's cache
@@ -33,28 +32,30 @@ struct MemoryTable {
   int64_t weight_bytes = 0;  // of the source model
   std::vector<MemoryRow> rows;
 };
-// `key_width` is what one token caches of keys, summed over layers and groups.
+// Returns the table. `key_width` is the width of the keys that one token caches, summed over layers
+// and groups.
 [[nodiscard]] MemoryTable MakeMemoryTable(const ModelConfig& config,
                                           int64_t key_width,
                                           std::span<const int64_t> lengths);
-// {"element_bytes", "weight_bytes", "device_bytes", "lengths": [{"tokens", "full_bytes",
-// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}. users_ratio:
-// full_bytes / thin_bytes, what the number of users approaches when they are many.
+// Returns {"element_bytes", "weight_bytes", "device_bytes", "lengths": [{"tokens", "full_bytes",
+// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}. users_ratio is
+// full_bytes / thin_bytes, the limit for many users.
 [[nodiscard]] Json ToJson(const MemoryTable& table);
 
-// What one cached token costs in a decode step, summed over the layers.
+// Cost of one cached token in a decode step, summed over the layers.
 struct TokenCost {
   int64_t key_bytes = 0;     // read, in a 16-bit cache
   int64_t rebuild_macs = 0;  // kLatent: R x D for each kv head of a group
   int64_t score_macs = 0;    // dot products with the queries: H x the width of a (rebuilt) key
 };
-// `ranks` [n]: widths of a layer's groups, the same in every layer.
+// Returns the cost of a layout. `ranks` [n] are the widths of a layer's groups, the same in every
+// layer.
 [[nodiscard]] TokenCost CostOfLayout(const ModelConfig& config,
                                      KeyLayout layout,
                                      std::span<const int64_t> ranks);
-// Of keys whose ranks differ from layer to layer.
+// Returns the cost of keys whose ranks differ from layer to layer.
 [[nodiscard]] TokenCost CostOfKeys(const ModelConfig& config, const KeyFactors& keys);
-// {"key_bytes", "rebuild_macs", "score_macs"}
+// Returns {"key_bytes", "rebuild_macs", "score_macs"}.
 [[nodiscard]] Json DescribeCost(const TokenCost& cost);
 
 // A layout at a share of the key bytes.
@@ -63,13 +64,13 @@ struct LayoutRow {
   int64_t rank = 0;    // of a group
   TokenCost cost;      // of one cached token, all layers
 };
-// Full keys, then every layout that the family can have, each at the same share of the key bytes
-// (rounded as RankFor rounds). A rank in dimensions is taken as the share that it is of
-// `reference_width`, the width of the group it was asked for.
+// Returns full keys, then every layout that the family can have, each at the same share of the key
+// bytes (rounded as RankFor rounds). A rank in dimensions is converted to its share of
+// `reference_width`, the width of the group that it was asked for.
 [[nodiscard]] std::vector<LayoutRow> MakeLayoutTable(const ModelConfig& config,
                                                      const RankRequest& rank,
                                                      int64_t reference_width);
-// {"layout", "rank", "key_bytes", "rebuild_macs", "score_macs"}
+// Returns {"layout", "rank", "key_bytes", "rebuild_macs", "score_macs"}.
 [[nodiscard]] Json ToJson(const LayoutRow& row);
 
 }  // namespace kvc::factorize

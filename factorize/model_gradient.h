@@ -1,9 +1,10 @@
 #pragma once
-// A whole model in memory, the loss at its output on some windows, and that loss's gradient by the
-// matrices of every layer's query and key side, which lie in one flat buffer.
+// A whole model in memory, the loss at its output on some windows, and the gradient of that loss by
+// the matrices of every layer's query and key side, which share one flat buffer.
 //
-// Backward recomputes each layer's forward from the layer's input (activation checkpointing), so
-// that memory is one layer's activations and L + 1 hidden states of the windows for each thread.
+// The backward pass recomputes each layer's forward pass from the layer's input (activation
+// checkpointing), so memory is one layer's activations and L + 1 hidden states of the windows for
+// each thread.
 
 #include <cstdint>
 #include <span>
@@ -18,7 +19,7 @@
 
 namespace kvc::factorize {
 
-// One window of a text that is trained on.
+// One window of a training text.
 struct TrainedWindow {
   const torch::Tensor& embedded;  // [T, E] what the first layer gets
   OutputTarget target;
@@ -27,8 +28,8 @@ struct TrainedWindow {
 // A full or thin model whose query and key side is trained.
 class TrainedModel {
  public:
-  // `hidden`: what enters the first layer in some windows [T, E] each; step sizes are taken from
-  // them. Weights are copied to where `compute` says unless they are there.
+  // Copies the weights to the device of `compute` unless they are already there. `hidden` is the
+  // input of the first layer for some windows, [T, E] each; step sizes are taken from it.
   TrainedModel(ModelConfig config,
                const std::vector<model::LayerWeights>& layers,
                const model::OuterWeights& outer,
@@ -39,14 +40,15 @@ class TrainedModel {
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::vector<model::LayerWeights>& layers() const { return layers_; }
   [[nodiscard]] int64_t count() const { return steps_.numel(); }
-  // The trained matrices, layer after layer, each divided by its step sizes: [count], where the
-  // model is. A rate of 0.01 in these units moves a weight by 0.01 of its step size.
+  // Returns the trained matrices, layer after layer, each divided by its step sizes: [count], on
+  // the model's device. A rate of 0.01 in these units moves a weight by 0.01 of its step size.
   [[nodiscard]] torch::Tensor Scaled() const { return values_ / steps_; }
   void SetScaled(const torch::Tensor& scaled);
 
-  // Sum of the windows' losses; they are computed side by side and equally long. With `gradient`
-  // ([count], by the scaled matrices): the sum's gradient is written there, and the layers compute
-  // in the precision of `compute`; otherwise in float32. May run on several threads at once.
+  // Returns the sum of the windows' losses; the windows are computed side by side and have equal
+  // lengths. If `gradient` is given ([count], by the scaled matrices), the gradient of the sum is
+  // written there and the layers compute in the precision of `compute`; otherwise in float32. May
+  // run on several threads at once.
   [[nodiscard]] double Loss(std::span<const TrainedWindow> windows,
                             OutputLoss loss,
                             torch::Tensor* gradient) const;
@@ -58,8 +60,8 @@ class TrainedModel {
     int64_t offset;  // in the flat buffers
   };
   void Flatten(std::vector<torch::Tensor> hidden, ThreadPool& pool);
-  // Backward through a layer: its gradient by the trained matrices into `gradient`, and by its
-  // input [N, T, E], which is returned (undefined for the first layer).
+  // Goes backward through a layer: writes its gradient by the trained matrices into `gradient` and
+  // returns the one by its input [N, T, E] (undefined for the first layer).
   [[nodiscard]] torch::Tensor LayerGradient(int64_t layer,
                                             const torch::Tensor& input,
                                             const torch::Tensor& output_gradient,

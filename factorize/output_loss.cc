@@ -15,8 +15,8 @@ using torch::Tensor;
 constexpr std::pair<OutputLoss, std::string_view> kOutputLosses[] = {{OutputLoss::kKl, "kl"},
                                                                      {OutputLoss::kCe, "ce"}};
 
-// Tokens whose logits are in memory at once, for each thread: 128 x 49,152 floats are 25 MB. A
-// device is filled by more.
+// Returns the tokens whose logits are in memory at once, for each thread: 128 x 49,152 floats are
+// 25 MB. It takes more to fill a device.
 int64_t BlockRows(const Tensor& hidden) { return hidden.is_cuda() ? 1024 : 128; }
 
 // Loss of a block of tokens, summed, and its gradient by the logits.

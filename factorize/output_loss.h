@@ -1,7 +1,7 @@
 #pragma once
-// The loss at the model's output that --tune global goes down, and its gradient with respect to the
-// last hidden states. Both models' logits are made anew for a few tokens at a time: neither the
-// teacher's nor the student's are ever in memory for all of a window.
+// The loss at the model's output that --tune global minimises, and its gradient by the last hidden
+// states. Both models' logits are computed again for a few tokens at a time: neither the teacher's
+// nor the student's are ever in memory for a whole window.
 
 #include <cstdint>
 #include <string_view>
@@ -14,7 +14,7 @@
 
 namespace kvc::factorize {
 
-// What the full model makes of a window, and the window.
+// A window and the full model's output for it.
 struct OutputTarget {
   const std::vector<int32_t>& ids;  // [T], two at least
   const torch::Tensor& hidden;      // [T, E] its last hidden states; used by kKl only
@@ -25,8 +25,9 @@ struct OutputError {
   torch::Tensor hidden;  // [T, E] gradient of `loss`; undefined when not asked for
 };
 
-// kKl: KL(full model || model) of the next token's distribution. kCe: -log p(next token).
-// `hidden` [T, E]: the model's last hidden states, before the final norm that `outer` holds.
+// Returns the loss of one window. kKl is KL(full model || model) of the next token's distribution,
+// kCe is -log p(next token). `hidden` [T, E] is the model's last hidden states, before the final
+// norm, which `outer` holds.
 [[nodiscard]] OutputError MeasureOutput(const ModelConfig& config,
                                         const model::OuterWeights& outer,
                                         const torch::Tensor& hidden,

@@ -16,12 +16,13 @@ namespace {
 
 using torch::Tensor;
 
-// Energy that rank r of a group loses.
+// Returns the energy that a group loses at rank r.
 double Tail(const std::vector<double>& spectrum, int64_t rank) {
   return std::accumulate(spectrum.begin() + rank, spectrum.end(), 0.0);
 }
 
-// Hidden states behind the last layer: first the full model's windows, then those of each variant.
+// Returns the hidden states after the last layer: first the full model's windows, then those of
+// each variant.
 std::vector<Tensor> RunVariants(const Checkpoint& source,
                                 const KeyFactors& keys,
                                 const std::vector<LayerFactors>& factors,

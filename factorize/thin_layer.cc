@@ -57,7 +57,7 @@ model::LayerWeights ThinLayer(const ModelConfig& thin,
   if (!factors.k_reduce_bias.empty()) {
     weights.k_reduce_bias = ToTensor(factors.k_reduce_bias, 1).view({-1});
   }
-  // The same for every key of a query: softmax ignores it.
+  // The bias is the same for every key of a query, so softmax ignores it.
   if (thin.keys.layout == KeyLayout::kAbsorb) weights.k_bias = Tensor();
   return weights;
 }

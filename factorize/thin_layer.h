@@ -1,7 +1,7 @@
 #pragma once
-// A thin model that exists in memory only: the source's layers with factors in the place of their
-// keys. What tuning trains and what ranks are judged by, without writing a checkpoint. (Shows
-// LibTorch's types, as model/decoder.h does.)
+// A thin model that exists in memory only: the source's layers with factors instead of their keys.
+// Tuning trains it and ranks are judged by it, without writing a checkpoint. (This header shows
+// LibTorch's types, like model/decoder.h.)
 
 #include <vector>
 
@@ -12,18 +12,18 @@
 
 namespace kvc::factorize {
 
-// The source's configuration with thin keys.
+// Returns the source's configuration with thin keys.
 [[nodiscard]] ModelConfig ThinConfig(const ModelConfig& source, const KeyFactors& keys);
 
-// `full` with the query and key side of `factors`; everything else is shared.
+// Returns `full` with the query and key side of `factors`; everything else is shared.
 [[nodiscard]] model::LayerWeights ThinLayer(const ModelConfig& thin,
                                             const model::LayerWeights& full,
                                             const LayerFactors& factors);
-// The inverse of ThinLayer after training.
+// Inverts ThinLayer after training: takes the factors from `weights`.
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors);
 
-// All windows' hidden states [T, E] through one layer, in place, windows side by side. No autograd.
-// Computes where the weights are; hidden states stay where they are.
+// Runs all windows' hidden states [T, E] through one layer, in place, windows side by side. Uses no
+// autograd. Computes on the device of the weights; hidden states stay on their device.
 void RunLayer(const ModelConfig& config,
               const model::LayerWeights& weights,
               int64_t layer,

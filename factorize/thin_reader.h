@@ -1,5 +1,5 @@
 #pragma once
-// The factors of a thin checkpoint, so that tuning can go on with what was written before.
+// Reads the factors of a thin checkpoint, so that tuning can continue from an earlier result.
 
 #include <vector>
 
@@ -8,7 +8,7 @@
 
 namespace kvc::factorize {
 
-// One entry for each layer, without what only the closed forms know (logit_errors, spectra).
+// Returns one entry per layer, without what only the closed forms know (logit_errors, spectra).
 [[nodiscard]] std::vector<LayerFactors> ReadFactors(const Checkpoint& thin);
 
 // Throws kBadInput, naming the tensor, unless `thin` is `source` with another query and key side:

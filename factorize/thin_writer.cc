@@ -25,7 +25,8 @@ struct Item {
   }
 };
 
-// Name of a tensor beside the key projection: its name with `part` ("k_rebuild") for k_proj.
+// Returns the name of a tensor beside the key projection: its name with `part` ("k_rebuild") for
+// k_proj.
 std::string NameBeside(std::string key_name, const std::string& part) {
   const std::string projection = "k_proj";
   const size_t at = key_name.rfind(projection);
@@ -85,7 +86,7 @@ void AddAbsorbed(const Checkpoint& source, const LayerFactors& layer, int64_t l,
                  [&source, &layer, l] { return FusedBias(source, layer, l); }};
 }
 
-// The separate projections of families with rotation, and what stands beside them.
+// Adds the separate projections of families with rotation, and the tensors that belong to them.
 void AddProjections(const Checkpoint& source, const LayerFactors& layer, int64_t l, Items& items) {
   const ModelConfig& config = source.config();
   const int64_t E = config.model_width;
@@ -159,7 +160,7 @@ std::string ShardName(size_t index, size_t count) {
   return name;
 }
 
-// Has the disk read the next item that is copied while this one is written: a copy that waits for
+// Makes the disk read the next item that is copied while this one is written: a copy that waits for
 // each page in turn takes up to twice as long.
 void PrefetchNext(const Checkpoint& source, std::span<const Item> rest) {
   const auto next =

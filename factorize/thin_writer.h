@@ -1,6 +1,6 @@
 #pragma once
-// Writes a thin checkpoint (docs/formats/thin-checkpoint.md): the source's tensors as they are, the
-// thin ones in float32, tensor by tensor.
+// Writes a thin checkpoint (docs/formats/thin-checkpoint.md), tensor by tensor: the source's
+// tensors unchanged, the thin ones in float32.
 
 #include <cstdint>
 #include <filesystem>
@@ -12,11 +12,11 @@
 
 namespace kvc::factorize {
 
-// A file holds at most this much, then the next shard begins.
+// Largest size of a file; after it the next shard begins.
 inline constexpr int64_t kShardBytes = 5LL << 30;
 
-// config.json, model.safetensors or shards with their index, and the tokenizer's files, into
-// `directory`. `factors` has one entry for each layer. Peak memory: the largest fused matrix.
+// Writes config.json, model.safetensors or shards with their index, and the tokenizer's files into
+// `directory`. `factors` has one entry per layer. Peak memory is the largest fused matrix.
 void WriteThinCheckpoint(const Checkpoint& source,
                          const KeyFactors& keys,
                          const std::vector<LayerFactors>& factors,

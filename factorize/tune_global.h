@@ -1,17 +1,17 @@
 #pragma once
-// --tune global: the query and key side of all layers trained together, in factored form, against
-// what comes out of the model. The result has the layers' ranks by construction; everything else
-// stays as it is.
+// --tune global: trains the query and key side of all layers together, in factored form, against
+// the model's output. The result has the layers' ranks by construction; everything else stays as it
+// is.
 //
-// AdamW (model/adamw.h: warm-up, cosine to a tenth, decay 0.01, clipped at 1) on the matrices
-// divided by their step sizes (factorize/tune_steps.h): a rate means the same for A, B and W_Q and
-// however the factors are scaled. The rate is --lr * GlobalRateShare. A step adds up the gradients
-// of step_tokens' windows, each made on one thread, in order: results do not depend on the number
-// of threads. On a CUDA device windows go through the model in batches of up to 8,192 tokens, two
-// of a step at least, with products in options.compute's precision; checks are float32.
-// One window in kCheckEvery is not trained on; the loss on these is measured pass_checks times in
+// AdamW (model/adamw.h: warm-up, cosine to a tenth, decay 0.01, clipped at 1) works on the matrices
+// divided by their step sizes (factorize/tune_steps.h), so a rate means the same for A, B and W_Q
+// and however the factors are scaled. The rate is --lr * GlobalRateShare. A step adds up the
+// gradients of step_tokens' windows in order, each computed on one thread, so results do not depend
+// on the number of threads. On a CUDA device windows go through the model in batches of up to 8,192
+// tokens, at least two per step, with products in options.compute's precision; checks are float32.
+// One window in kCheckEvery is not trained on. The loss on these is measured pass_checks times in
 // each pass, the best weights are kept, and training ends when kPatience checks have brought
-// nothing better. Where a check is more than a tenth above the best one, training goes back to the
+// nothing better. When a check is more than a tenth above the best one, training returns to the
 // best weights at a third of the rate.
 //
 // Memory: the model in float32, four copies of what is trained, a gradient for each thread, two
@@ -31,21 +31,22 @@ namespace kvc::factorize {
 
 inline constexpr int64_t kPatience = 4;
 
-// With kKl sqrt(loss_before, at most 1) * 128 / E * min(1, 4 / L): what is nearly right needs small
-// steps, and the steps of a row's E weights and of L layers add up. With kCe a fifth stands for the
-// root: the cross entropy does not tell how far the model is off.
+// Returns the factor of the rate. With kKl it is sqrt(loss_before, at most 1) * 128 / E * min(1, 4
+// / L): what is nearly right needs small steps, and the steps of a row's E weights and of L layers
+// add up. With kCe the root is replaced by a fifth: the cross entropy does not tell how far the
+// model is off.
 [[nodiscard]] double GlobalRateShare(OutputLoss loss,
                                      double loss_before,
                                      const ModelConfig& config);
 
-// Tunes `factors` (one for each layer) in place. `state` is a file from which a run that was
-// interrupted, or that met a NaN, goes on; it is written at every check and left there. Returns
+// Tunes `factors` (one per layer) in place. `state` is a file from which a run that was
+// interrupted, or that met a NaN, resumes; it is written at every check and left there. Returns
 // {"loss", "lr", "steps", "kept_step", "tokens", "loss_before", "loss_after", "backoff" (share of
-// the rate that was left), "noise_tokens", "curve": [{"step", "lr", "train_loss", "check_loss"}]};
-// kept_step 0: nothing was better than the start; noise_tokens: the tokens whose mean gradient is
-// half noise (factorize/gradient_noise.h; null where that cannot be told). Throws
-// kNumeric when a loss or a gradient is not finite (the state of the last check stays),
-// kInterrupted from `progress` after writing the state, kBadInput for a broken state.
+// the rate that was left), "noise_tokens", "curve": [{"step", "lr", "train_loss", "check_loss"}]}.
+// kept_step 0 means that nothing was better than the start. noise_tokens is the number of tokens
+// whose mean gradient is half noise (factorize/gradient_noise.h), or null if it cannot be
+// determined. Throws kNumeric when a loss or a gradient is not finite (the state of the last check
+// stays), kInterrupted from `progress` after writing the state, kBadInput for a broken state.
 [[nodiscard]] Json TuneGlobally(const Checkpoint& source,
                                 const KeyFactors& keys,
                                 const Windows& windows,
@@ -54,10 +55,10 @@ inline constexpr int64_t kPatience = 4;
                                 Progress& progress,
                                 std::vector<LayerFactors>& factors);
 
-// The control: the full model's own W_Q and W_K given the same training, measured on `held_back`.
-// Adds "kld" (to the untrained source) and "perplexity" to what TuneGlobally returns. With kKl the
-// loss and its gradient are zero from the start, the source is the control, and nothing is run:
-// {"loss": "kl", "steps": 0, "kld": 0, "perplexity"}.
+// Runs the control: the full model's own W_Q and W_K get the same training and are measured on
+// `held_back`. Adds "kld" (to the untrained source) and "perplexity" to what TuneGlobally returns.
+// With kKl the loss and its gradient are zero from the start, so the source is the control and
+// nothing is run: {"loss": "kl", "steps": 0, "kld": 0, "perplexity"}.
 [[nodiscard]] Json TuneControl(const Checkpoint& source,
                                const model::ReferenceRun& held_back,
                                const Windows& windows,

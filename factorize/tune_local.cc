@@ -17,7 +17,7 @@ namespace {
 using torch::Tensor;
 
 // Runs the full model's layer on every window: `hidden` [T, E] becomes the next layer's input.
-// Returns what the layer's attention did.
+// Returns the outputs of the layer's attention.
 std::vector<AttentionTarget> RunFullLayer(const ModelConfig& config,
                                           const model::LayerWeights& weights,
                                           int64_t layer,
@@ -89,7 +89,7 @@ class LocalTuning {
   Json Tune(int64_t layer, const std::vector<AttentionTarget>& targets, model::LayerWeights& thin) {
     std::vector<TuneWindow> windows;
     for (size_t i = 0; i < targets.size(); ++i) windows.push_back({thin_hidden_[i], targets[i]});
-    // Progress in hundredths of a layer: the number of steps is the tuner's business.
+    // Reports progress in hundredths of a layer, because only the tuner knows the number of steps.
     const auto report = [&](int64_t done, int64_t total) {
       progress_.Report("tune", 100 * layer + 100 * done / total, 100 * config_.num_layers);
     };

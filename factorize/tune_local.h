@@ -1,8 +1,8 @@
 #pragma once
-// --tune local: every layer trained alone, in order, against the full model (factorize/
-// layer_tuner.h). The thin layer sees what the thin layers before it make of the text, the target
-// is what the full model's attention does at that place: so it learns with the errors that it will
-// meet. Memory: one layer, its optimizer, and the hidden states of the tuning windows, twice.
+// --tune local: trains every layer alone, in order, against the full model
+// (factorize/layer_tuner.h). The thin layer sees the output of the thin layers before it, and the
+// target is the full model's attention in the same layer, so it learns with the errors that it will
+// meet. Memory is one layer, its optimizer, and the hidden states of the tuning windows, twice.
 
 #include <vector>
 
@@ -15,9 +15,9 @@
 
 namespace kvc::factorize {
 
-// Tunes `factors` (one for each layer) in place. Layers that `state` holds are taken from it, every
-// further one is saved there. Returns [{"error_before", "error_after", "kept_pass", "lr"}], one for
-// each layer. Throws kUnsupported for layouts that cannot be tuned, kNumeric as TuneLayer.
+// Tunes `factors` (one per layer) in place. Layers that `state` holds are taken from it, every
+// further one is saved there. Returns [{"error_before", "error_after", "kept_pass", "lr"}], one per
+// layer. Throws kUnsupported for layouts that cannot be tuned, kNumeric like TuneLayer.
 [[nodiscard]] Json TuneLocally(const Checkpoint& source,
                                const KeyFactors& keys,
                                const Windows& windows,

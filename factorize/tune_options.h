@@ -1,5 +1,5 @@
 #pragma once
-// What a user can ask of tuning.
+// User options of tuning.
 
 #include <cstdint>
 #include <string_view>
@@ -8,7 +8,7 @@
 
 namespace kvc::factorize {
 
-// --tune local: each layer alone (factorize/tune_local.h).
+// Options of --tune local: each layer alone (factorize/tune_local.h).
 struct TuneOptions {
   double learning_rate = 0.03;  // relative to what is trained and to its error (layer_tuner.h)
   int64_t passes = 4;           // over the training windows, at most
@@ -17,13 +17,13 @@ struct TuneOptions {
   bool cuda = false;  // computes on a CUDA device, in float32
 };
 
-// What --tune global makes small at the model's output (factorize/output_loss.h).
+// Loss at the model's output that --tune global minimises (factorize/output_loss.h).
 enum class OutputLoss { kKl, kCe };
 [[nodiscard]] std::string_view OutputLossName(OutputLoss loss);  // "kl", "ce"
-// Throws kUsage listing the names.
+// Parses a name. Throws kUsage listing the names.
 [[nodiscard]] OutputLoss OutputLossFromName(std::string_view name);
 
-// --tune global: the whole model (factorize/tune_global.h).
+// Options of --tune global: the whole model (factorize/tune_global.h).
 struct GlobalTuneOptions {
   OutputLoss loss = OutputLoss::kKl;
   double learning_rate = 0.01;  // relative to what is trained and to its error (tune_global.h)

@@ -12,22 +12,23 @@ using torch::Tensor;
 
 constexpr double kSmallestColumn = 0.05;
 
-// Root mean square of each column: x [rows, columns] -> [columns]. Columns that hardly move are
-// raised to a share of the mean, or their weights would take any step.
+// Returns the root mean square of each column: x [rows, columns] -> [columns]. Columns that hardly
+// move are raised to a share of the mean; otherwise their weights would take arbitrarily large
+// steps.
 Tensor ColumnSizes(const Tensor& x) {
   const Tensor sizes = x.square().mean(0, false, torch::kDouble).sqrt();  // [columns]
   return sizes.clamp_min(kSmallestColumn * sizes.mean().item<double>()).to(torch::kFloat32);
 }
 
-// Steps that change the products with inputs of the given sizes alike in every column: of W diag(s)
-// the root mean square, divided by s.
+// Returns steps that change the products with inputs of the given sizes equally in every column:
+// the root mean square of W diag(s), divided by s.
 Tensor StepsFor(const Tensor& weight, const Tensor& sizes) {
   const double size = std::sqrt((weight * sizes).square().mean(torch::kDouble).item<double>());
   return (size / sizes).expand(weight.sizes());
 }
 
-// Of the rebuild [G*D, max_n R_n], whose inputs are the latents of each group. Columns that no
-// group uses are zero and get no gradient: 1 does.
+// Returns the steps of the rebuild [G*D, max_n R_n], whose inputs are the latents of each group.
+// Columns that no group uses are zero and get no gradient; their step is 1.
 Tensor RebuildSteps(const ModelConfig& config,
                     int64_t layer,
                     const model::LayerWeights& weights,

@@ -9,15 +9,15 @@
 
 namespace kvc::factorize {
 
-// One of them: where a layer of the decoder and where a layer's factors hold it. A layout has some
-// of them, of the others nothing is defined. Biases and norms are not trained.
+// One trained matrix: its member in a decoder layer and in a layer's factors. A layout has some of
+// the matrices; the others are undefined. Biases and norms are not trained.
 struct TunedWeight {
   const char* name;
   torch::Tensor model::LayerWeights::*weight;
   std::vector<float> LayerFactors::*values;
 };
 
-// All of them, for the life of the process.
+// Returns all of them; they live as long as the process.
 [[nodiscard]] std::span<const TunedWeight> TunedWeights();
 
 }  // namespace kvc::factorize
