@@ -26,7 +26,7 @@ std::string SumName(int64_t layer, const char* what) {
 // x [G, n, W] -> x^T x [G, W, W]
 Tensor Gram(const Tensor& x) { return torch::bmm(x.transpose(1, 2), x); }
 
-// sum / n, less the product of means where they are given: [G, W, W].
+// Returns sum / n, minus the product of means if they are given: [G, W, W].
 std::vector<double> Moments(const std::vector<double>& sum,
                             const std::vector<double>* mean,
                             int64_t tokens) {
@@ -82,7 +82,8 @@ void GramCollector::Visit(int64_t layer, const model::LayerTaps& taps, const Ten
   const Tensor values = rows(taps.v);
   Add(layer, "value", Gram(values));
   Add(layer, "value_sum", values.sum(1));
-  // Belongs to the layer, not to the window; once for each token, so that the mean is the matrix.
+  // The matrix belongs to the layer, not to the window; it is added once per token, so that the
+  // mean is the matrix.
   Add(layer, "output",
       output_grams.to(torch::kFloat64)
           .view({heads, config_.group_size(), values.size(2), values.size(2)})

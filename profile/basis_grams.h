@@ -10,18 +10,18 @@
 
 namespace kvc::profile {
 
-// Adds to sums that the caller owns, names them "gram.LAYER.WHAT". `config` and `sums` must outlive
-// it.
+// Collects moments into sums that the caller owns, under the names "gram.LAYER.WHAT". `config` and
+// `sums` must outlive the collector.
 class GramCollector {
  public:
   // Tokens before `sinks` do not count.
   GramCollector(const ModelConfig& config, int64_t sinks, ProfileSums& sums);
 
-  // One window at one layer: `taps` [1, ...] with projections, `output_grams` [H, D_v, D_v]
+  // Adds one window at one layer: `taps` [1, ...] with projections, `output_grams` [H, D_v, D_v]
   // (OutputProjectionGrams). Throws kNumeric when a moment is not finite.
   void Visit(int64_t layer, const model::LayerTaps& taps, const torch::Tensor& output_grams);
 
-  // Moments of the layer after `tokens` tokens went into them, sinks not counted.
+  // Returns the moments of the layer after `tokens` tokens were added, not counting sinks.
   [[nodiscard]] LayerGrams Finish(int64_t layer, int64_t tokens) const;
 
  private:

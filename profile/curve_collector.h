@@ -17,33 +17,33 @@ namespace kvc::profile {
 
 // Name of the oracle's own curve beside those of the scorers.
 inline constexpr const char* kOracleName = "oracle";
-// Names of the sums: of lost importance, and of the attention output's error.
+// Return the names of the sums of lost importance and of the attention output's error.
 [[nodiscard]] std::string CurveSum(const std::string& name);
 [[nodiscard]] std::string ErrorSum(const std::string& name);
 
 // Scores of a window's tokens at a layer: [scorer][group] of [context].
 using WindowScores = std::vector<std::vector<std::vector<float>>>;
 
-// What it does with a window is steps 1 to 4 of profile/profile_model.h. Adds to sums that the
-// caller owns. `config`, `options` and `sums` must outlive it.
+// Collects the curves of steps 1 to 4 of profile/profile_model.h into sums that the caller owns.
+// `config`, `options` and `sums` must outlive it.
 class CurveCollector {
  public:
   CurveCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
 
-  // One window at one layer; `taps` [1, ...] hold its projections, `energy` [T] the squared norms
-  // of what the layer reads (RowEnergies). Windows of a layer must come together and in the same
-  // order for the same sums.
+  // Adds one window at one layer. `taps` [1, ...] hold its projections, `energy` [T] the squared
+  // norms of what the layer reads (RowEnergies). The windows of a layer must come consecutively and
+  // in a fixed order for the sums to be the same.
   void Visit(int64_t layer,
              const model::LayerTaps& taps,
              const model::LayerWeights& weights,
              const torch::Tensor& energy);
 
-  // Of the last visit: M_h of the layer [H, D, D], and the scores by options.scorers.
+  // Return values of the last visit: M_h of the layer [H, D, D], and the scores by options.scorers.
   [[nodiscard]] const torch::Tensor& output_grams() const { return grams_; }
   [[nodiscard]] const WindowScores& scores() const { return scores_; }
 
  private:
-  // kv heads that keep the same tokens.
+  // A range of kv heads that keep the same tokens.
   struct HeadRange {
     int64_t layer = 0;
     int64_t first = 0;
@@ -61,11 +61,11 @@ class CurveCollector {
   [[nodiscard]] scorers::HeadInput InputOf(const View& view,
                                            int64_t kv_head,
                                            const scorers::Scorer& scorer) const;
-  // Scores [context] that order the tokens of the group.
+  // Returns the scores [context] that order the tokens of the group.
   [[nodiscard]] std::vector<float> GroupScores(const scorers::Scorer& scorer,
                                                const HeadRange& group,
                                                const View& view) const;
-  // The curves of the group's heads when the tokens are ordered by `scores`.
+  // Adds the curves of the group's heads when the tokens are ordered by `scores`.
   void AddCurves(const std::string& name,
                  const HeadRange& group,
                  std::span<const float> scores,

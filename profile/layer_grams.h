@@ -5,15 +5,15 @@
 //
 //   C_K = E (k - mu)^T (k - mu),  C_Q = sum over the group's heads of E q^T q   -> key, query
 //   C_V = E (v - nu)^T (v - nu),  M_V = sum over the group's heads of W_O^hT W_O^h -> value, output
-// E: over all tokens behind the sinks, of all windows. Sinks are left out because the cache always
-// keeps them whole, and because their keys and values are unlike all others.
+// E is the mean over all tokens after the sinks, of all windows. Sinks are left out because the
+// cache always keeps them whole, and because their keys and values are unlike all others.
 
 #include <cstdint>
 #include <vector>
 
 namespace kvc::profile {
 
-// Row-major, double. Keys that are narrower than the layer's widest end in zeros.
+// Second moments, row-major, double. Keys that are narrower than the layer's widest end in zeros.
 struct LayerGrams {
   int64_t num_kv_heads = 0;        // G
   int64_t key_width = 0;           // D_k, the layer's widest cached key; 0 where keys are latents

@@ -14,20 +14,21 @@ namespace {
 constexpr const char* kNpy = ".npy";
 constexpr const char* kSafetensors = ".safetensors";
 
-// Tokens of a head that gain the same importance each.
+// Tokens of a head that each gain the same importance.
 struct Segment {
   int64_t head = 0;
   double tokens = 0.0;
   double slope = 0.0;  // importance lost by dropping one
 };
 
-// The least that a head keeps.
+// Returns the smallest number of tokens that a head keeps.
 double LeastTokens(const ProfileData& profile) {
   const auto tokens = static_cast<double>(profile.context);
   return std::max(std::round(0.01 * tokens), static_cast<double>(profile.sinks + profile.window));
 }
 
-// Segments of a head's hull, steepest first; together all tokens beyond the least.
+// Adds the segments of a head's hull, steepest first; together they are all tokens beyond the
+// least.
 void AddSegments(const ProfileData& profile,
                  const std::vector<float>& curves,
                  int64_t head,

@@ -35,7 +35,7 @@ linalg::BasisView HeadBasis(const std::vector<float>& forward,
           mean.data() + g * width};
 }
 
-// What the first `kept` coordinates leave of x [T, D]: [T, D].
+// Returns what the first `kept` coordinates keep of x [T, D]: [T, D].
 Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, int64_t kept) {
   Tensor y = torch::empty_like(x);
   linalg::ApproximateRows(View(x), basis, kept, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
@@ -216,7 +216,7 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   for (int64_t point = 0; point < kCurveIntervals; ++point) {
     choices.push_back(rule.Within(point * count * costs[0] / kCurveIntervals));
   }
-  // Everything fits, also what no query of the window asks for.
+  // Everything fits, including tokens that no query of the window asks for.
   choices.emplace_back(count, uint8_t{1});
   return choices;
 }

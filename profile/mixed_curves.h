@@ -1,11 +1,11 @@
 #pragma once
-// Curves of LU-KV in bytes with tiers inside (lukv-mixed): how far the attention's output is from
-// the full cache's when a group may spend a share of its evictable tokens' bytes and every token is
-// in one of a few tiers, a prefix of its coordinates (DESIGN section 6).
+// LU-KV curves in bytes, with tiers (lukv-mixed): the distance of the attention's output from the
+// full cache's when a group may spend a share of its evictable tokens' bytes and every token is in
+// one of a few tiers, each a prefix of its coordinates (DESIGN section 6).
 //
-// The runtime's rule chooses as of the end of the context: what the window's queries say a tier
-// costs (scorers/tier_loss.h), scaled to the scorer's scores, and the allocator at the budget
-// (solver/tier_allocator.h). The horizon's queries then measure, in the unit of
+// The runtime's rule chooses at the end of the context, from the loss of each tier by the window's
+// queries (scorers/tier_loss.h), scaled to the scorer's scores, and the allocator at the budget
+// (solver/tier_allocator.h). The horizon's queries then measure the error, in the unit of
 // profile/output_error.h:
 //
 //   e = sum over the group's heads h, mean over the horizon's queries i, |(o^_ih - o_ih) W_O^hT|^2
@@ -41,14 +41,15 @@ class MixedCollector {
   // Throws kUsage for tiers that do not parse.
   MixedCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
 
-  // One window at one layer: arguments as of CurveCollector; `scores` by options.scorers.
+  // Adds one window at one layer, with the arguments of CurveCollector; `scores` are by
+  // options.scorers.
   void Visit(int64_t layer,
              const model::LayerTaps& taps,
              const model::LayerWeights& weights,
              const torch::Tensor& energy,
              const torch::Tensor& output_grams,
              const WindowScores& scores);
-  // Curves of the windows seen since the last call.
+  // Adds the curves of the windows seen since the last call.
   void Finish(int64_t layer, const LayerBases& bases);
 
  private:
@@ -69,18 +70,18 @@ class MixedCollector {
                                                  const Window& window,
                                                  const LayerBases& bases,
                                                  int64_t kv_head) const;
-  // [context, tiers]: losses of dropping a token and of each narrow tier, summed over the group's
-  // heads. `tiers`: of each of them, rows of the whole context.
+  // Returns [context, tiers]: losses of dropping a token and of each narrow tier, summed over the
+  // group's heads. `tiers` has the rows of the whole context for each tier.
   [[nodiscard]] std::vector<double> Losses(const Window& window,
                                            std::span<const std::vector<TierTensors>> tiers,
                                            int64_t first_head,
                                            const ScorerSpec& scorer) const;
-  // Curves [scorer][heads of the layer][points] of one window, one after the other.
+  // Returns the curves [scorer][heads of the layer][points] of one window, one after the other.
   [[nodiscard]] std::vector<double> Curves(int64_t layer,
                                            const Window& window,
                                            const LayerBases& bases) const;
 
-  // The group's choices at every point of its curve; `losses` are scaled to the scores.
+  // Returns the group's choices at every point of its curve; `losses` are scaled to the scores.
   [[nodiscard]] std::vector<std::vector<uint8_t>> Choices(int64_t layer,
                                                           int64_t group,
                                                           std::span<const float> scores,
@@ -98,7 +99,7 @@ class MixedCollector {
   std::vector<Window> windows_;
 };
 
-// Whether a scorer's scores can be scaled to tiers.
+// Tells whether a scorer's scores can be scaled to tiers.
 [[nodiscard]] bool HasMixedCurve(const ScorerSpec& scorer);
 
 }  // namespace kvc::profile

@@ -22,7 +22,8 @@ void CheckPrompt(const NeedlePrompt& prompt) {
       "needle prompt: expected a needle inside the context, a question and an answer, got none");
 }
 
-// All that is fed to see every step of the answer predicted: the last token predicts its last.
+// Returns all tokens to feed so that every step of the answer is predicted: the last token predicts
+// its last.
 std::vector<int32_t> FedTokens(const NeedlePrompt& prompt) {
   std::vector<int32_t> ids = prompt.context;
   ids.insert(ids.end(), prompt.question.begin(), prompt.question.end());
@@ -58,8 +59,9 @@ Tensor PromptScores(const NeedlePrompt& prompt,
   return found.mean(-1).view({num_kv_heads, -1}).amax(-1);
 }
 
-// Whether greedy decoding gives the answer: hidden [T, E] are the last layer's states of the fed
-// tokens. As long as every step so far is right, what was fed is what it would have decoded.
+// Returns true if greedy decoding gives the answer: hidden [T, E] are the last layer's states of
+// the fed tokens. As long as every step so far is right, the fed tokens are those that it would
+// have decoded.
 bool Passed(const ModelConfig& config,
             const model::OuterWeights& outer,
             const Tensor& hidden,

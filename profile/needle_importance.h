@@ -1,14 +1,14 @@
 #pragma once
-// Head importance from needle questions: HeadKV's retrieval-reasoning score [HeadKV]. A head counts
-// as far as it looks at the fact while the model gives the answer:
+// Head importance from needle questions: HeadKV's retrieval-reasoning score [HeadKV]. A head scores
+// by how much it looks at the fact while the model gives the answer:
 //
 //   S_h = mean over passed tests and the answer's steps of  (1/N) sum a_hj,
 //         j in the needle and among the N keys that the head attends to most, N the needle's length
 //
 // a_h is the softmax row of the query that predicts the step's token. A test is passed when the
-// model, decoding greedily, gives the answer's tokens. For a kv head: the maximum over its query
-// heads, as for the oracle. The original takes documents with a reasoning passage as the needle;
-// here the needle is the asked fact of eval/tasks/needle_task.h.
+// model, decoding greedily, gives the answer's tokens. The score of a kv head is the maximum over
+// its query heads, as for the oracle. The original uses documents with a reasoning passage as the
+// needle; here the needle is the asked fact of eval/tasks/needle_task.h.
 
 #include <cstdint>
 #include <vector>
@@ -25,13 +25,14 @@ struct NeedleImportance {
   std::vector<double> scores;  // [L * G]; zeros when none is passed
 };
 
-// One streamed pass over all prompts. Throws kBadShape for a prompt without needle, question or
-// answer, kNumeric when an attention is not finite.
+// Scores all heads in one streamed pass over all prompts. Throws kBadShape for a prompt without
+// needle, question or answer, kNumeric when an attention is not finite.
 [[nodiscard]] NeedleImportance ScoreNeedles(const Checkpoint& checkpoint,
                                             const std::vector<NeedlePrompt>& prompts,
                                             Progress& progress);
 
-// Whether that is enough to go by: a quarter of the tests passed, and a head that found something.
+// Tells whether the scores are usable: a quarter of the tests passed, and a head that found
+// something.
 [[nodiscard]] bool EnoughPassed(const NeedleImportance& importance);
 
 }  // namespace kvc::profile

@@ -9,7 +9,7 @@ namespace {
 
 using torch::Tensor;
 
-// max over the horizon's queries of the attention that each context token receives:
+// Returns the maximum over the horizon's queries of the attention that each context token receives:
 // q [1, H, T, D_k], k [1, G, T, D_k] -> [G, H/G, context].
 Tensor PeakAttention(const Tensor& q, const Tensor& k, int64_t context, double scale) {
   const int64_t num_tokens = k.size(2);

@@ -1,5 +1,5 @@
 #pragma once
-// Oracle importance [LUKV]: how much the next tokens will really use each cached token.
+// Oracle importance [LUKV]: how much the next tokens will actually use each cached token.
 //
 //   I_gj = max over h in group g, k in the horizon of  a_h,k,j * n_hj / sum_h',j' n_h'j'
 //   n_hj = |v_j W_O^h|   (j', the context's tokens; h', all query heads of the layer)
@@ -15,22 +15,22 @@
 
 namespace kvc::profile {
 
-// |v W_O^h| of a layer without the width of the model: W_O^h = Q_h R_h (QR), so |v W_O^hT| = |v
-// R_h^T|.
+// Computes |v W_O^h| of a layer without the width of the model: W_O^h = Q_h R_h (QR), so |v W_O^hT|
+// = |v R_h^T|.
 class ValueNorms {
  public:
-  // `o` [E, H*D]: the output projection of the layer.
+  // `o` [E, H*D] is the output projection of the layer.
   ValueNorms(const torch::Tensor& o, int64_t num_heads, int64_t num_kv_heads);
-  // values [G, T, D] -> [G, H/G, T]
+  // Returns the norms: values [G, T, D] -> [G, H/G, T].
   [[nodiscard]] torch::Tensor Of(const torch::Tensor& values) const;
 
  private:
   torch::Tensor r_transposed_;  // [G, H/G, D, min(E, D)]
 };
 
-// Importance of the first `context` tokens for what follows them in the window: [G, context],
-// float, contiguous. `taps` are of one window [1, ...] with projections; its tokens behind
-// `context` are the horizon. Throws kNumeric when an importance is not finite.
+// Returns the importance of the first `context` tokens for the tokens that follow them in the
+// window: [G, context], float, contiguous. `taps` are of one window [1, ...] with projections; its
+// tokens after `context` are the horizon. Throws kNumeric when an importance is not finite.
 [[nodiscard]] torch::Tensor OracleImportance(const model::LayerTaps& taps,
                                              const ValueNorms& norms,
                                              int64_t context,

@@ -30,7 +30,7 @@ Tensor HorizonAttention(const model::LayerTaps& taps,
   return torch::softmax(logits, -1).view({share * horizon, num_tokens});
 }
 
-// Tokens of `count` that point i of a curve keeps.
+// Returns the tokens of `count` that point i of a curve keeps.
 int64_t Kept(int64_t point, int64_t count) {
   return (point * count + kCurveIntervals / 2) / kCurveIntervals;
 }
@@ -70,8 +70,8 @@ void HeadOutputError::AddCurve(std::span<const int64_t> order, std::span<double>
   const Tensor index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()));
   const Tensor attention = attention_.index_select(1, index);  // [Q, n]
   const Tensor values = values_.index_select(0, index);        // [n, D]
-  // What the dropped tokens add, from the last point backwards, so that nothing dropped is exactly
-  // nothing.
+  // Sums of what the dropped tokens add, from the last point backwards, so that dropping nothing
+  // gives exactly zero.
   Tensor sums = torch::zeros({kCurveIntervals + 1, queries, width});
   Tensor weights = torch::zeros({kCurveIntervals + 1, queries});
   for (int64_t point = kCurveIntervals - 1; point >= 0; --point) {

@@ -1,13 +1,13 @@
 #pragma once
-// How far the attention's output is from the full cache's when a head keeps only some tokens, as
+// Distance of the attention's output from the full cache's when a head keeps only some tokens, as
 // the residual stream sees it:
 //
 //   e(S) = sum over the group's heads h, mean over the horizon's queries i, of
 //          |(o_ih(S) - o_ih) W_O^hT|^2 / |x_i|^2
 //   o_ih(S) = sum_{j in S} a_ihj v_j / sum_{j in S} a_ihj
 //
-// x is what the layer reads. The error is exact, not a sum over single tokens: values that leave
-// together may cancel or add up. Heads and layers have one unit.
+// x is what the layer reads. The error is exact, not a sum over single tokens: values that are
+// dropped together may cancel or add up. Heads and layers share one unit.
 
 #include <cstdint>
 #include <span>
@@ -18,18 +18,19 @@
 
 namespace kvc::profile {
 
-// M_h = W_O^hT W_O^h of a layer: [H, D, D], contiguous. `o` [E, H*D]: its output projection.
+// Returns M_h = W_O^hT W_O^h of a layer: [H, D, D], contiguous. `o` [E, H*D] is its output
+// projection.
 [[nodiscard]] torch::Tensor OutputProjectionGrams(const torch::Tensor& o, int64_t num_heads);
 
-// Squared norms of the rows of hidden [T, E]: [T], double.
+// Returns the squared norms of the rows of hidden [T, E]: [T], double.
 [[nodiscard]] torch::Tensor RowEnergies(const torch::Tensor& hidden);
 
-// One kv head at one layer and window.
+// Output error of one kv head at one layer and window.
 class HeadOutputError {
  public:
-  // taps     of one window [1, ...] with projections; tokens behind `context` are the horizon
-  // grams    [H, D, D]
-  // energy   [T]: |x|^2 of the window's rows
+  //   taps     of one window [1, ...] with projections; tokens after `context` are the horizon
+  //   grams    [H, D, D]
+  //   energy   [T]: |x|^2 of the window's rows
   HeadOutputError(const model::LayerTaps& taps,
                   const torch::Tensor& grams,
                   const torch::Tensor& energy,
@@ -38,7 +39,7 @@ class HeadOutputError {
                   double scale);
 
   // Adds to `curve` [kCurveIntervals + 1] the error when the first i / kCurveIntervals of `order`
-  // (rounded) are kept, and with them every token that `order` does not list, the horizon included.
+  // (rounded) are kept, together with every token that `order` does not list, the horizon included.
   void AddCurve(std::span<const int64_t> order, std::span<double> curve) const;
 
  private:

@@ -50,7 +50,8 @@ std::string WindowsDigest(const std::vector<std::vector<int32_t>>& windows) {
   return Sha256(std::as_bytes(std::span(digests)));
 }
 
-// Means over windows, rounded to float; falls kept monotone through the rounding of the sums.
+// Returns means over windows, rounded to float. The curves never rise, despite the rounding of the
+// sums.
 std::vector<float> MeanCurves(const std::vector<double>& sums, int64_t num_windows) {
   std::vector<float> curves(sums.size());
   for (size_t i = 0; i < sums.size(); ++i) {
@@ -93,7 +94,7 @@ std::vector<torch::Tensor> RestoreHidden(const ProfileState& state,
   return hidden;
 }
 
-// Sums of the saved run, checked against this one's, which stand there as zeros.
+// Restores the sums of the saved run, checked against this run's, which are zeros.
 void RestoreSums(ProfileSums saved, ProfileSums& sums) {
   bool fits = saved.size() == sums.size();
   for (const auto& [name, sum] : sums) {
@@ -190,7 +191,7 @@ Json AllOptions(const ProfileInputs& inputs, const ProfileOptions& options) {
   return json;
 }
 
-// What the result depends on; a saved run with another signature is not this run.
+// Returns what the result depends on; a saved run with another signature is a different run.
 Json SignatureOf(const Checkpoint& checkpoint,
                  const std::vector<std::vector<int32_t>>& windows,
                  const Json& options) {
@@ -222,7 +223,7 @@ void Save(const std::filesystem::path& directory,
   SaveState(directory, signature, next_layer, sums, rows);
 }
 
-// Starts where `state` ends, an interrupted run of the same inputs, or else at the embeddings.
+// Starts at the end of `state`, an interrupted run of the same inputs, otherwise at the embeddings.
 void Begin(const Checkpoint& checkpoint,
            const std::vector<std::vector<int32_t>>& windows,
            std::optional<ProfileState> state,
@@ -279,7 +280,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   };
   const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
-    // A visit's operations are small; threads inside of them cost more than they give.
+    // A visit's operations are small; threads inside them cost more than they gain.
     const model::SingleThreadedOperations single;
     curves.Visit(layer, taps, weights, energies[window]);
     grams.Visit(layer, taps, curves.output_grams());

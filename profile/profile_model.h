@@ -1,10 +1,10 @@
 #pragma once
-// The stage kvc-profile: which scorer finds the tokens that each head will need, and how much is
-// lost when it may keep only some of them (docs/formats/profile.md).
+// The stage kvc-profile measures which scorer finds the tokens that each head will need, and how
+// much is lost when the head may keep only some of them (docs/formats/profile.md).
 //
-// Each window is `context` tokens of calibration text that are cached and scored, then `horizon`
-// tokens that show what was needed: the text's, or what the model writes, or a question and what
-// the model answers [LUKV]. At every layer and window:
+// Each window has `context` tokens of calibration text that are cached and scored, then `horizon`
+// tokens that show what was needed: the text's own, the model's continuation, or a question and the
+// model's answer [LUKV]. At every layer and window the stage computes:
 //   1. Oracle importance of each context token (profile/oracle.h).
 //   2. Each scorer's scores as of the end of the context: it sees the context's keys, values and
 //      queries only, as the runtime does at the end of a prefill.
@@ -16,12 +16,12 @@
 //   5. Moments of keys, queries and values, from which bases follow (profile/layer_grams.h).
 //   6. When the layer's bases are known, error curves with tiers between kept and dropped, over
 //      bytes instead of tokens (profile/mixed_curves.h).
-// Where the heads of a group share their tokens (latents of several heads), the group has one
-// order, from the combined scores of its heads (scorers::CombineHeads; for the oracle, the sum of
-// their importances); the curves still are each head's own loss under that order.
+// If the heads of a group share their tokens (latents of several heads), the group has one order,
+// from the combined scores of its heads (scorers::CombineHeads; for the oracle, the sum of their
+// importances). The curves are still each head's own loss under that order.
 //
-// Head importance is the oracle mass of the evictable tokens: the curves' first point, normalised
-// over all heads of the model; or what a head contributes to answered needle questions
+// Head importance is the oracle mass of the evictable tokens (the curves' first point), normalised
+// over all heads of the model; or a head's contribution to answered needle questions
 // (profile/needle_importance.h), if the model answers at least a quarter of them.
 
 #include <cstdint>
@@ -42,23 +42,23 @@
 
 namespace kvc::profile {
 
-// What the horizon is: the text's own continuation, or the model's (model/continuation.h).
+// Source of the horizon: the text's own continuation, or the model's (model/continuation.h).
 enum class Continuation { kTeacher, kSample };
 [[nodiscard]] std::string_view ContinuationName(Continuation continuation);  // "teacher", "sample"
-// Throws kUsage listing the names.
+// Parses a name. Throws kUsage listing the names.
 [[nodiscard]] Continuation ContinuationFromName(std::string_view name);
 
-// What says how much a head matters: the oracle's mass, or answered needle questions.
+// Measure of how much a head matters: the oracle's mass, or answered needle questions.
 enum class Importance { kOracle, kNeedle };
 [[nodiscard]] std::string_view ImportanceName(Importance importance);  // "oracle", "needle"
-// Throws kUsage listing the names.
+// Parses a name. Throws kUsage listing the names.
 [[nodiscard]] Importance ImportanceFromName(std::string_view name);
 
 struct ProfileOptions {
   std::vector<ScorerSpec> scorers = {ScorerKind::kSnapKv};
   int64_t windows = 16;    // calibration windows wanted
   int64_t context = 1024;  // tokens of a window that are cached and scored
-  int64_t horizon = 64;    // tokens behind them
+  int64_t horizon = 64;    // tokens after them
   int64_t sinks = 4;
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
   std::string tiers =
@@ -73,7 +73,7 @@ struct ProfileOptions {
 // repeated scorers; kUnsupported, by name, for what this version does not have.
 void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config);
 
-// What a run will take.
+// Sizes of a run.
 struct ProfilePlan {
   int64_t windows = 0;
   int64_t tokens = 0;        // of all windows
@@ -84,24 +84,24 @@ struct ProfilePlan {
                                       const ProfileOptions& options,
                                       int64_t num_windows);
 
-// A layer's bases from its moments. The closed form is another stage's (factorize/key_basis.h), so
-// who calls brings it (pipeline/profile_bases.h).
+// Returns a layer's bases from its moments. The closed form belongs to another stage
+// (factorize/key_basis.h), so the caller brings it (pipeline/profile_bases.h).
 using BasisMaker = std::function<LayerBases(int64_t layer, const LayerGrams& grams)>;
 
 struct ProfileInputs {
   std::vector<std::vector<int32_t>> windows;  // of context + horizon tokens each
   std::vector<NeedlePrompt> needles;          // only with Importance::kNeedle
   BasisMaker make_bases;
-  // JSON object of what else the result depends on or should name (hashes of the calibration
-  // files, seed); becomes part of ProfileData::options.
+  // JSON object of what else the result depends on or should name (hashes of the calibration files,
+  // seed); it becomes part of ProfileData::options.
   Json provenance;
 };
 
 // Profiles `checkpoint`, thin or not.
 //   directory   exists; progress is saved in it after each layer. A run that finds progress there
-//               goes on after it and gives the same result as one that was never interrupted; it
-//               throws kUsage, naming the field, when the progress is of another run. The caller
-//               removes it with RemoveProgress once the result is written.
+//               resumes from it and gives the same result as an uninterrupted run; it throws
+//               kUsage, naming the field, when the progress is of another run. The caller removes
+//               it with RemoveProgress once the result is written.
 // Throws kNumeric for weights or activations that are not finite.
 [[nodiscard]] ProfileData ProfileModel(const Checkpoint& checkpoint,
                                        const ProfileInputs& inputs,
@@ -109,12 +109,13 @@ struct ProfileInputs {
                                        const std::filesystem::path& directory,
                                        Progress& progress);
 
-// Whether ProfileModel has saved progress in `directory`, and how to remove it.
+// Tells whether ProfileModel has saved progress in `directory`; RemoveProgress removes it.
 [[nodiscard]] bool HasProgress(const std::filesystem::path& directory);
 void RemoveProgress(const std::filesystem::path& directory);
 
-// Share of the oracle importance of all evictable tokens that is lost when every head keeps the
-// share `kept` of them under `scorer`; with the oracle's own order when `scorer` is null.
+// Returns the share of the oracle importance of all evictable tokens that is lost when every head
+// keeps the share `kept` of them under `scorer`, or in the oracle's own order when `scorer` is
+// null.
 [[nodiscard]] double MeanLoss(const ProfileData& profile, const ScorerSpec* scorer, double kept);
 
 }  // namespace kvc::profile

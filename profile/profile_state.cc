@@ -22,7 +22,7 @@ std::string HiddenName(int64_t window) { return "hidden." + std::to_string(windo
   KVC_THROW(kBadInput, "{}: {}; start the run again", path.string(), problem);
 }
 
-// Names the first field in which the interrupted run and this one differ.
+// Throws an error that names the first field in which the interrupted run and this one differ.
 void CheckSignature(const fs::path& path, const Json& saved, const Json& current) {
   const auto field = [](const Json& signature, const std::string& key) {
     const auto found = signature.find(key);

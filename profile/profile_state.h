@@ -1,5 +1,5 @@
 #pragma once
-// Progress of a profile run on disk, so that an interrupted run goes on after its last whole layer.
+// Progress of a profile run on disk, so that an interrupted run resumes after its last whole layer.
 
 #include <cstdint>
 #include <filesystem>
@@ -13,8 +13,8 @@
 
 namespace kvc::profile {
 
-// Sums over windows, by name: of the curves (profile/curve_collector.h, [L * G * (kCurveIntervals +
-// 1)]) and of the moments (profile/basis_grams.h).
+// Sums over windows, by name: those of the curves (profile/curve_collector.h, [L * G *
+// (kCurveIntervals + 1)]) and those of the moments (profile/basis_grams.h).
 using ProfileSums = std::map<std::string, std::vector<double>>;
 
 struct ProfileState {
@@ -23,19 +23,19 @@ struct ProfileState {
   std::vector<std::vector<float>> hidden;  // inputs of next_layer, [T * E] for each window
 };
 
-// Where the state of a run in `directory` lies.
+// Returns the path of the state of a run in `directory`.
 [[nodiscard]] std::filesystem::path StatePath(const std::filesystem::path& directory);
 
-// Replaces the state in `directory` by rename. `signature` is what the run depends on; `hidden`:
-// the inputs of `next_layer`. Throws kIo.
+// Replaces the state in `directory` by rename. `signature` is what the run depends on; `hidden`
+// holds the inputs of `next_layer`. Throws kIo.
 void SaveState(const std::filesystem::path& directory,
                const Json& signature,
                int64_t next_layer,
                const ProfileSums& sums,
                const std::vector<std::span<const float>>& hidden);
 
-// The state in `directory`, or nothing when there is none. Throws kBadInput naming the field when
-// it belongs to a run with another signature, and when it is broken.
+// Returns the state in `directory`, or nothing when there is none. Throws kBadInput, naming the
+// field, when it belongs to a run with another signature, and when it is broken.
 [[nodiscard]] std::optional<ProfileState> LoadState(const std::filesystem::path& directory,
                                                     const Json& signature);
 

@@ -10,7 +10,7 @@
 
 namespace kvc::profile {
 
-// What a tier leaves of a head: rows of the evictable tokens.
+// Rows that a tier leaves of a head's evictable tokens.
 struct TierTensors {
   torch::Tensor keys;    // [n, D_k]
   torch::Tensor values;  // [n, D_v]
@@ -32,8 +32,8 @@ class TieredError {
               const torch::Tensor& weight,
               double scale);
 
-  // choice [n]: 0 dropped, 1 + t tier t. Costs in proportion to what changed since the last call.
-  // Throws kNumeric when the error is not finite.
+  // Returns the error for choice [n]: 0 is dropped, 1 + t is tier t. Takes time in proportion to
+  // what changed since the last call. Throws kNumeric when the error is not finite.
   [[nodiscard]] double Measure(std::span<const uint8_t> choice);
 
  private:

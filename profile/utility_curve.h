@@ -8,13 +8,14 @@
 
 namespace kvc::profile {
 
-// Tokens `begin` .. `end` - 1 by descending score; equal scores: the earlier token first.
+// Returns the tokens `begin` .. `end` - 1 by descending score; of equal scores the earlier token is
+// first.
 [[nodiscard]] std::vector<int64_t> RankTokens(std::span<const float> scores,
                                               int64_t begin,
                                               int64_t end);
 
 // Adds to `curve` [kCurveIntervals + 1] the importance lost when the share i / kCurveIntervals of
-// `order` is kept, from its front; between whole tokens linear. Summed from the back in double, so
+// `order` is kept, from its front; linear between whole tokens. Summed from the back in double, so
 // that it never rises and ends in 0.
 //   importance  of each token [T]; `order` indexes into it
 void AddUtilityCurve(std::span<const float> importance,
