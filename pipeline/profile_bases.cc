@@ -38,7 +38,7 @@ Pair IdentityPair(int64_t heads, int64_t stride) {
   return {identity, identity};
 }
 
-// Columns of reduce^T and rebuild into the upper left of head g.
+// Places columns of reduce^T and rebuild into the upper left of head g.
 void Place(const factorize::KeyBasis& basis, int64_t g, int64_t stride, Pair& pair) {
   const int64_t width = basis.rebuild.rows;
   for (int64_t d = 0; d < width; ++d) {
@@ -62,7 +62,7 @@ LayerBases MakeBases(const ModelConfig& config,
     for (int64_t g = 0; g < grams.num_kv_heads; ++g) {
       const linalg::Matrix rows = HeadBlock(covariance, g, stride, width_of(g));
       const linalg::Matrix weight = HeadBlock(measure, g, stride, width_of(g));
-      // A dead head needs no order among its dimensions.
+      // A dead head needs no order of its dimensions.
       if (!(Trace(rows) > 0.0) || !(Trace(weight) > 0.0)) continue;
       Place(factorize::BalancedLogitBasis(rows, weight, svd), g, stride, pair);
     }

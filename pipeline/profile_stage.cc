@@ -25,10 +25,10 @@ using profile::Continuation;
 using profile::Importance;
 using Windows = std::vector<std::vector<int32_t>>;
 
-// Needles with other keys in a question's text: what finds a fact must tell it from others.
+// Needles with other keys in a question's text: a head that finds a fact must tell it from others.
 constexpr int64_t kDistractors = 2;
 
-// Every file and folder that is read.
+// Returns every file and folder that is read.
 std::vector<fs::path> InputsOf(const ProfileRequest& request) {
   std::vector<fs::path> inputs = request.calibration;
   inputs.push_back(request.model);
@@ -52,7 +52,7 @@ std::vector<std::string> ReadCalibration(const ProfileRequest& request) {
   return documents;
 }
 
-// Windows cut from the text; says so when it gives fewer than are asked for.
+// Returns windows cut from the text; reports when it gives fewer than requested.
 Windows CutText(const ProfileRequest& request,
                 const Tokenizer& tokenizer,
                 const std::vector<std::string>& documents,
@@ -67,7 +67,8 @@ Windows CutText(const ProfileRequest& request,
   return windows;
 }
 
-// Each context followed by what the model writes, or by each question and what it answers.
+// Returns each context followed by the model's continuation, or by each question and the model's
+// answer.
 Windows SampleWindows(const ProfileRequest& request,
                       const Checkpoint& checkpoint,
                       const Tokenizer& tokenizer,
@@ -97,7 +98,8 @@ Windows SampleWindows(const ProfileRequest& request,
   return windows;
 }
 
-// Questions about facts hidden in the calibration text, at all depths, as long as a context.
+// Returns questions about facts hidden in the calibration text, at all depths, as long as a
+// context.
 std::vector<NeedlePrompt> MakeNeedles(const ProfileRequest& request,
                                       const Tokenizer& tokenizer,
                                       const std::vector<std::string>& documents) {
@@ -115,7 +117,7 @@ std::vector<NeedlePrompt> MakeNeedles(const ProfileRequest& request,
   return prompts;
 }
 
-// File names and hashes, and the seed: what a result should name beside its options.
+// Returns file names and hashes, and the seed, which a result should name beside its options.
 Json Provenance(const ProfileRequest& request) {
   Json files = Json::array();
   for (const fs::path& file : request.calibration) {
@@ -148,7 +150,7 @@ profile::ProfileInputs ReadInputs(const ProfileRequest& request,
   return inputs;
 }
 
-// Profiles into `directory`. What a later run cannot use does not stay behind.
+// Profiles into `directory`. Files that a later run cannot use are removed.
 ProfileData ProfileInto(const fs::path& directory,
                         const Checkpoint& checkpoint,
                         const profile::ProfileInputs& inputs,

@@ -1,6 +1,6 @@
 #pragma once
-// The stage kvc-profile from files to files: a checkpoint and calibration text in, profile.json and
-// its tensors out (docs/formats/profile.md).
+// The stage kvc-profile from files to files: reads a checkpoint and calibration text, writes
+// profile.json and its tensors (docs/formats/profile.md).
 
 #include <cstdint>
 #include <filesystem>
@@ -16,11 +16,11 @@ namespace kvc::pipeline {
 struct ProfileRequest {
   std::filesystem::path model;       // a Hugging Face directory, thin or not
   std::filesystem::path output;      // the directory that is written
-  bool force = false;                // replaces one that is not empty, and starts anew
+  bool force = false;                // replaces one that is not empty, and starts from scratch
   std::filesystem::path lukv_table;  // LU-KV's table as well (profile/lukv_table.h); empty: none
   std::vector<std::filesystem::path> calibration;  // UTF-8 or .jsonl
-  // Of a sampled continuation: what it is sampled with, and the questions that every context meets;
-  // none: the model goes on with the text.
+  // Options of a sampled continuation: its temperature, and the questions that follow every
+  // context. Without questions the model continues the text.
   double temperature = 0.7;
   std::vector<std::string> questions;
   uint64_t seed = 42;
@@ -32,13 +32,13 @@ struct ProfileResult {
   ProfileData data;
 };
 
-// What a run will take: reads the text, but computes nothing. Throws like RunProfile.
+// Returns the sizes of a run: reads the text, but computes nothing. Throws like RunProfileStage.
 [[nodiscard]] profile::ProfilePlan PlanProfileStage(const ProfileRequest& request,
                                                     Progress& progress);
 
 // Runs the stage. The output appears whole or not at all; an interrupted run leaves progress in
-// OUT.partial, and the same request goes on behind it. Throws kUsage naming the option for what
-// cannot be asked for, kBadInput for a text that gives no window, and what ProfileModel throws.
+// OUT.partial, and the same request resumes from it. Throws kUsage naming the option for an
+// impossible request, kBadInput for a text that gives no window, and what ProfileModel throws.
 [[nodiscard]] ProfileResult RunProfileStage(const ProfileRequest& request, Progress& progress);
 
 }  // namespace kvc::pipeline

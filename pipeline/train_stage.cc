@@ -31,8 +31,8 @@ fs::path TokenizerOf(const TrainRequest& request) {
   return request.tokenizer.empty() ? request.config.parent_path() : request.tokenizer;
 }
 
-// Every file and folder that is read. Of the tokenizer's folder, in which a user may well want the
-// model, only its files.
+// Returns every file and folder that is read. For the tokenizer's folder, into which a user may
+// well want to write the model, it returns only the files.
 std::vector<fs::path> InputsOf(const TrainRequest& request) {
   std::vector<fs::path> inputs = CompanionFiles(TokenizerOf(request));
   inputs.insert(inputs.end(), {request.config, request.curriculum, request.train.initial});
@@ -40,7 +40,7 @@ std::vector<fs::path> InputsOf(const TrainRequest& request) {
   return inputs;
 }
 
-// The configuration to train, with thin keys if --rank asks for them.
+// Returns the configuration to train, with thin keys if --rank asks for them.
 ModelConfig ReadConfig(const TrainRequest& request) {
   const std::string origin = request.config.string();
   ModelConfig config = ParseModelConfig(ReadJsonFile(request.config), origin);
@@ -60,7 +60,7 @@ void CheckSizes(const TrainRequest& request, const ModelConfig& config, int64_t 
             request.length);
 }
 
-// What the batches depend on, but for a curriculum.
+// Returns what the batches depend on, except for a curriculum.
 Json DescribeBatches(const TrainRequest& request, const ModelConfig& config) {
   Json texts = Json::array();
   for (const fs::path& path : request.texts) {

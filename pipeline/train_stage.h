@@ -1,6 +1,6 @@
 #pragma once
-// The stage kvc-train from files to files: a configuration and text in, a trained model with its
-// tokenizer out.
+// The stage kvc-train from files to files: reads a configuration and text, writes a trained model
+// with its tokenizer.
 
 #include <cstdint>
 #include <filesystem>
@@ -17,7 +17,7 @@
 
 namespace kvc::pipeline {
 
-// What the model is trained on: the text, or the needle task with pieces of the text.
+// Training task: plain text, or the needle task with pieces of the text.
 enum class TrainTask { kText, kNeedle };
 
 struct TrainRequest {
@@ -31,13 +31,13 @@ struct TrainRequest {
   int64_t batch = 16;                // sequences of each step
   int64_t length = 256;              // tokens of a sequence
   std::optional<RankRequest> rank;   // thin keys from scratch, written as rope-pairs
-  // Without `train.initial`, the needle task's first weights hold a head that attends to the token
-  // before (TrainOptions::previous_token_head), unless this says no.
+  // Without `train.initial`, the needle task's first weights hold a head that attends to the
+  // previous token (TrainOptions::previous_token_head), unless this is false.
   bool previous_token_head = true;
   model::TrainOptions train;
 };
 
-// What a request comes to before anything is trained.
+// Resolved request, before anything is trained.
 struct TrainPlan {
   ModelConfig config;
   std::unique_ptr<model::BatchSource> source;
@@ -49,8 +49,8 @@ struct TrainPlan {
 // configuration that does not fit the tokenizer, and for a text that is too short.
 [[nodiscard]] TrainPlan PlanTraining(const TrainRequest& request);
 
-// Trains what `plan`, which was made from `request`, says. The output appears whole or not at all;
-// an interrupted run leaves its checkpoint in OUT.partial, and the same request goes on behind it.
+// Trains `plan`, which was made from `request`. The output appears whole or not at all; an
+// interrupted run leaves its checkpoint in OUT.partial, and the same request resumes from it.
 [[nodiscard]] model::TrainReport RunTraining(const TrainRequest& request,
                                              const TrainPlan& plan,
                                              Progress& progress);

@@ -33,7 +33,7 @@ CompareTasks MakeTasks(const ChooseRequest& request, const Tokenizer& tokenizer)
   return tasks;
 }
 
-// A name for each candidate's bundle: its folder's, numbered where two have the same.
+// Returns a name for each candidate's bundle: its folder's, numbered if two have the same.
 std::vector<std::string> BundleNames(const std::vector<Candidate>& candidates) {
   std::vector<std::string> names;
   for (const Candidate& candidate : candidates) {
@@ -44,7 +44,7 @@ std::vector<std::string> BundleNames(const std::vector<Candidate>& candidates) {
   return names;
 }
 
-// "@TIERS", the profile's.
+// Default of "@TIERS", the profile's tiers.
 constexpr const char* kDefaultTiers = "@0,1/8,1/4,1";
 std::string TiersOf(const ProfileData& profile) {
   const auto tiers = profile.options.find("tiers");
@@ -79,7 +79,7 @@ void ExportFull(const Candidate& candidate,
   (void)bundle::ExportBundle(bundle::PlanExport(options), options, nullptr, progress);
 }
 
-// Every third window and one needle at each depth.
+// Returns every third window and one needle at each depth.
 CompareTasks FirstRound(const CompareTasks& tasks) {
   CompareTasks first = tasks;
   first.samples.clear();
@@ -91,7 +91,7 @@ CompareTasks FirstRound(const CompareTasks& tasks) {
   return first;
 }
 
-// Where in `bases` a line's bundle and policy stand.
+// Position of a line's bundle and policy in `bases`.
 struct LinePosition {
   size_t base = 0;
   size_t policy = 0;
@@ -110,7 +110,7 @@ LinePosition PositionOf(const ComparisonLine& line,
   return position;
 }
 
-// Leaves the policies of the kFinalists best `lines` in `bases` and returns the other lines.
+// Keeps the policies of the kFinalists best `lines` in `bases` and returns the other lines.
 std::vector<ComparisonLine> KeepFinalists(const std::vector<ComparisonLine>& lines,
                                           double least_needles,
                                           const std::vector<std::string>& names,

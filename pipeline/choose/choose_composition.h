@@ -1,12 +1,12 @@
 #pragma once
-// `kvc-export --method auto`: which composition of thin keys, head budgets, scores and tiers costs
-// the least quality at a budget, found by trying them on text that nothing was fitted to.
+// `kvc-export --method auto`: finds the composition of thin keys, head budgets, scores and tiers
+// that costs the least quality at a budget, by trying them on text that nothing was fitted to.
 //
-// Every candidate checkpoint is written as a full-cache bundle once, into a folder beside the
-// output that is removed at the end; its policies then walk the same windows against the first
-// checkpoint's full cache (pipeline/choose/comparison.h). Where there are more than kFinalists of
-// them, all meet every third window and one needle at each depth first, and only the best of that
-// meet everything: half of the time, and the table of both rounds is kept.
+// Every candidate checkpoint is written once as a full-cache bundle, into a folder beside the
+// output that is removed at the end. Its policies then walk the same windows against the first
+// checkpoint's full cache (pipeline/choose/comparison.h). If there are more than kFinalists of
+// them, a first round gives all of them every third window and one needle at each depth, and only
+// the best get everything. This halves the time, and the table of both rounds is kept.
 
 #include <cstdint>
 #include <filesystem>
@@ -25,7 +25,7 @@
 
 namespace kvc::choose {
 
-// Policies that meet all windows and needles.
+// Number of policies that get all windows and needles.
 inline constexpr size_t kFinalists = 8;
 
 // A checkpoint to try: the model as it is, or with thin keys.
@@ -63,20 +63,21 @@ struct Choice {
                                          // without the reference
 };
 
-// Policies worth trying with a profile: every scorer in it under lukv with both losses, lukv-mixed,
-// headkv, and one budget for all heads, the last two with tiers where the profile has bases and
-// the scorer losses; without a profile, the methods that need none. `behind_rotation`: the keys are
-// thin behind their rotation, and queries cannot be turned to coming positions.
+// Returns the policies worth trying with a profile: every scorer in it under lukv with both losses,
+// lukv-mixed, headkv, and one budget for all heads, the last two with tiers if the profile has
+// bases and the scorer's scores are losses. Without a profile, returns the methods that need none.
+// `behind_rotation` says that the keys are thin after their rotation, and queries cannot be turned
+// to coming positions.
 [[nodiscard]] std::vector<budget::NamedPolicy> DefaultPolicies(const ProfileData* profile,
                                                                bool behind_rotation = false);
 
-// Indices of the lines after lines[0], the reference, best first: those that find at least
-// `least_needles` of its needles (where none does, those that find most) by mean divergence, then
-// the others by it. Ties go to the earlier line. Every line must have walked the text.
+// Returns the indices of the lines after lines[0], the reference, best first: those that find at
+// least `least_needles` of its needles (if none does, those that find most) by mean divergence,
+// then the others by it. Ties go to the earlier line. Every line must have walked the text.
 [[nodiscard]] std::vector<size_t> RankLines(std::span<const ComparisonLine> lines,
                                             double least_needles);
 
-// Throws kUsage without held-back text, and as the comparison does.
+// Chooses a composition. Throws kUsage without held-back text, and like the comparison.
 [[nodiscard]] Choice ChooseComposition(const ChooseRequest& request,
                                        ThreadPool& pool,
                                        Progress& progress);

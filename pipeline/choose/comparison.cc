@@ -14,15 +14,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Sequences that decode together, one for each contestant and prompt: a step reads all weights, so
-// the more the better, while there is memory for their caches.
+// Sequences that decode together, one for each contestant and prompt. A step reads all weights, so
+// more sequences are better, while there is memory for their caches.
 constexpr int64_t kSequences = 96;
 constexpr int64_t kSequenceBytes = int64_t{1} << 30;
 
-// Tokens that each contestant decodes alone, to say what one costs.
+// Tokens that each contestant decodes alone, to measure the time of one.
 constexpr int64_t kTimedSteps = 8;
 
-// Prompts of `length` tokens that are taken together, at least one.
+// Returns the number of prompts of `length` tokens that are decoded together, at least one.
 int64_t PromptsAtOnce(const Contestants& contestants, int64_t length) {
   int64_t bytes = 0;
   for (const eval::Contestant& contestant : contestants.all) {
@@ -113,7 +113,8 @@ void AskRuler(const CompareTasks& tasks,
   }
 }
 
-// Processor time of one prompt's choosing, and of a token decoded alone with its share of it.
+// Adds the processor time of one prompt's choosing, and of a token decoded alone with its share of
+// it.
 void AddSeconds(std::span<const eval::SampleScores> scores, TextResult& result) {
   double decoding = 0.0;
   double tokens = 0.0;

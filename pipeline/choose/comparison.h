@@ -1,6 +1,6 @@
 #pragma once
-// Measuring the contestants of a comparison on text, needles and tasks: what `kvc-eval compare`
-// prints and `kvc-export --method auto` chooses by.
+// Measures the contestants of a comparison on text, needles and tasks. `kvc-eval compare` prints
+// the results, and `kvc-export --method auto` chooses by them.
 
 #include <cstdint>
 #include <filesystem>
@@ -19,7 +19,7 @@
 
 namespace kvc::choose {
 
-// What is measured, settled before any bundle is loaded.
+// Tasks to measure, settled before any bundle is loaded.
 struct CompareTasks {
   eval::WalkOptions walk;
   eval::NeedleOptions needle;
@@ -30,7 +30,7 @@ struct CompareTasks {
   [[nodiscard]] int64_t prompts() const;  // of all cells
 };
 
-// What a contestant's walk through the text came to. Seconds are processor time.
+// Result of a contestant's walk through the text. Seconds are processor time.
 struct TextResult {
   double choosing_seconds = 0.0;        // for a prompt, to choose what is kept
   std::optional<double> token_seconds;  // of a token decoded alone; none: no room to time one
@@ -44,7 +44,7 @@ struct NeedlesFound {
   double accuracy = 0.0;  // share of all prompts
 };
 
-// One contestant's results; none where nothing of the kind was asked.
+// Results of one contestant; none for kinds that were not requested.
 struct ComparisonLine {
   std::string name;
   std::string policy;  // budget::NamedPolicy's name; empty: the bundle's own
@@ -65,14 +65,14 @@ struct Comparison {
   int64_t ruler_prompts = 0;
   bool question_before = true;
   std::vector<ComparisonLine> lines;  // one for each contestant, the reference first
-  // Policies whose budget has no room for what they always keep: left out, and named.
+  // Policies whose budget has no room for what they always keep; they are left out and named here.
   std::vector<ImpossiblePolicy> impossible;
 };
 
-// Budgets are met at the context's length, or at the first needle length where there is no text.
-// With a `progress_file` every finished sample and prompt is saved there and taken from there by a
-// later call; the caller removes it. Throws as LoadContestants does, and kUsage when the file is of
-// another comparison.
+// Runs a comparison. Budgets are met at the context's length, or at the first needle length if
+// there is no text. With a `progress_file` every finished sample and prompt is saved there and
+// reused by a later call; the caller removes it. Throws like LoadContestants, and kUsage when the
+// file is of another comparison.
 [[nodiscard]] Comparison RunComparison(CompareRequest request,
                                        const CompareTasks& tasks,
                                        const Tokenizer& tokenizer,
@@ -80,8 +80,8 @@ struct Comparison {
                                        ThreadPool& pool,
                                        Progress& progress);
 
-// The limits held against every line but the reference. Policies that were impossible miss all of
-// them: nobody knows what they would have cost.
+// Compares every line except the reference with the limits. Policies that were impossible miss all
+// of them: nobody knows what they would have cost.
 [[nodiscard]] std::vector<eval::GateResult> CheckGates(const eval::QualityGates& gates,
                                                        const Comparison& comparison);
 

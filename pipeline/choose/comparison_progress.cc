@@ -29,7 +29,7 @@ std::string IdsDigest(const CompareTasks& tasks) {
   return Sha256(std::as_bytes(std::span(digests)));
 }
 
-// What the numbers depend on.
+// Returns what the numbers depend on.
 Json SignatureOf(const CompareTasks& tasks, const Contestants& contestants) {
   Json records = Json::array();
   for (const ContestantRecord& record : contestants.records) {

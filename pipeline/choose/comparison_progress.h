@@ -1,5 +1,5 @@
 #pragma once
-// The scores of a comparison so far, in memory and in a file from which an interrupted one goes on.
+// The scores of a comparison so far, in memory and in a file from which an interrupted one resumes.
 
 #include <filesystem>
 #include <string>
@@ -12,9 +12,9 @@ namespace kvc::choose {
 
 class ComparisonProgress {
  public:
-  // Takes the scores of an earlier run from `file` where it is there; an empty path: nowhere.
+  // Takes the scores of an earlier run from `file` if it exists; an empty path means no file.
   // Throws kUsage when they are of another comparison: another version, contestants, prompts or
-  // options that change a number. kBadInput when it is no such file.
+  // options that change a number; kBadInput when it is not such a file.
   ComparisonProgress(std::filesystem::path file,
                      const CompareTasks& tasks,
                      const Contestants& contestants);

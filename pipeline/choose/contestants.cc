@@ -45,7 +45,7 @@ runtime::Session* SessionOf(const std::shared_ptr<const runtime::Bundle>& bundle
   return contestants.sessions.back().get();
 }
 
-// Loads a bundle unless it is there already.
+// Loads a bundle unless it is already loaded.
 std::shared_ptr<const runtime::Bundle> Load(const fs::path& directory,
                                             ThreadPool& pool,
                                             Contestants& contestants) {
@@ -84,7 +84,7 @@ std::string DigestOf(const Manifest& manifest) {
   return ModelDigest(hashes);
 }
 
-// Profiles by the digest of what they are profiles of, which must be one of `bases`.
+// Loads profiles by the digest of the profiled model, which must be one of `bases`.
 std::map<std::string, ProfileData> LoadProfiles(const std::vector<fs::path>& directories,
                                                 const std::set<std::string>& bases) {
   std::map<std::string, ProfileData> profiles;

@@ -1,5 +1,5 @@
 #pragma once
-// Who takes part in a comparison: bundles as they are, and policies at budgets that are planned on
+// Participants of a comparison: bundles as they are, and policies at budgets that are planned on
 // the spot for the weights of a bundle.
 
 #include <filesystem>
@@ -16,7 +16,7 @@
 
 namespace kvc::choose {
 
-// A budget under the text that it was asked for with.
+// A budget with the text that it was requested with.
 struct NamedBudget {
   std::string name;
   Budget budget;
@@ -31,7 +31,7 @@ struct PolicyBase {
 struct CompareRequest {
   std::filesystem::path reference;
   std::vector<std::filesystem::path> bundles;
-  // With several, names start with the bundle's: thin/lukv/snapkv. Budgets are shares of the
+  // With several bases, names start with the bundle's: thin/lukv/snapkv. Budgets are shares of the
   // ORIGINAL model's bytes, so that policies on thin keys compete at equal bytes.
   std::vector<PolicyBase> bases;
   std::vector<NamedBudget> budgets;             // for every policy
@@ -42,7 +42,7 @@ struct CompareRequest {
   int64_t reference_length = 1024;  // tokens at which a policy meets its budget
 };
 
-// What a contestant's result depends on beside the prompts.
+// Everything except the prompts that a contestant's result depends on.
 struct ContestantRecord {
   std::string name;
   std::string policy;  // empty: the bundle's own
@@ -61,7 +61,7 @@ struct ImpossiblePolicy {
   std::string reason;
 };
 
-// The reference first. Bundles with the same weights share a session.
+// All contestants, the reference first. Bundles with the same weights share a session.
 struct Contestants {
   std::vector<std::shared_ptr<const runtime::Bundle>> bundles;
   std::vector<std::unique_ptr<runtime::Session>> sessions;
@@ -70,9 +70,9 @@ struct Contestants {
   std::vector<ImpossiblePolicy> impossible;
 };
 
-// Throws as loading bundles and MakeBudgetPlan do (kInfeasible when no policy's budget is
-// possible), kUsage when there is nothing to compare the reference with, kBadInput for a profile
-// of another model than the bases.
+// Loads the contestants. Throws like loading bundles and MakeBudgetPlan (kInfeasible when no
+// policy's budget is possible), kUsage when there is nothing to compare the reference with,
+// kBadInput for a profile of another model than the bases.
 [[nodiscard]] Contestants LoadContestants(const CompareRequest& request, ThreadPool& pool);
 
 }  // namespace kvc::choose

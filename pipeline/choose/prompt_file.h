@@ -11,9 +11,10 @@
 
 namespace kvc::choose {
 
-// {"context", "decode", "samples": [[ids]], "question": "before" or "after",
-//  "needles": [{"length", "depth", "context": [ids], "question": [ids], "lead", "answer": [ids],
-//               "value"}]}
+// Returns
+//   {"context", "decode", "samples": [[ids]], "question": "before" or "after",
+//    "needles": [{"length", "depth", "context": [ids], "question": [ids], "lead", "answer": [ids],
+//                 "value"}]}
 // A needle's fields are those of eval/tasks/needle_task.h's NeedlePrompt.
 [[nodiscard]] Json PromptsToJson(const eval::WalkOptions& walk,
                                  const std::vector<std::vector<int32_t>>& samples,

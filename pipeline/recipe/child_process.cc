@@ -26,7 +26,7 @@ int RunChild(const std::vector<std::string>& argv, const std::filesystem::path& 
   posix_spawn_file_actions_destroy(&actions);
   KVC_CHECK(problem == 0, kIo, "{}: expected to start it, got {}", argv[0], std::strerror(problem));
   int status = 0;
-  // Interrupted by a signal that the child gets too: it ends, and says so.
+  // A signal may interrupt the wait. The child gets it too, ends, and says so.
   while (waitpid(child, &status, 0) < 0) {
     KVC_CHECK(errno == EINTR, kIo, "{}: expected to wait for it, got {}", argv[0],
               std::strerror(errno));

@@ -85,7 +85,7 @@ void ForEachValue(const Stage& stage, const Visit& visit) {
   }
 }
 
-// The recipe's inputs, found beside its file; `replaced` (--set) takes the place of some.
+// Returns the recipe's inputs, found beside its file; `replaced` (--set) overrides some of them.
 std::map<std::string, std::filesystem::path> ReadInputs(
     const Json& json,
     const std::filesystem::path& file,

@@ -1,5 +1,5 @@
 #pragma once
-// A recipe: the stages of a pipeline as one JSON file. Format: docs/formats/recipe.md.
+// A recipe: the stages of a pipeline as one JSON file in the format of docs/formats/recipe.md.
 
 #include <filesystem>
 #include <map>
@@ -16,9 +16,9 @@ struct Stage {
   std::vector<std::string> arguments;  // as written: $input, @stage, or plain
   std::vector<std::pair<std::string, std::vector<std::string>>> options;  // without "--"; likewise;
                                                                           // no value: a flag
-  // Does it write a folder (-o)? Else its result is what it prints.
+  // Tells whether the stage writes a folder (-o); otherwise its result is what it prints.
   [[nodiscard]] bool writes_folder() const;
-  // Stages that it names with @, in order, each once.
+  // Returns the stages that it names with @, in order, each once.
   [[nodiscard]] std::vector<std::string> needs() const;
 };
 
@@ -27,9 +27,10 @@ struct Recipe {
   std::vector<Stage> stages;
 };
 
-// Paths are relative to the recipe's folder; `replaced` (NAME -> path, relative to the working
-// directory) comes before what the recipe says. Throws kBadInput naming the stage and the key that
-// is missing, unknown or wrong; kUsage for a replaced input that the recipe does not have.
+// Reads a recipe. Paths are relative to the recipe's folder; `replaced` (NAME -> path, relative to
+// the working directory) takes precedence over the recipe. Throws kBadInput naming the stage and
+// the key that is missing, unknown or wrong; kUsage for a replaced input that the recipe does not
+// have.
 [[nodiscard]] Recipe ReadRecipe(const std::filesystem::path& file,
                                 const std::map<std::string, std::string>& replaced);
 

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 std::string Digest(const std::string& text) { return Sha256(std::as_bytes(std::span(text))); }
 
-// The files in a folder by their names below it; none where there is no folder.
+// Returns the files in a folder by their names below it; none if the folder does not exist.
 std::map<std::string, fs::path> FilesIn(const fs::path& folder) {
   std::map<std::string, fs::path> files;
   if (!fs::is_directory(folder)) return files;
@@ -33,7 +33,7 @@ std::map<std::string, fs::path> FilesIn(const fs::path& folder) {
   return files;
 }
 
-// The digest of a file's bytes, or of the names and bytes of all files in a folder.
+// Returns the digest of a file's bytes, or of the names and bytes of all files in a folder.
 std::string DigestOf(const fs::path& path) {
   if (!fs::is_directory(path)) return Sha256File(path);
   std::string lines;
@@ -100,7 +100,7 @@ class Run {
     return options_.output / "stages" / (stage.name + ".json");
   }
 
-  // Whatever is written lies apart from the recipe's inputs, with --force too.
+  // Checks that everything written lies apart from the recipe's inputs, with --force too.
   void CheckApart() const {
     std::vector<fs::path> inputs;
     for (const auto& [name, path] : recipe_.inputs) inputs.push_back(path);
@@ -112,7 +112,7 @@ class Run {
     }
   }
 
-  // Refuses what stands in a stage's place and was not made by a run of this folder: a stage claims
+  // Throws if the contents of a stage's place were not made by a run of this folder: a stage claims
   // its name in its record before it runs, and the record lists the files that it made.
   void CheckIsOurs(const Stage& stage) const {
     if (options_.force) return;
@@ -190,7 +190,7 @@ class Run {
     return digests_[value] = DigestOf(path);
   }
 
-  // What a stage's output depends on.
+  // Returns the key of everything that a stage's output depends on.
   std::string KeyOf(const Stage& stage) {
     const auto named = [&](const std::string& value) -> Json {
       const bool refers = value.starts_with('$') || value.starts_with('@');
@@ -208,7 +208,7 @@ class Run {
     return Digest(key.dump());
   }
 
-  // Is what the stage made before still what it would make?
+  // Returns true if the stage would make again what it made before.
   bool IsKept(const Stage& stage, const std::string& key) const {
     if (options_.force || !fs::exists(RecordOf(stage)) || !fs::exists(ResultOf(stage)))
       return false;
@@ -264,7 +264,7 @@ class Run {
     return "ran";
   }
 
-  // The files of a stage's folder, and their digest unless it is what a failed stage left.
+  // Records the files of a stage's folder, and their digest unless a failed stage left them.
   void RecordFolder(const Stage& stage, bool failed, Json& record) {
     const fs::path folder = Folder(stage.name);
     if (!failed) record["output_sha256"] = digests_["@" + stage.name] = DigestOf(folder);

@@ -1,18 +1,18 @@
 #pragma once
-// Running a recipe (pipeline/recipe/recipe.h) into a folder:
+// Runs a recipe (pipeline/recipe/recipe.h) into a folder:
 //   OUT/NAME/               what a stage writes
 //   OUT/results/NAME.json   what its command printed with --json
-//   OUT/stages/NAME.json    the record that says whether the stage is still true
+//   OUT/stages/NAME.json    the record that says whether the stage is still valid
 //   OUT/report.html         tables and charts (pipeline/report/html_report.h)
 //
-// A stage is kept when its record names the same inputs: SHA-256 over kvc's version, the command,
-// its arguments and options, the bytes of every input file and of every folder of another stage
-// that it reads, and the seed; and when its folder's bytes and its result are those recorded. The
-// number of threads and the paths of inputs do not count.
+// A stage is kept when its record names the same inputs, and its folder's bytes and its result are
+// those recorded. The inputs are identified by a SHA-256 over kvc's version, the command, its
+// arguments and options, the bytes of every input file and of every folder of another stage that it
+// reads, and the seed. The number of threads and the paths of inputs do not count.
 //
-// Nothing of the user's is lost: what stands in a stage's place is replaced only where its record
-// says that a run of this folder made it, file by file, or with `force`; an input of the recipe
-// never. One run at a time writes a folder.
+// No file of the user's is lost: the contents of a stage's place are replaced only if its record
+// says, file by file, that a run of this folder made them, or with `force`; an input of the recipe
+// is never replaced. Only one run at a time writes a folder.
 
 #include <filesystem>
 #include <map>
@@ -35,12 +35,12 @@ struct RecipeRunOptions {
   std::string device = "auto";
 };
 
-// {"output", "stages": [{"name", "command", "line", "state", "seconds"}], "gate" where a stage had
-// gates, "gates": [each with its "stage"]}. state: "kept" or "ran"; with a dry run "kept", "to
-// run", or "to run after NAME" where an earlier stage decides. A failed gate does not end the run.
-// Throws what the failing command's exit code says, naming the stage; kIo for an input that is not
-// there; kUsage for a folder or file that is not apart from the inputs, was made by others, or is
-// being written by another run.
+// Returns {"output", "stages": [{"name", "command", "line", "state", "seconds"}], "gate" if a stage
+// had gates, "gates": [each with its "stage"]}. state is "kept" or "ran"; in a dry run "kept", "to
+// run", or "to run after NAME" if an earlier stage decides. A failed gate does not end the run.
+// Throws the error of the failing command's exit code, naming the stage; kIo for a missing input;
+// kUsage for a folder or file that is not apart from the inputs, was made by others, or is being
+// written by another run.
 [[nodiscard]] Json RunRecipe(const Recipe& recipe,
                              const RecipeRunOptions& options,
                              Progress& progress);

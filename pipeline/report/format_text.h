@@ -1,11 +1,11 @@
 #pragma once
-// printf into a string.
+// Formats into a string like printf.
 
 #include <string>
 
 namespace kvc::report {
 
-// Cut at 511 bytes: for numbers and short names.
+// Returns the formatted text, cut at 511 bytes: meant for numbers and short names.
 [[nodiscard]] std::string FormatText(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace kvc::report

@@ -32,8 +32,8 @@ std::string Percent(double share) { return FormatText("%.1f %%", 100.0 * share);
 
 // ---- comparisons
 
-// A point of each line for a measure against cache bytes, a series for each policy. The reference,
-// the first line, is left out of divergences, where it has none.
+// Returns the points of all lines for a measure against cache bytes, one series per policy. The
+// reference, the first line, is left out of divergences, for which it has no value.
 std::vector<Series> SeriesOf(const Comparison& comparison,
                              double ComparedLine::*measure,
                              bool with_reference) {

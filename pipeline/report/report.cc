@@ -29,12 +29,12 @@ std::string EndOf(const std::string& name, size_t parts) {
   return at == std::string::npos ? name : name.substr(at + 1);
 }
 
-// What two results must not both be for one column; 0: neither of these.
+// Returns the kind of result of which a column may hold only one; 0 for other kinds.
 int KindOf(const Result& result) {
   return result.divergence ? 1 : result.perplexity ? 2 : result.needles ? 3 : 0;
 }
 
-// The labels of results: as short an end of the name as tells those of one kind apart.
+// Returns the labels of results: the shortest end of the name that distinguishes those of one kind.
 std::vector<std::string> LabelsOf(const std::vector<Result>& results) {
   std::vector<size_t> parts(results.size(), 1);
   std::vector<std::string> labels;
@@ -100,12 +100,12 @@ void AddDivergence(const Divergence& found, const std::string& label, Cells& cel
   cells.SetCache("", label, found.cache);
 }
 
-// The references of all divergences, first: one column for each that differs.
+// Adds the references of all divergences first: one column for each that differs.
 void AddReferences(const std::vector<Result>& results,
                    const std::vector<std::string>& labels,
                    Cells& cells) {
   using Key = std::tuple<double, int64_t, int64_t, int64_t>;
-  std::vector<std::pair<Key, size_t>> references;  // and the first result held against it
+  std::vector<std::pair<Key, size_t>> references;  // and the first result compared with it
   bool taken = false;
   for (size_t i = 0; i < results.size(); ++i) {
     if (!results[i].divergence) continue;
@@ -134,7 +134,7 @@ void AddPerplexity(const Perplexity& found, const std::string& label, Cells& cel
   cells.SetCache(kSuffix, label, found.cache);
 }
 
-// Accuracy, and by prompt length its mean over depths.
+// Adds the accuracy, and for each prompt length its mean over depths.
 void AddNeedles(const Needles& found, const std::string& label, Cells& cells) {
   cells.Set("needles found", label, Percent(found.accuracy));
   std::map<int64_t, std::pair<double, int64_t>> sums;

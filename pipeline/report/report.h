@@ -1,6 +1,6 @@
 #pragma once
-// The two tables that sum results up: what each command took, and what the compressed cache costs
-// beside the full one.
+// The two tables that summarise results: what each command took, and what the compressed cache
+// costs compared with the full one.
 
 #include <filesystem>
 #include <string>
@@ -11,18 +11,18 @@
 
 namespace kvc::report {
 
-// The command, seconds and peak memory of each result; "-" where a file does not say.
+// Returns the command, seconds and peak memory of each result; "-" if a file does not say.
 [[nodiscard]] Table StageTable(const std::vector<Result>& results);
 
-// Measures down, bundles across, every measured value in a cell of its own. The end of a result's
-// name says which bundle it is of: results that share what follows the last '-' ("kld-lukv",
-// "needle-lukv") share a column, as far as none of them measures the same; else their labels begin
-// one '-' earlier. What kvc-eval kld found for its references stands under "full", where there are
-// several under the label of one that was held against it.
+// Returns measures as rows and bundles as columns, with every measured value in its own cell. The
+// end of a result's name says which bundle it is of: results that share what follows the last '-'
+// ("kld-lukv", "needle-lukv") share a column, unless two of them measure the same; then their
+// labels begin one '-' earlier. What kvc-eval kld found for its references is listed under "full",
+// if several references fall under the label of one that was compared with it.
 [[nodiscard]] Table QualityTable(const std::vector<Result>& results);
 
-// Both as Markdown, of the results in DIR/*.json. The same files give the same bytes. Throws as
-// ReadResults does, and kBadInput when there is none.
+// Returns both tables as Markdown, for the results in DIR/*.json. The same files give the same
+// bytes. Throws like ReadResults, and kBadInput when there is none.
 [[nodiscard]] std::string ReportTables(const std::filesystem::path& directory);
 
 }  // namespace kvc::report

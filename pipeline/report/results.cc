@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
-// A number, NaN where it is absent or null.
+// Returns a number, NaN if it is absent or null.
 double NumberOr(const Json& json, const char* key, const std::string& origin) {
   return GetDouble(json, key, origin, kNone);
 }

@@ -1,7 +1,7 @@
 #pragma once
-// The results of commands in a folder, as the report shows them: what --json printed, or what
-// `kvc-eval compare -o` wrote, one file each. Both the Markdown tables and the HTML file are made
-// from these.
+// The results of commands in a folder, as the report shows them: the output of --json, or of
+// `kvc-eval compare -o`, one file each. Both the Markdown tables and the HTML file are made from
+// these.
 
 #include <cstdint>
 #include <filesystem>
@@ -13,11 +13,11 @@ namespace kvc::report {
 
 struct CacheBytes {
   int64_t full = 0, allocated = 0, peak = 0;
-  // allocated / full; NaN where the result does not say.
+  // Returns allocated / full; NaN if the result does not say.
   [[nodiscard]] double share() const;
 };
 
-// kvc-eval kld: a bundle against a reference.
+// Result of kvc-eval kld: a bundle against a reference.
 struct Divergence {
   double kld = 0.0;  // mean, nats
   double same_top = 0.0;
@@ -25,14 +25,14 @@ struct Divergence {
   CacheBytes cache, cache_against;
 };
 
-// kvc-eval ppl.
+// Result of kvc-eval ppl.
 struct Perplexity {
   double perplexity = 0.0;
   double nll = 0.0, nll_error = 0.0;  // nats; NaN where the result does not say
   CacheBytes cache;
 };
 
-// kvc-eval needle.
+// Cell of a kvc-eval needle result.
 struct NeedleCell {
   int64_t length = 0;
   double depth = 0.0, accuracy = 0.0;
@@ -42,7 +42,7 @@ struct Needles {
   std::vector<NeedleCell> cells;
 };
 
-// kvc-eval ruler, lines, longbench.
+// Cell of a kvc-eval ruler, lines or longbench result.
 struct TaskCell {
   std::string task;
   std::optional<int64_t> length;
@@ -54,7 +54,7 @@ struct Tasks {
   std::vector<TaskCell> cells;
 };
 
-// kvc-eval compare: the reference first. What was not measured is NaN.
+// Line of a kvc-eval compare result; the reference is first. Values that were not measured are NaN.
 struct ComparedLine {
   std::string name, budget;
   double prompt_share = 0.0;  // cache bytes after the prompt, of the full cache's
@@ -77,8 +77,8 @@ struct Gate {
   bool passed = false;
 };
 
-// kvc-factorize: a layer's rank, and the energies of its first group's coordinates where they are
-// told.
+// Layer of a kvc-factorize result: its rank, and the energies of its first group's coordinates if
+// the result has them.
 struct ThinLayer {
   double rank = 0.0;
   std::vector<double> spectrum;
@@ -98,17 +98,17 @@ struct Result {
   std::vector<ThinLayer> layers;
 };
 
-// The results in DIR/*.json, by name; other JSON is passed over. Throws kBadInput for a broken file
-// or a key of another type, kIo.
+// Returns the results in DIR/*.json, by name, skipping other JSON. Throws kBadInput for a broken
+// file or a key of another type, kIo.
 [[nodiscard]] std::vector<Result> ReadResults(const std::filesystem::path& directory);
 
-// The heads' budgets that a bundle's manifest holds.
+// The heads' budgets in a bundle's manifest.
 struct BudgetMap {
   std::string name;  // the bundle's folder
   std::string method, budget, unit;
   std::vector<std::vector<double>> values;  // [L][G]
 };
-// The bundles DIR/*/manifest.json, by name. Throws as ReadResults does.
+// Returns the budgets of the bundles DIR/*/manifest.json, by name. Throws like ReadResults.
 [[nodiscard]] std::vector<BudgetMap> ReadBudgets(const std::filesystem::path& directory);
 
 }  // namespace kvc::report

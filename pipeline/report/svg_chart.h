@@ -1,6 +1,6 @@
 #pragma once
-// Charts as inline SVG: text without scripts, fonts or images from elsewhere. The same data give
-// the same bytes.
+// Charts as inline SVG: text without external scripts, fonts or images. The same data give the same
+// bytes.
 
 #include <string>
 #include <string_view>
@@ -9,7 +9,7 @@
 
 namespace kvc::report {
 
-// &, <, >, " and ' as entities.
+// Returns the text with &, <, >, " and ' as entities.
 [[nodiscard]] std::string EscapeHtml(std::string_view text);
 
 struct Series {
@@ -20,13 +20,13 @@ struct ChartLabels {
   std::string title, x, y;
 };
 
-// Lines with markers and a legend. With `log_y` values that are not positive are left out, with
-// NaN and infinity in any case. Empty when no point is left.
+// Returns lines with markers and a legend. NaN and infinity are left out, and with `log_y` also
+// values that are not positive. Empty when no point is left.
 [[nodiscard]] std::string LineChart(const ChartLabels& labels,
                                     const std::vector<Series>& series,
                                     bool log_y);
 
-// One bar for each value, none for NaN and infinity; x counts from 0. Empty without values.
+// Returns one bar for each value, none for NaN and infinity; x counts from 0. Empty without values.
 [[nodiscard]] std::string BarChart(const ChartLabels& labels, const std::vector<double>& values);
 
 // values [rows][columns], 0 (light) to `most` (dark), each cell with its value as a tooltip; NaN

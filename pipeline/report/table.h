@@ -11,9 +11,9 @@ struct Table {
   std::vector<std::vector<std::string>> rows;  // a row may end early
 };
 
-// A Markdown table; '|' in cells is escaped. Empty without rows.
+// Returns a Markdown table; '|' in cells is escaped. Empty without rows.
 [[nodiscard]] std::string ToMarkdown(const Table& table);
-// A <table>; cells are escaped. Empty without rows.
+// Returns a <table>; cells are escaped. Empty without rows.
 [[nodiscard]] std::string ToHtml(const Table& table);
 
 }  // namespace kvc::report
