@@ -9,7 +9,7 @@
 namespace kvc::eval {
 namespace {
 
-// What is prefilled, and what is decoded token by token behind it.
+// The tokens that are prefilled, and those that are decoded one by one after them.
 struct Feed {
   std::vector<int32_t> prefill;
   std::vector<int32_t> rest;
@@ -28,13 +28,14 @@ Feed Split(const AskedPrompt& prompt, bool question_before) {
   return feed;
 }
 
-// One answer on its way.
+// One answer in progress.
 class Stream {
  public:
   Stream(std::span<const int32_t> rest, int64_t answer_tokens, std::span<const int32_t> stop_ids)
       : rest_(rest), answer_tokens_(answer_tokens), stop_ids_(stop_ids) {}
 
-  // The token to feed next, `logits` being behind the last one; kRest when the answer is there.
+  // Returns the token to feed next, `logits` being those after the last one; kRest when the answer
+  // is complete.
   int32_t Next(std::span<const float> logits) {
     if (fed_ < rest_.size()) return rest_[fed_++];
     if (done_) return Runner::kRest;

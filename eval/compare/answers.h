@@ -1,6 +1,6 @@
 #pragma once
-// Questions about a text that stands in a compressed cache, answered by greedy decoding. Every task
-// of kvc-eval that reads what a model says (needles, RULER, lines, LongBench) asks through here.
+// Questions about a text in a compressed cache, answered by greedy decoding. Every task of kvc-eval
+// that reads what a model says (needles, RULER, lines, LongBench) asks through this header.
 
 #include <cstdint>
 #include <functional>
@@ -17,8 +17,8 @@
 namespace kvc::eval {
 
 struct AskOptions {
-  // The question is in the prompt when the cache is compressed, up to its lead; else it is decoded
-  // after that.
+  // The question is in the prompt when the cache is compressed, up to its lead; otherwise it is
+  // decoded after the compression.
   bool question_before = true;
   runtime::DecodePolicy policy = runtime::DecodePolicy::kReallocate;
   std::vector<int32_t> stop_ids;  // end an answer and do not belong to it
@@ -28,7 +28,7 @@ struct Answer {
   std::string text;
   runtime::CacheCounters cache;  // when it is given
 };
-// [prompt][contestant]; all prompts together in memory.
+// Answers all prompts: [prompt][contestant], all prompts together in memory.
 [[nodiscard]] std::vector<std::vector<Answer>> AnswerAll(std::span<const Contestant> contestants,
                                                          const Tokenizer& tokenizer,
                                                          std::span<const AskedPrompt> prompts,
@@ -46,7 +46,7 @@ struct TaskScores {
   double score = 0.0;           // mean over the cells, as RULER and LongBench average
   std::vector<TaskCell> cells;  // in the prompts' order
 };
-// `scores`: [prompt], or the first of them when not all were asked yet.
+// Summarises `scores` [prompt], or those of the first prompts if not all were asked yet.
 [[nodiscard]] TaskScores SummariseTasks(std::span<const TaskPrompt> prompts,
                                         std::span<const double> scores);
 
@@ -54,7 +54,7 @@ struct TaskResult {
   TaskScores scores;
   CacheMean cache;
 };
-// One bundle on all prompts, `batch` of them together. Reports stage "questions".
+// Measures one bundle on all prompts, `batch` of them together. Reports stage "questions".
 [[nodiscard]] TaskResult MeasureTasks(runtime::Session& session,
                                       const Tokenizer& tokenizer,
                                       std::span<const TaskPrompt> prompts,

@@ -29,7 +29,7 @@ runtime::CacheCounters CountersFromJson(const Json& json,
           values[5]};
 }
 
-// Goes on behind the first sample by its last token, again and again.
+// Continues after the first sample with its last token, again and again.
 void TimeSteps(std::span<const Contestant> contestants,
                std::span<const int32_t> sample,
                const WalkOptions& options,

@@ -1,6 +1,6 @@
 #pragma once
-// Several policies on the same text and the same needles at once (eval/compare/runner.h). The first
-// contestant is the reference of every divergence.
+// Compares several policies on the same text and the same needles at once (eval/compare/runner.h).
+// The first contestant is the reference of every divergence.
 
 #include <cstdint>
 #include <functional>
@@ -18,24 +18,25 @@
 
 namespace kvc::eval {
 
-// One contestant on one sample of text. Vectors are by token.
+// Scores of one contestant on one sample of text. Vectors are by token.
 struct SampleScores {
   std::vector<float> nll;         // negative log-likelihood, nats
   std::vector<float> kld;         // KL(reference || contestant), nats
   int64_t same_top = 0;           // tokens whose most probable successor is the reference's
   runtime::CacheCounters prompt;  // after the prefill
   runtime::CacheCounters end;     // after the last token
-  // Processor time of a token that is decoded alone, without choosing what is kept; 0: not taken.
+  // Processor time of a token that is decoded alone, without choosing what is kept; 0 if not
+  // measured.
   double token_seconds = 0.0;
 
-  // Both ways, exactly; FromJson throws kBadInput naming the key.
+  // Convert exactly in both directions; FromJson throws kBadInput naming the key.
   [[nodiscard]] Json ToJson() const;
   static SampleScores FromJson(const Json& json, const std::string& origin);
 };
 
-// Walks `samples` (context + decode tokens each, together) with every contestant: result
-// [sample][contestant]. With `timed_steps` each contestant then goes on alone for so many tokens of
-// the first sample, where the context length has room for them. `tick` is called for each token.
+// Walks `samples` (context + decode tokens each, together) with every contestant. Returns
+// [sample][contestant]. With `timed_steps` each contestant then continues alone for that many
+// tokens of the first sample, if the context length has room for them. Calls `tick` for each token.
 // Throws kBadShape when vocabularies differ.
 [[nodiscard]] std::vector<std::vector<SampleScores>> CompareSamples(
     std::span<const Contestant> contestants,
@@ -44,14 +45,14 @@ struct SampleScores {
     ThreadPool& pool,
     const std::function<void()>& tick);
 
-// A contestant's answer to a prompt, and its cache when it is given.
+// A contestant's answer to a prompt, and its cache at the time of the answer.
 struct NeedleScore {
   bool found = false;
   runtime::CacheCounters cache;
 };
-// What each contestant answers, decoded greedily: [prompt][contestant], all prompts together in
-// memory. `question_before`: the question is in the prompt that is compressed; the words that lead
-// into the answer come behind it in any case.
+// Returns what each contestant answers, decoded greedily: [prompt][contestant], all prompts
+// together in memory. With `question_before` the question is in the prompt that is compressed; the
+// words that lead into the answer always come after it.
 [[nodiscard]] std::vector<std::vector<NeedleScore>> CompareNeedles(
     std::span<const Contestant> contestants,
     const Tokenizer& tokenizer,
@@ -59,7 +60,7 @@ struct NeedleScore {
     bool question_before,
     runtime::DecodePolicy policy);
 
-// What one contestant's scores over all samples come to; `reference` stays empty.
+// Summarises one contestant's scores over all samples; `reference` stays empty.
 [[nodiscard]] Divergence Summarise(std::span<const SampleScores> scores);
 
 }  // namespace kvc::eval

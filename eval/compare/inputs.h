@@ -11,13 +11,14 @@
 
 namespace kvc::eval {
 
-// A session of the bundle in `directory`. The pool must outlive it. Throws as both do.
+// Opens a session of the bundle in `directory`. The pool must outlive it. Throws like
+// Bundle::Load and Session::Create.
 [[nodiscard]] std::unique_ptr<runtime::Session> OpenSession(const std::filesystem::path& directory,
                                                             ThreadPool& pool);
 
-// The documents of all files, in order. Throws as ReadDocuments does.
+// Returns the documents of all files, in order. Throws like ReadDocuments.
 [[nodiscard]] std::vector<std::string> ReadAll(const std::vector<std::filesystem::path>& files);
-// The documents of one file, joined.
+// Returns the documents of one file, joined.
 [[nodiscard]] std::string ReadHaystack(const std::filesystem::path& file);
 
 }  // namespace kvc::eval

@@ -1,6 +1,6 @@
 #pragma once
 // Needle in a haystack through the real cache: a grid of prompt lengths and depths, needles among
-// distractors (eval/tasks/needle_task.h), answers decoded greedily.
+// distractors (eval/tasks/needle_task.h), and answers decoded greedily.
 
 #include <cstdint>
 #include <string>
@@ -19,8 +19,8 @@ struct NeedleOptions {
   std::vector<double> depths = {0.1, 0.5, 0.9};
   int64_t samples = 4;  // prompts for each (length, depth)
   int64_t distractors = 0;
-  // In the prompt when the cache is compressed, up to its lead into the answer
-  // (NeedlePrompt::lead); else decoded after it.
+  // The question is in the prompt when the cache is compressed, up to its lead into the answer
+  // (NeedlePrompt::lead); otherwise it is decoded after the compression.
   bool question_before = true;
   uint64_t seed = 42;
   runtime::DecodePolicy policy = runtime::DecodePolicy::kReallocate;
@@ -34,8 +34,8 @@ struct NeedleCell {
   std::vector<NeedlePrompt> prompts;  // what is asked
 };
 
-// All prompts of the grid; the same seed gives the same prompts for every bundle of a model. Throws
-// kUsage when a length has no room, kBadInput for a haystack without a sentence.
+// Returns all prompts of the grid. The same seed gives the same prompts for every bundle of a
+// model. Throws kUsage when a length has no room, kBadInput for a haystack without a sentence.
 [[nodiscard]] std::vector<NeedleCell> PlanNeedles(const Tokenizer& tokenizer,
                                                   const std::string& haystack,
                                                   const NeedleOptions& options);

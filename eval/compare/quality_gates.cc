@@ -7,7 +7,7 @@ namespace {
 
 enum class Side { kAtMost, kAtLeast };
 
-// One kind of limit: its name, what it is held against, and what measures that.
+// One kind of limit: its name, its bound, and the measurement that it is compared with.
 struct Gate {
   const char* name;
   std::optional<double> limit;

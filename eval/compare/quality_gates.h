@@ -1,5 +1,6 @@
 #pragma once
-// Limits that a measurement must keep, as a CI job sets them. What was not measured keeps none.
+// Limits that a measurement must keep, as a CI job sets them. A quantity that was not measured
+// fails its limit.
 
 #include <optional>
 #include <span>
@@ -30,9 +31,10 @@ struct MeasuredQuality {
   std::optional<double> needle_accuracy;
   std::optional<double> score;
 
-  // Each sets what the measurement says. Needles and tasks of which none was asked say nothing.
+  // Each overload sets what the measurement tells. Needles and tasks without any prompt set
+  // nothing.
   void Set(const Perplexity& perplexity);
-  void Set(const Divergence& divergence);  // with the reference's perplexity where it is there
+  void Set(const Divergence& divergence);  // with the reference's perplexity if it is known
   void Set(const NeedleResult& needles);
   void Set(const TaskScores& tasks);
 };
@@ -47,11 +49,11 @@ struct GateResult {
   std::string reason;  // why there is no value
 };
 
-// One result for each limit that is set, in the order of QualityGates. A NaN fails.
+// Returns one result for each limit that is set, in the order of QualityGates. A NaN fails.
 [[nodiscard]] std::vector<GateResult> CheckGates(const QualityGates& gates,
                                                  const MeasuredQuality& measured,
                                                  const std::string& line = "");
-// Likewise for what could not be run: all fail, for `reason`.
+// Returns failed results for a run that was not possible, with `reason`.
 [[nodiscard]] std::vector<GateResult> FailGates(const QualityGates& gates,
                                                 const std::string& line,
                                                 const std::string& reason);

@@ -1,5 +1,5 @@
 #pragma once
-// Sequences of several contestants on several prompts. What a policy drops changes nothing before
+// Runs sequences of several contestants on several prompts. A policy's drops change nothing before
 // decoding, so contestants that share a session share each prompt's prefill, and all of a session's
 // sequences decode in one batch.
 
@@ -26,20 +26,20 @@ class Runner {
   // Borrows the contestants. Throws kBadShape when vocabularies differ.
   Runner(std::span<const Contestant> contestants, size_t prompts);
 
-  // Prompts 0, 1, 2, ... in this order, all before the first step; `base` but its cache is every
-  // contestant's.
+  // Prefills prompts 0, 1, 2, ... in this order, all before the first step. `base`, except for its
+  // cache, applies to every contestant.
   void Prefill(size_t prompt, std::span<const int32_t> ids, const runtime::SequenceOptions& base);
 
   // A sequence that is given this instead of a token rests; its logits stay.
   static constexpr int32_t kRest = -1;
-  // Feeds next(prompt, contestant).
+  // Feeds next(prompt, contestant) to every sequence.
   void Step(const std::function<int32_t(size_t, size_t)>& next);
 
-  // Feeds one sequence alone, whose logits stay. The processor seconds that it took, without those
-  // of choosing what is kept (runtime::CacheCounters).
+  // Feeds one sequence alone, without changing its logits. Returns the processor seconds of this
+  // step, without those of choosing what is kept (runtime::CacheCounters).
   double StepAlone(size_t prompt, size_t contestant, int32_t id);
 
-  // [V] behind the token fed last.
+  // Returns the logits [V] after the token fed last.
   [[nodiscard]] std::span<const float> logits(size_t prompt, size_t contestant) const;
   [[nodiscard]] runtime::CacheCounters counters(size_t prompt, size_t contestant) const;
 

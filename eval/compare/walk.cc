@@ -11,7 +11,7 @@
 namespace kvc::eval {
 namespace {
 
-// All samples, batch by batch: [contestant][sample].
+// Walks all samples, batch by batch: [contestant][sample].
 std::vector<std::vector<SampleScores>> WalkAll(std::span<const Contestant> contestants,
                                                const std::vector<std::vector<int32_t>>& samples,
                                                const WalkOptions& options,

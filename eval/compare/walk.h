@@ -1,5 +1,5 @@
 #pragma once
-// The measurement under every perplexity and divergence that kvc reports: prefill a context,
+// The measurement that all perplexities and divergences of kvc rest on: prefill a context,
 // compress, then decode the rest of the text token by token through the real cache. One
 // teacher-forced pass would never read the compressed cache.
 
@@ -25,8 +25,9 @@ struct WalkOptions {
   int64_t timed_steps = 0;  // eval/compare/compare.h
 };
 
-// Windows of context + decode tokens, spread evenly over the tokens of `documents` joined. Fewer
-// than `samples` when the text is short. Throws kBadInput when it is shorter than one window.
+// Returns windows of context + decode tokens, spread evenly over the tokens of `documents` joined.
+// Returns fewer than `samples` when the text is short. Throws kBadInput when it is shorter than one
+// window.
 [[nodiscard]] std::vector<std::vector<int32_t>> CutSamples(
     const Tokenizer& tokenizer,
     const std::vector<std::string>& documents,
@@ -36,7 +37,8 @@ struct WalkOptions {
 class CacheMean {
  public:
   void Add(const runtime::CacheCounters& counters);
-  // Bytes rounded; the tokens of tiers are sums, so that their shares are means.
+  // Returns the mean. Bytes are rounded; the tokens of tiers are sums, so that their shares are
+  // means.
   [[nodiscard]] runtime::CacheCounters Mean() const;
 
  private:
@@ -68,8 +70,8 @@ struct Divergence {
   Perplexity model;
   Perplexity reference;
 };
-// Both sessions walk the same samples in lock step. Throws kBadShape when their vocabularies
-// differ.
+// Walks both sessions through the same samples in lock step. Throws kBadShape when their
+// vocabularies differ.
 [[nodiscard]] Divergence MeasureDivergence(runtime::Session& session,
                                            runtime::Session& reference,
                                            const std::vector<std::vector<int32_t>>& samples,

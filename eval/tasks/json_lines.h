@@ -10,8 +10,8 @@
 
 namespace kvc::eval {
 
-// Objects with where they stand ("FILE: line 3"), empty lines left out. Throws kIo, kBadInput for a
-// line that is no object or a file without any.
+// Returns the objects with their places ("FILE: line 3"), empty lines left out. Throws kIo,
+// kBadInput for a line that is no object or a file without any.
 [[nodiscard]] std::vector<std::pair<std::string, Json>> ReadJsonLines(
     const std::filesystem::path& file);
 

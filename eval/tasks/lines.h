@@ -1,11 +1,11 @@
 #pragma once
-// Line retrieval as LongChat asks it [LongChat]: a record of " line NAME: REGISTER_CONTENT is <N>"
-// and a question about one line. Read from LongChat's JSONL: "prompt", whose last line is the
+// Line retrieval in the format of LongChat [LongChat]: a record of " line NAME: REGISTER_CONTENT is
+// <N>" and a question about one line. Read from LongChat's JSONL: "prompt", whose last line is the
 // question, "random_idx" with the asked name first, "expected_number".
 //
-// Behind the question comes " The <REGISTER_CONTENT> in line NAME is <", fed behind the compression
-// (eval/compare/answers.h), so that models which were not trained to chat answer too; the first
-// number of the answer counts.
+// The question is followed by " The <REGISTER_CONTENT> in line NAME is <", fed after the
+// compression (eval/compare/answers.h), so that models which were not trained to chat answer too;
+// the first number of the answer counts.
 
 #include <cstdint>
 #include <filesystem>
@@ -22,8 +22,8 @@ struct LinesOptions {
                                // where it is in proportion.
 };
 
-// By number of lines, then in the file's order; a prompt's `length` is its number of lines. Throws
-// kBadInput naming the file's line and the key that is missing or wrong.
+// Returns the prompts by number of lines, then in the file's order; a prompt's `length` is its
+// number of lines. Throws kBadInput naming the file's line and the key that is missing or wrong.
 [[nodiscard]] std::vector<TaskPrompt> PlanLines(const Tokenizer& tokenizer,
                                                 const std::filesystem::path& file,
                                                 const LinesOptions& options);

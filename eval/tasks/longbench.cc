@@ -121,7 +121,7 @@ Template ParseTemplate(std::string_view text) {
   return result;
 }
 
-// Leaves out the middle when there are more than `room`.
+// Removes the middle when there are more than `room`.
 std::vector<int32_t> LeaveOutMiddle(std::vector<int32_t> ids, int64_t room) {
   if (std::ssize(ids) <= room) return ids;
   const int64_t head = room / 2;

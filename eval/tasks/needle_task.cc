@@ -16,7 +16,7 @@ bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// The words of `text`, which whitespace separates.
+// Returns the words of `text`, which whitespace separates.
 std::vector<std::string_view> SplitWords(std::string_view text) {
   std::vector<std::string_view> words;
   size_t i = 0;
@@ -33,13 +33,14 @@ std::vector<std::string_view> SplitWords(std::string_view text) {
   return words;
 }
 
-// Does a sentence end with this word: . ! or ?, and closing quotes or brackets behind it?
+// Returns true if a sentence ends with this word: . ! or ?, followed by any closing quotes or
+// brackets.
 bool EndsSentence(std::string_view word) {
   const size_t last = word.find_last_not_of("'\")]");
   return last != std::string_view::npos && std::string_view(".!?").find(word[last]) < 3;
 }
 
-// Sentences of `text`, each with one space in front of every word.
+// Returns the sentences of `text`, each with one space before every word.
 std::vector<std::string> SplitSentences(std::string_view text) {
   std::vector<std::string> sentences;
   std::string sentence;
@@ -85,12 +86,12 @@ void CheckRequest(const NeedleRequest& request) {
             "needle depth: expected 0 to 1, got {}", request.depth);
 }
 
-// The question without what leads into the answer.
+// Returns the question without the words that lead into the answer.
 std::string AskedQuestion(std::string_view key) {
   return std::string(" Question: What is the magic word for ").append(key).append("?");
 }
 
-// Question and answer for a key; the context holds what the tokenizer puts in front of a text.
+// Returns question and answer for a key; the context holds what the tokenizer puts before a text.
 NeedlePrompt Ask(const Tokenizer& tokenizer, const std::string& key, const std::string& value) {
   NeedlePrompt prompt;
   prompt.key = key;
@@ -211,7 +212,7 @@ std::vector<std::vector<int32_t>> NeedleTask::Haystack(int64_t tokens, Rng& rng)
     count += static_cast<int64_t>(sentences_[next].size());
     next = (next + 1) % sentences_.size();
   }
-  // What is too much goes from the front, so that the text before the question is whole.
+  // The surplus is cut from the front, so that the text before the question is whole.
   int64_t surplus = count - tokens;
   while (surplus >= Size(pieces.front())) {
     surplus -= Size(pieces.front());
@@ -242,7 +243,7 @@ NeedlePrompt NeedleTask::Make(const NeedleRequest& request, Rng& rng) const {
             fixed + 1, num_needles, request.length);
   const int64_t room = request.length - fixed;
   const std::vector<Ids> pieces = Haystack(room, rng);
-  std::vector<size_t> boundaries;  // [needles] before which piece each one stands
+  std::vector<size_t> boundaries;  // [needles] the piece that each one precedes
   boundaries.push_back(NearestBoundary(pieces, request.depth * static_cast<double>(room)));
   while (boundaries.size() < needles.size()) {
     boundaries.push_back(static_cast<size_t>(rng.NextBelow(Size(pieces) + 1)));

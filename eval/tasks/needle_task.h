@@ -7,8 +7,8 @@
 //   [bos] haystack with 1 needle and n distractors | " Question: What is the magic word for
 //   KEY? Answer: The magic word for KEY is"        -> " VALUE"
 // where distractors are needles with other keys and other values. Every piece (a haystack sentence,
-// a needle, the question) starts with a space behind a full stop and is encoded as it stands there,
-// so that pieces can be joined as token ids and lengths are exact.
+// a needle, the question) starts with a space after a full stop and is encoded as it occurs there,
+// so pieces can be joined as token ids and lengths are exact.
 
 #include <cstdint>
 #include <string>
@@ -20,27 +20,27 @@
 
 namespace kvc {
 
-// Words that needles are made of, without spaces; no word is in both lists.
+// Return the words that needles are made of, without spaces; no word is in both lists.
 [[nodiscard]] const std::vector<std::string>& NeedleKeys();
 [[nodiscard]] const std::vector<std::string>& NeedleValues();
-// " The magic word for KEY is VALUE."
+// Returns " The magic word for KEY is VALUE."
 [[nodiscard]] std::string NeedleSentence(std::string_view key, std::string_view value);
-// " Question: What is the magic word for KEY? Answer: The magic word for KEY is"
+// Returns " Question: What is the magic word for KEY? Answer: The magic word for KEY is"
 [[nodiscard]] std::string NeedleQuestion(std::string_view key);
-// Every piece of the templates and lists, leading space included, that a tokenizer made for the
-// task should hold as one token. " KEY is" is one of them: a value next to its key is much easier
-// to learn to find.
+// Returns every piece of the templates and lists, leading space included, that a tokenizer made for
+// the task should hold as one token. " KEY is" is one of them: a value next to its key is much
+// easier to learn to find.
 [[nodiscard]] std::vector<std::string> NeedleWords();
 
-// Ids of `text` as they come behind a full stop: Encode("." + text) without the common start with
-// Encode("."). For byte-level tokenizers equal to Encode(text); others put a marker in front of a
-// text's first word, which must not stand in the middle of a prompt.
+// Returns the ids of `text` after a full stop: Encode("." + text) without the common start with
+// Encode("."). For byte-level tokenizers they equal Encode(text); others put a marker before a
+// text's first word, which must not occur in the middle of a prompt.
 [[nodiscard]] std::vector<int32_t> EncodeContinuation(const Tokenizer& tokenizer,
                                                       std::string_view text);
 
-// What the tokenizer puts in front of a text: [bos] or nothing.
+// Returns what the tokenizer puts before a text: [bos] or nothing.
 [[nodiscard]] std::vector<int32_t> StartOfText(const Tokenizer& tokenizer);
-// `count` different numbers below `bound`, in random order. count <= bound.
+// Returns `count` different numbers below `bound`, in random order. count <= bound.
 [[nodiscard]] std::vector<int64_t> SampleDistinct(int64_t count, int64_t bound, Rng& rng);
 
 struct NeedleRequest {
@@ -53,8 +53,8 @@ struct NeedlePrompt {
   std::vector<int32_t> context;   // [bos] and haystack with needle and distractors
   std::vector<int32_t> question;  // context.size() + question.size() == length
   // Tokens at the question's end that lead into the answer: " Answer: The magic word for KEY is".
-  // Who measures a compressed cache feeds them behind the compression: the first token of the
-  // answer would else be predicted from the cache as it was before.
+  // Measurements of a compressed cache feed them after the compression; otherwise the first token
+  // of the answer would be predicted from the uncompressed cache.
   int64_t lead = 0;
   std::vector<int32_t> answer;  // ids of " VALUE"
   std::string key;
@@ -66,18 +66,19 @@ struct NeedlePrompt {
 // Makes prompts from one haystack text. Keeps the encoded sentences; borrows the tokenizer.
 class NeedleTask {
  public:
-  // Whitespace runs of `haystack` become single spaces and the text is cut into sentences. It is
-  // used in a circle when a prompt is longer. Throws kBadInput when there is no sentence.
+  // Turns runs of whitespace in `haystack` into single spaces and cuts the text into sentences. The
+  // text is repeated when a prompt is longer. Throws kBadInput when there is no sentence.
   NeedleTask(const Tokenizer& tokenizer, std::string_view haystack);
 
-  // The haystack starts at a random sentence and goes on from there; its head is cut to the exact
-  // length. The needle lies between two sentences, at that boundary which is nearest to
+  // Makes a prompt. The haystack starts at a random sentence and continues from there; its head is
+  // cut to the exact length. The needle lies between two sentences, at the boundary nearest to
   // depth x haystack tokens; distractors lie at random boundaries. The same request and generator
-  // state give the same prompt. Throws kUsage when `length` has no room for needles, question and
-  // a sentence (naming the least length), when depth is outside [0, 1], or for more distractors
-  // than there are other keys and values.
+  // state give the same prompt. Throws kUsage when `length` has no room for needles, question and a
+  // sentence (naming the least length), when depth is outside [0, 1], or for more distractors than
+  // there are other keys and values.
   [[nodiscard]] NeedlePrompt Make(const NeedleRequest& request, Rng& rng) const;
-  // Sentences of together exactly `tokens` > 0 tokens, from a random one on; the first may be cut.
+  // Returns sentences of exactly `tokens` > 0 tokens in total, from a random one on; the first may
+  // be cut.
   [[nodiscard]] std::vector<std::vector<int32_t>> Haystack(int64_t tokens, Rng& rng) const;
 
  private:
@@ -85,8 +86,8 @@ class NeedleTask {
   std::vector<std::vector<int32_t>> sentences_;
 };
 
-// Does generated text give the value? Leading spaces are skipped and case is ignored; the value
-// must be followed by the end of the text or by something other than a letter.
+// Tells whether generated text gives the value. Leading spaces are skipped and case is ignored; the
+// value must be followed by the end of the text or by something other than a letter.
 [[nodiscard]] bool NeedleAnswered(std::string_view generated, std::string_view value);
 
 }  // namespace kvc

@@ -17,10 +17,10 @@ using Pieces = std::vector<Ids>;
 
 constexpr int64_t kFacts = 4;           // of multi-key, multi-value and multi-query
 constexpr int64_t kVariables = 5;       // of tracking
-constexpr int64_t kCommonWords = 10;    // that are asked for
-constexpr int64_t kFrequentWords = 3;   // that are asked for
+constexpr int64_t kCommonWords = 10;    // asked words
+constexpr int64_t kFrequentWords = 3;   // asked words
 constexpr int64_t kCodedWords = 50;     // that a coded text is made of
-constexpr int64_t kCommonPerRare = 10;  // how much more often a common word stands than others
+constexpr int64_t kCommonPerRare = 10;  // how much more often a common word occurs than others
 
 void Append(const Ids& from, Ids& to) { to.insert(to.end(), from.begin(), from.end()); }
 
@@ -100,14 +100,14 @@ class Generator {
     const Ids lead = Encode(" Answer: " + answer_start);
     prompt.asked.lead = std::ssize(lead);
     Append(lead, prompt.asked.question);
-    // Half more than the answer itself, and a few words.
+    // The limit is half more than the answer itself, and a few words.
     const int64_t tokens = std::ssize(Encode(" " + Enumerate(expected)));
     prompt.asked.answer_tokens = tokens + tokens / 2 + 8;
     prompt.score = [expected](const std::string& text) { return Recall(text, expected); };
     return prompt;
   }
 
-  // Tokens for the context's text.
+  // Returns the tokens for the context's text.
   [[nodiscard]] static int64_t RoomIn(const TaskPrompt& prompt, int64_t length, int64_t least) {
     const int64_t fixed = std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question) +
                           prompt.asked.answer_tokens;
@@ -116,7 +116,7 @@ class Generator {
     return length - fixed;
   }
 
-  // Text with the sentences at random boundaries, in their order; fills the length.
+  // Hides the sentences in text at random boundaries, in their order; fills the length.
   void Hide(const std::vector<std::string>& sentences,
             int64_t length,
             Rng& rng,
@@ -139,7 +139,7 @@ class Generator {
     }
   }
 
-  // single, multi-key, multi-value, multi-query.
+  // Makes prompts of single, multi-key, multi-value and multi-query.
   [[nodiscard]] TaskPrompt Facts(const std::string& task, int64_t length, Rng& rng) const {
     const int64_t count = task == "single" ? 1 : kFacts;
     const bool one_key = task == "multi-value";
@@ -180,7 +180,7 @@ class Generator {
     return prompt;
   }
 
-  // Tokens of a numbered list of these entries, whatever their order.
+  // Returns the tokens of a numbered list of these entries, whatever their order.
   [[nodiscard]] int64_t ListTokens(int64_t entries, const Pieces& words, int64_t repeats) const {
     while (std::ssize(number_tokens_) <= entries) {
       const std::string number = " " + std::to_string(number_tokens_.size()) + ".";
@@ -190,9 +190,9 @@ class Generator {
     return number_tokens_[entries] + repeats * TokensIn(words);
   }
 
-  // How often common words and others stand in a list of `room` tokens. Common words fill at most
-  // half of it. RULER repeats them 30 times in long lists and the others 3 times, in short ones 10
-  // times and once.
+  // Returns how often common words and others occur in a list of `room` tokens. Common words fill
+  // at most half of it. RULER repeats them 30 times in long lists and the others 3 times, in short
+  // ones 10 times and once.
   [[nodiscard]] std::pair<int64_t, int64_t> RepeatsIn(int64_t room, const Pieces& common) const {
     const auto fits = [&](int64_t repeats) {
       return ListTokens(repeats * kCommonWords, common, repeats) <= room / 2;
@@ -246,7 +246,7 @@ class Generator {
     Pieces word_ids;
     for (const std::string& word : words) word_ids.push_back(Encode(" " + word));
     const int64_t room = RoomIn(prompt, length, 40 * std::ssize(word_ids[0]));
-    // Word k = 1, 2, ... stands scale / k^2 times.
+    // Word k = 1, 2, ... occurs scale / k^2 times.
     const auto text_of = [&](int64_t scale) {
       Pieces text;
       for (int64_t k = 1; k <= kCodedWords; ++k) {
@@ -265,7 +265,7 @@ class Generator {
   const Tokenizer& tokenizer_;
   NeedleTask haystack_;
   std::vector<std::string> words_;
-  mutable std::vector<int64_t> number_tokens_;  // of " 1. 2. ... i." together, as far as asked for
+  mutable std::vector<int64_t> number_tokens_;  // of " 1. 2. ... i." together, as far as requested
 };
 
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
@@ -290,7 +290,7 @@ std::vector<TaskPrompt> PlanRuler(const Tokenizer& tokenizer,
       const auto at = std::find(known.begin(), known.end(), task);
       KVC_CHECK(at != known.end(), kUsage, "--tasks: expected some of {}, got \"{}\"",
                 Enumerate(known), task);
-      // A stream of its own for each task and length.
+      // Every task and length has a random stream of its own.
       const auto index = static_cast<uint64_t>(at - known.begin());
       Rng rng(options.seed + (index << 32) + (static_cast<uint64_t>(length) << 40));
       for (int64_t s = 0; s < options.samples; ++s) {

@@ -1,18 +1,19 @@
 #pragma once
-// Tasks in the style of RULER [RULER], generated: what its thirteen tasks measure, with sentences,
-// words and texts of our own, so that figures compare policies of kvc and not models across papers.
+// Generated tasks in the style of RULER [RULER]. They measure what its thirteen tasks measure, with
+// sentences, words and texts of our own, so figures compare policies of kvc and not models across
+// papers.
 //
 //   single           one fact among text: " The secret number for KEY is N."
 //   multi-key        the same among three facts of other keys
 //   multi-value      four numbers for one key, all asked
 //   multi-query      four keys with a number each, all asked
 //   tracking         five variables, each set to the one before: which hold the first one's number?
-//   common-words     a numbered list in which ten words stand often and others rarely: which ten?
+//   common-words     a numbered list in which ten words occur often and others rarely: which ten?
 //   frequent-words   made-up words with frequencies 1/k^2: which three are the most frequent?
 //
 // The score of an answer is the share of the expected strings that it holds, case ignored, as in
-// RULER. The words that lead into the answer (" Answer: The secret number for KEY is") come behind
-// the compression in any case (eval/compare/answers.h).
+// RULER. The words that lead into the answer (" Answer: The secret number for KEY is") always come
+// after the compression (eval/compare/answers.h).
 
 #include <cstdint>
 #include <string>
@@ -24,7 +25,7 @@
 
 namespace kvc::eval {
 
-// The names above, in that order.
+// Returns the names above, in that order.
 [[nodiscard]] const std::vector<std::string>& RulerTasks();
 
 struct RulerOptions {
@@ -35,16 +36,17 @@ struct RulerOptions {
   uint64_t seed = 42;
 };
 
-// All prompts, by length, then task, then sample; the same seed gives the same prompts for every
-// bundle of a model, and a task's prompts do not depend on which other tasks are asked. `haystack`
-// gives the text around facts, and the words of common-words. Throws kUsage for an unknown task
-// (naming those that there are) and for a length without room (naming the least), kBadInput for a
-// haystack without sentences or with too few words.
+// Returns all prompts, by length, then task, then sample. The same seed gives the same prompts for
+// every bundle of a model, and a task's prompts do not depend on which other tasks are asked.
+// `haystack` gives the text around facts, and the words of common-words. Throws kUsage for an
+// unknown task (naming the existing ones) and for a length without room (naming the least),
+// kBadInput for a haystack without sentences or with too few words.
 [[nodiscard]] std::vector<TaskPrompt> PlanRuler(const Tokenizer& tokenizer,
                                                 const std::string& haystack,
                                                 const RulerOptions& options);
 
-// Share of `expected` that stands in `text`, case ignored. `expected` must not be empty.
+// Returns the share of `expected` that occurs in `text`, case ignored. `expected` must not be
+// empty.
 [[nodiscard]] double Recall(std::string_view text, const std::vector<std::string>& expected);
 
 }  // namespace kvc::eval

@@ -1,6 +1,6 @@
 #pragma once
-// A question about a text, with its marking: what every task of kvc-eval is made of. A task writes
-// its prompts and marks answers; it knows no model and no runtime (eval/compare/answers.h asks).
+// A question about a text, with its marking. Every task of kvc-eval consists of these: it writes
+// its prompts and marks answers, and knows no model and no runtime (eval/compare/answers.h asks).
 
 #include <cstdint>
 #include <functional>
@@ -9,8 +9,9 @@
 
 namespace kvc::eval {
 
-// context | question; the end of the question, `lead`, is fed behind the compression in any case:
-// the first token of an answer would else be predicted from the cache as it was before.
+// A prompt: context | question. The end of the question, `lead`, is always fed after the
+// compression; otherwise the first token of an answer would be predicted from the uncompressed
+// cache.
 struct AskedPrompt {
   std::vector<int32_t> context;
   std::vector<int32_t> question;

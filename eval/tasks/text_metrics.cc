@@ -42,7 +42,7 @@ Words Normalised(std::string_view text) {
   return words;
 }
 
-// [n + 1][m + 1] lengths of the longest common subsequences of the first i and j elements.
+// Returns [n + 1][m + 1] lengths of the longest common subsequences of the first i and j elements.
 template <class Sequence>
 std::vector<std::vector<int32_t>> LcsTable(const Sequence& x, const Sequence& y) {
   std::vector<std::vector<int32_t>> table(x.size() + 1, std::vector<int32_t>(y.size() + 1, 0));
@@ -55,8 +55,8 @@ std::vector<std::vector<int32_t>> LcsTable(const Sequence& x, const Sequence& y)
   return table;
 }
 
-// Adds the words of one longest common subsequence; where there are several, the one that drops
-// words of `y` first from the end.
+// Adds the words of one longest common subsequence; if there are several, the one that drops words
+// of `y` first from the end.
 void AddCommonWords(const Words& x, const Words& y, std::set<std::string>& common) {
   const auto table = LcsTable(x, y);
   size_t i = x.size();
@@ -73,7 +73,8 @@ void AddCommonWords(const Words& x, const Words& y, std::set<std::string>& commo
   }
 }
 
-// What stands between full stops. A piece of spaces only is one empty word, as in the package.
+// Returns the pieces between full stops. A piece of spaces only is one empty word, as in the
+// package.
 std::vector<Words> Sentences(std::string_view text) {
   std::vector<Words> sentences;
   while (!text.empty()) {

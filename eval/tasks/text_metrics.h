@@ -1,6 +1,6 @@
 #pragma once
-// How LongBench [LongBench] marks an answer: 0 to 1, higher is better. Words are what whitespace
-// separates.
+// LongBench's marks of an answer [LongBench]: 0 to 1, higher is better. Words are separated by
+// whitespace.
 
 #include <string>
 #include <string_view>
@@ -8,29 +8,29 @@
 
 namespace kvc::eval {
 
-// F1 of the words that answer and truth share, counted with multiplicity, after normalising: small
-// letters, no ASCII punctuation, no articles.
+// Returns the F1 of the words that answer and truth share, counted with multiplicity, after
+// normalising: lower case, no ASCII punctuation, no articles.
 [[nodiscard]] double QuestionF1(std::string_view answer, std::string_view truth);
 
-// ROUGE-L over sentences, as the PyPI package `rouge` (1.0) computes its "f": sentences end at full
-// stops, the longest common subsequences of each pair are united.
+// Returns ROUGE-L over sentences, as the PyPI package `rouge` (1.0) computes its "f": sentences end
+// at full stops, and the longest common subsequences of each pair are united.
 [[nodiscard]] double RougeL(std::string_view answer, std::string_view truth);
 
-// 1 / n when the truth is among the n class names that stand in the answer, else 0. Names that are
-// part of the truth's name without being it do not count.
+// Returns 1 / n when the truth is among the n class names that occur in the answer, otherwise 0.
+// Names that are part of the truth's name without being it do not count.
 [[nodiscard]] double ClassScore(std::string_view answer,
                                 std::string_view truth,
                                 const std::vector<std::string>& classes);
 
-// Share of the numbers in the answer that are the number in the truth (a paragraph's, a count); 0
-// without any.
+// Returns the share of the numbers in the answer that equal the number in the truth (a paragraph's,
+// a count); 0 without any.
 [[nodiscard]] double NumberScore(std::string_view answer, std::string_view truth);
 
-// Similarity of the answer's first line of code (neither comment nor fence) to the truth: 2 LCS of
-// the characters / their total, in whole percent, as fuzzywuzzy's ratio.
+// Returns the similarity of the answer's first line of code (neither comment nor fence) to the
+// truth: 2 LCS of the characters / their total, in whole percent, like fuzzywuzzy's ratio.
 [[nodiscard]] double CodeSimilarity(std::string_view answer, std::string_view truth);
 
-// Runs of digits, in order.
+// Returns the runs of digits, in order.
 [[nodiscard]] std::vector<std::string> NumbersIn(std::string_view text);
 
 }  // namespace kvc::eval
