@@ -14,7 +14,8 @@
 namespace kvc {
 namespace {
 
-// The file that a write to `path` should replace: a link is followed, so that it stays a link.
+// Returns the file that a write to `path` should replace: a link is followed, so that it stays a
+// link.
 std::filesystem::path Resolved(const std::filesystem::path& path) {
   std::error_code error;
   if (std::filesystem::is_symlink(path, error)) {
@@ -108,8 +109,8 @@ void AtomicFile::Copy(const MappedFile& source, int64_t offset, int64_t count) {
     if (copied < 0 && errno == EINTR) continue;
     if (copied <= 0) break;
   }
-  // What the file systems cannot do is written; what goes wrong goes wrong again there, and is
-  // told.
+  // Bytes that the file systems cannot copy are written. An error of the copy occurs again there,
+  // and is reported.
   Write(source.bytes().subspan(static_cast<size_t>(from), static_cast<size_t>(end - from)));
 }
 

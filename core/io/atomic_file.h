@@ -2,7 +2,7 @@
 // A file that appears under its name only when it is complete.
 //
 // Bytes go to a temporary file beside the target; Commit renames it. Without Commit the destructor
-// removes it. A target that exists and is no regular file (/dev/stdout, a pipe) is written
+// removes it. A target that exists and is not a regular file (/dev/stdout, a pipe) is written
 // directly.
 
 #include <cstddef>
@@ -24,11 +24,11 @@ class AtomicFile {
 
   // Throws kIo with the system's reason (no space left, ...).
   void Write(std::span<const std::byte> bytes);
-  // Writes `count` bytes of another file from `offset` on, inside the kernel where the file systems
-  // can: half the processor time of writing from the mapping, whose pages must be mapped first.
-  // Throws kIo, kInternal for a range outside the file.
+  // Copies `count` bytes of another file from `offset` on, inside the kernel if the file systems
+  // can: this takes half the processor time of writing from the mapping, whose pages must be mapped
+  // first. Throws kIo, kInternal for a range outside the file.
   void Copy(const MappedFile& source, int64_t offset, int64_t count);
-  // Closes and renames; with `sync`, the bytes are on the disk before the name is. Throws kIo.
+  // Closes and renames; with `sync`, the bytes reach the disk before the name does. Throws kIo.
   void Commit(bool sync);
 
  private:
@@ -37,10 +37,10 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-// "PATH: expected ACTION, got REASON" from errno; kIo.
+// Throws kIo with "PATH: expected ACTION, got REASON", the reason from errno.
 [[noreturn]] void ThrowSystemError(const std::filesystem::path& path, const char* action);
 
-// A name beside `path` that no other object of this or another process uses.
+// Returns a name beside `path` that no other object of this or another process uses.
 [[nodiscard]] std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path);
 
 // Forces a file's or directory's content to the disk. Throws kIo.

@@ -11,7 +11,8 @@
 namespace kvc {
 namespace {
 
-// Whether `path` still names the open folder: who held the lock may have renamed it.
+// Returns true if `path` still names the open folder: the previous holder of the lock may have
+// renamed it.
 bool StillNames(const std::filesystem::path& path, int descriptor) {
   struct stat named = {};
   struct stat open = {};

@@ -30,7 +30,7 @@ class ReadHandle {
   ReadHandle(const ReadHandle&) = delete;
   ReadHandle& operator=(const ReadHandle&) = delete;
 
-  // Bytes that stat reports; 0 for what is no regular file. A directory is refused.
+  // Returns the bytes that stat reports; 0 for anything but a regular file. Throws for a directory.
   [[nodiscard]] int64_t Size() const {
     struct stat status = {};
     if (::fstat(descriptor_, &status) != 0) {
@@ -40,7 +40,7 @@ class ReadHandle {
               path_.string());
     return S_ISREG(status.st_mode) ? static_cast<int64_t>(status.st_size) : 0;
   }
-  // Fills as much of `target` as the file gives; 0 at its end.
+  // Fills as much of `target` as the file gives; returns 0 at its end.
   [[nodiscard]] size_t Read(std::span<char> target) const {
     while (true) {
       const ssize_t count = ::read(descriptor_, target.data(), target.size());

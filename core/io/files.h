@@ -1,6 +1,6 @@
 #pragma once
-// Reading whole files, hashing them, copying them, and writing them so that they appear whole or
-// not at all.
+// Reads whole files, hashes them, copies them, and writes them so that they appear whole or not at
+// all.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,20 +11,21 @@
 
 namespace kvc {
 
-// Throws kIo (with the system's reason), or kBadInput when larger than `max_bytes`.
+// Returns the content. Throws kIo (with the system's reason), or kBadInput when it is larger than
+// `max_bytes`.
 [[nodiscard]] std::string ReadFile(const std::filesystem::path& path,
                                    int64_t max_bytes = 1LL << 32);
 // Writes to a temporary name beside `path`, flushes, renames. Throws kIo.
 void WriteFile(const std::filesystem::path& path, std::string_view bytes);
 
-// Lower-case hexadecimal SHA-256.
+// Returns the SHA-256 in lower-case hexadecimal.
 [[nodiscard]] std::string Sha256(std::span<const std::byte> bytes);
 [[nodiscard]] std::string Sha256File(const std::filesystem::path& path);
 
 // Copies one file; throws kIo.
 void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// float32 or int64 C-order NumPy file, format 1.0.
+// Writes a C-order NumPy file of float32 or int64, format 1.0.
 void WriteNpy(const std::filesystem::path& path,
               std::span<const float> values,
               const std::vector<int64_t>& shape);

@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kShownCharacters = 60;
 
 std::string Shown(const Json& value) {
-  // Arrays and objects by name only: dumping one recurses as deep as the file nests.
+  // Arrays and objects are named only: dumping one recurses as deep as the file nests.
   if (value.is_structured()) {
     return value.is_array() ? "an array" : "an object";
   }
@@ -38,7 +38,7 @@ const Json& Require(const Json& object, const char* key, const std::string& orig
   return *value;
 }
 
-// The value when it is there and not null.
+// Returns the value when it exists and is not null.
 const Json* FindSet(const Json& object, const char* key, const std::string& origin) {
   const Json* value = Find(object, key, origin);
   return value == nullptr || value->is_null() ? nullptr : value;

@@ -14,7 +14,7 @@
 namespace kvc {
 namespace {
 
-// Closes the file and tells why it cannot be mapped.
+// Closes the file and throws the reason why it cannot be mapped.
 [[noreturn]] void Fail(int descriptor, const std::filesystem::path& path, const char* action) {
   const int code = errno;
   ::close(descriptor);

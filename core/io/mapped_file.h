@@ -1,5 +1,5 @@
 #pragma once
-// A file whose bytes are mapped into memory, and the open file beside them: bytes that are copied
+// A file whose bytes are mapped into memory, together with the open file: bytes that are copied
 // from it to another file can stay inside the kernel (core/io/atomic_file.h, Copy).
 
 #include <cstddef>
@@ -19,15 +19,16 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // The file, open for reading while the object lives; -1 for an empty one.
+  // Returns the file, open for reading while the object lives; -1 for an empty one.
   [[nodiscard]] int descriptor() const { return descriptor_; }
   // Drops the pages of a range from the resident set; they come back when touched.
   void Release(int64_t offset, int64_t count) const;
-  // Has the disk begin to read a range; returns at once.
+  // Makes the disk begin to read a range; returns at once.
   void Prefetch(int64_t offset, int64_t count) const;
 
  private:
-  // madvise of the whole pages that a range touches. Throws kInternal for one outside the file.
+  // Calls madvise on the whole pages that a range touches. Throws kInternal for one outside the
+  // file.
   void Advise(int64_t offset, int64_t count, int advice) const;
 
   const std::byte* data_ = nullptr;

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Absolute, without trailing slash, links resolved as far as the path exists.
+// Returns an absolute path, without trailing slash, with links resolved as far as the path exists.
 fs::path Normalised(const fs::path& path) {
   std::error_code error;
   fs::path result = fs::weakly_canonical(fs::absolute(path), error);
@@ -28,7 +28,7 @@ fs::path Normalised(const fs::path& path) {
   return result.has_filename() ? result : result.parent_path();
 }
 
-// What tells one existing file or folder from another, whatever its names.
+// Identity of an existing file or folder, whatever its names.
 using FileId = std::pair<dev_t, ino_t>;
 
 std::optional<FileId> IdOf(const fs::path& path) {
@@ -37,7 +37,7 @@ std::optional<FileId> IdOf(const fs::path& path) {
   return FileId{status.st_dev, status.st_ino};
 }
 
-// Is `path` (normalised) the file or folder `id`, or does it lie below it?
+// Returns true if `path` (normalised) is the file or folder `id`, or lies below it.
 bool LiesIn(const fs::path& path, const FileId& id) {
   for (fs::path p = path;; p = p.parent_path()) {
     if (IdOf(p) == id) return true;
@@ -45,8 +45,8 @@ bool LiesIn(const fs::path& path, const FileId& id) {
   }
 }
 
-// Where the bytes of an input lie: the path as it is named, what it links to, and for a folder what
-// its entries link to.
+// Returns the places of an input's bytes: the path as named, what it links to, and for a folder
+// what its entries link to.
 std::vector<fs::path> PlacesOf(const fs::path& input) {
   const fs::path named = fs::absolute(input).lexically_normal();
   std::vector<fs::path> places = {Normalised(input)};
@@ -111,11 +111,11 @@ void SyncTree(const fs::path& directory) {
   SyncToDisk(directory);
 }
 
-// Renames to a name that nothing has; false with errno EEXIST where something has it.
+// Renames to a name that is free; returns false with errno EEXIST if it is taken.
 bool RenameToFree(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
   if (errno != EINVAL && errno != ENOSYS) return false;
-  // A file system without the flag. A directory replaces nothing but an empty directory.
+  // Handles a file system without the flag. A directory replaces nothing but an empty directory.
   std::error_code error;
   if (fs::exists(fs::symlink_status(to, error))) {
     errno = EEXIST;
@@ -243,7 +243,7 @@ void OutputDirectory::Commit() {
   SyncTree(temporary_);
   std::optional<fs::path> old;
   if (!replaced_.empty()) old = MoveReplacedAway();
-  // rename(2) puts a directory in the place of an empty one, and of nothing else.
+  // rename(2) replaces an empty directory with a directory, and nothing else.
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
     const int code = errno;
     const bool restored = !old || RenameToFree(*old, target_);

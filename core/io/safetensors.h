@@ -16,7 +16,7 @@ namespace kvc {
 
 class AtomicFile;  // core/io/atomic_file.h
 
-// A tensor inside a mapped file. Borrowed from the reader, which must outlive it.
+// A tensor inside a mapped file, borrowed from the reader, which must outlive it.
 struct TensorRef {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
@@ -31,10 +31,10 @@ struct TensorRef {
 // Throws kBadInput naming the file and the tensor; kIo when a file cannot be opened.
 class SafetensorsReader {
  public:
-  // One file.
+  // Opens one file.
   static SafetensorsReader OpenFile(const std::filesystem::path& path);
-  // DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json (every shard named
-  // there must exist inside DIR and hold the tensors that the index says it holds).
+  // Opens DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json (every shard
+  // named there must exist inside DIR and hold the tensors that the index says it holds).
   static SafetensorsReader OpenDirectory(const std::filesystem::path& directory);
 
   SafetensorsReader(SafetensorsReader&&) noexcept;
@@ -42,18 +42,18 @@ class SafetensorsReader {
   ~SafetensorsReader();
 
   [[nodiscard]] bool Contains(const std::string& name) const;
-  // Throws kBadInput when absent.
+  // Returns a tensor. Throws kBadInput when it is absent.
   [[nodiscard]] const TensorRef& Get(const std::string& name) const;
-  // Sorted names.
+  // Returns the sorted names.
   [[nodiscard]] std::vector<std::string> names() const;
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
   [[nodiscard]] const std::vector<std::filesystem::path>& files() const;
   // Appends the tensor's bytes to a file (AtomicFile::Copy). Throws kIo.
   void CopyTo(const std::string& name, AtomicFile& file) const;
-  // Tells the kernel that the tensor's pages are not needed any more (madvise), so that a streamed
+  // Tells the kernel that the tensor's pages are no longer needed (madvise), so that a streamed
   // pass over a large checkpoint does not grow the resident set.
   void Release(const std::string& name) const;
-  // Has the disk begin to read the tensor; returns at once.
+  // Makes the disk begin to read the tensor; returns at once.
   void Prefetch(const std::string& name) const;
 
  private:
@@ -79,15 +79,16 @@ class SafetensorsWriter {
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
 
-  // The next tensor; `name` must be the next spec's, `bytes` its size. Throws kInternal otherwise,
-  // kIo when the disk is full.
+  // Writes the next tensor. `name` must be the next spec's, `bytes` its size. Throws kInternal
+  // otherwise, kIo when the disk is full.
   void Write(const std::string& name, std::span<const std::byte> bytes);
-  // The same with the bytes of the tensor of that name in `source`, copied inside the kernel where
-  // the file systems can.
+  // Writes the next tensor with the bytes of the tensor of that name in `source`, copied inside the
+  // kernel if the file systems can.
   void Copy(const std::string& name, const SafetensorsReader& source);
-  // The same from floats, converted to the spec's dtype.
+  // Writes the next tensor from floats, converted to the spec's dtype.
   void WriteFloats(const std::string& name, std::span<const float> values);
-  // Closes; only now the file appears under its name. Throws kInternal when tensors are missing.
+  // Closes the file, which appears under its name only now. Throws kInternal when tensors are
+  // missing.
   void Close();
 
  private:

@@ -33,7 +33,7 @@ struct Header {
   int64_t data_begin = 0;  // offset of the data in the file
 };
 
-// JSON without repeated keys, which nlohmann would quietly merge.
+// Parses JSON and throws for repeated keys, which nlohmann would quietly merge.
 Json ParseUnique(std::string_view text, const std::string& origin) {
   std::vector<std::set<std::string>> open;  // keys seen in each open object
   KVC_CHECK(text.find('\0') == std::string_view::npos, kBadInput,
@@ -66,7 +66,7 @@ int64_t NonNegative(const Json& value, const std::string& origin, const char* wh
   return value.get<int64_t>();
 }
 
-// Bytes of a tensor; throws when the product does not fit.
+// Returns the bytes of a tensor; throws when the product does not fit.
 int64_t CheckedBytes(const Entry& entry, const std::string& origin) {
   int64_t bytes = DTypeBytes(entry.dtype);
   for (const int64_t size : entry.shape) {
@@ -105,7 +105,7 @@ Entry ParseEntry(const Json& info, const std::string& origin) {
   return entry;
 }
 
-// Ranges must follow each other without gap or overlap and end with the file.
+// Checks that ranges follow each other without gap or overlap and end with the file.
 void CheckRanges(const Header& header, int64_t data_bytes, const std::string& origin) {
   std::vector<std::pair<const Entry*, const std::string*>> order;
   for (const auto& [name, entry] : header.entries) {
@@ -127,7 +127,7 @@ void CheckRanges(const Header& header, int64_t data_bytes, const std::string& or
                                   : "; the file has bytes that no tensor owns");
 }
 
-// The header's JSON: what follows its length, within the file.
+// Returns the header's JSON: the text after its length, within the file.
 std::string_view HeaderText(std::span<const std::byte> file, const std::string& origin) {
   KVC_CHECK(file.size() >= 8, kBadInput,
             "{}: expected a header length of 8 bytes, got {} bytes; the file is truncated", origin,
@@ -168,7 +168,7 @@ Header ParseHeader(std::span<const std::byte> file, const std::string& origin) {
   return header;
 }
 
-// A shard's name must be a plain file name: an index is not trusted to point elsewhere.
+// Checks that a shard's name is a plain file name: an index is not trusted to point elsewhere.
 void CheckShardName(const std::string& name, const std::string& origin) {
   const bool plain = !name.empty() && name != "." && name != ".." &&
                      name.find('/') == std::string::npos && name.find('\\') == std::string::npos &&
@@ -177,7 +177,7 @@ void CheckShardName(const std::string& name, const std::string& origin) {
             origin, name);
 }
 
-// The tensors' names by shard, of a model.safetensors.index.json.
+// Returns the tensors' names by shard, of a model.safetensors.index.json.
 std::map<std::string, std::vector<std::string>> ReadIndex(const fs::path& index) {
   const std::string origin = index.string();
   const Json json = ReadJsonFile(index, kMaxIndexBytes);

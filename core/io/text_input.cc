@@ -7,7 +7,7 @@
 namespace kvc {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at `at` (Unicode 15, table 3-7), or 0.
+// Returns the length of the well-formed UTF-8 sequence at `at` (Unicode 15, table 3-7), or 0.
 size_t SequenceLength(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) -> unsigned {
     return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U;

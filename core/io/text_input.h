@@ -8,7 +8,7 @@
 
 namespace kvc {
 
-// One string per document: a .txt file is one, a .jsonl file as many as it has lines. Throws kIo,
+// Returns one string per document: a .txt file is one, a .jsonl file has one per line. Throws kIo,
 // kBadInput (invalid UTF-8 with the byte offset, a line without "text", an empty file).
 [[nodiscard]] std::vector<std::string> ReadDocuments(const std::filesystem::path& path);
 
