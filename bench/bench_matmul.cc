@@ -22,7 +22,7 @@ using kvc::bench::Pool;
 
 constexpr int64_t kColdBytes = int64_t{192} << 20;
 
-// As many weight matrices [out, in] as make `kColdBytes`, of one buffer.
+// Weight matrices [out, in] of one buffer, as many as fill `kColdBytes`.
 struct Weights {
   std::vector<char> bytes;
   std::vector<kvc::kernels::PackedWeight> matrices;

@@ -72,7 +72,7 @@ void Compare(const kvc::linalg::GramResult& gram,
     worst.value = std::max(worst.value, error);
     if (i < kRank) worst.leading = std::max(worst.leading, error);
   }
-  // Frobenius norm of what the projection leaves: at least the sine of the largest angle.
+  // Frobenius norm of the projection's remainder: at least the sine of the largest angle.
   const auto leading = gram.eigen.vectors.view().ColRange(0, kRank);  // [n, kRank]
   const kvc::linalg::Matrix inside =
       kvc::linalg::Multiply(kvc::linalg::Transpose(exact.u.view().ColRange(0, kRank)).view(),

@@ -86,7 +86,7 @@ void Tiers(benchmark::State& state, Heads heads, DType dtype) {
   Problem tiers(heads, dtype, state.range(0), true);
   kvc::bench::BestTime dense_time;
   kvc::bench::BestTime tiers_time;
-  // In turns, so that what else the machine does meets both.
+  // Both run in turns, so that the machine's other work affects both.
   for (auto _ : state) {
     dense_time.Run([&] { dense.Step(); });
     tiers_time.Run([&] { tiers.Step(); });

@@ -1,6 +1,6 @@
-// make_shape CONFIG.json OUT [LAYERS]: a checkpoint of random bf16 weights in the shape that a
-// config.json of the Llama families describes, to measure what sizes cost. LAYERS: fewer of them
-// than the file says, of the same width.
+// make_shape CONFIG.json OUT [LAYERS] writes a checkpoint of random bf16 weights in the shape that
+// a config.json of the Llama families describes, to measure the cost of sizes. LAYERS gives fewer
+// layers than the file, of the same width.
 //
 // Shards of at most 2 GB with their index, and a tokenizer whose tokens are bytes, so that any text
 // can be tokenized. Weights are uniform with the variance 1/columns, which keeps hidden states in

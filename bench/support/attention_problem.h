@@ -1,6 +1,6 @@
 #pragma once
-// A decode step's attention on made-up numbers, for timing a kernel on a shape: several layers'
-// caches, so that reading goes to memory and not to the processor's caches.
+// A decode step's attention on made-up numbers, for timing a kernel on a shape. It has the caches
+// of several layers, so that reads go to memory and not to the processor's caches.
 
 #include <cstdint>
 #include <optional>
@@ -23,28 +23,28 @@ struct AttentionShape {
   RowFormat format = {};
   bool rebuild = false;  // latents become keys in every step, rotation included
 
-  // Of one layer: keys and values.
+  // Returns the bytes of one layer's keys and values.
   [[nodiscard]] int64_t LayerBytes() const;
 };
 
-// "heads=32,kv=8,width=128,tokens=4k,dtype=f16"; also key=32 (thin keys; default: width) and
+// Parses "heads=32,kv=8,width=128,tokens=4k,dtype=f16"; also key=32 (thin keys; default: width) and
 // latent=256 (one latent of that width for all heads, rebuilt in every step, in f32 with the unit
-// rows that kvc-export makes). What is not given is as above. Throws kUsage naming --shape and the
-// part.
+// rows that kvc-export makes). Omitted parts have the defaults above. Throws kUsage naming --shape
+// and the part.
 [[nodiscard]] AttentionShape ParseAttentionShape(std::string_view text);
 
 // Rows [rows, width] in a format, RowBytes apart, that are cheap to make: parts of a pattern of
 // 3,000 different numbers.
 [[nodiscard]] std::vector<char> CheapRows(int64_t rows, int64_t width, const RowFormat& format);
 
-// What the rebuild of keys [positions, width] from latents of `rank` reads, made up; the first
-// `unit_rows` of its matrix are unit vectors.
+// Made-up tables that the rebuild of keys [positions, width] from latents of `rank` reads. The
+// first `unit_rows` of its matrix are unit vectors.
 class RebuildTables {
  public:
   RebuildTables(int64_t width, int64_t rank, int64_t positions, int64_t unit_rows = 0);
   RebuildTables(const RebuildTables&) = delete;
   RebuildTables& operator=(const RebuildTables&) = delete;
-  // Borrows from the object.
+  // Returns the rebuild, which borrows from the object.
   [[nodiscard]] const kernels::KeyRebuild& rebuild() const { return rebuild_; }
 
  private:
@@ -54,11 +54,11 @@ class RebuildTables {
 
 class AttentionProblem {
  public:
-  // Takes as many layers as `least_bytes` of cache need.
+  // Makes as many layers as `least_bytes` of cache need.
   AttentionProblem(const AttentionShape& shape, int64_t least_bytes);
-  // Attention over the next layer's cache.
+  // Runs the attention over the next layer's cache.
   void Step(ThreadPool& pool);
-  // [H, D] of the last step.
+  // Returns the outputs [H, D] of the last step.
   [[nodiscard]] std::span<const float> outputs() const { return outputs_; }
 
  private:

@@ -78,7 +78,7 @@ void BundleSpeed::Decode(runtime::Sequence& sequence, int32_t id) {
 }
 
 std::optional<double> BundleSpeed::ReadRate() const {
-  // A tenth of a step is more than steps of the same depth differ by.
+  // Steps of the same depth differ by less than a tenth of a step.
   constexpr double kLeastShare = 0.1;
   const double more_seconds = step_seconds_.back() - step_seconds_.front();
   const double more_bytes = cache_bytes_.back() - cache_bytes_.front();

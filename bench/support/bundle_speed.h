@@ -1,7 +1,8 @@
 #pragma once
-// Tokens per second of a bundle: of a prefill by itself, and of decoding at several depths.
+// Tokens per second of a bundle, measured for a separate prefill and for decoding at several
+// depths.
 //
-// At depth d the cache is that of a real prompt: d - decode tokens are prefilled (at least one),
+// At depth d the cache is that of a real prompt: d - decode tokens are prefilled (at least one) and
 // compressed as the bundle says, and the last decoded token is the d-th.
 
 #include <cstdint>
@@ -17,13 +18,13 @@
 namespace kvc::bench {
 
 struct SpeedPlan {
-  int64_t prompt = 0;  // tokens of the prefill that is measured by itself
+  int64_t prompt = 0;  // tokens of the separately measured prefill
   int64_t decode = 0;  // tokens decoded at each depth
   int64_t repetitions = 3;
   std::vector<int64_t> depths;  // ascending
 
   [[nodiscard]] int64_t PrefillAt(int64_t depth) const;
-  // Token ids that the measurement feeds at most.
+  // Returns the largest number of token ids that the measurement feeds.
   [[nodiscard]] int64_t LongestSequence() const;
 };
 
@@ -39,22 +40,23 @@ struct DepthSpeed {
   double prefill_rate = 0.0;  // of the one prefill that the decoding starts from
   Rates decode;
   runtime::CacheCounters cache;  // mean over the runs
-  // Bytes that the cache has more than at the shallowest depth over the seconds that a step takes
-  // longer; none where there is no difference to measure.
+  // Extra bytes of the cache over those at the shallowest depth, divided by the extra seconds of a
+  // step; none if there is no difference to measure.
   std::optional<double> attention_bytes_per_second;
 };
 
-// Borrows the session and the ids, SpeedPlan::LongestSequence() of them or more.
+// Measures a bundle. Borrows the session and the ids, SpeedPlan::LongestSequence() of them or more.
 class BundleSpeed {
  public:
   BundleSpeed(runtime::Session& session, const SpeedPlan& plan, std::span<const int32_t> ids);
 
   [[nodiscard]] Rates Prompt();
-  // Depths in ascending order.
+  // Measures one depth. Depths must come in ascending order.
   [[nodiscard]] DepthSpeed Depth(int64_t depth);
 
  private:
-  // A sequence of the first `tokens` ids with room for `more`, and the seconds that it took.
+  // Returns a sequence of the first `tokens` ids with room for `more`, and the seconds that it
+  // took.
   std::pair<std::unique_ptr<runtime::Sequence>, double> Prefill(int64_t tokens, int64_t more);
   void Decode(runtime::Sequence& sequence, int32_t id);
   [[nodiscard]] std::optional<double> ReadRate() const;

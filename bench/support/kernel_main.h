@@ -1,5 +1,6 @@
 #pragma once
-// What the kernel benchmarks share: the shapes of heads, the cache that goes to memory, and main.
+// Shared parts of the kernel benchmarks: the shapes of heads, the cache that goes to memory, and
+// main.
 
 #include <cstdint>
 #include <iostream>
@@ -10,7 +11,7 @@
 
 namespace kvc::bench {
 
-// More than the last-level cache holds.
+// Size of a cache larger than the last-level cache.
 inline constexpr int64_t kColdBytes = int64_t{160} << 20;
 
 struct Heads {
@@ -21,7 +22,7 @@ struct Heads {
 inline constexpr Heads kSmall{9, 3, 64};    // SmolLM2-135M
 inline constexpr Heads kLarge{32, 8, 128};  // a 7B model
 
-// Runs what the program registered, behind a line about the machine.
+// Runs what the program registered, after a line about the machine.
 inline int RunBenchmarks(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   PrintMachine(std::cout);

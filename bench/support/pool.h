@@ -1,6 +1,6 @@
 #pragma once
-// The threads of the kernel benchmarks, and what the memory gives: the figure that kernels bound by
-// reading are divided by.
+// Threads of the kernel benchmarks, and the read bandwidth of the memory, to which the speed of
+// kernels bound by reading is compared.
 
 #include <ostream>
 
@@ -8,13 +8,14 @@
 
 namespace kvc::bench {
 
-// KVC_BENCH_THREADS threads; without it, one per core.
+// Returns a pool of KVC_BENCH_THREADS threads; without this variable, one per core.
 ThreadPool& Pool();
 
-// bench/support/read_bandwidth.h with the pool's threads, measured once.
+// Returns the read bandwidth (bench/support/read_bandwidth.h) with the pool's threads, measured
+// once.
 double MemorySpeed();
 
-// One line: threads, SIMD target, read bandwidth.
+// Prints one line: threads, SIMD target, read bandwidth.
 void PrintMachine(std::ostream& out);
 
 }  // namespace kvc::bench

@@ -1,5 +1,5 @@
 #pragma once
-// Times of a measurement that is repeated.
+// Timing of a measurement that is repeated.
 
 #include <algorithm>
 #include <chrono>
@@ -8,7 +8,7 @@
 
 namespace kvc::bench {
 
-// Seconds since an earlier time.
+// Returns the seconds since an earlier time.
 inline double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -19,7 +19,7 @@ struct Times {
   double median = 0.0;
 };
 
-// `body` measures itself and returns its seconds.
+// Repeats `body`, which measures itself and returns its seconds.
 template <class Body>
 [[nodiscard]] Times Repeat(int64_t repetitions, const Body& body) {
   std::vector<double> seconds;

@@ -1,6 +1,6 @@
 #pragma once
-// The shortest of many short runs: on a machine that other programs share, the only figure that
-// says what the code can do.
+// Time of the shortest of many short runs. On a machine shared with other programs, it is the only
+// figure that shows what the code can do.
 
 #include <algorithm>
 #include <chrono>
