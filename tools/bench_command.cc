@@ -37,7 +37,7 @@ bench::SpeedPlan Resolve(const BenchOptions& options, const Manifest& manifest) 
   return plan;
 }
 
-// As many token ids as the model's context holds: the text's, repeated, or random ones.
+// Returns as many token ids as the model's context holds: the text's, repeated, or random ones.
 std::vector<int32_t> MakeIds(const BenchOptions& options, const Manifest& manifest, uint64_t seed) {
   const int64_t count = manifest.model.context_length;
   std::vector<int32_t> ids;
@@ -73,7 +73,7 @@ Json DryRun(const bench::SpeedPlan& plan, const Manifest& manifest) {
   return result;
 }
 
-// What was measured of a bundle.
+// Measurements of a bundle.
 struct BenchResult {
   Method method = Method::kFull;
   std::string budget;

@@ -1,9 +1,9 @@
 #pragma once
-// What kvc-bench measures: tokens per second of a bundle at several depths, and the decode
+// Measurements of kvc-bench: tokens per second of a bundle at several depths, and the decode
 // attention kernel alone on a shape.
 //
 // Rates are those of the shortest of several repetitions ("best") and of the median one. Read rates
-// are in 10^9 bytes per second, and beside them stands what this machine's memory gives in the same
+// are in 10^9 bytes per second, listed with the rate that this machine's memory reaches in the same
 // run (bench/support/read_bandwidth.h).
 
 #include <filesystem>
@@ -20,7 +20,7 @@ namespace kvc::tools {
 
 struct BenchOptions {
   std::string bundle;
-  std::string prompt = "512";  // tokens of the prefill that is measured by itself
+  std::string prompt = "512";  // tokens of the separately measured prefill
   std::string decode = "64";   // tokens decoded at each depth
   std::vector<std::string> depths = {"0", "1k", "4k"};
   std::vector<std::filesystem::path> text;  // what the prompts hold; empty: random token ids
@@ -28,7 +28,7 @@ struct BenchOptions {
 };
 void AddBenchOptions(CLI::App& app, BenchOptions& options);
 
-// bench/support/bundle_speed.h:
+// Measures a bundle (bench/support/bundle_speed.h). Returns the keys
 //   prompt   {tokens, tokens_per_second {best, median}}
 //   depths   [{depth, prefill_tokens, prefill_tokens_per_second, decode_tokens_per_second
 //             {best, median}, cache, attention_gb_per_second}]
@@ -39,7 +39,8 @@ struct AttentionBenchOptions {
   int64_t repetitions = 200;
 };
 void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options);
-// shapes: [{shape, layer_bytes, microseconds {best, median}, gb_per_second, of_read_bandwidth}]
+// Measures the kernel. Returns shapes: [{shape, layer_bytes, microseconds {best, median},
+// gb_per_second, of_read_bandwidth}]
 [[nodiscard]] CommandResult RunAttentionBench(const AttentionBenchOptions& options,
                                               const CommonOptions& common);
 

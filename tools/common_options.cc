@@ -90,17 +90,18 @@ class StderrProgress : public Progress {
   std::chrono::steady_clock::time_point last_draw_;
 };
 
-// Makes a lost reader of stdout an error of writing (SIGPIPE would end the command without a word),
-// and keeps a file that is opened later from taking the place of a closed stdin, stdout or stderr.
+// Makes a lost reader of stdout a write error (SIGPIPE would end the command without a word), and
+// keeps a file that is opened later from taking the descriptor of a closed stdin, stdout or stderr.
 void PrepareStandardFiles() {
   std::signal(SIGPIPE, SIG_IGN);
   for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor) {
-    // For reading only: what is written there fails, as it would on the closed one.
+    // The descriptor is opened for reading only, so that writing to it fails as it would on the
+    // closed one.
     if (::fcntl(descriptor, F_GETFD) < 0) (void)::open("/dev/null", O_RDONLY);
   }
 }
 
-// Everything printed has arrived. Throws kIo.
+// Checks that everything printed has arrived. Throws kIo.
 void FlushStdout() {
   std::cout.flush();
   const bool flushed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
@@ -168,7 +169,7 @@ int64_t PeakRssBytes() {
 
 namespace {
 
-// The result's keys after those that every command has.
+// Returns the result's keys after those that every command has.
 Json Framed(const std::string& name, double seconds, const Json& own) {
   Json result;
   result["kvc"] = Version();

@@ -43,7 +43,7 @@ struct CompareArguments {
   bool force = false;
 };
 
-// Every policy on every base, at every budget.
+// Returns a request for every policy on every base, at every budget.
 choose::CompareRequest MakeRequest(const CompareArguments& args) {
   KVC_CHECK(args.policies.empty() == args.budgets.empty(), kUsage,
             "--policy and --budget: expected both or neither, got {} and {}", args.policies.size(),
@@ -60,7 +60,7 @@ choose::CompareRequest MakeRequest(const CompareArguments& args) {
   return request;
 }
 
-// Every file and folder that is read.
+// Returns every file and folder that is read.
 std::vector<fs::path> InputsOf(const CompareArguments& args) {
   std::vector<fs::path> inputs = {args.request.reference, args.needle.haystack};
   for (const auto* more :

@@ -1,6 +1,6 @@
 #pragma once
-// A comparison of policies as JSON and as a table: what kvc-eval compare and kvc-export --method
-// auto report.
+// Output of a comparison of policies, as JSON and as a table, for kvc-eval compare and kvc-export
+// --method auto.
 
 #include <vector>
 
@@ -9,11 +9,11 @@
 
 namespace kvc::tools {
 
-// [{name, policy, budget, bundle, method, scorer; with text choosing_seconds, token_seconds,
-// kld_mean, ..., prompt_share; with needles cells, needles_found, needle_accuracy; with tasks
-// ruler_score, ruler_cells}]
+// Returns [{name, policy, budget, bundle, method, scorer; with text choosing_seconds,
+// token_seconds, kld_mean, ..., prompt_share; with needles cells, needles_found, needle_accuracy;
+// with tasks ruler_score, ruler_cells}].
 [[nodiscard]] Json LinesToJson(const std::vector<choose::ComparisonLine>& lines);
-// {context, decode, samples, needles, ruler_prompts, question, lines, impossible}
+// Returns {context, decode, samples, needles, ruler_prompts, question, lines, impossible}.
 [[nodiscard]] Json ComparisonToJson(const choose::Comparison& comparison);
 void PrintComparison(const choose::Comparison& comparison);
 

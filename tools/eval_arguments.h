@@ -1,5 +1,5 @@
 #pragma once
-// Options that several subcommands of kvc-eval share, and their texts read.
+// Options that several subcommands of kvc-eval share, and the parsing of their texts.
 
 #include <cstdint>
 #include <filesystem>
@@ -17,18 +17,18 @@ class App;
 
 namespace kvc::tools {
 
-// --decode-policy reallocate|append
+// Adds --decode-policy reallocate|append.
 void AddDecodePolicy(CLI::App& app, std::string& policy);
 [[nodiscard]] runtime::DecodePolicy ParseDecodePolicy(const std::string& policy);
 
-// --question before|after
+// Adds --question before|after.
 void AddQuestionOption(CLI::App& app, std::string& question);
 
-// --lengths: "512", "1k"
+// Parses the values of --lengths: "512", "1k".
 [[nodiscard]] std::vector<int64_t> ParseLengths(const std::vector<std::string>& lengths);
 
-// Needles in a haystack as they are asked for. --haystack and the number of samples are named by
-// each command itself.
+// Arguments of needles in a haystack. Each command names --haystack and the number of samples
+// itself.
 struct NeedleArguments {
   std::string haystack;
   std::vector<std::string> lengths;
@@ -37,10 +37,10 @@ struct NeedleArguments {
 
   [[nodiscard]] eval::NeedleOptions Resolve(runtime::DecodePolicy policy, uint64_t seed) const;
 };
-// --lengths, --depths, --distractors and --question
+// Adds --lengths, --depths, --distractors and --question.
 void AddNeedleOptions(CLI::App& app, NeedleArguments& args);
 
-// RULER-style tasks as they are asked for; `tasks` empty: all.
+// Arguments of RULER-style tasks; empty `tasks` means all.
 struct RulerArguments {
   std::vector<std::string> tasks;
   std::vector<std::string> lengths;

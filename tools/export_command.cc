@@ -76,7 +76,7 @@ choose::ChooseRequest MakeRequest(const ExportArguments& arguments) {
   return request;
 }
 
-// Every file and folder that --method auto reads.
+// Returns every file and folder that --method auto reads.
 std::vector<fs::path> InputsOf(const choose::ChooseRequest& request) {
   std::vector<fs::path> inputs = request.text;
   inputs.push_back(request.haystack);
@@ -86,7 +86,8 @@ std::vector<fs::path> InputsOf(const choose::ChooseRequest& request) {
   return inputs;
 }
 
-// --method auto: tries compositions, then exports the best with the table of what was tried.
+// Runs --method auto: tries compositions, then exports the best with the table of all that were
+// tried.
 CommandResult ExportBest(const ExportArguments& arguments, const CommonOptions& common) {
   const bundle::ExportOptions& options = arguments.options;
   KVC_CHECK(!options.model.empty(), kUsage, "MODEL: expected a model directory, got none");

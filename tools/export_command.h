@@ -1,5 +1,5 @@
 #pragma once
-// What kvc-export does: checkpoint + profile + budget -> bundle, and the check of a bundle.
+// The command kvc-export: checkpoint + profile + budget -> bundle, and the check of a bundle.
 
 #include <string>
 #include <vector>
@@ -14,7 +14,7 @@ class App;
 
 namespace kvc::tools {
 
-// The options of --method auto as they are written.
+// The options of --method auto as typed.
 struct AutoArguments {
   std::vector<std::string> candidates;  // CHECKPOINT[,PROFILE]
   std::vector<std::string> policies;
@@ -24,14 +24,14 @@ struct AutoArguments {
 };
 
 struct ExportArguments {
-  bundle::ExportOptions options;  // what is text in it stands in options.texts until it is parsed
+  bundle::ExportOptions options;  // values given as text are in options.texts until they are parsed
   AutoArguments automatic;
   std::string verify;  // a bundle to check instead
 };
 void AddExportOptions(CLI::App& app, ExportArguments& arguments);
 
 // Exports, or checks when arguments.verify is set. A failed check throws kVerification and leaves
-// nothing behind.
+// nothing on disk.
 [[nodiscard]] CommandResult RunExport(ExportArguments arguments, const CommonOptions& common);
 
 }  // namespace kvc::tools

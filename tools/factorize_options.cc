@@ -92,7 +92,7 @@ void ResolveTuning(const FactorizeArguments& args, factorize::FactorizeOptions& 
   rate = args.learning_rate.value_or(rate);
 }
 
-// What a thin model has already cannot be asked for again.
+// Throws for options that set what a thin model already has.
 void CheckSource(const CLI::App& app, const FactorizeArguments& args, bool dry_run) {
   if (args.source.empty()) return;
   for (const char* option : {"--rank", "--layout", "--objective", "--spread", "--svd"}) {
@@ -103,7 +103,7 @@ void CheckSource(const CLI::App& app, const FactorizeArguments& args, bool dry_r
   KVC_CHECK(!dry_run, kUsage, "--dry-run: expected a MODEL with full keys, got --source");
 }
 
-// The library that decomposes: where --device says unless it is named.
+// Returns the library that decomposes: the one for --device unless it is named.
 linalg::SvdBackend ChooseSvd(const std::string& name, const std::string& device) {
   using linalg::SvdBackend;
   if (name == "cusolver" || (name.empty() && device == "cuda")) return SvdBackend::kCuSolver;

@@ -15,7 +15,7 @@ class App;
 
 namespace kvc::tools {
 
-// Options as they are typed.
+// The options as typed.
 struct FactorizeArguments {
   factorize::FactorizeOptions options;
   std::string model, output;
@@ -38,8 +38,8 @@ struct FactorizeArguments {
 };
 
 void AddFactorizeOptions(CLI::App& app, FactorizeArguments& args);
-// What was parsed by `app` as typed options. Throws kUsage naming the option, kDevice for a device
-// that is not there.
+// Returns the options that `app` parsed, as typed values. Throws kUsage naming the option, kDevice
+// for a missing device.
 [[nodiscard]] factorize::FactorizeOptions ResolveFactorizeOptions(const CLI::App& app,
                                                                   const FactorizeArguments& args,
                                                                   const CommonOptions& common);

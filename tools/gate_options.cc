@@ -9,7 +9,7 @@
 namespace kvc::tools {
 namespace {
 
-// "2%" or "0.02"; "200%" is possible: a perplexity may triple. NaN where it is no share.
+// Parses "2%" or "0.02"; "200%" is possible: a perplexity may triple. Returns NaN for other text.
 double ParseIncrease(const std::string& text) {
   const bool percent = text.ends_with('%');
   size_t used = 0;

@@ -9,9 +9,9 @@ class App;
 
 namespace kvc::tools {
 
-// Each adds the options of its quantity.
+// Each function adds the options of its quantity.
 void AddPerplexityGate(CLI::App& app, eval::QualityGates& gates);  // --max-ppl
-// --max-ppl-increase ("2%" or "0.02"), --max-kld, --min-same-top
+// Adds --max-ppl-increase ("2%" or "0.02"), --max-kld, --min-same-top.
 void AddDivergenceGates(CLI::App& app, eval::QualityGates& gates);
 void AddNeedleGate(CLI::App& app, eval::QualityGates& gates);  // --min-needle
 void AddScoreGate(CLI::App& app, eval::QualityGates& gates);   // --min-score

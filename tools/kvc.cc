@@ -1,4 +1,4 @@
-// kvc: what stands above the single commands: recipes that run them, and reports of their results.
+// kvc: runs recipes of several commands, and makes reports of their results.
 
 #include <CLI/CLI.hpp>
 

@@ -1,4 +1,5 @@
-// kvc-bench: how fast a bundle runs at several depths, and how fast its attention reads the cache.
+// kvc-bench: measures how fast a bundle runs at several depths, and how fast its attention reads
+// the cache.
 
 #include <CLI/CLI.hpp>
 

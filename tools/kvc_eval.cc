@@ -15,8 +15,8 @@ int main(int argc, char** argv) {
   AddCommonOptions(app, options,
                    "  kvc-eval ppl bundle --text book.txt --context 1k --decode 256\n"
                    "  kvc-eval kld bundle --against full-bundle --text book.txt --json");
-  // The common options may stand behind the subcommand; subcommands inherit this when they are
-  // made.
+  // The common options may follow the subcommand; subcommands inherit this setting when they are
+  // created.
   app.fallthrough();
   const std::vector<EvalCommand> commands = {AddPpl(app),     AddKld(app),    AddNeedle(app),
                                              AddRuler(app),   AddLines(app),  AddLongBench(app),

@@ -1,4 +1,4 @@
-// kvc-profile: which tokens each head will need, and how well scorers find them.
+// kvc-profile: measures which tokens each head will need, and how well scorers find them.
 
 #include <string>
 #include <vector>
@@ -16,7 +16,7 @@ namespace {
 
 using kvc::Json;
 
-// Options as they are typed; Resolve makes the request of them.
+// Options as typed; Resolve makes the request from them.
 struct Arguments {
   kvc::pipeline::ProfileRequest request;
   std::string model, output, lukv_table;

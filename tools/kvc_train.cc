@@ -17,7 +17,7 @@ namespace {
 
 using kvc::Json;
 
-// Options as they are typed; Resolve makes the request of them.
+// Options as typed; Resolve makes the request from them.
 struct TrainCommand {
   kvc::pipeline::TrainRequest request;
   std::string config, output, tokenizer, initial;

@@ -27,7 +27,7 @@ struct LogitsArguments {
   std::string out;
 };
 
-// One prompt of token ids for each line.
+// Reads one prompt of token ids from each line.
 std::vector<std::vector<int32_t>> ReadIdLines(const std::string& file) {
   std::istringstream text(ReadFile(file));
   std::vector<std::vector<int32_t>> prompts;

@@ -9,13 +9,13 @@
 namespace kvc::tools {
 namespace {
 
-// Budgets at which the result is summed up.
+// Budgets at which the result is summarised.
 constexpr struct {
   const char* name;
   double share;
 } kShares[] = {{"50%", 0.5}, {"25%", 0.25}, {"12.5%", 0.125}};
 
-// Loss at each share, and how many times the oracle's own.
+// Returns the loss at each share, and its ratio to the oracle's own.
 Json LossSummary(const ProfileData& profile, const ScorerSpec* scorer) {
   Json loss = Json::object();
   Json ratio = Json::object();

@@ -21,7 +21,8 @@ struct RunRecipeOptions {
   bool force = false;
 };
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
-// RunRecipe's keys (pipeline/recipe/recipe_run.h) and "report", the path of report.html.
+// Runs a recipe. Returns RunRecipe's keys (pipeline/recipe/recipe_run.h) and "report", the path of
+// report.html.
 [[nodiscard]] Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common);
 void PrintRecipe(const Json& result);
 
@@ -30,7 +31,7 @@ struct ReportOptions {
   std::string html;  // empty: DIR/report.html
 };
 void AddReportOptions(CLI::App& app, ReportOptions& options);
-// {"report": Markdown, "html": path}
+// Returns {"report": Markdown, "html": path}.
 [[nodiscard]] Json RunReport(const ReportOptions& options, const CommonOptions& common);
 
 }  // namespace kvc::tools

@@ -14,24 +14,24 @@
 
 namespace kvc::tools {
 
-// {full_bytes, logical_bytes, allocated_bytes, peak_bytes}; with narrow tiers also tier_shares: of
-// all tokens at full width, in each narrower tier, dropped.
+// Returns {full_bytes, logical_bytes, allocated_bytes, peak_bytes}; with narrow tiers also
+// tier_shares: the shares of all tokens at full width, in each narrower tier, dropped.
 [[nodiscard]] Json CacheToJson(const runtime::CacheCounters& cache);
 void PrintCache(const runtime::CacheCounters& cache);
 
-// [{length, depth, accuracy, samples}]
+// Returns [{length, depth, accuracy, samples}].
 [[nodiscard]] Json CellsToJson(const std::vector<eval::NeedleCell>& cells);
-// [{task, length where there is one, score, stderr, samples}]
+// Returns [{task, length if there is one, score, stderr, samples}].
 [[nodiscard]] Json CellsToJson(const std::vector<eval::TaskCell>& cells);
 // Adds kld_mean, kld_stderr, kld_median, kld_p999, same_top, same_top_stderr and perplexity.
 void AddDivergence(const eval::Divergence& divergence, Json& result);
 // Adds nll, stderr, tokens and cache.
 void AddWalk(const eval::Perplexity& walked, Json& result);
 
-// Where a limit was set: adds "gates", [{name, limit, value (null: not measured), passed, and where
-// they are not empty line and reason}], and "gate", "passed" or "failed".
+// If a limit was set, adds "gates", [{name, limit, value (null: not measured), passed, and line and
+// reason unless they are empty}], and "gate", "passed" or "failed".
 void AddGates(std::span<const eval::GateResult> gates, Json& result);
-// One line for each.
+// Prints one line for each gate.
 void PrintGates(std::span<const eval::GateResult> gates);
 
 }  // namespace kvc::tools

@@ -33,7 +33,7 @@ std::vector<std::string> ReadPrompts(const RunOptions& options) {
   return texts;
 }
 
-// The policy that --budget asks for instead of the manifest's.
+// Returns the policy that --budget sets instead of the manifest's.
 std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifest& manifest) {
   if (options.budget.empty()) return std::nullopt;
   const Method method = manifest.cache.method;
@@ -60,7 +60,8 @@ std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifes
   return budget::MakeBudgetPlan(manifest.cache, request).spec;
 }
 
-// End-of-sequence ids of the configuration, of generation_config.json and of the tokenizer.
+// Returns the end-of-sequence ids of the configuration, of generation_config.json and of the
+// tokenizer.
 std::vector<int32_t> StopIds(const Manifest& manifest,
                              const std::filesystem::path& bundle,
                              const Tokenizer& tokenizer) {
@@ -119,7 +120,7 @@ Json DryRun(const CacheSpec& spec,
   return plan;
 }
 
-// The texts that were generated, and how fast.
+// The generated texts, and the speed.
 struct RunResult {
   std::vector<int64_t> prompt_tokens;  // of each output
   std::vector<std::string> texts;
@@ -150,7 +151,7 @@ Json ToJson(const RunResult& result) {
   return json;
 }
 
-// Texts on stdout, timing and cache counters on stderr.
+// Prints texts on stdout, timing and cache counters on stderr.
 void Print(const RunResult& result) {
   for (size_t i = 0; i < result.texts.size(); ++i) {
     if (result.texts.size() > 1) std::cout << "=== " << i + 1 << '\n';

@@ -1,5 +1,5 @@
 #pragma once
-// What kvc-run does: prompts through a bundle, text and counters out.
+// The command kvc-run: runs prompts through a bundle and reports text and counters.
 
 #include <string>
 #include <vector>
@@ -24,7 +24,7 @@ struct RunOptions {
 
 void AddRunOptions(CLI::App& app, RunOptions& options);
 
-// Generates, or with --dry-run says what caches would take.
+// Generates, or with --dry-run returns the sizes of the caches.
 [[nodiscard]] CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common);
 
 }  // namespace kvc::tools

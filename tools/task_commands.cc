@@ -23,7 +23,7 @@
 namespace kvc::tools {
 namespace {
 
-// What the three have in common.
+// Arguments that the three share.
 struct TaskArguments {
   std::string bundle;
   std::string question = "before";

@@ -49,7 +49,7 @@ eval::WalkOptions Resolve(const WalkArguments& args) {
   return options;
 }
 
-// What a walk needs before any bundle is loaded.
+// Everything that a walk needs before any bundle is loaded.
 struct PreparedWalk {
   eval::WalkOptions options;
   std::vector<std::vector<int32_t>> samples;
