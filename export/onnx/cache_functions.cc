@@ -20,8 +20,8 @@ const std::vector<std::string>& FunctionAttributes() {
   return kNames;
 }
 
-// New and past rows in `dtype` around a float Attention: rounded first, so that a row is the same
-// number whether it comes from this call or from the past.
+// Makes a function with new and past rows in `dtype` around a float Attention. Rows are rounded
+// first, so that a row is the same number whether it comes from this call or from the past.
 Function MakeAttentionFunction(DType dtype) {
   Function function{kAttentionFunction,
                     {"query", "key", "value", "past_key", "past_value", "mask"},
@@ -55,7 +55,7 @@ Function MakeAttentionFunction(DType dtype) {
   return function;
 }
 
-// present_X = concat(past_X, new rows by heads), and `present_X_float` where a cast is needed.
+// Adds present_X = concat(past_X, new rows by heads), and `present_X_float` if a cast is needed.
 // Returns the name of the float version.
 std::string AddPresent(FunctionBody& body,
                        const std::string& input,
@@ -75,7 +75,7 @@ std::string AddPresent(FunctionBody& body,
   return "present_" + what + "_float";
 }
 
-// keys [B, T, G*D] of all latents, before the rotation. Returns the name.
+// Adds the keys [B, T, G*D] of all latents, before the rotation. Returns their name.
 std::string AddRebuild(FunctionBody& body, const ModelConfig& config, const std::string& latents) {
   const int64_t groups = config.keys.num_groups;
   const int64_t rows = config.num_kv_heads / groups * config.head_width;

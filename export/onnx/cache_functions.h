@@ -10,10 +10,10 @@
 
 namespace kvc::onnx_export {
 
-// The stored key width R of a layer: the largest width of its groups.
+// Returns the stored key width R of a layer: the largest width of its groups.
 [[nodiscard]] int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer);
 
-// The function that the configuration's key layout calls, with past and present in `dtype`.
+// Returns the function that the configuration's key layout calls, with past and present in `dtype`.
 [[nodiscard]] Function MakeCacheFunction(const ModelConfig& config, DType dtype);
 
 // The values that enter a layer's cache node.
@@ -22,7 +22,8 @@ struct CacheInputs {
   std::string key;    // [B, S, G*R] after rotation, or the latents [B, S, n*R]
   std::string value;  // [B, S, G*D]
 };
-// The cache node of a layer, with outputs `layers.N.attention`, `present.N.key`, `present.N.value`.
+// Returns the cache node of a layer, with outputs `layers.N.attention`, `present.N.key`,
+// `present.N.value`.
 [[nodiscard]] Node MakeCacheNode(const ModelConfig& config,
                                  int64_t layer,
                                  const CacheInputs& inputs);

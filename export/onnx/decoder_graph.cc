@@ -150,7 +150,7 @@ void DecoderBuilder::AddMask() {
   }
 }
 
-// Rows of a [V, E] or [C, E] table, as float.
+// Adds the rows of a [V, E] or [C, E] table, as float.
 std::string DecoderBuilder::AddTable(const std::string& name, const std::string& ids, Role role) {
   const std::string weight = AddWeight(name + ".weight", role, -1);
   std::string rows =
@@ -195,7 +195,7 @@ std::string DecoderBuilder::AddNorm(const std::string& name,
       {{"axis", int64_t{-1}, ""}, {"epsilon", static_cast<float>(config_.norm_epsilon), ""}});
 }
 
-// RMS norm of each head: [B, S, heads*D] split, normalised, joined.
+// Adds the RMS norm of each head: [B, S, heads*D] split, normalised, joined.
 std::string DecoderBuilder::AddHeadNorm(const std::string& name,
                                         const std::string& input,
                                         Role role,
@@ -209,7 +209,7 @@ std::string DecoderBuilder::AddHeadNorm(const std::string& name,
   return graph_.Add("Reshape", {name, "const.flat"}, name + ".flat");
 }
 
-// x W^T of a stored [out, in] matrix.
+// Adds x W^T of a stored [out, in] matrix.
 std::string DecoderBuilder::AddProduct(const std::string& name,
                                        const std::string& weight,
                                        const std::string& input,
@@ -238,7 +238,7 @@ std::string DecoderBuilder::AddRope(const std::string& name,
                     {{"num_heads", heads, ""}});
 }
 
-// Rotation of the layer's kept pairs.
+// Adds the rotation of the layer's kept pairs.
 std::string DecoderBuilder::AddPairRope(const std::string& name,
                                         const std::string& input,
                                         int64_t layer,
@@ -249,7 +249,7 @@ std::string DecoderBuilder::AddPairRope(const std::string& name,
   return name;
 }
 
-// Queries and keys behind the rotation, times the factors of their kv head.
+// Multiplies queries and keys after the rotation by the factors of their kv head.
 void DecoderBuilder::ReduceHeads(int64_t layer, CacheInputs& cache) {
   const std::string q = LayerPrefix(layer) + "q_reduce";
   const std::string k = LayerPrefix(layer) + "k_reduce";

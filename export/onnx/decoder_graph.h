@@ -1,5 +1,5 @@
 #pragma once
-// The graph of a decoder checkpoint: docs/formats/onnx.md, node by node.
+// The graph of a decoder checkpoint, as docs/formats/onnx.md defines it node by node.
 
 #include "core/checkpoint/checkpoint.h"
 #include "export/onnx/graph.h"

@@ -1,6 +1,6 @@
 #pragma once
 // Writes a checkpoint as an ONNX model with external data, the executable half of a bundle.
-// What the file looks like: docs/formats/onnx.md.
+// docs/formats/onnx.md describes the file.
 
 #include <filesystem>
 #include <map>

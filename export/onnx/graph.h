@@ -1,6 +1,6 @@
 #pragma once
-// An ONNX model as plain data: what the graph builders fill in and onnx_file.cc serializes. Mirrors
-// the parts of ModelProto that kvc writes, without protobuf's types.
+// An ONNX model as plain data, which the graph builders fill in and onnx_file.cc serializes. It
+// mirrors the parts of ModelProto that kvc writes, without protobuf's types.
 
 #include <cstdint>
 #include <map>
@@ -27,7 +27,7 @@ struct Attribute {
   std::string reference;
 };
 
-// Inputs and outputs are value names; "" is an absent optional input.
+// A node. Inputs and outputs are value names; "" is an absent optional input.
 struct Node {
   std::string op;
   std::string domain;  // "" or kFunctionDomain
@@ -44,14 +44,14 @@ struct ValueInfo {
   std::vector<std::variant<int64_t, std::string>> dims;
 };
 
-// A small int64 tensor stored in the model itself; no dims: a scalar.
+// A small int64 tensor stored in the model itself; without dims it is a scalar.
 struct Constant {
   std::string name;
   std::vector<int64_t> dims;
   std::vector<int64_t> values;
 };
 
-// Where the elements of a weight come from.
+// Source of a weight's elements.
 enum class WeightKind {
   kPlain,       // the checkpoint's role as it is
   kPaddedRows,  // `ranks[i]` rows for each group, zero rows up to `stride`

@@ -9,7 +9,8 @@
 
 namespace kvc::onnx_export {
 
-// The number of a dtype in TensorProto.DataType, which is the value of Cast's attribute `to`.
+// Returns the number of a dtype in TensorProto.DataType, which is the value of Cast's attribute
+// `to`.
 [[nodiscard]] int64_t OnnxElementType(DType dtype);
 
 class GraphBuilder {
@@ -20,7 +21,7 @@ class GraphBuilder {
   void AddWeight(Weight weight) { graph_.weights.push_back(std::move(weight)); }
   void AddNode(Node node) { graph_.nodes.push_back(std::move(node)); }
 
-  // Add a node. Each returns the name of its output.
+  // Add a node and return the name of its output.
   std::string Add(const std::string& op,
                   std::vector<std::string> inputs,
                   const std::string& output,

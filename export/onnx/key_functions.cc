@@ -45,7 +45,7 @@ Function MakePairFunction() {
     body.Add("Gather", {table, "position_ids"}, table + "_rows", {{"axis", int64_t{0}, ""}});
     body.Add("Gather", {table + "_rows", "pairs"}, table + "_pairs", {{"axis", int64_t{2}, ""}});
   }
-  // One head as wide as the row: its pairs are those of all heads.
+  // The row is treated as one head: its pairs are those of all heads.
   body.Add("RotaryEmbedding", {"input", "cos_pairs", "sin_pairs"}, "output",
            {{"interleaved", int64_t{1}, ""}, {"num_heads", int64_t{1}, ""}});
   return {kPairFunction,

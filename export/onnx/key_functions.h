@@ -11,8 +11,8 @@
 
 namespace kvc::onnx_export {
 
-// HeadProjection(input [B, S, heads*D], weight [G*R, D]) -> [B, S, heads*R] multiplies every head
-// by the matrix of its kv head (kPostRope).
+// Returns HeadProjection(input [B, S, heads*D], weight [G*R, D]) -> [B, S, heads*R], which
+// multiplies every head by the matrix of its kv head (kPostRope).
 [[nodiscard]] Function MakeProjectionFunction(const ModelConfig& config);
 [[nodiscard]] Node MakeProjectionNode(const ModelConfig& config,
                                       const std::string& name,
@@ -20,14 +20,15 @@ namespace kvc::onnx_export {
                                       const std::string& weight,
                                       int64_t heads);
 
-// PairRotation(input [B, S, heads*R], cos, sin [C, D/2], position_ids [B, S], pairs [heads*R/2]) ->
-// [B, S, heads*R] turns adjacent dimensions (2i, 2i+1) by the angle of pair pairs[i] (kRopePairs).
+// Returns PairRotation(input [B, S, heads*R], cos, sin [C, D/2], position_ids [B, S], pairs
+// [heads*R/2]) -> [B, S, heads*R], which turns adjacent dimensions (2i, 2i+1) by the angle of pair
+// pairs[i] (kRopePairs).
 [[nodiscard]] Function MakePairFunction();
 [[nodiscard]] Node MakePairNode(const std::string& name,
                                 const std::string& input,
                                 const std::string& pairs);
-// The `pairs` of a layer's query heads (`heads` = H) or kv heads (G), padded with 0 to the stored
-// width.
+// Returns the `pairs` of a layer's query heads (`heads` = H) or kv heads (G), padded with 0 to the
+// stored width.
 [[nodiscard]] std::vector<int64_t> StoredPairs(const ModelConfig& config,
                                                int64_t layer,
                                                int64_t heads);

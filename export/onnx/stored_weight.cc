@@ -5,7 +5,8 @@
 namespace kvc::onnx_export {
 namespace {
 
-// Whether the role's rows are the thin ones of each head, to be padded to the layer's width.
+// Returns true if the role's rows are the thin ones of each head, to be padded to the layer's
+// width.
 bool HasThinRows(KeyLayout layout, Role role) {
   const bool latent = layout == KeyLayout::kLatent;
   const bool absorbed = layout == KeyLayout::kAbsorb;

@@ -11,15 +11,15 @@
 namespace kvc::onnx_export {
 namespace {
 
-// A row whose part outside the span of the chosen ones is smaller than this, relative to the first
-// chosen row, cannot be told from rounding in float.
+// Smallest part of a row outside the span of the chosen ones, relative to the first chosen row; a
+// smaller part cannot be distinguished from rounding in float.
 constexpr double kDependent = 1e-4;
 
 using Stored = Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>,
                           Eigen::Unaligned,
                           Eigen::OuterStride<>>;
 
-// One group: latent [R, E], the rebuild's columns of it [rows, R].
+// Changes one group: latent [R, E], and its columns of the rebuild [rows, R].
 void MakeGroup(Stored latent, Stored rebuild) {
   const Eigen::Index rank = latent.rows();
   const Eigen::MatrixXd b = rebuild.cast<double>();

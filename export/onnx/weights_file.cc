@@ -23,7 +23,7 @@ int64_t AlignUp(int64_t value) {
   return (value + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
 }
 
-// cos or sin of position * inverse frequency [C, D/2], in double, rounded once.
+// Returns cos or sin of position * inverse frequency [C, D/2], in double, rounded once.
 std::vector<float> RopeTable(const ModelConfig& config, const Weight& weight) {
   const std::vector<double> frequencies = RopeInverseFrequencies(config.rope, config.head_width);
   const bool cosine = weight.kind == WeightKind::kRopeCos;
@@ -38,8 +38,8 @@ std::vector<float> RopeTable(const ModelConfig& config, const Weight& weight) {
   return table;
 }
 
-// Spreads packed blocks of ranks[i] rows (elements of a vector) to blocks of `stride` rows, zeros
-// between.
+// Spreads packed blocks of ranks[i] rows (elements of a vector) to blocks of `stride` rows, with
+// zeros between them.
 std::vector<float> PadRows(const Weight& weight, const std::vector<float>& packed) {
   const int64_t columns = weight.dims.size() > 1 ? weight.dims[1] : 1;
   std::vector<float> padded(static_cast<size_t>(NumElements(weight)), 0.0F);
@@ -63,7 +63,8 @@ void ClearUnusedColumns(const Weight& weight, std::vector<float>& matrix) {
   }
 }
 
-// The latent's projection or rebuild in the coordinates that make rows of the rebuild unit vectors.
+// Returns the latent's projection or rebuild in the coordinates that make rows of the rebuild unit
+// vectors.
 std::vector<float> UnitRowFactor(const Checkpoint& checkpoint, const Weight& weight) {
   LatentFactors factors{checkpoint.Load(Role::kK, weight.layer),
                         checkpoint.Load(Role::kKRebuild, weight.layer)};

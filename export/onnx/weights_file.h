@@ -10,7 +10,7 @@
 
 namespace kvc::onnx_export {
 
-// Offsets are multiples of this, so that a weight can be mapped alone (docs/formats/onnx.md).
+// Alignment of offsets, so that a weight can be mapped alone (docs/formats/onnx.md).
 inline constexpr int64_t kDataAlignment = 4096;
 
 // Sets `bytes` and `offset` of every weight, in order and aligned. Returns the size of the file.
@@ -23,7 +23,7 @@ void WriteWeights(const Checkpoint& checkpoint,
                   const std::filesystem::path& path,
                   Progress& progress);
 
-// The elements of a weight [rows, columns] as floats, padding included. For tests.
+// Returns the elements of a weight [rows, columns] as floats, padding included. Used by tests.
 [[nodiscard]] std::vector<float> WeightValues(const Checkpoint& checkpoint, const Weight& weight);
 
 }  // namespace kvc::onnx_export
