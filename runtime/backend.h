@@ -1,12 +1,12 @@
 #pragma once
-// What a processor does with a plan and a cache: an interface at the height of "a part of a
-// section" and "a layer's cache". Order, checks, budgets and decisions are host logic above it,
-// shared by all backends (session.h); numbers live below it. docs/design/runtime.md says how to add
-// one.
+// Interface of a processor to a plan and a cache, at the level of "a part of a section" and "a
+// layer's cache". Order, checks, budgets and decisions are host logic above it, shared by all
+// backends (session.h); numbers live below it. docs/design/runtime.md says how to add a backend.
 //
-// A backend and what it makes belong together: a call gets models, activations and caches of the
-// backend that it is made on, else it throws kInternal. One thread at a time may call a backend's
-// methods with the same activations or cache; Prepare and prepared models are safe for several.
+// A backend and the objects that it makes belong together: a call must get models, activations and
+// caches of the backend that it is made on, otherwise it throws kInternal. One thread at a time may
+// call a backend's methods with the same activations or cache; Prepare and prepared models are safe
+// for several.
 
 #include <cstdint>
 #include <memory>
@@ -24,8 +24,8 @@
 
 namespace kvc::runtime {
 
-// What a backend makes of a graph and its plan: packed weights, tables on its device. Immutable, so
-// that sessions share it. The graph and the plan must outlive it.
+// A graph and its plan, prepared by a backend: packed weights, tables on its device. It is
+// immutable, so that sessions share it. The graph and the plan must outlive it.
 class PreparedModel {
  public:
   virtual ~PreparedModel() = default;
@@ -44,7 +44,7 @@ struct ActivationSize {
   bool prompt_queries = false;  // keep a layer's queries of all rows, for scorers that ask
 };
 
-// The steps of a section on either side of its attention; a section without one is run whole.
+// The steps of a section before or after its attention; a section without attention is run whole.
 enum class SectionPart { kWhole, kBeforeAttention, kBehindAttention };
 
 // The rows of one run: rows first .. first + positions.size() - 1 of the activation between
@@ -65,9 +65,9 @@ struct ScoreRequest {
   int64_t layer = 0;
   const scorers::Scorer* scorer = nullptr;
   std::span<const double> rope_frequencies;  // [D/2]; empty: no rotation
-  // Whose queries of the whole prompt are used; null: the ring's stand for them.
+  // Activations that hold the queries of the whole prompt; null: the ring's queries are used.
   const Activations* prompt = nullptr;
-  // Whether the scorer or narrow tiers ask for what the output projection does to norms.
+  // Set if the scorer or narrow tiers need what the output projection does to norms.
   bool wants_output = false;
 };
 
@@ -76,10 +76,11 @@ class Backend {
   virtual ~Backend() = default;
   // Names the backend and its device: "cpu".
   [[nodiscard]] virtual std::string_view name() const = 0;
-  // Where its caches lie. Outlives every cache that is made on it.
+  // Returns the device of its caches. It outlives every cache that is made on it.
   [[nodiscard]] virtual Device& device() = 0;
 
-  // `pack_weights`: whether weights may be stored in fewer bytes where that loses nothing.
+  // Prepares a graph and its plan. With `pack_weights`, weights may be stored in fewer bytes if
+  // that loses nothing.
   [[nodiscard]] virtual std::shared_ptr<const PreparedModel> Prepare(const Graph& graph,
                                                                      const Plan& plan,
                                                                      bool pack_weights) = 0;
@@ -88,20 +89,23 @@ class Backend {
 
   // Runs a part of any section but the last.
   virtual void Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) = 0;
-  // Runs the last section and brings its result to the host: logits [rows of the batch, V].
+  // Runs the last section and copies its result to the host: logits [rows of the batch, V].
   virtual void ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) = 0;
 
-  // Behind Run(1 + layer, kBeforeAttention): appends keys and values of the rows to the layer's
-  // recent blocks, in which there must be room, and with a budget their queries to its ring; the
-  // first has position `first_position`. In coordinates where the layer's rows are.
+  // Called after Run(1 + layer, kBeforeAttention). Appends keys and values of the rows to the
+  // layer's recent blocks, which must have room, and with a budget their queries to its ring; the
+  // first has position `first_position`. Rows are converted to coordinates if the layer's rows are
+  // in coordinates.
   virtual void Store(int64_t layer,
                      RowRange rows,
                      int64_t first_position,
                      const Activations& x,
                      SequenceCache& cache) = 0;
-  // Then: attention of the batch's rows over the working blocks of a layer, causally.
+  // Called next for a prompt: attention of the batch's rows over the working blocks of a layer,
+  // causally.
   virtual void AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) = 0;
-  // Or: attention of row b of the batch over all that sequence b holds of the layer.
+  // Called next for single tokens: attention of row b of the batch over all that sequence b holds
+  // of the layer.
   virtual void AttendTokens(int64_t layer,
                             std::span<SequenceCache* const> caches,
                             Activations& x) = 0;
@@ -109,18 +113,18 @@ class Backend {
   // Executes a decision for all groups of a layer.
   virtual void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) = 0;
 
-  // The rest may be done on a host's copy (runtime/cpu/host_fallback.h) by a backend that has no
-  // code of its own yet.
+  // A backend that has no code of its own yet may do the rest on a host's copy
+  // (runtime/cpu/host_fallback.h).
 
-  // Mean squared norm of the last `window` rows of the activation between sections, or of all where
-  // there are fewer.
+  // Returns the mean squared norm of the last `window` rows of the activation between sections, or
+  // of all rows if there are fewer.
   [[nodiscard]] virtual double ResidualEnergy(int64_t window, const Activations& x) = 0;
-  // For each group the scores of its rows, tiers first, then the recent block, and with narrow
-  // tiers what each of them loses. `model`: the one behind the cache.
+  // Returns for each group the scores of its rows, tiers first, then the recent block, and with
+  // narrow tiers the loss of each of them. `model` is the one that filled the cache.
   [[nodiscard]] virtual std::vector<GroupScores> Score(const ScoreRequest& request,
                                                        const PreparedModel& model,
                                                        const SequenceCache& cache) = 0;
-  // Makes a prompt's coordinates of a layer whose working blocks hold the prompt.
+  // Computes a prompt's coordinates of a layer whose working blocks hold the prompt.
   virtual void FindCoordinates(int64_t layer, SequenceCache& cache) = 0;
 };
 

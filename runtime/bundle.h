@@ -1,5 +1,5 @@
 #pragma once
-// A bundle in memory: its manifest, the mapped model and the plan. Free of any device.
+// A bundle in memory: its manifest, the mapped model and the plan. It depends on no device.
 
 #include <filesystem>
 #include <memory>
@@ -20,17 +20,17 @@ struct Plan;          // runtime/plan/plan.h
 
 struct LoadOptions {
   bool check_hashes = false;  // sizes are always checked
-  bool pack_weights = true;   // a backend may store weights in fewer bytes where that loses nothing
+  bool pack_weights = true;   // a backend may store weights in fewer bytes if that loses nothing
 };
 
 // Immutable after loading: any number of sessions, on any threads, share one.
 class Bundle {
  public:
-  // Throws kBadInput / kVerification naming the field in which file and manifest differ,
-  // kUnsupported naming the node of an operator that the plan cannot hold.
+  // Loads a bundle. Throws kBadInput / kVerification naming the field in which file and manifest
+  // differ, kUnsupported naming the node of an operator that the plan cannot hold.
   static std::shared_ptr<const Bundle> Load(const std::filesystem::path& directory,
                                             const LoadOptions& options);
-  // The same; loading needs no threads.
+  // Loads a bundle without using threads; throws like the other overload.
   static std::shared_ptr<const Bundle> Load(const std::filesystem::path& directory,
                                             const LoadOptions& options,
                                             ThreadPool& /*pool*/) {
@@ -43,10 +43,10 @@ class Bundle {
   [[nodiscard]] const Manifest& manifest() const;
   [[nodiscard]] const std::filesystem::path& directory() const;
   [[nodiscard]] const Plan& plan() const;
-  // [D/2]; empty for models without rotation.
+  // Returns the frequencies [D/2]; empty for models without rotation.
   [[nodiscard]] std::span<const double> rope_frequencies() const;
-  // The model as a backend needs it: made for the first session on a backend of this name, shared
-  // by those that come while it lives. The bundle must outlive it.
+  // Returns the model prepared for a backend: it is made for the first session on a backend of this
+  // name, and shared by later ones while it lives. The bundle must outlive it.
   [[nodiscard]] std::shared_ptr<const PreparedModel> PreparedFor(Backend& backend) const;
 
  private:

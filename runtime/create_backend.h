@@ -16,7 +16,8 @@ struct RuntimeOptions {
   ThreadPool* pool = nullptr;  // instead of one of its own; must outlive the backend
 };
 
-// Throws kDevice for a device that there is no backend for, kUsage for a number of threads below 0.
+// Creates the backend of a device. Throws kDevice for a device without a backend, kUsage for a
+// number of threads below 0.
 [[nodiscard]] std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options);
 
 }  // namespace kvc::runtime

@@ -1,7 +1,7 @@
 #pragma once
-// Memory of one device: who allocates it, and buffers that know where they lie. There is no
-// arithmetic here, and no way from a buffer to a pointer: only a backend's own folder has one
-// (runtime/cpu/host_memory.h), so that host logic cannot touch what may not be the host's.
+// Memory of one device: its allocator, and buffers that know where they lie. There is no arithmetic
+// here, and no way from a buffer to a pointer: only a backend's own folder has one
+// (runtime/cpu/host_memory.h), so host logic cannot touch memory that may not be the host's.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,16 +11,17 @@ namespace kvc::runtime {
 
 class Buffer;
 
-// An allocator and the copies that cross its border. Copies have ended when their call returns.
-// Offsets and sizes are in bytes; ranges must lie within their buffers. Safe to call from several
-// threads for different buffers. All throw kIo or kDevice when the device fails.
+// A device: its allocator, and copies within its memory and to and from the host. Copies have ended
+// when their call returns. Offsets and sizes are in bytes; ranges must lie within their buffers.
+// Safe to call from several threads for different buffers. All methods throw kIo or kDevice when
+// the device fails.
 class Device {
  public:
   virtual ~Device() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;
   virtual void ToDevice(const void* host, const Buffer& to, int64_t offset, int64_t bytes) = 0;
   virtual void ToHost(const Buffer& from, int64_t offset, void* host, int64_t bytes) = 0;
-  // Between two ranges that do not overlap of buffers of this device.
+  // Copies between two ranges of buffers of this device that do not overlap.
   virtual void Copy(const Buffer& from,
                     int64_t from_offset,
                     const Buffer& to,
@@ -31,7 +32,8 @@ class Device {
 
  private:
   friend class Buffer;
-  // Uninitialised memory, aligned to 64 bytes; bytes > 0. Throws kIo when there is none left.
+  // Returns uninitialised memory, aligned to 64 bytes; bytes > 0. Throws kIo when there is none
+  // left.
   virtual void* Allocate(int64_t bytes) = 0;
   virtual void Free(void* memory, int64_t bytes) noexcept = 0;
 };
@@ -41,7 +43,7 @@ class Device {
 class CacheMeter {
  public:
   CacheMeter() = default;
-  // `peak`: what a clone inherits from the sequence that it continues.
+  // `peak` is what a clone inherits from the sequence that it continues.
   explicit CacheMeter(int64_t peak) : peak_bytes_(peak) {}
   CacheMeter(const CacheMeter&) = delete;
   CacheMeter& operator=(const CacheMeter&) = delete;
@@ -63,14 +65,14 @@ class CacheMeter {
 class Buffer {
  public:
   Buffer() = default;
-  // No bytes: no allocation. `meter`: counts the bytes; null where they are not a cache's.
+  // Zero bytes allocate nothing. `meter` counts the bytes; it is null if they are not a cache's.
   Buffer(int64_t bytes, Device& device, CacheMeter* meter);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
 
   [[nodiscard]] int64_t bytes() const { return bytes_; }
-  // Null for a buffer that was made without one.
+  // Returns null for a buffer that was made without a device.
   [[nodiscard]] Device* device() const { return device_; }
 
  private:

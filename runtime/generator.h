@@ -1,5 +1,6 @@
 #pragma once
-// Prompts to new tokens: prefill each, then decode all of them together, one token at a time.
+// Generation of new tokens from prompts: prefills each prompt, then decodes all together, one token
+// at a time.
 
 #include <cstdint>
 #include <functional>
@@ -22,7 +23,7 @@ struct GenerateOptions {
 
 struct Generation {
   std::vector<int32_t> ids;  // new tokens, without the stop token
-  bool stopped = false;      // at a stop token; else by max_new_tokens or the context length
+  bool stopped = false;      // at a stop token; otherwise by max_new_tokens or the context length
   CacheCounters cache;       // when it ended
 };
 
@@ -34,8 +35,8 @@ struct GenerateResult {
   double decode_seconds = 0.0;
 };
 
-// Reports progress as stage "decode". A sequence that has ended leaves the batch. Throws kUsage for
-// max_new_tokens < 1, and what the session throws.
+// Generates. Reports progress as stage "decode". A sequence that has ended leaves the batch. Throws
+// kUsage for max_new_tokens < 1, and what the session throws.
 [[nodiscard]] GenerateResult Generate(Session& session,
                                       std::span<const std::vector<int32_t>> prompts,
                                       const GenerateOptions& options,

@@ -1,5 +1,5 @@
 #pragma once
-// One sequence: its cache, and what happens to it while tokens come.
+// A sequence: its cache, and the handling of new tokens.
 
 #include <cstdint>
 #include <memory>
@@ -17,7 +17,7 @@ namespace kvc::runtime {
 class Backend;        // runtime/backend.h
 class SequenceCache;  // runtime/cache/kv_cache.h
 
-// What happens to new tokens when the recent block is full.
+// Treatment of new tokens when the recent block is full.
 enum class DecodePolicy {
   kReallocate,  // its oldest are re-allocated into the tiers: the budget holds
   kAppend,      // the recent block grows: nothing that comes after the prompt is dropped; the rows
@@ -37,18 +37,18 @@ struct CacheCounters {
   int64_t allocated_bytes = 0;  // summed over live allocations
   int64_t peak_bytes = 0;       // highest allocated_bytes since the sequence began
   // With narrow tiers: tokens at full width (the recent ones too), in each narrower tier, and
-  // dropped, summed over the groups of all layers; else empty.
+  // dropped, summed over the groups of all layers; otherwise empty.
   std::vector<int64_t> tier_tokens;
-  // Processor time, all threads, that choosing what is kept has taken so far, scores included.
+  // Processor time, over all threads, spent so far on choosing what is kept, scores included.
   double choosing_seconds = 0.0;
 
   void AddTierTokens(const CacheCounters& other);
-  // tier_tokens as shares of their sum.
+  // Returns tier_tokens as shares of their sum.
   [[nodiscard]] std::vector<double> TierShares() const;
 };
 
-// Made by Session::NewSequence. It keeps its backend, and may outlive its session. One thread at a
-// time may use it; a clone is another sequence, which any other thread may use.
+// A sequence, made by Session::NewSequence. It keeps its backend, and may outlive its session. One
+// thread at a time may use it; a clone is another sequence, which any other thread may use.
 class Sequence {
  public:
   Sequence(std::shared_ptr<Backend> backend,
@@ -61,8 +61,8 @@ class Sequence {
 
   [[nodiscard]] int64_t length() const;
   [[nodiscard]] CacheCounters counters() const;
-  // A copy with its own cache: one prefill serves several continuations. It shares with the
-  // original what never changes alone: backend, scorer and calibrated bases.
+  // Returns a copy with its own cache, so that one prefill serves several continuations. It shares
+  // with the original what never changes in one alone: backend, scorer and calibrated bases.
   [[nodiscard]] std::unique_ptr<Sequence> Clone() const;
 
   [[nodiscard]] const SequenceCache& cache() const { return *cache_; }
@@ -74,7 +74,7 @@ class Sequence {
   std::unique_ptr<SequenceCache> cache_;
   SequenceOptions options_;                        // without the spec, which the cache has
   std::shared_ptr<const scorers::Scorer> scorer_;  // null with kFull
-  double choosing_seconds_ = 0.0;                  // a clone begins anew
+  double choosing_seconds_ = 0.0;                  // a clone starts from zero
 };
 
 }  // namespace kvc::runtime

@@ -1,6 +1,6 @@
 #pragma once
-// Sequences that run through a bundle on a backend. What kvc-run, kvc-eval, kvc-bench and the
-// verification of kvc-export are made of.
+// Sequences that run through a bundle on a backend. kvc-run, kvc-eval, kvc-bench and the
+// verification of kvc-export are built on sessions.
 
 #include <cstdint>
 #include <map>
@@ -22,18 +22,20 @@ class PromptScores;  // runtime/policy/prompt_scores.h
 struct LayerMoves;   // runtime/cache/row_moves.h
 struct RowBatch;     // runtime/backend.h
 
-// Order, checks and budgets of a pass through the model; numbers are the backend's. It holds no
-// float of the model and no pointer to a cache's rows; logits alone come to the caller.
+// Order, checks and budgets of a pass through the model; the backend computes the numbers. A
+// session holds no float of the model and no pointer to a cache's rows; only logits reach the
+// caller.
 //
 // One thread at a time may use a session and the sequences that are given to it. Sessions of one
-// bundle on backends of one name share the prepared model; several sessions, also on several
+// bundle on backends of one name share the prepared model. Several sessions, also on several
 // threads, may share a thread pool, whose loops then take turns.
 class Session {
  public:
-  // Throws kDevice for a device that there is no backend for.
+  // Creates a session. Throws kDevice for a device without a backend.
   static std::unique_ptr<Session> Create(std::shared_ptr<const Bundle> bundle,
                                          const RuntimeOptions& options);
-  // On the processor, with the caller's threads; the pool must outlive session and sequences.
+  // Creates a session on the processor, with the caller's threads; the pool must outlive session
+  // and sequences.
   static std::unique_ptr<Session> Create(std::shared_ptr<const Bundle> bundle, ThreadPool& pool) {
     RuntimeOptions options;
     options.pool = &pool;
@@ -45,8 +47,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   [[nodiscard]] const Bundle& bundle() const { return *bundle_; }
-  // Throws kBadShape for a policy of another geometry, kBadInput and kUnsupported for one that
-  // contradicts itself or the model, kUsage for a chunk below 1.
+  // Makes an empty sequence. Throws kBadShape for a policy of another geometry, kBadInput and
+  // kUnsupported for one that contradicts itself or the model, kUsage for a chunk below 1.
   [[nodiscard]] std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options);
   // The whole prompt, layer by layer: each layer's cache is compressed before the next layer
   // starts. The sequences must be empty and get the same prompt, each its own cache: several
@@ -59,8 +61,9 @@ class Session {
     Sequence* const one[] = {&sequence};
     Prefill(std::span<Sequence* const>(one), ids, logits);
   }
-  // One token for each of B sequences of any lengths; logits [B, V]. A step in which no recent
-  // block is full allocates nothing beyond what a step of as many sequences before it has.
+  // Decodes one token for each of B sequences of any lengths; logits [B, V]. A step in which no
+  // recent block is full allocates nothing beyond what an earlier step of as many sequences
+  // allocated.
   void Decode(std::span<Sequence* const> sequences, std::span<const int32_t> ids, MatrixF logits);
 
  private:
@@ -90,7 +93,7 @@ class Session {
   std::shared_ptr<Backend> backend_;
   std::shared_ptr<const PreparedModel> model_;
   std::map<ScorerSpec, std::shared_ptr<const scorers::Scorer>> scorers_;
-  // What decoding keeps from step to step.
+  // State that decoding keeps from step to step.
   std::unique_ptr<Activations> step_;
   int64_t step_rows_ = 0;               // that step_ has room for
   std::vector<int32_t> positions_;      // [B]

@@ -1,5 +1,5 @@
 #pragma once
-// An ONNX model as plain data: what onnx_loader.cc reads and the plan is lowered from
+// An ONNX model as plain data, which onnx_loader.cc reads and the plan is lowered from
 // (docs/formats/onnx.md). Tensors borrow from the mapped files that the Model owns.
 
 #include <cstddef>
@@ -15,7 +15,7 @@
 
 namespace kvc::runtime {
 
-// An initializer. Row-major, aligned to its element size.
+// An initializer, row-major, aligned to its element size.
 struct Tensor {
   std::string name;
   DType dtype = DType::kF32;
@@ -32,7 +32,7 @@ struct Tensor {
 using AttributeValue = std::variant<int64_t, float, std::string, std::vector<int64_t>>;
 
 struct Node {
-  std::string name;  // the first output's where the file gives none
+  std::string name;  // the first output's if the file gives none
   std::string op;
   std::string domain;
   std::vector<std::string> inputs;  // "": an absent optional input

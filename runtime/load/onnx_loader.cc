@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The graph itself is small; weights lie outside.
+// Largest size of the model file. The graph itself is small; weights lie outside.
 constexpr int64_t kMaxModelBytes = std::numeric_limits<int32_t>::max();
 
 onnx::ModelProto Parse(const fs::path& path) {
@@ -54,7 +54,7 @@ DType ElementType(const onnx::TensorProto& proto) {
   }
 }
 
-// Product of the dimensions; refuses negative ones and products that overflow.
+// Returns the product of the dimensions; throws for negative ones and products that overflow.
 int64_t CountElements(const onnx::TensorProto& proto) {
   int64_t elements = 1;
   for (const int64_t dim : proto.dims()) {
@@ -78,7 +78,8 @@ int64_t ParseOffset(const onnx::TensorProto& proto,
   return value;
 }
 
-// A path below the model's folder without links: each component is looked at, none followed.
+// Checks that a path below the model's folder has no links: each component is examined, none
+// followed.
 void CheckLocation(const onnx::TensorProto& proto,
                    const fs::path& folder,
                    const std::string& text) {

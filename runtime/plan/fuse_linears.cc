@@ -7,7 +7,7 @@
 namespace kvc::runtime {
 namespace {
 
-// Whether `second` begins where `first` ends, in the model's memory.
+// Returns true if `second` begins at the end of `first`, in the model's memory.
 bool Adjacent(const Tensor& first, const Tensor& second) {
   const std::byte* end = first.data + first.elements * DTypeBytes(first.dtype);
   return first.dtype == second.dtype && first.dims[1] == second.dims[1] && end == second.data;

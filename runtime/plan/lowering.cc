@@ -69,8 +69,8 @@ class Lowerer {
     (this->*handler->second)(node);
   }
 
-  // Operators on shapes, masks and positions alone: their inputs are neither activations nor
-  // floating weights.
+  // Returns true for operators on shapes, masks and positions alone: their inputs are neither
+  // activations nor floating-point weights.
   bool IsShapeMath(const Node& node) const {
     static constexpr std::array kOps = {
         "Shape",          "Gather", "Sub", "Range", "Unsqueeze", "Cast",
@@ -180,7 +180,7 @@ class Lowerer {
     const bool product_of_weights =
         producer != nullptr && (producer->step.kind == StepKind::kLinear ||
                                 producer->step.kind == StepKind::kProjectHeads);
-    // The bias of heads that share a matrix would be one for each head.
+    // The bias of heads that share a matrix would need one copy per head.
     SupportNode(product_of_weights && !producer->step.bias &&
                     producer->step.heads == producer->step.groups &&
                     context_.uses(node.inputs[0]) == 1,

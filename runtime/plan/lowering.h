@@ -1,6 +1,6 @@
 #pragma once
-// First half of planning: nodes to steps on registers. A register is an activation [T, width] that
-// one step writes; schedule.h gives registers their places.
+// The first half of planning: lowers nodes to steps on registers. A register is an activation [T,
+// width] that one step writes; schedule.h gives registers their places.
 
 #include <cstdint>
 #include <vector>
@@ -29,9 +29,9 @@ struct LoweredGraph {
   Plan plan;                       // all but sections and slots
 };
 
-// Folds casts and transpositions of weights, biases into products, sigmoid and products into SiLU;
-// the mask's and the positions' arithmetic is dropped, because the cache knows its tokens.
-// Throws as PlanGraph does.
+// Lowers a graph. Folds casts and transpositions of weights, biases into products, and sigmoid and
+// products into SiLU. Drops the mask's and the positions' arithmetic, because the cache knows its
+// tokens. Throws like PlanGraph.
 [[nodiscard]] LoweredGraph Lower(const Graph& graph);
 
 // Merges products of the same input whose weights lie next to each other in memory: one pass over

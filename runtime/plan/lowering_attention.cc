@@ -20,14 +20,14 @@ bool SizesFit(const AttentionStep& attention, const InputWidths& widths) {
   if (kv_heads <= 0 || heads <= 0 || heads % kv_heads != 0 || groups == 0) return false;
   if (kv_heads % groups != 0 || (!attention.latent && groups != kv_heads)) return false;
   if (widths.q % heads != 0 || widths.k % groups != 0 || widths.v % kv_heads != 0) return false;
-  // In the dot product keys are as wide as stored, or as the head when they are rebuilt.
+  // In the dot product, keys are as wide as stored, or as the head when they are rebuilt.
   const int64_t key_width = attention.latent ? widths.v / kv_heads : widths.k / groups;
   if (widths.q / heads != key_width) return false;
   return std::all_of(attention.key_ranks.begin(), attention.key_ranks.end(),
                      [&](int64_t rank) { return rank > 0 && rank <= widths.k / groups; });
 }
 
-// The epsilon of the key norm stands only in the function's body.
+// Returns the epsilon of the key norm, which is only in the function's body.
 float BodyNormEpsilon(const Node& node, const Graph& graph) {
   for (const Function& function : graph.functions) {
     if (function.domain != node.domain || function.name != node.op) continue;

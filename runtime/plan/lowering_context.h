@@ -1,5 +1,5 @@
 #pragma once
-// What names stand for while the nodes of a graph are lowered, and checked access to it. Part of
+// The meanings of names while the nodes of a graph are lowered, and checked access to them. Part of
 // lowering.h; nothing else includes it.
 
 #include <map>
@@ -28,8 +28,8 @@ struct Value {
   int64_t heads = 1;  // slices that a Reshape has split a row into
 };
 
-// All accessors throw kBadInput for names that no earlier node made and for inputs that are
-// missing, kUnsupported for a value of another kind, naming the node.
+// Names and their values. All accessors throw kBadInput for names that no earlier node made and for
+// missing inputs, kUnsupported for a value of another kind, naming the node.
 class LoweringContext {
  public:
   explicit LoweringContext(const Graph& graph);
@@ -40,20 +40,20 @@ class LoweringContext {
 
   [[nodiscard]] const Value& Get(const Node& node, const std::string& name) const;
   [[nodiscard]] const Value& Input(const Node& node, size_t index) const;
-  // The value of a graph output, or null.
+  // Returns the value of a graph output, or null.
   [[nodiscard]] const Value* Output(const std::string& name) const;
-  // The register of an input that is an activation of whole rows.
+  // Returns the register of an input that is an activation of whole rows.
   [[nodiscard]] int64_t Flat(const Node& node, size_t index) const;
-  // An initializer in its own order.
+  // Returns an initializer in its own order.
   [[nodiscard]] const Tensor& Weight(const Node& node, size_t index) const;
-  // The id by which steps name a tensor of the graph.
+  // Returns the id by which steps name a tensor of the graph.
   [[nodiscard]] DataId IdOf(const Tensor& tensor);
-  // A float initializer of `width` elements.
+  // Returns a float initializer of `width` elements.
   [[nodiscard]] DataId Vector(const Node& node, size_t index, int64_t width);
-  // A float initializer [positions, width]; limits the plan's positions.
+  // Returns a float initializer [positions, width], which limits the plan's positions.
   [[nodiscard]] DataId Table(const Node& node, size_t index, int64_t width);
   void LimitPositions(int64_t rows);
-  // How many nodes and graph outputs read a name.
+  // Returns the number of nodes and graph outputs that read a name.
   [[nodiscard]] int64_t uses(const std::string& name) const;
 
   void Define(const Node& node, const std::string& name, const Value& value);
@@ -70,7 +70,7 @@ class LoweringContext {
   std::map<std::string, int64_t> tensor_ids_;  // places in Plan::tensors
 };
 
-// Throw with the node's name first: `node "layers.0.q.matmul": expected ...`.
+// Throw an error that begins with the node's name: `node "layers.0.q.matmul": expected ...`.
 template <class... Args>
 void RequireNode(bool holds,
                  const Node& node,
@@ -86,14 +86,15 @@ void SupportNode(bool holds,
   KVC_CHECK(holds, kUnsupported, "node \"{}\": {}", node.name, fmt::format(text, args...));
 }
 
-// True for F32, F16, BF16.
+// Returns true for F32, F16, BF16.
 [[nodiscard]] bool IsFloat(const Tensor& tensor);
 
-// com.kvc.HeadProjection and com.kvc.PairRotation.
+// Lower com.kvc.HeadProjection and com.kvc.PairRotation.
 void LowerHeadProjection(const Node& node, LoweringContext& context);
 void LowerPairRotation(const Node& node, LoweringContext& context);
 
-// The cache node: checks that heads, ranks and widths fit together, reads the rebuild of a latent.
+// Reads the cache node: checks that heads, ranks and widths fit together, reads the rebuild of a
+// latent.
 [[nodiscard]] AttentionStep ReadAttention(const Node& node, LoweringContext& context);
 
 }  // namespace kvc::runtime

@@ -1,12 +1,13 @@
 #pragma once
-// What the runtime executes: the steps of a decoder over rows of tokens, cut into sections between
-// which exactly one activation [T, E] is live. Section 0 makes it from token ids, one section for
-// each layer carries it on, the last one turns it into logits. Because of the cuts a prompt can go
+// The plan that the runtime executes: the steps of a decoder over rows of tokens, cut into sections
+// between which exactly one activation [T, E] is live. Section 0 makes it from token ids, one
+// section per layer transforms it, the last one turns it into logits. The cuts let a prompt go
 // through one layer completely before the next one starts.
 //
-// A plan is free of any device: its steps name what they read, tensors of the graph and constants
-// of the plan, and point to nothing. A backend makes of graph and plan what its processor needs
-// (PreparedModel). Immutable once made; any number of threads, backends and sessions share it.
+// A plan depends on no device: its steps name what they read, tensors of the graph and constants of
+// the plan, and point to nothing. A backend makes what its processor needs from graph and plan
+// (PreparedModel). A plan is immutable once made; any number of threads, backends and sessions
+// share it.
 
 #include <cstdint>
 #include <span>
@@ -48,14 +49,14 @@ struct DataId {
   friend bool operator==(const DataId&, const DataId&) = default;
 };
 
-// A weight [out, in]: the rows of tensors that lie one behind the other in the model's memory.
+// A weight [out, in], whose rows are those of tensors that follow each other in the model's memory.
 struct LinearWeight {
   std::vector<DataId> tensors;
   int64_t out = 0;
   int64_t in = 0;
 };
 
-// How the latents of a layer become keys (kernels/attention.h, KeyRebuild).
+// Rebuild of a layer's keys from latents (kernels/attention.h, KeyRebuild).
 struct RebuildStep {
   DataId matrix;       // [G * D, R]; of a group's rows its first key_rank columns
   DataId bias;         // [G * D] or none
@@ -123,8 +124,8 @@ struct Plan {
 // the plan cannot hold, kBadInput for a graph that contradicts itself.
 [[nodiscard]] Plan PlanGraph(const Graph& graph);
 
-// What an id names, in the host's memory. Borrows from graph and plan. Throw kInternal for an id
-// that names nothing there, or no float data.
+// Return what an id names, in the host's memory, borrowed from graph and plan. Throw kInternal for
+// an id that names nothing there, or no float data.
 [[nodiscard]] const Tensor& TensorOf(const Graph& graph, const Plan& plan, DataId id);
 [[nodiscard]] std::span<const float> FloatsOf(const Graph& graph, const Plan& plan, DataId id);
 

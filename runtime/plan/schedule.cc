@@ -10,13 +10,14 @@
 namespace kvc::runtime {
 namespace {
 
-// Register whose columns `reg` are.
+// Returns the register whose columns `reg` is.
 int64_t Root(const LoweredGraph& lowered, int64_t reg) {
   const int64_t parent = lowered.registers[reg].parent;
   return parent < 0 ? reg : parent;
 }
 
-// Index of the last step that reads each register; of a root: that reads any of its columns.
+// Index of the last step that reads each register; for a root, the last step that reads any of its
+// columns.
 struct Lifetimes {
   std::vector<int64_t> last_use;
   std::vector<int64_t> root_last_use;
@@ -57,8 +58,8 @@ std::vector<Cut> FindCuts(const LoweredGraph& lowered, const Lifetimes& lifetime
   return cuts;
 }
 
-// The latest cut before each attention, and the earliest behind the last one: what follows that
-// needs only the rows whose logits are asked for.
+// Chooses the latest cut before each attention, and the earliest after the last one: the steps
+// after it need only the rows whose logits are requested.
 std::vector<Cut> ChooseCuts(const LoweredGraph& lowered, const std::vector<Cut>& cuts) {
   std::vector<Cut> chosen;
   int64_t previous = -1;  // step of the last attention seen
@@ -160,7 +161,7 @@ class SlotAllocator {
     return Place(lowered.out, {FreeSlot(width), 0, width});
   }
 
-  // The narrowest free slot that is wide enough, else the widest free one, made wider.
+  // Returns the narrowest free slot that is wide enough, otherwise the widest free one, made wider.
   int64_t FreeSlot(int64_t width) {
     int64_t best = -1;
     for (int64_t slot = kLogitsSlot + 1; slot < static_cast<int64_t>(widths_.size()); ++slot) {

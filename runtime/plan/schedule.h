@@ -1,5 +1,5 @@
 #pragma once
-// Second half of planning: cuts the steps into sections and gives every register columns of a
+// The second half of planning: cuts the steps into sections and gives every register columns of a
 // workspace slot. A slot is reused as soon as nothing on it is needed; operations that may write
 // where they read do so.
 
@@ -7,7 +7,8 @@
 
 namespace kvc::runtime {
 
-// Throws kUnsupported naming the attention node before which no single activation is live.
+// Schedules the steps. Throws kUnsupported naming the attention node before which no single
+// activation is live.
 [[nodiscard]] Plan Schedule(LoweredGraph lowered);
 
 }  // namespace kvc::runtime

@@ -9,7 +9,7 @@
 namespace kvc::runtime {
 namespace {
 
-// The best candidates of a working block of `length` rows become the only tier.
+// Makes the best candidates of a working block of `length` rows the only tier.
 RowMoves KeepBest(const CacheSpec& spec,
                   int64_t length,
                   std::span<const float> scores,
@@ -27,14 +27,14 @@ RowMoves KeepBest(const CacheSpec& spec,
   return moves;
 }
 
-// Scores of the tiers' rows and of the recent block's oldest `moving` rows, the first of which has
-// position `first`.
+// Collects scores of the tiers' rows and of the recent block's oldest `moving` rows, the first of
+// which has position `first`.
 void Compete(const CacheSpec& spec,
              const HeldRows& group,
              int64_t moving,
              int64_t first,
              std::vector<float>& scores) {
-  // Streaming scores are ages, counted anew each time.
+  // Streaming scores are ages, counted again each time.
   const bool keeps_ages =
       spec.scorer.kind == ScorerKind::kStreaming || spec.method == Method::kStreaming;
   size_t next = 0;
@@ -45,11 +45,11 @@ void Compete(const CacheSpec& spec,
     }
   }
   scores.resize(next + static_cast<size_t>(moving));
-  // A prompt shorter than the sinks leaves some of them to the first tokens that come after it.
+  // A prompt shorter than the sinks leaves some of them to the first tokens after it.
   for (int64_t i = 0; i < moving && first + i < spec.sinks; ++i) scores[next + i] = kPinned;
 }
 
-// The best of the only tier's rows and the moving ones.
+// Keeps the best of the only tier's rows and the moving ones.
 RowMoves KeepBestOfBoth(const HeldRows& group,
                         std::span<const float> scores,
                         int64_t moving,

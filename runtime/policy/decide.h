@@ -1,8 +1,8 @@
 #pragma once
-// What is kept, decided on the host from scores alone: at the end of a layer's prefill, and when a
-// recent block is full. Nothing here touches or needs a cache's rows.
+// Decisions about what is kept, made on the host from scores alone: at the end of a layer's
+// prefill, and when a recent block is full. Nothing here touches or needs a cache's rows.
 //
-// Sinks and the newest `window` tokens are always kept. Of the others a group keeps those of the
+// Sinks and the newest `window` tokens are always kept. Of the others, a group keeps those with the
 // highest scores; ties go to the older token. With narrow tiers runtime/policy/tiering.h chooses.
 
 #include <cstdint>
@@ -19,22 +19,22 @@ namespace kvc::runtime {
 // The score of a token that is never dropped.
 inline constexpr float kPinned = std::numeric_limits<float>::infinity();
 
-// What a decision sees of a group. Borrows the scores.
+// A group as a decision sees it. Borrows the scores.
 struct HeldRows {
   std::vector<std::span<const float>> tier_scores;  // [tiers][rows]
   int64_t recent = 0;                               // rows of the recent block
 };
 [[nodiscard]] std::vector<HeldRows> RowsOf(const LayerCache& layer);
 
-// Indices of the `count` highest scores, ascending.
+// Returns the indices of the `count` highest scores, ascending.
 [[nodiscard]] std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count);
 
 // Gives a prompt's sinks the score kPinned in every group.
 void PinSinks(const CacheSpec& spec, std::vector<GroupScores>& scores);
 
 // Turns the working blocks of a layer, which hold a prompt of `length` tokens, into tiers and
-// recent blocks. scores [n]: of all tokens, sinks pinned; used up. tier_rows [n]: rows that each
-// group's tiers are allocated for.
+// recent blocks. scores [n] are those of all tokens, with sinks pinned; they are used up. tier_rows
+// [n] are the rows that each group's tiers are allocated for.
 [[nodiscard]] LayerMoves DecidePrompt(const CacheSpec& spec,
                                       int64_t layer,
                                       int64_t length,
@@ -42,8 +42,8 @@ void PinSinks(const CacheSpec& spec, std::vector<GroupScores>& scores);
                                       std::span<const int64_t> tier_rows);
 
 // Makes room in the recent blocks of a layer of a sequence of `length` tokens: their oldest tokens
-// compete with those in the tiers by max(stored score, fresh score). fresh [n]: of all rows, tiers
-// first; used up.
+// compete with those in the tiers by max(stored score, fresh score). fresh [n] are the scores of
+// all rows, tiers first; they are used up.
 [[nodiscard]] LayerMoves DecideReallocation(const CacheSpec& spec,
                                             int64_t layer,
                                             int64_t length,

@@ -6,7 +6,8 @@
 namespace kvc::runtime {
 namespace {
 
-// Whether two caches of the same prompt get the same scores and losses from the same scorer.
+// Returns true if two caches of the same prompt get the same scores and losses from the same
+// scorer.
 bool AskTheSame(const CacheSpec& a, const CacheSpec& b) {
   if (a.window != b.window || a.sinks != b.sinks || a.has_narrow_tiers() != b.has_narrow_tiers())
     return false;

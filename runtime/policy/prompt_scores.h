@@ -1,5 +1,5 @@
 #pragma once
-// Scores of one layer's prompt, shared by caches that all hold it and ask for the same, at whatever
+// Scores of one layer's prompt, shared by caches that all hold it and need the same scores, at any
 // budgets.
 
 #include <vector>
@@ -16,10 +16,10 @@ class PromptScores {
     std::vector<GroupScores> groups;  // [n]
     double seconds = 0.0;             // processor time that they took
   };
-  // What an earlier cache with the same scorer, window, sinks and tiers was given; null when there
-  // is none. Good until the next Add.
+  // Returns the scores of an earlier cache with the same scorer, window, sinks and tiers; null when
+  // there is none. Valid until the next Add.
   [[nodiscard]] const Scored* Find(const scorers::Scorer* scorer, const CacheSpec& spec) const;
-  // Borrows the spec.
+  // Adds scores. Borrows the spec.
   const Scored& Add(const scorers::Scorer* scorer, const CacheSpec& spec, Scored scored);
 
  private:

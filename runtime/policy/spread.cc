@@ -10,7 +10,7 @@
 namespace kvc::runtime {
 namespace {
 
-// The scores of what may be dropped: without sinks and window.
+// Adds the scores of what may be dropped: without sinks and window.
 void AddFree(const CacheSpec& spec,
              int64_t length,
              std::span<const GroupScores> scores,

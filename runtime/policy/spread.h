@@ -1,5 +1,5 @@
 #pragma once
-// How many rows each group gets: the budget, spread anew by the scores of a prompt where the method
+// Number of rows of each group: the budget, spread again by the scores of a prompt if the method
 // asks for it (Ada-KV [AdaKV] within a layer; kAdaModel over the model).
 
 #include <cstdint>
@@ -10,10 +10,10 @@
 
 namespace kvc::runtime {
 
-// Ada-KV [AdaKV]: rows of each group of a layer. The rows beyond `fixed` (sinks, window and margin,
-// which every group has) go to the highest scores of all groups together; then each group's count
-// is mixed with its even budget, share `safeguard`. scores: [n][candidates]; the sum of the
-// rows stays that of `rows`.
+// Ada-KV [AdaKV] computes the rows of each group of a layer. The rows beyond `fixed` (sinks, window
+// and margin, which every group has) go to the highest scores of all groups together; then each
+// group's count is mixed with its even budget, with share `safeguard`. scores: [n][candidates]; the
+// sum of the rows stays that of `rows`.
 inline constexpr double kAdaSafeguard = 0.2;
 [[nodiscard]] std::vector<int64_t> AdaRows(std::span<const std::vector<float>> scores,
                                            std::span<const int64_t> rows,
@@ -22,7 +22,7 @@ inline constexpr double kAdaSafeguard = 0.2;
                                            double safeguard = kAdaSafeguard);
 
 // kAda: sets the shares of a layer's groups in its rows, from their scores of a prompt of `length`
-// tokens. Nothing with other methods.
+// tokens. Does nothing with other methods.
 void SpreadOverLayer(SequenceCache& cache,
                      int64_t layer,
                      int64_t length,
@@ -32,7 +32,7 @@ void SpreadOverLayer(SequenceCache& cache,
 // how many rows each group gets, without a safeguard, because such scores are comparable.
 void SpreadOverModel(SequenceCache& cache, int64_t length);
 
-// Rows that each group's tiers are allocated for in a sequence of `length` tokens [n].
+// Returns the rows [n] that each group's tiers are allocated for in a sequence of `length` tokens.
 [[nodiscard]] std::vector<int64_t> TierRows(SequenceCache& cache, int64_t layer, int64_t length);
 
 }  // namespace kvc::runtime

@@ -7,21 +7,22 @@
 namespace kvc::runtime {
 namespace {
 
-// A token that competes: where it lies, and the tier whose widths it has; 0 also for rows of the
-// working and the recent block.
+// A token that competes: its place, and the tier whose widths it has, which is 0 also for rows of
+// the working and the recent block.
 struct Candidate {
   RowSource source;
   int64_t tier = 0;
 };
 
-// Whether a row of `from` holds everything that `to` keeps.
+// Returns true if a row of `from` holds everything that `to` keeps.
 bool Covers(const BlockShape& from, const BlockShape& to) {
   return from.key_width >= to.key_width && from.value_width >= to.value_width &&
          ElementBits(from.key_format) >= ElementBits(to.key_format) &&
          ElementBits(from.value_format) >= ElementBits(to.value_format);
 }
 
-// Tiers of the candidates by least loss within the bytes of `tier_rows` rows of full width.
+// Returns the tiers of the candidates by least loss within the bytes of `tier_rows` rows of full
+// width.
 std::vector<TierMoves> Distribute(const CacheSpec& spec,
                                   int64_t layer,
                                   int64_t n,
