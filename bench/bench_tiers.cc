@@ -12,12 +12,12 @@
 #include "bench/support/kernel_main.h"
 #include "bench/support/pool.h"
 #include "bench/support/timing.h"
-#include "core/base/dtype.h"
+#include "core/base/row_format.h"
 #include "kernels/attention.h"
 
 namespace {
 
-using kvc::DType;
+using kvc::RowFormat;
 using kvc::bench::Heads;
 using kvc::bench::kColdBytes;
 using kvc::bench::kLarge;
@@ -27,21 +27,22 @@ using kvc::kernels::Segment;
 
 // Rows of `width` dimensions in `bytes` bytes of keys and as many of values.
 Segment MakeSegment(
-    const char* keys, const char* values, int64_t bytes, int64_t width, DType dtype) {
-  const int64_t rows = bytes / (width * kvc::DTypeBytes(dtype));
+    const char* keys, const char* values, int64_t bytes, int64_t width, const RowFormat& format) {
+  const int64_t stride = kvc::RowBytes(format, width);
+  const int64_t rows = bytes / stride;
   Segment segment;
-  segment.keys = {keys, dtype, rows, width, width};
-  segment.values = {values, dtype, rows, width, width};
+  segment.keys = {keys, format, rows, width, stride};
+  segment.values = {values, format, rows, width, stride};
   return segment;
 }
 
 // Several layers' heads over the same memory, dense or in tiers.
 class Problem {
  public:
-  Problem(Heads heads, DType dtype, int64_t rows, bool tiers)
+  Problem(Heads heads, const RowFormat& format, int64_t rows, bool tiers)
       : queries_(static_cast<size_t>(heads.query_heads * heads.width), 0.01F),
         outputs_(queries_.size()) {
-    const int64_t bytes = rows * heads.width * kvc::DTypeBytes(dtype);  // of a head's keys
+    const int64_t bytes = rows * kvc::RowBytes(format, heads.width);  // of a head's keys
     const int64_t layers = kColdBytes / (2 * heads.kv_heads * bytes) + 1;
     memory_.assign(static_cast<size_t>(layers * 2 * heads.kv_heads * bytes), 0);
     const char* next = memory_.data();
@@ -53,7 +54,7 @@ class Problem {
         const int64_t eighth = bytes / 8;
         const auto add = [&](int64_t from, int64_t count, int64_t width) {
           head.segments.push_back(MakeSegment(next + from * eighth, next + bytes + from * eighth,
-                                              count * eighth, width, dtype));
+                                              count * eighth, width, format));
         };
         if (tiers) {
           add(0, 6, heads.width);
@@ -81,9 +82,9 @@ class Problem {
   size_t next_ = 0;
 };
 
-void Tiers(benchmark::State& state, Heads heads, DType dtype) {
-  Problem dense(heads, dtype, state.range(0), false);
-  Problem tiers(heads, dtype, state.range(0), true);
+void Tiers(benchmark::State& state, Heads heads, const RowFormat& format) {
+  Problem dense(heads, format, state.range(0), false);
+  Problem tiers(heads, format, state.range(0), true);
   kvc::bench::BestTime dense_time;
   kvc::bench::BestTime tiers_time;
   // Both run in turns, so that the machine's other work affects both.
@@ -100,9 +101,9 @@ void Rows(benchmark::internal::Benchmark* bench) {
   bench->ArgName("rows")->UseRealTime()->Unit(benchmark::kMicrosecond)->Arg(512)->Arg(4096);
 }
 
-BENCHMARK_CAPTURE(Tiers, small_f32, kSmall, DType::kF32)->Apply(Rows);
-BENCHMARK_CAPTURE(Tiers, large_f32, kLarge, DType::kF32)->Apply(Rows);
-BENCHMARK_CAPTURE(Tiers, large_f16, kLarge, DType::kF16)->Apply(Rows);
+BENCHMARK_CAPTURE(Tiers, small_f32, kSmall, kvc::kRowsF32)->Apply(Rows);
+BENCHMARK_CAPTURE(Tiers, large_f32, kLarge, kvc::kRowsF32)->Apply(Rows);
+BENCHMARK_CAPTURE(Tiers, large_f16, kLarge, kvc::kRowsF16)->Apply(Rows);
 
 }  // namespace
 
