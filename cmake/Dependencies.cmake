@@ -14,6 +14,7 @@ pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas>=0.3.21)
 find_package(CLI11 2.1 REQUIRED)
 find_package(Eigen3 3.4 REQUIRED)
 find_library(LAPACKE_LIBRARY lapacke REQUIRED)
+find_package(Boost 1.74 REQUIRED COMPONENTS context)
 
 if(KVC_ONNX)
   # Before LibTorch: where there is no protobuf::libprotobuf yet, LibTorch 2 makes an empty one.

@@ -1,0 +1,129 @@
+#include "kernels/emulator/memory.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include <sys/mman.h>
+
+#include "core/base/error.h"
+
+namespace kvc::emulator {
+namespace {
+
+constexpr size_t kRangeBytes = size_t{1} << 38;
+constexpr size_t kAlignment = 256;  // as cudaMalloc's
+constexpr size_t kGapBytes = 256;
+constexpr size_t kPageBytes = 4096;
+
+struct Memory {
+  std::mutex mutex;
+  std::byte* range = nullptr;
+  size_t next = 0;  // offset of the next allocation
+  std::map<const std::byte*, Allocation> allocations;
+  MemoryUse use = {0, 0, size_t{16} << 30};
+};
+
+// Lives as long as the process: streams of static duration may free late.
+Memory& GetMemory() {
+  static Memory& memory = *new Memory;
+  return memory;
+}
+
+void MapRange(Memory& memory) {
+  void* range = mmap(nullptr, kRangeBytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  KVC_CHECK(range != MAP_FAILED, kDevice,
+            "emulated device: expected {} bytes of address space, got none", kRangeBytes);
+  memory.range = static_cast<std::byte*>(range);
+}
+
+}  // namespace
+
+void* Allocate(size_t bytes) {
+  Memory& memory = GetMemory();
+  const std::lock_guard lock(memory.mutex);
+  if (memory.range == nullptr) {
+    MapRange(memory);
+  }
+  const size_t left = memory.use.limit - std::min(memory.use.limit, memory.use.used);
+  KVC_CHECK(bytes <= left && memory.next + bytes + kGapBytes + kAlignment <= kRangeBytes, kDevice,
+            "emulated device: expected {} free bytes, got {} of {}", bytes, left, memory.use.limit);
+  std::byte* begin = memory.range + memory.next;
+  memory.next += (bytes + kAlignment - 1) / kAlignment * kAlignment + kGapBytes;
+  std::memset(begin, 0xff, bytes);
+  memory.allocations[begin] = {begin, bytes, nullptr};
+  memory.use.used += bytes;
+  memory.use.peak = std::max(memory.use.peak, memory.use.used);
+  return begin;
+}
+
+void Free(void* address) {
+  if (address == nullptr) {
+    return;
+  }
+  Memory& memory = GetMemory();
+  const std::lock_guard lock(memory.mutex);
+  const auto found = memory.allocations.find(static_cast<std::byte*>(address));
+  KVC_CHECK(found != memory.allocations.end(), kInternal,
+            "emulated device: expected the address of an allocation, got another");
+  const Allocation allocation = found->second;
+  std::free(allocation.shadow);
+  memory.use.used -= allocation.bytes;
+  memory.allocations.erase(found);
+  // Whole pages go back to the system; the addresses stay taken.
+  const auto first = (reinterpret_cast<uintptr_t>(allocation.begin) + kPageBytes - 1) / kPageBytes;
+  const auto end = (reinterpret_cast<uintptr_t>(allocation.begin) + allocation.bytes) / kPageBytes;
+  if (first < end) {
+    madvise(reinterpret_cast<void*>(first * kPageBytes), (end - first) * kPageBytes, MADV_DONTNEED);
+  }
+}
+
+MemoryUse GetMemoryUse() {
+  Memory& memory = GetMemory();
+  const std::lock_guard lock(memory.mutex);
+  return memory.use;
+}
+
+void ResetPeak() {
+  Memory& memory = GetMemory();
+  const std::lock_guard lock(memory.mutex);
+  memory.use.peak = memory.use.used;
+}
+
+void SetMemoryLimit(size_t bytes) {
+  Memory& memory = GetMemory();
+  const std::lock_guard lock(memory.mutex);
+  memory.use.limit = bytes;
+}
+
+bool InDeviceRange(const void* address) {
+  const Memory& memory = GetMemory();
+  const auto* byte = static_cast<const std::byte*>(address);
+  return memory.range != nullptr && byte >= memory.range && byte < memory.range + kRangeBytes;
+}
+
+Allocation* FindAllocation(const void* address, size_t bytes) {
+  Memory& memory = GetMemory();
+  const auto* byte = static_cast<const std::byte*>(address);
+  const std::lock_guard lock(memory.mutex);
+  auto next = memory.allocations.upper_bound(byte);
+  if (next == memory.allocations.begin()) {
+    return nullptr;
+  }
+  Allocation& allocation = std::prev(next)->second;
+  return byte + bytes <= allocation.begin + allocation.bytes ? &allocation : nullptr;
+}
+
+void* ShadowOf(Allocation& allocation, size_t bytes_per_pair) {
+  if (allocation.shadow == nullptr) {
+    allocation.shadow = std::calloc((allocation.bytes + 1) / 2, bytes_per_pair);
+    KVC_CHECK(allocation.shadow != nullptr, kDevice,
+              "checker: expected a shadow for {} bytes, got no memory", allocation.bytes);
+  }
+  return allocation.shadow;
+}
+
+}  // namespace kvc::emulator
