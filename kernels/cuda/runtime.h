@@ -1,0 +1,111 @@
+#pragma once
+// Device memory, streams, events and graphs: one interface over CUDA's runtime and the emulator.
+//
+// What is put into a stream runs in its order, later; host memory that takes part must stay as it
+// is until the stream has been waited for. Calls throw kDevice (no device, too little memory, a
+// kernel that failed). Objects are used by one thread at a time.
+
+#include <cstddef>
+#include <memory>
+
+#include "kernels/cuda/launch_shape.h"
+
+namespace kvc::cuda {
+
+// Memory of the device in one piece, freed with the object. Its content is undefined.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  explicit DeviceBuffer(size_t bytes);
+  ~DeviceBuffer();
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+
+  [[nodiscard]] void* data() const { return data_; }
+  [[nodiscard]] size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Memory taken once and handed out in pieces that all go back together: what a session needs is
+// said, and refused, before anything runs.
+class Arena {
+ public:
+  explicit Arena(size_t capacity);
+  ~Arena();
+  Arena(Arena&&) = delete;
+
+  // 256-byte aligned. Throws kDevice, need and have named, where the capacity would be passed.
+  [[nodiscard]] void* Take(size_t bytes);
+  // Every piece is invalid from here on.
+  void Reset();
+  [[nodiscard]] size_t capacity() const;
+  [[nodiscard]] size_t used() const;
+  [[nodiscard]] size_t peak() const;  // the most that was ever used
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Bytes of device memory that DeviceBuffer and Arena hold, now and at most since ResetPeakBytes.
+[[nodiscard]] size_t UsedBytes();
+[[nodiscard]] size_t PeakBytes();
+void ResetPeakBytes();
+
+// Copies and fills in a stream.
+void CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle stream);
+void CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream);
+void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream);
+void FillZero(void* device, size_t bytes, StreamHandle stream);
+// Returns when everything in the stream has run; throws what failed there.
+void Synchronize(StreamHandle stream);
+
+// What a stream was given between BeginCapture and EndCapture, with the arguments of that time;
+// runs as a whole as often as wanted.
+class Graph {
+ public:
+  Graph();
+  ~Graph();
+  Graph(Graph&& other) noexcept;
+  Graph& operator=(Graph&& other) noexcept;
+  void Replay(StreamHandle stream) const;
+
+ private:
+  friend class Stream;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(Event&&) = delete;
+  // Marks what is in the stream so far.
+  void Record(StreamHandle stream);
+  // What is put into `stream` from here on waits for the mark.
+  void MakeWait(StreamHandle stream) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+class Stream {
+ public:
+  Stream();
+  ~Stream();
+  Stream(Stream&&) = delete;
+  [[nodiscard]] StreamHandle handle() const;
+  void BeginCapture();
+  [[nodiscard]] Graph EndCapture();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kvc::cuda

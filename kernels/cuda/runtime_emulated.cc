@@ -1,0 +1,218 @@
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "core/base/error.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/stream_emulated.h"
+#include "kernels/emulator/checker.h"
+#include "kernels/emulator/emulator.h"
+#include "kernels/emulator/memory.h"
+
+namespace kvc::cuda {
+
+using Work = std::function<void()>;
+
+struct StreamTag {
+  std::deque<Work> waiting;
+  bool capturing = false;
+  std::vector<Work> captured;
+
+  void Run() {
+    while (!waiting.empty()) {
+      const Work work = std::move(waiting.front());
+      waiting.pop_front();
+      work();
+    }
+  }
+};
+
+namespace {
+
+StreamTag& TagOf(StreamHandle stream) {
+  static StreamTag default_stream;
+  return stream == nullptr ? default_stream : *stream;
+}
+
+void Put(StreamHandle stream, Work work) {
+  StreamTag& tag = TagOf(stream);
+  if (tag.capturing) {
+    tag.captured.push_back(std::move(work));
+  } else {
+    tag.waiting.push_back(std::move(work));
+  }
+}
+
+void CheckRange(const void* device, size_t bytes, const char* what) {
+  KVC_CHECK(bytes == 0 || emulator::FindAllocation(device, bytes) != nullptr, kInternal,
+            "{}: expected {} bytes of one allocation of the device, got other memory", what, bytes);
+}
+
+}  // namespace
+
+void EnqueueKernel(const LaunchShape& shape, StreamHandle stream, Work kernel) {
+  emulator::Grid grid;
+  grid.name = shape.name;
+  grid.blocks_x = shape.blocks_x;
+  grid.blocks_y = shape.blocks_y;
+  grid.threads = shape.threads;
+  grid.shared_bytes = shape.shared_bytes;
+  grid.early = shape.early;
+  grid.stream = stream;
+  Put(stream, [grid, kernel = std::move(kernel)] { emulator::RunGrid(grid, kernel); });
+}
+
+DeviceBuffer::DeviceBuffer(size_t bytes) : data_(emulator::Allocate(bytes)), bytes_(bytes) {}
+DeviceBuffer::~DeviceBuffer() { emulator::Free(data_); }
+DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+// Pieces are allocations of their own, so that the checker sees their ends.
+struct Arena::Impl {
+  size_t capacity = 0;
+  size_t used = 0;
+  size_t peak = 0;
+  std::vector<void*> pieces;
+};
+Arena::Arena(size_t capacity) : impl_(std::make_unique<Impl>()) { impl_->capacity = capacity; }
+Arena::~Arena() { Reset(); }
+void* Arena::Take(size_t bytes) {
+  const size_t whole = (bytes + 255) / 256 * 256;
+  const size_t left = impl_->capacity - impl_->used;
+  KVC_CHECK(whole <= left, kDevice, "device arena: expected {} free bytes, got {} of {}", whole,
+            left, impl_->capacity);
+  impl_->pieces.push_back(emulator::Allocate(bytes));
+  impl_->used += whole;
+  impl_->peak = std::max(impl_->peak, impl_->used);
+  return impl_->pieces.back();
+}
+void Arena::Reset() {
+  for (void* piece : impl_->pieces) {
+    emulator::Free(piece);
+  }
+  impl_->pieces.clear();
+  impl_->used = 0;
+}
+size_t Arena::capacity() const { return impl_->capacity; }
+size_t Arena::used() const { return impl_->used; }
+size_t Arena::peak() const { return impl_->peak; }
+
+size_t UsedBytes() { return emulator::GetMemoryUse().used; }
+size_t PeakBytes() { return emulator::GetMemoryUse().peak; }
+void ResetPeakBytes() { emulator::ResetPeak(); }
+
+void CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle stream) {
+  CheckRange(device, bytes, "CopyToDevice");
+  Put(stream, [=] {
+    std::memcpy(device, host, bytes);
+    emulator::MarkWritten(device, bytes);
+  });
+}
+void CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream) {
+  CheckRange(device, bytes, "CopyToHost");
+  Put(stream, [=] { std::memcpy(host, device, bytes); });
+}
+void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream) {
+  CheckRange(to, bytes, "CopyOnDevice");
+  CheckRange(from, bytes, "CopyOnDevice");
+  Put(stream, [=] {
+    std::memcpy(to, from, bytes);
+    emulator::MarkWritten(to, bytes);
+  });
+}
+void FillZero(void* device, size_t bytes, StreamHandle stream) {
+  CheckRange(device, bytes, "FillZero");
+  Put(stream, [=] {
+    std::memset(device, 0, bytes);
+    emulator::MarkWritten(device, bytes);
+  });
+}
+void Synchronize(StreamHandle stream) {
+  StreamTag& tag = TagOf(stream);
+  KVC_CHECK(!tag.capturing, kInternal, "stream: expected no capture while waiting, got one");
+  try {
+    tag.Run();
+  } catch (...) {
+    tag.waiting.clear();  // what followed a failed kernel does not run
+    throw;
+  }
+}
+
+struct Graph::Impl {
+  std::vector<Work> work;
+};
+Graph::Graph() = default;
+Graph::~Graph() = default;
+Graph::Graph(Graph&&) noexcept = default;
+Graph& Graph::operator=(Graph&&) noexcept = default;
+void Graph::Replay(StreamHandle stream) const {
+  KVC_CHECK(impl_ != nullptr, kInternal, "graph: expected a captured one, got none");
+  for (const Work& work : impl_->work) {
+    Put(stream, work);
+  }
+}
+
+// A mark is a flag that its stream sets; whoever waits runs that stream until it is set.
+struct Event::Impl {
+  struct Mark {
+    StreamTag* stream = nullptr;
+    bool passed = false;
+  };
+  std::shared_ptr<Mark> mark;
+};
+Event::Event() : impl_(std::make_unique<Impl>()) {}
+Event::~Event() = default;
+void Event::Record(StreamHandle stream) {
+  auto mark = std::make_shared<Impl::Mark>();
+  mark->stream = &TagOf(stream);
+  impl_->mark = mark;
+  Put(stream, [mark] { mark->passed = true; });
+}
+void Event::MakeWait(StreamHandle stream) const {
+  if (impl_->mark == nullptr) {
+    return;
+  }
+  Put(stream, [mark = impl_->mark] {
+    while (!mark->passed && !mark->stream->waiting.empty()) {
+      const Work work = std::move(mark->stream->waiting.front());
+      mark->stream->waiting.pop_front();
+      work();
+    }
+  });
+}
+
+struct Stream::Impl {
+  StreamTag tag;
+};
+Stream::Stream() : impl_(std::make_unique<Impl>()) {}
+// As on a device, what is in the stream still runs; nobody is left to hear of failures.
+Stream::~Stream() {
+  try {
+    impl_->tag.Run();
+  } catch (const std::exception&) {
+    impl_->tag.waiting.clear();
+  }
+}
+StreamHandle Stream::handle() const { return &impl_->tag; }
+void Stream::BeginCapture() {
+  KVC_CHECK(!impl_->tag.capturing, kInternal, "stream: expected no capture, got a second one");
+  impl_->tag.capturing = true;
+}
+Graph Stream::EndCapture() {
+  KVC_CHECK(impl_->tag.capturing, kInternal, "stream: expected a capture to end, got none");
+  impl_->tag.capturing = false;
+  Graph graph;
+  graph.impl_ = std::make_unique<Graph::Impl>();
+  graph.impl_->work = std::exchange(impl_->tag.captured, {});
+  return graph;
+}
+
+}  // namespace kvc::cuda

@@ -1,0 +1,154 @@
+#include <algorithm>
+#include <utility>
+
+#include <cuda_runtime.h>
+
+#include "core/base/error.h"
+#include "kernels/cuda/runtime.h"
+
+namespace kvc::cuda {
+namespace {
+
+void Check(cudaError_t status, const char* what) {
+  KVC_CHECK(status == cudaSuccess, kDevice, "{}: expected success, got {}", what,
+            cudaGetErrorString(status));
+}
+
+cudaStream_t Native(StreamHandle stream) { return reinterpret_cast<cudaStream_t>(stream); }
+
+// Bytes that kvc holds. Allocation is by one thread at a time.
+size_t used_bytes = 0;
+size_t peak_bytes = 0;
+
+void* AllocateBytes(size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, std::max<size_t>(bytes, 1));
+  if (status == cudaErrorMemoryAllocation) {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    cudaMemGetInfo(&free_bytes, &total_bytes);
+    KVC_THROW(kDevice, "device memory: expected {} free bytes, got {} of {}", bytes, free_bytes,
+              total_bytes);
+  }
+  Check(status, "cudaMalloc");
+  used_bytes += bytes;
+  peak_bytes = std::max(peak_bytes, used_bytes);
+  return memory;
+}
+
+void FreeBytes(void* memory, size_t bytes) {
+  if (memory != nullptr) {
+    cudaFree(memory);
+    used_bytes -= bytes;
+  }
+}
+
+}  // namespace
+
+DeviceBuffer::DeviceBuffer(size_t bytes) : data_(AllocateBytes(bytes)), bytes_(bytes) {}
+DeviceBuffer::~DeviceBuffer() { FreeBytes(data_, bytes_); }
+DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+struct Arena::Impl {
+  DeviceBuffer memory;
+  size_t used = 0;
+  size_t peak = 0;
+};
+Arena::Arena(size_t capacity) : impl_(std::make_unique<Impl>()) {
+  impl_->memory = DeviceBuffer(capacity);
+}
+Arena::~Arena() = default;
+void* Arena::Take(size_t bytes) {
+  const size_t whole = (bytes + 255) / 256 * 256;
+  const size_t left = impl_->memory.bytes() - impl_->used;
+  KVC_CHECK(whole <= left, kDevice, "device arena: expected {} free bytes, got {} of {}", whole,
+            left, impl_->memory.bytes());
+  void* piece = static_cast<std::byte*>(impl_->memory.data()) + impl_->used;
+  impl_->used += whole;
+  impl_->peak = std::max(impl_->peak, impl_->used);
+  return piece;
+}
+void Arena::Reset() { impl_->used = 0; }
+size_t Arena::capacity() const { return impl_->memory.bytes(); }
+size_t Arena::used() const { return impl_->used; }
+size_t Arena::peak() const { return impl_->peak; }
+
+size_t UsedBytes() { return used_bytes; }
+size_t PeakBytes() { return peak_bytes; }
+void ResetPeakBytes() { peak_bytes = used_bytes; }
+
+void CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle stream) {
+  Check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, Native(stream)),
+        "CopyToDevice");
+}
+void CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream) {
+  Check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, Native(stream)), "CopyToHost");
+}
+void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream) {
+  Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, Native(stream)), "CopyOnDevice");
+}
+void FillZero(void* device, size_t bytes, StreamHandle stream) {
+  Check(cudaMemsetAsync(device, 0, bytes, Native(stream)), "FillZero");
+}
+void Synchronize(StreamHandle stream) { Check(cudaStreamSynchronize(Native(stream)), "stream"); }
+
+struct Graph::Impl {
+  cudaGraphExec_t graph = nullptr;
+  ~Impl() {
+    if (graph != nullptr) {
+      cudaGraphExecDestroy(graph);
+    }
+  }
+};
+Graph::Graph() = default;
+Graph::~Graph() = default;
+Graph::Graph(Graph&&) noexcept = default;
+Graph& Graph::operator=(Graph&&) noexcept = default;
+void Graph::Replay(StreamHandle stream) const {
+  KVC_CHECK(impl_ != nullptr, kInternal, "graph: expected a captured one, got none");
+  Check(cudaGraphLaunch(impl_->graph, Native(stream)), "graph");
+}
+
+struct Event::Impl {
+  cudaEvent_t event = nullptr;
+};
+Event::Event() : impl_(std::make_unique<Impl>()) {
+  Check(cudaEventCreateWithFlags(&impl_->event, cudaEventDisableTiming), "event");
+}
+Event::~Event() { cudaEventDestroy(impl_->event); }
+void Event::Record(StreamHandle stream) {
+  Check(cudaEventRecord(impl_->event, Native(stream)), "event");
+}
+void Event::MakeWait(StreamHandle stream) const {
+  Check(cudaStreamWaitEvent(Native(stream), impl_->event, 0), "event");
+}
+
+struct Stream::Impl {
+  cudaStream_t stream = nullptr;
+};
+Stream::Stream() : impl_(std::make_unique<Impl>()) {
+  Check(cudaStreamCreateWithFlags(&impl_->stream, cudaStreamNonBlocking), "stream");
+}
+Stream::~Stream() { cudaStreamDestroy(impl_->stream); }
+StreamHandle Stream::handle() const { return reinterpret_cast<StreamHandle>(impl_->stream); }
+void Stream::BeginCapture() {
+  Check(cudaStreamBeginCapture(impl_->stream, cudaStreamCaptureModeThreadLocal), "capture");
+}
+Graph Stream::EndCapture() {
+  cudaGraph_t captured = nullptr;
+  Check(cudaStreamEndCapture(impl_->stream, &captured), "capture");
+  Graph graph;
+  graph.impl_ = std::make_unique<Graph::Impl>();
+  const cudaError_t status = cudaGraphInstantiate(&graph.impl_->graph, captured, 0);
+  cudaGraphDestroy(captured);
+  Check(status, "graph");
+  return graph;
+}
+
+}  // namespace kvc::cuda

@@ -1,0 +1,97 @@
+// Memory, streams, events and graphs: what holds on the emulated device and on a real one.
+
+#include "kernels/cuda/runtime.h"
+
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "tests/cuda/device_array.h"
+#include "tests/cuda/device_test_kernels.h"
+
+namespace kvc::cuda {
+namespace {
+
+TEST(RuntimeTest, AGraphReplaysWhatWasCapturedWithItsArguments) {
+  const DeviceArray<int> x(std::vector<int>{1});
+  Stream stream;
+  int add = 3;
+  stream.BeginCapture();
+  RunStep(x.data(), add, stream.handle());
+  RunStep(x.data(), 1, stream.handle());
+  add = 100;  // not the graph's
+  const Graph graph = stream.EndCapture();
+  EXPECT_EQ(x.Host()[0], 1) << "capturing runs nothing";
+  int expected = 1;
+  for (int replay = 0; replay < 3; ++replay) {
+    graph.Replay(stream.handle());
+    Synchronize(stream.handle());
+    expected = 2 * (2 * expected + 3) + 1;
+    EXPECT_EQ(x.Host()[0], expected);
+  }
+}
+
+TEST(RuntimeTest, AnEventOrdersTwoStreams) {
+  const DeviceArray<int> x(std::vector<int>{1});
+  Stream first;
+  Stream second;
+  Event event;
+  RunStep(x.data(), 1, first.handle());  // 3
+  RunStep(x.data(), 2, first.handle());  // 8
+  event.Record(first.handle());
+  event.MakeWait(second.handle());
+  RunStep(x.data(), 5, second.handle());  // 21
+  Synchronize(second.handle());
+  EXPECT_EQ(x.Host()[0], 21);
+}
+
+TEST(RuntimeTest, CopiesAndFillsFollowTheirStream) {
+  const std::vector<int> values = {5, 6, 7, 8};
+  const DeviceArray<int> from(values);
+  const DeviceArray<int> to(4);
+  Stream stream;
+  FillZero(to.data(), 4 * sizeof(int), stream.handle());
+  CopyOnDevice(to.data() + 1, from.data(), 2 * sizeof(int), stream.handle());
+  std::vector<int> host(4, -1);
+  CopyToHost(host.data(), to.data(), 4 * sizeof(int), stream.handle());
+  Synchronize(stream.handle());
+  EXPECT_EQ(host, (std::vector<int>{0, 5, 6, 0}));
+}
+
+TEST(RuntimeTest, AnArenaSaysWhatItNeedsAndHas) {
+  Arena arena(4096);
+  auto* first = static_cast<std::byte*>(arena.Take(100));
+  auto* second = static_cast<std::byte*>(arena.Take(1000));
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(second) % 256, 0U);
+  EXPECT_GE(second, first + 256);
+  EXPECT_EQ(arena.used(), 256U + 1024U);
+  try {
+    (void)arena.Take(3000);
+    FAIL() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+    EXPECT_NE(std::string(error.what()).find("expected 3072 free bytes, got 2816 of 4096"),
+              std::string::npos)
+        << error.what();
+  }
+  arena.Reset();
+  EXPECT_EQ(arena.used(), 0U);
+  EXPECT_EQ(arena.peak(), 256U + 1024U);
+  EXPECT_NO_THROW((void)arena.Take(4096));
+}
+
+TEST(RuntimeTest, MemoryIsCounted) {
+  const size_t before = UsedBytes();
+  ResetPeakBytes();
+  {
+    const DeviceBuffer buffer(1 << 20);
+    EXPECT_EQ(UsedBytes(), before + (1 << 20));
+    DeviceBuffer moved(1 << 10);
+    moved = DeviceBuffer(1 << 12);
+    EXPECT_EQ(UsedBytes(), before + (1 << 20) + (1 << 12));
+  }
+  EXPECT_EQ(UsedBytes(), before);
+  EXPECT_EQ(PeakBytes(), before + (1 << 20) + (1 << 12) + (1 << 10));
+}
+
+}  // namespace
+}  // namespace kvc::cuda
