@@ -1,0 +1,212 @@
+#pragma once
+// Readers of cached rows: how decode attention copies a tile of 16 rows into shared memory and what
+// it multiplies there. A row format is a type with
+//
+//   Element                   of the rows in memory
+//   kStages                   tiles of a warp under way
+//   Queries, QueryShared      the group's queries, in registers and in shared memory
+//   LoadQueries(head, shared, queries)             may meet the block
+//   Scores(tile, width, queries, s)                s += K Q^T
+//   Accumulate(o, tile, width, p)                  o += V^T P
+//
+// Fragments, lane 4 g + t: s and p hold (row g, query 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t +
+// 1); o[m] holds dimensions 16 m + g and 16 m + g + 8 in place of the rows.
+
+#include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/device.cuh"
+
+namespace kvc::cuda {
+
+constexpr int kTileRows = 16;  // of a warp
+
+// Where chunk c (16 bytes) of row r stands in a tile: chunks are swapped within a row so that the
+// same chunk of eight consecutive rows falls on all 32 banks.
+struct TileLayout {
+  int chunks;  // of a row
+  int shift;   // rows that already differ in their banks: log2
+  int mask;
+
+  __device__ __forceinline__ explicit TileLayout(int row_chunks) : chunks(row_chunks) {
+    const int power = min(chunks & -chunks, 8);  // the largest power of two that divides chunks
+    shift = power >= 8 ? 0 : power >= 4 ? 1 : power >= 2 ? 2 : 3;
+    mask = power - 1;
+  }
+  __device__ __forceinline__ int At(int row, int chunk) const {
+    return row * chunks + (chunk ^ ((row >> shift) & mask));
+  }
+};
+
+template <class Element>
+__device__ __forceinline__ TileLayout LayoutOf(int width) {
+  return TileLayout(width / kPerChunk<Element>);
+}
+
+// Starts the copies of rows row .. row + 15 of dense [end, width]; rows from `end` on become zeros.
+template <class Element>
+__device__ __forceinline__ void CopyTile(
+    uint4* tile, const void* data, int width, int row, int end) {
+  const TileLayout layout = LayoutOf<Element>(width);
+  const uint4* from = static_cast<const uint4*>(data) + static_cast<int64_t>(row) * layout.chunks;
+  const int reciprocal = 65536 / layout.chunks + 1;  // i / chunks, exact for i < 1024
+  for (int i = LaneIndex(); i < kTileRows * layout.chunks; i += 32) {
+    const int r = i * reciprocal >> 16;
+    const bool valid = row + r < end;
+    CopyAsync16(tile + layout.At(r, i - r * layout.chunks), valid ? from + i : from, valid);
+  }
+}
+
+// 16-bit floats on tensor cores. Keys and values are the tall operand (16 rows, 16 dimensions), the
+// queries the 8 columns.
+template <class T, int kWidth>
+struct MatrixRows {
+  using Element = T;
+  static constexpr int kStages = 3;
+  static constexpr int kSteps = kWidth / 16;
+  struct QueryShared {};
+  struct Queries {
+    uint32_t pair[kSteps][2];  // Q^T: dimensions 16 k + 8 half + 2t, + 1 of query g
+  };
+
+  __device__ static __forceinline__ void LoadQueries(const DecodeHead& head,
+                                                     QueryShared& /*shared*/,
+                                                     Queries& queries) {
+    const int g = LaneIndex() / 4;
+    const int t = LaneIndex() % 4;
+    const float* row = head.queries + static_cast<int64_t>(g) * head.query_stride;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int d = 16 * k + 8 * half + 2 * t;
+        const bool valid = g < head.group && d < head.query_width;
+        queries.pair[k][half] = valid ? Pack<T>(row[d], row[d + 1]) : 0;
+      }
+    }
+  }
+
+  __device__ static __forceinline__ void Scores(const uint4* tile,
+                                                int width,
+                                                const Queries& queries,
+                                                float (&s)[4]) {
+    const TileLayout layout = LayoutOf<T>(width);
+    const int lane = LaneIndex();
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      if (16 * k < width) {
+        const int chunk = min(2 * k + lane / 16, layout.chunks - 1);
+        uint32_t a[4];
+        LoadMatrices(a, tile + layout.At(lane % 16, chunk));
+        if (16 * k + 8 >= width) {
+          a[2] = a[3] = 0;  // the last 8 dimensions are not there
+        }
+        MultiplyAdd<T>(s, a, queries.pair[k]);
+      }
+    }
+  }
+
+  __device__ static __forceinline__ void Accumulate(float (&o)[kSteps][4],
+                                                    const uint4* tile,
+                                                    int width,
+                                                    const float (&p)[4]) {
+    const TileLayout layout = LayoutOf<T>(width);
+    const int lane = LaneIndex();
+    const uint32_t b[2] = {TransposeMatrix(Pack<T>(p[0], p[1])),
+                           TransposeMatrix(Pack<T>(p[2], p[3]))};
+#pragma unroll
+    for (int m = 0; m < kSteps; ++m) {
+      if (16 * m < width) {
+        const int chunk = min(2 * m + lane / 8 % 2, layout.chunks - 1);
+        uint32_t a[4];
+        LoadMatricesTransposed(a, tile + layout.At(lane % 8 + lane / 16 * 8, chunk));
+        if (16 * m + 8 >= width) {
+          a[1] = a[3] = 0;
+        }
+        MultiplyAdd<T>(o[m], a, b);
+      }
+    }
+  }
+};
+
+// Floats, multiplied in float: a lane takes two rows and two queries at a time.
+template <int kWidth>
+struct FloatRows {
+  using Element = float;
+  static constexpr int kStages = kWidth <= 64 ? 3 : 2;
+  static constexpr int kSteps = kWidth / 16;
+  struct QueryShared {
+    float row[kDecodeQueries][kWidth + 4];  // 4 more: rows 2t of four lanes fall on different banks
+  };
+  struct Queries {
+    const QueryShared* shared;
+  };
+
+  // The block's barrier also keeps the head before's readers apart: they met since.
+  __device__ static __forceinline__ void LoadQueries(const DecodeHead& head,
+                                                     QueryShared& shared,
+                                                     Queries& queries) {
+    for (int i = static_cast<int>(threadIdx.x); i < kDecodeQueries * kWidth;
+         i += static_cast<int>(blockDim.x)) {
+      const int g = i / kWidth;
+      const int d = i % kWidth;
+      const bool valid = g < head.group && d < head.query_width;
+      shared.row[g][d] =
+          valid ? head.queries[static_cast<int64_t>(g) * head.query_stride + d] : 0.0F;
+    }
+    SyncBlock();
+    queries.shared = &shared;
+  }
+
+  __device__ static __forceinline__ void Scores(const uint4* tile,
+                                                int width,
+                                                const Queries& queries,
+                                                float (&s)[4]) {
+    const TileLayout layout = LayoutOf<float>(width);
+    const int g = LaneIndex() / 4;
+    const int t = LaneIndex() % 4;
+    for (int chunk = 0; chunk < layout.chunks; ++chunk) {
+      float k[2][4];
+      float q[2][4];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        Unpack<float>(Load16(tile + layout.At(g + 8 * half, chunk)), k[half]);
+        Unpack<float>(Load16(&queries.shared->row[2 * t + half][4 * chunk]), q[half]);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        s[0] += k[0][i] * q[0][i];
+        s[1] += k[0][i] * q[1][i];
+        s[2] += k[1][i] * q[0][i];
+        s[3] += k[1][i] * q[1][i];
+      }
+    }
+  }
+
+  __device__ static __forceinline__ void Accumulate(float (&o)[kSteps][4],
+                                                    const uint4* tile,
+                                                    int width,
+                                                    const float (&p)[4]) {
+    const TileLayout layout = LayoutOf<float>(width);
+    const int g = LaneIndex() / 4;
+    const int t = LaneIndex() % 4;
+#pragma unroll
+    for (int row = 0; row < kTileRows; ++row) {
+      const float p0 = Shuffle(p[row / 8 * 2], row % 8 * 4 + t);
+      const float p1 = Shuffle(p[row / 8 * 2 + 1], row % 8 * 4 + t);
+#pragma unroll
+      for (int m = 0; m < kSteps; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int d = 16 * m + 8 * half + g;
+          if (16 * m + 8 * half < width) {
+            const auto* chunk = reinterpret_cast<const float*>(tile + layout.At(row, d / 4));
+            const float v = chunk[d % 4];
+            o[m][2 * half] += v * p0;
+            o[m][2 * half + 1] += v * p1;
+          }
+        }
+      }
+    }
+  }
+};
+
+}  // namespace kvc::cuda
