@@ -13,6 +13,8 @@ namespace {
 
 constexpr int kWarps = kDecodeTileRows / kTileRows;
 constexpr int kThreads = 32 * kWarps;
+// Of a multiprocessor: without it ptxas aims at more and spills.
+constexpr int kBlocksHint = 2;
 constexpr float kLog2E = 1.44269504F;
 
 // What the warps of a block found for a head.
@@ -238,7 +240,7 @@ __device__ __forceinline__ void FinishHead(const DecodeArguments& in,
 }
 
 template <class Rows, int kWidth>
-__global__ void __launch_bounds__(kThreads) DecodeKernel(const DecodeArguments in) {
+__global__ void __launch_bounds__(kThreads, kBlocksHint) DecodeKernel(const DecodeArguments in) {
   auto& shared = SharedMemory<DecodeShared<Rows, kWidth>>();
   const int warp = WarpIndex();
   const int end = in.first[blockIdx.x + 1];

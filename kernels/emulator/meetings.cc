@@ -69,7 +69,7 @@ void Fail(const char* what, Site site, Site other) {
   Thread& me = *self;
   me.block->failure = fmt::format("thread {}: {}{}{}", me.id, what, DescribeSite(site),
                                   other == nullptr ? "" : " and" + DescribeSite(other));
-  Suspend();  // does not come back: the fiber is unwound
+  Suspend();  // does not come back: the fiber is forgotten
   std::abort();
 }
 

@@ -1,0 +1,184 @@
+// What the checker reports of kernels with a fault, that it is silent about the same kernels
+// without it, and what it counts.
+
+#include "kernels/emulator/checker.h"
+
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "kernels/emulator/emulator.h"
+#include "kernels/emulator/traffic.h"
+#include "tests/cuda/checker_test_kernels.h"
+#include "tests/cuda/decode_case.h"
+#include "tests/cuda/device_array.h"
+
+namespace kvc::cuda {
+namespace {
+
+std::string ReportOf(const FaultyKernel& kernel) {
+  const DeviceArray<float> data(std::vector<float>(512, 0.0F));
+  try {
+    kernel.run(data.data(), nullptr);
+    Synchronize(nullptr);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+    return error.what();
+  }
+  return "";
+}
+
+int CountOf(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
+class CheckerTest : public testing::Test {
+ protected:
+  ~CheckerTest() override { emulator::SetOptions({}); }
+};
+
+TEST_F(CheckerTest, HooksAreLinked) { EXPECT_TRUE(emulator::HooksLinked()); }
+
+TEST_F(CheckerTest, EveryFaultIsReportedWithItsLines) {
+  for (const FaultyKernel& kernel : FaultyKernels()) {
+    const std::string report = ReportOf(kernel);
+    if (kernel.report.empty()) {
+      EXPECT_EQ(report, "") << kernel.name;
+      continue;
+    }
+    EXPECT_NE(report.find(kernel.report), std::string::npos) << kernel.name << ": " << report;
+    EXPECT_GE(CountOf(report, "checker_test_kernels.cu:"), kernel.lines)
+        << kernel.name << ": " << report;
+  }
+}
+
+// The kind of report may depend on who comes first; that there is one must not.
+TEST_F(CheckerTest, EveryFaultIsReportedInAnyOrder) {
+  for (const uint64_t seed : {1, 2, 3, 4, 5}) {
+    emulator::Options options;
+    options.seed = seed;
+    emulator::SetOptions(options);
+    for (const FaultyKernel& kernel : FaultyKernels()) {
+      const std::string report = ReportOf(kernel);
+      EXPECT_EQ(report.empty(), kernel.report.empty()) << kernel.name << " " << seed << report;
+    }
+  }
+}
+
+TEST_F(CheckerTest, BothLinesOfARaceAreTheRightOnes) {
+  const DeviceArray<float> data(std::vector<float>(64, 0.0F));
+  const Lines lines = RunKnownRace(data.data(), nullptr);
+  try {
+    Synchronize(nullptr);
+    FAIL() << "expected a report";
+  } catch (const Error& error) {
+    const std::string report = error.what();
+    EXPECT_NE(report.find(fmt::format("at checker_test_kernels.cu:{} and at "
+                                      "checker_test_kernels.cu:{}",
+                                      lines.read, lines.write)),
+              std::string::npos)
+        << report;
+    EXPECT_NE(report.find("KnownRaceKernel: block 0: thread 50: "), std::string::npos) << report;
+  }
+}
+
+TEST_F(CheckerTest, GlobalMemoryThatNobodyWroteIsReported) {
+  const DeviceArray<float> from(32);
+  const DeviceArray<float> to(32);
+  RunStrided(from.data(), to.data(), 1, nullptr);
+  EXPECT_THROW(Synchronize(nullptr), Error);
+  FillZero(from.data(), 31 * sizeof(float), nullptr);
+  RunStrided(from.data(), to.data(), 1, nullptr);
+  EXPECT_THROW(Synchronize(nullptr), Error);
+  FillZero(from.data(), 32 * sizeof(float), nullptr);
+  RunStrided(from.data(), to.data(), 1, nullptr);
+  EXPECT_NO_THROW(Synchronize(nullptr));
+}
+
+TEST_F(CheckerTest, MemoryThatWasFreedIsReported) {
+  float* freed = nullptr;
+  {
+    const DeviceArray<float> from(std::vector<float>(32, 0.0F));
+    freed = from.data();
+  }
+  const DeviceArray<float> to(32);
+  RunStrided(freed, to.data(), 1, nullptr);
+  EXPECT_THROW(Synchronize(nullptr), Error);
+}
+
+emulator::Traffic TrafficOf(int line) {
+  for (const emulator::LineTraffic& entry : emulator::GetLineTraffic()) {
+    if (entry.line == fmt::format("checker_test_kernels.cu:{}", line)) {
+      return entry.traffic;
+    }
+  }
+  ADD_FAILURE() << "no traffic at line " << line;
+  return {};
+}
+
+// 32 lanes, 4 bytes each, `stride` words apart: sectors of 8 words, 32 banks.
+TEST_F(CheckerTest, SectorsAndBankConflictsAreCountedByLine) {
+  emulator::Options options;
+  options.count = true;
+  emulator::SetOptions(options);
+  struct Case {
+    int stride;
+    uint64_t sectors, passes;
+  };
+  for (const auto& [stride, sectors, passes] :
+       std::vector<Case>{{1, 4, 1}, {2, 8, 2}, {4, 16, 4}, {8, 32, 8}, {31, 32, 1}, {0, 1, 1}}) {
+    const DeviceArray<float> from(std::vector<float>(1024, 0.0F));
+    const DeviceArray<float> to(32);
+    emulator::ResetTraffic();
+    RunStrided(from.data(), to.data(), stride, nullptr);
+    Synchronize(nullptr);
+    const Lines lines = StridedLines();
+    EXPECT_EQ(TrafficOf(lines.write).sectors, sectors) << stride;
+    EXPECT_EQ(TrafficOf(lines.write).used_bytes, 128U);
+    EXPECT_EQ(TrafficOf(lines.read).passes, passes) << stride;
+    EXPECT_EQ(emulator::GetDistinctSectors(), sectors + 4) << stride;
+  }
+}
+
+// From 1 MB of keys and values on, at least 95 % of the sectors that a step touches are used, and
+// tiles are read without bank conflicts.
+TEST_F(CheckerTest, DecodeAttentionReadsOnlyWhatItNeeds) {
+  emulator::Options options;
+  options.count = true;
+  options.check = false;
+  Rng rng(3);
+  const std::vector<std::vector<SegmentSize>> heads = {
+      {{500, 64, 64}, {900, 32, 32}, {1801, 16, 16}, {163, 64, 64}},
+      {{3500, 64, 64}},
+      {{777, 40, 24}}};
+  DecodeCase decode({"", 4, 16, heads}, DType::kBF16, rng);
+  ASSERT_GE(decode.Bytes(), 1 << 20);
+  emulator::SetOptions(options);
+  emulator::ResetTraffic();
+  const auto outputs = decode.Run();
+  EXPECT_LE(decode.WorstError(outputs), 1.0);
+  const double used = static_cast<double>(decode.Bytes());
+  EXPECT_GE(used / (32.0 * static_cast<double>(emulator::GetDistinctSectors())), 0.95);
+  // The line of the copies, which is inlined several times, asks for more than any other.
+  std::map<std::string, emulator::Traffic> lines;
+  emulator::Traffic copies;
+  for (const emulator::LineTraffic& entry : emulator::GetLineTraffic()) {
+    emulator::Traffic& line = lines[entry.line.substr(0, entry.line.find(' '))];
+    line.sectors += entry.traffic.sectors;
+    line.used_bytes += entry.traffic.used_bytes;
+    if (line.sectors > copies.sectors) {
+      copies = line;
+    }
+  }
+  EXPECT_EQ(copies.used_bytes, static_cast<uint64_t>(decode.Bytes())) << "each row is copied once";
+  const emulator::Traffic all = emulator::GetTraffic();
+  EXPECT_LE(static_cast<double>(all.passes), 1.05 * static_cast<double>(all.least_passes));
+}
+
+}  // namespace
+}  // namespace kvc::cuda
