@@ -263,12 +263,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) DecodeKernel(const Deco
       for (int row = piece.begin + warp * kTileRows; row < piece.end; row += kDecodeTileRows) {
         const DecodeSegment& segment = in.segments[piece.segment];
         WaitCopies<Rows::kStages - 2>();
-        SyncWarp();  // all lanes' copies are there
+        SyncWarp();  // all lanes' copies are there, and the stage that Next fills has been read
         float s[4] = {};
         Rows::Scores(shared.keys[warp][stage], segment.key_width, queries, s);
         state.Weigh(s, piece.end - row, scale);
         Rows::Accumulate(state.o, shared.values[warp][stage], segment.value_width, s);
-        SyncWarp();  // all lanes have read the stage that is filled next
         copies.Next(shared);
         stage = stage + 1 == Rows::kStages ? 0 : stage + 1;
       }

@@ -96,6 +96,9 @@ inline std::vector<std::vector<float>> DecodeCase::Run(int times) {
   in.arrived = arrived.data();
   in.scale = scale_;
   for (int i = 0; i < times; ++i) {
+    for (const TestRows& output : outputs_) {
+      FillZero(output.view().data, output.values.size() * sizeof(float), nullptr);
+    }
     DecodeAttention(in, dtype_, plan_.width, blocks_, nullptr);
   }
   std::vector<std::vector<float>> outputs;

@@ -1,0 +1,128 @@
+// usage: mutation_main decode|norm|product|elementwise
+// Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
+//   report: TEXT       the checker's
+//   wrong: X           an error of X times its bound
+//   conflicts: X       X times the least passes over shared memory
+//   silent             nothing
+
+#include <cstdio>
+
+#include <fmt/core.h>
+
+#include "core/base/error.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/few_row_product.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/emulator/traffic.h"
+#include "tests/cuda/decode_case.h"
+
+namespace kvc::cuda {
+namespace {
+
+// The largest error in units of `bound`.
+double Worst(const TestRows& y, double bound, const std::function<double(int64_t, int64_t)>& want) {
+  const std::vector<float> now = y.Now();
+  double worst = 0.0;
+  for (int64_t r = 0; r < y.rows; ++r) {
+    for (int64_t c = 0; c < y.width; ++c) {
+      const double error =
+          std::abs(now[static_cast<size_t>(r * y.stride + c)] - want(r, c)) / bound;
+      worst = error <= worst ? worst : std::isnan(error) ? INFINITY : error;
+    }
+  }
+  return worst;
+}
+
+double RunDecode(Rng& rng) {
+  const std::vector<std::vector<SegmentSize>> heads = {
+      {{90, 64, 64}, {140, 32, 48}, {33, 16, 16}, {41, 8, 8}},
+      {{17, 64, 64}, {0, 32, 32}, {1, 56, 24}},
+      {{700, 64, 64}}};
+  double worst = 0.0;
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    DecodeCase decode({"", 4, 5, heads}, dtype, rng);
+    worst = std::max(worst, decode.WorstError(decode.Run()));
+    worst = std::max(worst, decode.WorstError(decode.Run(2)));
+  }
+  return worst;
+}
+
+double RunNorm(Rng& rng) {
+  double worst = 0.0;
+  for (const int64_t width : {1536, 40}) {
+    const TestRows x = RandomRows(rng, DType::kF32, 3, width);
+    const TestRows y = RandomRows(rng, DType::kF32, 3, width);
+    const DeviceArray<float> one(std::vector<float>(static_cast<size_t>(width), 1.0F));
+    LayerNorm(x.view(), 1, one.data(), nullptr, 0.0F, y.view(), nullptr);
+    worst = std::max(worst, Worst(y, 1e-3, [&](int64_t r, int64_t c) {
+                       double mean = 0.0;
+                       double square = 0.0;
+                       for (int64_t d = 0; d < width; ++d) {
+                         mean += x.at(r, d) / static_cast<double>(width);
+                         square += x.at(r, d) * x.at(r, d) / static_cast<double>(width);
+                       }
+                       return (x.at(r, c) - mean) / std::sqrt(square - mean * mean);
+                     }));
+  }
+  return worst;
+}
+
+double RunProduct(Rng& rng) {
+  const TestRows x = RandomRows(rng, DType::kF32, 3, 264);
+  const TestRows w = RandomRows(rng, DType::kBF16, 15, 264);
+  const TestRows y = RandomRows(rng, DType::kF32, 3, 15);
+  FewRowProduct(x.view(), w.view(), nullptr, false, y.view(), nullptr);
+  return Worst(y, 1e-3, [&](int64_t r, int64_t o) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < 264; ++i) {
+      sum += x.at(r, i) * w.at(o, i);
+    }
+    return sum;
+  });
+}
+
+double RunElementwise(Rng& rng) {
+  const TestRows x = RandomRows(rng, DType::kF32, 3, 33);
+  const TestRows y = RandomRows(rng, DType::kF32, 3, 33);
+  Add(x.view(), y.view(), nullptr);
+  return Worst(y, 1e-5, [&](int64_t r, int64_t c) { return x.at(r, c) + y.at(r, c); });
+}
+
+double Run(const std::string& what) {
+  Rng rng(17);
+  return what == "decode"    ? RunDecode(rng)
+         : what == "norm"    ? RunNorm(rng)
+         : what == "product" ? RunProduct(rng)
+                             : RunElementwise(rng);
+}
+
+std::string Verdict(const std::string& what) {
+  for (const uint64_t seed : {0, 1}) {
+    emulator::Options options;
+    options.seed = seed;
+    options.count = seed == 0;
+    emulator::SetOptions(options);
+    const double worst = Run(what);
+    if (!(worst <= 1.0)) {
+      return fmt::format("wrong: {:.3g}", worst);
+    }
+  }
+  const emulator::Traffic traffic = emulator::GetTraffic();
+  const double passes = static_cast<double>(traffic.passes);
+  const double least = static_cast<double>(traffic.least_passes);
+  return passes > 1.2 * least ? fmt::format("conflicts: {:.2f}", passes / least) : "silent";
+}
+
+}  // namespace
+}  // namespace kvc::cuda
+
+int main(int argc, char** argv) {
+  std::string verdict;
+  try {
+    verdict = kvc::cuda::Verdict(argc > 1 ? argv[1] : "decode");
+  } catch (const kvc::Error& error) {
+    verdict = fmt::format("report: {}", error.what());
+  }
+  std::puts(verdict.c_str());
+  return 0;
+}

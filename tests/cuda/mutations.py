@@ -1,0 +1,150 @@
+"""usage: mutations.py --root R --work W --compiler C --libraries A... [--only TEXT]
+
+Changes the device's kernels, one place at a time, and looks whether the emulator notices. Each mutant
+is compiled as kvc_cuda_checked compiles kernels, linked before that library, and run by
+mutation_main.cc. MUTATIONS says for each whether it is a fault, and what must catch it: a report of the
+checker, a wrong result, or conflicts that are counted; "silent" where the kernel is still right. Fails
+where one is caught by something else, or where a text to replace is not in the source.
+"""
+
+import argparse
+import concurrent.futures
+import pathlib
+import subprocess
+import sys
+
+DECODE = "kernels/cuda/decode_attention.cu"
+ROWS = "kernels/cuda/decode_rows.cuh"
+NORM = "kernels/cuda/norm.cu"
+PRODUCT = "kernels/cuda/few_row_product.cu"
+ELEMENTS = "kernels/cuda/elementwise.cu"
+
+# What is run for a source, and the source to compile for it.
+PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), NORM: ("norm", NORM),
+         PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS)}
+
+# Mutants of decode attention are compiled for bf16 and f32 at width 64 alone.
+FEWER = {DECODE: [("LaunchDecodeOf<128>(", "LaunchDecodeOf<64>("),
+                  ("MatrixRows<__half, kWidth>", "MatrixRows<__nv_bfloat16, kWidth>")]}
+
+# name, source, text, replacement, what must come of it
+MUTATIONS = [
+    ("nothing changed", DECODE, "", "", "silent"),
+    ("no barrier before a head's results", DECODE,
+     "SyncBlock();  // the head before has been merged", "", "got a race"),
+    ("no barrier after a head's results", DECODE,
+     "StoreWarpResult<Rows, kWidth>(results, state);\n  SyncBlock();",
+     "StoreWarpResult<Rows, kWidth>(results, state);", "got an unwritten read"),
+    ("no barrier before arriving", DECODE,
+     "SyncBlock();  // the block's partial result is complete", "", "got a race"),
+    ("no fence before arriving", DECODE, "Fence();\n    results.last", "results.last", "got a race"),
+    ("no fence after arriving", DECODE, "== head.partials - 1;\n    Fence();",
+     "== head.partials - 1;", "got a race"),
+    ("no barrier after arriving", DECODE, "SyncBlock();\n  if (results.last)", "if (results.last)",
+     "shared memory: expected"),
+    ("no wait for copies", DECODE, "WaitCopies<Rows::kStages - 2>();", "", "copy in flight"),
+    ("a wait for one group too few", DECODE, "WaitCopies<Rows::kStages - 2>();",
+     "WaitCopies<Rows::kStages - 1>();", "copy in flight"),
+    ("a wait for all groups", DECODE, "WaitCopies<Rows::kStages - 2>();", "WaitCopies<0>();", "silent"),
+    ("no warp barrier after the wait", DECODE, "SyncWarp();  // all lanes' copies are there", "//",
+     "shared memory: expected"),
+    ("the next copies start before the tile is read", DECODE,
+     "float s[4] = {};\n        Rows::Scores", "copies.Next(shared);\n        float s[4] = {};\n        Rows::Scores",
+     "report: "),
+    ("one stage more than needed", ROWS, "static constexpr int kStages = 3;",
+     "static constexpr int kStages = 4;", "silent"),
+    ("two stages", ROWS, "static constexpr int kStages = 3;", "static constexpr int kStages = 2;",
+     "silent"),
+    ("too little shared memory", DECODE, "sizeof(DecodeShared<Rows, kWidth>)),",
+     "sizeof(DecodeShared<Rows, kWidth>) / 2),", "a launch with less"),
+    ("a barrier that one warp passes by", DECODE,
+     "SyncBlock();  // the block's partial result is complete",
+     "if (threadIdx.x < 96) SyncBlock();", "got two lines"),
+    ("a sum of half a warp", DECODE, "const float sum = WarpSum<28>(state.sum[j]);",
+     "const float sum = lane < 16 ? WarpSum<28>(state.sum[j]) : 0.0F;", "report: "),
+    ("a counter that stays", DECODE, "in.arrived[piece.head] = 0;", "", "wrong"),
+    ("a tail row that is not masked", DECODE, "s[j + 2] = g + 8 < valid ?",
+     "s[j + 2] = g + 8 < valid + 1 ?", "wrong"),
+    ("sums that are not rescaled", DECODE, "o[m][j + 2] *= correction;", "", "wrong"),
+    ("a copy of one row too many", ROWS, "row + r < end;", "row + r <= end;", "out of bounds"),
+    ("rows beyond the end not cleared", ROWS, "    CopyAsync16(tile",
+     "    if (valid) CopyAsync16(tile", "got an unwritten read"),
+    ("rows read 8 bytes too late", ROWS, "static_cast<const uint4*>(data) +",
+     "reinterpret_cast<const uint4*>(static_cast<const char*>(data) + 8) +", "misaligned"),
+    ("chunks not swapped", ROWS, "(chunk ^ ((row >> shift) & mask))", "chunk", "conflicts"),
+    ("queries without their padding", ROWS, "[kWidth + 4];  // 4 more", "[kWidth];  // 4 more",
+     "conflicts"),
+    ("dimensions beyond a key's width", ROWS, "a[2] = a[3] = 0;", "", "wrong"),
+    ("no barrier after the queries", ROWS, "SyncBlock();\n    queries.shared", "queries.shared",
+     "report: "),
+    ("no barrier in a norm's sum", NORM, "SyncBlock();", "", "report: "),
+    ("one place for both sums of a norm", NORM, "(sum, power - 1)", "(sum, 0)", "got a race"),
+    ("slices beyond the last", NORM, "if (slice >= in.slices)", "if (false)", "out of bounds"),
+    ("outputs beyond the last", PRODUCT, "r < in.rows && first + o < in.out", "r < in.rows",
+     "report: "),
+    ("rows of weights beyond the last", PRODUCT, "min(first + o, in.out - 1)", "first + o",
+     "out of bounds"),
+    ("rows of x beyond the last", PRODUCT, "min(r, in.rows - 1)", "r", "out of bounds"),
+    ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
+]
+
+FLAGS = ["-x", "c++", "-std=c++20", "-O1", "-g1", "-w", "-DKVC_EMULATOR_CHECKS", "-fsanitize=thread"]
+
+
+def mutant_of(root, source, text, replacement):
+    """The changed source as text; the change is at the first place."""
+    content = (root / source).read_text()
+    for old, new in FEWER.get(source, []):
+        if old not in content:
+            raise ValueError(f"{source}: expected {old!r} in it")
+        content = content.replace(old, new)
+    if text not in content:
+        raise ValueError(f"{source}: expected {text!r} in it")
+    return content.replace(text, replacement, 1)
+
+
+def run(mutation, arguments, number):
+    """The verdict of one mutant."""
+    _, source, text, replacement, _ = mutation
+    root = pathlib.Path(arguments.root)
+    folder = pathlib.Path(arguments.work) / str(number)
+    part, unit = PARTS[source]
+    sources = {source: mutant_of(root, source, text, replacement)}
+    sources.setdefault(unit, mutant_of(root, unit, "", ""))
+    for path, content in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    command = [arguments.compiler, *FLAGS, f"-I{folder}", f"-I{root}", "-c", str(folder / unit),
+               "-o", str(folder / "mutant.o")]
+    subprocess.run(command, check=True)
+    # A mutant's symbols come before the library's.
+    command = [arguments.compiler, str(folder / "mutant.o"), *arguments.libraries, "-lpthread", "-ldl",
+               "-o", str(folder / "mutant")]
+    subprocess.run(command, check=True)
+    result = subprocess.run([str(folder / "mutant"), part], capture_output=True, text=True, timeout=120,
+                            check=False)
+    return result.stdout.strip() or f"ended with {result.returncode}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("root", "work", "compiler"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--libraries", nargs="+", required=True)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTATIONS if arguments.only in m[0]]
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        verdicts = pool.map(lambda i: run(chosen[i], arguments, i), range(len(chosen)))
+        for mutation, verdict in zip(chosen, verdicts):
+            good = mutation[4] in verdict
+            failed += not good
+            print(f"{'ok  ' if good else 'FAIL'} {mutation[0]}: {verdict}"
+                  + ("" if good else f"; expected {mutation[4]}"), flush=True)
+    print(f"{len(chosen)} mutations, {failed} not as expected")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
