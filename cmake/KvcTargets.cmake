@@ -80,7 +80,7 @@ endfunction()
 
 # The ctest entries of one source.
 function(kvc_test_entries target prefix source label)
-  set(path ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+  get_filename_component(path ${source} ABSOLUTE)  # one name for a source of two folders
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${path})
   file(STRINGS ${path} lines REGEX "^(TEST|TEST_F|TEST_P|TYPED_TEST)\\(")
   set(suites "")
