@@ -48,7 +48,7 @@ check: configure
 	@scripts/check.sh $(BUILD)
 
 format:
-	@git ls-files '*.h' '*.cc' '*.cu' | xargs clang-format -i
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
 
 tidy: configure
 	@scripts/tidy.sh $(BUILD) $(FILES)

@@ -14,6 +14,6 @@ generator=()
 [ -e "$build/cuda/CMakeCache.txt" ] || generator=(-G Ninja)
 CUDACXX=$nvcc cmake -S "$root" -B "$build/cuda" "${generator[@]}" -DKVC_CUDA=ON -DKVC_BENCH=OFF > "$build/cuda.log" 2>&1 ||
   { cat "$build/cuda.log" >&2; exit 1; }
-cmake --build "$build/cuda" --parallel 2 --target linalg_tests >> "$build/cuda.log" 2>&1 ||
+cmake --build "$build/cuda" --parallel 2 --target linalg_tests cuda_device_tests >> "$build/cuda.log" 2>&1 ||
   { cat "$build/cuda.log" >&2; exit 1; }
-ctest --test-dir "$build/cuda" -R '^linalg_svd_test' --no-tests=error --output-on-failure
+ctest --test-dir "$build/cuda" -R '^(linalg_svd_test|cuda_device_)' --no-tests=error --output-on-failure

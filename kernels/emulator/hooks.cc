@@ -18,7 +18,7 @@ void Touch(const void* address, size_t bytes, bool write, Site site) {
 extern "C" {
 using kvc::emulator::CheckAccess;
 
-// The names are the compiler's (GCC, sanitizer.def).
+// The names are the compiler's (GCC, sanitizer.def). NOLINTBEGIN(bugprone-*, readability-*)
 #define KVC_HOOKS(bytes)                                                                          \
   void __tsan_read##bytes(void* p) { CheckAccess(p, bytes, false, __builtin_return_address(0)); } \
   void __tsan_write##bytes(void* p) { CheckAccess(p, bytes, true, __builtin_return_address(0)); } \
@@ -51,4 +51,4 @@ void __tsan_func_exit() {}
 void __tsan_init() {}
 void __tsan_vptr_update(void** /*object*/, void* /*value*/) {}
 void __tsan_vptr_read(void** /*object*/) {}
-}
+}  // NOLINTEND(bugprone-*, readability-*)

@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/base/dtype.h"
+
+// The names are CUDA's. NOLINTBEGIN
 #define __global__
 #define __device__
 #define __host__
@@ -33,7 +36,7 @@ struct __nv_bfloat162 {
   __nv_bfloat16 x, y;
 };
 struct __half {
-  _Float16 value;
+  uint16_t bits;
 };
 struct __half2 {
   __half x, y;
@@ -57,8 +60,9 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
 inline __nv_bfloat162 __floats2bfloat162_rn(float low, float high) {
   return {__float2bfloat16_rn(low), __float2bfloat16_rn(high)};
 }
-inline float __half2float(__half x) { return static_cast<float>(x.value); }
-inline __half __float2half_rn(float x) { return {static_cast<_Float16>(x)}; }
+inline float __half2float(__half x) { return kvc::F16ToFloat(x.bits); }
+inline __half __float2half_rn(float x) { return {kvc::FloatToF16(x)}; }
 inline __half2 __floats2half2_rn(float low, float high) {
   return {__float2half_rn(low), __float2half_rn(high)};
 }
+// NOLINTEND
