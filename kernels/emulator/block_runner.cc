@@ -17,6 +17,10 @@
 #include "kernels/emulator/suspend.h"
 #include "kernels/emulator/thread.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace kvc::emulator {
 namespace bc = boost::context;
 
@@ -31,6 +35,13 @@ struct KeepStack {
   bc::stack_context allocate() { return {}; }
   void deallocate(bc::stack_context& /*stack*/) noexcept {}
 };
+
+// A fiber that was forgotten leaves AddressSanitizer's marks of its frames on its stack.
+void ForgetFrames([[maybe_unused]] const Stacks::Range& range) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(static_cast<std::byte*>(range.top) - range.bytes, range.bytes);
+#endif
+}
 
 // Where the running fiber goes back to when it waits.
 thread_local bc::fiber* scheduler = nullptr;
@@ -103,6 +114,7 @@ void BlockRunner::Impl::Prepare(const Grid& grid, int number) {
 
 void BlockRunner::Impl::Start(Thread& thread, const std::function<void()>& kernel) {
   const Stacks::Range range = stacks.At(thread.id);
+  ForgetFrames(range);
   bc::stack_context stack;
   stack.sp = range.top;
   stack.size = range.bytes;
