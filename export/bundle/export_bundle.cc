@@ -37,7 +37,7 @@ void RecordBundleFiles(const fs::path& directory, Manifest& manifest) {
 void CheckError(const VerificationRecord& record) {
   KVC_CHECK(record.max_abs_error <= record.tolerance, kVerification,
             "model.onnx: expected logits within {} of the source model's, got a difference of {}; "
-            "check that the weights are finite, or try --dtype f32",
+            "check that the weights are finite, or try --dtype f32 or --cache-dtype f32",
             record.tolerance, record.max_abs_error);
 }
 

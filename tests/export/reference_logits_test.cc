@@ -21,6 +21,10 @@ TEST(VerificationTolerances, FollowWhatTheSourceItselfRounds) {
   for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
     EXPECT_DOUBLE_EQ(tolerance, 3e-2 * 40.0);
   }
+  cache.key_format = kRowsInt8;
+  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
+    EXPECT_DOUBLE_EQ(tolerance, 1e-1 * 40.0);
+  }
 }
 
 TEST(DecidingToken, IsTheLargestErrorUnlessAnotherFails) {
