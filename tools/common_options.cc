@@ -232,6 +232,7 @@ int RunCommand(int argc,
     CommandResult result;
     result.json = body();
     result.print = [&print_text, json = result.json] { print_text(json); };
+    result.gates_passed = result.json.value("gate", "passed") != "failed";
     return result;
   });
 }

@@ -61,7 +61,8 @@ int RunCommand(int argc,
                CommonOptions& options,
                const std::function<CommandResult()>& body);
 
-// Runs a command whose result is its JSON, and whose text is printed from that.
+// Runs a command whose result is its JSON, and whose text is printed from that. Its gates have
+// failed when it has a key "gate" with the value "failed".
 int RunCommand(int argc,
                char** argv,
                const std::string& name,

@@ -78,11 +78,12 @@ choose::ChooseRequest MakeRequest(const ExportArguments& arguments) {
 
 // Returns every file and folder that --method auto reads.
 std::vector<fs::path> InputsOf(const choose::ChooseRequest& request) {
-  std::vector<fs::path> inputs = request.text;
-  inputs.push_back(request.haystack);
+  std::vector<fs::path> inputs;
   for (const choose::Candidate& candidate : request.candidates) {
     inputs.insert(inputs.end(), {candidate.model, candidate.profile});
   }
+  inputs.insert(inputs.end(), request.text.begin(), request.text.end());
+  inputs.push_back(request.haystack);
   return inputs;
 }
 

@@ -59,10 +59,11 @@ TEST(ExportPlan, TheManifestRecordsOptionsAsWritten) {
   options.SetPolicy("uniform/knorm", {Method::kUniform, ScorerKind::kKnorm, {}, {}, {}});
   const ExportPlan plan = PlanExport(options);
   const Manifest manifest = MakeManifest(plan, options);
-  EXPECT_EQ(manifest.options.dump(),
-            R"({"budget":"0.60","profile":"","method":"","scorer":"snapkv","loss":"importance",)"
-            R"("policy":"uniform/knorm","tiers":"","basis":"offline","dtype":"f32",)"
-            R"("reference_length":"0k5","sinks":2,"window":4,"verify":true,"seed":42})");
+  EXPECT_EQ(
+      manifest.options.dump(),
+      R"({"budget":"0.60","profile":"","method":"","scorer":"snapkv","loss":"importance",)"
+      R"("policy":"uniform/knorm","tiers":"","basis":"offline","dtype":"auto",)"
+      R"("cache_dtype":"auto","reference_length":"0k5","sinks":2,"window":4,"verify":true,"seed":42})");
   EXPECT_EQ(manifest.cache.scorer.kind, ScorerKind::kKnorm);
   EXPECT_EQ(manifest.source_name, "llama");
   ASSERT_FALSE(manifest.expected_bytes.empty());
