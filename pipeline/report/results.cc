@@ -122,7 +122,7 @@ Result ReadResult(const std::string& name, const Json& json, const std::string& 
   const auto has = [&](const char* key) { return json.contains(key) && !json[key].is_null(); };
   if (has("kld_mean")) {
     result.divergence = ReadDivergence(json, origin);
-  } else if (has("perplexity")) {
+  } else if (has("perplexity") && has("nll")) {  // kvc-factorize has a perplexity of another kind
     result.perplexity = ReadPerplexity(json, origin);
   }
   if (has("cells") && has("accuracy")) result.needles = ReadNeedles(json, origin);

@@ -99,6 +99,9 @@ TEST_F(ReportTest, ResultsOfOneBundleShareAColumn) {
   Add("needle-full", Needle(1.0));
   Add("needle-quarter", Needle(0.75));
   Add("ppl-quarter", Ppl(19.125));
+  Json factorize = Frame();
+  factorize.update({{"perplexity", 37.9}, {"perplexity_source", 36.5}});
+  Add("factorize", factorize);
   EXPECT_EQ(Columns(), (std::vector<std::string>{"full", "quarter"}));
   EXPECT_EQ(Cell("perplexity", "full"), "20.250");
   EXPECT_EQ(Cell("perplexity", "quarter"), "21.500");
