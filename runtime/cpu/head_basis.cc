@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "linalg/basis.h"
 #include "linalg/principal_axes.h"
 #include "linalg/products.h"
 #include "runtime/cpu/host_memory.h"
@@ -50,17 +51,14 @@ void HeadBasis::ToCoordinates(ConstMatrixF x, MatrixF y) const {
 }
 
 void HeadBasis::FromCoordinates(ConstMatrixF y, MatrixF x) const {
-  for (int64_t t = 0; t < x.rows; ++t) {
-    if (reflectors_.cols > 0) {
-      std::fill(std::copy_n(y.row(t), y.cols, x.row(t)), x.row(t) + width_, 0.0F);
-      Reflect(reflectors_, true, x.row(t));
-    } else if (mean_ != nullptr) {
-      std::copy_n(mean_, width_, x.row(t));
-    } else {
-      std::fill_n(x.row(t), width_, 0.0F);
-    }
+  if (reflectors_.cols == 0) {
+    linalg::FromCoordinates(y, {forward_, back_, mean_}, x);
+    return;
   }
-  if (reflectors_.cols == 0) linalg::GemmNT(1.0F, y, back_.ColRange(0, y.cols), true, x);
+  for (int64_t t = 0; t < x.rows; ++t) {
+    std::fill(std::copy_n(y.row(t), y.cols, x.row(t)), x.row(t) + width_, 0.0F);
+    Reflect(reflectors_, true, x.row(t));
+  }
 }
 
 void HeadBasis::ToQueries(ConstMatrixF x, MatrixF y) const {
