@@ -1,5 +1,5 @@
-// What code compiled with -fsanitize=thread calls for each of its loads and stores. These stand in
-// for ThreadSanitizer's runtime, which is not linked. Built into kvc_cuda_checked alone.
+// The hooks that code compiled with -fsanitize=thread calls for each of its loads and stores. They
+// stand in for ThreadSanitizer's runtime, which is not linked. Built into kvc_cuda_checked alone.
 
 #include <cstddef>
 

@@ -1,4 +1,4 @@
-// What kvc does not have is refused by name, and what is broken is said to be.
+// Errors of tokenizers: features that kvc lacks are refused by name, broken files are called so.
 
 #include <gtest/gtest.h>
 

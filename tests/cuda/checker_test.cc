@@ -1,5 +1,5 @@
-// What the checker reports of kernels with a fault, that it is silent about the same kernels
-// without it, and what it counts.
+// The checker's reports of kernels with a fault, its silence about the same kernels without it, and
+// its counters.
 
 #include "kernels/emulator/checker.h"
 
