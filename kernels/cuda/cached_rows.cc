@@ -1,0 +1,17 @@
+#include "kernels/cuda/cached_rows.h"
+
+#include "core/base/error.h"
+#include "core/base/row_format.h"
+
+namespace kvc::cuda {
+
+RowCode RowCodeOf(const RowFormat& format) {
+  if (format == kRowsF32) return RowCode::kF32;
+  if (format == kRowsF16) return RowCode::kF16;
+  if (format == kRowsBF16) return RowCode::kBF16;
+  if (format == kRowsInt8) return RowCode::kInt8;
+  KVC_THROW(kUnsupported, "device rows: expected f32, f16, bf16 or int8, got {}",
+            RowFormatName(format));
+}
+
+}  // namespace kvc::cuda
