@@ -30,7 +30,9 @@ room(runtime/policy core/base core/cache scorers solver runtime/device runtime/c
 room(runtime/backend core/base scorers runtime/load runtime/plan runtime/device runtime/cache)
 room(runtime/cpu core/base core/cache linalg kernels scorers runtime/load runtime/plan runtime/device
      runtime/cache runtime/backend)
-room(runtime/create_backend core/base runtime/backend runtime/cpu)
+room(runtime/cuda core/base core/cache kernels/cuda scorers runtime/load runtime/plan runtime/device
+     runtime/cache runtime/backend runtime/cpu)
+room(runtime/create_backend core/base kernels/cuda runtime/backend runtime/cpu runtime/cuda)
 room(runtime ${core} kernels scorers runtime/load runtime/plan runtime/device runtime/cache
      runtime/policy runtime/backend runtime/create_backend)
 room(eval/tasks core/base core/io core/tokenizer)

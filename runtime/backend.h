@@ -42,6 +42,9 @@ struct ActivationSize {
   int64_t rows = 0;             // of the activation between sections
   int64_t chunk = 0;            // at most so many of them go through a section at once
   bool prompt_queries = false;  // keep a layer's queries of all rows, for scorers that ask
+  // For decode steps: the same calls come again and again, and until ReadLogits nobody asks for
+  // their results, so a backend may record them.
+  bool steps = false;
 };
 
 // The steps of a section before or after its attention; a section without attention is run whole.

@@ -1,14 +1,33 @@
 #include "runtime/create_backend.h"
 
 #include "core/base/error.h"
+#include "kernels/cuda/runtime.h"
 #include "runtime/cpu/cpu_backend.h"
+#include "runtime/cuda/cuda_backend.h"
 
 namespace kvc::runtime {
+namespace {
+
+// Which devices this build has, and what to do about the other one.
+void CheckDevice(const std::string& device) {
+  const std::string_view own = cuda::DeviceKind();
+  KVC_CHECK(device == "cpu" || device == own, kDevice,
+            "device: expected cpu or {} in this build, got {}; {}", own, device,
+            own == "cuda" ? "a build without KVC_CUDA has the emulator"
+                          : "configure with -DKVC_CUDA=ON for a CUDA device");
+}
+
+template <class Own>
+std::shared_ptr<Backend> Create(const RuntimeOptions& options) {
+  if (options.pool != nullptr) return std::make_shared<Own>(*options.pool);
+  return std::make_shared<Own>(std::make_unique<ThreadPool>(options.threads));
+}
+
+}  // namespace
 
 std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options) {
-  KVC_CHECK(options.device == "cpu", kDevice, "device: expected cpu, got {}", options.device);
-  if (options.pool != nullptr) return std::make_shared<CpuBackend>(*options.pool);
-  return std::make_shared<CpuBackend>(std::make_unique<ThreadPool>(options.threads));
+  CheckDevice(options.device);
+  return options.device == "cpu" ? Create<CpuBackend>(options) : Create<CudaBackend>(options);
 }
 
 }  // namespace kvc::runtime

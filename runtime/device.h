@@ -11,8 +11,9 @@ namespace kvc::runtime {
 
 class Buffer;
 
-// A device: its allocator, and copies within its memory and to and from the host. Copies have ended
-// when their call returns. Offsets and sizes are in bytes; ranges must lie within their buffers.
+// A device: its allocator, and copies within its memory and to and from the host. ToDevice and
+// ToHost have ended when their call returns; what a Copy wrote is seen by everything that follows
+// on the device. Offsets and sizes are in bytes; ranges must lie within their buffers.
 // Safe to call from several threads for different buffers. All methods throw kIo or kDevice when
 // the device fails.
 class Device {
@@ -76,7 +77,8 @@ class Buffer {
   [[nodiscard]] Device* device() const { return device_; }
 
  private:
-  friend struct HostMemory;  // runtime/cpu/host_memory.h
+  friend struct HostMemory;    // runtime/cpu/host_memory.h
+  friend struct DeviceMemory;  // runtime/cuda/device_memory.h
   void Free();
 
   void* memory_ = nullptr;

@@ -140,7 +140,7 @@ void Session::Prefill(std::span<Sequence* const> sequences,
   const bool by_prompt = std::ranges::any_of(sequences, [](const Sequence* sequence) {
     return sequence->scorer_ != nullptr && sequence->scorer_->needs_prompt_queries();
   });
-  const auto x = backend_->NewActivations(model_, {length, chunk, by_prompt});
+  const auto x = backend_->NewActivations(model_, {length, chunk, by_prompt, false});
   const auto batch_at = [&](int64_t t) {
     const auto rows = static_cast<size_t>(std::min(chunk, length - t));
     return RowBatch{ids.subspan(t, rows), std::span(positions).subspan(t, rows), t};
@@ -303,7 +303,7 @@ void Session::Decode(std::span<Sequence* const> sequences,
   const auto batch_size = static_cast<int64_t>(sequences.size());  // B
   if (batch_size == 0) return;
   if (step_ == nullptr || step_rows_ < batch_size) {
-    step_ = backend_->NewActivations(model_, {batch_size, batch_size, false});
+    step_ = backend_->NewActivations(model_, {batch_size, batch_size, false, true});
     step_rows_ = batch_size;
   }
   positions_.clear();

@@ -7,10 +7,32 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "kernels/cuda/launch_shape.h"
 
 namespace kvc::cuda {
+
+// Whether this library runs on a device or emulates one: "cuda" or "emulator".
+[[nodiscard]] std::string_view DeviceKind();
+
+struct DeviceInfo {
+  std::string name;  // as its maker calls it
+  int multiprocessors = 0;
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+};
+// Makes the device ready. `threads` >= 1: of the host, for the emulator's blocks. Throws kDevice
+// where there is no device, or its driver is too old.
+[[nodiscard]] DeviceInfo OpenDevice(int threads);
+// The device's memory as it is now.
+[[nodiscard]] size_t FreeBytes();
+
+// Memory in the order of a stream: what is put into the stream between the two calls may use it.
+// TakeBytes throws kDevice, need and have named; bytes > 0.
+[[nodiscard]] void* TakeBytes(size_t bytes, StreamHandle stream);
+void GiveBackBytes(void* memory, size_t bytes, StreamHandle stream) noexcept;
 
 // Memory of the device in one piece, freed with the object. Its content is undefined.
 class DeviceBuffer {

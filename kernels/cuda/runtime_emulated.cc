@@ -65,6 +65,24 @@ void EnqueueKernel(const LaunchShape& shape, StreamHandle stream, Work kernel) {
   Put(stream, [grid, kernel = std::move(kernel)] { emulator::RunGrid(grid, kernel); });
 }
 
+std::string_view DeviceKind() { return "emulator"; }
+
+DeviceInfo OpenDevice(int threads) {
+  emulator::Options options = emulator::GetOptions();
+  options.num_threads = threads;
+  emulator::SetOptions(options);
+  return {"kvc's emulator", 4, FreeBytes(), emulator::GetMemoryUse().limit};
+}
+size_t FreeBytes() {
+  const emulator::MemoryUse use = emulator::GetMemoryUse();
+  return use.limit - use.used;
+}
+
+void* TakeBytes(size_t bytes, StreamHandle /*stream*/) { return emulator::Allocate(bytes); }
+void GiveBackBytes(void* memory, size_t /*bytes*/, StreamHandle stream) noexcept {
+  Put(stream, [memory] { emulator::Free(memory); });
+}
+
 DeviceBuffer::DeviceBuffer(size_t bytes) : data_(emulator::Allocate(bytes)), bytes_(bytes) {}
 DeviceBuffer::~DeviceBuffer() { emulator::Free(data_); }
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include <cuda_runtime.h>
@@ -20,9 +21,8 @@ cudaStream_t Native(StreamHandle stream) { return reinterpret_cast<cudaStream_t>
 size_t used_bytes = 0;
 size_t peak_bytes = 0;
 
-void* AllocateBytes(size_t bytes) {
-  void* memory = nullptr;
-  const cudaError_t status = cudaMalloc(&memory, std::max<size_t>(bytes, 1));
+// Counts what an allocation of `bytes` gave, or says why it gave nothing.
+void* Count(void* memory, size_t bytes, cudaError_t status) {
   if (status == cudaErrorMemoryAllocation) {
     size_t free_bytes = 0;
     size_t total_bytes = 0;
@@ -30,10 +30,24 @@ void* AllocateBytes(size_t bytes) {
     KVC_THROW(kDevice, "device memory: expected {} free bytes, got {} of {}", bytes, free_bytes,
               total_bytes);
   }
-  Check(status, "cudaMalloc");
+  Check(status, "device memory");
   used_bytes += bytes;
   peak_bytes = std::max(peak_bytes, used_bytes);
   return memory;
+}
+
+void* AllocateBytes(size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, std::max<size_t>(bytes, 1));
+  return Count(memory, bytes, status);
+}
+
+// What was given back stays with the pool, for the next one who asks.
+void KeepPool() {
+  cudaMemPool_t pool = nullptr;
+  Check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
+  uint64_t all = UINT64_MAX;
+  Check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all), "memory pool");
 }
 
 void FreeBytes(void* memory, size_t bytes) {
@@ -44,6 +58,40 @@ void FreeBytes(void* memory, size_t bytes) {
 }
 
 }  // namespace
+
+std::string_view DeviceKind() { return "cuda"; }
+
+DeviceInfo OpenDevice(int /*threads*/) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  KVC_CHECK(status == cudaSuccess && count > 0, kDevice,
+            "device: expected a CUDA device, got {}; use --device cpu",
+            status == cudaSuccess ? "none" : cudaGetErrorString(status));
+  Check(cudaSetDevice(0), "device");
+  cudaDeviceProp properties = {};
+  Check(cudaGetDeviceProperties(&properties, 0), "device");
+  KVC_CHECK(properties.major >= 8, kDevice,
+            "device: expected compute capability 8.0 or more, got {}.{} ({})", properties.major,
+            properties.minor, properties.name);
+  KeepPool();
+  return {properties.name, properties.multiProcessorCount, FreeBytes(), properties.totalGlobalMem};
+}
+size_t FreeBytes() {
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  Check(cudaMemGetInfo(&free_bytes, &total_bytes), "device memory");
+  return free_bytes;
+}
+
+void* TakeBytes(size_t bytes, StreamHandle stream) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMallocAsync(&memory, bytes, Native(stream));
+  return Count(memory, bytes, status);
+}
+void GiveBackBytes(void* memory, size_t bytes, StreamHandle stream) noexcept {
+  cudaFreeAsync(memory, Native(stream));
+  used_bytes -= bytes;
+}
 
 DeviceBuffer::DeviceBuffer(size_t bytes) : data_(AllocateBytes(bytes)), bytes_(bytes) {}
 DeviceBuffer::~DeviceBuffer() { FreeBytes(data_, bytes_); }

@@ -1,0 +1,140 @@
+#include "runtime/cuda/block_rows.h"
+
+#include <algorithm>
+
+#include "core/base/row_format.h"
+#include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_table.h"
+
+namespace kvc::runtime {
+namespace {
+
+constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
+
+cuda::RowBasis ReflectorsOf(const LayerCoordinates& coordinates, const BasisPlace& place) {
+  cuda::RowBasis basis;
+  basis.reflectors = DeviceMemory::Floats(coordinates.reflectors()) + place.offset;
+  basis.count = static_cast<int32_t>(place.rows);
+  basis.width = static_cast<int32_t>(place.width);
+  return basis;
+}
+
+// The [width, width] corners of head `head`'s blocks of bases [G, full, full].
+cuda::RowBasis CornersOf(const float* forward,
+                         const float* back,
+                         const float* mean,
+                         int64_t full,
+                         int64_t head,
+                         int64_t width) {
+  cuda::RowBasis basis;
+  basis.forward = forward + head * full * full;
+  basis.back = back + head * full * full;
+  basis.mean = mean + head * full;
+  basis.stride = full;
+  basis.width = static_cast<int32_t>(width);
+  return basis;
+}
+
+}  // namespace
+
+cuda::CachedRows KeysOnDevice(const CacheBlock& block) {
+  const BlockShape& shape = block.shape();
+  return {DeviceMemory::Of(block.keys()), cuda::RowCodeOf(shape.key_format),
+          static_cast<int32_t>(shape.key_width), shape.KeyRowBytes()};
+}
+
+cuda::CachedRows ValuesOnDevice(const CacheBlock& block, int64_t plane) {
+  const BlockShape& shape = block.shape();
+  return {DeviceMemory::Of(block.values()) + plane * block.PlaneBytes(),
+          cuda::RowCodeOf(shape.value_format), static_cast<int32_t>(shape.value_width),
+          shape.ValueRowBytes()};
+}
+
+cuda::CachedRows FloatColumns(const cuda::Rows& rows, int64_t first, int64_t width) {
+  return {static_cast<float*>(rows.data) + first, cuda::RowCode::kF32, static_cast<int32_t>(width),
+          rows.stride * kFloatBytes};
+}
+
+void AppendQueryMoves(const cuda::Rows& q,
+                      int64_t stored_width,
+                      const QueryRing& ring,
+                      std::vector<cuda::RowMove>& moves) {
+  if (ring.rows() == 0) return;
+  const int64_t first = std::max<int64_t>(0, q.rows - ring.rows());
+  for (int64_t h = 0; h < ring.num_heads(); ++h) {
+    cuda::RowMove move;
+    move.from = FloatColumns(q, h * stored_width, ring.width(h));
+    move.to = {DeviceMemory::Floats(ring.buffer()) + ring.offset(h), cuda::RowCode::kF32,
+               static_cast<int32_t>(ring.width(h)), ring.width() * kFloatBytes};
+    move.from_first = static_cast<int32_t>(first);
+    move.to_first = static_cast<int32_t>(ring.RowOf(ring.pushed() + first));
+    move.rows = static_cast<int32_t>(q.rows - first);
+    move.ring = static_cast<int32_t>(ring.rows());
+    moves.push_back(move);
+  }
+}
+
+void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device) {
+  if (moves.empty()) return;
+  DeviceTable<cuda::RowMove> table;
+  table.Set(moves, device);
+  cuda::MoveRows(table.data(), static_cast<int32_t>(moves.size()), cuda::MostRows(moves),
+                 device.stream());
+}
+
+void LaunchProjections(const std::vector<cuda::RowProjection>& projections, CudaDevice& device) {
+  if (projections.empty()) return;
+  DeviceTable<cuda::RowProjection> table;
+  table.Set(projections, device);
+  cuda::ProjectRows(table.data(), static_cast<int32_t>(projections.size()),
+                    cuda::SizeOf(projections), device.stream());
+}
+
+const float* DeviceBases::Find(const SequenceCache& cache,
+                               const LayerBases& bases,
+                               CudaDevice& device) {
+  auto [place, fresh] = calibrated_.try_emplace(&bases);
+  OnDevice& own = place->second;
+  if (fresh) {
+    own.owner = cache.spec().bases;
+    const std::vector<float>* const parts[] = {&bases.key,   &bases.query,  &bases.key_mean,
+                                               &bases.value, &bases.output, &bases.value_mean};
+    std::vector<float> floats;
+    for (const std::vector<float>* part : parts) {
+      floats.insert(floats.end(), part->begin(), part->end());
+    }
+    own.floats = cuda::DeviceBuffer(floats.size() * sizeof(float));
+    device.Upload(std::as_bytes(std::span(floats)), own.floats.data());
+  }
+  return static_cast<const float*>(own.floats.data());
+}
+
+cuda::RowBasis DeviceBases::Keys(const SequenceCache& cache,
+                                 const LayerCoordinates& coordinates,
+                                 int64_t head,
+                                 CudaDevice& device) {
+  const BasisPlace& place = coordinates.keys(head);
+  if (place.width == 0) return {};
+  const LayerBases* bases = coordinates.calibrated();
+  if (bases == nullptr) return ReflectorsOf(coordinates, place);
+  const float* key = Find(cache, *bases, device);
+  const float* query = key + bases->key.size();
+  const float* mean = query + bases->query.size();
+  return CornersOf(key, query, mean, bases->key_width, head, place.width);
+}
+
+cuda::RowBasis DeviceBases::Values(const SequenceCache& cache,
+                                   const LayerCoordinates& coordinates,
+                                   int64_t head,
+                                   CudaDevice& device) {
+  const BasisPlace& place = coordinates.values(head);
+  const LayerBases* bases = coordinates.calibrated();
+  if (bases == nullptr) return ReflectorsOf(coordinates, place);
+  const float* value = Find(cache, *bases, device) + bases->key.size() + bases->query.size() +
+                       bases->key_mean.size();
+  const float* output = value + bases->value.size();
+  const float* mean = output + bases->output.size();
+  return CornersOf(value, output, mean, bases->value_width, head, place.width);
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,66 @@
+#pragma once
+// Blocks, rings and bases of a cache as the device's kernels take them. Good until the block is
+// re-allocated.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/cache/cache_bases.h"
+#include "kernels/cuda/cached_rows.h"
+#include "kernels/cuda/move_rows.h"
+#include "kernels/cuda/project_rows.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/runtime.h"
+#include "runtime/cache/cache_block.h"
+#include "runtime/cache/coordinates.h"
+#include "runtime/cache/kv_cache.h"
+#include "runtime/cuda/cuda_device.h"
+
+namespace kvc::runtime {
+
+[[nodiscard]] cuda::CachedRows KeysOnDevice(const CacheBlock& block);
+// Values of the group's head number `plane`.
+[[nodiscard]] cuda::CachedRows ValuesOnDevice(const CacheBlock& block, int64_t plane);
+// Columns first .. first + width of float rows.
+[[nodiscard]] cuda::CachedRows FloatColumns(const cuda::Rows& rows, int64_t first, int64_t width);
+// Moves `rows` of a layer's queries q [rows, H * stored_width] to a ring that has been given
+// `pushed` queries, head by head; a prompt's oldest, which the ring would forget, stay behind.
+void AppendQueryMoves(const cuda::Rows& q,
+                      int64_t stored_width,
+                      const QueryRing& ring,
+                      std::vector<cuda::RowMove>& moves);
+
+// Execute a table of the host once, if there is anything in it.
+void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);
+void LaunchProjections(const std::vector<cuda::RowProjection>& projections, CudaDevice& device);
+
+// The bases of layers in the device's memory. Calibrated ones are uploaded when they are first
+// asked for, and kept.
+class DeviceBases {
+ public:
+  // The bases of a head's keys and values in a layer of `cache`; without width where rows are
+  // stored as they are.
+  [[nodiscard]] cuda::RowBasis Keys(const SequenceCache& cache,
+                                    const LayerCoordinates& coordinates,
+                                    int64_t head,
+                                    CudaDevice& device);
+  [[nodiscard]] cuda::RowBasis Values(const SequenceCache& cache,
+                                      const LayerCoordinates& coordinates,
+                                      int64_t head,
+                                      CudaDevice& device);
+
+ private:
+  // key, query, key_mean, value, output, value_mean of LayerBases, one after the other.
+  struct OnDevice {
+    cuda::DeviceBuffer floats;
+    std::shared_ptr<const std::vector<LayerBases>> owner;
+  };
+  const float* Find(const SequenceCache& cache, const LayerBases& bases, CudaDevice& device);
+
+  std::map<const LayerBases*, OnDevice> calibrated_;
+};
+
+}  // namespace kvc::runtime

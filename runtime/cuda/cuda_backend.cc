@@ -1,0 +1,141 @@
+#include "runtime/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/error.h"
+#include "runtime/cpu/host_fallback.h"
+#include "runtime/cpu/scoring.h"
+#include "runtime/cuda/apply_moves.h"
+#include "runtime/cuda/cuda_activations.h"
+#include "runtime/cuda/cuda_model.h"
+#include "runtime/cuda/decode_step.h"
+#include "runtime/cuda/prompt_rows.h"
+#include "runtime/cuda/run_steps.h"
+
+namespace kvc::runtime {
+namespace {
+
+template <class Own, class Base>
+Own& As(Base& object) {
+  auto* own = dynamic_cast<Own*>(&object);
+  KVC_CHECK(own != nullptr, kInternal, "cuda: expected what this backend made, got another's");
+  return *own;
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(std::unique_ptr<ThreadPool> pool)
+    : own_pool_(std::move(pool)), pool_(*own_pool_), device_(pool_.num_threads()) {}
+
+CudaBackend::CudaBackend(ThreadPool& pool) : pool_(pool), device_(pool_.num_threads()) {}
+
+std::shared_ptr<const PreparedModel> CudaBackend::Prepare(const Graph& graph,
+                                                          const Plan& plan,
+                                                          bool /*pack_weights*/) {
+  return std::make_shared<CudaModel>(graph, plan, device_);
+}
+
+std::unique_ptr<Activations> CudaBackend::NewActivations(std::shared_ptr<const PreparedModel> model,
+                                                         const ActivationSize& size) {
+  const auto lock = device_.Lock();
+  auto own = std::dynamic_pointer_cast<const CudaModel>(std::move(model));
+  KVC_CHECK(own != nullptr, kInternal, "cuda: expected what this backend made, got another's");
+  return std::make_unique<CudaActivations>(std::move(own), size, device_);
+}
+
+void CudaBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) {
+  const auto lock = device_.Lock();
+  auto& own = As<CudaActivations>(x);
+  own.SetBatch(batch);
+  if (own.step() != nullptr) return own.step()->Run(section, part);
+  RunSteps(section, part, own);
+}
+
+void CudaBackend::ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) {
+  const auto lock = device_.Lock();
+  auto& own = As<CudaActivations>(x);
+  own.SetBatch(batch);
+  const Buffer& result = own.MakeLogits();
+  const int64_t last = std::ssize(own.plan().sections) - 1;
+  if (own.step() != nullptr) {
+    own.step()->Run(last, SectionPart::kWhole);
+    own.step()->Finish(own);
+  } else {
+    RunSteps(last, SectionPart::kWhole, own);
+  }
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    const int64_t bytes = logits.cols * static_cast<int64_t>(sizeof(float));
+    device_.ToHost(result, t * bytes, logits.row(t), bytes);
+  }
+}
+
+void CudaBackend::Store(int64_t layer,
+                        RowRange rows,
+                        int64_t first_position,
+                        const Activations& x,
+                        SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  const auto& own = As<const CudaActivations>(x);
+  if (own.step() != nullptr) {
+    KVC_CHECK(rows.count == 1, kInternal, "cuda: expected one row in a decode step, got {}",
+              rows.count);
+    return own.step()->Store(layer, rows.first, first_position, cache);
+  }
+  StorePromptRows(layer, rows, first_position, own, cache, device_);
+}
+
+void CudaBackend::AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) {
+  const auto lock = device_.Lock();
+  auto& own = As<CudaActivations>(x);
+  own.KeepQueries(own.AttentionIn(layer, 0));
+  AttendWorkingBlocks(layer, cache, own, device_);
+}
+
+void CudaBackend::AttendTokens(int64_t layer,
+                               std::span<SequenceCache* const> caches,
+                               Activations& x) {
+  const auto lock = device_.Lock();
+  auto& own = As<CudaActivations>(x);
+  KVC_CHECK(own.step() != nullptr, kInternal, "cuda: expected activations of a decode step");
+  own.step()->Attend(layer, caches, own, bases_);
+}
+
+void CudaBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  ApplyMovesOnDevice(moves, layer, cache, bases_, device_);
+}
+
+double CudaBackend::ResidualEnergy(int64_t window, const Activations& x) {
+  const auto lock = device_.Lock();
+  const auto& own = As<const CudaActivations>(x);
+  const cuda::Rows hidden = own.hidden();
+  const int64_t rows = std::min(window, hidden.rows);
+  std::vector<float> newest(static_cast<size_t>(rows * hidden.width));
+  cuda::CopyToHost(newest.data(),
+                   static_cast<const float*>(hidden.data) + (hidden.rows - rows) * hidden.stride,
+                   newest.size() * sizeof(float), device_.stream());
+  device_.Synchronize();
+  return MeanSquaredNorm({newest.data(), rows, hidden.width}, rows);
+}
+
+std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
+                                            const PreparedModel& model,
+                                            const SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  std::vector<float> storage;
+  ConstMatrixF queries;
+  if (request.prompt != nullptr) {
+    const auto& prompt = As<const CudaActivations>(*request.prompt);
+    storage = prompt.DownloadQueries();
+    queries = {storage.data(), prompt.hidden().rows, std::ssize(storage) / prompt.hidden().rows};
+  }
+  return ScoreOnHost(request, As<const CudaModel>(model).on_host(pool_), queries, cache, pool_);
+}
+
+void CudaBackend::FindCoordinates(int64_t layer, SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  FindCoordinatesOnHost(layer, cache, pool_);
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,73 @@
+#include "runtime/cuda/cuda_device.h"
+
+#include <algorithm>
+
+#include "runtime/cuda/device_memory.h"
+
+namespace kvc::runtime {
+
+CudaDevice::CudaDevice(int threads) : info_(cuda::OpenDevice(threads)) {}
+
+std::unique_lock<std::recursive_mutex> CudaDevice::Lock() const {
+  static std::recursive_mutex one_device;
+  return std::unique_lock(one_device);
+}
+
+void CudaDevice::ToDevice(const void* host, const Buffer& to, int64_t offset, int64_t bytes) {
+  const auto lock = Lock();
+  cuda::CopyToDevice(DeviceMemory::Of(to) + offset, host, static_cast<size_t>(bytes), stream());
+  Synchronize();
+}
+
+void CudaDevice::ToHost(const Buffer& from, int64_t offset, void* host, int64_t bytes) {
+  const auto lock = Lock();
+  cuda::CopyToHost(host, DeviceMemory::Of(from) + offset, static_cast<size_t>(bytes), stream());
+  Synchronize();
+}
+
+// What follows in the stream sees the copy, and the host has no other way to the memory: nobody
+// needs to wait.
+void CudaDevice::Copy(
+    const Buffer& from, int64_t from_offset, const Buffer& to, int64_t to_offset, int64_t bytes) {
+  const auto lock = Lock();
+  cuda::CopyOnDevice(DeviceMemory::Of(to) + to_offset, DeviceMemory::Of(from) + from_offset,
+                     static_cast<size_t>(bytes), stream());
+}
+
+void CudaDevice::Synchronize() {
+  const auto lock = Lock();
+  cuda::Synchronize(stream());
+  staged_.clear();
+}
+
+void CudaDevice::Upload(std::span<const std::byte> bytes, void* to) {
+  if (bytes.empty()) return;
+  const auto lock = Lock();
+  staged_.push_back(std::make_unique<std::byte[]>(bytes.size()));
+  std::ranges::copy(bytes, staged_.back().get());
+  cuda::CopyToDevice(to, staged_.back().get(), bytes.size(), stream());
+}
+
+cuda::Graph CudaDevice::Capture(const std::function<void()>& body) {
+  const auto lock = Lock();
+  stream_.BeginCapture();
+  try {
+    body();
+  } catch (...) {
+    (void)stream_.EndCapture();
+    throw;
+  }
+  return stream_.EndCapture();
+}
+
+void* CudaDevice::Allocate(int64_t bytes) {
+  const auto lock = Lock();
+  return cuda::TakeBytes(static_cast<size_t>(bytes), stream());
+}
+
+void CudaDevice::Free(void* memory, int64_t bytes) noexcept {
+  const auto lock = Lock();
+  cuda::GiveBackBytes(memory, static_cast<size_t>(bytes), stream());
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,151 @@
+#include "runtime/cuda/cuda_model.h"
+
+#include <set>
+#include <span>
+
+#include "core/base/dtype.h"
+#include "core/base/error.h"
+
+namespace kvc::runtime {
+namespace {
+
+std::vector<DataId> NamedBy(const Step& step) {
+  return {step.table, step.weight, step.bias, step.cos, step.sin, step.columns};
+}
+
+std::vector<DataId> NamedBy(const RebuildStep& step) {
+  return {step.matrix, step.bias, step.norm_weight, step.cos, step.sin};
+}
+
+}  // namespace
+
+CudaModel::CudaModel(const Graph& graph, const Plan& plan, CudaDevice& device)
+    : graph_(graph), plan_(plan), device_(device) {
+  const auto lock = device_.Lock();
+  CheckRoom();
+  for (const LinearWeight& weight : plan.linears) {
+    const DType dtype = TensorOf(graph, plan, weight.tensors.front()).dtype;
+    linears_.push_back({OnDevice(SourceOf(weight)), dtype, weight.out, weight.in, weight.in});
+  }
+  for (const auto& section : plan.sections) {
+    std::vector<DeviceStepData>& data = sections_.emplace_back();
+    for (const Step& step : section) data.push_back(Resolve(step));
+  }
+  for (const AttentionStep& step : plan.attentions) rebuilds_.push_back(RebuildsOf(step));
+  device_.Synchronize();
+}
+
+CudaModel::Source CudaModel::SourceOf(DataId id) const {
+  if (id.home == DataId::Home::kConstant) {
+    const std::span<const float> floats = FloatsOf(graph_, plan_, id);
+    return {floats.data(), std::ssize(floats) * static_cast<int64_t>(sizeof(float))};
+  }
+  const Tensor& tensor = TensorOf(graph_, plan_, id);
+  return {tensor.data, tensor.elements * DTypeBytes(tensor.dtype)};
+}
+
+CudaModel::Source CudaModel::SourceOf(const LinearWeight& weight) const {
+  const Tensor& first = TensorOf(graph_, plan_, weight.tensors.front());
+  const std::byte* end = first.data;
+  for (const DataId id : weight.tensors) {
+    const Tensor& tensor = TensorOf(graph_, plan_, id);
+    KVC_CHECK(tensor.data == end && tensor.dtype == first.dtype, kInternal,
+              "plan: expected {} to begin where the weight before it ends", tensor.name);
+    end += tensor.elements * DTypeBytes(tensor.dtype);
+  }
+  return {first.data, end - first.data};
+}
+
+void CudaModel::CheckRoom() const {
+  std::set<Source> sources;
+  const auto add = [&](DataId id) {
+    if (id) sources.insert(SourceOf(id));
+  };
+  for (const LinearWeight& weight : plan_.linears) sources.insert(SourceOf(weight));
+  for (const auto& section : plan_.sections) {
+    for (const Step& step : section) {
+      for (const DataId id : NamedBy(step)) add(id);
+    }
+  }
+  for (const AttentionStep& step : plan_.attentions) {
+    for (const DataId id : NamedBy(step.rebuild)) add(id);
+  }
+  size_t need = 0;
+  for (const auto& [data, bytes] : sources) need += static_cast<size_t>(bytes);
+  const size_t have = cuda::FreeBytes();
+  KVC_CHECK(need <= have, kDevice,
+            "device memory: expected {} free bytes for the model's weights, got {}; use --device "
+            "cpu, or --dtype bf16 when exporting",
+            need, have);
+}
+
+const void* CudaModel::OnDevice(Source source) {
+  auto [place, fresh] = uploaded_.try_emplace(source);
+  if (fresh) {
+    const auto bytes = static_cast<size_t>(source.second);
+    place->second = cuda::DeviceBuffer(bytes);
+    cuda::CopyToDevice(place->second.data(), source.first, bytes, device_.stream());
+    bytes_ += source.second;
+  }
+  return place->second.data();
+}
+
+template <class T>
+const T* CudaModel::OnDevice(DataId id) {
+  if (!id) return nullptr;
+  (void)FloatsOf(graph_, plan_, id);  // throws for data of another type
+  return static_cast<const T*>(OnDevice(SourceOf(id)));
+}
+
+cuda::RotationTable CudaModel::RotationOf(DataId cos, DataId sin) {
+  if (!cos) return {};
+  return {OnDevice<float>(cos), OnDevice<float>(sin), TensorOf(graph_, plan_, cos).dims[1]};
+}
+
+DeviceStepData CudaModel::Resolve(const Step& step) {
+  DeviceStepData data;
+  if (step.table) {
+    const Tensor& table = TensorOf(graph_, plan_, step.table);
+    data.table = {OnDevice(SourceOf(step.table)), table.dtype, table.dims[0], table.dims[1],
+                  table.dims[1]};
+  }
+  data.weight = OnDevice<float>(step.weight);
+  data.bias = OnDevice<float>(step.bias);
+  data.columns = OnDevice<float>(step.columns);
+  data.rotation = RotationOf(step.cos, step.sin);
+  if (!step.pairs.empty()) {
+    const std::vector<int32_t> pairs(step.pairs.begin(), step.pairs.end());
+    cuda::DeviceBuffer& own = pairs_.emplace_back(pairs.size() * sizeof(int32_t));
+    device_.Upload(std::as_bytes(std::span(pairs)), own.data());
+    data.pairs = static_cast<const int32_t*>(own.data());
+  }
+  return data;
+}
+
+std::vector<DeviceRebuild> CudaModel::RebuildsOf(const AttentionStep& step) {
+  std::vector<DeviceRebuild> rebuilds;
+  if (!step.latent) return rebuilds;
+  const RebuildStep& named = step.rebuild;
+  const auto* matrix = OnDevice<float>(named.matrix);
+  const auto* bias = OnDevice<float>(named.bias);
+  DeviceRebuild rebuild;
+  rebuild.norm_weight = OnDevice<float>(named.norm_weight);
+  rebuild.norm_epsilon = named.norm_epsilon;
+  rebuild.rotation = RotationOf(named.cos, named.sin);
+  const int64_t group_heads = step.num_kv_heads / std::ssize(step.key_ranks);
+  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
+    rebuild.matrix = matrix + g * step.head_width * step.stored_width;
+    rebuild.bias = bias != nullptr ? bias + g * step.head_width : nullptr;
+    rebuild.rank = step.key_ranks[g / group_heads];
+    rebuilds.push_back(rebuild);
+  }
+  return rebuilds;
+}
+
+const CpuModel& CudaModel::on_host(ThreadPool& pool) const {
+  const std::lock_guard<std::mutex> guard(host_mutex_);
+  if (host_ == nullptr) host_ = std::make_unique<CpuModel>(graph_, plan_, false, pool);
+  return *host_;
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,111 @@
+#include "runtime/cuda/decode_step.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/run_steps.h"
+
+namespace kvc::runtime {
+namespace {
+
+constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
+
+}  // namespace
+
+DecodeStep::DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device)
+    : batch_(batch),
+      device_(device),
+      tables_(plan.attentions.size()),
+      counters_(plan.attentions.size() * static_cast<size_t>(batch)) {
+  int64_t heads = 0;  // of the plan of decode attention, in the layer with most
+  int64_t coordinates = 0;
+  for (const AttentionStep& step : plan.attentions) {
+    const int64_t group = step.num_heads / step.num_kv_heads;
+    const int64_t parts = (group + cuda::kDecodeQueries - 1) / cuda::kDecodeQueries;
+    heads = std::max(heads, batch * step.num_kv_heads * parts);
+    coordinates = std::max(coordinates, batch * step.num_heads * step.head_width);
+  }
+  scratch_.blocks = device.blocks();
+  const int64_t partials = cuda::MostDecodePartials(heads, scratch_.blocks) *
+                           cuda::DecodePartialFloats(cuda::kMostDecodeWidth);
+  floats_ = Buffer((2 * coordinates + partials) * kFloatBytes, device, nullptr);
+  scratch_.queries = DeviceMemory::Floats(floats_);
+  scratch_.outputs = scratch_.queries + coordinates;
+  scratch_.partials = scratch_.outputs + coordinates;
+  arrived_ = Buffer(heads * static_cast<int64_t>(sizeof(int32_t)), device, nullptr);
+  scratch_.arrived = DeviceMemory::Ints(arrived_);
+  cuda::FillZero(scratch_.arrived, static_cast<size_t>(arrived_.bytes()), device.stream());
+  device_counters_ =
+      Buffer(std::ssize(counters_) * static_cast<int64_t>(sizeof(RowCounters)), device, nullptr);
+}
+
+void DecodeStep::Run(int64_t section, SectionPart part) {
+  if (section == 0) {
+    notes_.clear();
+    tables_changed_ = false;
+  }
+  notes_.push_back({section, part, -1});
+}
+
+void DecodeStep::Store(int64_t layer, int64_t b, int64_t position, SequenceCache& cache) {
+  LayerCache& store = cache.layer(layer);
+  const int64_t held = store.groups[0].recent.rows();
+  counters_[layer * batch_ + b] = {static_cast<int32_t>(held), static_cast<int32_t>(held + 1),
+                                   static_cast<int32_t>(store.queries.pushed())};
+  for (GroupCache& group : store.groups) {
+    KVC_CHECK(group.recent.rows() == held, kInternal,
+              "cache block: expected {} recent rows as in the layer's others, got {}", held,
+              group.recent.rows());
+    group.recent.Appended(1, position);
+  }
+  if (store.queries.rows() > 0 && !cache.spec().full()) store.queries.Pushed(1);
+}
+
+void DecodeStep::Attend(int64_t layer,
+                        std::span<SequenceCache* const> caches,
+                        const CudaActivations& x,
+                        DeviceBases& bases) {
+  DecodeTables& tables = tables_[layer];
+  if (!tables.Hold(layer, caches)) {
+    const auto* counters =
+        reinterpret_cast<const RowCounters*>(DeviceMemory::Of(device_counters_)) + layer * batch_;
+    tables.Make(layer, caches, x, counters, scratch_, bases);
+    tables_changed_ = true;
+  }
+  notes_.push_back({0, SectionPart::kWhole, layer});
+}
+
+void DecodeStep::RunNotes(CudaActivations& x) const {
+  for (const Note& note : notes_) {
+    if (note.layer >= 0) {
+      tables_[note.layer].Launch(device_.stream());
+    } else {
+      RunSteps(note.section, note.part, x);
+    }
+  }
+}
+
+void DecodeStep::Finish(CudaActivations& x) {
+  device_.Upload(std::as_bytes(std::span(counters_)), DeviceMemory::Of(device_counters_));
+  const bool same = has_graph_ && !tables_changed_ && captured_rows_ == x.batch_rows() &&
+                    captured_notes_ == notes_;
+  if (same) {
+    graph_.Replay(device_.stream());
+    ++counts_.replayed;
+  } else if (tables_changed_) {
+    has_graph_ = false;
+    RunNotes(x);
+    ++counts_.run;
+  } else {
+    graph_ = device_.Capture([&] { RunNotes(x); });
+    has_graph_ = true;
+    captured_notes_ = notes_;
+    captured_rows_ = x.batch_rows();
+    graph_.Replay(device_.stream());
+    ++counts_.run;
+  }
+  notes_.clear();
+}
+
+}  // namespace kvc::runtime

@@ -1,0 +1,71 @@
+#pragma once
+// One decode step of a batch of sequences. A backend's calls are noted, and run when the logits are
+// read: a step whose calls and tables are those of the one before is replayed as one CUDA graph,
+// any other is run call by call.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/runtime.h"
+#include "runtime/backend.h"
+#include "runtime/cache/kv_cache.h"
+#include "runtime/cuda/block_rows.h"
+#include "runtime/cuda/cuda_activations.h"
+#include "runtime/cuda/decode_tables.h"
+#include "runtime/device.h"
+
+namespace kvc::runtime {
+
+// Belongs to activations that serve decode steps. Between the calls of a step a cache may be
+// re-allocated in layers that have not been noted yet: nothing noted reads those.
+class DecodeStep {
+ public:
+  // `batch`: the most sequences of a step.
+  DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device);
+
+  // Notes a part of a section. The first one begins a step.
+  void Run(int64_t section, SectionPart part);
+  // Takes row b of the batch into the books of a sequence; the row itself follows with Attend.
+  void Store(int64_t layer, int64_t b, int64_t position, SequenceCache& cache);
+  void Attend(int64_t layer,
+              std::span<SequenceCache* const> caches,
+              const CudaActivations& x,
+              DeviceBases& bases);
+  // Runs what was noted.
+  void Finish(CudaActivations& x);
+
+  // Steps that were replayed, and that were run call by call.
+  struct Counts {
+    int64_t replayed = 0;
+    int64_t run = 0;
+  };
+  [[nodiscard]] const Counts& counts() const { return counts_; }
+
+ private:
+  struct Note {
+    int64_t section = 0;
+    SectionPart part = SectionPart::kWhole;
+    int64_t layer = -1;  // attention of a layer instead
+    friend bool operator==(const Note&, const Note&) = default;
+  };
+  void RunNotes(CudaActivations& x) const;
+
+  int64_t batch_;  // the most sequences
+  CudaDevice& device_;
+  std::vector<DecodeTables> tables_;   // [L]
+  std::vector<RowCounters> counters_;  // [L, batch]
+  Buffer device_counters_;             // likewise
+  Buffer floats_;                      // coordinates of queries and outputs, partials
+  Buffer arrived_;
+  DecodeScratch scratch_;
+  std::vector<Note> notes_;
+  std::vector<Note> captured_notes_;
+  int64_t captured_rows_ = 0;
+  cuda::Graph graph_;
+  bool has_graph_ = false;
+  bool tables_changed_ = false;
+  Counts counts_;
+};
+
+}  // namespace kvc::runtime
