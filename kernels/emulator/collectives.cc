@@ -144,7 +144,9 @@ void FinishMax(void** operands) {
 template void FinishSum<31>(void**);
 template void FinishMax<31>(void**);
 template void FinishSum<28>(void**);
+template void FinishSum<3>(void**);
 template void FinishMax<28>(void**);
+template void FinishMax<3>(void**);
 
 void FinishLoadMatrix(void** operands) { LoadMatrix<false>(operands); }
 void FinishLoadMatrixTransposed(void** operands) { LoadMatrix<true>(operands); }

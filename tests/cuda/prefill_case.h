@@ -1,0 +1,250 @@
+#pragma once
+// A chunk of random queries over cached rows on the device, what prefill attention makes of it, and
+// the reference in double.
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/base/row_format.h"
+#include "kernels/cuda/prefill_attention.h"
+#include "tests/cuda/test_rows.h"
+
+namespace kvc::cuda {
+
+struct PrefillWidths {
+  int32_t key, value;
+};
+struct PrefillShape {
+  std::string name;
+  int32_t tokens, first, group, window;
+  std::vector<PrefillWidths> heads;
+  int64_t pad = 0;      // bytes between rows
+  int64_t ahead = 0;    // bytes before the first row
+  int32_t unseen = 0;   // rows of NaN behind the last
+  int32_t dropped = 0;  // first rows that are NaN
+};
+
+// Rows of a cache on the device, and the numbers that they hold.
+struct CachedTestRows {
+  RowFormat format;
+  int32_t width;
+  std::vector<float> values;  // [rows, width], decoded
+  DeviceArray<std::byte> device;
+  CachedRows view;
+
+  CachedTestRows(Rng& rng, const PrefillShape& shape, const RowFormat& row_format, int32_t columns)
+      : CachedTestRows(rng, shape, row_format, columns, RowBytes(row_format, columns) + shape.pad) {
+  }
+
+  [[nodiscard]] double at(int64_t row, int64_t column) const {
+    return values[static_cast<size_t>(row * width + column)];
+  }
+
+ private:
+  CachedTestRows(Rng& rng,
+                 const PrefillShape& shape,
+                 const RowFormat& row_format,
+                 int32_t columns,
+                 int64_t stride)
+      : format(row_format),
+        width(columns),
+        values(Values(rng, shape, columns)),
+        device(Encoded(shape, stride)),
+        view{device.data() + shape.ahead, RowCodeOf(format), columns, stride} {}
+
+  static std::vector<float> Values(Rng& rng, const PrefillShape& shape, int32_t columns) {
+    const int64_t rows = shape.first + shape.tokens;
+    std::vector<float> x = RandomFloats(rng, (rows + shape.unseen) * columns);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    std::fill(x.begin() + rows * columns, x.end(), nan);
+    std::fill_n(x.begin(), int64_t{shape.dropped} * columns, nan);
+    return x;
+  }
+  // Also makes `values` what the rows decode to.
+  std::vector<std::byte> Encoded(const PrefillShape& shape, int64_t stride) {
+    const int64_t rows = static_cast<int64_t>(values.size()) / width;
+    std::vector<std::byte> bytes(static_cast<size_t>(shape.ahead + rows * stride), std::byte{0xff});
+    std::byte* first = bytes.data() + shape.ahead;
+    EncodeRows({values.data(), rows, width}, format, first, stride);
+    DecodeRows(first, format, stride, {values.data(), rows, width});
+    return bytes;
+  }
+};
+
+class PrefillCase {
+ public:
+  PrefillCase(const PrefillShape& shape, const RowFormat& keys, const RowFormat& values, Rng& rng);
+  // Runs the chunk in pieces of `step` tokens and returns the outputs [tokens, all heads' D_v].
+  std::vector<float> Run(int32_t step = std::numeric_limits<int32_t>::max()) const;
+  // The largest error of Run's outputs in units of its bound; NaN counts as infinite.
+  [[nodiscard]] double WorstError(const std::vector<float>& outputs) const;
+  [[nodiscard]] RowCode multiplied_as() const { return plan_.rows; }
+
+ private:
+  struct Reference {
+    std::vector<double> output, bound;  // [D_v]
+  };
+  [[nodiscard]] Reference ReferenceOf(size_t head, int32_t query_head, int32_t token) const;
+  [[nodiscard]] std::vector<double> Scores(size_t head, int32_t query_head, int32_t token) const;
+  [[nodiscard]] DType multiplied() const {
+    return plan_.rows == RowCode::kBF16  ? DType::kBF16
+           : plan_.rows == RowCode::kF16 ? DType::kF16
+                                         : DType::kF32;
+  }
+  [[nodiscard]] int32_t FirstVisible(int32_t token) const {
+    return shape_.window == 0 ? 0 : std::max(0, shape_.first + token - shape_.window + 1);
+  }
+
+  PrefillShape shape_;
+  float scale_;
+  std::deque<CachedTestRows> keys_, values_;
+  std::deque<TestRows> queries_;  // [tokens, all heads' D_k]
+  std::vector<int64_t> query_first_ = {0};
+  std::vector<int64_t> output_first_ = {0};
+  PrefillPlan plan_;
+};
+
+inline PrefillCase::PrefillCase(const PrefillShape& shape,
+                                const RowFormat& keys,
+                                const RowFormat& values,
+                                Rng& rng)
+    : shape_(shape),
+      scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.heads[0].key)))) {
+  std::vector<PrefillHead> heads;
+  for (const PrefillWidths& widths : shape.heads) {
+    keys_.emplace_back(rng, shape, keys, widths.key);
+    values_.emplace_back(rng, shape, values, widths.value);
+    query_first_.push_back(query_first_.back() + shape.group * widths.key);
+    output_first_.push_back(output_first_.back() + shape.group * widths.value);
+    PrefillHead head;
+    head.keys = keys_.back().view;
+    head.values = values_.back().view;
+    heads.push_back(head);
+  }
+  plan_ = PlanPrefill(heads);
+  queries_.push_back(RandomRows(rng, DType::kF32, shape.tokens, query_first_.back(), 3));
+}
+
+inline std::vector<float> PrefillCase::Run(int32_t step) const {
+  const TestRows& queries = queries_.front();
+  const int64_t output_width = output_first_.back();
+  // One column more, which nobody may write.
+  const DeviceArray<float> outputs(
+      std::vector<float>(static_cast<size_t>(shape_.tokens * (output_width + 1)), 7.0F));
+  for (int32_t from = 0; from < shape_.tokens; from += std::min(step, shape_.tokens - from)) {
+    std::vector<PrefillHead> heads;
+    for (size_t h = 0; h < shape_.heads.size(); ++h) {
+      PrefillHead head;
+      head.keys = keys_[h].view;
+      head.values = values_[h].view;
+      head.queries =
+          static_cast<const float*>(queries.view().data) + from * queries.stride + query_first_[h];
+      head.outputs = outputs.data() + from * (output_width + 1) + output_first_[h];
+      head.query_head_stride = shape_.heads[h].key;
+      head.output_head_stride = shape_.heads[h].value;
+      heads.push_back(head);
+    }
+    PrefillChunk chunk;
+    chunk.tokens = std::min(step, shape_.tokens - from);
+    chunk.first = shape_.first + from;
+    chunk.group = shape_.group;
+    chunk.window = shape_.window;
+    chunk.scale = scale_;
+    chunk.query_stride = queries.stride;
+    chunk.output_stride = output_width + 1;
+    const DeviceArray<PrefillHead> table(heads);
+    PrefillAttention(table.data(), plan_, chunk, nullptr);
+    Synchronize(nullptr);
+  }
+  const std::vector<float> rows = outputs.Host();
+  std::vector<float> result;
+  for (int32_t t = 0; t < shape_.tokens; ++t) {
+    const auto row = rows.begin() + t * (output_width + 1);
+    result.insert(result.end(), row, row + output_width);
+    if (row[output_width] != 7.0F) {
+      result.back() = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+  return result;
+}
+
+// Of the rows that the token sees.
+inline std::vector<double> PrefillCase::Scores(size_t head,
+                                               int32_t query_head,
+                                               int32_t token) const {
+  const int32_t width = shape_.heads[head].key;
+  std::vector<float> query(static_cast<size_t>(width));
+  for (int32_t d = 0; d < width; ++d) {
+    query[d] =
+        static_cast<float>(queries_.front().at(token, query_first_[head] + query_head * width + d));
+  }
+  // The kernel rounds queries to the type that they are multiplied in.
+  std::vector<std::byte> rounded(query.size() * sizeof(float));
+  ConvertFromFloat(query.data(), width, multiplied(), rounded.data());
+  ConvertToFloat(multiplied(), rounded.data(), width, query.data());
+  std::vector<double> scores;
+  for (int32_t row = FirstVisible(token); row <= shape_.first + token; ++row) {
+    double score = 0.0;
+    for (int32_t d = 0; d < width; ++d) {
+      score += static_cast<double>(query[d]) * keys_[head].at(row, d);
+    }
+    scores.push_back(score * static_cast<double>(scale_));
+  }
+  return scores;
+}
+
+// Bounds as in decode_case.h: weights are rounded to the type on tensor cores (not their sum), to
+// multiples of 2^-24 if they are small and the type is f16; scores and sums are in float.
+inline PrefillCase::Reference PrefillCase::ReferenceOf(size_t head,
+                                                       int32_t query_head,
+                                                       int32_t token) const {
+  const int32_t width = shape_.heads[head].value;
+  Reference result = {std::vector<double>(width, 0.0), std::vector<double>(width, 0.0)};
+  const std::vector<double> scores = Scores(head, query_head, token);
+  const double peak = *std::max_element(scores.begin(), scores.end());
+  const double small = multiplied() == DType::kF16 ? 0x1p-25 : 0.0;
+  double sum = 0.0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double weight = std::exp(scores[i] - peak);
+    sum += weight;
+    for (int32_t d = 0; d < width; ++d) {
+      const double value = values_[head].at(FirstVisible(token) + static_cast<int64_t>(i), d);
+      result.output[d] += weight * value;
+      result.bound[d] += (weight + small) * std::abs(value);
+    }
+  }
+  const double unit = (multiplied() == DType::kF32 ? 0.0 : UnitOf(multiplied())) + 0x1p-16;
+  for (int32_t d = 0; d < width; ++d) {
+    result.output[d] /= sum;
+    result.bound[d] *= unit / sum;
+  }
+  return result;
+}
+
+inline double PrefillCase::WorstError(const std::vector<float>& outputs) const {
+  double worst = 0.0;
+  for (int32_t token = 0; token < shape_.tokens; ++token) {
+    for (size_t h = 0; h < shape_.heads.size(); ++h) {
+      for (int32_t g = 0; g < shape_.group; ++g) {
+        const Reference reference = ReferenceOf(h, g, token);
+        const int32_t width = shape_.heads[h].value;
+        const int64_t first = token * output_first_.back() + output_first_[h] + g * width;
+        for (int32_t d = 0; d < width; ++d) {
+          const double got = outputs[static_cast<size_t>(first + d)];
+          const double error = std::abs(got - reference.output[d]);
+          if (!(error <= worst * reference.bound[d])) {
+            worst = std::isnan(error) || reference.bound[d] == 0.0 ? INFINITY
+                                                                   : error / reference.bound[d];
+          }
+        }
+      }
+    }
+  }
+  return worst;
+}
+
+}  // namespace kvc::cuda
