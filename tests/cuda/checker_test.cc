@@ -13,6 +13,7 @@
 #include "tests/cuda/checker_test_kernels.h"
 #include "tests/cuda/decode_case.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/prefill_case.h"
 
 namespace kvc::cuda {
 namespace {
@@ -178,6 +179,30 @@ TEST_F(CheckerTest, DecodeAttentionReadsOnlyWhatItNeeds) {
   EXPECT_EQ(copies.used_bytes, static_cast<uint64_t>(decode.Bytes())) << "each row is copied once";
   const emulator::Traffic all = emulator::GetTraffic();
   EXPECT_LE(static_cast<double>(all.passes), 1.05 * static_cast<double>(all.least_passes));
+}
+
+// Rows are copied in whole sectors, and tiles, queries and weights are read without bank conflicts.
+TEST_F(CheckerTest, PrefillAttentionReadsWholeSectorsWithoutConflicts) {
+  emulator::Options options;
+  options.count = true;
+  options.check = false;
+  emulator::SetOptions(options);
+  Rng rng(4);
+  for (const RowFormat& format : {kRowsBF16, kRowsF32}) {
+    const PrefillCase prefill({"", 64, 0, 1, 0, {{64, 64}}}, format, format, rng);
+    emulator::ResetTraffic();
+    EXPECT_LE(prefill.WorstError(prefill.Run()), 1.0);
+    uint64_t used = 0;
+    for (const emulator::LineTraffic& entry : emulator::GetLineTraffic()) {
+      if (entry.line.rfind("prefill_tile.cuh", 0) == 0) {
+        EXPECT_EQ(entry.traffic.used_bytes, 32 * entry.traffic.sectors) << entry.line;
+        used += entry.traffic.used_bytes;
+      }
+    }
+    EXPECT_EQ(used, 64U * 2 * static_cast<uint64_t>(RowBytes(format, 64))) << "one copy of a row";
+    const emulator::Traffic all = emulator::GetTraffic();
+    EXPECT_LE(static_cast<double>(all.passes), 1.05 * static_cast<double>(all.least_passes));
+  }
 }
 
 }  // namespace

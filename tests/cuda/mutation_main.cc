@@ -1,4 +1,4 @@
-// usage: mutation_main decode|norm|product|elementwise
+// usage: mutation_main decode|prefill|norm|product|elementwise
 // Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
 //   report: TEXT       the checker's
 //   wrong: X           an error of X times its bound
@@ -15,6 +15,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/emulator/traffic.h"
 #include "tests/cuda/decode_case.h"
+#include "tests/cuda/prefill_case.h"
 
 namespace kvc::cuda {
 namespace {
@@ -43,6 +44,21 @@ double RunDecode(Rng& rng) {
     DecodeCase decode({"", 4, 5, heads}, dtype, rng);
     worst = std::max(worst, decode.WorstError(decode.Run()));
     worst = std::max(worst, decode.WorstError(decode.Run(2)));
+  }
+  return worst;
+}
+
+double RunPrefill(Rng& rng) {
+  double worst = 0.0;
+  for (const RowFormat& format : {kRowsBF16, kRowsF32}) {
+    PrefillShape windowed = {"", 90, 103, 1, 37, {{24, 64}}};
+    windowed.dropped = 67;
+    for (const PrefillShape& shape : {PrefillShape{"", 45, 50, 3, 0, {{64, 64}, {64, 40}}},
+                                      PrefillShape{"", 20, 50, 2, 0, {{13, 64}}}, windowed}) {
+      const PrefillCase prefill(shape, format, format, rng);
+      const double error = prefill.WorstError(prefill.Run());
+      worst = std::max(worst, error);
+    }
   }
   return worst;
 }
@@ -91,6 +107,7 @@ double RunElementwise(Rng& rng) {
 double Run(const std::string& what) {
   Rng rng(17);
   return what == "decode"    ? RunDecode(rng)
+         : what == "prefill" ? RunPrefill(rng)
          : what == "norm"    ? RunNorm(rng)
          : what == "product" ? RunProduct(rng)
                              : RunElementwise(rng);

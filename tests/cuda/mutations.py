@@ -10,22 +10,31 @@ where one is caught by something else, or where a text to replace is not in the 
 import argparse
 import concurrent.futures
 import pathlib
+import shutil
 import subprocess
 import sys
 
 DECODE = "kernels/cuda/decode_attention.cu"
 ROWS = "kernels/cuda/decode_rows.cuh"
+PREFILL = "kernels/cuda/prefill_attention.cu"
+TILE = "kernels/cuda/prefill_tile.cuh"
+PRODUCTS = "kernels/cuda/prefill_products.cuh"
 NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
 ELEMENTS = "kernels/cuda/elementwise.cu"
 
 # What is run for a source, and the source to compile for it.
-PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), NORM: ("norm", NORM),
+PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE),
+         PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
+         PRODUCTS: ("prefill", PREFILL), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS)}
 
-# Mutants of decode attention are compiled for bf16 and f32 at width 64 alone.
+# Mutants of attention are compiled for bf16 and f32 at width 64 alone.
 FEWER = {DECODE: [("LaunchDecodeOf<128>(", "LaunchDecodeOf<64>("),
-                  ("MatrixRows<__half, kWidth>", "MatrixRows<__nv_bfloat16, kWidth>")]}
+                  ("MatrixRows<__half, kWidth>", "MatrixRows<__nv_bfloat16, kWidth>")],
+         PREFILL: [("LaunchPrefillOf<64, 128>(", "LaunchPrefillOf<64, 64>("),
+                   ("LaunchPrefillOf<128, 128>(", "LaunchPrefillOf<64, 64>("),
+                   ("MatrixProducts<__half,", "MatrixProducts<__nv_bfloat16,")]}
 
 # name, source, text, replacement, what must come of it
 MUTATIONS = [
@@ -77,6 +86,49 @@ MUTATIONS = [
     ("dimensions beyond a key's width", ROWS, "a[2] = a[3] = 0;", "", "wrong"),
     ("no barrier after the queries", ROWS, "SyncBlock();\n    queries.shared", "queries.shared",
      "report: "),
+    ("nothing changed in prefill", PREFILL, "", "", "silent"),
+    ("prefill: no wait for copies", PREFILL, "WaitCopies<0>();", "", "copy in flight"),
+    ("prefill: a wait for one group too few", PREFILL, "WaitCopies<0>();", "WaitCopies<1>();",
+     "copy in flight"),
+    ("prefill: no barrier at a tile", PREFILL, "SyncBlock();  // the tile is complete", "//",
+     "shared memory: expected"),
+    ("prefill: the next keys over these", PREFILL, "shared.keys[stage ^ 1].Fill",
+     "shared.keys[stage].Fill", "report: "),
+    ("prefill: the next values over these", PREFILL, "shared.values[stage ^ 1].Fill",
+     "shared.values[stage].Fill", "report: "),
+    ("prefill: three stages", PREFILL, "constexpr int kStages = 2;", "constexpr int kStages = 3;",
+     "silent"),
+    ("prefill: one row of the future", PREFILL, "row >= visible[i / 2].end", "row > visible[i / 2].end",
+     "wrong"),
+    ("prefill: no window", PREFILL, "row < visible[i / 2].begin ||", "", "wrong"),
+    ("prefill: a mask at the end alone", PREFILL, "|| tile < visible[1].begin", "", "wrong"),
+    ("prefill: a mask at the window alone", PREFILL, "tile + kKeys > visible[0].end ||", "", "wrong"),
+    ("prefill: a mask everywhere", PREFILL, "tile + kKeys > visible[0].end ||", "true ||", "silent"),
+    ("prefill: a row that has seen nothing", PREFILL, "peak == -INFINITY ? 0.0F : peak * scale",
+     "peak * scale", "wrong"),
+    ("prefill: sums that are not rescaled", PREFILL, "sum[h] *= correction[h];", "", "wrong"),
+    ("prefill: outputs that are not rescaled", PREFILL,
+     "o[m][i / 4][i % 4] *= correction[Products::RowOf(i / 4, i % 4)];", "", "wrong"),
+    ("prefill: a maximum of one lane", PREFILL, "WarpMax<3>(peak)", "peak", "wrong"),
+    ("prefill: warps that skip nothing", PREFILL,
+     "tile < warp_rows.end && tile + kKeys > warp_rows.begin", "true", "silent"),
+    ("prefill: queries that do not exist", PREFILL, "const bool exists = token < chunk.tokens;",
+     "const bool exists = true;", "out of bounds"),
+    ("prefill: outputs beyond a value's width", PREFILL, "outputs[row] != nullptr && d < width",
+     "outputs[row] != nullptr", "report: "),
+    ("prefill: too little shared memory", PREFILL, "sizeof(PrefillShared<Products>))",
+     "sizeof(PrefillShared<Products>) / 2)", "a launch with less"),
+    ("prefill: rows beyond the last", TILE, "row + r < visible.end", "true", "out of bounds"),
+    ("prefill: rows before the window", TILE, "row + r >= visible.begin &&", "", "wrong"),
+    ("prefill: chunks beyond a row's width", TILE, " && d < rows.width;", ";", "out of bounds"),
+    ("prefill: elements beyond a row's width", TILE, "d + i < rows.width", "true", "out of bounds"),
+    ("prefill: tiles not cleared", TILE, "        CopyAsync16(to", "        if (valid) CopyAsync16(to",
+     "got an unwritten read"),
+    ("prefill: rows out of line copied in chunks", TILE, "const bool whole = InChunks(rows);",
+     "const bool whole = true;", "misaligned"),
+    ("prefill: chunks not swapped", TILE, "(chunk ^ (row & 7))", "chunk", "conflicts"),
+    ("prefill: no warp barrier before the weights", PRODUCTS, "SyncWarp();  // the weights", "//",
+     "shared memory: expected"),
     ("no barrier in a norm's sum", NORM, "SyncBlock();", "", "report: "),
     ("one place for both sums of a norm", NORM, "(sum, power - 1)", "(sum, 0)", "got a race"),
     ("slices beyond the last", NORM, "if (slice >= in.slices)", "if (false)", "out of bounds"),
@@ -108,6 +160,7 @@ def run(mutation, arguments, number):
     _, source, text, replacement, _ = mutation
     root = pathlib.Path(arguments.root)
     folder = pathlib.Path(arguments.work) / str(number)
+    shutil.rmtree(folder, ignore_errors=True)  # another mutant's sources would be included
     part, unit = PARTS[source]
     sources = {source: mutant_of(root, source, text, replacement)}
     sources.setdefault(unit, mutant_of(root, unit, "", ""))
