@@ -14,4 +14,18 @@ RowCode RowCodeOf(const RowFormat& format) {
             RowFormatName(format));
 }
 
+int64_t CachedRowBytes(RowCode code, int64_t width) {
+  switch (code) {
+    case RowCode::kF32:
+      return RowBytes(kRowsF32, width);
+    case RowCode::kF16:
+      return RowBytes(kRowsF16, width);
+    case RowCode::kBF16:
+      return RowBytes(kRowsBF16, width);
+    case RowCode::kInt8:
+      return RowBytes(kRowsInt8, width);
+  }
+  KVC_THROW(kInternal, "device rows: expected a code, got {}", static_cast<int>(code));
+}
+
 }  // namespace kvc::cuda

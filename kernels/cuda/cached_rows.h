@@ -16,6 +16,10 @@ enum class RowCode : int32_t { kF32, kF16, kBF16, kInt8 };
 // Returns the code of a format. Throws kUnsupported for a format that kernels cannot read.
 [[nodiscard]] RowCode RowCodeOf(const RowFormat& format);
 
+// Bytes of a row without what lies between rows: RowBytes (core/base/row_format.h) of the code's
+// format.
+[[nodiscard]] int64_t CachedRowBytes(RowCode code, int64_t width);
+
 // Rows of `width` elements, `stride` bytes apart. A multiple of 4 bytes is certain of neither the
 // address nor the stride where elements have 2 bytes: thin keys may have any width.
 struct CachedRows {

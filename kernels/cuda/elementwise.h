@@ -8,6 +8,9 @@
 
 namespace kvc::cuda {
 
+// y = x, between column ranges and between dtypes; x and y may be the same rows.
+void Copy(const ConstRows& x, const Rows& y, StreamHandle stream);
+
 // y += x
 void Add(const ConstRows& x, const Rows& y, StreamHandle stream);
 

@@ -24,4 +24,8 @@ void LayerNorm(const ConstRows& x,
                const Rows& y,
                StreamHandle stream);
 
+// Writes the mean over the rows of |x_t|^2 to *mean on the device, summed in double: x [T, E] in
+// f32, 0 for no rows. Throws kUnsupported for other dtypes.
+void MeanSquaredNorm(const ConstRows& x, double* mean, StreamHandle stream);
+
 }  // namespace kvc::cuda
