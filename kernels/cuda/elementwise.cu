@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kElementThreads) RotateKernel(T* x,
   pair[half] = FromFloat<T>(b * c + a * s);
 }
 
-// A thread for each group of n elements of each row.
+// A thread for each group of n elements of each row; without ids, row t of the table.
 template <class T, class Y, int n>
 __global__ void __launch_bounds__(kElementThreads) EmbedKernel(const int32_t* ids,
                                                                const T* table,
@@ -158,7 +158,8 @@ __global__ void __launch_bounds__(kElementThreads) EmbedKernel(const int32_t* id
   const int64_t row = i / groups;
   const int64_t column = i % groups * n;
   float x[n];
-  LoadElements<n>(table + ids[row] * table_stride + column, x);
+  const int64_t from = ids != nullptr ? ids[row] : row;
+  LoadElements<n>(table + from * table_stride + column, x);
   StoreElements<n>(y + row * y_stride + column, x);
 }
 
@@ -180,6 +181,28 @@ void EmbedAs(const int32_t* ids, const ConstRows& table, const Rows& y, StreamHa
   } else {
     LaunchEmbed<T, Y, 1>(ids, table, y, stream);
   }
+}
+
+// y_t = table[ids[t]], or table[t] without ids.
+void TakeRows(const int32_t* ids,
+              const ConstRows& table,
+              const Rows& y,
+              const char* what,
+              StreamHandle stream) {
+  KVC_CHECK(table.width == y.width && (y.dtype == table.dtype || y.dtype == DType::kF32), kBadShape,
+            "{}: expected rows of {} in f32 or {}, got {} in {}", what, table.width,
+            ShortName(table.dtype), y.width, ShortName(y.dtype));
+  if (y.rows == 0 || y.width == 0) {
+    return;
+  }
+  WithElement(table.dtype, what, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    if (y.dtype == DType::kF32) {
+      EmbedAs<T, float>(ids, table, y, stream);
+    } else {
+      EmbedAs<T, T>(ids, table, y, stream);
+    }
+  });
 }
 
 }  // namespace
@@ -219,20 +242,12 @@ void Rotate(const Rows& x,
 }
 
 void Embed(const int32_t* ids, const ConstRows& table, const Rows& y, StreamHandle stream) {
-  KVC_CHECK(table.width == y.width && (y.dtype == table.dtype || y.dtype == DType::kF32), kBadShape,
-            "embed: expected rows of {} in f32 or {}, got {} in {}", table.width,
-            ShortName(table.dtype), y.width, ShortName(y.dtype));
-  if (y.rows == 0 || y.width == 0) {
-    return;
-  }
-  WithElement(table.dtype, "embed", [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    if (y.dtype == DType::kF32) {
-      EmbedAs<T, float>(ids, table, y, stream);
-    } else {
-      EmbedAs<T, T>(ids, table, y, stream);
-    }
-  });
+  TakeRows(ids, table, y, "embed", stream);
+}
+
+void Copy(const ConstRows& x, const Rows& y, StreamHandle stream) {
+  KVC_CHECK(x.rows == y.rows, kBadShape, "copy: expected {} rows, got {}", x.rows, y.rows);
+  TakeRows(nullptr, x, y, "copy", stream);
 }
 
 }  // namespace kvc::cuda

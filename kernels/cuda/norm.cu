@@ -109,6 +109,35 @@ void LaunchNorm(const NormArguments<T>& in, StreamHandle stream) {
   }
 }
 
+constexpr int kSumThreads = 1024;
+struct SumShared {
+  double sum[kSumThreads];
+};
+
+// A block for the whole sum.
+__global__ void __launch_bounds__(kSumThreads) MeanSquaredNormKernel(
+    const float* x, int64_t rows, int64_t width, int64_t stride, double* mean) {
+  auto& shared = SharedMemory<SumShared>();
+  const int thread = static_cast<int>(threadIdx.x);
+  double sum = 0.0;
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t e = thread; e < width; e += kSumThreads) {
+      const auto value = static_cast<double>(x[t * stride + e]);
+      sum += value * value;
+    }
+  }
+  shared.sum[thread] = sum;
+  for (int half = kSumThreads / 2; half > 0; half /= 2) {
+    SyncBlock();  // the sums of twice as many threads are there
+    if (thread < half) {
+      shared.sum[thread] += shared.sum[thread + half];
+    }
+  }
+  if (thread == 0) {
+    *mean = rows > 0 ? shared.sum[0] / static_cast<double>(rows) : 0.0;
+  }
+}
+
 template <bool centred>
 void Norm(const ConstRows& x,
           int64_t heads,
@@ -164,6 +193,14 @@ void LayerNorm(const ConstRows& x,
                const Rows& y,
                StreamHandle stream) {
   Norm<true>(x, heads, weight, bias, epsilon, y, stream);
+}
+
+void MeanSquaredNorm(const ConstRows& x, double* mean, StreamHandle stream) {
+  KVC_CHECK(x.dtype == DType::kF32, kUnsupported, "mean squared norm: expected f32, got {}",
+            ShortName(x.dtype));
+  Launch(MeanSquaredNormKernel,
+         LaunchShape("MeanSquaredNormKernel", 1, kSumThreads, sizeof(SumShared)), stream,
+         static_cast<const float*>(x.data), x.rows, x.width, x.stride, mean);
 }
 
 }  // namespace kvc::cuda

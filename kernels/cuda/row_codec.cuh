@@ -1,0 +1,208 @@
+#pragma once
+// Encoding and decoding of cached rows on the device: the twin of core/base/row_format.cc, to the
+// bit. A row is a warp's: lane l has the columns l, l + 32, l + 64, ...
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cuda/cached_rows.h"
+#include "kernels/cuda/device.cuh"
+
+namespace kvc::cuda {
+
+constexpr int kScaleBytes = 4;
+constexpr uint32_t kInfinityBits = 0x7f800000U;
+constexpr uint32_t kNaNBits = 0x7fc00000U;
+
+__device__ __forceinline__ uint32_t BitsOf(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+__device__ __forceinline__ float FloatOf(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+__device__ __forceinline__ char* RowAt(const CachedRows& rows, int64_t row) {
+  return static_cast<char*>(rows.data) + row * rows.stride;
+}
+
+__device__ __forceinline__ int ElementBytes(RowCode code) {
+  return code == RowCode::kF32 ? 4 : code == RowCode::kInt8 ? 1 : 2;
+}
+// Codes are followed by zeros up to a multiple of four.
+__device__ __forceinline__ int StoredColumns(RowCode code, int width) {
+  return code == RowCode::kInt8 ? (width + 3) / 4 * 4 : width;
+}
+__device__ __forceinline__ int RowBytesOf(RowCode code, int width) {
+  return (code == RowCode::kInt8 ? kScaleBytes : 0) +
+         StoredColumns(code, width) * ElementBytes(code);
+}
+
+// The scale of a row that is read; not looked at where the code has none.
+__device__ __forceinline__ float ScaleOf(RowCode code, const char* row) {
+  return code == RowCode::kInt8 ? *reinterpret_cast<const float*>(row) : 0.0F;
+}
+
+// NaNs keep their payload, which conversion instructions do not promise.
+__device__ __forceinline__ float WidenHalf(uint16_t bits) {
+  if ((bits & 0x7c00U) == 0x7c00U) {
+    const uint32_t sign = static_cast<uint32_t>(bits & 0x8000U) << 16;
+    return FloatOf(sign | kInfinityBits | static_cast<uint32_t>(bits & 0x3ffU) << 13);
+  }
+  __half half;
+  memcpy(&half, &bits, sizeof(half));
+  return ToFloat(half);
+}
+__device__ __forceinline__ uint16_t NarrowHalf(float x) {
+  const uint32_t bits = BitsOf(x);
+  if ((bits & 0x7fffffffU) > kInfinityBits) {
+    return static_cast<uint16_t>((bits >> 16 & 0x8000U) | 0x7e00U | (bits >> 13 & 0x3ffU));
+  }
+  const __half half = FromFloat<__half>(x);
+  uint16_t narrow;
+  memcpy(&narrow, &half, sizeof(narrow));
+  return narrow;
+}
+__device__ __forceinline__ uint16_t NarrowBrain(float x) {
+  const uint32_t bits = BitsOf(x);
+  if ((bits & 0x7fffffffU) > kInfinityBits) {
+    return static_cast<uint16_t>(bits >> 16 | 0x40U);
+  }
+  return static_cast<uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
+
+// One column of a row; `scale` is its ScaleOf.
+__device__ __forceinline__ float DecodeElement(RowCode code,
+                                               const char* row,
+                                               float scale,
+                                               int column) {
+  switch (code) {
+    case RowCode::kF32:
+      return reinterpret_cast<const float*>(row)[column];
+    case RowCode::kF16:
+      return WidenHalf(reinterpret_cast<const uint16_t*>(row)[column]);
+    case RowCode::kBF16:
+      return FloatOf(static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(row)[column]) << 16);
+    case RowCode::kInt8:
+      return scale * static_cast<float>(reinterpret_cast<const int8_t*>(row + kScaleBytes)[column]);
+  }
+  return 0.0F;
+}
+
+// The largest magnitude of a row among the lanes, as bits: in their order NaN is above infinity.
+__device__ __forceinline__ uint32_t WarpLargest(uint32_t magnitude) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) {
+    magnitude = max(magnitude, ShuffleXor(magnitude, mask));
+  }
+  return magnitude;
+}
+__device__ __forceinline__ uint32_t MagnitudeOf(float x) { return BitsOf(x) & 0x7fffffffU; }
+
+// s = max |x| / 127; NaN for a row with a NaN or an infinity.
+__device__ __forceinline__ float ScaleFor(uint32_t largest) {
+  // The largest float whose product with the largest code is finite.
+  constexpr float kLargestScale = 0x1.020406p+121F;
+  return largest >= kInfinityBits ? FloatOf(kNaNBits)
+                                  : fminf(FloatOf(largest) / 127.0F, kLargestScale);
+}
+// x / s to the nearest integer, ties to even; 0 where s is 0 or NaN.
+__device__ __forceinline__ int8_t CodeOf(float x, float scale) {
+  if (!(scale > 0.0F)) {
+    return 0;
+  }
+  // Adding 1.5 x 2^23 leaves the integer in the low bits.
+  const float code = fminf(fmaxf(x / scale, -127.0F), 127.0F) + 12582912.0F;
+  return static_cast<int8_t>(BitsOf(code) & 0xffU);
+}
+
+// One column of a row that has, or will have, the scale `scale`.
+__device__ __forceinline__ void EncodeElement(
+    RowCode code, char* row, float scale, int column, float x) {
+  switch (code) {
+    case RowCode::kF32:
+      reinterpret_cast<float*>(row)[column] = x;
+      return;
+    case RowCode::kF16:
+      reinterpret_cast<uint16_t*>(row)[column] = NarrowHalf(x);
+      return;
+    case RowCode::kBF16:
+      reinterpret_cast<uint16_t*>(row)[column] = NarrowBrain(x);
+      return;
+    case RowCode::kInt8:
+      reinterpret_cast<int8_t*>(row + kScaleBytes)[column] = CodeOf(x, scale);
+  }
+}
+
+// Decodes and encodes the first to.width columns of a row.
+__device__ __forceinline__ void RecodeRow(const CachedRows& from,
+                                          int64_t from_row,
+                                          const CachedRows& to,
+                                          int64_t to_row) {
+  const char* source = RowAt(from, from_row);
+  char* target = RowAt(to, to_row);
+  const int lane = LaneIndex();
+  const float from_scale = ScaleOf(from.code, source);
+  float scale = 0.0F;
+  if (to.code == RowCode::kInt8) {
+    uint32_t largest = 0;
+    for (int column = lane; column < to.width; column += 32) {
+      largest = max(largest, MagnitudeOf(DecodeElement(from.code, source, from_scale, column)));
+    }
+    scale = ScaleFor(WarpLargest(largest));
+    if (lane == 0) {
+      *reinterpret_cast<float*>(target) = scale;
+    }
+  }
+  const int columns = StoredColumns(to.code, to.width);
+#pragma unroll 4
+  for (int column = lane; column < columns; column += 32) {
+    const float x = column < to.width ? DecodeElement(from.code, source, from_scale, column) : 0.0F;
+    EncodeElement(to.code, target, scale, column, x);
+  }
+}
+
+// The first `width` columns of a row in registers, zeros behind them.
+template <int n>
+__device__ __forceinline__ void LoadRow(const CachedRows& from,
+                                        int64_t row,
+                                        int width,
+                                        float (&x)[n]) {
+  const char* source = RowAt(from, row);
+  const float scale = ScaleOf(from.code, source);
+#pragma unroll
+  for (int c = 0; c < n; ++c) {
+    const int column = LaneIndex() + 32 * c;
+    x[c] = column < width ? DecodeElement(from.code, source, scale, column) : 0.0F;
+  }
+}
+
+// Encodes a row from registers.
+template <int n>
+__device__ __forceinline__ void StoreRow(const CachedRows& to, int64_t row, const float (&x)[n]) {
+  char* target = RowAt(to, row);
+  float scale = 0.0F;
+  if (to.code == RowCode::kInt8) {
+    uint32_t largest = 0;
+#pragma unroll
+    for (int c = 0; c < n; ++c) {
+      largest = max(largest, LaneIndex() + 32 * c < to.width ? MagnitudeOf(x[c]) : 0U);
+    }
+    scale = ScaleFor(WarpLargest(largest));
+    if (LaneIndex() == 0) {
+      *reinterpret_cast<float*>(target) = scale;
+    }
+  }
+#pragma unroll
+  for (int c = 0; c < n; ++c) {
+    const int column = LaneIndex() + 32 * c;
+    if (column < StoredColumns(to.code, to.width)) {
+      EncodeElement(to.code, target, scale, column, column < to.width ? x[c] : 0.0F);
+    }
+  }
+}
+
+}  // namespace kvc::cuda
