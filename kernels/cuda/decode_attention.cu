@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "kernels/cuda/decode_any_rows.cuh"
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/decode_rows.cuh"
 
@@ -13,8 +14,6 @@ namespace {
 
 constexpr int kWarps = kDecodeTileRows / kTileRows;
 constexpr int kThreads = 32 * kWarps;
-// Of a multiprocessor: without it ptxas aims at more and spills.
-constexpr int kBlocksHint = 2;
 constexpr float kLog2E = 1.44269504F;
 
 // What the warps of a block found for a head.
@@ -77,6 +76,15 @@ struct WarpState {
   }
 };
 
+// The end of a piece's rows that are there: at or before its begin where none are.
+__device__ __forceinline__ int EndOfRows(const DecodeArguments& in, const DecodePiece& piece) {
+  if (piece.begin == piece.end) {
+    return piece.end;  // a head without rows may have no segment
+  }
+  const int32_t* live = in.segments[piece.segment].live;
+  return live == nullptr ? piece.end : min(piece.end, *live);
+}
+
 // Runs over the rows of a block's pieces, one warp's tiles, ahead of the products.
 template <class Rows, int kWidth>
 class CopiesAhead {
@@ -90,20 +98,19 @@ class CopiesAhead {
     while (row_ >= row_end_ && piece_ < end_) {
       const DecodePiece piece = in_.pieces[piece_++];
       row_ = piece.begin + warp * kTileRows;
-      row_end_ = piece.end;
+      row_end_ = EndOfRows(in_, piece);
       if (row_ < row_end_) {
         segment_ = in_.segments[piece.segment];
       }
     }
     if (row_ < row_end_) {
-      using Element = typename Rows::Element;
-      CopyTile<Element>(shared.keys[warp][stage_], segment_.keys, segment_.key_width, row_,
-                        row_end_);
-      CopyTile<Element>(shared.values[warp][stage_], segment_.values, segment_.value_width, row_,
-                        row_end_);
+      Rows::Copy(shared.keys[warp][stage_], segment_.keys, row_, row_end_);
+      Rows::Copy(shared.values[warp][stage_], segment_.values, row_, row_end_);
       row_ += kDecodeTileRows;
     }
-    CommitCopies();
+    if constexpr (Rows::kStages > 1) {
+      CommitCopies();
+    }
     stage_ = stage_ + 1 == Rows::kStages ? 0 : stage_ + 1;
   }
 
@@ -240,7 +247,7 @@ __device__ __forceinline__ void FinishHead(const DecodeArguments& in,
 }
 
 template <class Rows, int kWidth>
-__global__ void __launch_bounds__(kThreads, kBlocksHint) DecodeKernel(const DecodeArguments in) {
+__global__ void __launch_bounds__(kThreads, Rows::kBlocks) DecodeKernel(const DecodeArguments in) {
   auto& shared = SharedMemory<DecodeShared<Rows, kWidth>>();
   const int warp = WarpIndex();
   const int end = in.first[blockIdx.x + 1];
@@ -260,15 +267,23 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) DecodeKernel(const Deco
     state.Clear();
     for (; p < end && in.pieces[p].head == head; ++p) {
       piece = in.pieces[p];
-      for (int row = piece.begin + warp * kTileRows; row < piece.end; row += kDecodeTileRows) {
+      const int rows_end = EndOfRows(in, piece);
+      for (int row = piece.begin + warp * kTileRows; row < rows_end; row += kDecodeTileRows) {
         const DecodeSegment& segment = in.segments[piece.segment];
-        WaitCopies<Rows::kStages - 2>();
+        if constexpr (Rows::kStages == 1) {
+          SyncWarp();  // the tile before has been read
+          copies.Next(shared);
+        } else {
+          WaitCopies<Rows::kStages - 2>();
+        }
         SyncWarp();  // all lanes' copies are there, and the stage that Next fills has been read
         float s[4] = {};
-        Rows::Scores(shared.keys[warp][stage], segment.key_width, queries, s);
-        state.Weigh(s, piece.end - row, scale);
-        Rows::Accumulate(state.o, shared.values[warp][stage], segment.value_width, s);
-        copies.Next(shared);
+        Rows::Scores(shared.keys[warp][stage], segment.keys.width, queries, s);
+        state.Weigh(s, rows_end - row, scale);
+        Rows::Accumulate(state.o, shared.values[warp][stage], segment.values.width, s);
+        if constexpr (Rows::kStages > 1) {
+          copies.Next(shared);
+        }
         stage = stage + 1 == Rows::kStages ? 0 : stage + 1;
       }
     }
@@ -277,7 +292,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) DecodeKernel(const Deco
 }
 
 template <class Rows, int kWidth>
-void LaunchDecode(const DecodeArguments& in, int32_t blocks, StreamHandle stream) {
+void LaunchKernel(const DecodeArguments& in, int32_t blocks, StreamHandle stream) {
   Launch(DecodeKernel<Rows, kWidth>,
          LaunchShape("DecodeKernel", static_cast<unsigned>(blocks), kThreads,
                      sizeof(DecodeShared<Rows, kWidth>)),
@@ -285,30 +300,28 @@ void LaunchDecode(const DecodeArguments& in, int32_t blocks, StreamHandle stream
 }
 
 template <int kWidth>
-void LaunchDecodeOf(const DecodeArguments& in, DType rows, int32_t blocks, StreamHandle stream) {
-  switch (rows) {
-    case DType::kBF16:
-      return LaunchDecode<MatrixRows<__nv_bfloat16, kWidth>, kWidth>(in, blocks, stream);
-    case DType::kF16:
-      return LaunchDecode<MatrixRows<__half, kWidth>, kWidth>(in, blocks, stream);
-    case DType::kF32:
-      return LaunchDecode<FloatRows<kWidth>, kWidth>(in, blocks, stream);
-    default:
-      KVC_THROW(kUnsupported, "decode attention: expected rows of f32, f16 or bf16, got {}",
-                SafetensorsName(rows));
+void LaunchOfWidth(const DecodeArguments& in, const DecodeLaunch& launch, StreamHandle stream) {
+  switch (launch.reader) {
+    case DecodeReader::kBF16:
+      return LaunchKernel<MatrixRows<__nv_bfloat16, kWidth>, kWidth>(in, launch.blocks, stream);
+    case DecodeReader::kF16:
+      return LaunchKernel<MatrixRows<__half, kWidth>, kWidth>(in, launch.blocks, stream);
+    case DecodeReader::kF32:
+      return LaunchKernel<FloatRows<kWidth>, kWidth>(in, launch.blocks, stream);
+    case DecodeReader::kAny:
+      return LaunchKernel<AnyRows<kWidth>, kWidth>(in, launch.blocks, stream);
   }
 }
 
 }  // namespace
 
-void DecodeAttention(
-    const DecodeArguments& in, DType rows, int32_t width, int32_t blocks, StreamHandle stream) {
-  KVC_CHECK(width == 64 || width == 128, kUnsupported,
-            "decode attention: expected the plan's width 64 or 128, got {}", width);
-  if (width == 64) {
-    LaunchDecodeOf<64>(in, rows, blocks, stream);
+void DecodeAttention(const DecodeArguments& in, const DecodeLaunch& launch, StreamHandle stream) {
+  KVC_CHECK(launch.width == 64 || launch.width == 128, kInternal,
+            "decode attention: expected the plan's width 64 or 128, got {}", launch.width);
+  if (launch.width == 64) {
+    LaunchOfWidth<64>(in, launch, stream);
   } else {
-    LaunchDecodeOf<128>(in, rows, blocks, stream);
+    LaunchOfWidth<128>(in, launch, stream);
   }
 }
 

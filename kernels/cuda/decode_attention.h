@@ -1,37 +1,46 @@
 #pragma once
 // Attention of one new token of every sequence over ragged, tiered caches, on the device.
 //
-// A kv head of a sequence keeps a list of segments: dense rows of one width, narrower rows being a
-// prefix of the wider ones' columns (what is missing counts as zero). For the head's query heads
+// A kv head of a sequence keeps a list of segments: rows of any width and format, narrower rows
+// being a prefix of the wider ones' columns (what is missing counts as zero). For the head's query
+// heads
 //
 //   outputs = softmax(scale * queries . keys) values
 //
 // Every head has its own number of rows. The rows are dealt out to blocks in equal shares of bytes,
 // over all heads and sequences, so that long heads cost no more than short ones. Where several
 // blocks work on a head, each leaves a partial result (maximum, sum, outputs), and the block that
-// comes last merges them in the order of the rows: the result depends on the plan alone. One
-// launch.
+// comes last merges them in the order of the rows: the result depends on the plan and the rows
+// alone. One launch.
+//
+// Rows that grow. A segment may name the place on the device where its number of rows stands. The
+// plan then covers as many rows as the segment may come to have, and each launch reads those that
+// are there: a captured launch is replayed while rows are appended. A share whose rows are not
+// there yet has nothing to do, so the shares of bytes are as equal as the plan's bound is close:
+// plan anew every few hundred rows. A new plan of the same launch may be copied over the old one
+// between replays (the bounds below say how much room each array needs).
 //
 // Plain C++17: the kernel and the host include this.
 
 #include <cstdint>
 #include <vector>
 
-#include "core/base/dtype.h"
+#include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/launch_shape.h"
 
 namespace kvc::cuda {
 
-constexpr int kDecodeQueries = 8;      // query heads of a kv head, at most
+constexpr int kDecodeQueries = 8;      // query heads that read a row together
 constexpr int kDecodeTileRows = 64;    // rows of a block's step
 constexpr int kMostDecodeWidth = 128;  // of keys and of values
 
 struct DecodeSegment {
-  const void* keys = nullptr;    // [rows, key_width], 16-byte aligned
-  const void* values = nullptr;  // [rows, value_width], 16-byte aligned
-  int32_t rows = 0;
-  int32_t key_width = 0;    // a multiple of 8, at most the head's query_width
-  int32_t value_width = 0;  // a multiple of 8, at most the head's output_width
+  CachedRows keys;    // 1 to the head's query_width elements wide
+  CachedRows values;  // 1 to the head's output_width elements wide
+  int32_t rows = 0;   // with `live`: the most that there will be
+  // On the device, or null: the rows that are there, 0 to `rows`, read by each launch. Rows from
+  // there on are not read; they need not be written.
+  const int32_t* live = nullptr;
 };
 
 // One kv head of one sequence.
@@ -40,7 +49,7 @@ struct DecodeHead {
   float* outputs = nullptr;        // [group, output_width], rows output_stride apart
   int32_t query_stride = 0;
   int32_t output_stride = 0;
-  int32_t group = 0;  // query heads, 1 to 8
+  int32_t group = 0;  // query heads; in a plan at most kDecodeQueries
   int32_t query_width = 0;
   int32_t output_width = 0;
   int32_t first_partial = 0;  // filled by PlanDecode
@@ -49,29 +58,64 @@ struct DecodeHead {
 
 // Rows begin .. end - 1 of a segment, the work of one block.
 struct DecodePiece {
-  int32_t head = 0;
+  int32_t head = 0;  // of the plan
   int32_t segment = 0;
   int32_t begin = 0;
   int32_t end = 0;
   int32_t partial = 0;  // of the head: which of its partial results this goes into
 };
 
+// How rows are read. kF16 and kBF16 rows meet tensor cores, with queries and weights rounded to
+// them; the others are multiplied in float. Sums are in float.
+enum class DecodeReader {
+  kF32,
+  kF16,
+  kBF16,
+  // Any mixture of formats, widths and addresses: elements are loaded and decoded one by one, as
+  // core/base/row_format.h says.
+  kAny,
+};
+
+// What a launch is, apart from the plan's arrays; a captured launch keeps it.
+struct DecodeLaunch {
+  DecodeReader reader = DecodeReader::kAny;
+  int32_t width = 0;  // 64 or 128: what the widest head needs
+  int32_t blocks = 0;
+
+  friend bool operator==(const DecodeLaunch& a, const DecodeLaunch& b) {
+    return a.reader == b.reader && a.width == b.width && a.blocks == b.blocks;
+  }
+};
+
 struct DecodePlan {
-  std::vector<DecodeHead> heads;    // as given, with first_partial and partials
+  // With first_partial and partials. A head of more than kDecodeQueries query heads is split into
+  // several in its place, each of which reads the rows.
+  std::vector<DecodeHead> heads;
   std::vector<DecodePiece> pieces;  // in the order of heads, segments and rows
   std::vector<int32_t> first;  // [blocks + 1]: block b has the pieces first[b] .. first[b + 1] - 1
   int32_t partials = 0;        // of all heads
-  int32_t width = 0;           // 64 or 128: what the widest head needs
+  DecodeLaunch launch;
 };
 
 // Deals out the rows to `blocks` blocks so that each has the same bytes to read, to within one
 // tile. segment_first [heads + 1]: head h has the segments segment_first[h] .. segment_first[h + 1]
-// - 1. A head without rows gets zeros. Throws kBadShape, kUnsupported (widths).
+// - 1. A head without rows gets zeros. The reader is kF32, kF16 or kBF16 where all rows, keys and
+// values, are of that format and dense (stride = width * element bytes), begin at multiples of 16
+// bytes and have widths that are multiples of 8; else kAny. Throws kBadShape, kUnsupported
+// (widths).
 [[nodiscard]] DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
                                     const std::vector<int32_t>& segment_first,
                                     const std::vector<DecodeHead>& heads,
-                                    DType rows,
                                     int32_t blocks);
+
+// The most that plans with these numbers of plan heads, segments (of plan heads: a split head
+// counts its segments again) and blocks can have.
+[[nodiscard]] constexpr int64_t MostDecodePieces(int64_t heads, int64_t segments, int64_t blocks) {
+  return heads + segments + blocks;
+}
+[[nodiscard]] constexpr int64_t MostDecodePartials(int64_t heads, int64_t blocks) {
+  return heads + blocks;
+}
 
 // The plan on the device.
 struct DecodeArguments {
@@ -80,14 +124,12 @@ struct DecodeArguments {
   const DecodePiece* pieces = nullptr;
   const int32_t* first = nullptr;  // [blocks + 1]
   float* partials = nullptr;       // [partials, DecodePartialFloats(width)]
-  int32_t* arrived = nullptr;      // [heads], zero before and after
+  int32_t* arrived = nullptr;      // [plan heads], zero before and after
   float scale = 0.0F;
 };
 [[nodiscard]] int64_t DecodePartialFloats(int32_t width);
 
-// Rows of keys and values are of dtype `rows`: kBF16 and kF16 on tensor cores, with queries and
-// weights rounded to it; kF32 in float. Sums in float. Nothing waits for the stream.
-void DecodeAttention(
-    const DecodeArguments& in, DType rows, int32_t width, int32_t blocks, StreamHandle stream);
+// Writes every head's outputs. Nothing waits for the stream.
+void DecodeAttention(const DecodeArguments& in, const DecodeLaunch& launch, StreamHandle stream);
 
 }  // namespace kvc::cuda

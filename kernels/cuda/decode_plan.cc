@@ -12,30 +12,87 @@ constexpr int64_t kTileCost = 512;
 
 int64_t TilesOf(int64_t rows) { return (rows + kDecodeTileRows - 1) / kDecodeTileRows; }
 
-int64_t TileCost(const DecodeSegment& segment, DType rows) {
-  const int64_t elements = int64_t{kDecodeTileRows} * (segment.key_width + segment.value_width);
-  return elements * DTypeBytes(rows) + kTileCost;
+int64_t BytesOfRow(const CachedRows& rows) { return CachedRowBytes(rows.code, rows.width); }
+
+int64_t TileCost(const DecodeSegment& segment) {
+  return kDecodeTileRows * (BytesOfRow(segment.keys) + BytesOfRow(segment.values)) + kTileCost;
 }
 
 void CheckHead(const DecodeHead& head, int index) {
-  KVC_CHECK(head.group >= 1 && head.group <= kDecodeQueries, kUnsupported,
-            "decode head {}: expected 1 to {} query heads, got {}", index, kDecodeQueries,
+  KVC_CHECK(head.group >= 1, kBadShape, "decode head {}: expected query heads, got {}", index,
             head.group);
-  const int32_t widest = std::max(head.query_width, head.output_width);
-  KVC_CHECK(head.query_width % 8 == 0 && head.output_width % 8 == 0 && widest <= kMostDecodeWidth,
-            kUnsupported,
-            "decode head {}: expected widths that are multiples of 8 up to {}, got {} and {}",
-            index, kMostDecodeWidth, head.query_width, head.output_width);
+  KVC_CHECK(std::min(head.query_width, head.output_width) >= 1 &&
+                std::max(head.query_width, head.output_width) <= kMostDecodeWidth,
+            kUnsupported, "decode head {}: expected widths of 1 to {}, got {} and {}", index,
+            kMostDecodeWidth, head.query_width, head.output_width);
+}
+
+void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index) {
+  KVC_CHECK(rows.width >= 1 && rows.width <= most, kBadShape,
+            "decode segment {}: expected {} of width 1 to {}, got {}", index, what, most,
+            rows.width);
+  const int64_t bytes = BytesOfRow(rows);
+  KVC_CHECK(rows.stride >= bytes, kBadShape,
+            "decode segment {}: expected {} at least {} bytes apart, got {}", index, what, bytes,
+            rows.stride);
+  const uint64_t alignment = rows.code == RowCode::kF16 || rows.code == RowCode::kBF16 ? 2 : 4;
+  const uint64_t address = reinterpret_cast<uintptr_t>(rows.data);
+  KVC_CHECK((address | static_cast<uint64_t>(rows.stride)) % alignment == 0, kUnsupported,
+            "decode segment {}: expected {} at multiples of {} bytes, got another address or "
+            "stride",
+            index, what, alignment);
 }
 
 void CheckSegment(const DecodeSegment& segment, const DecodeHead& head, int index) {
-  KVC_CHECK(
-      segment.rows >= 0 && segment.key_width % 8 == 0 && segment.value_width % 8 == 0 &&
-          segment.key_width > 0 && segment.key_width <= head.query_width &&
-          segment.value_width > 0 && segment.value_width <= head.output_width,
-      kBadShape,
-      "decode segment {}: expected widths that are multiples of 8 up to {} and {}, got {} and {}",
-      index, head.query_width, head.output_width, segment.key_width, segment.value_width);
+  KVC_CHECK(segment.rows >= 0, kBadShape, "decode segment {}: expected rows, got {}", index,
+            segment.rows);
+  CheckRows(segment.keys, head.query_width, "keys", index);
+  CheckRows(segment.values, head.output_width, "values", index);
+}
+
+// True for rows of this format that are copied 16 bytes at a time.
+bool InWholeChunks(const CachedRows& rows, RowCode code) {
+  return rows.code == code && rows.width % 8 == 0 && rows.stride == BytesOfRow(rows) &&
+         reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
+}
+
+// What reads all segments, whether they have rows or not: more rows change no reader.
+DecodeReader ReaderOf(const std::vector<DecodeSegment>& segments) {
+  const RowCode code = segments.empty() ? RowCode::kF32 : segments[0].keys.code;
+  for (const DecodeSegment& segment : segments) {
+    if (!InWholeChunks(segment.keys, code) || !InWholeChunks(segment.values, code)) {
+      return DecodeReader::kAny;
+    }
+  }
+  switch (code) {
+    case RowCode::kF32:
+      return DecodeReader::kF32;
+    case RowCode::kF16:
+      return DecodeReader::kF16;
+    case RowCode::kBF16:
+      return DecodeReader::kBF16;
+    case RowCode::kInt8:
+      break;
+  }
+  return DecodeReader::kAny;
+}
+
+// The heads of at most kDecodeQueries query heads, of sizes as equal as can be, into which a head
+// is split.
+std::vector<DecodeHead> PartsOf(const DecodeHead& head) {
+  const int32_t parts = (head.group + kDecodeQueries - 1) / kDecodeQueries;
+  std::vector<DecodeHead> heads;
+  for (int32_t i = 0; i < parts; ++i) {
+    const int64_t first = int64_t{head.group} * i / parts;
+    const int64_t end = int64_t{head.group} * (i + 1) / parts;
+    DecodeHead part = head;
+    part.group = static_cast<int32_t>(end - first);
+    part.queries = head.queries + first * head.query_stride;
+    part.outputs = head.outputs + first * head.output_stride;
+    part.partials = 0;
+    heads.push_back(part);
+  }
+  return heads;
 }
 
 // Places tiles one after the other; a tile belongs to the block in whose share its middle lies.
@@ -96,23 +153,28 @@ class Dealer {
   int64_t last_block_ = -1;
 };
 
+// The cost of all tiles.
 int64_t CheckAndSum(const std::vector<DecodeSegment>& segments,
                     const std::vector<int32_t>& segment_first,
-                    DecodePlan& plan,
-                    DType rows) {
+                    const std::vector<DecodeHead>& heads) {
   int64_t total = 0;
-  int32_t widest = 0;
-  for (int h = 0; h < static_cast<int>(plan.heads.size()); ++h) {
-    const DecodeHead& head = plan.heads[h];
-    CheckHead(head, h);
-    widest = std::max({widest, head.query_width, head.output_width});
+  for (int h = 0; h < static_cast<int>(heads.size()); ++h) {
+    CheckHead(heads[h], h);
+    const int64_t parts = (heads[h].group + kDecodeQueries - 1) / kDecodeQueries;
     for (int32_t s = segment_first[h]; s < segment_first[h + 1]; ++s) {
-      CheckSegment(segments[s], head, s);
-      total += TilesOf(segments[s].rows) * TileCost(segments[s], rows);
+      CheckSegment(segments[s], heads[h], s);
+      total += parts * TilesOf(segments[s].rows) * TileCost(segments[s]);
     }
   }
-  plan.width = widest <= 64 ? 64 : 128;
   return total;
+}
+
+int32_t WidthOf(const std::vector<DecodeHead>& heads) {
+  int32_t widest = 0;
+  for (const DecodeHead& head : heads) {
+    widest = std::max({widest, head.query_width, head.output_width});
+  }
+  return widest <= 64 ? 64 : 128;
 }
 
 }  // namespace
@@ -120,24 +182,26 @@ int64_t CheckAndSum(const std::vector<DecodeSegment>& segments,
 DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
                       const std::vector<int32_t>& segment_first,
                       const std::vector<DecodeHead>& heads,
-                      DType rows,
                       int32_t blocks) {
   KVC_CHECK(segment_first.size() == heads.size() + 1 && blocks >= 1, kBadShape,
             "decode plan: expected {} bounds of segments and a block, got {} and {} blocks",
             heads.size() + 1, segment_first.size(), blocks);
   DecodePlan plan;
-  plan.heads = heads;
-  const int64_t total = CheckAndSum(segments, segment_first, plan, rows);
+  const int64_t total = CheckAndSum(segments, segment_first, heads);
+  plan.launch = {ReaderOf(segments), WidthOf(heads), blocks};
   Dealer dealer(plan, total, blocks);
-  for (int32_t h = 0; h < static_cast<int32_t>(heads.size()); ++h) {
-    plan.heads[h].first_partial = plan.partials;
-    plan.heads[h].partials = 0;
-    dealer.BeginHead();
-    for (int32_t s = segment_first[h]; s < segment_first[h + 1]; ++s) {
-      dealer.Deal(h, s, segments[s].rows, TileCost(segments[s], rows));
-    }
-    if (plan.heads[h].partials == 0) {
-      dealer.PutEmpty(h);
+  for (size_t h = 0; h < heads.size(); ++h) {
+    for (DecodeHead part : PartsOf(heads[h])) {
+      part.first_partial = plan.partials;
+      plan.heads.push_back(part);
+      const auto index = static_cast<int32_t>(plan.heads.size()) - 1;
+      dealer.BeginHead();
+      for (int32_t s = segment_first[h]; s < segment_first[h + 1]; ++s) {
+        dealer.Deal(index, s, segments[s].rows, TileCost(segments[s]));
+      }
+      if (plan.heads[index].partials == 0) {
+        dealer.PutEmpty(index);
+      }
     }
   }
   dealer.Finish();

@@ -2,9 +2,12 @@
 // Readers of cached rows: how decode attention copies a tile of 16 rows into shared memory and what
 // it multiplies there. A row format is a type with
 //
-//   Element                   of the rows in memory
-//   kStages                   tiles of a warp under way
+//   Element                   of the tiles in shared memory
+//   kStages                   tiles of a warp under way; 1: a tile is loaded when it is needed
+//   kBlocks                   of a multiprocessor: bounds the registers
 //   Queries, QueryShared      the group's queries, in registers and in shared memory
+//   Copy(tile, rows, row, end)                     begins to bring rows row .. row + 15; rows from
+//                                                  `end` on become zeros
 //   LoadQueries(head, shared, queries)             may meet the block
 //   Scores(tile, width, queries, s)                s += K Q^T
 //   Accumulate(o, tile, width, p)                  o += V^T P
@@ -41,12 +44,12 @@ __device__ __forceinline__ TileLayout LayoutOf(int width) {
   return TileLayout(width / kPerChunk<Element>);
 }
 
-// Starts the copies of rows row .. row + 15 of dense [end, width]; rows from `end` on become zeros.
+// Starts the copies of rows row .. row + 15 of dense rows; rows from `end` on become zeros.
 template <class Element>
-__device__ __forceinline__ void CopyTile(
-    uint4* tile, const void* data, int width, int row, int end) {
-  const TileLayout layout = LayoutOf<Element>(width);
-  const uint4* from = static_cast<const uint4*>(data) + static_cast<int64_t>(row) * layout.chunks;
+__device__ __forceinline__ void CopyTile(uint4* tile, const CachedRows& rows, int row, int end) {
+  const TileLayout layout = LayoutOf<Element>(rows.width);
+  const uint4* from =
+      static_cast<const uint4*>(rows.data) + static_cast<int64_t>(row) * layout.chunks;
   const int reciprocal = 65536 / layout.chunks + 1;  // i / chunks, exact for i < 1024
   for (int i = LaneIndex(); i < kTileRows * layout.chunks; i += 32) {
     const int r = i * reciprocal >> 16;
@@ -61,8 +64,15 @@ template <class T, int kWidth>
 struct MatrixRows {
   using Element = T;
   static constexpr int kStages = 3;
+  static constexpr int kBlocks = 2;
   static constexpr int kSteps = kWidth / 16;
   struct QueryShared {};
+  __device__ static __forceinline__ void Copy(uint4* tile,
+                                              const CachedRows& rows,
+                                              int row,
+                                              int end) {
+    CopyTile<T>(tile, rows, row, end);
+  }
   struct Queries {
     uint32_t pair[kSteps][2];  // Q^T: dimensions 16 k + 8 half + 2t, + 1 of query g
   };
@@ -78,8 +88,9 @@ struct MatrixRows {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int d = 16 * k + 8 * half + 2 * t;
-        const bool valid = g < head.group && d < head.query_width;
-        queries.pair[k][half] = valid ? Pack<T>(row[d], row[d + 1]) : 0;
+        const bool valid = g < head.group;
+        queries.pair[k][half] = Pack<T>(valid && d < head.query_width ? row[d] : 0.0F,
+                                        valid && d + 1 < head.query_width ? row[d + 1] : 0.0F);
       }
     }
   }
@@ -132,7 +143,14 @@ template <int kWidth>
 struct FloatRows {
   using Element = float;
   static constexpr int kStages = kWidth <= 64 ? 3 : 2;
+  static constexpr int kBlocks = 2;
   static constexpr int kSteps = kWidth / 16;
+  __device__ static __forceinline__ void Copy(uint4* tile,
+                                              const CachedRows& rows,
+                                              int row,
+                                              int end) {
+    CopyTile<float>(tile, rows, row, end);
+  }
   struct QueryShared {
     float row[kDecodeQueries][kWidth + 4];  // 4 more: rows 2t of four lanes fall on different banks
   };

@@ -30,6 +30,7 @@ std::vector<DecodeShape> Shapes() {
       {"thin keys", 5, 4, {{{200, 16, 64}}, {{63, 16, 64}}}, 64},
       {"more blocks than tiles", 6, 40, {{{130, 64, 64}}}},
       {"wide tiers", 4, 5, {{{90, 128, 128}, {140, 64, 64}, {33, 32, 32}, {200, 16, 128}}}},
+      {"more query heads than a row's readers", 12, 5, {{{130, 64, 64}}, {{20, 32, 64}}}},
       {"wide odd", 8, 3, {{{64, 120, 72}, {1, 104, 128}}, {{100, 96, 96}}}},
   };
 }
@@ -59,93 +60,261 @@ TEST_P(DecodeAttentionTest, IsDeterministic) {
 }
 
 TEST_P(DecodeAttentionTest, EveryGroupSize) {
-  for (int32_t group = 1; group <= kDecodeQueries; ++group) {
+  for (int32_t group = 1; group <= 2 * kDecodeQueries + 1; ++group) {
     DecodeCase decode({"", group, 2, {{{37, 64, 64}, {20, 24, 8}}}}, GetParam(), rng_);
     const auto outputs = decode.Run();
     EXPECT_LE(decode.WorstError(outputs), 1.0) << group;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, DecodeAttentionTest, testing::ValuesIn(kFloatTypes));
+// Caches in which no two segments are alike, at addresses that are no multiples of 4 bytes where
+// the format has 2.
+std::vector<DecodeShape> MixedShapes() {
+  const std::optional<RowFormat> f32 = kRowsF32;
+  const std::optional<RowFormat> f16 = kRowsF16;
+  const std::optional<RowFormat> bf16 = kRowsBF16;
+  const std::optional<RowFormat> int8 = kRowsInt8;
+  return {
+      {"one element", 1, 1, {{{5, 1, 1, f16, f16, 2}}}, 1},
+      {"one row of codes", 2, 2, {{{1, 64, 64, int8, int8}}}},
+      {"no rows", 2, 3, {{{0, 13, 64, bf16, bf16}}, {}}},
+      {"thin keys of odd ranks", 3, 4, {{{90, 13, 64, f16, f16, 2}}, {{33, 7, 64, bf16, bf16}}}},
+      {"f32, unaligned", 4, 3, {{{77, 21, 63, f32, f32, 4}, {20, 64, 64, f32, f32, 8, 4}}}},
+      {"words of 16 bits",
+       4,
+       3,
+       {{{77, 20, 36, bf16, f16, 8}, {50, 64, 64, f16, bf16, 0, 8}, {9, 63, 62, f16, f16, 0, 2}}}},
+      {"codes of every width modulo 4",
+       5,
+       6,
+       {{{40, 61, 62, int8, int8}, {30, 63, 64, int8, int8, 4}, {99, 5, 2, int8, int8, 8, 12}}}},
+      {"tiers with formats of their own",
+       4,
+       7,
+       {{{90, 64, 64, bf16, bf16}, {140, 64, 64, int8, int8}, {200, 16, 64, f16, int8}},
+        {{17, 64, 64, f32, int8}, {300, 8, 8, int8, bf16}, {1, 1, 64, bf16, f32}}}},
+      {"wide",
+       8,
+       5,
+       {{{70, 128, 128, int8, int8}, {33, 127, 121, bf16, f16, 2}}, {{260, 100, 128}}}},
+      {"sixteen query heads", 16, 4, {{{70, 33, 64, f16, int8}}}},
+  };
+}
 
-// Costs of a plan's blocks: equal to within one tile; pieces cover every row once, in order.
-TEST(DecodePlanTest, SharesAreEqualAndCoverAllRows) {
-  Rng rng(5);
-  for (int round = 0; round < 200; ++round) {
-    std::vector<DecodeSegment> segments;
-    std::vector<int32_t> first = {0};
-    std::vector<DecodeHead> heads;
-    const auto num_heads = 1 + rng.NextBelow(20);
-    for (int64_t h = 0; h < num_heads; ++h) {
-      DecodeHead head;
-      head.group = 1;
-      head.query_width = head.output_width = 64;
-      for (int64_t s = rng.NextBelow(4); s > 0; --s) {
-        segments.push_back({nullptr, nullptr, static_cast<int32_t>(rng.NextBelow(1000)),
-                            static_cast<int32_t>(8 + 8 * rng.NextBelow(8)),
-                            static_cast<int32_t>(8 + 8 * rng.NextBelow(8))});
-      }
-      first.push_back(static_cast<int32_t>(segments.size()));
-      heads.push_back(head);
-    }
-    const auto blocks = static_cast<int32_t>(1 + rng.NextBelow(40));
-    const DecodePlan plan = PlanDecode(segments, first, heads, DType::kBF16, blocks);
-    const auto cost_of = [&](const DecodeSegment& s, int64_t rows) {
-      return (rows + 63) / 64 * (64 * (s.key_width + s.value_width) * 2 + 512);
-    };
-    double total = 0.0;
-    double tile = 0.0;
-    for (const DecodeSegment& s : segments) {
-      total += static_cast<double>(cost_of(s, s.rows));
-      tile = std::max(tile, static_cast<double>(cost_of(s, 1)));
-    }
-    std::vector<int32_t> next(segments.size(), 0);
-    int32_t last_partial = -1;
-    ASSERT_EQ(plan.first.size(), static_cast<size_t>(blocks) + 1);
-    ASSERT_EQ(plan.first.back(), static_cast<int32_t>(plan.pieces.size()));
-    for (int32_t b = 0; b < blocks; ++b) {
-      double cost = 0.0;
-      int32_t head_before = -1;
-      for (int32_t p = plan.first[b]; p < plan.first[b + 1]; ++p) {
-        const DecodePiece& piece = plan.pieces[p];
-        const int32_t partial = plan.heads[piece.head].first_partial + piece.partial;
-        // One partial result for each head of a block, numbered in order.
-        ASSERT_EQ(partial, piece.head == head_before ? last_partial : last_partial + 1);
-        last_partial = partial;
-        head_before = piece.head;
-        if (piece.begin == piece.end) {
-          continue;
-        }
-        ASSERT_EQ(piece.begin, next[piece.segment]);
-        next[piece.segment] = piece.end;
-        cost += static_cast<double>(cost_of(segments[piece.segment], piece.end - piece.begin));
-      }
-      ASSERT_LE(std::abs(cost - total / blocks), tile + 1.0) << "block " << b;
-    }
-    for (size_t s = 0; s < segments.size(); ++s) {
-      ASSERT_EQ(next[s], segments[s].rows);
-    }
-    ASSERT_EQ(plan.partials, last_partial + 1);
+TEST(DecodeAttentionOfAnyRowsTest, AgreesWithDoubleOverOddShapes) {
+  Rng rng(22);
+  for (const DecodeShape& shape : MixedShapes()) {
+    DecodeCase decode(shape, kRowsInt8, rng);
+    ASSERT_EQ(decode.plan().launch.reader, DecodeReader::kAny) << shape.name;
+    const auto outputs = decode.Run();
+    EXPECT_LE(decode.WorstError(outputs), 1.0) << shape.name;
+    UnderOrders([&] { EXPECT_EQ(decode.Run(2), outputs) << shape.name; });
   }
 }
 
-TEST(DecodePlanTest, RefusesWhatTheKernelCannotRead) {
-  DecodeHead head;
-  head.group = 1;
-  head.query_width = head.output_width = 64;
-  const auto plan = [&](DecodeSegment segment, int32_t blocks) {
-    return PlanDecode({segment}, {0, 1}, {head}, DType::kBF16, blocks);
+// A row of NaN, which is how broken int8 rows are stored, is seen.
+TEST(DecodeAttentionOfAnyRowsTest, ABrokenRowIsNotRoundedAway) {
+  Rng rng(23);
+  DecodeCase decode({"", 1, 2, {{{70, 64, 64}}}}, kRowsInt8, rng);
+  decode.BreakRow(0, 69);
+  const auto outputs = decode.Run();
+  for (const float x : outputs[0]) EXPECT_TRUE(std::isnan(x));
+}
+
+// A captured launch is replayed while rows come; what is not there yet is never read (the checker
+// would tell).
+TEST_P(DecodeAttentionTest, ReplaysWhileRowsAreAppended) {
+  const RowFormat format = RowFormatOf(GetParam());
+  for (const bool any : {false, true}) {
+    const int64_t width = any ? 13 : 16;
+    const DecodeShape shape = {
+        "",
+        3,
+        7,
+        {{{40, 16, 16, format, format}, {61, width, 16, format, format, 0, 0, 140}},
+         {{0, 64, 64, format, format, 0, 0, 70}},
+         {{0, 8, 8, format, format, 0, 0, 1}}}};
+    DecodeCase decode(shape, format, rng_);
+    ASSERT_EQ(decode.plan().launch.reader == DecodeReader::kAny, any);
+    const DevicePlan plan = decode.Upload();
+    Stream stream;
+    stream.BeginCapture();
+    decode.Launch(plan, stream.handle());
+    const Graph graph = stream.EndCapture();
+    for (int step = 0; step <= 140; ++step) {
+      if (step % 10 == 0 || step < 5) {
+        graph.Replay(stream.handle());
+        Synchronize(stream.handle());
+        const auto outputs = decode.Now();
+        ASSERT_LE(decode.WorstError(outputs), 1.0) << step;
+      }
+      decode.Append(stream.handle());
+      Synchronize(stream.handle());
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, DecodeAttentionTest, testing::ValuesIn(kFloatTypes));
+
+// A segment of a plan that no kernel runs.
+DecodeSegment SegmentOf(int64_t rows, int64_t key_width, int64_t value_width, RowCode code) {
+  const auto rows_of = [&](int64_t width) {
+    const int64_t bytes = code == RowCode::kInt8  ? 4 + (width + 3) / 4 * 4
+                          : code == RowCode::kF32 ? 4 * width
+                                                  : 2 * width;
+    return CachedRows{nullptr, code, static_cast<int32_t>(width), bytes};
   };
-  EXPECT_NO_THROW((void)plan({nullptr, nullptr, 1, 64, 64}, 1));
-  EXPECT_THROW((void)plan({nullptr, nullptr, 1, 72, 64}, 1), Error);
-  EXPECT_THROW((void)plan({nullptr, nullptr, 1, 60, 64}, 1), Error);
-  EXPECT_THROW((void)plan({nullptr, nullptr, 1, 64, 0}, 1), Error);
-  EXPECT_THROW((void)plan({nullptr, nullptr, 1, 64, 64}, 0), Error);
-  head.group = 9;
-  EXPECT_THROW((void)plan({nullptr, nullptr, 1, 64, 64}, 1), Error);
-  head.group = 8;
-  head.query_width = 136;
-  EXPECT_THROW((void)plan({nullptr, nullptr, 1, 64, 64}, 1), Error);
+  return {rows_of(key_width), rows_of(value_width), static_cast<int32_t>(rows), nullptr};
+}
+
+DecodeHead HeadOf(int32_t group, int32_t width) {
+  DecodeHead head;
+  head.group = group;
+  head.query_width = head.output_width = width;
+  return head;
+}
+
+// Random caches: heads of 1 to 20 query heads, segments of any width and format.
+struct RandomPlan {
+  std::vector<DecodeSegment> segments;
+  std::vector<int32_t> first = {0};
+  std::vector<DecodeHead> heads;
+  int32_t blocks;
+  DecodePlan plan;
+
+  explicit RandomPlan(Rng& rng) {
+    for (int64_t h = 1 + rng.NextBelow(20); h > 0; --h) {
+      for (int64_t s = rng.NextBelow(4); s > 0; --s) {
+        segments.push_back(SegmentOf(rng.NextBelow(1000), 1 + rng.NextBelow(64),
+                                     1 + rng.NextBelow(64),
+                                     static_cast<RowCode>(rng.NextBelow(4))));
+      }
+      first.push_back(static_cast<int32_t>(segments.size()));
+      heads.push_back(HeadOf(static_cast<int32_t>(1 + rng.NextBelow(20)), 64));
+    }
+    blocks = static_cast<int32_t>(1 + rng.NextBelow(40));
+    plan = PlanDecode(segments, first, heads, blocks);
+  }
+  [[nodiscard]] double Cost(int32_t segment, int64_t rows) const {
+    const DecodeSegment& s = segments[segment];
+    return static_cast<double>((rows + 63) / 64 * (64 * (s.keys.stride + s.values.stride) + 512));
+  }
+};
+
+// Pieces of each plan head cover its segments' rows once, in order.
+void ExpectRowsCovered(const RandomPlan& random) {
+  size_t piece = 0;
+  size_t plan_head = 0;
+  for (size_t h = 0; h < random.heads.size(); ++h) {
+    int32_t queries = 0;
+    for (; queries < random.heads[h].group; ++plan_head) {
+      ASSERT_LE(random.plan.heads[plan_head].group, kDecodeQueries);
+      queries += random.plan.heads[plan_head].group;
+      for (int32_t s = random.first[h]; s < random.first[h + 1]; ++s) {
+        for (int32_t row = 0; row < random.segments[s].rows; ++piece) {
+          const DecodePiece& found = random.plan.pieces[piece];
+          ASSERT_EQ(found.head, static_cast<int32_t>(plan_head));
+          ASSERT_EQ(found.segment, s);
+          ASSERT_EQ(found.begin, row);
+          ASSERT_GT(found.end, row);
+          row = found.end;
+        }
+      }
+      if (piece < random.plan.pieces.size() && random.plan.pieces[piece].end == 0) ++piece;
+    }
+    ASSERT_EQ(queries, random.heads[h].group);
+  }
+  ASSERT_EQ(piece, random.plan.pieces.size());
+}
+
+// Costs of a plan's blocks are equal to within one tile.
+void ExpectEqualShares(const RandomPlan& random) {
+  double total = 0.0;
+  double tile = 0.0;
+  for (const DecodePiece& piece : random.plan.pieces) {
+    if (piece.end == 0) continue;
+    total += random.Cost(piece.segment, piece.end - piece.begin);
+    tile = std::max(tile, random.Cost(piece.segment, 1));
+  }
+  int32_t last_partial = -1;
+  for (int32_t b = 0; b < random.blocks; ++b) {
+    double cost = 0.0;
+    int32_t head_before = -1;
+    for (int32_t p = random.plan.first[b]; p < random.plan.first[b + 1]; ++p) {
+      const DecodePiece& piece = random.plan.pieces[p];
+      const int32_t partial = random.plan.heads[piece.head].first_partial + piece.partial;
+      // One partial result for each head of a block, numbered in order.
+      ASSERT_EQ(partial, piece.head == head_before ? last_partial : last_partial + 1);
+      last_partial = partial;
+      head_before = piece.head;
+      if (piece.end > 0) cost += random.Cost(piece.segment, piece.end - piece.begin);
+    }
+    ASSERT_LE(std::abs(cost - total / random.blocks), tile + 1.0) << "block " << b;
+  }
+  ASSERT_EQ(random.plan.partials, last_partial + 1);
+}
+
+TEST(DecodePlanTest, SharesAreEqualAndCoverAllRows) {
+  Rng rng(5);
+  for (int round = 0; round < 200; ++round) {
+    const RandomPlan random(rng);
+    ASSERT_EQ(random.plan.first.size(), static_cast<size_t>(random.blocks) + 1);
+    ASSERT_EQ(random.plan.first.back(), static_cast<int32_t>(random.plan.pieces.size()));
+    ASSERT_NO_FATAL_FAILURE(ExpectRowsCovered(random));
+    ASSERT_NO_FATAL_FAILURE(ExpectEqualShares(random));
+    const auto heads = static_cast<int64_t>(random.plan.heads.size());
+    int64_t segments = 0;  // of plan heads: one of 20 query heads is three
+    for (size_t h = 0; h < random.heads.size(); ++h) {
+      segments += (random.heads[h].group + 7) / 8 * (random.first[h + 1] - random.first[h]);
+    }
+    ASSERT_LE(std::ssize(random.plan.pieces), MostDecodePieces(heads, segments, random.blocks));
+    ASSERT_LE(random.plan.partials, MostDecodePartials(heads, random.blocks));
+  }
+}
+
+TEST(DecodePlanTest, ChoosesTheReaderByAllSegments) {
+  const auto reader = [](const std::vector<DecodeSegment>& segments) {
+    return PlanDecode(segments, {0, static_cast<int32_t>(segments.size())}, {HeadOf(4, 64)}, 3)
+        .launch.reader;
+  };
+  const DecodeSegment bf16 = SegmentOf(9, 64, 64, RowCode::kBF16);
+  EXPECT_EQ(reader({}), DecodeReader::kF32);
+  EXPECT_EQ(reader({bf16, SegmentOf(0, 8, 16, RowCode::kBF16)}), DecodeReader::kBF16);
+  EXPECT_EQ(reader({SegmentOf(9, 8, 16, RowCode::kF16)}), DecodeReader::kF16);
+  EXPECT_EQ(reader({SegmentOf(9, 8, 16, RowCode::kF32)}), DecodeReader::kF32);
+  EXPECT_EQ(reader({SegmentOf(9, 64, 64, RowCode::kInt8)}), DecodeReader::kAny);
+  EXPECT_EQ(reader({bf16, SegmentOf(0, 13, 16, RowCode::kBF16)}), DecodeReader::kAny);
+  EXPECT_EQ(reader({bf16, SegmentOf(9, 64, 64, RowCode::kF16)}), DecodeReader::kAny);
+  DecodeSegment moved = bf16;
+  moved.values.data = reinterpret_cast<void*>(8);
+  EXPECT_EQ(reader({bf16, moved}), DecodeReader::kAny);
+  DecodeSegment apart = bf16;
+  apart.keys.stride += 16;
+  EXPECT_EQ(reader({apart}), DecodeReader::kAny);
+}
+
+TEST(DecodePlanTest, RefusesWhatTheKernelCannotRead) {
+  const auto plan = [](const DecodeSegment& segment, const DecodeHead& head, int32_t blocks) {
+    return PlanDecode({segment}, {0, 1}, {head}, blocks);
+  };
+  const DecodeSegment good = SegmentOf(1, 64, 64, RowCode::kBF16);
+  EXPECT_NO_THROW((void)plan(good, HeadOf(1, 64), 1));
+  EXPECT_THROW((void)plan(SegmentOf(1, 65, 64, RowCode::kBF16), HeadOf(1, 64), 1), Error);
+  EXPECT_THROW((void)plan(SegmentOf(1, 64, 0, RowCode::kBF16), HeadOf(1, 64), 1), Error);
+  EXPECT_THROW((void)plan(SegmentOf(-1, 64, 64, RowCode::kBF16), HeadOf(1, 64), 1), Error);
+  EXPECT_THROW((void)plan(good, HeadOf(1, 64), 0), Error);
+  EXPECT_THROW((void)plan(good, HeadOf(0, 64), 1), Error);
+  EXPECT_THROW((void)plan(good, HeadOf(1, 129), 1), Error);
+  EXPECT_THROW((void)plan(good, HeadOf(1, 0), 1), Error);
+  DecodeSegment segment = good;
+  segment.keys.stride = 126;
+  EXPECT_THROW((void)plan(segment, HeadOf(1, 64), 1), Error);
+  segment = good;
+  segment.keys.data = reinterpret_cast<void*>(1);
+  EXPECT_THROW((void)plan(segment, HeadOf(1, 64), 1), Error);
+  segment = SegmentOf(1, 64, 64, RowCode::kInt8);
+  segment.values.stride += 2;
+  EXPECT_THROW((void)plan(segment, HeadOf(1, 64), 1), Error);
 }
 
 }  // namespace

@@ -3,17 +3,25 @@
 // double.
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/decode_attention.h"
+#include "tests/cuda/encoded_rows.h"
 #include "tests/cuda/test_rows.h"
 
 namespace kvc::cuda {
 
 struct SegmentSize {
   int64_t rows, key_width, value_width;
+  std::optional<RowFormat> keys = std::nullopt;  // else the case's
+  std::optional<RowFormat> values = std::nullopt;
+  int64_t offset = 0;  // bytes before the first row
+  int64_t pad = 0;     // bytes behind each row
+  int64_t grows = 0;   // rows that Append will bring
 };
 struct DecodeShape {
   std::string name;
@@ -23,13 +31,50 @@ struct DecodeShape {
   int32_t query_width = 0;  // 0: of the widest segment
 };
 
+// A plan's arrays on the device.
+class DevicePlan {
+ public:
+  DevicePlan(const DecodePlan& plan, const std::vector<DecodeSegment>& segments)
+      : segments_(segments),
+        heads_(plan.heads),
+        pieces_(plan.pieces),
+        first_(plan.first),
+        partials_(static_cast<size_t>(plan.partials * DecodePartialFloats(plan.launch.width))),
+        arrived_(std::vector<int32_t>(plan.heads.size(), 0)) {}
+  [[nodiscard]] DecodeArguments Arguments(float scale) const {
+    return {segments_.data(), heads_.data(),   pieces_.data(), first_.data(),
+            partials_.data(), arrived_.data(), scale};
+  }
+
+ private:
+  DeviceArray<DecodeSegment> segments_;
+  DeviceArray<DecodeHead> heads_;
+  DeviceArray<DecodePiece> pieces_;
+  DeviceArray<int32_t> first_;
+  DeviceArray<float> partials_;
+  DeviceArray<int32_t> arrived_;
+};
+
 class DecodeCase {
  public:
-  DecodeCase(const DecodeShape& shape, DType dtype, Rng& rng);
-  // Runs the plan, `times` launches, and returns the outputs [heads][group * output_width].
-  std::vector<std::vector<float>> Run(int times = 1);
-  // The largest error of Run's outputs in units of its bound; NaN counts as infinite.
-  double WorstError(const std::vector<std::vector<float>>& outputs) const;
+  using Outputs = std::vector<std::vector<float>>;  // [heads][group * output_width]
+
+  DecodeCase(const DecodeShape& shape, const RowFormat& format, Rng& rng);
+  DecodeCase(const DecodeShape& shape, DType dtype, Rng& rng)
+      : DecodeCase(shape, RowFormatOf(dtype), rng) {}
+  // Runs the plan, `times` launches, and returns the outputs.
+  Outputs Run(int times = 1);
+  // The same in parts.
+  [[nodiscard]] DevicePlan Upload() const { return {plan_, segments_}; }
+  void Launch(const DevicePlan& plan, StreamHandle stream) const;
+  [[nodiscard]] Outputs Now() const;
+  // Makes a row of a segment's values NaN.
+  void BreakRow(int32_t segment, int64_t row);
+  // One more row in every segment that grows and has room.
+  void Append(StreamHandle stream);
+
+  // The largest error in units of its bound; NaN counts as infinite.
+  [[nodiscard]] double WorstError(const Outputs& outputs) const;
   [[nodiscard]] const DecodePlan& plan() const { return plan_; }
   [[nodiscard]] int64_t Bytes() const;  // of keys and values
 
@@ -37,33 +82,44 @@ class DecodeCase {
   struct Reference {
     std::vector<double> output, bound;  // [output_width]
   };
+  void AddSegment(const SegmentSize& size, const RowFormat& format, Rng& rng);
   [[nodiscard]] Reference ReferenceOf(size_t head, int32_t query) const;
   [[nodiscard]] double Score(size_t head, int32_t query, int32_t segment, int64_t row) const;
+  // What queries and weights are rounded to.
+  [[nodiscard]] DType Rounding() const;
 
-  DType dtype_;
-  int32_t blocks_;
   float scale_ = 0.0F;
-  std::deque<TestRows> keys_, values_, queries_, outputs_;
+  std::deque<EncodedRows> keys_, values_;
+  std::deque<TestRows> queries_, outputs_;
   std::vector<DecodeSegment> segments_;
+  std::vector<int32_t> rows_;  // of each segment, now
+  std::deque<DeviceArray<int32_t>> live_;
   std::vector<int32_t> segment_first_ = {0};
+  std::vector<DecodeHead> heads_;
   DecodePlan plan_;
 };
 
-inline DecodeCase::DecodeCase(const DecodeShape& shape, DType dtype, Rng& rng)
-    : dtype_(dtype), blocks_(shape.blocks) {
-  std::vector<DecodeHead> heads;
+inline void DecodeCase::AddSegment(const SegmentSize& size, const RowFormat& format, Rng& rng) {
+  const int64_t room = size.rows + size.grows;
+  keys_.emplace_back(rng, size.keys.value_or(format), room, size.rows, size.key_width, size.offset,
+                     size.pad);
+  values_.emplace_back(rng, size.values.value_or(format), room, size.rows, size.value_width,
+                       size.offset, size.pad);
+  rows_.push_back(static_cast<int32_t>(size.rows));
+  live_.emplace_back(std::vector<int32_t>(1, rows_.back()));
+  segments_.push_back({keys_.back().view(), values_.back().view(), static_cast<int32_t>(room),
+                       size.grows > 0 ? live_.back().data() : nullptr});
+}
+
+inline DecodeCase::DecodeCase(const DecodeShape& shape, const RowFormat& format, Rng& rng) {
   for (const auto& sizes : shape.heads) {
     DecodeHead head;
     head.query_width = shape.query_width == 0 ? 8 : shape.query_width;
     head.output_width = head.query_width;
     for (const SegmentSize& size : sizes) {
-      keys_.push_back(RandomRows(rng, dtype, size.rows, size.key_width));
-      values_.push_back(RandomRows(rng, dtype, size.rows, size.value_width));
-      segments_.push_back({keys_.back().device.data(), values_.back().device.data(),
-                           static_cast<int32_t>(size.rows), static_cast<int32_t>(size.key_width),
-                           static_cast<int32_t>(size.value_width)});
-      head.query_width = std::max(head.query_width, segments_.back().key_width);
-      head.output_width = std::max(head.output_width, segments_.back().value_width);
+      AddSegment(size, format, rng);
+      head.query_width = std::max(head.query_width, segments_.back().keys.width);
+      head.output_width = std::max(head.output_width, segments_.back().values.width);
     }
     segment_first_.push_back(static_cast<int32_t>(segments_.size()));
     queries_.push_back(RandomRows(rng, DType::kF32, shape.group, head.query_width, 4));
@@ -73,35 +129,21 @@ inline DecodeCase::DecodeCase(const DecodeShape& shape, DType dtype, Rng& rng)
     head.query_stride = static_cast<int32_t>(queries_.back().stride);
     head.output_stride = static_cast<int32_t>(outputs_.back().stride);
     head.group = shape.group;
-    heads.push_back(head);
+    heads_.push_back(head);
   }
-  scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads[0].query_width)));
-  plan_ = PlanDecode(segments_, segment_first_, heads, dtype, shape.blocks);
+  scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads_[0].query_width)));
+  plan_ = PlanDecode(segments_, segment_first_, heads_, shape.blocks);
 }
 
-inline std::vector<std::vector<float>> DecodeCase::Run(int times) {
-  const DeviceArray<DecodeSegment> segments(segments_);
-  const DeviceArray<DecodeHead> heads(plan_.heads);
-  const DeviceArray<DecodePiece> pieces(plan_.pieces);
-  const DeviceArray<int32_t> first(plan_.first);
-  const DeviceArray<float> partials(
-      static_cast<size_t>(plan_.partials * DecodePartialFloats(plan_.width)));
-  const DeviceArray<int32_t> arrived(std::vector<int32_t>(plan_.heads.size(), 0));
-  DecodeArguments in;
-  in.segments = segments.data();
-  in.heads = heads.data();
-  in.pieces = pieces.data();
-  in.first = first.data();
-  in.partials = partials.data();
-  in.arrived = arrived.data();
-  in.scale = scale_;
-  for (int i = 0; i < times; ++i) {
-    for (const TestRows& output : outputs_) {
-      FillZero(output.view().data, output.values.size() * sizeof(float), nullptr);
-    }
-    DecodeAttention(in, dtype_, plan_.width, blocks_, nullptr);
+inline void DecodeCase::Launch(const DevicePlan& plan, StreamHandle stream) const {
+  for (const TestRows& output : outputs_) {
+    FillZero(output.view().data, output.values.size() * sizeof(float), stream);
   }
-  std::vector<std::vector<float>> outputs;
+  DecodeAttention(plan.Arguments(scale_), plan_.launch, stream);
+}
+
+inline DecodeCase::Outputs DecodeCase::Now() const {
+  Outputs outputs;
   for (const TestRows& output : outputs_) {
     const std::vector<float> now = output.Now();
     std::vector<float> rows;
@@ -114,14 +156,42 @@ inline std::vector<std::vector<float>> DecodeCase::Run(int times) {
   return outputs;
 }
 
+inline DecodeCase::Outputs DecodeCase::Run(int times) {
+  const DevicePlan plan = Upload();
+  for (int i = 0; i < times; ++i) Launch(plan, nullptr);
+  return Now();
+}
+
+inline void DecodeCase::Append(StreamHandle stream) {
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    if (segments_[s].live == nullptr || rows_[s] == segments_[s].rows) continue;
+    keys_[s].Write(rows_[s], 1, stream);
+    values_[s].Write(rows_[s], 1, stream);
+    ++rows_[s];
+    CopyToDevice(live_[s].data(), &rows_[s], sizeof(int32_t), stream);
+  }
+}
+
+inline void DecodeCase::BreakRow(int32_t segment, int64_t row) { values_[segment].Break(row); }
+
+inline DType DecodeCase::Rounding() const {
+  switch (plan_.launch.reader) {
+    case DecodeReader::kF16:
+      return DType::kF16;
+    case DecodeReader::kBF16:
+      return DType::kBF16;
+    default:
+      return DType::kF32;
+  }
+}
+
 inline double DecodeCase::Score(size_t head, int32_t query, int32_t segment, int64_t row) const {
   double score = 0.0;
-  for (int64_t d = 0; d < keys_[segment].width; ++d) {
-    // The kernel rounds queries to the rows' dtype.
+  for (int64_t d = 0; d < segments_[segment].keys.width; ++d) {
     auto q = static_cast<float>(queries_[head].at(query, d));
     std::byte rounded[4];
-    ConvertFromFloat(&q, 1, dtype_, rounded);
-    ConvertToFloat(dtype_, rounded, 1, &q);
+    ConvertFromFloat(&q, 1, Rounding(), rounded);
+    ConvertToFloat(Rounding(), rounded, 1, &q);
     score += static_cast<double>(q) * keys_[segment].at(row, d);
   }
   return score * static_cast<double>(scale_);
@@ -130,40 +200,40 @@ inline double DecodeCase::Score(size_t head, int32_t query, int32_t segment, int
 // Weights are rounded to the dtype on tensor cores (not their sum). Scores, of size 10 at most, and
 // sums are in float: a relative error of each weight of 2^-16 holds for widths up to 128.
 inline DecodeCase::Reference DecodeCase::ReferenceOf(size_t head, int32_t query) const {
-  const int32_t width = plan_.heads[head].output_width;
+  const int32_t width = heads_[head].output_width;
   Reference result = {std::vector<double>(width, 0.0), std::vector<double>(width, 0.0)};
-  double peak = -INFINITY;
-  int64_t rows = 0;
+  std::vector<double> scores;
   for (int32_t s = segment_first_[head]; s < segment_first_[head + 1]; ++s) {
-    for (int64_t r = 0; r < segments_[s].rows; ++r, ++rows) {
-      peak = std::max(peak, Score(head, query, s, r));
-    }
+    for (int64_t r = 0; r < rows_[s]; ++r) scores.push_back(Score(head, query, s, r));
   }
+  if (scores.empty()) return result;
+  const double peak = *std::max_element(scores.begin(), scores.end());
+  // Small weights of f16 are rounded to multiples of 2^-24.
+  const double small = Rounding() == DType::kF16 ? 0x1p-25 : 0.0;
   double sum = 0.0;
+  size_t next = 0;
   for (int32_t s = segment_first_[head]; s < segment_first_[head + 1]; ++s) {
-    for (int64_t r = 0; r < segments_[s].rows; ++r) {
-      const double weight = std::exp(Score(head, query, s, r) - peak);
+    for (int64_t r = 0; r < rows_[s]; ++r) {
+      const double weight = std::exp(scores[next++] - peak);
       sum += weight;
-      for (int32_t d = 0; d < segments_[s].value_width; ++d) {
+      for (int32_t d = 0; d < segments_[s].values.width; ++d) {
         result.output[d] += weight * values_[s].at(r, d);
-        // Small weights of f16 are rounded to multiples of 2^-24.
-        const double small = dtype_ == DType::kF16 ? 0x1p-25 : 0.0;
         result.bound[d] += (weight + small) * std::abs(values_[s].at(r, d));
       }
     }
   }
-  const double unit = (dtype_ == DType::kF32 ? 0.0 : UnitOf(dtype_)) + 0x1p-16;
-  for (int32_t d = 0; d < width && rows > 0; ++d) {
+  const double unit = (Rounding() == DType::kF32 ? 0.0 : UnitOf(Rounding())) + 0x1p-16;
+  for (int32_t d = 0; d < width; ++d) {
     result.output[d] /= sum;
     result.bound[d] *= unit / sum;
   }
   return result;
 }
 
-inline double DecodeCase::WorstError(const std::vector<std::vector<float>>& outputs) const {
+inline double DecodeCase::WorstError(const Outputs& outputs) const {
   double worst = 0.0;
-  for (size_t h = 0; h < plan_.heads.size(); ++h) {
-    const DecodeHead& head = plan_.heads[h];
+  for (size_t h = 0; h < heads_.size(); ++h) {
+    const DecodeHead& head = heads_[h];
     for (int32_t g = 0; g < head.group; ++g) {
       const Reference reference = ReferenceOf(h, g);
       for (int32_t d = 0; d < head.output_width; ++d) {
@@ -181,8 +251,8 @@ inline double DecodeCase::WorstError(const std::vector<std::vector<float>>& outp
 
 inline int64_t DecodeCase::Bytes() const {
   int64_t bytes = 0;
-  for (const DecodeSegment& s : segments_) {
-    bytes += int64_t{s.rows} * (s.key_width + s.value_width) * DTypeBytes(dtype_);
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    bytes += rows_[s] * (keys_[s].RowSize() + values_[s].RowSize());
   }
   return bytes;
 }

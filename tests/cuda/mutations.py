@@ -19,18 +19,19 @@ ROWS = "kernels/cuda/decode_rows.cuh"
 PREFILL = "kernels/cuda/prefill_attention.cu"
 TILE = "kernels/cuda/prefill_tile.cuh"
 PRODUCTS = "kernels/cuda/prefill_products.cuh"
+ANY = "kernels/cuda/decode_any_rows.cuh"
 NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
 ELEMENTS = "kernels/cuda/elementwise.cu"
 
 # What is run for a source, and the source to compile for it.
-PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE),
+PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS)}
 
-# Mutants of attention are compiled for bf16 and f32 at width 64 alone.
-FEWER = {DECODE: [("LaunchDecodeOf<128>(", "LaunchDecodeOf<64>("),
+# Mutants of attention are compiled for bf16, f32 and any rows at width 64 alone.
+FEWER = {DECODE: [("LaunchOfWidth<128>(", "LaunchOfWidth<64>("),
                   ("MatrixRows<__half, kWidth>", "MatrixRows<__nv_bfloat16, kWidth>")],
          PREFILL: [("LaunchPrefillOf<64, 128>(", "LaunchPrefillOf<64, 64>("),
                    ("LaunchPrefillOf<128, 128>(", "LaunchPrefillOf<64, 64>("),
@@ -78,14 +79,25 @@ MUTATIONS = [
     ("a copy of one row too many", ROWS, "row + r < end;", "row + r <= end;", "out of bounds"),
     ("rows beyond the end not cleared", ROWS, "    CopyAsync16(tile",
      "    if (valid) CopyAsync16(tile", "got an unwritten read"),
-    ("rows read 8 bytes too late", ROWS, "static_cast<const uint4*>(data) +",
-     "reinterpret_cast<const uint4*>(static_cast<const char*>(data) + 8) +", "misaligned"),
+    ("rows read 8 bytes too late", ROWS, "static_cast<const uint4*>(rows.data) +",
+     "reinterpret_cast<const uint4*>(static_cast<const char*>(rows.data) + 8) +", "misaligned"),
     ("chunks not swapped", ROWS, "(chunk ^ ((row >> shift) & mask))", "chunk", "conflicts"),
     ("queries without their padding", ROWS, "[kWidth + 4];  // 4 more", "[kWidth];  // 4 more",
      "conflicts"),
     ("dimensions beyond a key's width", ROWS, "a[2] = a[3] = 0;", "", "wrong"),
     ("no barrier after the queries", ROWS, "SyncBlock();\n    queries.shared", "queries.shared",
      "report: "),
+    ("rows that are not there yet", DECODE, "min(piece.end, *live)", "piece.end",
+     "got an unwritten read"),
+    ("a tile decoded before the one before is read", DECODE,
+     "SyncWarp();  // the tile before has been read", "", "got a race"),
+    ("elements beyond a row's width", ANY, "d + j < width ? ToFloat(from[j]) : 0.0F",
+     "ToFloat(from[j])", "report: "),
+    ("the scale taken for codes", ANY, "words[1 + d / 4]", "words[d / 4]", "wrong"),
+    ("unsigned codes", ANY, "static_cast<int8_t>(codes", "static_cast<uint8_t>(codes", "wrong"),
+    ("four elements at any address", ANY, "together = address % (4 * sizeof(T)) == 0",
+     "together = true", "misaligned"),
+    ("a decoded row too many", ANY, "row + r < end)", "row + r <= end)", "report: "),
     ("nothing changed in prefill", PREFILL, "", "", "silent"),
     ("prefill: no wait for copies", PREFILL, "WaitCopies<0>();", "", "copy in flight"),
     ("prefill: a wait for one group too few", PREFILL, "WaitCopies<0>();", "WaitCopies<1>();",
