@@ -28,6 +28,8 @@ void* CountOrThrow(std::size_t bytes, std::size_t alignment) {
 
 }  // namespace
 
+// Where only one of a pair is inlined, the compiler sees free() meet an operator new.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void* operator new(std::size_t bytes) { return CountOrThrow(bytes, 1); }
 void* operator new[](std::size_t bytes) { return CountOrThrow(bytes, 1); }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {

@@ -14,7 +14,6 @@
 #include "runtime/cache/kv_cache.h"
 #include "runtime/sequence.h"
 #include "runtime/session.h"
-#include "tests/runtime/fenced_backend.h"
 #include "tests/runtime/test_bundles.h"
 #include "tests/support/golden_names.h"
 #include "tests/support/temp_dir.h"
@@ -30,7 +29,7 @@ inline std::vector<int32_t> RandomIds(int64_t count, uint64_t seed) {
   return ids;
 }
 
-// A golden model, and the backend on which it runs: "cpu" or "fenced".
+// A golden model, and the backend on which it runs: "cpu", "fenced" or "emulator".
 struct LayoutCase {
   LayoutCase(const char* a_model, const char* a_backend = "cpu")  // NOLINT(*-explicit-*)
       : model(a_model), backend(a_backend) {}
@@ -42,17 +41,17 @@ inline void PrintTo(const LayoutCase& layout, std::ostream* out) {
   *out << layout.model << " on " << layout.backend;
 }
 
+std::unique_ptr<Session> SessionOn(const std::string& backend,
+                                   std::shared_ptr<const Bundle> bundle,
+                                   ThreadPool& pool);
+
 // A bundle of a golden model and a session on it.
 struct Loaded {
   explicit Loaded(const LayoutCase& layout, DType dtype = DType::kF32, int threads = 2)
       : pool(threads) {
     testing::WriteBundle(testing::GoldenModel(layout.model), directory.path(), dtype);
     bundle = Bundle::Load(directory.path(), {});
-    if (layout.backend == "cpu") {
-      session = Session::Create(bundle, pool);
-    } else {
-      session = std::make_unique<Session>(bundle, std::make_shared<FencedBackend>(pool));
-    }
+    session = SessionOn(layout.backend, bundle, pool);
   }
   [[nodiscard]] const CacheSpec& geometry() const { return bundle->manifest().cache; }
   std::unique_ptr<Sequence> New(const CacheSpec& spec,
@@ -120,7 +119,7 @@ inline const std::vector<const char*>& Layouts() {
 // Every one of them on every backend.
 inline std::vector<LayoutCase> LayoutsOnBackends() {
   std::vector<LayoutCase> cases;
-  for (const char* backend : {"cpu", "fenced"}) {
+  for (const char* backend : {"cpu", "fenced", "emulator"}) {
     for (const char* model : Layouts()) cases.emplace_back(model, backend);
   }
   return cases;
