@@ -14,6 +14,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "tools/results_json.h"
+#include "tools/session_options.h"
 
 namespace kvc::tools {
 namespace {
@@ -168,13 +169,13 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options) {
 CommandResult RunBench(const BenchOptions& options, const CommonOptions& common) {
   KVC_CHECK(!options.bundle.empty(), kUsage,
             "BUNDLE: expected a bundle's directory or attention, got neither");
-  ThreadPool pool(CheckCommonOptions(common));
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const Manifest manifest = ReadManifest(options.bundle);
   BenchResult result;
   result.plan = Resolve(options, manifest);
   if (common.dry_run) return {DryRun(result.plan, manifest), {}};
   const std::vector<int32_t> ids = MakeIds(options, manifest, common.seed);
-  const auto session = eval::OpenSession(options.bundle, pool);
+  const auto session = eval::OpenSession(options.bundle, SessionOptions(common, pool));
   const auto progress = MakeProgress(common);
   const auto stages = std::ssize(result.plan.depths) + 1;
   result.method = manifest.cache.method;

@@ -119,6 +119,14 @@ int Fail(const std::string& name, const std::string& message, int code) {
   return code;
 }
 
+// Returns the text of an error. A device that a library refused without a remedy gets the one that
+// always helps.
+std::string TextOf(const Error& error) {
+  const std::string text = error.what();
+  const bool remedied = error.kind() != ErrorKind::kDevice || text.find("; ") != std::string::npos;
+  return remedied ? text : text + "; use --device cpu";
+}
+
 int PrintHelp(const std::string& name, const CLI::App& app, const CLI::ParseError& request) {
   try {
     const int code = app.exit(request);
@@ -138,21 +146,29 @@ void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& 
   app.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
   app.add_option("--threads", options.threads, "Threads; 0: one per core")->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  app.add_option("--device", options.device,
+                 "auto, cpu, cuda or emulator (the CUDA code, on the CPU)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "emulator"}))
       ->capture_default_str();
   app.add_flag("--dry-run", options.dry_run, "Print plan and sizes, write nothing");
   app.add_flag("--quiet", options.quiet, "No progress on stderr");
   app.footer("Examples:\n" + examples);
 }
 
-int CheckCommonOptions(const CommonOptions& options, CudaSupport cuda) {
+int CheckCommonOptions(const CommonOptions& options, DeviceUse use) {
   KVC_CHECK(options.threads >= 0, kUsage, "--threads: expected 0 or more, got {}", options.threads);
-  KVC_CHECK(options.device != "cuda" || cuda == CudaSupport::kByCommand, kDevice,
-            "--device: expected cpu, got cuda: this command has no CUDA backend; use --device cpu");
+  const std::string& device = options.device;
+  KVC_CHECK(device == "auto" || device == "cpu" || use == DeviceUse::kBackend ||
+                (device == "cuda" && use == DeviceUse::kCuda),
+            kDevice, "--device: expected {} for this command, got {}; use --device cpu",
+            use == DeviceUse::kCuda ? "cpu or cuda" : "cpu", device);
   if (options.threads > 0) return options.threads;
   const unsigned cores = std::thread::hardware_concurrency();
   return cores > 0 ? static_cast<int>(cores) : 1;
+}
+
+std::string BackendDevice(const CommonOptions& options) {
+  return options.device == "auto" ? "cpu" : options.device;
 }
 
 std::unique_ptr<Progress> MakeProgress(const CommonOptions& options) {
@@ -211,7 +227,7 @@ int RunCommand(int argc,
     // A result can carry a failed gate: everything is printed, and the exit code says so.
     return result.gates_passed ? kExitDone : kExitVerification;
   } catch (const Error& error) {
-    return Fail(name, error.what(), ExitCode(error.kind()));
+    return Fail(name, TextOf(error), ExitCode(error.kind()));
   } catch (const std::filesystem::filesystem_error& error) {
     return Fail(name, error.what(), kExitIo);
   } catch (const std::bad_alloc&) {

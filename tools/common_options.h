@@ -31,13 +31,16 @@ struct CommonOptions {
 // and `examples` (two worked ones) to its help text.
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples);
 
-// CUDA support of a command: none, or kByCommand if it looks for a device itself.
-enum class CudaSupport { kNone, kByCommand };
+// Devices of a command: the processor alone; a CUDA device that the command looks for itself
+// (tuning and decompositions); any that the runtime has a backend for.
+enum class DeviceUse { kCpu, kCuda, kBackend };
 
-// Checks what the parser cannot. Throws kDevice for --device cuda with a command that has no use
-// for it, kUsage for a negative thread count. Returns the number of threads to use.
-[[nodiscard]] int CheckCommonOptions(const CommonOptions& options,
-                                     CudaSupport cuda = CudaSupport::kNone);
+// Checks what the parser cannot. Throws kDevice for a device that is none of the command's, kUsage
+// for a negative thread count. Returns the number of threads to use.
+[[nodiscard]] int CheckCommonOptions(const CommonOptions& options, DeviceUse use = DeviceUse::kCpu);
+
+// Returns the device of the runtime's backend (RuntimeOptions::device): cpu for auto.
+[[nodiscard]] std::string BackendDevice(const CommonOptions& options);
 
 // Returns a bar on a terminal, one line for each tenth elsewhere, nothing with --quiet; all on
 // stderr. Also turns SIGINT and SIGTERM into kInterrupted at the next report.

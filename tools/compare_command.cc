@@ -44,11 +44,12 @@ struct CompareArguments {
 };
 
 // Returns a request for every policy on every base, at every budget.
-choose::CompareRequest MakeRequest(const CompareArguments& args) {
+choose::CompareRequest MakeRequest(const CompareArguments& args, const std::string& device) {
   KVC_CHECK(args.policies.empty() == args.budgets.empty(), kUsage,
             "--policy and --budget: expected both or neither, got {} and {}", args.policies.size(),
             args.budgets.size());
   choose::CompareRequest request = args.request;
+  request.device = device;
   for (const std::string& budget : args.budgets) {
     request.budgets.push_back({budget, ParseBudget(budget, "--budget")});
   }
@@ -97,8 +98,8 @@ choose::CompareTasks MakeTasks(const CompareArguments& args,
 }
 
 CommandResult RunCompare(const CompareArguments& args, const CommonOptions& common) {
-  ThreadPool pool(CheckCommonOptions(common));
-  const choose::CompareRequest request = MakeRequest(args);
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
+  const choose::CompareRequest request = MakeRequest(args, BackendDevice(common));
   const auto tokenizer = Tokenizer::Load(request.reference);
   const choose::CompareTasks tasks = MakeTasks(args, *tokenizer, common.seed);
   for (const std::string& output : {args.output, args.prompts}) {

@@ -18,8 +18,7 @@ kvc::Json Run(const CLI::App& app,
   const auto options = kvc::tools::ResolveFactorizeOptions(app, args, common);
   // Fails without the device, before any work.
   (void)kvc::linalg::Svd::Create(options.svd);
-  kvc::model::SetThreads(
-      kvc::tools::CheckCommonOptions(common, kvc::tools::CudaSupport::kByCommand));
+  kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common, kvc::tools::DeviceUse::kCuda));
   if (common.dry_run) {
     return kvc::factorize::ToJson(kvc::factorize::PlanFactorization(options));
   }

@@ -15,6 +15,7 @@
 #include "eval/compare/inputs.h"
 #include "runtime/session.h"
 #include "tools/eval_commands.h"
+#include "tools/session_options.h"
 
 namespace kvc::tools {
 namespace {
@@ -81,8 +82,8 @@ CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common
     CheckOutputApart(NpyName(args.out, p), {args.bundle, args.ids});
   }
   if (common.dry_run) return {{{"outputs", Json::array()}}, {}};
-  ThreadPool pool(CheckCommonOptions(common));
-  const auto session = eval::OpenSession(args.bundle, pool);
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
+  const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const Manifest& manifest = session->bundle().manifest();
   const int64_t vocabulary = manifest.model.vocab_size;
   runtime::SequenceOptions options;

@@ -12,6 +12,7 @@
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
 #include "tools/results_json.h"
+#include "tools/session_options.h"
 
 namespace kvc::tools {
 namespace {
@@ -36,12 +37,12 @@ void PrintNeedles(const eval::NeedleResult& measured) {
 CommandResult RunNeedle(const NeedleCommand& args, const CommonOptions& common) {
   const eval::NeedleOptions options =
       args.needle.Resolve(ParseDecodePolicy(args.policy), common.seed);
-  ThreadPool pool(CheckCommonOptions(common));
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const auto tokenizer = Tokenizer::Load(args.bundle);
   const auto cells =
       eval::PlanNeedles(*tokenizer, eval::ReadHaystack(args.needle.haystack), options);
   if (common.dry_run) return {{{"cells", cells.size()}, {"samples", options.samples}}, {}};
-  const auto session = eval::OpenSession(args.bundle, pool);
+  const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::NeedleResult measured =
       eval::MeasureNeedles(*session, *tokenizer, cells, options, *MakeProgress(common));
   eval::MeasuredQuality quality;

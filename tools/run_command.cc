@@ -19,6 +19,7 @@
 #include "runtime/generator.h"
 #include "runtime/session.h"
 #include "tools/results_json.h"
+#include "tools/session_options.h"
 
 namespace kvc::tools {
 namespace {
@@ -188,7 +189,7 @@ void AddRunOptions(CLI::App& app, RunOptions& options) {
 }
 
 CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common) {
-  ThreadPool pool(CheckCommonOptions(common));
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const std::vector<std::string> texts = ReadPrompts(options);
   const auto tokenizer = Tokenizer::Load(options.bundle);
   std::vector<std::vector<int32_t>> prompts;
@@ -203,7 +204,7 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
     return {plan, [plan] { std::cout << plan["prompts"].dump(2) << '\n'; }};
   }
   const auto bundle = runtime::Bundle::Load(options.bundle, {}, pool);
-  const auto session = runtime::Session::Create(bundle, pool);
+  const auto session = runtime::Session::Create(bundle, SessionOptions(common, pool));
   runtime::GenerateOptions generate;
   generate.max_new_tokens = options.new_tokens;
   generate.sampling = options.sampling;

@@ -19,6 +19,7 @@
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
 #include "tools/results_json.h"
+#include "tools/session_options.h"
 
 namespace kvc::tools {
 namespace {
@@ -69,7 +70,7 @@ void PrintTasks(const eval::TaskResult& measured, const std::string& question) {
 CommandResult RunTasks(const TaskArguments& args,
                        const CommonOptions& common,
                        const Planner& plan) {
-  ThreadPool pool(CheckCommonOptions(common));
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const auto tokenizer = Tokenizer::Load(args.bundle);
   const std::vector<eval::TaskPrompt> prompts = plan(*tokenizer);
   const int64_t longest = LongestOf(prompts);
@@ -79,7 +80,7 @@ CommandResult RunTasks(const TaskArguments& args,
             "shorter ones",
             args.bundle, model.context_length, longest);
   if (common.dry_run) return {{{"prompts", prompts.size()}, {"longest", longest}}, {}};
-  const auto session = eval::OpenSession(args.bundle, pool);
+  const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::AskOptions options = {args.question == "before", ParseDecodePolicy(args.policy),
                                     model.eos_ids};
   const eval::TaskResult measured =

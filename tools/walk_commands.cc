@@ -13,6 +13,7 @@
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
 #include "tools/results_json.h"
+#include "tools/session_options.h"
 
 namespace kvc::tools {
 namespace {
@@ -71,10 +72,10 @@ Json PlanToJson(const PreparedWalk& walk) {
 
 CommandResult RunPpl(const WalkArguments& args, const CommonOptions& common) {
   const PreparedWalk walk = PrepareWalk(args);
-  ThreadPool pool(CheckCommonOptions(common));
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   CommandResult result{PlanToJson(walk), {}};
   if (common.dry_run) return result;
-  const auto session = eval::OpenSession(args.bundle, pool);
+  const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::Perplexity measured =
       eval::MeasurePerplexity(*session, walk.samples, walk.options, pool, *MakeProgress(common));
   eval::MeasuredQuality quality;
@@ -105,11 +106,11 @@ void PrintKld(const eval::Divergence& measured) {
 
 CommandResult RunKld(const WalkArguments& args, const CommonOptions& common) {
   const PreparedWalk walk = PrepareWalk(args);
-  ThreadPool pool(CheckCommonOptions(common));
+  ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   CommandResult result{PlanToJson(walk), {}};
   if (common.dry_run) return result;
-  const auto session = eval::OpenSession(args.bundle, pool);
-  const auto reference = eval::OpenSession(args.against, pool);
+  const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
+  const auto reference = eval::OpenSession(args.against, SessionOptions(common, pool));
   const eval::Divergence measured = eval::MeasureDivergence(
       *session, *reference, walk.samples, walk.options, pool, *MakeProgress(common));
   eval::MeasuredQuality quality;

@@ -7,8 +7,8 @@
 namespace kvc::eval {
 
 std::unique_ptr<runtime::Session> OpenSession(const std::filesystem::path& directory,
-                                              ThreadPool& pool) {
-  return runtime::Session::Create(runtime::Bundle::Load(directory, {}, pool), pool);
+                                              const runtime::RuntimeOptions& options) {
+  return runtime::Session::Create(runtime::Bundle::Load(directory, {}), options);
 }
 
 std::vector<std::string> ReadAll(const std::vector<std::filesystem::path>& files) {

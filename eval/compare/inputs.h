@@ -6,15 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "core/base/thread_pool.h"
 #include "runtime/session.h"
 
 namespace kvc::eval {
 
-// Opens a session of the bundle in `directory`. The pool must outlive it. Throws like
-// Bundle::Load and Session::Create.
+// Opens a session of the bundle in `directory`. Throws like Bundle::Load and Session::Create.
 [[nodiscard]] std::unique_ptr<runtime::Session> OpenSession(const std::filesystem::path& directory,
-                                                            ThreadPool& pool);
+                                                            const runtime::RuntimeOptions& options);
 
 // Returns the documents of all files, in order. Throws like ReadDocuments.
 [[nodiscard]] std::vector<std::string> ReadAll(const std::vector<std::filesystem::path>& files);

@@ -41,6 +41,7 @@ Json SignatureOf(const CompareTasks& tasks, const Contestants& contestants) {
                        {"cache_sha256", record.cache_sha256}});
   }
   return {{"kvc", Version()},
+          {"device", contestants.device},
           {"contestants", records},
           {"ids_sha256", IdsDigest(tasks)},
           {"context", tasks.walk.context},

@@ -36,23 +36,21 @@ bool SameWeights(const Manifest& a, const Manifest& b) {
 }
 
 runtime::Session* SessionOf(const std::shared_ptr<const runtime::Bundle>& bundle,
-                            ThreadPool& pool,
+                            const runtime::RuntimeOptions& options,
                             Contestants& contestants) {
   for (const auto& session : contestants.sessions) {
     if (SameWeights(session->bundle().manifest(), bundle->manifest())) return session.get();
   }
-  contestants.sessions.push_back(runtime::Session::Create(bundle, pool));
+  contestants.sessions.push_back(runtime::Session::Create(bundle, options));
   return contestants.sessions.back().get();
 }
 
 // Loads a bundle unless it is already loaded.
-std::shared_ptr<const runtime::Bundle> Load(const fs::path& directory,
-                                            ThreadPool& pool,
-                                            Contestants& contestants) {
+std::shared_ptr<const runtime::Bundle> Load(const fs::path& directory, Contestants& contestants) {
   for (const auto& bundle : contestants.bundles) {
     if (bundle->directory() == directory) return bundle;
   }
-  contestants.bundles.push_back(runtime::Bundle::Load(directory, {}, pool));
+  contestants.bundles.push_back(runtime::Bundle::Load(directory, {}));
   return contestants.bundles.back();
 }
 
@@ -71,11 +69,13 @@ void Add(const std::string& name,
                                  cache.scorer});
 }
 
-void AddBundle(const fs::path& directory, ThreadPool& pool, Contestants& contestants) {
-  const auto bundle = Load(directory, pool, contestants);
+void AddBundle(const fs::path& directory,
+               const runtime::RuntimeOptions& options,
+               Contestants& contestants) {
+  const auto bundle = Load(directory, contestants);
   const Manifest& manifest = bundle->manifest();
   Add(BaseName(directory), "", ToString(manifest.budget), *bundle,
-      SessionOf(bundle, pool, contestants), manifest.cache, contestants);
+      SessionOf(bundle, options, contestants), manifest.cache, contestants);
 }
 
 std::string DigestOf(const Manifest& manifest) {
@@ -134,17 +134,19 @@ void AddPolicies(const CompareRequest& request,
   }
 }
 
-void AddBases(const CompareRequest& request, ThreadPool& pool, Contestants& contestants) {
+void AddBases(const CompareRequest& request,
+              const runtime::RuntimeOptions& options,
+              Contestants& contestants) {
   std::vector<std::shared_ptr<const runtime::Bundle>> bases;
   std::set<std::string> digests;
   for (const PolicyBase& base : request.bases) {
-    bases.push_back(Load(base.bundle, pool, contestants));
+    bases.push_back(Load(base.bundle, contestants));
     digests.insert(DigestOf(bases.back()->manifest()));
   }
   const std::map<std::string, ProfileData> profiles = LoadProfiles(request.profiles, digests);
   for (size_t b = 0; b < bases.size(); ++b) {
     const auto profile = profiles.find(DigestOf(bases[b]->manifest()));
-    AddPolicies(request, *bases[b], SessionOf(bases[b], pool, contestants),
+    AddPolicies(request, *bases[b], SessionOf(bases[b], options, contestants),
                 profile == profiles.end() ? nullptr : &profile->second, request.bases[b].policies,
                 contestants);
   }
@@ -153,10 +155,12 @@ void AddBases(const CompareRequest& request, ThreadPool& pool, Contestants& cont
 }  // namespace
 
 Contestants LoadContestants(const CompareRequest& request, ThreadPool& pool) {
+  const runtime::RuntimeOptions options = {.device = request.device, .pool = &pool};
   Contestants contestants;
-  AddBundle(request.reference, pool, contestants);
-  for (const fs::path& bundle : request.bundles) AddBundle(bundle, pool, contestants);
-  AddBases(request, pool, contestants);
+  contestants.device = request.device;
+  AddBundle(request.reference, options, contestants);
+  for (const fs::path& bundle : request.bundles) AddBundle(bundle, options, contestants);
+  AddBases(request, options, contestants);
   if (contestants.all.size() == 1 && !contestants.impossible.empty()) {
     KVC_THROW(kInfeasible, "{}", contestants.impossible[0].reason);
   }

@@ -40,6 +40,7 @@ struct CompareRequest {
   int64_t window = 32;
   bool append = false;              // sequences append while decoding
   int64_t reference_length = 1024;  // tokens at which a policy meets its budget
+  std::string device = "cpu";       // of every session (runtime::RuntimeOptions)
 };
 
 // Everything except the prompts that a contestant's result depends on.
@@ -63,6 +64,7 @@ struct ImpossiblePolicy {
 
 // All contestants, the reference first. Bundles with the same weights share a session.
 struct Contestants {
+  std::string device;
   std::vector<std::shared_ptr<const runtime::Bundle>> bundles;
   std::vector<std::unique_ptr<runtime::Session>> sessions;
   std::vector<eval::Contestant> all;

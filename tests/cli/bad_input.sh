@@ -87,8 +87,37 @@ done
 expect 6 "nowhere.txt" "$bin/kvc-profile" "$source/examples/models/needle-llama" -o "$work/out" --context 256 --calib "$work/nowhere.txt"
 expect 6 "/proc/" "$bin/kvc-factorize" "$models/llama" -o /proc/kvc --objective weight
 
-# device: 7
+# device: 7 for one that this build or command cannot use, 2 for a name that is none
 expect 7 "--device" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --device cuda
+expect 7 "use --device cpu" "$bin/kvc-factorize" "$models/llama" "${weight[@]}" --device emulator
+expect 7 "use --device cpu" "$bin/kvc-profile" "$source/examples/models/needle-llama" -o "$work/out" --calib "$text" --device cuda
+for command in kvc-factorize kvc-profile kvc-export kvc-run kvc-bench "kvc-eval ppl" "kvc-eval logits"; do
+  [ -x "$bin/${command%% *}" ] || continue
+  expect 2 "--device" "$bin/"$command "$models/llama" --device nonsense
+done
+if [ -x "$bin/kvc-run" ]; then
+  bundle=$work/bundle
+  "$bin/kvc-export" "$source/examples/models/needle-llama" -o "$bundle" --budget 100% --no-verify --quiet > "$work/stdout" || exit 1
+  echo "1 2 3" > "$work/ids"
+  walk=(--text "$text" --context 64 --decode 8 --samples 1)
+  no_device() { expect 7 "got cuda; use --device cpu" "$@" --device cuda; }
+  no_device "$bin/kvc-export" "$source/examples/models/needle-llama" -o "$work/out" --budget 100%
+  no_device "$bin/kvc-run" "$bundle" --prompt "A word" -n 2
+  no_device "$bin/kvc-bench" "$bundle" --prompt 16 --decode 2 --depths 0
+  no_device "$bin/kvc-eval" ppl "$bundle" "${walk[@]}"
+  no_device "$bin/kvc-eval" kld "$bundle" --against "$bundle" "${walk[@]}"
+  no_device "$bin/kvc-eval" compare "$bundle" --bundle "$bundle" "${walk[@]}"
+  no_device "$bin/kvc-eval" needle "$bundle" --haystack "$text" --lengths 128 --samples 1
+  no_device "$bin/kvc-eval" ruler "$bundle" --haystack "$text" --lengths 128 --samples 1 --tasks single
+  no_device "$bin/kvc-eval" logits "$bundle" --ids "$work/ids" -o "$work/out.npy"
+  # The emulator is a device too; auto and cpu are the processor.
+  expect 7 "expected cpu, got emulator" "$bin/kvc-run" "$bundle" --prompt "A word" -n 2 --device emulator
+  for device in auto cpu; do
+    "$bin/kvc-run" "$bundle" --prompt "A word" -n 2 --quiet --device $device > "$work/$device.txt" 2> "$work/stderr" ||
+      { echo "FAILED: kvc-run --device $device: $(cat "$work/stderr")"; failures=$((failures + 1)); }
+  done
+  cmp "$work/auto.txt" "$work/cpu.txt" || failures=$((failures + 1))
+fi
 
 # budgets: 4, with the smallest possible one named
 if [ -x "$bin/kvc-export" ]; then
