@@ -50,7 +50,9 @@ struct RowState {
   float sum[2];      // of this lane's weights
   RowRange visible[2];
 
-  __device__ __forceinline__ void Clear() {
+  __device__ __forceinline__ void Clear(const RowRange (&rows)[2]) {
+    visible[0] = rows[0];
+    visible[1] = rows[1];
 #pragma unroll
     for (int m = 0; m < Products::kValueSteps; ++m) {
 #pragma unroll
@@ -134,6 +136,33 @@ __device__ __forceinline__ void StoreOutputs(const RowState<Products>& state,
   }
 }
 
+// Where a lane's two rows are, null where there is no such row, and what they see.
+struct LaneRows {
+  QueryRows queries;
+  float* outputs[2];
+  RowRange visible[2];
+};
+__device__ __forceinline__ LaneRows RowsOfLane(const PrefillHead& head,
+                                               const PrefillChunk& chunk,
+                                               int warp_query) {
+  LaneRows rows;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int query = warp_query + LaneIndex() / 4 + 8 * h;
+    const int token = query / chunk.group;
+    const int64_t query_head = query % chunk.group;
+    const bool exists = token < chunk.tokens;
+    rows.queries.row[h] =
+        exists ? head.queries + token * chunk.query_stride + query_head * head.query_head_stride
+               : nullptr;
+    rows.outputs[h] =
+        exists ? head.outputs + token * chunk.output_stride + query_head * head.output_head_stride
+               : nullptr;
+    rows.visible[h] = VisibleFrom(chunk, chunk.first + min(token, chunk.tokens - 1));
+  }
+  return rows;
+}
+
 template <class Products>
 __global__ void __launch_bounds__(kThreads, kBlocksHint)
     PrefillKernel(const PrefillHead* heads, const PrefillChunk chunk, int num_heads) {
@@ -144,35 +173,19 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint)
   const PrefillHead head = heads[block % num_heads];
   const int first_query = block / num_heads * kBlockQueries;
   const int warp_query = first_query + WarpIndex() * kWarpQueries;
-
-  QueryRows queries;
-  float* outputs[2];
-  RowState<Products> state;
-  state.Clear();
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int query = warp_query + LaneIndex() / 4 + 8 * h;
-    const int token = query / chunk.group;
-    const int64_t query_head = query % chunk.group;
-    const bool exists = token < chunk.tokens;
-    queries.row[h] =
-        exists ? head.queries + token * chunk.query_stride + query_head * head.query_head_stride
-               : nullptr;
-    outputs[h] =
-        exists ? head.outputs + token * chunk.output_stride + query_head * head.output_head_stride
-               : nullptr;
-    state.visible[h] = VisibleFrom(chunk, chunk.first + min(token, chunk.tokens - 1));
-  }
-  Products products;
-  products.LoadQueries(shared.products, queries, head.keys.width);
-
-  const float scale = chunk.scale * kLog2E;
-  const RowRange warp_rows = VisibleFromAny(chunk, warp_query, kWarpQueries);
   const RowRange rows = VisibleFromAny(chunk, first_query, kBlockQueries);
+  const RowRange warp_rows = VisibleFromAny(chunk, warp_query, kWarpQueries);
+  const LaneRows lane_rows = RowsOfLane(head, chunk, warp_query);
+
   const int first_tile = rows.begin / kKeys * kKeys;
   shared.keys[0].Fill(head.keys, first_tile, rows);
   shared.values[0].Fill(head.values, first_tile, rows);
   CommitCopies();
+  Products products;
+  products.LoadQueries(shared.products, lane_rows.queries, head.keys.width);
+  RowState<Products> state;
+  state.Clear(lane_rows.visible);
+  const float scale = chunk.scale * kLog2E;
   int stage = 0;
   for (int tile = first_tile; tile < rows.end; tile += kKeys) {
     WaitCopies<0>();
@@ -190,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint)
     }
     stage ^= 1;
   }
-  StoreOutputs(state, outputs, head.values.width);
+  StoreOutputs(state, lane_rows.outputs, head.values.width);
 }
 
 template <class Products>
