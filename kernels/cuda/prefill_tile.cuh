@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/row_decoders.cuh"
 
 namespace kvc::cuda {
 
@@ -17,25 +18,23 @@ struct RowRange {
   int end;
 };
 
-// Element d of a row, decoded. 16-bit tiles hold rows of their own type only.
-template <class Element>
-__device__ __forceinline__ Element ElementAt(RowCode /*code*/, const char* row, int d) {
-  return reinterpret_cast<const Element*>(row)[d];
-}
-template <>
-__device__ __forceinline__ float ElementAt<float>(RowCode code, const char* row, int d) {
-  switch (code) {
-    case RowCode::kBF16:
-      return ToFloat(reinterpret_cast<const __nv_bfloat16*>(row)[d]);
-    case RowCode::kF16:
-      return ToFloat(reinterpret_cast<const __half*>(row)[d]);
-    case RowCode::kInt8:
-      return *reinterpret_cast<const float*>(row) *
-             static_cast<float>(reinterpret_cast<const int8_t*>(row)[sizeof(float) + d]);
-    default:
-      return reinterpret_cast<const float*>(row)[d];
+// Elements of 16 bits that keep their type, read one by one.
+template <class T>
+struct ElementReader {
+  const char* data;
+  int64_t stride;
+  int width;
+
+  __device__ __forceinline__ explicit ElementReader(const CachedRows& rows)
+      : data(static_cast<const char*>(rows.data)), stride(rows.stride), width(rows.width) {}
+  __device__ __forceinline__ void Load(int row, int d, T (&x)[kPerChunk<T>]) const {
+    const T* from = reinterpret_cast<const T*>(data + row * stride) + d;
+#pragma unroll
+    for (int i = 0; i < kPerChunk<T>; ++i) {
+      x[i] = d + i < width ? from[i] : FromFloat<T>(0.0F);
+    }
   }
-}
+};
 
 template <class Element, int kTileRows, int kWidth>
 struct RowTile {
@@ -52,50 +51,86 @@ struct RowTile {
   // Starts to fill the tile with the rows that follow `row`, by all of the block's threads. It is
   // complete after WaitCopies and SyncBlock.
   __device__ __forceinline__ void Fill(const CachedRows& rows, int row, const RowRange& visible) {
-    const auto* data = static_cast<const char*>(rows.data);
-    const int used = (rows.width + 15) / 16 * 16 / kPerChunk<Element>;
-    const int reciprocal = 65536 / used + 1;  // i / used, exact for i < 1024
-    const bool whole = InChunks(rows);
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * used;
-         i += static_cast<int>(blockDim.x)) {
-      const int r = i * reciprocal >> 16;
-      const int chunk = i - r * used;
-      const int d = chunk * kPerChunk<Element>;
-      const bool valid = row + r >= visible.begin && row + r < visible.end && d < rows.width;
-      const char* from = data + (valid ? (row + r) * rows.stride : 0);
-      uint4* to = chunks + Index(r, chunk);
-      if (whole) {
-        CopyAsync16(to, from + (valid ? chunk * 16 : 0), valid);
-      } else {
-        Store16(to, DecodeChunk(rows, from, valid ? d : rows.width));
-      }
+    if (InChunks(rows)) {
+      Copy(rows, row, visible);
+    } else if constexpr (sizeof(Element) == sizeof(float)) {
+      WithDecoder(rows, [&](const auto& decoder) { Decode(decoder, row, visible); });
+    } else {
+      Decode(ElementReader<Element>(rows), row, visible);
     }
   }
 
  private:
+  // Number i of the tile's chunks that hold columns of a row, in the order of rows.
+  struct Chunks {
+    int used;        // of a row
+    int reciprocal;  // i / used, exact for i < 1024
+
+    __device__ __forceinline__ explicit Chunks(int width)
+        : used((width + 15) / 16 * 16 / kPerChunk<Element>), reciprocal(65536 / used + 1) {}
+    __device__ __forceinline__ int Count() const { return kRows * used; }
+    __device__ __forceinline__ int RowOf(int i) const { return i * reciprocal >> 16; }
+  };
+
   __device__ static __forceinline__ int Index(int row, int chunk) {
     return row * kPerRow + (chunk ^ (row & 7));
   }
-
+  __device__ static __forceinline__ bool Sees(const RowRange& visible, int row) {
+    return row >= visible.begin && row < visible.end;
+  }
   __device__ static __forceinline__ bool InChunks(const CachedRows& rows) {
     constexpr bool kFloats = sizeof(Element) == sizeof(float);
     return (!kFloats || rows.code == RowCode::kF32) && rows.width % kPerChunk<Element> == 0 &&
            (reinterpret_cast<uintptr_t>(rows.data) | static_cast<uintptr_t>(rows.stride)) % 16 == 0;
   }
 
-  // Elements d, d + 1, ... of a row; zeros from its width on.
-  __device__ static __forceinline__ uint4 DecodeChunk(const CachedRows& rows,
-                                                      const char* row,
-                                                      int d) {
-    Element x[kPerChunk<Element>];
-#pragma unroll
-    for (int i = 0; i < kPerChunk<Element>; ++i) {
-      x[i] =
-          d + i < rows.width ? ElementAt<Element>(rows.code, row, d + i) : FromFloat<Element>(0.0F);
+  __device__ __forceinline__ void Copy(const CachedRows& rows, int row, const RowRange& visible) {
+    const auto* data = static_cast<const char*>(rows.data);
+    const Chunks all(rows.width);
+    for (int i = static_cast<int>(threadIdx.x); i < all.Count();
+         i += static_cast<int>(blockDim.x)) {
+      const int r = all.RowOf(i);
+      const int chunk = i - r * all.used;
+      const bool valid = Sees(visible, row + r) && chunk * kPerChunk<Element> < rows.width;
+      const char* from = valid ? data + (row + r) * rows.stride + chunk * 16 : data;
+      CopyAsync16(chunks + Index(r, chunk), from, valid);
     }
-    uint4 chunk;
-    memcpy(&chunk, x, sizeof(chunk));
-    return chunk;
+  }
+
+  // The loads of several chunks are under way before the first is stored.
+  template <class Decoder>
+  __device__ __forceinline__ void Decode(const Decoder& decoder, int row, const RowRange& visible) {
+    constexpr int kBatch = 2;
+    const Chunks all(decoder.width);
+    const int threads = static_cast<int>(blockDim.x);
+    for (int first = static_cast<int>(threadIdx.x); first < all.Count();
+         first += kBatch * threads) {
+      Element x[kBatch][kPerChunk<Element>];
+      int place[kBatch];
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        const int i = first + b * threads;
+        const int r = all.RowOf(i);
+        const int chunk = i - r * all.used;
+        place[b] = i < all.Count() ? Index(r, chunk) : -1;
+        const bool seen = i < all.Count() && Sees(visible, row + r);
+        if (seen) {
+          decoder.Load(row + r, chunk * kPerChunk<Element>, x[b]);
+        }
+#pragma unroll
+        for (int j = 0; j < kPerChunk<Element>; ++j) {
+          x[b][j] = seen ? x[b][j] : FromFloat<Element>(0.0F);
+        }
+      }
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        if (place[b] >= 0) {
+          uint4 chunk;
+          memcpy(&chunk, x[b], sizeof(chunk));
+          Store16(chunks + place[b], chunk);
+        }
+      }
+    }
   }
 };
 

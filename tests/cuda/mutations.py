@@ -20,12 +20,14 @@ PREFILL = "kernels/cuda/prefill_attention.cu"
 TILE = "kernels/cuda/prefill_tile.cuh"
 PRODUCTS = "kernels/cuda/prefill_products.cuh"
 ANY = "kernels/cuda/decode_any_rows.cuh"
+DECODERS = "kernels/cuda/row_decoders.cuh"
 NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
 ELEMENTS = "kernels/cuda/elementwise.cu"
 
 # What is run for a source, and the source to compile for it.
 PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", DECODE),
+         DECODERS: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS)}
@@ -91,11 +93,11 @@ MUTATIONS = [
      "got an unwritten read"),
     ("a tile decoded before the one before is read", DECODE,
      "SyncWarp();  // the tile before has been read", "", "got a race"),
-    ("elements beyond a row's width", ANY, "d + j < width ? ToFloat(from[j]) : 0.0F",
+    ("elements beyond a row's width", DECODERS, "d + j < width ? ToFloat(from[j]) : 0.0F",
      "ToFloat(from[j])", "report: "),
-    ("the scale taken for codes", ANY, "words[1 + d / 4]", "words[d / 4]", "wrong"),
-    ("unsigned codes", ANY, "static_cast<int8_t>(codes", "static_cast<uint8_t>(codes", "wrong"),
-    ("four elements at any address", ANY, "together = address % (4 * sizeof(T)) == 0",
+    ("the scale taken for codes", DECODERS, "words[1 + d / 4]", "words[d / 4]", "wrong"),
+    ("unsigned codes", DECODERS, "static_cast<int8_t>(codes", "static_cast<uint8_t>(codes", "wrong"),
+    ("four elements at any address", DECODERS, "together = address % (4 * sizeof(T)) == 0",
      "together = true", "misaligned"),
     ("a decoded row too many", ANY, "row + r < end)", "row + r <= end)", "report: "),
     ("nothing changed in prefill", PREFILL, "", "", "silent"),
@@ -130,14 +132,14 @@ MUTATIONS = [
      "outputs[row] != nullptr", "report: "),
     ("prefill: too little shared memory", PREFILL, "sizeof(PrefillShared<Products>))",
      "sizeof(PrefillShared<Products>) / 2)", "a launch with less"),
-    ("prefill: rows beyond the last", TILE, "row + r < visible.end", "true", "out of bounds"),
-    ("prefill: rows before the window", TILE, "row + r >= visible.begin &&", "", "wrong"),
-    ("prefill: chunks beyond a row's width", TILE, " && d < rows.width;", ";", "out of bounds"),
-    ("prefill: elements beyond a row's width", TILE, "d + i < rows.width", "true", "out of bounds"),
-    ("prefill: tiles not cleared", TILE, "        CopyAsync16(to", "        if (valid) CopyAsync16(to",
+    ("prefill: rows beyond the last", TILE, "row < visible.end", "true", "out of bounds"),
+    ("prefill: rows before the window", TILE, "row >= visible.begin &&", "", "wrong"),
+    ("prefill: chunks beyond a row's width", TILE, " && chunk * kPerChunk<Element> < rows.width;",
+     ";", "out of bounds"),
+    ("prefill: elements beyond a row's width", TILE, "d + i < width", "true", "out of bounds"),
+    ("prefill: tiles not cleared", TILE, "      CopyAsync16(", "      if (valid) CopyAsync16(",
      "got an unwritten read"),
-    ("prefill: rows out of line copied in chunks", TILE, "const bool whole = InChunks(rows);",
-     "const bool whole = true;", "misaligned"),
+    ("prefill: rows out of line copied in chunks", TILE, "if (InChunks(rows))", "if (true)", "misaligned"),
     ("prefill: chunks not swapped", TILE, "(chunk ^ (row & 7))", "chunk", "conflicts"),
     ("prefill: no warp barrier before the weights", PRODUCTS, "SyncWarp();  // the weights", "//",
      "shared memory: expected"),

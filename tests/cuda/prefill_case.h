@@ -3,14 +3,13 @@
 // the reference in double.
 
 #include <algorithm>
-#include <cstring>
 #include <deque>
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "core/base/row_format.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "tests/cuda/encoded_rows.h"
 #include "tests/cuda/test_rows.h"
 
 namespace kvc::cuda {
@@ -26,53 +25,6 @@ struct PrefillShape {
   int64_t ahead = 0;    // bytes before the first row
   int32_t unseen = 0;   // rows of NaN behind the last
   int32_t dropped = 0;  // first rows that are NaN
-};
-
-// Rows of a cache on the device, and the numbers that they hold.
-struct CachedTestRows {
-  RowFormat format;
-  int32_t width;
-  std::vector<float> values;  // [rows, width], decoded
-  DeviceArray<std::byte> device;
-  CachedRows view;
-
-  CachedTestRows(Rng& rng, const PrefillShape& shape, const RowFormat& row_format, int32_t columns)
-      : CachedTestRows(rng, shape, row_format, columns, RowBytes(row_format, columns) + shape.pad) {
-  }
-
-  [[nodiscard]] double at(int64_t row, int64_t column) const {
-    return values[static_cast<size_t>(row * width + column)];
-  }
-
- private:
-  CachedTestRows(Rng& rng,
-                 const PrefillShape& shape,
-                 const RowFormat& row_format,
-                 int32_t columns,
-                 int64_t stride)
-      : format(row_format),
-        width(columns),
-        values(Values(rng, shape, columns)),
-        device(Encoded(shape, stride)),
-        view{device.data() + shape.ahead, RowCodeOf(format), columns, stride} {}
-
-  static std::vector<float> Values(Rng& rng, const PrefillShape& shape, int32_t columns) {
-    const int64_t rows = shape.first + shape.tokens;
-    std::vector<float> x = RandomFloats(rng, (rows + shape.unseen) * columns);
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    std::fill(x.begin() + rows * columns, x.end(), nan);
-    std::fill_n(x.begin(), int64_t{shape.dropped} * columns, nan);
-    return x;
-  }
-  // Also makes `values` what the rows decode to.
-  std::vector<std::byte> Encoded(const PrefillShape& shape, int64_t stride) {
-    const int64_t rows = static_cast<int64_t>(values.size()) / width;
-    std::vector<std::byte> bytes(static_cast<size_t>(shape.ahead + rows * stride), std::byte{0xff});
-    std::byte* first = bytes.data() + shape.ahead;
-    EncodeRows({values.data(), rows, width}, format, first, stride);
-    DecodeRows(first, format, stride, {values.data(), rows, width});
-    return bytes;
-  }
 };
 
 class PrefillCase {
@@ -101,7 +53,7 @@ class PrefillCase {
 
   PrefillShape shape_;
   float scale_;
-  std::deque<CachedTestRows> keys_, values_;
+  std::deque<EncodedRows> keys_, values_;
   std::deque<TestRows> queries_;  // [tokens, all heads' D_k]
   std::vector<int64_t> query_first_ = {0};
   std::vector<int64_t> output_first_ = {0};
@@ -116,13 +68,20 @@ inline PrefillCase::PrefillCase(const PrefillShape& shape,
       scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.heads[0].key)))) {
   std::vector<PrefillHead> heads;
   for (const PrefillWidths& widths : shape.heads) {
-    keys_.emplace_back(rng, shape, keys, widths.key);
-    values_.emplace_back(rng, shape, values, widths.value);
+    const int64_t rows = shape.first + shape.tokens + shape.unseen;
+    keys_.emplace_back(rng, keys, rows, rows, widths.key, shape.ahead, shape.pad);
+    values_.emplace_back(rng, values, rows, rows, widths.value, shape.ahead, shape.pad);
+    for (int64_t row = 0; row < rows; ++row) {
+      if (row < shape.dropped || row >= shape.first + shape.tokens) {
+        keys_.back().Break(row);
+        values_.back().Break(row);
+      }
+    }
     query_first_.push_back(query_first_.back() + shape.group * widths.key);
     output_first_.push_back(output_first_.back() + shape.group * widths.value);
     PrefillHead head;
-    head.keys = keys_.back().view;
-    head.values = values_.back().view;
+    head.keys = keys_.back().view();
+    head.values = values_.back().view();
     heads.push_back(head);
   }
   plan_ = PlanPrefill(heads);
@@ -139,8 +98,8 @@ inline std::vector<float> PrefillCase::Run(int32_t step) const {
     std::vector<PrefillHead> heads;
     for (size_t h = 0; h < shape_.heads.size(); ++h) {
       PrefillHead head;
-      head.keys = keys_[h].view;
-      head.values = values_[h].view;
+      head.keys = keys_[h].view();
+      head.values = values_[h].view();
       head.queries =
           static_cast<const float*>(queries.view().data) + from * queries.stride + query_first_[h];
       head.outputs = outputs.data() + from * (output_width + 1) + output_first_[h];
