@@ -137,10 +137,28 @@ TEST_P(ElementwiseTest, EmbedsRows) {
   }
 }
 
+TEST_P(ElementwiseTest, CopiesColumns) {
+  for (const auto& [rows, width, pad] : kSizes) {
+    const TestRows x = RandomRows(rng_, GetParam(), rows, width, 2 * pad);
+    for (const DType to : {GetParam(), DType::kF32}) {
+      const TestRows y = RandomRows(rng_, to, rows, width, pad);
+      Copy(x.view(), y.view(), nullptr);
+      const std::vector<float> now = y.Now();
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < y.stride; ++c) {
+          ASSERT_EQ(now[static_cast<size_t>(r * y.stride + c)],
+                    c < width ? x.at(r, c) : y.at(r, c));
+        }
+      }
+    }
+  }
+}
+
 TEST_P(ElementwiseTest, ShapesThatDifferAreNamed) {
   const TestRows x = RandomRows(rng_, GetParam(), 2, 8);
   const TestRows y = RandomRows(rng_, GetParam(), 2, 9);
   EXPECT_THROW(Add(x.view(), y.view(), nullptr), Error);
+  EXPECT_THROW(Copy(x.view(), y.view(), nullptr), Error);
   EXPECT_THROW(Rotate(y.view(), 2, nullptr, {}, nullptr), Error);
 }
 

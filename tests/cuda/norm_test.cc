@@ -90,6 +90,26 @@ TEST_P(NormTest, LayerOfEachHead) {
   }
 }
 
+TEST(MeanSquaredNorm, SumsAllRows) {
+  Rng rng(14);
+  UnderOrders([&] {
+    for (const auto& [rows, heads, width, pad] : kCases) {
+      const TestRows x = RandomRows(rng, DType::kF32, rows, heads * width, pad);
+      const DeviceArray<double> mean(size_t{1});
+      MeanSquaredNorm(x.view(), mean.data(), nullptr);
+      double want = 0.0;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < x.width; ++c) {
+          want += x.at(r, c) * x.at(r, c) / static_cast<double>(rows);
+        }
+      }
+      ASSERT_NEAR(mean.Host()[0], want, 1e-12 * want);
+    }
+  });
+  const TestRows x = RandomRows(rng, DType::kF16, 1, 8);
+  EXPECT_THROW(MeanSquaredNorm(x.view(), nullptr, nullptr), Error);
+}
+
 TEST_P(NormTest, RefusesHeadsThatDoNotDivide) {
   const TestRows x = RandomRows(rng_, GetParam(), 2, 10);
   EXPECT_THROW(RmsNorm(x.view(), 3, nullptr, 0.0F, x.view(), nullptr), Error);
