@@ -33,12 +33,8 @@ __device__ __forceinline__ int ElementBytes(RowCode code) {
   return code == RowCode::kF32 ? 4 : code == RowCode::kInt8 ? 1 : 2;
 }
 // Codes are followed by zeros up to a multiple of four.
-__device__ __forceinline__ int StoredColumns(RowCode code, int width) {
-  return code == RowCode::kInt8 ? (width + 3) / 4 * 4 : width;
-}
 __device__ __forceinline__ int RowBytesOf(RowCode code, int width) {
-  return (code == RowCode::kInt8 ? kScaleBytes : 0) +
-         StoredColumns(code, width) * ElementBytes(code);
+  return code == RowCode::kInt8 ? kScaleBytes + (width + 3) / 4 * 4 : width * ElementBytes(code);
 }
 
 // The scale of a row that is read; not looked at where the code has none.
@@ -110,30 +106,36 @@ __device__ __forceinline__ float ScaleFor(uint32_t largest) {
                                   : fminf(FloatOf(largest) / 127.0F, kLargestScale);
 }
 // x / s to the nearest integer, ties to even; 0 where s is 0 or NaN.
-__device__ __forceinline__ int8_t CodeOf(float x, float scale) {
+__device__ __forceinline__ uint8_t CodeOf(float x, float scale) {
   if (!(scale > 0.0F)) {
     return 0;
   }
   // Adding 1.5 x 2^23 leaves the integer in the low bits.
   const float code = fminf(fmaxf(x / scale, -127.0F), 127.0F) + 12582912.0F;
-  return static_cast<int8_t>(BitsOf(code) & 0xffU);
+  return static_cast<uint8_t>(BitsOf(code) & 0xffU);
 }
 
-// One column of a row that has, or will have, the scale `scale`.
-__device__ __forceinline__ void EncodeElement(
-    RowCode code, char* row, float scale, int column, float x) {
-  switch (code) {
-    case RowCode::kF32:
-      reinterpret_cast<float*>(row)[column] = x;
-      return;
-    case RowCode::kF16:
-      reinterpret_cast<uint16_t*>(row)[column] = NarrowHalf(x);
-      return;
-    case RowCode::kBF16:
-      reinterpret_cast<uint16_t*>(row)[column] = NarrowBrain(x);
-      return;
-    case RowCode::kInt8:
-      reinterpret_cast<int8_t*>(row + kScaleBytes)[column] = CodeOf(x, scale);
+// A column of a row that has, or will have, the scale `scale`, for each lane of a warp: `column` is
+// the lane's, x is 0 from `width` on. Four lanes store their codes as one word.
+__device__ __forceinline__ void EncodeColumn(
+    RowCode code, char* row, float scale, int column, int width, float x) {
+  if (code == RowCode::kInt8) {
+    uint32_t word = static_cast<uint32_t>(CodeOf(x, scale)) << (8 * (column % 4));
+    word |= ShuffleXor(word, 1);
+    word |= ShuffleXor(word, 2);
+    if (column % 4 == 0 && column < width) {
+      *reinterpret_cast<uint32_t*>(row + kScaleBytes + column) = word;
+    }
+    return;
+  }
+  if (column >= width) {
+    return;
+  }
+  if (code == RowCode::kF32) {
+    reinterpret_cast<float*>(row)[column] = x;
+  } else {
+    reinterpret_cast<uint16_t*>(row)[column] =
+        code == RowCode::kF16 ? NarrowHalf(x) : NarrowBrain(x);
   }
 }
 
@@ -157,11 +159,11 @@ __device__ __forceinline__ void RecodeRow(const CachedRows& from,
       *reinterpret_cast<float*>(target) = scale;
     }
   }
-  const int columns = StoredColumns(to.code, to.width);
 #pragma unroll 4
-  for (int column = lane; column < columns; column += 32) {
+  for (int first = 0; first < to.width; first += 32) {
+    const int column = first + lane;
     const float x = column < to.width ? DecodeElement(from.code, source, from_scale, column) : 0.0F;
-    EncodeElement(to.code, target, scale, column, x);
+    EncodeColumn(to.code, target, scale, column, to.width, x);
   }
 }
 
@@ -199,9 +201,7 @@ __device__ __forceinline__ void StoreRow(const CachedRows& to, int64_t row, cons
 #pragma unroll
   for (int c = 0; c < n; ++c) {
     const int column = LaneIndex() + 32 * c;
-    if (column < StoredColumns(to.code, to.width)) {
-      EncodeElement(to.code, target, scale, column, column < to.width ? x[c] : 0.0F);
-    }
+    EncodeColumn(to.code, target, scale, column, to.width, column < to.width ? x[c] : 0.0F);
   }
 }
 
