@@ -11,13 +11,14 @@ namespace kvc::cuda {
 constexpr int kProjectWarps = 8;
 constexpr int kProjectThreads = 32 * kProjectWarps;
 constexpr int kProjectDepth = 32;
+constexpr int kProjectPadding = 1;  // floats of a row: columns are written without conflicts
 // Blocks of a multiprocessor: without it ptxas aims at more and spills.
 template <int kWidth, int kRows>
 constexpr int kProjectBlocks = kWidth* kRows > 1024 ? 1 : 2;
 
 template <int kWidth, int kRows>
 struct ProjectShared {
-  float matrix[kProjectDepth][kWidth + 1];  // 1 more: columns are written without conflicts
+  float matrix[kProjectDepth][kWidth + kProjectPadding];
   float rows[kProjectWarps * kRows][kWidth];
 };
 
@@ -35,7 +36,7 @@ struct SmallMatrix {
 template <int kWidth>
 __device__ __forceinline__ void LoadMatrix(const SmallMatrix& m,
                                            int k,
-                                           float (&tile)[kProjectDepth][kWidth + 1]) {
+                                           float (&tile)[kProjectDepth][kWidth + kProjectPadding]) {
 #pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x); i < kProjectDepth * kWidth; i += kProjectThreads) {
     const int row = m.transposed ? i % kProjectDepth : i / kWidth;
@@ -91,9 +92,9 @@ __device__ __forceinline__ void Reflect(const SmallMatrix& m,
                                         float (&x)[kRows][kWidth / 32]) {
   const int lane = LaneIndex();
   for (int k = 0; k < m.depth; k += kProjectDepth) {
-    SyncBlock();  // the part before has been read
+    SyncBlock();  // the reflectors before have been read
     LoadMatrix<kWidth>(m, k, shared.matrix);
-    SyncBlock();  // this part is there
+    SyncBlock();  // these reflectors are there
     const int count = busy ? min(kProjectDepth, m.depth - k) : 0;
     for (int i = 0; i < count; ++i) {
       float u[kWidth / 32];

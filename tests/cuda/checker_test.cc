@@ -8,8 +8,10 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "kernels/cuda/move_rows.h"
 #include "kernels/emulator/emulator.h"
 #include "kernels/emulator/traffic.h"
+#include "tests/cuda/cached_plane.h"
 #include "tests/cuda/checker_test_kernels.h"
 #include "tests/cuda/decode_case.h"
 #include "tests/cuda/device_array.h"
@@ -202,6 +204,47 @@ TEST_F(CheckerTest, PrefillAttentionReadsWholeSectorsWithoutConflicts) {
     EXPECT_EQ(used, 64U * 2 * static_cast<uint64_t>(RowBytes(format, 64))) << "one copy of a row";
     const emulator::Traffic all = emulator::GetTraffic();
     EXPECT_LE(static_cast<double>(all.passes), 1.05 * static_cast<double>(all.least_passes));
+  }
+}
+
+// What a launch adds for each row, beyond reading its table: every byte is loaded and stored once,
+// in whole sectors.
+TEST_F(CheckerTest, MovesCopyTheBytesThatAreKept) {
+  emulator::Options options;
+  options.count = true;
+  emulator::SetOptions(options);
+  Rng rng(4);
+  for (const RowFormat& format : kRowFormats) {
+    const int64_t width = format == kRowsInt8 ? 124 : 64;  // whole sectors
+    const CachedPlane source(format, 64, width, 0, 0, RandomFloats(rng, 64 * width));
+    const CachedPlane target(format, 64, width, 0, 0, RandomFloats(rng, 64 * width));
+    const auto traffic_of = [&](int32_t rows, bool in_place) {
+      RowMove move;
+      move.from = source.view();
+      move.to = target.view();
+      move.rows = rows;
+      KeptRows kept;
+      kept.plane = target.view();
+      kept.first = 1;
+      kept.rows = rows;
+      const DeviceArray<RowMove> moves(std::vector<RowMove>{move});
+      const DeviceArray<KeptRows> planes(std::vector<KeptRows>{kept});
+      emulator::ResetTraffic();
+      if (in_place) {
+        KeepRows(planes.data(), 1, target.stride, nullptr);
+      } else {
+        MoveRows(moves.data(), 1, rows, nullptr);
+      }
+      Synchronize(nullptr);
+      return emulator::GetTraffic();
+    };
+    for (const bool in_place : {false, true}) {
+      const emulator::Traffic few = traffic_of(16, in_place);
+      const emulator::Traffic many = traffic_of(48, in_place);
+      const auto bytes = static_cast<uint64_t>(2 * 32 * target.stride);
+      EXPECT_EQ(many.used_bytes - few.used_bytes, bytes) << RowFormatName(format);
+      EXPECT_EQ(32 * (many.sectors - few.sectors), bytes) << RowFormatName(format);
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-// usage: mutation_main decode|prefill|norm|product|elementwise
+// usage: mutation_main decode|prefill|norm|product|elementwise|move|project
 // Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
 //   report: TEXT       the checker's
 //   wrong: X           an error of X times its bound
@@ -6,6 +6,7 @@
 //   silent             nothing
 
 #include <cstdio>
+#include <numeric>
 
 #include <fmt/core.h>
 
@@ -13,7 +14,9 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/few_row_product.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/project_rows.h"
 #include "kernels/emulator/traffic.h"
+#include "tests/cuda/cached_plane.h"
 #include "tests/cuda/decode_case.h"
 #include "tests/cuda/prefill_case.h"
 
@@ -84,6 +87,13 @@ double RunNorm(Rng& rng) {
                        }
                        return (x.at(r, c) - mean) / std::sqrt(square - mean * mean);
                      }));
+    const DeviceArray<double> mean(size_t{1});
+    MeanSquaredNorm(x.view(), mean.data(), nullptr);
+    double square = 0.0;
+    for (int64_t i = 0; i < 3 * width; ++i) {
+      square += x.at(0, i) * x.at(0, i) / 3.0;
+    }
+    worst = std::max(worst, std::abs(mean.Host()[0] - square) / (1e-9 * square));
   }
   return worst;
 }
@@ -109,12 +119,84 @@ double RunElementwise(Rng& rng) {
   return Worst(y, 1e-5, [&](int64_t r, int64_t c) { return x.at(r, c) + y.at(r, c); });
 }
 
+// 0 where the planes' bytes are as expected.
+double RunMove(Rng& rng) {
+  double worst = 0.0;
+  for (const RowFormat& to : {kRowsF32, kRowsInt8}) {
+    const CachedPlane source(kRowsF32, 70, 48, 0, 0, RandomFloats(rng, 70 * 48));
+    const CachedPlane target(to, 70, 41, 0, 0, RandomFloats(rng, 70 * 41));
+    RowMove move;
+    move.from = source.view();
+    move.to = target.view();
+    move.rows = 70;
+    const DeviceArray<RowMove> table(std::vector<RowMove>{move});
+    MoveRows(table.data(), 1, 70, nullptr);
+    std::vector<std::byte> expected = target.bytes;
+    CopyRows(source.bytes.data(), source.stored(), 70, expected.data(), target.stored());
+    worst = target.Now() == expected ? worst : INFINITY;
+  }
+  const CachedPlane plane(kRowsF32, 600, 12, 0, 0, RandomFloats(rng, 600 * 12));
+  KeptRows kept;
+  kept.plane = plane.view();
+  kept.first = 1;
+  kept.rows = 599;
+  const DeviceArray<KeptRows> table(std::vector<KeptRows>{kept});
+  KeepRows(table.data(), 1, plane.stride, nullptr);
+  const std::vector<std::byte> now = plane.Now();
+  return std::equal(now.begin(), now.end() - plane.stride, plane.bytes.begin() + plane.stride)
+             ? worst
+             : INFINITY;
+}
+
+// Rows of ones times a matrix of ones, or back, and rows reflected twice, which are as they were.
+double RunProject(Rng& rng) {
+  constexpr int64_t kWide = 64;
+  const std::vector<float> values = RandomFloats(rng, 20 * kWide);
+  std::vector<float> units(kWide * kWide, 0.0F);
+  for (int64_t i = 0; i < kWide; ++i) {
+    units[static_cast<size_t>(i * kWide + i / 2)] = std::sqrt(2.0F);
+  }
+  const DeviceArray<float> ones(std::vector<float>(kWide * kWide, 1.0F));
+  const DeviceArray<float> reflectors(units);
+  double worst = 0.0;
+  for (const bool reflect : {false, true}) {
+    for (const BasisWay way : {BasisWay::kToCoordinates, BasisWay::kFromCoordinates}) {
+      const CachedPlane source(kRowsF32, 20, kWide, 0, 0, values);
+      const CachedPlane target(kRowsF32, 20, kWide, 0, 0, values);
+      RowProjection in;
+      in.move.from = source.view();
+      in.move.to = target.view();
+      in.move.rows = 20;
+      in.way = way;
+      in.basis.width = in.basis.stride = kWide;
+      in.basis.forward = in.basis.back = ones.data();
+      in.basis.reflectors = reflect ? reflectors.data() : nullptr;
+      in.basis.count = kWide;
+      const DeviceArray<RowProjection> table(std::vector<RowProjection>{in});
+      ProjectRows(table.data(), 1, {20, kWide}, nullptr);
+      const std::vector<float> now = target.Decoded(target.Now());
+      for (int64_t i = 0; i < 20 * kWide; ++i) {
+        double want = values[static_cast<size_t>(i)];
+        if (!reflect) {
+          want = std::accumulate(values.begin() + i / kWide * kWide,
+                                 values.begin() + (i / kWide + 1) * kWide, 0.0);
+        }
+        const double error = std::abs(now[static_cast<size_t>(i)] - want) / 1e-3;
+        worst = error <= worst ? worst : error;
+      }
+    }
+  }
+  return worst;
+}
+
 double Run(const std::string& what) {
   Rng rng(17);
   return what == "decode"    ? RunDecode(rng)
          : what == "prefill" ? RunPrefill(rng)
          : what == "norm"    ? RunNorm(rng)
          : what == "product" ? RunProduct(rng)
+         : what == "move"    ? RunMove(rng)
+         : what == "project" ? RunProject(rng)
                              : RunElementwise(rng);
 }
 

@@ -24,20 +24,28 @@ DECODERS = "kernels/cuda/row_decoders.cuh"
 NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
 ELEMENTS = "kernels/cuda/elementwise.cu"
+MOVE = "kernels/cuda/move_rows.cu"
+CODEC = "kernels/cuda/row_codec.cuh"
+PROJECT = "kernels/cuda/project_rows.cu"
+PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 
 # What is run for a source, and the source to compile for it.
 PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", DECODE),
          DECODERS: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), NORM: ("norm", NORM),
-         PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS)}
+         PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
+         MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
+         PARTS_OF_MATRICES: ("project", PROJECT)}
 
 # Mutants of attention are compiled for bf16, f32 and any rows at width 64 alone.
 FEWER = {DECODE: [("LaunchOfWidth<128>(", "LaunchOfWidth<64>("),
                   ("MatrixRows<__half, kWidth>", "MatrixRows<__nv_bfloat16, kWidth>")],
          PREFILL: [("LaunchPrefillOf<64, 128>(", "LaunchPrefillOf<64, 64>("),
                    ("LaunchPrefillOf<128, 128>(", "LaunchPrefillOf<64, 64>("),
-                   ("MatrixProducts<__half,", "MatrixProducts<__nv_bfloat16,")]}
+                   ("MatrixProducts<__half,", "MatrixProducts<__nv_bfloat16,")],
+         PROJECT: [("LaunchProjectOf<128>(", "LaunchProjectOf<64>("),
+                   ("LaunchProjectOf<256>(", "LaunchProjectOf<64>(")]}
 
 # name, source, text, replacement, what must come of it
 MUTATIONS = [
@@ -151,6 +159,25 @@ MUTATIONS = [
     ("rows of weights beyond the last", PRODUCT, "min(first + o, in.out - 1)", "first + o",
      "out of bounds"),
     ("rows of x beyond the last", PRODUCT, "min(r, in.rows - 1)", "r", "out of bounds"),
+    ("no barrier in a mean's sum", NORM, "SyncBlock();  // the sums of twice", "//", "report: "),
+    ("no barrier before rows move down", MOVE, "SyncBlock();  // the rows that are overwritten", "//",
+     "got a race"),
+    ("a move of one row too many", MOVE, "min(first + kMoveRows, move.rows)",
+     "min(first + kMoveRows, move.rows + 1)", "out of bounds"),
+    ("a row's last unit left out", MOVE, "bytes / static_cast<int>(sizeof(Unit));",
+     "bytes / static_cast<int>(sizeof(Unit)) - 1;", "wrong"),
+    ("a scale for each lane", CODEC, "ScaleFor(WarpLargest(largest))", "ScaleFor(largest)", "wrong"),
+    ("codes of a lane alone", CODEC, "word |= ShuffleXor(word, 2);", "", "wrong"),
+    ("no barrier before a part of a matrix", PARTS_OF_MATRICES,
+     "SyncBlock();  // the part before", "//", "got a race"),
+    ("no barrier after a part of a matrix", PARTS_OF_MATRICES, "SyncBlock();  // this part", "//",
+     "report: "),
+    ("no barrier before reflectors", PARTS_OF_MATRICES, "SyncBlock();  // the reflectors before", "//",
+     "got a race"),
+    ("no barrier after reflectors", PARTS_OF_MATRICES, "SyncBlock();  // these reflectors", "//",
+     "report: "),
+    ("parts of matrices without their padding", PARTS_OF_MATRICES, "kProjectPadding = 1;",
+     "kProjectPadding = 0;", "conflicts"),
     ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
 ]
 
