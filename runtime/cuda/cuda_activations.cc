@@ -27,7 +27,8 @@ int64_t WorkspaceBytes(const Plan& plan, int64_t rows) {
 
 CudaActivations::CudaActivations(std::shared_ptr<const CudaModel> model,
                                  const ActivationSize& size,
-                                 CudaDevice& device)
+                                 CudaDevice& device,
+                                 StepCounts& counts)
     : model_(std::move(model)),
       size_(size),
       device_(device),
@@ -49,7 +50,7 @@ CudaActivations::CudaActivations(std::shared_ptr<const CudaModel> model,
     }
   }
   if (size.prompt_queries) queries_ = Buffer(size.rows * widest * kFloatBytes, device, nullptr);
-  if (size.steps) step_ = std::make_unique<DecodeStep>(plan(), size.rows, device);
+  if (size.steps) step_ = std::make_unique<DecodeStep>(plan(), size.rows, device, counts);
 }
 
 CudaActivations::~CudaActivations() = default;

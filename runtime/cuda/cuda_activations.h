@@ -15,13 +15,16 @@
 
 namespace kvc::runtime {
 
-class DecodeStep;  // runtime/cuda/decode_step.h
+class DecodeStep;   // runtime/cuda/decode_step.h
+struct StepCounts;  // likewise
 
 class CudaActivations : public Activations {
  public:
+  // `counts`: of steps; must outlive the object.
   CudaActivations(std::shared_ptr<const CudaModel> model,
                   const ActivationSize& size,
-                  CudaDevice& device);
+                  CudaDevice& device,
+                  StepCounts& counts);
   ~CudaActivations() override;
 
   [[nodiscard]] const CudaModel& model() const { return *model_; }

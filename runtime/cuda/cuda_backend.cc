@@ -41,7 +41,7 @@ std::unique_ptr<Activations> CudaBackend::NewActivations(std::shared_ptr<const P
   const auto lock = device_.Lock();
   auto own = std::dynamic_pointer_cast<const CudaModel>(std::move(model));
   KVC_CHECK(own != nullptr, kInternal, "cuda: expected what this backend made, got another's");
-  return std::make_unique<CudaActivations>(std::move(own), size, device_);
+  return std::make_unique<CudaActivations>(std::move(own), size, device_, steps_);
 }
 
 void CudaBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) {

@@ -10,6 +10,7 @@
 #include "runtime/backend.h"
 #include "runtime/cuda/block_rows.h"
 #include "runtime/cuda/cuda_device.h"
+#include "runtime/cuda/decode_step.h"
 
 namespace kvc::runtime {
 
@@ -48,11 +49,15 @@ class CudaBackend : public Backend {
                                                const SequenceCache& cache) override;
   void FindCoordinates(int64_t layer, SequenceCache& cache) override;
 
+  // How the decode steps of all its sessions have been run.
+  [[nodiscard]] const StepCounts& steps() const { return steps_; }
+
  private:
   std::unique_ptr<ThreadPool> own_pool_;
   ThreadPool& pool_;
   CudaDevice device_;
   DeviceBases bases_;  // of caches on the device
+  StepCounts steps_;
 };
 
 }  // namespace kvc::runtime

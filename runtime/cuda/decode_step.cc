@@ -13,11 +13,12 @@ constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 }  // namespace
 
-DecodeStep::DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device)
+DecodeStep::DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device, StepCounts& counts)
     : batch_(batch),
       device_(device),
       tables_(plan.attentions.size()),
-      counters_(plan.attentions.size() * static_cast<size_t>(batch)) {
+      counters_(plan.attentions.size() * static_cast<size_t>(batch)),
+      counts_(counts) {
   int64_t heads = 0;  // of the plan of decode attention, in the layer with most
   int64_t coordinates = 0;
   for (const AttentionStep& step : plan.attentions) {
@@ -96,14 +97,14 @@ void DecodeStep::Finish(CudaActivations& x) {
   } else if (tables_changed_) {
     has_graph_ = false;
     RunNotes(x);
-    ++counts_.run;
+    ++counts_.one_by_one;
   } else {
     graph_ = device_.Capture([&] { RunNotes(x); });
     has_graph_ = true;
     captured_notes_ = notes_;
     captured_rows_ = x.batch_rows();
     graph_.Replay(device_.stream());
-    ++counts_.run;
+    ++counts_.captured;
   }
   notes_.clear();
 }

@@ -17,12 +17,19 @@
 
 namespace kvc::runtime {
 
+// How steps have been run.
+struct StepCounts {
+  int64_t one_by_one = 0;  // call by call, because rows have moved
+  int64_t captured = 0;    // as a graph that was made for them
+  int64_t replayed = 0;    // as the graph of an earlier step
+};
+
 // Belongs to activations that serve decode steps. Between the calls of a step a cache may be
 // re-allocated in layers that have not been noted yet: nothing noted reads those.
 class DecodeStep {
  public:
-  // `batch`: the most sequences of a step.
-  DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device);
+  // `batch`: the most sequences of a step. `counts` must outlive the object.
+  DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device, StepCounts& counts);
 
   // Notes a part of a section. The first one begins a step.
   void Run(int64_t section, SectionPart part);
@@ -34,13 +41,6 @@ class DecodeStep {
               DeviceBases& bases);
   // Runs what was noted.
   void Finish(CudaActivations& x);
-
-  // Steps that were replayed, and that were run call by call.
-  struct Counts {
-    int64_t replayed = 0;
-    int64_t run = 0;
-  };
-  [[nodiscard]] const Counts& counts() const { return counts_; }
 
  private:
   struct Note {
@@ -65,7 +65,7 @@ class DecodeStep {
   cuda::Graph graph_;
   bool has_graph_ = false;
   bool tables_changed_ = false;
-  Counts counts_;
+  StepCounts& counts_;
 };
 
 }  // namespace kvc::runtime

@@ -1,0 +1,169 @@
+// The backend of the device, on the emulator, against the processor's, which is the reference.
+
+#include "runtime/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/base/row_format.h"
+#include "kernels/cuda/runtime.h"
+#include "runtime/cache/kv_invariants.h"
+#include "tests/runtime/loaded.h"
+#include "tests/runtime/random_bases.h"
+#include "tests/support/expect_error.h"
+
+namespace kvc::runtime {
+namespace {
+
+using testing::DecodeOne;
+using testing::MaxDifference;
+using testing::Policy;
+using testing::PrefillAll;
+using testing::PrefillLast;
+
+// A bundle with a session on each of the two backends.
+struct Both {
+  explicit Both(const std::string& model, DType dtype = DType::kF32)
+      : processor({model.c_str(), "cpu"}, dtype),
+        backend(std::make_shared<CudaBackend>(processor.pool)),
+        session(processor.bundle, backend) {}
+
+  std::unique_ptr<Sequence> OnDevice(const CacheSpec& spec) {
+    SequenceOptions options;
+    options.cache = spec;
+    return session.NewSequence(options);
+  }
+
+  Loaded processor;
+  std::shared_ptr<CudaBackend> backend;
+  Session session;
+};
+
+double Largest(const std::vector<float>& logits) {
+  double largest = 0.0;
+  for (const float x : logits) largest = std::max<double>(largest, std::abs(x));
+  return largest;
+}
+
+// Steps of mantissa that a row's elements keep: what queries and weights are rounded to where they
+// meet 16-bit rows.
+double RoundingOf(const RowFormat& format) {
+  if (format == kRowsBF16) return 1.0 / 256;
+  return format == kRowsF16 ? 1.0 / 2048 : 1e-5;
+}
+
+// A prompt and the tokens after it, on both; logits may differ by a few roundings of what the
+// device multiplies.
+void ExpectAlike(Both& both, const CacheSpec& spec, const std::string& what) {
+  const auto expected = both.processor.New(spec);
+  const auto actual = both.OnDevice(spec);
+  const auto ids = RandomIds(30, 5);
+  const double rounding =
+      std::max(RoundingOf(spec.key_format), RoundingOf(spec.value_format)) * 8.0;
+  const auto compare = [&](const std::vector<float>& a, const std::vector<float>& b,
+                           const std::string& where) {
+    EXPECT_LE(MaxDifference(a, b), rounding * Largest(b)) << what << ", " << where;
+  };
+  compare(PrefillAll(both.session, *actual, ids),
+          PrefillAll(*both.processor.session, *expected, ids), "prompt");
+  const auto clone = actual->Clone();
+  for (const int32_t id : both.processor.More(20, 30, 6)) {
+    const std::vector<float> reference = DecodeOne(*both.processor.session, *expected, id);
+    const std::vector<float> logits = DecodeOne(both.session, *actual, id);
+    compare(logits, reference, "token " + std::to_string(actual->length()));
+    EXPECT_EQ(DecodeOne(both.session, *clone, id), logits) << what;
+  }
+  EXPECT_EQ(actual->counters().allocated_bytes, expected->counters().allocated_bytes) << what;
+  EXPECT_NO_THROW(CheckInvariants(CacheOf(*actual))) << what;
+}
+
+class EveryLayoutOnDevice : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models,
+                         EveryLayoutOnDevice,
+                         ::testing::ValuesIn(Layouts()),
+                         kvc::testing::ParameterName());
+
+TEST_P(EveryLayoutOnDevice, TheFullCacheIsTheProcessors) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    Both both(GetParam(), dtype);
+    ExpectAlike(both, both.processor.geometry(), "full");
+    // Twelve steps at least follow one that moved no rows.
+    EXPECT_GT(both.backend->steps().replayed, 12);
+    EXPECT_GE(both.backend->steps().captured, 1);
+  }
+}
+
+TEST_P(EveryLayoutOnDevice, BudgetsAndTiersAreTheProcessors) {
+  Both both(GetParam());
+  const CacheSpec geometry = both.processor.geometry();
+  ExpectAlike(both, Policy(geometry, Method::kUniform, ScorerKind::kOutputError, 14, false),
+              "budget");
+  for (const TierBasis basis : {TierBasis::kOffline, TierBasis::kPrompt}) {
+    CacheSpec spec = Policy(geometry, Method::kUniform, ScorerKind::kSnapKv, 14, false);
+    spec.tiers = {{1.0, 1.0}, {1.0, 0.5}, {0.25, 0.25}};
+    spec.basis = basis;
+    spec.bases = testing::RandomBases(geometry, 3);
+    ExpectAlike(both, spec, "tiers");
+  }
+}
+
+TEST_P(EveryLayoutOnDevice, Int8RowsAreTheProcessors) {
+  Both both(GetParam());
+  CacheSpec spec = both.processor.geometry();
+  spec.key_format = kRowsInt8;
+  spec.value_format = kRowsInt8;
+  ExpectAlike(both, spec, "int8");
+}
+
+// Sequences of different lengths and policies share a step.
+TEST_P(EveryLayoutOnDevice, ABatchIsItsSequences) {
+  Both both(GetParam());
+  const CacheSpec full = both.processor.geometry();
+  const CacheSpec budget = Policy(full, Method::kUniform, ScorerKind::kKeyDiff, 14, false);
+  std::vector<std::unique_ptr<Sequence>> alone, together;
+  std::vector<Sequence*> batch;
+  for (const auto& [spec, length] :
+       {std::pair(full, 7), std::pair(budget, 30), std::pair(full, 1)}) {
+    for (auto* list : {&alone, &together}) {
+      list->push_back(both.OnDevice(spec));
+      PrefillLast(both.session, *list->back(), RandomIds(length, 9));
+    }
+    batch.push_back(together.back().get());
+  }
+  std::vector<float> logits(3 * kVocabulary);
+  for (int32_t step = 0; step < 12; ++step) {
+    const std::vector<int32_t> ids = {step, step + 1, step + 2};
+    both.session.Decode(batch, ids, MatrixF(logits.data(), 3, kVocabulary));
+    for (size_t b = 0; b < 3; ++b) {
+      const std::vector<float> own(logits.begin() + static_cast<int64_t>(b) * kVocabulary,
+                                   logits.begin() + static_cast<int64_t>(b + 1) * kVocabulary);
+      const std::vector<float> expected = DecodeOne(both.session, *alone[b], ids[b]);
+      EXPECT_LE(MaxDifference(own, expected), 1e-5 * Largest(expected)) << step << ", " << b;
+    }
+  }
+}
+
+TEST(CudaBackend, NothingIsLeftAllocated) {
+  const size_t before = cuda::UsedBytes();
+  {
+    Both both("llama");
+    const auto sequence = both.OnDevice(both.processor.geometry());
+    PrefillLast(both.session, *sequence, RandomIds(30, 1));
+    EXPECT_GT(cuda::UsedBytes(), before);
+  }
+  EXPECT_EQ(cuda::UsedBytes(), before);
+}
+
+TEST(CudaBackend, ADeviceThatThisBuildLacksIsRefused) {
+  RuntimeOptions options;
+  options.device = cuda::DeviceKind() == "cuda" ? "emulator" : "cuda";
+  EXPECT_KVC_ERROR(static_cast<void>(CreateBackend(options)), kDevice, options.device);
+}
+
+}  // namespace
+}  // namespace kvc::runtime
