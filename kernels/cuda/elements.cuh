@@ -68,11 +68,15 @@ void WithElement(DType dtype, const char* what, const Body& body) {
   }
 }
 
+// Rows of which every one begins at a multiple of 16 bytes.
+inline bool BeginInChunks(const ConstRows& rows) {
+  return rows.stride * DTypeBytes(rows.dtype) % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
+}
 // Rows of which every one begins at, and is, a multiple of `n` elements that fill chunks of 16
 // bytes.
 inline bool InChunks(const ConstRows& rows, int n) {
-  return rows.width % n == 0 && rows.stride * DTypeBytes(rows.dtype) % 16 == 0 &&
-         reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
+  return rows.width % n == 0 && BeginInChunks(rows);
 }
 
 inline void CheckSameShape(const ConstRows& x, const ConstRows& y, const char* what) {

@@ -175,7 +175,7 @@ void LaunchEmbed(const int32_t* ids, const ConstRows& table, const Rows& y, Stre
 
 template <class T, class Y>
 void EmbedAs(const int32_t* ids, const ConstRows& table, const Rows& y, StreamHandle stream) {
-  constexpr int kGroup = kPerChunk<T>;
+  constexpr int kGroup = kPerChunk < T >> kPerChunk<Y> ? kPerChunk<T> : kPerChunk<Y>;
   if (InChunks(table, kGroup) && InChunks(y, kGroup)) {
     LaunchEmbed<T, Y, kGroup>(ids, table, y, stream);
   } else {
@@ -189,19 +189,21 @@ void TakeRows(const int32_t* ids,
               const Rows& y,
               const char* what,
               StreamHandle stream) {
-  KVC_CHECK(table.width == y.width && (y.dtype == table.dtype || y.dtype == DType::kF32), kBadShape,
-            "{}: expected rows of {} in f32 or {}, got {} in {}", what, table.width,
+  KVC_CHECK(table.width == y.width &&
+                (y.dtype == table.dtype || y.dtype == DType::kF32 || table.dtype == DType::kF32),
+            kBadShape, "{}: expected rows of {} in f32 or {}, got {} in {}", what, table.width,
             ShortName(table.dtype), y.width, ShortName(y.dtype));
   if (y.rows == 0 || y.width == 0) {
     return;
   }
   WithElement(table.dtype, what, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    if (y.dtype == DType::kF32) {
-      EmbedAs<T, float>(ids, table, y, stream);
-    } else {
-      EmbedAs<T, T>(ids, table, y, stream);
-    }
+    WithElement(y.dtype, what, [&](auto y_tag) {
+      using Y = typename decltype(y_tag)::Type;
+      if constexpr (std::is_same_v<T, Y> || std::is_same_v<T, float> || std::is_same_v<Y, float>) {
+        EmbedAs<T, Y>(ids, table, y, stream);
+      }
+    });
   });
 }
 

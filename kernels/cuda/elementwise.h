@@ -8,7 +8,7 @@
 
 namespace kvc::cuda {
 
-// y = x, between column ranges; y has x's dtype or f32. May be the same rows.
+// y = x, between column ranges; of one dtype, or one of them in f32. May be the same rows.
 void Copy(const ConstRows& x, const Rows& y, StreamHandle stream);
 
 // y += x

@@ -19,19 +19,30 @@ struct ProductArguments {
   bool add;
 };
 
-// sum[r][o] += x[r, i ...] . W[first + o, i ...] over the lane's part of a row. Rows beyond the
-// last repeat it, and are not stored.
-template <class X, class W, int kRows>
+// n weights, 16 bytes or one element.
+template <int n, class W>
+__device__ __forceinline__ void LoadWeights(const W* from, float (&w)[n]) {
+  if constexpr (n == 1) {
+    w[0] = ToFloat(*from);
+  } else {
+    Unpack<W>(LoadStream16(from), w);
+  }
+}
+
+// sum[r][o] += x[r, i ...] . W[first + o, i ...] over the lane's part of columns begin .. end - 1,
+// n at a time. Rows beyond the last repeat it, and are not stored.
+template <int n, class X, class W, int kRows>
 __device__ __forceinline__ void SumProducts(const ProductArguments<X, W>& in,
                                             int first,
+                                            int begin,
+                                            int end,
                                             float (&sum)[kRows][kOutputs]) {
-  constexpr int n = kPerChunk<W>;
-  for (int i = LaneIndex() * n; i < in.in; i += 32 * n) {
+  for (int i = begin + LaneIndex() * n; i < end; i += 32 * n) {
     float w[kOutputs][n];
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
       const int64_t row = min(first + o, in.out - 1);
-      Unpack<W>(LoadStream16(in.w + row * in.w_stride + i), w[o]);
+      LoadWeights<n>(in.w + row * in.w_stride + i, w[o]);
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -40,7 +51,7 @@ __device__ __forceinline__ void SumProducts(const ProductArguments<X, W>& in,
       if constexpr (n * sizeof(X) >= 16) {
         LoadElements<n>(p, x);
       } else {
-        // 4 of the 16-bit elements that come with 4 float weights.
+        // 4 of the 16-bit elements that come with 4 float weights, or one.
 #pragma unroll
         for (int j = 0; j < n; ++j) {
           x[j] = ToFloat(p[j]);
@@ -57,15 +68,22 @@ __device__ __forceinline__ void SumProducts(const ProductArguments<X, W>& in,
   }
 }
 
-// A warp takes kOutputs rows of W.
-template <class X, class W, int kRows>
+// A warp takes kOutputs rows of W. `chunked`: rows are read 16 bytes at a time, but for what is
+// left at their ends.
+template <class X, class W, int kRows, bool chunked>
 __global__ void __launch_bounds__(kThreads) FewRowKernel(const ProductArguments<X, W> in) {
   const int first = static_cast<int>(blockIdx.x) * kOutputsPerBlock + WarpIndex() * kOutputs;
   if (first >= in.out) {
     return;
   }
   float sum[kRows][kOutputs] = {};
-  SumProducts<X, W, kRows>(in, first, sum);
+  int whole = 0;
+  if constexpr (chunked) {
+    constexpr int n = kPerChunk<W>;
+    whole = in.in / n * n;
+    SumProducts<n>(in, first, 0, whole, sum);
+  }
+  SumProducts<1>(in, first, whole, in.in, sum);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -80,17 +98,17 @@ __global__ void __launch_bounds__(kThreads) FewRowKernel(const ProductArguments<
   }
 }
 
-template <class X, class W>
+template <class X, class W, bool chunked>
 void LaunchProduct(const ProductArguments<X, W>& in, StreamHandle stream) {
   const LaunchShape shape("FewRowKernel", BlocksFor(in.out, kOutputsPerBlock), kThreads);
   if (in.rows == 1) {
-    Launch(FewRowKernel<X, W, 1>, shape, stream, in);
+    Launch(FewRowKernel<X, W, 1, chunked>, shape, stream, in);
   } else if (in.rows == 2) {
-    Launch(FewRowKernel<X, W, 2>, shape, stream, in);
+    Launch(FewRowKernel<X, W, 2, chunked>, shape, stream, in);
   } else if (in.rows <= 4) {
-    Launch(FewRowKernel<X, W, 4>, shape, stream, in);
+    Launch(FewRowKernel<X, W, 4, chunked>, shape, stream, in);
   } else {
-    Launch(FewRowKernel<X, W, 8>, shape, stream, in);
+    Launch(FewRowKernel<X, W, 8, chunked>, shape, stream, in);
   }
 }
 
@@ -100,9 +118,6 @@ void CheckShapes(const ConstRows& x, const ConstRows& w, const Rows& y) {
             w.rows, ShortName(x.dtype), y.rows, y.width, ShortName(y.dtype));
   KVC_CHECK(x.rows <= kMostProductRows, kBadShape,
             "few-row product: expected at most {} rows, got {}", kMostProductRows, x.rows);
-  KVC_CHECK(w.width % 8 == 0 && InChunks(w, 8) && InChunks(x, 8), kUnsupported,
-            "few-row product: expected rows of whole 16 bytes, a multiple of 8 elements, got {}",
-            w.width);
 }
 
 }  // namespace
@@ -132,7 +147,11 @@ void FewRowProduct(const ConstRows& x,
                                          static_cast<int>(w.width),
                                          static_cast<int>(w.rows),
                                          add};
-      LaunchProduct(in, stream);
+      if (BeginInChunks(x) && BeginInChunks(w)) {
+        LaunchProduct<X, W, true>(in, stream);
+      } else {
+        LaunchProduct<X, W, false>(in, stream);
+      }
     });
   });
 }

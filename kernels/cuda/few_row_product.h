@@ -10,9 +10,10 @@ namespace kvc::cuda {
 constexpr int64_t kMostProductRows = 8;
 
 // y = x W^T + bias, or y += x W^T + bias with `add`. x [T, in] and y [T, out] of one dtype, T <= 8;
-// W [out, in] of any; bias [out] in f32, or null. Rows of W and x begin at multiples of 16 bytes
-// and `in` is a multiple of 8. Sums in float, in an order that depends on `in` alone. Throws
-// kBadShape, kUnsupported. Nothing waits for the stream.
+// W [out, in] of any; bias [out] in f32, or null. Any width and address: where rows of W and x
+// begin at multiples of 16 bytes they are read 16 bytes at a time, else by elements. Sums in float,
+// in an order that depends on `in` and this alone. Throws kBadShape, kUnsupported. Nothing waits
+// for the stream.
 void FewRowProduct(const ConstRows& x,
                    const ConstRows& w,
                    const float* bias,

@@ -3,7 +3,8 @@
 // that by a library (cuBLASLt on a device, OpenBLAS in the emulator).
 //
 // With more than 8 rows and weights of 16 bits, x is rounded to the weights' type first: that is
-// what tensor cores multiply. Sums are in float.
+// what tensor cores multiply. Sums are in float. Where the library cannot read rows as they lie
+// (odd widths on a device), products go through few_row_product.h in groups of 8, with x as it is.
 
 #include <cstddef>
 #include <memory>

@@ -53,6 +53,8 @@ void CheckRange(const void* device, size_t bytes, const char* what) {
 
 }  // namespace
 
+void EnqueueWork(StreamHandle stream, Work work) { Put(stream, std::move(work)); }
+
 void EnqueueKernel(const LaunchShape& shape, StreamHandle stream, Work kernel) {
   emulator::Grid grid;
   grid.name = shape.name;

@@ -1,11 +1,14 @@
 #pragma once
-// How launches enter an emulated stream. Streams are deferred: what is put into one runs when
-// somebody waits for it (runtime.h), so that a result which the host reads too early is not there.
+// How launches and other work enter an emulated stream. Streams are deferred: what is put into one
+// runs when somebody waits for it (runtime.h), so that a result which the host reads too early is
+// not there.
 
 #include <functional>
 
 #include "kernels/cuda/launch_shape.h"
 
 namespace kvc::cuda {
+// `work` runs on the host when its turn comes, as often as a graph that captured it is replayed.
+void EnqueueWork(StreamHandle stream, std::function<void()> work);
 void EnqueueKernel(const LaunchShape& shape, StreamHandle stream, std::function<void()> kernel);
 }  // namespace kvc::cuda

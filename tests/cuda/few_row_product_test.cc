@@ -10,15 +10,16 @@ namespace {
 
 class FewRowProductTest : public testing::TestWithParam<std::tuple<DType, DType>> {
  protected:
-  void Run(int64_t rows, int64_t out, int64_t in, bool with_bias, bool add);
+  void Run(int64_t rows, int64_t out, int64_t in, bool with_bias, bool add, int64_t pad = 8);
   Rng rng_{13};
 };
 
 // Sums in float are off by `in` u of the sum of sizes at most; then y is rounded.
-void FewRowProductTest::Run(int64_t rows, int64_t out, int64_t in, bool with_bias, bool add) {
+void FewRowProductTest::Run(
+    int64_t rows, int64_t out, int64_t in, bool with_bias, bool add, int64_t pad) {
   const auto [type, weight_type] = GetParam();
-  const TestRows x = RandomRows(rng_, type, rows, in, 8);
-  const TestRows w = RandomRows(rng_, weight_type, out, in, 16);
+  const TestRows x = RandomRows(rng_, type, rows, in, pad);
+  const TestRows w = RandomRows(rng_, weight_type, out, in, 2 * pad);
   const TestRows y = RandomRows(rng_, type, rows, out, 3);
   const std::vector<float> bias = RandomFloats(rng_, out);
   const DeviceArray<float> dbias(bias);
@@ -58,10 +59,20 @@ TEST_P(FewRowProductTest, BiasAndResidual) {
   Run(8, 7, 64, true, true);
 }
 
-TEST_P(FewRowProductTest, RefusesWhatItCannotRead) {
+// Whole chunks and what is left, and rows that begin anywhere.
+TEST_P(FewRowProductTest, RaggedWidths) {
+  for (const int64_t in : {1, 7, 9, 13, 63, 300}) {
+    for (const int64_t pad : {int64_t{0}, int64_t{1}, 32 - in % 8}) {
+      Run(1, 17, in, true, false, pad);
+      Run(6, 5, in, false, true, pad);
+    }
+  }
+}
+
+TEST_P(FewRowProductTest, RefusesWhatItIsNotFor) {
   const auto [type, weight_type] = GetParam();
-  const TestRows x = RandomRows(rng_, type, 9, 12);
-  const TestRows w = RandomRows(rng_, weight_type, 4, 12);
+  const TestRows x = RandomRows(rng_, type, 9, 16);
+  const TestRows w = RandomRows(rng_, weight_type, 4, 16);
   const TestRows y = RandomRows(rng_, type, 9, 4);
   EXPECT_THROW(FewRowProduct(x.view(), w.view(), nullptr, false, y.view(), nullptr), Error);
 }
