@@ -159,7 +159,6 @@ MUTATIONS = [
     ("rows of weights beyond the last", PRODUCT, "min(first + o, in.out - 1)", "first + o",
      "out of bounds"),
     ("rows of x beyond the last", PRODUCT, "min(r, in.rows - 1)", "r", "out of bounds"),
-<<<<<<< HEAD
     ("no barrier in a mean's sum", NORM, "SyncBlock();  // the sums of twice", "//", "report: "),
     ("no barrier before rows move down", MOVE, "SyncBlock();  // the rows that are overwritten", "//",
      "got a race"),
@@ -179,12 +178,10 @@ MUTATIONS = [
      "report: "),
     ("parts of matrices without their padding", PARTS_OF_MATRICES, "kProjectPadding = 1;",
      "kProjectPadding = 0;", "conflicts"),
-=======
     ("no elements behind the last chunk", PRODUCT, "SumProducts<1>(in, first, whole, in.in, sum);", "",
      "wrong"),
     ("chunks beyond a row's end", PRODUCT, "whole = in.in / n * n;", "whole = (in.in + n - 1) / n * n;",
      "wrong"),
->>>>>>> 2650d47 (kernels/cuda: products of any shape)
     ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
 ]
 
