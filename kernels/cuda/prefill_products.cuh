@@ -14,7 +14,7 @@
 //   Accumulate(shared, values, width, s, o)   o += P V
 
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/prefill_tile.cuh"
+#include "kernels/cuda/row_tile.cuh"
 
 namespace kvc::cuda {
 

@@ -196,7 +196,7 @@ TEST_F(CheckerTest, PrefillAttentionReadsWholeSectorsWithoutConflicts) {
     EXPECT_LE(prefill.WorstError(prefill.Run()), 1.0);
     uint64_t used = 0;
     for (const emulator::LineTraffic& entry : emulator::GetLineTraffic()) {
-      if (entry.line.rfind("prefill_tile.cuh", 0) == 0) {
+      if (entry.line.rfind("row_tile.cuh", 0) == 0) {
         EXPECT_EQ(entry.traffic.used_bytes, 32 * entry.traffic.sectors) << entry.line;
         used += entry.traffic.used_bytes;
       }

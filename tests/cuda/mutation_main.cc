@@ -1,4 +1,4 @@
-// usage: mutation_main decode|prefill|norm|product|elementwise|move|project
+// usage: mutation_main decode|prefill|rebuild|norm|product|elementwise|move|project
 // Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
 //   report: TEXT       the checker's
 //   wrong: X           an error of X times its bound
@@ -19,6 +19,7 @@
 #include "tests/cuda/cached_plane.h"
 #include "tests/cuda/decode_case.h"
 #include "tests/cuda/prefill_case.h"
+#include "tests/cuda/rebuild_case.h"
 
 namespace kvc::cuda {
 namespace {
@@ -67,6 +68,19 @@ double RunPrefill(Rng& rng) {
       const double error = prefill.WorstError(prefill.Run());
       worst = std::max(worst, error);
     }
+  }
+  return worst;
+}
+
+double RunRebuild(Rng& rng) {
+  double worst = 0.0;
+  for (const RowFormat& latents : {kRowsBF16, kRowsF32}) {
+    RebuildShape all = {"", 70, 100, 64};
+    all.bias = all.norm = all.positions = true;
+    RebuildShape some = {"", 90, 13, 48};
+    some.live = 66;
+    const RebuildCase rebuild({all, some}, latents, kRowsBF16, rng);
+    worst = std::max(worst, rebuild.WorstError(rebuild.Run()));
   }
   return worst;
 }
@@ -194,6 +208,7 @@ double Run(const std::string& what) {
   Rng rng(17);
   return what == "decode"    ? RunDecode(rng)
          : what == "prefill" ? RunPrefill(rng)
+         : what == "rebuild" ? RunRebuild(rng)
          : what == "norm"    ? RunNorm(rng)
          : what == "product" ? RunProduct(rng)
          : what == "move"    ? RunMove(rng)

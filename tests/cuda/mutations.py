@@ -17,7 +17,8 @@ import sys
 DECODE = "kernels/cuda/decode_attention.cu"
 ROWS = "kernels/cuda/decode_rows.cuh"
 PREFILL = "kernels/cuda/prefill_attention.cu"
-TILE = "kernels/cuda/prefill_tile.cuh"
+REBUILD = "kernels/cuda/rebuild_keys.cu"
+TILE = "kernels/cuda/row_tile.cuh"
 PRODUCTS = "kernels/cuda/prefill_products.cuh"
 ANY = "kernels/cuda/decode_any_rows.cuh"
 DECODERS = "kernels/cuda/row_decoders.cuh"
@@ -33,7 +34,7 @@ PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", DECODE),
          DECODERS: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
-         PRODUCTS: ("prefill", PREFILL), NORM: ("norm", NORM),
+         PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
          PARTS_OF_MATRICES: ("project", PROJECT)}
@@ -142,8 +143,7 @@ MUTATIONS = [
      "sizeof(PrefillShared<Products>) / 2)", "a launch with less"),
     ("prefill: rows beyond the last", TILE, "row < visible.end", "true", "out of bounds"),
     ("prefill: rows before the window", TILE, "row >= visible.begin &&", "", "wrong"),
-    ("prefill: chunks beyond a row's width", TILE, " && chunk * kPerChunk<Element> < rows.width;",
-     ";", "out of bounds"),
+    ("prefill: chunks beyond a row's width", TILE, " && d < rows.width;", ";", "out of bounds"),
     ("prefill: elements beyond a row's width", TILE, "d + i < width", "true", "out of bounds"),
     ("prefill: tiles not cleared", TILE, "      CopyAsync16(", "      if (valid) CopyAsync16(",
      "got an unwritten read"),
@@ -151,6 +151,26 @@ MUTATIONS = [
     ("prefill: chunks not swapped", TILE, "(chunk ^ (row & 7))", "chunk", "conflicts"),
     ("prefill: no warp barrier before the weights", PRODUCTS, "SyncWarp();  // the weights", "//",
      "shared memory: expected"),
+    ("nothing changed in rebuild", REBUILD, "", "", "silent"),
+    ("rebuild: no wait for copies", REBUILD, "WaitCopies<0>();", "", "copy in flight"),
+    ("rebuild: no barrier at a slice", REBUILD, "SyncBlock();  // the slice is complete", "//",
+     "shared memory: expected"),
+    ("rebuild: the next latents over these", REBUILD, "shared.latents[stage ^ 1].Fill",
+     "shared.latents[stage].Fill", "report: "),
+    ("rebuild: the next matrix over this", REBUILD, "shared.matrix[stage ^ 1].Fill",
+     "shared.matrix[stage].Fill", "report: "),
+    ("rebuild: the same slice again", REBUILD, "first, rows, column + kSlice", "first, rows, column",
+     "wrong"),
+    ("rebuild: no barrier before keys are finished", REBUILD, "SyncBlock();  // all dimensions", "//",
+     "shared memory: expected"),
+    ("rebuild: rows that are not there", REBUILD, "in.live != nullptr ? *in.live : in.rows", "in.rows",
+     "got an unwritten read"),
+    ("rebuild: keys beyond the last", REBUILD, "k < kBlockKeys && first + k < rows.end", "k < kBlockKeys",
+     "out of bounds"),
+    ("rebuild: turned the other way", REBUILD, "a * cos[j] - b * sin[j]", "a * cos[j] + b * sin[j]",
+     "wrong"),
+    ("rebuild: a norm of half a warp", REBUILD, "RSqrt(WarpSum(squares)", "RSqrt(WarpSum<28>(squares)",
+     "wrong"),
     ("no barrier in a norm's sum", NORM, "SyncBlock();", "", "report: "),
     ("one place for both sums of a norm", NORM, "(sum, power - 1)", "(sum, 0)", "got a race"),
     ("slices beyond the last", NORM, "if (slice >= in.slices)", "if (false)", "out of bounds"),

@@ -1,6 +1,6 @@
 #pragma once
-// Tiles of cached rows in shared memory, as prefill attention multiplies them: kRows rows of
-// kWidth elements of the type that they are multiplied in.
+// Tiles of cached rows in shared memory, as kernels multiply them: kRows rows of kWidth columns of
+// the type that they are multiplied in.
 //
 // Rows that lie in whole chunks of 16 bytes, in that type, are copied behind the threads' backs;
 // all others are loaded, decoded and stored. Columns behind a row's width, up to the next multiple
@@ -48,15 +48,19 @@ struct RowTile {
     return chunks + Index(row, chunk);
   }
 
-  // Starts to fill the tile with the rows that follow `row`, by all of the block's threads. It is
-  // complete after WaitCopies and SyncBlock.
-  __device__ __forceinline__ void Fill(const CachedRows& rows, int row, const RowRange& visible) {
+  // Starts to fill the tile with the rows that follow `row`, and their columns from `column`, a
+  // multiple of 16, on, by all of the block's threads. It is complete after WaitCopies and
+  // SyncBlock.
+  __device__ __forceinline__ void Fill(const CachedRows& rows,
+                                       int row,
+                                       const RowRange& visible,
+                                       int column = 0) {
     if (InChunks(rows)) {
-      Copy(rows, row, visible);
+      Copy(rows, row, visible, column);
     } else if constexpr (sizeof(Element) == sizeof(float)) {
-      WithDecoder(rows, [&](const auto& decoder) { Decode(decoder, row, visible); });
+      WithDecoder(rows, [&](const auto& decoder) { Decode(decoder, row, visible, column); });
     } else {
-      Decode(ElementReader<Element>(rows), row, visible);
+      Decode(ElementReader<Element>(rows), row, visible, column);
     }
   }
 
@@ -66,8 +70,9 @@ struct RowTile {
     int used;        // of a row
     int reciprocal;  // i / used, exact for i < 1024
 
-    __device__ __forceinline__ explicit Chunks(int width)
-        : used((width + 15) / 16 * 16 / kPerChunk<Element>), reciprocal(65536 / used + 1) {}
+    __device__ __forceinline__ explicit Chunks(int columns)
+        : used((min(columns, kWidth) + 15) / 16 * 16 / kPerChunk<Element>),
+          reciprocal(65536 / used + 1) {}
     __device__ __forceinline__ int Count() const { return kRows * used; }
     __device__ __forceinline__ int RowOf(int i) const { return i * reciprocal >> 16; }
   };
@@ -84,24 +89,32 @@ struct RowTile {
            (reinterpret_cast<uintptr_t>(rows.data) | static_cast<uintptr_t>(rows.stride)) % 16 == 0;
   }
 
-  __device__ __forceinline__ void Copy(const CachedRows& rows, int row, const RowRange& visible) {
+  __device__ __forceinline__ void Copy(const CachedRows& rows,
+                                       int row,
+                                       const RowRange& visible,
+                                       int column) {
     const auto* data = static_cast<const char*>(rows.data);
-    const Chunks all(rows.width);
+    const Chunks all(rows.width - column);
     for (int i = static_cast<int>(threadIdx.x); i < all.Count();
          i += static_cast<int>(blockDim.x)) {
       const int r = all.RowOf(i);
       const int chunk = i - r * all.used;
-      const bool valid = Sees(visible, row + r) && chunk * kPerChunk<Element> < rows.width;
-      const char* from = valid ? data + (row + r) * rows.stride + chunk * 16 : data;
+      const int d = column + chunk * kPerChunk<Element>;
+      const bool valid = Sees(visible, row + r) && d < rows.width;
+      const char* from =
+          valid ? data + (row + r) * rows.stride + d * static_cast<int>(sizeof(Element)) : data;
       CopyAsync16(chunks + Index(r, chunk), from, valid);
     }
   }
 
   // The loads of several chunks are under way before the first is stored.
   template <class Decoder>
-  __device__ __forceinline__ void Decode(const Decoder& decoder, int row, const RowRange& visible) {
+  __device__ __forceinline__ void Decode(const Decoder& decoder,
+                                         int row,
+                                         const RowRange& visible,
+                                         int column) {
     constexpr int kBatch = 2;
-    const Chunks all(decoder.width);
+    const Chunks all(decoder.width - column);
     const int threads = static_cast<int>(blockDim.x);
     for (int first = static_cast<int>(threadIdx.x); first < all.Count();
          first += kBatch * threads) {
@@ -115,7 +128,7 @@ struct RowTile {
         place[b] = i < all.Count() ? Index(r, chunk) : -1;
         const bool seen = i < all.Count() && Sees(visible, row + r);
         if (seen) {
-          decoder.Load(row + r, chunk * kPerChunk<Element>, x[b]);
+          decoder.Load(row + r, column + chunk * kPerChunk<Element>, x[b]);
         }
 #pragma unroll
         for (int j = 0; j < kPerChunk<Element>; ++j) {
