@@ -8,6 +8,7 @@
 //   LaneIndex, WarpIndex
 //   SyncBlock, SyncWarp, SyncNamed(id, threads)     meetings that order memory
 //   Shuffle(x, lane), ShuffleXor(x, mask), Ballot   meetings of a warp that do not
+//   CountBits(x)                                    bits that are set
 //   WarpSum<mask>, WarpMax<mask>                    butterfly over lanes that differ in mask's bits
 //   SharedMemory<Layout>()                          the block's dynamic shared memory as one struct
 //   Load16, Store16                                 16 bytes, aligned

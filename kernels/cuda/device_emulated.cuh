@@ -56,6 +56,7 @@ KVC_SITE unsigned Ballot(bool x) {
   emulator::MeetWarp(emulator::Meeting::kVote, &operand, emulator::FinishBallot, KVC_CALLER);
   return operand;
 }
+inline int CountBits(unsigned x) { return __builtin_popcount(x); }
 template <int mask = 31>
 KVC_SITE float WarpSum(float x) {
   emulator::MeetWarp(emulator::Meeting::kReduce, &x, emulator::FinishSum<mask>, KVC_CALLER);

@@ -34,6 +34,7 @@ __device__ __forceinline__ T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);
 }
 __device__ __forceinline__ unsigned Ballot(bool x) { return __ballot_sync(kAllLanes, x); }
+__device__ __forceinline__ int CountBits(unsigned x) { return __popc(x); }
 template <int mask = 31>
 __device__ __forceinline__ float WarpSum(float x) {
 #pragma unroll
