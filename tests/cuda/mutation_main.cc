@@ -1,4 +1,5 @@
-// usage: mutation_main decode|prefill|rebuild|norm|product|elementwise|move|project
+// usage: mutation_main
+//   decode|prefill|rebuild|norm|product|elementwise|move|project|select
 // Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
 //   report: TEXT       the checker's
 //   wrong: X           an error of X times its bound
@@ -15,6 +16,7 @@
 #include "kernels/cuda/few_row_product.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/project_rows.h"
+#include "kernels/cuda/select.h"
 #include "kernels/emulator/traffic.h"
 #include "tests/cuda/cached_plane.h"
 #include "tests/cuda/decode_case.h"
@@ -204,6 +206,33 @@ double RunProject(Rng& rng) {
   return worst;
 }
 
+// 0 where the rows are the best ones, of few scores that are equal often and of more than a tile.
+double RunSelect(Rng& rng) {
+  double worst = 0.0;
+  for (const int64_t rows : {300, 9000}) {
+    std::vector<float> scores(static_cast<size_t>(rows));
+    for (float& score : scores) score = static_cast<float>(rng.NextBelow(100)) * 0.01F;
+    const int64_t count = rows / 3;
+    std::vector<int32_t> expected(static_cast<size_t>(rows));
+    std::iota(expected.begin(), expected.end(), 0);
+    std::stable_sort(expected.begin(), expected.end(),
+                     [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+    expected.resize(static_cast<size_t>(count));
+    std::sort(expected.begin(), expected.end());
+    const DeviceArray<float> device_scores(scores);
+    const DeviceArray<int32_t> chosen(std::vector<int32_t>(static_cast<size_t>(count), -1));
+    Selection in;
+    in.scores = device_scores.data();
+    in.chosen = chosen.data();
+    in.rows = static_cast<int32_t>(rows);
+    in.count = static_cast<int32_t>(count);
+    const DeviceArray<Selection> table(std::vector<Selection>{in});
+    SelectTop(table.data(), 1, nullptr);
+    worst = chosen.Host() == expected ? worst : INFINITY;
+  }
+  return worst;
+}
+
 double Run(const std::string& what) {
   Rng rng(17);
   return what == "decode"    ? RunDecode(rng)
@@ -213,6 +242,7 @@ double Run(const std::string& what) {
          : what == "product" ? RunProduct(rng)
          : what == "move"    ? RunMove(rng)
          : what == "project" ? RunProject(rng)
+         : what == "select"  ? RunSelect(rng)
                              : RunElementwise(rng);
 }
 

@@ -28,6 +28,7 @@ ELEMENTS = "kernels/cuda/elementwise.cu"
 MOVE = "kernels/cuda/move_rows.cu"
 CODEC = "kernels/cuda/row_codec.cuh"
 PROJECT = "kernels/cuda/project_rows.cu"
+SELECT = "kernels/cuda/select.cu"
 PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 
 # What is run for a source, and the source to compile for it.
@@ -37,7 +38,7 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", D
          PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
-         PARTS_OF_MATRICES: ("project", PROJECT)}
+         PARTS_OF_MATRICES: ("project", PROJECT), SELECT: ("select", SELECT)}
 
 # Mutants of attention are compiled for bf16, f32 and any rows at width 64 alone.
 FEWER = {DECODE: [("LaunchOfWidth<128>(", "LaunchOfWidth<64>("),
@@ -202,6 +203,17 @@ MUTATIONS = [
      "wrong"),
     ("chunks beyond a row's end", PRODUCT, "whole = in.in / n * n;", "whole = (in.in + n - 1) / n * n;",
      "wrong"),
+    ("no barrier after the bins are emptied", SELECT, "SyncBlock();  // the bins are empty", "//",
+     "report: "),
+    ("no barrier after scores are counted", SELECT, "SyncBlock();  // all scores", "//", "report: "),
+    ("no barrier after the sums of bins", SELECT, "SyncBlock();  // the sums are", "//", "report: "),
+    ("no barrier after a digit is found", SELECT, "SyncBlock();  // the digit", "//", "report: "),
+    ("no barrier after a tile's totals", SELECT, "SyncBlock();  // the totals", "//", "report: "),
+    ("no barrier before the next tile's totals", SELECT, "SyncBlock();  // they have been", "//",
+     "got a race"),
+    ("equal scores counted once", SELECT, "AtomicAdd(bins + digit, count);",
+     "AtomicAdd(bins + digit, 1);", "report: "),
+    ("all equal scores chosen", SELECT, "row_e < left", "true", "report: "),
     ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
 ]
 
