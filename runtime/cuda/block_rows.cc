@@ -50,6 +50,11 @@ cuda::CachedRows ValuesOnDevice(const CacheBlock& block, int64_t plane) {
           shape.ValueRowBytes()};
 }
 
+cuda::CachedRows RowsAt(cuda::CachedRows rows, int64_t row) {
+  rows.data = static_cast<std::byte*>(rows.data) + row * rows.stride;
+  return rows;
+}
+
 cuda::CachedRows FloatColumns(const cuda::Rows& rows, int64_t first, int64_t width) {
   return {static_cast<float*>(rows.data) + first, cuda::RowCode::kF32, static_cast<int32_t>(width),
           rows.stride * kFloatBytes};
@@ -72,6 +77,17 @@ void AppendQueryMoves(const cuda::Rows& q,
     move.ring = static_cast<int32_t>(ring.rows());
     moves.push_back(move);
   }
+}
+
+cuda::KeyRebuild RebuildOf(const DeviceRebuild& head) {
+  cuda::KeyRebuild rebuild;
+  rebuild.matrix = head.matrix;
+  rebuild.matrix_stride = head.matrix_stride;
+  rebuild.bias = head.bias;
+  rebuild.norm_weight = head.norm_weight;
+  rebuild.norm_epsilon = head.norm_epsilon;
+  rebuild.rotation = head.rotation;
+  return rebuild;
 }
 
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device) {

@@ -12,18 +12,22 @@
 #include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/move_rows.h"
 #include "kernels/cuda/project_rows.h"
+#include "kernels/cuda/rebuild_keys.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/runtime.h"
 #include "runtime/cache/cache_block.h"
 #include "runtime/cache/coordinates.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/cuda/cuda_device.h"
+#include "runtime/cuda/cuda_model.h"
 
 namespace kvc::runtime {
 
 [[nodiscard]] cuda::CachedRows KeysOnDevice(const CacheBlock& block);
 // Values of the group's head number `plane`.
 [[nodiscard]] cuda::CachedRows ValuesOnDevice(const CacheBlock& block, int64_t plane);
+// The rows from number `row` on.
+[[nodiscard]] cuda::CachedRows RowsAt(cuda::CachedRows rows, int64_t row);
 // Columns first .. first + width of float rows.
 [[nodiscard]] cuda::CachedRows FloatColumns(const cuda::Rows& rows, int64_t first, int64_t width);
 // Moves `rows` of a layer's queries q [rows, H * stored_width] to a ring that has been given
@@ -32,6 +36,9 @@ void AppendQueryMoves(const cuda::Rows& q,
                       int64_t stored_width,
                       const QueryRing& ring,
                       std::vector<cuda::RowMove>& moves);
+
+// What all rebuilds of a kv head's keys have in common.
+[[nodiscard]] cuda::KeyRebuild RebuildOf(const DeviceRebuild& head);
 
 // Execute a table of the host once, if there is anything in it.
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);

@@ -100,6 +100,12 @@ Buffer& CudaActivations::MakeLogits() {
   return logits;
 }
 
+float* CudaActivations::MakeRebuiltKeys(int64_t width) {
+  const int64_t bytes = size_.rows * width * kFloatBytes;
+  if (rebuilt_keys_.bytes() < bytes) rebuilt_keys_ = Buffer(bytes, device_, nullptr);
+  return DeviceMemory::Floats(rebuilt_keys_);
+}
+
 void CudaActivations::KeepQueries(const cuda::Rows& q) {
   if (!size_.prompt_queries) return;
   query_width_ = q.width;

@@ -132,11 +132,10 @@ std::vector<DeviceRebuild> CudaModel::RebuildsOf(const AttentionStep& step) {
   rebuild.norm_weight = OnDevice<float>(named.norm_weight);
   rebuild.norm_epsilon = named.norm_epsilon;
   rebuild.rotation = RotationOf(named.cos, named.sin);
-  const int64_t group_heads = step.num_kv_heads / std::ssize(step.key_ranks);
+  rebuild.matrix_stride = step.stored_width;
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     rebuild.matrix = matrix + g * step.head_width * step.stored_width;
     rebuild.bias = bias != nullptr ? bias + g * step.head_width : nullptr;
-    rebuild.rank = step.key_ranks[g / group_heads];
     rebuilds.push_back(rebuild);
   }
   return rebuilds;

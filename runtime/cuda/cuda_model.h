@@ -33,12 +33,12 @@ struct DeviceStepData {
 
 // What a kv head's rebuild of keys from latents reads (runtime/plan/plan.h).
 struct DeviceRebuild {
-  const float* matrix = nullptr;  // [D, R], rows stored_width apart
+  const float* matrix = nullptr;  // [D, R]
+  int64_t matrix_stride = 0;      // floats between its rows
   const float* bias = nullptr;    // [D] or null
   const float* norm_weight = nullptr;
   float norm_epsilon = 0.0F;
   cuda::RotationTable rotation;
-  int64_t rank = 0;
 };
 
 // Immutable but for the processor's model, which is made when scores are first asked for.

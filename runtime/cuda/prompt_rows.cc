@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "kernels/cuda/rebuild_keys.h"
 #include "runtime/cuda/block_rows.h"
 #include "runtime/cuda/device_table.h"
 
@@ -34,6 +35,35 @@ void AppendBlockMoves(const AttentionStep& step,
       add(FloatColumns(v, head++ * width, width), ValuesOnDevice(block, plane));
     }
   }
+}
+
+// Keys of each kv head [G] in floats, where a layer's are latents: the chunk's are rebuilt behind
+// those of the chunks before it.
+std::vector<cuda::CachedRows> RebuildChunk(int64_t layer,
+                                           const LayerCache& store,
+                                           CudaActivations& x,
+                                           CudaDevice& device) {
+  const AttentionStep& step = x.plan().attentions[layer];
+  std::vector<cuda::CachedRows> keys;
+  if (!step.latent) return keys;
+  std::vector<cuda::KeyRebuild> rebuilds;
+  const int64_t planes = step.num_kv_heads / std::ssize(store.groups);
+  const int64_t row_bytes = step.head_width * static_cast<int64_t>(sizeof(float));
+  float* next = x.MakeRebuiltKeys(step.num_kv_heads * step.head_width);  // [G][rows, D]
+  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
+    keys.push_back({next, cuda::RowCode::kF32, static_cast<int32_t>(step.head_width), row_bytes});
+    next += x.hidden().rows * step.head_width;
+    cuda::KeyRebuild& rebuild = rebuilds.emplace_back(RebuildOf(x.model().rebuild(layer)[g]));
+    rebuild.latents = RowsAt(KeysOnDevice(store.groups[g / planes].recent), x.first());
+    rebuild.keys = RowsAt(keys.back(), x.first());
+    rebuild.positions = x.positions();
+    rebuild.rows = static_cast<int32_t>(x.batch_rows());
+  }
+  DeviceTable<cuda::KeyRebuild> table;
+  table.Set(rebuilds, device);
+  cuda::RebuildKeys(table.data(), static_cast<int32_t>(rebuilds.size()), cuda::SizeOf(rebuilds),
+                    device.stream());
+  return keys;
 }
 
 cuda::Rows RowsFrom(cuda::Rows rows, RowRange range) {
@@ -73,11 +103,12 @@ void AttendWorkingBlocks(int64_t layer,
   const cuda::Rows out = x.AttentionOut(layer);
   const int64_t group = step.num_heads / step.num_kv_heads;
   const int64_t planes = step.num_kv_heads / std::ssize(store.groups);
+  const std::vector<cuda::CachedRows> rebuilt = RebuildChunk(layer, store, x, device);
   std::vector<cuda::PrefillHead> heads;
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     const CacheBlock& block = store.groups[g / planes].recent;
     cuda::PrefillHead& head = heads.emplace_back();
-    head.keys = KeysOnDevice(block);
+    head.keys = step.latent ? rebuilt[g] : KeysOnDevice(block);
     head.values = ValuesOnDevice(block, g % planes);
     head.query_head_stride = q.width / step.num_heads;
     head.output_head_stride = out.width / step.num_heads;
