@@ -48,7 +48,7 @@ room(pipeline/recipe core/base core/io)
 room(pipeline/report core/base core/io)
 room(pipeline ${core} linalg eval/tasks model factorize profile)
 room(bench/support core/base core/cache linalg kernels runtime eval/compare)
-room(tools ${core} linalg kernels solver scorers runtime eval/tasks eval/compare model factorize profile
+room(tools ${core} linalg kernels solver scorers runtime/create_backend runtime eval/tasks eval/compare model factorize profile
      export/budget export/onnx export/bundle pipeline/choose pipeline/recipe pipeline/report pipeline
      bench/support)
 
