@@ -129,7 +129,7 @@ TEST(SelectTop, KnowsTheOrderOfAllNumbers) {
     for (int i = 0; i < 70; ++i) {
       scores.push_back(numbers[static_cast<size_t>(rng.NextBelow(std::ssize(numbers)))]);
     }
-    for (int32_t count = 0; count <= 70; count += 3) table.Add(scores, count);
+    for (int32_t count = 0; count <= 70; count += 10) table.Add(scores, count);
   }
   table.RunAndCompare();
   SelectionTable().RunAndCompare();
