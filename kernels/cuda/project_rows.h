@@ -18,6 +18,10 @@ constexpr int32_t kMostBasisWidth = 256;
 
 // The basis of one head's keys or values, on the device: matrices or reflectors. With neither, rows
 // are decoded and encoded again.
+//
+// Reflectors go one after the other, so that a decode step's few rows wait for each. Their matrix
+// Q, to which kToCoordinates takes the identity's rows, is the same basis as matrices: forward and
+// back are both Q.
 struct RowBasis {
   // x' = (x - mean) forward and x = mean + x' back^T; [width, width], rows `stride` floats apart.
   const float* forward = nullptr;
