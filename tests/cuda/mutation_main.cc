@@ -1,5 +1,5 @@
 // usage: mutation_main
-//   decode|prefill|rebuild|norm|product|elementwise|move|project|select
+//   decode|prefill|rebuild|norm|product|elementwise|move|project|sample|select
 // Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
 //   report: TEXT       the checker's
 //   wrong: X           an error of X times its bound
@@ -16,6 +16,7 @@
 #include "kernels/cuda/few_row_product.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/project_rows.h"
+#include "kernels/cuda/sampling.h"
 #include "kernels/cuda/select.h"
 #include "kernels/emulator/traffic.h"
 #include "tests/cuda/cached_plane.h"
@@ -233,6 +234,48 @@ double RunSelect(Rng& rng) {
   return worst;
 }
 
+// The token drawn from the first `top_k` in `order`, the fewest of them with `top_p` of the mass.
+int32_t DrawnBy(const std::vector<float>& logits,
+                const std::vector<int32_t>& order,
+                const SampleSettings& settings,
+                double uniform) {
+  std::vector<double> sums;  // of weights, up to each token
+  for (const int32_t id : order) {
+    sums.push_back((sums.empty() ? 0.0 : sums.back()) +
+                   std::exp(static_cast<double>(logits[static_cast<size_t>(id)]) - 6.0));
+  }
+  sums.resize(static_cast<size_t>(settings.top_k > 0 ? settings.top_k : std::ssize(order)));
+  const auto kept = std::lower_bound(sums.begin(), sums.end(), settings.top_p * sums.back());
+  const auto drawn = std::upper_bound(sums.begin(), kept, uniform * *kept);
+  return order[static_cast<size_t>(drawn - sums.begin())];
+}
+
+// 2, twice the bound, where a token is not the one that is due.
+double RunSample(Rng& rng) {
+  std::vector<float> logits(300);
+  for (float& x : logits) x = static_cast<float>(std::min(std::round(4.0 * rng.NextNormal()), 6.0));
+  std::vector<int32_t> by_id(logits.size());
+  std::iota(by_id.begin(), by_id.end(), 0);
+  std::vector<int32_t> by_logit = by_id;
+  std::stable_sort(by_logit.begin(), by_logit.end(), [&](int32_t a, int32_t b) {
+    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  });
+  const DeviceArray<float> device(logits);
+  const DeviceArray<int32_t> id(1);
+  const ConstRows row = {device.data(), DType::kF32, 1, 300, 300};
+  ArgMax(row, id.data(), nullptr);
+  bool right = id.Host()[0] == by_logit[0];
+  for (const SampleSettings& settings : {SampleSettings{1.0, 200, 0.9}, SampleSettings{1.0}}) {
+    const std::vector<int32_t>& order = settings.top_k > 0 ? by_logit : by_id;
+    for (const double uniform : {0.0, 0.3, 0.8, 0.97}) {
+      const DeviceArray<double> number(std::vector<double>{uniform});
+      Sample(row, settings, number.data(), id.data(), nullptr);
+      right = id.Host()[0] == DrawnBy(logits, order, settings, uniform) && right;
+    }
+  }
+  return right ? 0.0 : 2.0;
+}
+
 double Run(const std::string& what) {
   Rng rng(17);
   return what == "decode"    ? RunDecode(rng)
@@ -241,6 +284,7 @@ double Run(const std::string& what) {
          : what == "norm"    ? RunNorm(rng)
          : what == "product" ? RunProduct(rng)
          : what == "move"    ? RunMove(rng)
+         : what == "sample"  ? RunSample(rng)
          : what == "project" ? RunProject(rng)
          : what == "select"  ? RunSelect(rng)
                              : RunElementwise(rng);

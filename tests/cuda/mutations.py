@@ -25,6 +25,7 @@ DECODERS = "kernels/cuda/row_decoders.cuh"
 NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
 ELEMENTS = "kernels/cuda/elementwise.cu"
+SAMPLING = "kernels/cuda/sampling.cu"
 MOVE = "kernels/cuda/move_rows.cu"
 CODEC = "kernels/cuda/row_codec.cuh"
 PROJECT = "kernels/cuda/project_rows.cu"
@@ -37,6 +38,7 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", D
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
+         SAMPLING: ("sample", SAMPLING),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
          PARTS_OF_MATRICES: ("project", PROJECT), SELECT: ("select", SELECT)}
 
@@ -215,6 +217,25 @@ MUTATIONS = [
      "AtomicAdd(bins + digit, 1);", "report: "),
     ("all equal scores chosen", SELECT, "row_e < left", "true", "report: "),
     ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
+    ("nothing changed in sampling", SAMPLING, "", "", "silent"),
+    ("the last of the largest", SAMPLING, "other_id < id", "other_id > id", "wrong"),
+    ("no barrier after a warp's best", SAMPLING, "SyncBlock();  // every warp's best", "//",
+     "unwritten read"),
+    ("no barrier before a cut", SAMPLING, "SyncBlock();  // the cut before", "//", "got a race"),
+    ("no barrier before a digit", SAMPLING, "SyncBlock();  // the digit before", "//", "report: "),
+    ("no barrier after counts", SAMPLING, "SyncBlock();  // every thread has counted", "//",
+     "report: "),
+    ("no barrier after sums", SAMPLING, "SyncBlock();  // every part is summed", "//", "report: "),
+    ("no barrier after the last digit", SAMPLING, "SyncBlock();  // the last digit", "//",
+     "got a race"),
+    ("no barrier after numbers", SAMPLING, "SyncBlock();  // every thread's number", "//",
+     "got a race"),
+    ("no barrier before the token", SAMPLING, "SyncBlock();  // the token is chosen", "//",
+     "report: "),
+    ("no barrier before the thread is known", SAMPLING, "SyncBlock();  // all know the thread", "//",
+     "got a race"),
+    ("the tie after the one that is due", SAMPLING, "before++ == number", "before++ == number + 1",
+     "report: "),
 ]
 
 FLAGS = ["-x", "c++", "-std=c++20", "-O1", "-g1", "-w", "-DKVC_EMULATOR_CHECKS", "-fsanitize=thread"]
