@@ -71,6 +71,12 @@ void CheckFinite(const Scorer& scorer, std::span<const float> scores) {
   }
 }
 
+void CheckSums(const Scorer& scorer, std::span<const float> sums, std::span<const float> scores) {
+  KVC_CHECK(sums.size() == scores.size(), kBadShape, "{}: expected {} sums, got {}",
+            ScorerName(scorer.kind()), scores.size(), sums.size());
+  CheckFinite(scorer, sums);
+}
+
 float Dot(const float* a, const float* b, int64_t count) {
   constexpr int64_t kLanes = 16;
   std::array<float, kLanes> lanes{};

@@ -16,6 +16,10 @@ void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const flo
 // of a key's dimensions.
 void CheckFrequencies(const Scorer& scorer, const HeadInput& head);
 
+// Throws kBadShape, naming the scorer, unless there is a sum for each score; kNumeric for one that
+// is NaN or infinite.
+void CheckSums(const Scorer& scorer, std::span<const float> sums, std::span<const float> scores);
+
 // Throws kNumeric for a score that is NaN or infinite, naming the scorer and the first such token.
 void CheckFinite(const Scorer& scorer, std::span<const float> scores);
 

@@ -115,7 +115,17 @@ class ExpectedAttention : public Scorer {
       ranked[j] = (ranked[j] + static_cast<float>(options_.epsilon)) *
                   Norm(head.values.row(sinks + j), head.values.cols);
     }
-    CheckFinite(*this, ranked);
+    Finish({.by_prompt = scores, .sinks = head.sinks}, scores);
+  }
+
+  void Finish(const TokenSums& sums, std::span<float> scores) const override {
+    if (scores.empty()) return;
+    const int64_t sinks = std::ssize(scores) > sums.sinks ? sums.sinks : 0;
+    const std::span<float> ranked = scores.subspan(sinks);
+    CheckSums(*this, sums.by_prompt.subspan(sinks), ranked);
+    if (sums.by_prompt.data() != scores.data()) {
+      std::ranges::copy(sums.by_prompt.subspan(sinks), ranked.begin());
+    }
     std::ranges::fill(scores.first(sinks), std::ranges::max(ranked));
   }
 

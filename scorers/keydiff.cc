@@ -36,7 +36,12 @@ class KeyDiff : public Scorer {
       scores[j] =
           -Dot(head.keys.row(j), anchor.data(), width) * inverse_norms[j] * inverse_anchor_norm;
     }
-    CheckFinite(*this, scores);
+    Finish({.by_keys = scores}, scores);
+  }
+
+  void Finish(const TokenSums& sums, std::span<float> scores) const override {
+    CheckSums(*this, sums.by_keys, scores);
+    if (sums.by_keys.data() != scores.data()) std::ranges::copy(sums.by_keys, scores.begin());
   }
 };
 

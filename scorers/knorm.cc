@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "scorers/checks.h"
 #include "scorers/factories.h"
 
@@ -14,7 +16,12 @@ class Knorm : public Scorer {
     for (int64_t j = 0; j < head.keys.rows; ++j) {
       scores[j] = -Norm(head.keys.row(j), head.keys.cols);
     }
-    CheckFinite(*this, scores);
+    Finish({.by_keys = scores}, scores);
+  }
+
+  void Finish(const TokenSums& sums, std::span<float> scores) const override {
+    CheckSums(*this, sums.by_keys, scores);
+    if (sums.by_keys.data() != scores.data()) std::ranges::copy(sums.by_keys, scores.begin());
   }
 };
 

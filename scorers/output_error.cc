@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -8,6 +7,7 @@
 #include "kernels/matmul.h"
 #include "linalg/products.h"
 #include "scorers/checks.h"
+#include "scorers/expected_queries.h"
 #include "scorers/factories.h"
 #include "scorers/output_change.h"
 #include "scorers/rotation.h"
@@ -22,9 +22,6 @@ int64_t BlockQueries(int64_t num_tokens) {
   constexpr int64_t kElements = int64_t{4} << 20;
   return std::clamp<int64_t>(kElements / num_tokens, 16, 128);
 }
-
-// The golden ratio's fraction: its multiples scatter evenly over [0, 1), however many they are.
-constexpr double kScatter = 0.6180339887498949;
 
 // The scorer `output-error`. By the window's queries alone, with e_ij of OutputChange:
 //
@@ -54,25 +51,45 @@ class OutputError : public Scorer {
     if (by_prompt) CheckFrequencies(*this, head);
     OutputChange change(by_prompt ? std::max(window, BlockQueries(num_tokens)) : window,
                         head.values);
-    std::vector<float> errors(num_tokens, 0.0F);            // [T], window's
-    std::vector<float> pooled(by_prompt ? num_tokens : 0);  // [T], the same
-    std::ranges::fill(scores, 0.0F);
+    std::vector<float> errors(num_tokens, 0.0F);                    // [T], window's
+    std::vector<float> expected(by_prompt ? num_tokens : 0, 0.0F);  // [T], prompt's
     for (size_t h = 0; h < head.queries.size(); ++h) {
       change.SetGram(head.output_grams[h]);
       AddWindow(head, h, window, change, errors);
-      if (by_prompt) AddPrompt(head, h, change, scores);
+      if (by_prompt) AddPrompt(head, h, change, expected);
     }
-    const double weight = options_.relative ? 1.0 / head.residual_energy : 1.0;
-    const double heads = static_cast<double>(head.queries.size());
-    Scale(options_.mean ? weight / (static_cast<double>(window) * heads) : weight, errors);
-    PoolWindowApart(errors, window, pool_, by_prompt ? pooled : scores);
+    std::vector<float> by_keys(options_.keydiff > 0.0 ? num_tokens : 0);  // [T]
+    if (options_.keydiff > 0.0) keydiff_->Score(head, by_keys);
+    Finish({.by_window = errors,
+            .by_prompt = expected,
+            .by_keys = by_keys,
+            .heads = std::ssize(head.queries),
+            .window = window,
+            .prompt_queries = by_prompt ? PromptCount(head) : 0,
+            .sinks = head.sinks,
+            .residual_energy = head.residual_energy},
+           scores);
+  }
+
+  void Finish(const TokenSums& sums, std::span<float> scores) const override {
+    if (scores.empty()) return;
+    const bool by_prompt = options_.prompt > 0;
+    const double weight = options_.relative ? 1.0 / sums.residual_energy : 1.0;
+    const auto heads = static_cast<double>(sums.heads);
+    CheckSums(*this, sums.by_window, scores);
+    std::vector<float> errors(sums.by_window.begin(), sums.by_window.end());
+    std::vector<float> pooled(by_prompt ? scores.size() : 0);
+    Scale(options_.mean ? weight / (static_cast<double>(sums.window) * heads) : weight, errors);
+    PoolWindowApart(errors, sums.window, pool_, by_prompt ? pooled : scores);
     if (by_prompt) {
-      Scale(weight / (static_cast<double>(PromptCount(head)) * heads), scores);
-      ReserveShare(head, window, pooled, options_.recent, scores);
+      CheckSums(*this, sums.by_prompt, scores);
+      std::ranges::copy(sums.by_prompt, scores.begin());
+      Scale(weight / (static_cast<double>(sums.prompt_queries) * heads), scores);
+      ReserveShare(sums, pooled, options_.recent, scores);
     }
     if (options_.keydiff > 0.0) {
-      keydiff_->Score(head, errors);
-      ReserveShare(head, window, errors, options_.keydiff, scores);
+      CheckSums(*this, sums.by_keys, scores);
+      ReserveShare(sums, sums.by_keys, options_.keydiff, scores);
     }
   }
 
@@ -92,14 +109,9 @@ class OutputError : public Scorer {
     Reduce(change.Errors(window), options_.mean, errors);
   }
 
-  // The number of the prompt's queries that are taken. Those of the sinks are left out where there
-  // are others.
+  // The number of the prompt's queries that are taken.
   [[nodiscard]] int64_t PromptCount(const HeadInput& head) const {
-    return std::min(options_.prompt, head.prompt_queries.front().rows - SkippedSinks(head));
-  }
-  static int64_t SkippedSinks(const HeadInput& head) {
-    const int64_t rows = head.prompt_queries.front().rows;
-    return rows > head.sinks ? head.sinks : 0;
+    return ExpectedCount(head.prompt_queries.front().rows, head.sinks, options_.prompt);
   }
 
   void AddPrompt(const HeadInput& head,
@@ -107,7 +119,6 @@ class OutputError : public Scorer {
                  OutputChange& change,
                  std::span<float> expected) const {
     const ConstMatrixF all = head.prompt_queries[h];
-    const int64_t skipped = SkippedSinks(head);
     const int64_t count = PromptCount(head);
     const int64_t block = BlockQueries(head.keys.rows);
     std::vector<float> turned(std::min(count, block) * all.cols);  // [block, D_k]
@@ -115,7 +126,7 @@ class OutputError : public Scorer {
       const int64_t rows = std::min(block, count - begin);
       const MatrixF queries(turned.data(), rows, all.cols);
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t chosen = skipped + (all.rows - skipped) * (begin + i) / count;
+        const int64_t chosen = ExpectedRow(begin + i, count, all.rows, head.sinks);
         Turn(head, all.row(chosen), begin + i, queries.row(i));
       }
       const MatrixF attention = change.attention(rows);
@@ -127,10 +138,9 @@ class OutputError : public Scorer {
 
   // Turns query i, given before its rotation, to one of the coming positions.
   void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
-    const double scattered = std::fmod(static_cast<double>(i) * kScatter, 1.0);
-    const auto ahead = static_cast<int64_t>(scattered * static_cast<double>(options_.future));
+    const int64_t position = ExpectedPosition(i, head.keys.rows, options_.future);
     std::copy_n(query, head.keys.cols, turned);
-    Rotate(AverageRotation(head.rope_frequencies, head.keys.rows + ahead, 1), turned, 1);
+    Rotate(AverageRotation(head.rope_frequencies, position, 1), turned, 1);
   }
 
   // errors_j <- errors_j + sum or max over the rows of e [count, T].
@@ -149,14 +159,13 @@ class OutputError : public Scorer {
   // Gives `other` the choice of a share of the tokens. Among those that may be dropped, the token
   // that `other` ranks p-th gets at least the score with rank (1 - share)/share p, so that of any
   // number of best tokens `other` has chosen its share, and scores keep their unit.
-  static void ReserveShare(const HeadInput& head,
-                           int64_t window,
+  static void ReserveShare(const TokenSums& sums,
                            std::span<const float> other,
                            double share,
                            std::span<float> scores) {
     const int64_t num_tokens = std::ssize(scores);
-    const int64_t first = std::min(head.sinks, num_tokens);
-    const int64_t count = num_tokens - window - first;
+    const int64_t first = std::min(sums.sinks, num_tokens);
+    const int64_t count = num_tokens - sums.window - first;
     if (count <= 0 || share <= 0.0) return;
     const std::span<float> ranked = scores.subspan(first, count);
     std::vector<float> sorted(ranked.begin(), ranked.end());

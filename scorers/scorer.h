@@ -11,6 +11,7 @@
 
 #include "core/base/view.h"
 #include "core/cache/scorer_spec.h"
+#include "scorers/token_sums.h"
 
 namespace kvc::scorers {
 
@@ -53,6 +54,10 @@ class Scorer {
   // queries than tokens, the last T count. Single-threaded. Throws kBadShape when sizes disagree or
   // a field that the scorer needs is missing, kNumeric when a score is not finite.
   virtual void Score(const HeadInput& head, std::span<float> scores) const = 0;
+  // The last part of Score, for sums that were found elsewhere: scales, pools and shares out.
+  // scores [T] may be 0 long. Throws kBadShape when sizes disagree, kNumeric when a sum is not
+  // finite.
+  virtual void Finish(const TokenSums& sums, std::span<float> scores) const = 0;
 };
 
 // Combines the scores of several heads that share their tokens (kLatent). Scores of a comparable

@@ -30,10 +30,16 @@ class SnapKv : public Scorer {
         for (int64_t j = 0; j < num_tokens; ++j) received[j] += row[j];
       }
     }
-    const float weight = 1.0F / static_cast<float>(window * std::ssize(head.queries));
+    Finish({.by_window = received, .heads = std::ssize(head.queries), .window = window}, scores);
+  }
+
+  void Finish(const TokenSums& sums, std::span<float> scores) const override {
+    if (scores.empty()) return;
+    std::vector<float> received(sums.by_window.begin(), sums.by_window.end());  // [T]
+    const float weight = 1.0F / static_cast<float>(sums.window * sums.heads);
     for (float& share : received) share *= weight;
-    CheckFinite(*this, received);  // before the maximum, which would hide a NaN
-    PoolWindowApart(received, window, pool_, scores);
+    CheckSums(*this, received, scores);  // before the maximum, which would hide a NaN
+    PoolWindowApart(received, sums.window, pool_, scores);
   }
 
  private:

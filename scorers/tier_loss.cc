@@ -178,13 +178,11 @@ void CheckTierInput(const HeadInput& head, std::span<const TierRows> tiers, Matr
   }
 }
 
-// Divides the sums by what they are relative to, and by their number for a mean.
-void ScaleLosses(const HeadInput& head,
-                 int64_t window,
-                 const TierLossOptions& options,
-                 MatrixD losses) {
-  double weight = options.relative ? 1.0 / head.residual_energy : 1.0;
-  if (options.mean) weight /= static_cast<double>(window * std::ssize(head.queries));
+}  // namespace
+
+void ScaleLosses(const TokenSums& sums, const TierLossOptions& options, MatrixD losses) {
+  double weight = options.relative ? 1.0 / sums.residual_energy : 1.0;
+  if (options.mean) weight /= static_cast<double>(sums.window * sums.heads);
   for (int64_t j = 0; j < losses.rows; ++j) {
     for (int64_t t = 0; t < losses.cols; ++t) {
       losses(j, t) *= weight;
@@ -193,8 +191,6 @@ void ScaleLosses(const HeadInput& head,
     }
   }
 }
-
-}  // namespace
 
 void TierLosses(const HeadInput& head,
                 std::span<const TierRows> tiers,
@@ -214,7 +210,10 @@ void TierLosses(const HeadInput& head,
       AddTier(head, h, view, tier, options.first_order, sum);
     }
   }
-  ScaleLosses(head, window, options, losses);
+  ScaleLosses({.heads = std::ssize(head.queries),
+               .window = window,
+               .residual_energy = head.residual_energy},
+              options, losses);
 }
 
 TierLossOptions TierLossOptionsOf(const ScorerSpec& scorer) {

@@ -46,6 +46,11 @@ void TierLosses(const HeadInput& head,
                 const TierLossOptions& options,
                 MatrixD losses);
 
+// The last part of TierLosses, for sums that were found elsewhere: makes losses [T, 1 + n] of sums,
+// or largest losses, over window and heads, in place. Reads heads, window and residual_energy of
+// `sums`. Throws kNumeric when a loss is not finite.
+void ScaleLosses(const TokenSums& sums, const TierLossOptions& options, MatrixD losses);
+
 // True when the scorer's scores are losses of dropped tokens (attention or output error), which can
 // be added up. Those of KeyDiff, Knorm and streaming are ranks.
 [[nodiscard]] bool ScoresAreLosses(ScorerKind kind);
