@@ -13,8 +13,10 @@
 
 namespace kvc::cuda {
 
+constexpr int32_t kMostKeyWidth = 256;
+
 struct KeyHead {
-  CachedRows keys;  // [rows, D_k], any width
+  CachedRows keys;  // [rows, D_k]
   int32_t rows = 0;
   float* scores = nullptr;  // [rows]
 
@@ -27,7 +29,8 @@ struct KeyScorePlan {
   int32_t most_rows = 0;
 };
 
-// Throws kBadShape for negative rows and widths below 1.
+// Throws kBadShape for negative rows and widths below 1, kUnsupported for keys wider than
+// kMostKeyWidth.
 [[nodiscard]] KeyScorePlan PlanKeyScores(std::vector<KeyHead> heads);
 
 // s_j = -|k_j|. `heads`: plan.heads on the device.

@@ -50,6 +50,16 @@ struct QueryTurn {
   int32_t count = 0;
 };
 
+// Where a head's parts of the scratch memory begin, in floats, all multiples of 4.
+struct ScoreScratch {
+  int64_t queries = 0;    // [queries, D_k], as they enter the dot product
+  int64_t partials = 0;   // [splits, queries, 4 + D], of the first pass
+  int64_t states = 0;     // [queries, 8]
+  int64_t projected = 0;  // o M [queries, D]
+  int64_t changed = 0;    // of dominant tokens: v - o without them, times M [queries, D]
+  int64_t norms = 0;      // v M_h v^T [group, rows]
+};
+
 // One kv head. Sums that are not wanted have null pointers.
 struct ScoreHead {
   CachedRows keys;    // [rows, D_k]
@@ -71,7 +81,7 @@ struct ScoreHead {
   int32_t queries = 0;       // of all heads: group * (W + count)
   int32_t splits = 0;        // parts of the tokens in the first pass
   int32_t split_tokens = 0;  // of a part, a multiple of 64
-  int64_t scratch = 0;       // floats before this head's
+  ScoreScratch scratch;
 };
 
 struct ScorePlan {
@@ -80,6 +90,7 @@ struct ScorePlan {
   int32_t most_rows = 0;
   int32_t most_queries = 0;
   int32_t most_splits = 0;
+  int32_t most_group = 0;
   int32_t width = 0;    // 64 or 128: what the widest rows need
   bool errors = false;  // some head's are wanted
 };

@@ -143,6 +143,8 @@ void FinishMax(void** operands) {
 }
 template void FinishSum<31>(void**);
 template void FinishMax<31>(void**);
+template void FinishSum<15>(void**);
+template void FinishMax<15>(void**);
 template void FinishSum<28>(void**);
 template void FinishSum<3>(void**);
 template void FinishMax<28>(void**);
