@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "kernels/cuda/scores.h"
+#include "kernels/cuda/tier_losses.h"
 
 namespace kvc::cuda {
 namespace {
@@ -90,6 +91,21 @@ ScorePlan PlanScores(std::vector<ScoreHead> heads, bool tiers) {
   }
   plan.heads = std::move(heads);
   return plan;
+}
+
+void CheckTiers(const ScorePlan& plan, const std::vector<ScoreTier>& tiers) {
+  for (size_t i = 0; i < tiers.size(); ++i) {
+    const ScoreTier& tier = tiers[i];
+    const auto heads = static_cast<int32_t>(plan.heads.size());
+    KVC_CHECK(tier.head >= 0 && tier.head < heads && tier.losses != nullptr, kBadShape,
+              "tier losses: tier {}: expected one of {} heads and room for losses, got head {}", i,
+              heads, tier.head);
+    const ScoreHead& head = plan.heads[tier.head];
+    const bool fits = (tier.keys.data == nullptr || tier.keys.width == head.keys.width) &&
+                      (tier.values.data == nullptr || tier.values.width == head.values.width);
+    KVC_CHECK(fits, kBadShape, "tier losses: tier {}: expected widths {} and {}, got {} and {}", i,
+              head.keys.width, head.values.width, tier.keys.width, tier.values.width);
+  }
 }
 
 }  // namespace kvc::cuda

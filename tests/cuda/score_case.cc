@@ -20,19 +20,6 @@ double Dot(const float* a, const float* b, int64_t count) {
   return sum;
 }
 
-// x M y^T, of magnitudes where `sizes` is set.
-template <class X, class Y>
-double Form(const X* x, const std::vector<float>& gram, const Y* y, int64_t width, bool sizes) {
-  double sum = 0.0;
-  for (int64_t a = 0; a < width; ++a) {
-    for (int64_t b = 0; b < width; ++b) {
-      const double term = static_cast<double>(x[a]) * gram[a * width + b] * y[b];
-      sum += sizes ? std::abs(term) : term;
-    }
-  }
-  return sum;
-}
-
 }  // namespace
 
 std::vector<std::byte> CodedRows::Encode() {
@@ -275,104 +262,104 @@ scorers::TokenSums ScoreCase::Counts(size_t head) const {
   return counts;
 }
 
-std::vector<ScoreCase::Query> ScoreCase::QueriesOf(size_t head) const {
+std::vector<ScoreCase::View> ScoreCase::Views(size_t head) const {
   const int64_t width = shape_.key_width;
   const int64_t half = width / 2;
   const int64_t tokens = shape_.tokens[head];
   const scorers::TokenSums counts = Counts(head);
-  std::vector<Query> queries;
+  std::vector<View> views;
   for (int64_t h = 0; h < shape_.group; ++h) {
     const size_t at = head * static_cast<size_t>(shape_.group) + h;
     for (int64_t i = 0; i < counts.window; ++i) {
       const float* row = &window_[at][(shape_.window - counts.window + i) * width];
-      Query& query = queries.emplace_back();
-      query.x.assign(row, row + width);
-      for (const float x : query.x) query.size.push_back(std::abs(x));
-      query.visible = tokens - counts.window + i + 1;
-      query.head = at;
+      View& view = views.emplace_back();
+      view.x.assign(row, row + width);
+      for (const float x : view.x) view.size.push_back(std::abs(x));
+      view.gram = &grams_[at];
+      Look(head, tokens - counts.window + i + 1, view);
     }
     for (int64_t i = 0; i < counts.prompt_queries; ++i) {
       const int64_t from = scorers::ExpectedRow(i, counts.prompt_queries, PromptRows(head), kSinks);
-      Query& query = queries.emplace_back();
-      query.x.assign(&unrotated_[at][from * width], &unrotated_[at][from * width] + width);
+      View& view = views.emplace_back();
+      view.x.assign(&unrotated_[at][from * width], &unrotated_[at][from * width] + width);
       scorers::Rotate(
           scorers::AverageRotation(frequencies_, scorers::ExpectedPosition(i, tokens, kFuture), 1),
-          query.x.data(), 1);
+          view.x.data(), 1);
       for (int64_t d = 0; d < width; ++d) {
-        const float other = shape_.rope ? query.x[(d + half) % width] : 0.0F;
-        query.size.push_back(std::abs(query.x[d]) + std::abs(other));
+        const float other = shape_.rope ? view.x[(d + half) % width] : 0.0F;
+        view.size.push_back(std::abs(view.x[d]) + std::abs(other));
       }
-      query.visible = tokens;
-      query.window = false;
-      query.head = at;
+      view.window = false;
+      view.gram = &grams_[at];
+      Look(head, tokens, view);
     }
   }
-  return queries;
+  return views;
 }
 
-// A logit is off by (D_k + 10) u of its terms' sizes: its sum, the scale, and the query's two
-// turns. So is the largest one, and sums of T weights in 16 or more lanes are off by T / 16 u: a
-// has the relative error r. With Q = |v| |M| |v| + 2 |o| |M| |v| + |o| |M| |o| of magnitudes, the
-// square is off by (2 D + 8) u Q for its own sums and by 2 r Q for o, and (a / (1 - a))^2, a being
-// 1/2 or less, by 4 r.
-void ScoreCase::AddErrors(size_t head, const Query& query, Bounds& bounds) const {
+// Fills attention and outputs of a query that sees `visible` tokens.
+void ScoreCase::Look(size_t head, int64_t visible, View& view) const {
   const int64_t tokens = shape_.tokens[head];
   const int64_t width = shape_.value_width;
-  std::vector<double> a(static_cast<size_t>(tokens), 0.0);
+  view.a.assign(static_cast<size_t>(tokens), 0.0);
   double most = 0.0;
   double peak = -INFINITY;
-  for (int64_t j = 0; j < query.visible; ++j) {
+  for (int64_t j = 0; j < visible; ++j) {
     const float* key = keys[head].host().row(j);
     double size = 0.0;
-    for (int64_t d = 0; d < shape_.key_width; ++d) size += query.size[d] * std::abs(key[d]);
+    for (int64_t d = 0; d < shape_.key_width; ++d) size += view.size[d] * std::abs(key[d]);
     most = std::max(most, size * scale_);
-    a[j] = Dot(query.x.data(), key, shape_.key_width) * scale_;
-    peak = std::max(peak, a[j]);
+    view.a[j] = Dot(view.x.data(), key, shape_.key_width) * scale_;
+    peak = std::max(peak, view.a[j]);
   }
   double sum = 0.0;
-  for (int64_t j = 0; j < query.visible; ++j) sum += a[j] = std::exp(a[j] - peak);
-  for (double& share : a) share /= sum;
-  const double r = kUnit * (2.0 * static_cast<double>(shape_.key_width + 10) * most +
-                            static_cast<double>(tokens) / 16.0 + 20.0);
-  const int64_t dominant = std::ranges::max_element(a) - a.begin();
-  const std::vector<float>& gram = grams_[query.head];
-  // With and without the token of most attention.
-  std::vector<double> o(static_cast<size_t>(width), 0.0);
-  std::vector<double> size(static_cast<size_t>(width), 0.0);
-  std::vector<double> others(static_cast<size_t>(width), 0.0);
-  double rest = 0.0;
-  for (int64_t j = 0; j < query.visible; ++j) {
-    rest += j == dominant ? 0.0 : a[j];
+  for (int64_t j = 0; j < visible; ++j) sum += view.a[j] = std::exp(view.a[j] - peak);
+  for (double& share : view.a) share /= sum;
+  view.rounding = kUnit * (2.0 * static_cast<double>(shape_.key_width + 10) * most +
+                           static_cast<double>(tokens) / 16.0 + 20.0);
+  view.dominant = std::ranges::max_element(view.a) - view.a.begin();
+  for (auto* row : {&view.o, &view.others, &view.o_size}) row->assign(width, 0.0);
+  for (int64_t j = 0; j < visible; ++j) {
+    view.rest += j == view.dominant ? 0.0 : view.a[j];
     for (int64_t d = 0; d < width; ++d) {
-      const double term = a[j] * values[head].host()(j, d);
-      o[d] += term;
-      size[d] += std::abs(term);
-      others[d] += j == dominant ? 0.0 : term;
+      const double term = view.a[j] * values[head].host()(j, d);
+      view.o[d] += term;
+      view.o_size[d] += std::abs(term);
+      view.others[d] += j == view.dominant ? 0.0 : term;
     }
   }
-  for (double& x : others) x = rest > 1e-30 ? x / rest : 0.0;
-  const double own = Form(size.data(), gram, size.data(), width, true);
+  for (double& x : view.others) x = view.rest > 1e-30 ? x / view.rest : 0.0;
+}
+
+// With Q = |v| |M| |v| + 2 |o| |M| |v| + |o| |M| |o| of magnitudes, and r the rounding of
+// attention, the square is off by (2 D + 8) u Q for its own sums and by 2 r Q for o, and
+// (a / (1 - a))^2, a being 1/2 or less, by 4 r.
+void ScoreCase::AddErrors(size_t head, const View& view, Bounds& bounds) const {
+  const int64_t width = shape_.value_width;
+  const double r = view.rounding;
   const double forms = (2.0 * static_cast<double>(width) + 8.0) * kUnit;
-  for (int64_t j = 0; j < query.visible; ++j) {
-    const float* value = values[head].host().row(j);
-    const bool alone = j == dominant && a[j] > 0.5;
-    std::vector<double> moved(static_cast<size_t>(width));
-    std::vector<double> moved_size(static_cast<size_t>(width));
+  const double own = FormOfSizes(view.o_size, *view.gram, view.o_size);
+  for (int64_t j = 0; j < std::ssize(view.a); ++j) {
+    if (view.a[j] == 0.0) continue;
+    const float* row = values[head].host().row(j);
+    const std::vector<double> value(row, row + width);
+    const bool alone = j == view.dominant && view.a[j] > 0.5;
+    std::vector<double> moved = value;
+    std::vector<double> size = value;
     for (int64_t d = 0; d < width; ++d) {
-      moved[d] = value[d] - (alone ? others[d] : o[d]);
-      moved_size[d] = std::abs(value[d]) + std::abs(others[d]);
+      moved[d] -= alone ? view.others[d] : view.o[d];
+      size[d] = std::abs(size[d]) + std::abs(view.others[d]);
     }
-    const double square = Form(moved.data(), gram, moved.data(), width, false);
-    const double share = alone ? a[j] : a[j] / (1.0 - a[j]);
-    // Sums of the others have magnitudes that can be above the sum; so for T tokens.
-    const double terms = alone ? Form(moved_size.data(), gram, moved_size.data(), width, true)
-                               : Form(value, gram, value, width, true) +
-                                     2.0 * Form(size.data(), gram, value, width, true) + own;
+    const double square = Form(moved, *view.gram, moved);
+    const double share = alone ? view.a[j] : view.a[j] / (1.0 - view.a[j]);
+    const double terms = alone ? FormOfSizes(size, *view.gram, size)
+                               : FormOfSizes(value, *view.gram, value) +
+                                     2.0 * FormOfSizes(view.o_size, *view.gram, value) + own;
     const double e = share * share * square;
     const double bound = share * share * (4.0 * r * square + terms * (forms + 2.0 * r));
-    if (query.window) {
-      bounds.attention[j] += a[j];
-      bounds.attention_bound[j] += a[j] * r;
+    if (view.window) {
+      bounds.attention[j] += view.a[j];
+      bounds.attention_bound[j] += view.a[j] * r;
       bounds.error_sums[j] += e;
       bounds.error_sums_bound[j] += bound;
       bounds.error_maxima[j] = std::max(bounds.error_maxima[j], e);
@@ -392,16 +379,40 @@ ScoreCase::Bounds ScoreCase::BoundsOf(size_t head) const {
                       &bounds.error_maxima_bound, &bounds.prompt_errors_bound}) {
     array->assign(tokens, 0.0);
   }
-  const std::vector<Query> queries = QueriesOf(head);
-  for (const Query& query : queries) AddErrors(head, query, bounds);
+  const std::vector<View> views = Views(head);
+  for (const View& view : views) AddErrors(head, view, bounds);
   // The sums over queries, one after the other.
-  const double sums = kUnit * static_cast<double>(queries.size());
+  const double sums = kUnit * static_cast<double>(views.size());
   for (size_t j = 0; j < tokens; ++j) {
     bounds.attention_bound[j] += sums * bounds.attention[j];
     bounds.error_sums_bound[j] += sums * bounds.error_sums[j];
     bounds.prompt_errors_bound[j] += sums * bounds.prompt_errors[j];
   }
   return bounds;
+}
+
+double Form(const std::vector<double>& x,
+            const std::vector<float>& gram,
+            const std::vector<double>& y) {
+  double sum = 0.0;
+  for (size_t a = 0; a < x.size(); ++a) {
+    double row = 0.0;
+    for (size_t b = 0; b < y.size(); ++b) row += gram[a * y.size() + b] * y[b];
+    sum += x[a] * row;
+  }
+  return sum;
+}
+
+double FormOfSizes(const std::vector<double>& x,
+                   const std::vector<float>& gram,
+                   const std::vector<double>& y) {
+  double sum = 0.0;
+  for (size_t a = 0; a < x.size(); ++a) {
+    double row = 0.0;
+    for (size_t b = 0; b < y.size(); ++b) row += std::abs(gram[a * y.size() + b] * y[b]);
+    sum += std::abs(x[a]) * row;
+  }
+  return sum;
 }
 
 }  // namespace kvc::cuda

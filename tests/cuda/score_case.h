@@ -63,6 +63,22 @@ class ScoreCase {
   struct Sums {
     std::vector<float> attention, error_sums, error_maxima, prompt_errors;
   };
+  // What one query of a head sees, in double.
+  struct View {
+    std::vector<float> x;      // the query as it enters the dot product
+    std::vector<double> size;  // magnitudes of what it was made of, for each element
+    bool window = true;        // or of the prompt
+    const std::vector<float>* gram = nullptr;
+    std::vector<double> a;          // [T], attention
+    int64_t dominant = 0;           // the token with the most attention
+    double rest = 0.0;              // attention of all others
+    std::vector<double> o, others;  // [D], its output with and without that token
+    std::vector<double> o_size;     // [D], sums of the magnitudes of the terms of o
+    // A bound of the relative error of attention in float: a logit is off by (D_k + 10) u of its
+    // terms' magnitudes (its sum, the scale, the query's two turns), so is the largest one, and
+    // sums of T weights in 16 or more lanes are off by T / 16 u.
+    double rounding = 0.0;
+  };
   // Sums of one head in double, and how far each of them may be off in float.
   struct Bounds {
     std::vector<double> attention, error_sums, error_maxima, prompt_errors;
@@ -76,6 +92,7 @@ class ScoreCase {
   [[nodiscard]] scorers::HeadInput Input(size_t head) const;
   // What goes with sums when they are finished: numbers, no arrays.
   [[nodiscard]] scorers::TokenSums Counts(size_t head) const;
+  [[nodiscard]] std::vector<View> Views(size_t head) const;
   [[nodiscard]] Bounds BoundsOf(size_t head) const;
   // The table of heads without outputs.
   [[nodiscard]] std::vector<ScoreHead> Heads() const;
@@ -85,20 +102,13 @@ class ScoreCase {
   std::deque<CodedRows> keys, values;  // of each kv head
 
  private:
-  struct Query {
-    std::vector<float> x;      // as it enters the dot product
-    std::vector<double> size;  // of what it was made of, for each element
-    int64_t visible = 0;
-    bool window = true;
-    size_t head = 0;  // of all query heads
-  };
   void MakeQueries(Rng& rng);
   void MakeTurns();
   void MakeGrams(Rng& rng);
   const float* Upload(const std::vector<float>& x);
   [[nodiscard]] int64_t PromptRows(size_t head) const;
-  [[nodiscard]] std::vector<Query> QueriesOf(size_t head) const;
-  void AddErrors(size_t head, const Query& query, Bounds& bounds) const;
+  void Look(size_t head, int64_t visible, View& view) const;
+  void AddErrors(size_t head, const View& view, Bounds& bounds) const;
 
   ScoreShape shape_;
   float scale_;
@@ -114,5 +124,14 @@ class ScoreCase {
   const float* sin_device_ = nullptr;
   std::vector<const float*> to_cos_, to_sin_, grams_device_;  // of each kv head
 };
+
+// x M y^T of rows [D], M [D, D].
+[[nodiscard]] double Form(const std::vector<double>& x,
+                          const std::vector<float>& gram,
+                          const std::vector<double>& y);
+// |x| |M| |y|^T of their magnitudes.
+[[nodiscard]] double FormOfSizes(const std::vector<double>& x,
+                                 const std::vector<float>& gram,
+                                 const std::vector<double>& y);
 
 }  // namespace kvc::cuda
