@@ -180,13 +180,13 @@ struct ThinKeys {
 };
 
 // Computes the closed forms of the requested layout, or of the best one with --layout auto, with
-// ranks spread if requested. Records the choice in `result`.
+// ranks spread if requested. Adds FactorizationResult::closed_forms to `record`.
 ThinKeys MakeClosedForms(const FactorizeOptions& options,
                          const Checkpoint& source,
                          const Windows& calibration,
                          const HeldBack& held_back,
                          Progress& progress,
-                         Json& result) {
+                         Json& record) {
   const ModelConfig& config = source.config();
   FactorRequest request =
       MakeRequest(options, ResolveLayout(options.layout, config, options.objective), config);
@@ -198,24 +198,24 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
                        *svd, progress);
     request = MakeRequest(options, comparison.choice, config);
     factors = std::move(comparison.factors);
-    result["layout_choice"] = std::move(comparison.report);
+    record["layout_choice"] = std::move(comparison.report);
   }
-  result["objective"] = ObjectiveName(request.objective);
+  record["objective"] = ObjectiveName(request.objective);
   if (factors.empty()) {
     factors = FactorLayers(source, request, calibration, *svd, progress);
   }
   if (options.spread) {
-    result["sensitivity"] = SpreadFactors(source, request, calibration, *svd, progress, factors);
+    record["sensitivity"] = SpreadFactors(source, request, calibration, *svd, progress, factors);
   }
-  result["calibration_windows"] = calibration.size();
-  result["layers"] = DescribeLayers(factors);
+  record["calibration_windows"] = calibration.size();
+  record["layers"] = DescribeLayers(factors);
   KeyFactors keys = MakeKeys(request, factors);
   return {std::move(keys), std::move(factors)};
 }
 
-// Reads the thin model whose source is --source, together with what is known about its closed
-// forms.
-ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source, Json& result) {
+// Reads the thin model whose source is --source. Adds what is known about its closed forms to
+// `record`.
+ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source, Json& record) {
   const Checkpoint thin = Checkpoint::Open(options.model);
   KVC_CHECK(thin.config().thin(), kBadInput,
             "--source: expected a MODEL with thin keys, which was made from it, got full ones");
@@ -223,11 +223,11 @@ ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source,
   const auto path = options.model / "factorization.json";
   const Json before = std::filesystem::exists(path) ? ReadJsonFile(path) : Json::object();
   for (const char* key : {"layout_choice", "sensitivity", "calibration_windows", "layers"}) {
-    if (before.contains(key)) result[key] = before[key];
+    if (before.contains(key)) record[key] = before[key];
   }
-  result["objective"] = before.value("objective", "unknown");
+  record["objective"] = before.value("objective", "unknown");
   for (const char* key : {"options", "tuning", "global_tuning", "started_from"}) {
-    if (before.contains(key)) result["started_from"][key] = before[key];
+    if (before.contains(key)) record["started_from"][key] = before[key];
   }
   return {thin.config().keys, ReadFactors(thin)};
 }
@@ -240,18 +240,18 @@ void Tune(const FactorizeOptions& options,
           const TuneState& state,
           Progress& progress,
           ThinKeys& thin,
-          Json& result) {
-  held_back.MeasureUntuned(thin.keys, thin.factors, result);
+          FactorizationResult& result) {
+  result.untuned = held_back.Measure(thin.keys, thin.factors);
   if (options.tune) {
-    result["tuning"] =
+    result.local_tuning =
         TuneLocally(source, thin.keys, text.tuning, options.tuning, state, progress, thin.factors);
   }
   if (!options.tune_global) return;
-  result["global_tuning"] = TuneGlobally(source, thin.keys, text.global_tuning, options.global,
-                                         state.GlobalPath("thin"), progress, thin.factors);
+  result.global_tuning = TuneGlobally(source, thin.keys, text.global_tuning, options.global,
+                                      state.GlobalPath("thin"), progress, thin.factors);
   if (!options.control) return;
-  result["control"] = TuneControl(source, *held_back.reference(), text.global_tuning,
-                                  options.global, state.GlobalPath("control"), progress);
+  result.control = TuneControl(source, *held_back.reference(), text.global_tuning, options.global,
+                               state.GlobalPath("control"), progress);
 }
 
 }  // namespace
@@ -277,22 +277,7 @@ FactorizationPlan PlanFactorization(const FactorizeOptions& options) {
   return plan;
 }
 
-Json ToJson(const FactorizationPlan& plan) {
-  Json json;
-  json["layout"] = LayoutText(plan.layout);
-  json["objective"] = ObjectiveName(plan.objective);
-  json["group_rank"] = plan.group_rank;
-  json["group_width"] = plan.group_width;
-  json["key_bytes_share"] = plan.key_bytes_share;
-  json["cache_elements_per_token"] = {{"full", plan.full_elements}, {"thin", plan.thin_elements}};
-  json["rebuild_macs_per_token"] = plan.rebuild_macs;
-  json["memory"] = ToJson(plan.memory);
-  json["layouts"] = Json::array();
-  for (const LayoutRow& row : plan.layouts) json["layouts"].push_back(ToJson(row));
-  return json;
-}
-
-Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
+FactorizationResult FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   const bool goes_on = !options.source.empty();
   const Checkpoint source = Checkpoint::Open(goes_on ? options.source : options.model);
   const ModelConfig& config = source.config();
@@ -309,26 +294,26 @@ Json FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   OutputDirectory output(options.output, InputsOf(options), options.force,
                          /*resumable=*/options.tunes());
 
-  const Json described = DescribeOptions(options);
-  Json result;
+  FactorizationResult result;
+  result.options = DescribeOptions(options);
+  result.tuned = options.tunes();
   const HeldBack held_back(source, text.held_back, progress);
-  ThinKeys thin =
-      goes_on ? ReadThinKeys(options, source, result)
-              : MakeClosedForms(options, source, text.calibration, held_back, progress, result);
-  result["layout"] = LayoutText({thin.keys.layout, thin.keys.num_groups});
-  result["key_bytes_share"] = KeyBytesShare(config, thin.keys);
-  result["token_cost"] = DescribeCost(CostOfKeys(config, thin.keys));
+  ThinKeys thin = goes_on ? ReadThinKeys(options, source, result.closed_forms)
+                          : MakeClosedForms(options, source, text.calibration, held_back, progress,
+                                            result.closed_forms);
+  result.layout = {thin.keys.layout, thin.keys.num_groups};
+  result.objective = result.closed_forms["objective"];
+  result.key_bytes_share = KeyBytesShare(config, thin.keys);
+  result.token_cost = CostOfKeys(config, thin.keys);
   if (options.tunes()) {
-    const TuneState state(output.path(), TuneSettings(options, source, described));
+    const TuneState state(output.path(), TuneSettings(options, source, result.options));
     model::RunOn(options.global.compute,
                  [&] { Tune(options, source, text, held_back, state, progress, thin, result); });
     state.Remove();
   }
   WriteThinCheckpoint(source, thin.keys, thin.factors, output.path(), progress);
-  held_back.MeasureWritten(output.path(),
-                           options.tunes() ? "kld_after_tuning" : "kld_before_tuning", result);
-  result["options"] = described;
-  Json file = result;
+  result.written = held_back.MeasureWritten(output.path());
+  Json file = ToJson(result);
   file["kvc"] = Version();
   WriteJsonFile(output.path() / "factorization.json", file);
   output.Commit();

@@ -8,10 +8,9 @@
 #include "core/base/progress.h"
 #include "core/base/sizes.h"
 #include "core/checkpoint/model_config.h"
-#include "core/io/json_fwd.h"
+#include "factorize/factorization.h"
 #include "factorize/layer_factors.h"
 #include "factorize/layout_choice.h"
-#include "factorize/memory_table.h"
 #include "factorize/tune_options.h"
 
 namespace kvc::factorize {
@@ -43,27 +42,13 @@ struct FactorizeOptions {
   [[nodiscard]] bool tunes() const { return tune || tune_global; }
 };
 
-// Sizes that are known without any work, from config.json alone.
-struct FactorizationPlan {
-  LayoutChoice layout;
-  Objective objective = Objective::kAuto;  // never kAuto in a plan that was made
-  int64_t group_rank = 0;
-  int64_t group_width = 0;       // heads x D
-  double key_bytes_share = 0.0;  // of the original's
-  int64_t full_elements = 0;     // that one token caches, keys and values
-  int64_t thin_elements = 0;     // likewise
-  int64_t rebuild_macs = 0;      // of one cached token
-  MemoryTable memory;
-  std::vector<LayoutRow> layouts;
-};
+// Returns the sizes of a run. Reads config.json alone.
 [[nodiscard]] FactorizationPlan PlanFactorization(const FactorizeOptions& options);
-// Returns the keys of --dry-run (docs/formats/factorization.md).
-[[nodiscard]] Json ToJson(const FactorizationPlan& plan);
 
-// Runs the stage and returns the content of factorization.json (docs/formats/factorization.md).
-// Throws kUsage when something needs calibration text and there is none, kBadInput when it is too
-// short. If the run ends early, what is tuned stays in OUT.partial, and the next run with the same
-// options continues from it.
-[[nodiscard]] Json FactorizeModel(const FactorizeOptions& options, Progress& progress);
+// Runs the stage. Throws kUsage when something needs calibration text and there is none, kBadInput
+// when it is too short. If the run ends early, what is tuned stays in OUT.partial, and the next run
+// with the same options continues from it.
+[[nodiscard]] FactorizationResult FactorizeModel(const FactorizeOptions& options,
+                                                 Progress& progress);
 
 }  // namespace kvc::factorize

@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "core/base/thread_pool.h"
-#include "core/io/json.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
 #include "model/reference_run.h"
@@ -49,29 +48,21 @@ const model::ReferenceRun* HeldBack::reference() const {
   return reference_.get();
 }
 
-void HeldBack::MeasureUntuned(const KeyFactors& keys,
-                              const std::vector<LayerFactors>& factors,
-                              Json& result) const {
-  if (!reference_) return;
-  const auto distance = MeasureFactors(*reference(), source_, keys, factors, progress_);
-  result["kld_before_tuning"] = distance.kld;
-  result["perplexity_before_tuning"] = distance.perplexity;
+std::optional<model::ModelDistance> HeldBack::Measure(
+    const KeyFactors& keys, const std::vector<LayerFactors>& factors) const {
+  if (!reference_) return std::nullopt;
+  return MeasureFactors(*reference(), source_, keys, factors, progress_);
 }
 
-void HeldBack::MeasureWritten(const std::filesystem::path& directory,
-                              const char* kld_name,
-                              Json& result) const {
-  if (!reference_) return;
+std::optional<model::ModelDistance> HeldBack::MeasureWritten(
+    const std::filesystem::path& directory) const {
+  if (!reference_) return std::nullopt;
   const Checkpoint written = Checkpoint::Open(directory);
   const std::vector<torch::Tensor> hidden =
       model::StreamWindows(written, reference_->windows, {}, nullptr, progress_, "model");
   // Norm and head are written unchanged from the source: no need to hold them twice.
-  const auto distance =
-      model::CompareHidden(*reference(), written.config(), reference()->outer, hidden, progress_);
-  result[kld_name] = distance.kld;
-  result["perplexity"] = distance.perplexity;
-  result["perplexity_source"] = distance.reference_perplexity;
-  result["held_back_tokens"] = distance.tokens;
+  return model::CompareHidden(*reference(), written.config(), reference()->outer, hidden,
+                              progress_);
 }
 
 }  // namespace kvc::factorize

@@ -4,11 +4,11 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/base/progress.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/io/json_fwd.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
 #include "model/compare.h"
@@ -30,14 +30,11 @@ class HeldBack {
 
   // Returns null when no window is held back.
   [[nodiscard]] const model::ReferenceRun* reference() const;
-  // Adds "kld_before_tuning", "perplexity_before_tuning".
-  void MeasureUntuned(const KeyFactors& keys,
-                      const std::vector<LayerFactors>& factors,
-                      Json& result) const;
-  // Adds `kld_name`, "perplexity", "perplexity_source", "held_back_tokens" of a checkpoint.
-  void MeasureWritten(const std::filesystem::path& directory,
-                      const char* kld_name,
-                      Json& result) const;
+  // Measure thin keys, and a checkpoint that was written; none when no window is held back.
+  [[nodiscard]] std::optional<model::ModelDistance> Measure(
+      const KeyFactors& keys, const std::vector<LayerFactors>& factors) const;
+  [[nodiscard]] std::optional<model::ModelDistance> MeasureWritten(
+      const std::filesystem::path& directory) const;
 
  private:
   const Checkpoint& source_;

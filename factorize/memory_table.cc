@@ -88,8 +88,7 @@ Json ToJson(const MemoryTable& table) {
                     {"saved_bytes", row.full_bytes - row.thin_bytes},
                     {"users_full", row.users_full},
                     {"users_thin", row.users_thin},
-                    {"users_ratio",
-                     static_cast<double>(row.full_bytes) / static_cast<double>(row.thin_bytes)}});
+                    {"users_ratio", row.UsersRatio()}});
   }
   return {{"element_bytes", kTableElementBytes},
           {"weight_bytes", table.weight_bytes},

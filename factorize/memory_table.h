@@ -27,6 +27,11 @@ struct MemoryRow {
   int64_t thin_bytes = 0;
   int64_t users_full = 0;  // whole sequences that fit beside the weights
   int64_t users_thin = 0;
+
+  // Returns full_bytes / thin_bytes, the ratio of users for many of them.
+  [[nodiscard]] double UsersRatio() const {
+    return static_cast<double>(full_bytes) / static_cast<double>(thin_bytes);
+  }
 };
 struct MemoryTable {
   int64_t weight_bytes = 0;  // of the source model
@@ -38,8 +43,7 @@ struct MemoryTable {
                                           int64_t key_width,
                                           std::span<const int64_t> lengths);
 // Returns {"element_bytes", "weight_bytes", "device_bytes", "lengths": [{"tokens", "full_bytes",
-// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}. users_ratio is
-// full_bytes / thin_bytes, the limit for many users.
+// "thin_bytes", "saved_bytes", "users_full", "users_thin", "users_ratio"}]}.
 [[nodiscard]] Json ToJson(const MemoryTable& table);
 
 // Cost of one cached token in a decode step, summed over the layers.

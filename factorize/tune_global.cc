@@ -68,12 +68,12 @@ Json TuneGlobally(const Checkpoint& source,
   return report;
 }
 
-Json TuneControl(const Checkpoint& source,
-                 const model::ReferenceRun& held_back,
-                 const Windows& windows,
-                 const GlobalTuneOptions& options,
-                 const std::filesystem::path& state,
-                 Progress& progress) {
+ControlResult TuneControl(const Checkpoint& source,
+                          const model::ReferenceRun& held_back,
+                          const Windows& windows,
+                          const GlobalTuneOptions& options,
+                          const std::filesystem::path& state,
+                          Progress& progress) {
   Json report = {{"loss", OutputLossName(options.loss)}, {"steps", 0}};
   std::vector<Tensor> hidden = model::EmbedWindows(source, held_back.windows);  // [T, E] each
   if (options.loss == OutputLoss::kKl) {
@@ -97,9 +97,7 @@ Json TuneControl(const Checkpoint& source,
   }
   const auto distance =
       model::CompareHidden(held_back, source.config(), held_back.outer, hidden, progress);
-  report["kld"] = distance.kld;
-  report["perplexity"] = distance.perplexity;
-  return report;
+  return {std::move(report), distance.kld, distance.perplexity};
 }
 
 }  // namespace kvc::factorize

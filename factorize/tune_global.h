@@ -23,6 +23,7 @@
 #include "core/base/progress.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
+#include "factorize/factorization.h"
 #include "factorize/layer_factors.h"
 #include "factorize/tune_options.h"
 #include "model/compare.h"
@@ -56,14 +57,13 @@ inline constexpr int64_t kPatience = 4;
                                 std::vector<LayerFactors>& factors);
 
 // Runs the control: the full model's own W_Q and W_K get the same training and are measured on
-// `held_back`. Adds "kld" (to the untrained source) and "perplexity" to what TuneGlobally returns.
-// With kKl the loss and its gradient are zero from the start, so the source is the control and
-// nothing is run: {"loss": "kl", "steps": 0, "kld": 0, "perplexity"}.
-[[nodiscard]] Json TuneControl(const Checkpoint& source,
-                               const model::ReferenceRun& held_back,
-                               const Windows& windows,
-                               const GlobalTuneOptions& options,
-                               const std::filesystem::path& state,
-                               Progress& progress);
+// `held_back`. With kKl the loss and its gradient are zero from the start, so the source is the
+// control and nothing is run.
+[[nodiscard]] ControlResult TuneControl(const Checkpoint& source,
+                                        const model::ReferenceRun& held_back,
+                                        const Windows& windows,
+                                        const GlobalTuneOptions& options,
+                                        const std::filesystem::path& state,
+                                        Progress& progress);
 
 }  // namespace kvc::factorize

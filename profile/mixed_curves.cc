@@ -5,7 +5,6 @@
 
 #include "core/base/error.h"
 #include "core/cache/profile_file.h"
-#include "core/cache/tier_list.h"
 #include "linalg/basis.h"
 #include "model/ordered_work.h"
 #include "model/projections.h"
@@ -54,10 +53,7 @@ bool HasMixedCurve(const ScorerSpec& scorer) {
 MixedCollector::MixedCollector(const ModelConfig& config,
                                const ProfileOptions& options,
                                ProfileSums& sums)
-    : config_(config),
-      options_(options),
-      sums_(sums),
-      tiers_(ParseTiers(options.tiers, "--tiers")) {
+    : config_(config), options_(options), sums_(sums), tiers_(options.tiers.tiers) {
   if (tiers_.size() < 2) return;
   for (size_t i = 0; i < options.scorers.size(); ++i) {
     if (!HasMixedCurve(options.scorers[i])) continue;

@@ -38,7 +38,6 @@ namespace kvc::profile {
 // those scorers whose scores are losses. `config`, `options` and `sums` must outlive it.
 class MixedCollector {
  public:
-  // Throws kUsage for tiers that do not parse.
   MixedCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
 
   // Adds one window at one layer, with the arguments of CurveCollector; `scores` are by

@@ -11,7 +11,6 @@
 
 #include "core/base/error.h"
 #include "core/base/version.h"
-#include "core/cache/tier_list.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "model/embedding_rows.h"
@@ -38,7 +37,7 @@ Json OptionsJson(const ProfileOptions& options) {
   json["window"] = options.window;
   json["continuation"] = ContinuationName(options.continuation);
   json["importance"] = ImportanceName(options.importance);
-  json["tiers"] = options.tiers;
+  json["tiers"] = options.tiers.text;
   return json;
 }
 
@@ -123,7 +122,7 @@ ProfileData Finish(const ProfileSums& sums,
     data.error_curves[spec] = MeanCurves(sums.at(ErrorSum(ToString(spec))), num_windows);
   }
   data.oracle_curve = MeanCurves(sums.at(CurveSum(kOracleName)), num_windows);
-  data.tiers = ParseTiers(options.tiers, "--tiers");
+  data.tiers = options.tiers.tiers;
   for (const ScorerSpec& spec : options.scorers) {
     const auto found = sums.find(MixedSum(ToString(spec)));
     if (found != sums.end()) data.mixed_curves[spec] = MeanCurves(found->second, num_windows);

@@ -34,6 +34,7 @@
 #include "core/base/progress.h"
 #include "core/cache/cache_spec.h"
 #include "core/cache/profile_file.h"
+#include "core/cache/tier_list.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/json.h"
 #include "eval/tasks/needle_task.h"
@@ -61,8 +62,8 @@ struct ProfileOptions {
   int64_t horizon = 64;    // tokens after them
   int64_t sinks = 4;
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
-  std::string tiers =
-      "0,1/8,1/4,1";  // of the curves with tiers (core/cache/tier_list.h); "0,1": none
+  NamedTiers tiers =
+      ParseNamedTiers("0,1/8,1/4,1", "tiers");  // of the curves with tiers; one: none
   Continuation continuation =
       Continuation::kTeacher;  // for the record: the caller makes the windows
   Importance importance = Importance::kOracle;

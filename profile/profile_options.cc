@@ -2,7 +2,6 @@
 #include <set>
 
 #include "core/base/error.h"
-#include "core/cache/tier_list.h"
 #include "profile/profile_model.h"
 
 namespace kvc::profile {
@@ -60,7 +59,6 @@ void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& confi
               ToString(spec));
     static_cast<void>(scorers::Scorer::Create(spec));  // throws what it cannot do
   }
-  static_cast<void>(ParseTiers(options.tiers, "--tiers"));
   KVC_CHECK(options.needle_tests >= 4, kUsage, "--needle-tests: expected 4 or more, got {}",
             options.needle_tests);
 }
@@ -84,7 +82,7 @@ ProfilePlan PlanProfile(const ModelConfig& config,
       length * (projections + 2 * config.mlp_width + 2 * config.model_width) * kFloatBytes;
   // Counts keys and values of a layer's windows, until its bases are known; latents in each narrow
   // tier.
-  const int64_t narrow = std::ssize(ParseTiers(options.tiers, "--tiers")) - 1;
+  const int64_t narrow = std::ssize(options.tiers.tiers) - 1;
   const int64_t copies = config.keys.layout == KeyLayout::kLatent ? 2 + narrow : 2;
   const int64_t kept_bytes =
       narrow == 0 ? 0

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/cache/manifest.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/tokenizer/tokenizer.h"
 
 namespace kvc::runtime {
 namespace {
@@ -15,6 +19,10 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double Rate(int64_t tokens, double seconds) {
+  return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0;
 }
 
 // One prompt on its way.
@@ -105,6 +113,44 @@ class Generator {
 };
 
 }  // namespace
+
+double GenerateResult::PrefillRate() const { return Rate(prefill_tokens, prefill_seconds); }
+
+double GenerateResult::DecodeRate() const { return Rate(decode_tokens, decode_seconds); }
+
+CacheCounters GenerateResult::MeanCache() const {
+  CacheCounters sum;
+  for (const Generation& output : outputs) {
+    sum.full_bytes += output.cache.full_bytes;
+    sum.logical_bytes += output.cache.logical_bytes;
+    sum.allocated_bytes += output.cache.allocated_bytes;
+    sum.peak_bytes += output.cache.peak_bytes;
+    sum.AddTierTokens(output.cache);
+  }
+  const auto count = static_cast<int64_t>(outputs.size());
+  for (int64_t CacheCounters::*bytes :
+       {&CacheCounters::full_bytes, &CacheCounters::logical_bytes, &CacheCounters::allocated_bytes,
+        &CacheCounters::peak_bytes}) {
+    sum.*bytes /= count;
+  }
+  return sum;
+}
+
+std::vector<int32_t> StopIds(const Bundle& bundle, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = bundle.manifest().model.eos_ids;
+  const std::filesystem::path file = bundle.directory() / "generation_config.json";
+  if (std::filesystem::exists(file)) {
+    const Json config = ReadJsonFile(file);
+    const Json eos = config.value("eos_token_id", Json());
+    for (const Json& id : eos.is_array() ? eos : Json::array({eos})) {
+      if (id.is_number_integer()) ids.push_back(id.get<int32_t>());
+    }
+  }
+  if (tokenizer.eos_id()) ids.push_back(*tokenizer.eos_id());
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
 
 GenerateResult Generate(Session& session,
                         std::span<const std::vector<int32_t>> prompts,

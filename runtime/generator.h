@@ -11,6 +11,10 @@
 #include "kernels/sampling.h"
 #include "runtime/session.h"
 
+namespace kvc {
+class Tokenizer;  // core/tokenizer/tokenizer.h
+}  // namespace kvc
+
 namespace kvc::runtime {
 
 struct GenerateOptions {
@@ -33,7 +37,18 @@ struct GenerateResult {
   double prefill_seconds = 0.0;
   int64_t decode_tokens = 0;  // fed one by one, summed over the batch
   double decode_seconds = 0.0;
+
+  // Return tokens per second; 0 when nothing was timed.
+  [[nodiscard]] double PrefillRate() const;
+  [[nodiscard]] double DecodeRate() const;
+  // Returns the mean of the outputs' bytes, of which there must be some, rounded down; the tokens
+  // of tiers are sums.
+  [[nodiscard]] CacheCounters MeanCache() const;
 };
+
+// Returns the ids that end a text: those of the model's configuration, of the bundle's
+// generation_config.json and of the tokenizer.
+[[nodiscard]] std::vector<int32_t> StopIds(const Bundle& bundle, const Tokenizer& tokenizer);
 
 // Generates. Reports progress as stage "decode". A sequence that has ended leaves the batch. Throws
 // kUsage for max_new_tokens < 1, and what the session throws.

@@ -13,7 +13,7 @@
 #include "core/cache/manifest.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
-#include "tools/results_json.h"
+#include "eval/compare/results_json.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -96,7 +96,7 @@ Json ToJson(const bench::DepthSpeed& speed, int64_t decode) {
                {"prefill_tokens_per_second", speed.prefill_rate},
                {"decode_tokens", decode},
                {"decode_tokens_per_second", ToJson(speed.decode)},
-               {"cache", CacheToJson(speed.cache)},
+               {"cache", eval::CacheToJson(speed.cache)},
                {"attention_gb_per_second", nullptr}};
   if (speed.attention_bytes_per_second) {
     json["attention_gb_per_second"] = *speed.attention_bytes_per_second * 1e-9;
@@ -119,7 +119,7 @@ Json ToJson(const BenchResult& result) {
   for (const bench::DepthSpeed& depth : result.depths) {
     json["depths"].push_back(ToJson(depth, result.plan.decode));
   }
-  if (!result.depths.empty()) json["cache"] = CacheToJson(result.depths.back().cache);
+  if (!result.depths.empty()) json["cache"] = eval::CacheToJson(result.depths.back().cache);
   return json;
 }
 

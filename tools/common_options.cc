@@ -237,20 +237,4 @@ int RunCommand(int argc,
   }
 }
 
-int RunCommand(int argc,
-               char** argv,
-               const std::string& name,
-               CLI::App& app,
-               CommonOptions& options,
-               const std::function<Json()>& body,
-               const std::function<void(const Json&)>& print_text) {
-  return RunCommand(argc, argv, name, app, options, [&] {
-    CommandResult result;
-    result.json = body();
-    result.print = [&print_text, json = result.json] { print_text(json); };
-    result.gates_passed = result.json.value("gate", "passed") != "failed";
-    return result;
-  });
-}
-
 }  // namespace kvc::tools

@@ -64,16 +64,6 @@ int RunCommand(int argc,
                CommonOptions& options,
                const std::function<CommandResult()>& body);
 
-// Runs a command whose result is its JSON, and whose text is printed from that. Its gates have
-// failed when it has a key "gate" with the value "failed".
-int RunCommand(int argc,
-               char** argv,
-               const std::string& name,
-               CLI::App& app,
-               CommonOptions& options,
-               const std::function<Json()>& body,
-               const std::function<void(const Json&)>& print_text);
-
 // Returns the highest resident set of this process so far.
 [[nodiscard]] int64_t PeakRssBytes();
 

@@ -13,12 +13,13 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "pipeline/choose/comparison.h"
+#include "pipeline/choose/comparison_json.h"
 #include "pipeline/choose/prompt_file.h"
-#include "tools/comparison_output.h"
+#include "tools/comparison_text.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
-#include "tools/results_json.h"
+#include "tools/results_text.h"
 
 namespace kvc::tools {
 namespace {
@@ -109,26 +110,19 @@ CommandResult RunCompare(const CompareArguments& args, const CommonOptions& comm
     WriteJsonFile(args.prompts, choose::PromptsToJson(tasks.walk, tasks.samples, tasks.cells,
                                                       tasks.needle.question_before));
   }
-  CommandResult result;
   if (common.dry_run) {
-    result.json = {{"samples", tasks.samples.size()},
-                   {"needles", tasks.prompts()},
-                   {"ruler_prompts", tasks.ruler.size()},
-                   {"dry_run", true}};
-    return result;
+    return {{{"samples", tasks.samples.size()},
+             {"needles", tasks.prompts()},
+             {"ruler_prompts", tasks.ruler.size()},
+             {"dry_run", true}},
+            {}};
   }
   const fs::path partial = args.output.empty() ? "" : args.output + ".partial";
   if (args.force && !partial.empty()) fs::remove(partial);
   const choose::Comparison comparison =
       choose::RunComparison(request, tasks, *tokenizer, partial, pool, *MakeProgress(common));
-  const auto gates = choose::CheckGates(args.gates, comparison);
-  result.json = ComparisonToJson(comparison);
-  AddGates(gates, result.json);
-  result.gates_passed = eval::AllPassed(gates);
-  result.print = [comparison, gates] {
-    PrintComparison(comparison);
-    PrintGates(gates);
-  };
+  CommandResult result = WithGates(ToJson(comparison), choose::CheckGates(args.gates, comparison),
+                                   [comparison] { PrintComparison(comparison); });
   if (!args.output.empty()) {
     WriteJsonFile(args.output, result.json);
     fs::remove(partial);

@@ -9,9 +9,9 @@
 #include "core/base/sizes.h"
 #include "core/base/thread_pool.h"
 #include "core/cache/tier_list.h"
-#include "core/io/output_directory.h"
 #include "export/bundle/export_bundle.h"
-#include "tools/comparison_output.h"
+#include "pipeline/choose/comparison_json.h"
+#include "pipeline/choose/export_chosen.h"
 #include "tools/export_output.h"
 
 namespace kvc::tools {
@@ -65,26 +65,7 @@ choose::ChooseRequest MakeRequest(const ExportArguments& arguments) {
   }
   request.context = ParseLength(automatic.context, "--context");
   request.decode = ParseLength(automatic.decode, "--decode");
-  request.budget = {options.texts.budget, options.budget};
-  request.weights_dtype = options.weights_dtype;
-  request.cache_format = options.cache_format;
-  request.sinks = options.sinks;
-  request.window = options.window;
-  request.seed = options.seed;
-  request.threads = options.threads;
-  request.scratch = options.output.string() + ".auto";
   return request;
-}
-
-// Returns every file and folder that --method auto reads.
-std::vector<fs::path> InputsOf(const choose::ChooseRequest& request) {
-  std::vector<fs::path> inputs;
-  for (const choose::Candidate& candidate : request.candidates) {
-    inputs.insert(inputs.end(), {candidate.model, candidate.profile});
-  }
-  inputs.insert(inputs.end(), request.text.begin(), request.text.end());
-  inputs.push_back(request.haystack);
-  return inputs;
 }
 
 // Runs --method auto: tries compositions, then exports the best with the table of all that were
@@ -96,26 +77,17 @@ CommandResult ExportBest(const ExportArguments& arguments, const CommonOptions& 
   KVC_CHECK(
       !common.dry_run, kUsage,
       "--dry-run: expected a method that is known beforehand, got auto; use another --method");
-  const choose::ChooseRequest request = MakeRequest(arguments);
-  OutputDirectory output(options.output, InputsOf(request), options.force);
-  ThreadPool pool(options.threads);
-  const std::unique_ptr<Progress> progress = MakeProgress(common);
-  const choose::Choice choice = choose::ChooseComposition(request, pool, *progress);
-  bundle::ExportOptions best = options;
-  best.model = choice.candidate.model;
-  best.profile = choice.candidate.profile;
-  best.SetPolicy(choice.policy.name, choice.policy.policy);
-  const auto plan = std::make_shared<const bundle::ExportPlan>(bundle::PlanExport(best));
-  const bundle::ExportResult written =
-      bundle::ExportBundle(*plan, best, {{kAutoMethod, ChoiceToJson(choice)}}, output, *progress);
-  CommandResult result{ExportToJson(*plan, written), {}};
+  const auto chosen = std::make_shared<const choose::ChosenExport>(
+      choose::ExportChosen(MakeRequest(arguments), options, *MakeProgress(common)));
+  const choose::Choice& choice = chosen->choice;
+  CommandResult result{ExportToJson(chosen->plan, chosen->written), {}};
   result.json["chosen"] = choice.line;
-  result.json["tried"] = LinesToJson(choice.comparison.lines);
-  result.json["screened"] = LinesToJson(choice.screened);
-  result.print = [plan, written, choice] {
-    PrintChoice(choice);
-    PrintPlan(*plan);
-    PrintWritten(written);
+  result.json["tried"] = ToJson(choice.comparison.lines);
+  result.json["screened"] = ToJson(choice.screened);
+  result.print = [chosen] {
+    PrintChoice(chosen->choice);
+    PrintPlan(chosen->plan);
+    PrintWritten(chosen->written);
   };
   return result;
 }

@@ -6,7 +6,6 @@
 
 #include "core/base/sizes.h"
 #include "export/budget/budget_plan.h"
-#include "tools/comparison_output.h"
 
 namespace kvc::tools {
 namespace {
@@ -103,13 +102,6 @@ void PrintCheck(const bundle::CheckResult& checked) {
   if (checked.verification) error = checked.verification->max_abs_error;
   std::printf("%s: %lld files as recorded, %s\n", checked.bundle.c_str(),
               static_cast<long long>(checked.files), VerifiedText(error).c_str());
-}
-
-Json ChoiceToJson(const choose::Choice& choice) {
-  Json json = ComparisonToJson(choice.comparison);
-  json["screened"] = LinesToJson(choice.screened);
-  json["chosen"] = choice.line;
-  return json;
 }
 
 void PrintChoice(const choose::Choice& choice) {

@@ -21,8 +21,6 @@ void PrintWritten(const bundle::ExportResult& written);
 [[nodiscard]] Json CheckToJson(const bundle::CheckResult& checked);
 void PrintCheck(const bundle::CheckResult& checked);
 
-// Returns ComparisonToJson's keys, screened and chosen.
-[[nodiscard]] Json ChoiceToJson(const choose::Choice& choice);
 void PrintChoice(const choose::Choice& choice);
 
 }  // namespace kvc::tools

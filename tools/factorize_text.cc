@@ -3,37 +3,42 @@
 #include <cstdio>
 #include <string>
 
-#include "core/io/json.h"
-
 namespace kvc::tools {
 namespace {
 
 constexpr double kGB = 1e9;
 
-void PrintMemory(const Json& memory) {
+long long Long(int64_t value) { return value; }
+
+double Gigabytes(int64_t bytes) { return static_cast<double>(bytes) / kGB; }
+
+void PrintMemory(const factorize::MemoryTable& memory) {
   std::printf("\ncache in 16 bits, weights %.1f GB, device %.0f GB\n",
-              memory["weight_bytes"].get<double>() / kGB,
-              memory["device_bytes"].get<double>() / kGB);
+              Gigabytes(memory.weight_bytes), Gigabytes(factorize::kTableDeviceBytes));
   std::printf("%10s %12s %12s %12s %12s %12s %7s\n", "tokens", "full GB", "thin GB", "saved GB",
               "users full", "users thin", "ratio");
-  for (const Json& row : memory["lengths"]) {
-    std::printf("%10lld %12.3f %12.3f %12.3f %12lld %12lld %6.2fx\n",
-                row["tokens"].get<long long>(), row["full_bytes"].get<double>() / kGB,
-                row["thin_bytes"].get<double>() / kGB, row["saved_bytes"].get<double>() / kGB,
-                row["users_full"].get<long long>(), row["users_thin"].get<long long>(),
-                row["users_ratio"].get<double>());
+  for (const factorize::MemoryRow& row : memory.rows) {
+    std::printf("%10lld %12.3f %12.3f %12.3f %12lld %12lld %6.2fx\n", Long(row.tokens),
+                Gigabytes(row.full_bytes), Gigabytes(row.thin_bytes),
+                Gigabytes(row.full_bytes - row.thin_bytes), Long(row.users_full),
+                Long(row.users_thin), row.UsersRatio());
   }
 }
 
-void PrintLayouts(const Json& layouts) {
+void PrintLayouts(const std::vector<factorize::LayoutRow>& layouts) {
   std::printf("\nfor one cached token, all layers\n");
   std::printf("%-12s %6s %12s %16s %16s\n", "layout", "rank", "key bytes", "rebuild (MACs)",
               "q k^T (MACs)");
-  for (const Json& row : layouts) {
-    std::printf("%-12s %6lld %12lld %16lld %16lld\n", row["layout"].get<std::string>().c_str(),
-                row["rank"].get<long long>(), row["key_bytes"].get<long long>(),
-                row["rebuild_macs"].get<long long>(), row["score_macs"].get<long long>());
+  for (const factorize::LayoutRow& row : layouts) {
+    std::printf("%-12s %6lld %12lld %16lld %16lld\n", row.layout.c_str(), Long(row.rank),
+                Long(row.cost.key_bytes), Long(row.cost.rebuild_macs), Long(row.cost.score_macs));
   }
+}
+
+void PrintKeys(const factorize::LayoutChoice& layout, const std::string& objective, double share) {
+  std::printf("layout      %s, objective %s\n", factorize::LayoutText(layout).c_str(),
+              objective.c_str());
+  std::printf("key bytes   %.1f %% of the original\n", 100.0 * share);
 }
 
 void PrintDistance(const char* name, double kld, double perplexity, double source) {
@@ -43,35 +48,29 @@ void PrintDistance(const char* name, double kld, double perplexity, double sourc
 
 }  // namespace
 
-void PrintFactorization(const Json& result) {
-  std::printf("layout      %s, objective %s\n", result["layout"].get<std::string>().c_str(),
-              result["objective"].get<std::string>().c_str());
-  std::printf("key bytes   %.1f %% of the original\n",
-              100.0 * result["key_bytes_share"].get<double>());
-  if (result.contains("group_rank")) {
-    std::printf("rank        %lld of %lld for each group\n", result["group_rank"].get<long long>(),
-                result["group_width"].get<long long>());
-    std::printf("rebuild     %lld multiply-adds for each cached token\n",
-                result["rebuild_macs_per_token"].get<long long>());
-    PrintMemory(result["memory"]);
-    PrintLayouts(result["layouts"]);
+void PrintFactorization(const factorize::FactorizationPlan& plan) {
+  PrintKeys(plan.layout, std::string(factorize::ObjectiveName(plan.objective)),
+            plan.key_bytes_share);
+  std::printf("rank        %lld of %lld for each group\n", Long(plan.group_rank),
+              Long(plan.group_width));
+  std::printf("rebuild     %lld multiply-adds for each cached token\n", Long(plan.rebuild_macs));
+  PrintMemory(plan.memory);
+  PrintLayouts(plan.layouts);
+}
+
+void PrintFactorization(const factorize::FactorizationResult& result) {
+  PrintKeys(result.layout, result.objective, result.key_bytes_share);
+  if (!result.written) return;
+  const double source = result.written->reference_perplexity;
+  if (result.untuned) {
+    PrintDistance("untuned", result.untuned->kld, result.untuned->perplexity, source);
   }
-  if (!result.contains("perplexity")) return;
-  const bool tuned = result.contains("kld_after_tuning");
-  if (tuned) {
-    PrintDistance("untuned", result["kld_before_tuning"], result["perplexity_before_tuning"],
-                  result["perplexity_source"]);
-  }
-  PrintDistance(tuned ? "tuned" : "held back",
-                result[tuned ? "kld_after_tuning" : "kld_before_tuning"], result["perplexity"],
-                result["perplexity_source"]);
-  if (result.contains("control")) {
-    const Json& control = result["control"];
-    PrintDistance("control", control["kld"], control["perplexity"], result["perplexity_source"]);
-    std::printf(
-        "            tuned keys are %+.1f %% over the control\n",
-        100.0 * (result["perplexity"].get<double>() / control["perplexity"].get<double>() - 1.0));
-  }
+  PrintDistance(result.tuned ? "tuned" : "held back", result.written->kld,
+                result.written->perplexity, source);
+  if (!result.control) return;
+  PrintDistance("control", result.control->kld, result.control->perplexity, source);
+  std::printf("            tuned keys are %+.1f %% over the control\n",
+              100.0 * (result.written->perplexity / result.control->perplexity - 1.0));
 }
 
 }  // namespace kvc::tools

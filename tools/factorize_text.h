@@ -1,11 +1,13 @@
 #pragma once
-// Text output of kvc-factorize.
+// Output of kvc-factorize as text on stdout.
 
-#include "core/io/json_fwd.h"
+#include "factorize/factorization.h"
 
 namespace kvc::tools {
 
-// Prints a finished factorization, or the plan that --dry-run makes, with its tables.
-void PrintFactorization(const Json& result);
+// Prints the plan that --dry-run makes, with its tables.
+void PrintFactorization(const factorize::FactorizationPlan& plan);
+// Prints a finished factorization.
+void PrintFactorization(const factorize::FactorizationResult& result);
 
 }  // namespace kvc::tools

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/io/json.h"
 #include "tools/recipe_command.h"
 
 int main(int argc, char** argv) {
@@ -20,14 +19,7 @@ int main(int argc, char** argv) {
   AddReportOptions(
       *app.add_subcommand("report", "Tables of the results in a folder, and report.html"), report);
   app.require_subcommand(1);
-  return RunCommand(
-      argc, argv, "kvc", app, common,
-      [&] { return run->parsed() ? RunRecipeCommand(recipe, common) : RunReport(report, common); },
-      [&](const kvc::Json& result) {
-        if (run->parsed()) {
-          PrintRecipe(result);
-        } else {
-          std::cout << result["report"].get<std::string>();
-        }
-      });
+  return RunCommand(argc, argv, "kvc", app, common, [&] {
+    return run->parsed() ? RunRecipeCommand(recipe, common) : RunReport(report, common);
+  });
 }

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/io/json.h"
 #include "factorize/factorize_model.h"
 #include "linalg/svd.h"
 #include "model/threads.h"
@@ -10,36 +9,39 @@
 #include "tools/factorize_options.h"
 #include "tools/factorize_text.h"
 
+namespace kvc::tools {
 namespace {
 
-kvc::Json Run(const CLI::App& app,
-              const kvc::tools::FactorizeArguments& args,
-              const kvc::tools::CommonOptions& common) {
-  const auto options = kvc::tools::ResolveFactorizeOptions(app, args, common);
+CommandResult Run(const CLI::App& app,
+                  const FactorizeArguments& args,
+                  const CommonOptions& common) {
+  const auto options = ResolveFactorizeOptions(app, args, common);
   // Fails without the device, before any work.
-  (void)kvc::linalg::Svd::Create(options.svd);
-  kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common, kvc::tools::DeviceUse::kCuda));
+  (void)linalg::Svd::Create(options.svd);
+  model::SetThreads(CheckCommonOptions(common, DeviceUse::kCuda));
   if (common.dry_run) {
-    return kvc::factorize::ToJson(kvc::factorize::PlanFactorization(options));
+    const auto plan = factorize::PlanFactorization(options);
+    return {ToJson(plan), [plan] { PrintFactorization(plan); }};
   }
-  const auto progress = kvc::tools::MakeProgress(common);
-  return kvc::factorize::FactorizeModel(options, *progress);
+  const auto result = factorize::FactorizeModel(options, *MakeProgress(common));
+  return {ToJson(result), [result] { PrintFactorization(result); }};
 }
 
 }  // namespace
+}  // namespace kvc::tools
 
 int main(int argc, char** argv) {
+  using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
   CLI::App app("Makes the keys of a checkpoint thin");
-  kvc::tools::CommonOptions common;
-  kvc::tools::FactorizeArguments args;
-  kvc::tools::AddFactorizeOptions(app, args);
-  kvc::tools::AddCommonOptions(
-      app, common,
-      "  kvc-factorize model -o thin --rank 25% --layout latent:1 --calib book.txt\n"
-      "  kvc-factorize model -o thin --spread --tune local --calib book.txt --calib more.txt\n"
-      "  kvc-factorize thin -o better --source model --tune global --calib book.txt\n"
-      "  kvc-factorize mistral -o thin --lengths 32k,128000 --dry-run");
-  return kvc::tools::RunCommand(
-      argc, argv, "kvc-factorize", app, common, [&] { return Run(app, args, common); },
-      kvc::tools::PrintFactorization);
+  CommonOptions common;
+  FactorizeArguments args;
+  AddFactorizeOptions(app, args);
+  AddCommonOptions(app, common,
+                   "  kvc-factorize model -o thin --rank 25% --layout latent:1 --calib book.txt\n"
+                   "  kvc-factorize model -o thin --spread --tune local --calib book.txt --calib "
+                   "more.txt\n"
+                   "  kvc-factorize thin -o better --source model --tune global --calib book.txt\n"
+                   "  kvc-factorize mistral -o thin --lengths 32k,128000 --dry-run");
+  return RunCommand(argc, argv, "kvc-factorize", app, common,
+                    [&] { return Run(app, args, common); });
 }

@@ -6,19 +6,19 @@
 #include <CLI/CLI.hpp>
 
 #include "core/base/sizes.h"
-#include "core/io/json.h"
+#include "core/cache/tier_list.h"
 #include "model/threads.h"
 #include "pipeline/profile_stage.h"
+#include "pipeline/profile_summary.h"
 #include "tools/common_options.h"
 #include "tools/profile_text.h"
 
+namespace kvc::tools {
 namespace {
-
-using kvc::Json;
 
 // Options as typed; Resolve makes the request from them.
 struct Arguments {
-  kvc::pipeline::ProfileRequest request;
+  pipeline::ProfileRequest request;
   std::string model, output, lukv_table;
   std::vector<std::string> calibration;
   std::vector<std::string> scorers = {"snapkv"};
@@ -26,6 +26,7 @@ struct Arguments {
   std::string horizon = "64";
   std::string continuation = "teacher";
   std::string importance = "oracle";
+  std::string tiers = "0,1/8,1/4,1";
 };
 
 void AddOptions(CLI::App& app, Arguments& args) {
@@ -61,7 +62,7 @@ void AddOptions(CLI::App& app, Arguments& args) {
                  "Head importance: oracle (mass of what is needed) or needle (who finds the asked "
                  "fact; oracle where the model answers less than a quarter of the questions)")
       ->capture_default_str();
-  app.add_option("--tiers", options.tiers,
+  app.add_option("--tiers", args.tiers,
                  "Shares of its width that a token may keep, for the curves with tiers; 0,1: no "
                  "such curves")
       ->capture_default_str();
@@ -73,50 +74,53 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_flag("--force", args.request.force, "Replace a directory that is not empty, start anew");
 }
 
-kvc::pipeline::ProfileRequest Resolve(const Arguments& args) {
-  kvc::pipeline::ProfileRequest request = args.request;
+pipeline::ProfileRequest Resolve(const Arguments& args) {
+  pipeline::ProfileRequest request = args.request;
   request.model = args.model;
   request.output = args.output;
   request.lukv_table = args.lukv_table;
   request.calibration.assign(args.calibration.begin(), args.calibration.end());
   auto& options = request.options;
-  options.context = kvc::ParseLength(args.context, "--context");
-  options.horizon = kvc::ParseLength(args.horizon, "--horizon");
-  options.continuation = kvc::profile::ContinuationFromName(args.continuation);
-  options.importance = kvc::profile::ImportanceFromName(args.importance);
+  options.context = ParseLength(args.context, "--context");
+  options.horizon = ParseLength(args.horizon, "--horizon");
+  options.continuation = profile::ContinuationFromName(args.continuation);
+  options.importance = profile::ImportanceFromName(args.importance);
+  options.tiers = ParseNamedTiers(args.tiers, "--tiers");
   options.scorers.clear();
   for (const std::string& name : args.scorers) {
-    options.scorers.push_back(kvc::ParseScorer(name, "--scorer"));
+    options.scorers.push_back(ParseScorer(name, "--scorer"));
   }
   return request;
 }
 
-Json Run(const Arguments& args, const kvc::tools::CommonOptions& common) {
-  kvc::pipeline::ProfileRequest request = Resolve(args);
+CommandResult Run(const Arguments& args, const CommonOptions& common) {
+  pipeline::ProfileRequest request = Resolve(args);
   request.seed = common.seed;
-  kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
-  const auto progress = kvc::tools::MakeProgress(common);
+  model::SetThreads(CheckCommonOptions(common));
+  const auto progress = MakeProgress(common);
   if (common.dry_run) {
-    Json plan = kvc::tools::ToJson(kvc::pipeline::PlanProfileStage(request, *progress));
-    plan["dry_run"] = true;
-    return plan;
+    const auto plan = pipeline::PlanProfileStage(request, *progress);
+    CommandResult result{pipeline::ToJson(plan), [plan] { PrintProfilePlan(plan); }};
+    result.json["dry_run"] = true;
+    return result;
   }
-  return kvc::tools::ToJson(kvc::pipeline::RunProfileStage(request, *progress), request.options);
+  const auto profiled = pipeline::RunProfileStage(request, *progress);
+  return {pipeline::ToJson(profiled, request.options),
+          [profiled, options = request.options] { PrintProfile(profiled, options); }};
 }
 
 }  // namespace
+}  // namespace kvc::tools
 
 int main(int argc, char** argv) {
+  using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
   CLI::App app("Profiles the heads of a checkpoint: oracle importance and utility curves");
-  kvc::tools::CommonOptions common;
+  CommonOptions common;
   Arguments args;
   AddOptions(app, args);
-  kvc::tools::AddCommonOptions(
-      app, common,
-      "  kvc-profile model -o profile --calib book.txt\n"
-      "  kvc-profile thin -o profile --calib a.txt --calib b.jsonl --scorer snapkv "
-      "--scorer keydiff --windows 32 --json");
-  return kvc::tools::RunCommand(
-      argc, argv, "kvc-profile", app, common, [&] { return Run(args, common); },
-      kvc::tools::PrintProfile);
+  AddCommonOptions(app, common,
+                   "  kvc-profile model -o profile --calib book.txt\n"
+                   "  kvc-profile thin -o profile --calib a.txt --calib b.jsonl --scorer snapkv "
+                   "--scorer keydiff --windows 32 --json");
+  return RunCommand(argc, argv, "kvc-profile", app, common, [&] { return Run(args, common); });
 }

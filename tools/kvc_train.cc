@@ -7,19 +7,17 @@
 #include <CLI/CLI.hpp>
 
 #include "core/base/sizes.h"
-#include "core/io/json.h"
 #include "eval/tasks/needle_task.h"
 #include "model/threads.h"
 #include "pipeline/train_stage.h"
 #include "tools/common_options.h"
 
+namespace kvc::tools {
 namespace {
-
-using kvc::Json;
 
 // Options as typed; Resolve makes the request from them.
 struct TrainCommand {
-  kvc::pipeline::TrainRequest request;
+  pipeline::TrainRequest request;
   std::string config, output, tokenizer, initial;
   std::vector<std::string> texts;
   std::string task = "text";
@@ -82,68 +80,71 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_flag("--list-words", c.list_words, "Print the needle task's words and stop");
 }
 
-kvc::pipeline::TrainRequest Resolve(const TrainCommand& c) {
-  kvc::pipeline::TrainRequest request = c.request;
+pipeline::TrainRequest Resolve(const TrainCommand& c) {
+  pipeline::TrainRequest request = c.request;
   request.config = c.config;
   request.output = c.output;
   request.tokenizer = c.tokenizer;
   request.texts.assign(c.texts.begin(), c.texts.end());
-  request.task =
-      c.task == "needle" ? kvc::pipeline::TrainTask::kNeedle : kvc::pipeline::TrainTask::kText;
+  request.task = c.task == "needle" ? pipeline::TrainTask::kNeedle : pipeline::TrainTask::kText;
   request.curriculum = c.curriculum;
-  request.length = kvc::ParseLength(c.length, "--length");
-  if (!c.rank.empty()) request.rank = kvc::ParseRank(c.rank, "--rank");
+  request.length = ParseLength(c.length, "--length");
+  if (!c.rank.empty()) request.rank = ParseRank(c.rank, "--rank");
   request.previous_token_head = !c.no_previous_token_head;
   request.train.initial = c.initial;
-  request.train.dtype = kvc::DTypeFromShortName(c.dtype);
+  request.train.dtype = DTypeFromShortName(c.dtype);
   return request;
 }
 
-Json Train(const TrainCommand& c, const kvc::tools::CommonOptions& common) {
-  if (c.list_words) return {{"words", kvc::NeedleWords()}};
-  kvc::pipeline::TrainRequest request = Resolve(c);
+CommandResult Train(const TrainCommand& c, const CommonOptions& common) {
+  if (c.list_words) {
+    const std::vector<std::string> words = NeedleWords();
+    return {{{"words", words}}, [words] {
+              for (const std::string& word : words) std::cout << word << '\n';
+            }};
+  }
+  pipeline::TrainRequest request = Resolve(c);
   request.train.seed = common.seed;
-  kvc::model::SetThreads(kvc::tools::CheckCommonOptions(common));
-  const kvc::pipeline::TrainPlan plan = kvc::pipeline::PlanTraining(request);
-  Json result = {{"parameters", plan.parameters},
-                 {"weight_bytes", plan.parameters * kvc::DTypeBytes(request.train.dtype)},
+  model::SetThreads(CheckCommonOptions(common));
+  const pipeline::TrainPlan plan = pipeline::PlanTraining(request);
+  const int64_t bytes = plan.parameters * DTypeBytes(request.train.dtype);
+  CommandResult result;
+  result.json = {{"parameters", plan.parameters},
+                 {"weight_bytes", bytes},
                  {"steps", request.train.steps},
                  {"settings", plan.settings}};
+  const auto print_sizes = [parameters = plan.parameters, bytes, steps = request.train.steps] {
+    std::cout << parameters << " parameters, " << bytes << " bytes, " << steps << " steps\n";
+  };
+  result.print = print_sizes;
   if (common.dry_run) return result;
-  const auto progress = kvc::tools::MakeProgress(common);
-  const auto report = kvc::pipeline::RunTraining(request, plan, *progress);
-  result["resumed_at"] = report.resumed_at;
-  result["tokens"] = report.tokens;
-  result["loss"] = report.log.back().loss;
-  result["answer_accuracy"] = report.log.back().answer_accuracy;
+  const auto report = pipeline::RunTraining(request, plan, *MakeProgress(common));
+  const model::TrainLogRow& last = report.log.back();
+  result.json["resumed_at"] = report.resumed_at;
+  result.json["tokens"] = report.tokens;
+  result.json["loss"] = last.loss;
+  result.json["answer_accuracy"] = last.answer_accuracy;
+  result.print = [print_sizes, last, tokens = report.tokens] {
+    print_sizes();
+    std::cout << "loss " << Json(last.loss) << " nats, " << Json(last.answer_accuracy)
+              << " of the answers right, " << tokens << " tokens\n";
+  };
   return result;
 }
 
-void Print(const Json& result) {
-  if (result.contains("words")) {
-    for (const Json& word : result["words"]) std::cout << word.get<std::string>() << '\n';
-    return;
-  }
-  std::cout << result["parameters"] << " parameters, " << result["weight_bytes"] << " bytes, "
-            << result["steps"] << " steps\n";
-  if (result.contains("loss")) {
-    std::cout << "loss " << result["loss"] << " nats, " << result["answer_accuracy"]
-              << " of the answers right, " << result["tokens"] << " tokens\n";
-  }
-}
-
 }  // namespace
+}  // namespace kvc::tools
 
 int main(int argc, char** argv) {
+  using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
   CLI::App app("Trains a small decoder from scratch");
-  kvc::tools::CommonOptions common;
+  CommonOptions common;
   TrainCommand command;
   AddOptions(app, command);
-  kvc::tools::AddCommonOptions(
+  AddCommonOptions(
       app, common,
       "  kvc-train config.json -o model --text book.txt --steps 2000 --length 256\n"
       "  kvc-train config.json -o model --text book.txt --task needle --steps 4000 --batch 4 "
       "--length 1024 --lr 2e-3");
-  return kvc::tools::RunCommand(
-      argc, argv, "kvc-train", app, common, [&] { return Train(command, common); }, Print);
+  return RunCommand(argc, argv, "kvc-train", app, common, [&] { return Train(command, common); });
 }

@@ -2,17 +2,15 @@
 
 #include <cstdio>
 #include <memory>
-#include <sstream>
 
 #include <CLI/CLI.hpp>
 
-#include "core/base/error.h"
 #include "core/cache/manifest.h"
-#include "core/io/files.h"
 #include "core/io/output_directory.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
+#include "eval/compare/logits_files.h"
 #include "runtime/session.h"
 #include "tools/eval_commands.h"
 #include "tools/session_options.h"
@@ -20,55 +18,21 @@
 namespace kvc::tools {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct LogitsArguments {
   std::string bundle;
   std::string ids;
   std::string out;
 };
 
-// Reads one prompt of token ids from each line.
-std::vector<std::vector<int32_t>> ReadIdLines(const std::string& file) {
-  std::istringstream text(ReadFile(file));
-  std::vector<std::vector<int32_t>> prompts;
-  std::string line;
-  while (std::getline(text, line)) {
-    std::istringstream words(line);
-    std::vector<int32_t> ids;
-    int32_t id = 0;
-    while (words >> id) ids.push_back(id);
-    KVC_CHECK(words.eof(), kBadInput, "{}: line {}: expected token ids, got \"{}\"", file,
-              prompts.size() + 1, line);
-    if (!ids.empty()) prompts.push_back(std::move(ids));
-  }
-  KVC_CHECK(!prompts.empty(), kBadInput, "{}: expected lines of token ids, got none", file);
-  return prompts;
-}
-
-// OUT.npy, OUT.1.npy, OUT.2.npy, ...
-fs::path NpyName(const fs::path& out, size_t index) {
-  if (index == 0) return out;
-  fs::path name = out;
-  name.replace_extension(std::to_string(index) + out.extension().string());
-  return name;
-}
-
-// A file of logits [tokens, vocabulary].
-struct WrittenLogits {
-  std::string file;
-  int64_t tokens = 0;
-};
-
-CommandResult LogitsResult(const std::vector<WrittenLogits>& written, int64_t vocabulary) {
+CommandResult LogitsResult(const std::vector<eval::WrittenLogits>& written, int64_t vocabulary) {
   CommandResult result;
   result.json["outputs"] = Json::array();
-  for (const WrittenLogits& output : written) {
+  for (const eval::WrittenLogits& output : written) {
     result.json["outputs"].push_back({{"file", output.file}, {"tokens", output.tokens}});
   }
   result.json["vocabulary"] = vocabulary;
   result.print = [written, vocabulary] {
-    for (const WrittenLogits& output : written) {
+    for (const eval::WrittenLogits& output : written) {
       std::printf("%s [%lld, %lld]\n", output.file.c_str(), static_cast<long long>(output.tokens),
                   static_cast<long long>(vocabulary));
     }
@@ -77,28 +41,15 @@ CommandResult LogitsResult(const std::vector<WrittenLogits>& written, int64_t vo
 }
 
 CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common) {
-  const auto prompts = ReadIdLines(args.ids);
+  const auto prompts = eval::ReadIdLines(args.ids);
   for (size_t p = 0; p < prompts.size(); ++p) {
-    CheckOutputApart(NpyName(args.out, p), {args.bundle, args.ids});
+    CheckOutputApart(eval::LogitsFile(args.out, p), {args.bundle, args.ids});
   }
   if (common.dry_run) return {{{"outputs", Json::array()}}, {}};
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
-  const Manifest& manifest = session->bundle().manifest();
-  const int64_t vocabulary = manifest.model.vocab_size;
-  runtime::SequenceOptions options;
-  options.cache = FullCache(manifest.cache);
-  std::vector<WrittenLogits> written;
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    const auto tokens = static_cast<int64_t>(prompts[p].size());
-    std::vector<float> logits(tokens * vocabulary);  // [T, V]
-    const auto sequence = session->NewSequence(options);
-    session->Prefill(*sequence, prompts[p], MatrixF(logits.data(), tokens, vocabulary));
-    const fs::path name = NpyName(args.out, p);
-    WriteNpy(name, logits, {tokens, vocabulary});
-    written.push_back({name.string(), tokens});
-  }
-  return LogitsResult(written, vocabulary);
+  return LogitsResult(eval::WriteLogits(*session, prompts, args.out),
+                      session->bundle().manifest().model.vocab_size);
 }
 
 CommandResult RunTokenize(const std::string& model, const std::string& text) {

@@ -8,10 +8,11 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/needle.h"
+#include "eval/compare/results_json.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
-#include "tools/results_json.h"
+#include "tools/results_text.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -45,21 +46,12 @@ CommandResult RunNeedle(const NeedleCommand& args, const CommonOptions& common) 
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::NeedleResult measured =
       eval::MeasureNeedles(*session, *tokenizer, cells, options, *MakeProgress(common));
-  eval::MeasuredQuality quality;
-  quality.Set(measured);
-  const auto gates = eval::CheckGates(args.gates, quality);
-  CommandResult result;
-  result.json = {{"question", args.needle.question},
-                 {"accuracy", measured.accuracy},
-                 {"cells", CellsToJson(measured.cells)},
-                 {"cache", CacheToJson(measured.cache.Mean())}};
-  AddGates(gates, result.json);
-  result.gates_passed = eval::AllPassed(gates);
-  result.print = [measured, gates] {
-    PrintNeedles(measured);
-    PrintGates(gates);
-  };
-  return result;
+  return WithGates({{"question", args.needle.question},
+                    {"accuracy", measured.accuracy},
+                    {"cells", eval::CellsToJson(measured.cells)},
+                    {"cache", eval::CacheToJson(measured.cache.Mean())}},
+                   eval::CheckMeasurement(args.gates, measured),
+                   [measured] { PrintNeedles(measured); });
 }
 
 }  // namespace

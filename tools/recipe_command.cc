@@ -39,6 +39,21 @@ std::vector<fs::path> FilesIn(const fs::path& folder) {
   return files;
 }
 
+// Prints the stages, with their lines in a dry run, where `report` is empty.
+void Print(const recipe::RecipeResult& result, const std::string& report) {
+  for (const recipe::StageOutcome& stage : result.stages) {
+    std::printf("%-20s %-18s %-24s %8.1f s\n", stage.name.c_str(), stage.command.c_str(),
+                stage.state.c_str(), stage.seconds);
+    if (report.empty()) std::printf("    %s\n", stage.line.c_str());
+  }
+  for (const recipe::StageGate& gate : result.gates) {
+    std::printf("gate %s: %s %s: %s, limit %s\n", gate.stage.c_str(), gate.name.c_str(),
+                gate.passed ? "passed" : "FAILED", gate.value.dump().c_str(),
+                gate.limit.dump().c_str());
+  }
+  if (!report.empty()) std::printf("report: %s\n", report.c_str());
+}
+
 }  // namespace
 
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
@@ -50,7 +65,7 @@ void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
   app.add_flag("--force", options.force, "Run every stage, and replace what stands in its place");
 }
 
-Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common) {
+CommandResult RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common) {
   (void)CheckCommonOptions(common);
   const recipe::Recipe recipe = recipe::ReadRecipe(options.recipe, ParseSets(options.sets));
   recipe::RecipeRunOptions run;
@@ -69,32 +84,14 @@ Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& comm
             "{}: expected a report that kvc wrote, got another file; use --force to replace it, or "
             "another -o",
             report.string());
-  const auto progress = MakeProgress(common);
-  Json result = recipe::RunRecipe(recipe, run, *progress);
-  if (common.dry_run) return result;
-  WriteFile(report, report::HtmlReport(run.output));
-  result["report"] = report.string();
+  const recipe::RecipeResult ran = recipe::RunRecipe(recipe, run, *MakeProgress(common));
+  CommandResult result{ToJson(ran), {}, ran.gates_passed};
+  if (!common.dry_run) {
+    WriteFile(report, report::HtmlReport(run.output));
+    result.json["report"] = report.string();
+  }
+  result.print = [ran, report = common.dry_run ? "" : report.string()] { Print(ran, report); };
   return result;
-}
-
-void PrintRecipe(const Json& result) {
-  for (const Json& stage : result["stages"]) {
-    std::printf("%-20s %-18s %-24s %8.1f s\n", stage["name"].get<std::string>().c_str(),
-                stage["command"].get<std::string>().c_str(),
-                stage["state"].get<std::string>().c_str(), stage["seconds"].get<double>());
-    if (!result.contains("report")) {
-      std::printf("    %s\n", stage["line"].get<std::string>().c_str());
-    }
-  }
-  for (const Json& gate : result.value("gates", Json::array())) {
-    std::printf("gate %s: %s %s: %s, limit %s\n", gate["stage"].get<std::string>().c_str(),
-                gate["name"].get<std::string>().c_str(),
-                gate["passed"].get<bool>() ? "passed" : "FAILED", gate["value"].dump().c_str(),
-                gate["limit"].dump().c_str());
-  }
-  if (result.contains("report")) {
-    std::printf("report: %s\n", result["report"].get<std::string>().c_str());
-  }
 }
 
 void AddReportOptions(CLI::App& app, ReportOptions& options) {
@@ -103,7 +100,7 @@ void AddReportOptions(CLI::App& app, ReportOptions& options) {
   app.add_option("-o,--html", options.html, "HTML file to write; default: DIR/report.html");
 }
 
-Json RunReport(const ReportOptions& options, const CommonOptions& common) {
+CommandResult RunReport(const ReportOptions& options, const CommonOptions& common) {
   const fs::path directory = options.directory;
   KVC_CHECK(fs::is_directory(directory), kIo, "{}: expected a folder of results, got none",
             options.directory);
@@ -111,10 +108,9 @@ Json RunReport(const ReportOptions& options, const CommonOptions& common) {
       fs::is_directory(directory / "results") ? directory / "results" : directory;
   const fs::path html = options.html.empty() ? directory / "report.html" : fs::path(options.html);
   CheckOutputApart(html, FilesIn(results));
-  Json result = {{"report", report::ReportTables(results)}};
+  const std::string tables = report::ReportTables(results);
   if (!common.dry_run) WriteFile(html, report::HtmlReport(directory));
-  result["html"] = html.string();
-  return result;
+  return {{{"report", tables}, {"html", html.string()}}, [tables] { std::cout << tables; }};
 }
 
 }  // namespace kvc::tools

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "core/io/json_fwd.h"
 #include "tools/common_options.h"
 
 namespace CLI {
@@ -21,10 +20,10 @@ struct RunRecipeOptions {
   bool force = false;
 };
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
-// Runs a recipe. Returns RunRecipe's keys (pipeline/recipe/recipe_run.h) and "report", the path of
+// Runs a recipe. Its keys are those of pipeline/recipe/recipe_run.h and "report", the path of
 // report.html.
-[[nodiscard]] Json RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common);
-void PrintRecipe(const Json& result);
+[[nodiscard]] CommandResult RunRecipeCommand(const RunRecipeOptions& options,
+                                             const CommonOptions& common);
 
 struct ReportOptions {
   std::string directory;
@@ -32,6 +31,6 @@ struct ReportOptions {
 };
 void AddReportOptions(CLI::App& app, ReportOptions& options);
 // Returns {"report": Markdown, "html": path}.
-[[nodiscard]] Json RunReport(const ReportOptions& options, const CommonOptions& common);
+[[nodiscard]] CommandResult RunReport(const ReportOptions& options, const CommonOptions& common);
 
 }  // namespace kvc::tools

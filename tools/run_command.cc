@@ -1,8 +1,6 @@
 #include "tools/run_command.h"
 
-#include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -15,10 +13,10 @@
 #include "core/io/json.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
+#include "eval/compare/results_json.h"
 #include "export/budget/budget_plan.h"
 #include "runtime/generator.h"
 #include "runtime/session.h"
-#include "tools/results_json.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -32,75 +30,6 @@ std::vector<std::string> ReadPrompts(const RunOptions& options) {
   }
   KVC_CHECK(!texts.empty(), kUsage, "prompt: expected --prompt or --prompt-file, got neither");
   return texts;
-}
-
-// Returns the policy that --budget sets instead of the manifest's.
-std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifest& manifest) {
-  if (options.budget.empty()) return std::nullopt;
-  const Method method = manifest.cache.method;
-  KVC_CHECK(method != Method::kHeadKv && method != Method::kLuKv && method != Method::kLuKvMixed,
-            kUsage,
-            "--budget: expected a bundle whose method spreads rows without a profile, got {}; "
-            "export the bundle again with --budget {}",
-            MethodName(method), options.budget);
-  budget::PlanRequest request;
-  request.budget = ParseBudget(options.budget, "--budget");
-  const bool everything =
-      request.budget.unit == Budget::Unit::kShare && request.budget.share >= 1.0;
-  request.policy.method = everything                ? Method::kFull
-                          : method == Method::kFull ? Method::kUniform
-                                                    : method;
-  request.policy.scorer = manifest.cache.scorer;
-  request.sinks = manifest.cache.sinks;
-  request.window = manifest.cache.window;
-  if (manifest.cache.has_narrow_tiers() && !everything) request.policy.tiers = manifest.cache.tiers;
-  request.policy.basis = manifest.cache.basis;
-  request.bases = manifest.cache.bases;
-  request.reference_length =
-      manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
-  return budget::MakeBudgetPlan(manifest.cache, request).spec;
-}
-
-// Returns the end-of-sequence ids of the configuration, of generation_config.json and of the
-// tokenizer.
-std::vector<int32_t> StopIds(const Manifest& manifest,
-                             const std::filesystem::path& bundle,
-                             const Tokenizer& tokenizer) {
-  std::vector<int32_t> ids = manifest.model.eos_ids;
-  const std::filesystem::path file = bundle / "generation_config.json";
-  if (std::filesystem::exists(file)) {
-    const Json config = ReadJsonFile(file);
-    const Json eos = config.value("eos_token_id", Json());
-    for (const Json& id : eos.is_array() ? eos : Json::array({eos})) {
-      if (id.is_number_integer()) ids.push_back(id.get<int32_t>());
-    }
-  }
-  if (tokenizer.eos_id()) ids.push_back(*tokenizer.eos_id());
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  return ids;
-}
-
-runtime::CacheCounters MeanCache(const std::vector<runtime::Generation>& outputs) {
-  runtime::CacheCounters sum;
-  for (const runtime::Generation& output : outputs) {
-    sum.full_bytes += output.cache.full_bytes;
-    sum.logical_bytes += output.cache.logical_bytes;
-    sum.allocated_bytes += output.cache.allocated_bytes;
-    sum.peak_bytes += output.cache.peak_bytes;
-    sum.AddTierTokens(output.cache);
-  }
-  const auto count = static_cast<int64_t>(outputs.size());
-  for (int64_t runtime::CacheCounters::*bytes :
-       {&runtime::CacheCounters::full_bytes, &runtime::CacheCounters::logical_bytes,
-        &runtime::CacheCounters::allocated_bytes, &runtime::CacheCounters::peak_bytes}) {
-    sum.*bytes /= count;
-  }
-  return sum;
-}
-
-double Rate(int64_t tokens, double seconds) {
-  return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0;
 }
 
 Json DryRun(const CacheSpec& spec,
@@ -126,14 +55,6 @@ struct RunResult {
   std::vector<int64_t> prompt_tokens;  // of each output
   std::vector<std::string> texts;
   runtime::GenerateResult generated;
-  runtime::CacheCounters cache;
-
-  [[nodiscard]] double PrefillRate() const {
-    return Rate(generated.prefill_tokens, generated.prefill_seconds);
-  }
-  [[nodiscard]] double DecodeRate() const {
-    return Rate(generated.decode_tokens, generated.decode_seconds);
-  }
 };
 
 Json ToJson(const RunResult& result) {
@@ -146,9 +67,9 @@ Json ToJson(const RunResult& result) {
                                {"text", result.texts[i]},
                                {"stopped", output.stopped}});
   }
-  json["prefill_tokens_per_second"] = result.PrefillRate();
-  json["decode_tokens_per_second"] = result.DecodeRate();
-  json["cache"] = CacheToJson(result.cache);
+  json["prefill_tokens_per_second"] = result.generated.PrefillRate();
+  json["decode_tokens_per_second"] = result.generated.DecodeRate();
+  json["cache"] = eval::CacheToJson(result.generated.MeanCache());
   return json;
 }
 
@@ -158,12 +79,18 @@ void Print(const RunResult& result) {
     if (result.texts.size() > 1) std::cout << "=== " << i + 1 << '\n';
     std::cout << result.texts[i] << '\n';
   }
-  std::fprintf(stderr, "prefill %.1f tokens/s, decode %.1f tokens/s\n", result.PrefillRate(),
-               result.DecodeRate());
-  const runtime::CacheCounters& cache = result.cache;
+  std::fprintf(stderr, "prefill %.1f tokens/s, decode %.1f tokens/s\n",
+               result.generated.PrefillRate(), result.generated.DecodeRate());
+  const runtime::CacheCounters cache = result.generated.MeanCache();
   std::fprintf(stderr, "cache: %s of %s (allocated %s, peak %s)\n",
                FormatBytes(cache.logical_bytes).c_str(), FormatBytes(cache.full_bytes).c_str(),
                FormatBytes(cache.allocated_bytes).c_str(), FormatBytes(cache.peak_bytes).c_str());
+}
+
+// Returns the policy that --budget sets instead of the manifest's.
+std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifest& manifest) {
+  if (options.budget.empty()) return std::nullopt;
+  return budget::WithBudget(manifest, ParseBudget(options.budget, "--budget"), options.budget);
 }
 
 }  // namespace
@@ -209,7 +136,7 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
   generate.max_new_tokens = options.new_tokens;
   generate.sampling = options.sampling;
   generate.seed = common.seed;
-  generate.stop_ids = StopIds(bundle->manifest(), options.bundle, *tokenizer);
+  generate.stop_ids = runtime::StopIds(*bundle, *tokenizer);
   generate.sequence.cache = OverridePolicy(options, bundle->manifest());
   RunResult result;
   result.generated = runtime::Generate(*session, prompts, generate, *MakeProgress(common));
@@ -217,7 +144,6 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
     result.prompt_tokens.push_back(std::ssize(prompts[i]));
     result.texts.push_back(tokenizer->Decode(result.generated.outputs[i].ids));
   }
-  result.cache = MeanCache(result.generated.outputs);
   return {ToJson(result), [result] { Print(result); }};
 }
 

@@ -2,7 +2,7 @@
 // How the common options open a session.
 
 #include "core/base/thread_pool.h"
-#include "runtime/create_backend.h"
+#include "runtime/session.h"
 #include "tools/common_options.h"
 
 namespace kvc::tools {

@@ -12,13 +12,14 @@
 #include "core/io/files.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
+#include "eval/compare/results_json.h"
 #include "eval/tasks/lines.h"
 #include "eval/tasks/longbench.h"
 #include "eval/tasks/ruler.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
-#include "tools/results_json.h"
+#include "tools/results_text.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -85,21 +86,12 @@ CommandResult RunTasks(const TaskArguments& args,
                                     model.eos_ids};
   const eval::TaskResult measured =
       eval::MeasureTasks(*session, *tokenizer, prompts, options, args.batch, *MakeProgress(common));
-  eval::MeasuredQuality quality;
-  quality.Set(measured.scores);
-  const auto gates = eval::CheckGates(args.gates, quality);
-  CommandResult result;
-  result.json = {{"question", args.question},
-                 {"score", measured.scores.score},
-                 {"cells", CellsToJson(measured.scores.cells)},
-                 {"cache", CacheToJson(measured.cache.Mean())}};
-  AddGates(gates, result.json);
-  result.gates_passed = eval::AllPassed(gates);
-  result.print = [measured, gates, question = args.question] {
-    PrintTasks(measured, question);
-    PrintGates(gates);
-  };
-  return result;
+  return WithGates({{"question", args.question},
+                    {"score", measured.scores.score},
+                    {"cells", eval::CellsToJson(measured.scores.cells)},
+                    {"cache", eval::CacheToJson(measured.cache.Mean())}},
+                   eval::CheckMeasurement(args.gates, measured.scores),
+                   [measured, question = args.question] { PrintTasks(measured, question); });
 }
 
 struct RulerCommand {

@@ -2,17 +2,19 @@
 
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
 #include "core/base/sizes.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
+#include "eval/compare/results_json.h"
 #include "eval/compare/walk.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
-#include "tools/results_json.h"
+#include "tools/results_text.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -73,25 +75,18 @@ Json PlanToJson(const PreparedWalk& walk) {
 CommandResult RunPpl(const WalkArguments& args, const CommonOptions& common) {
   const PreparedWalk walk = PrepareWalk(args);
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
-  CommandResult result{PlanToJson(walk), {}};
-  if (common.dry_run) return result;
+  Json json = PlanToJson(walk);
+  if (common.dry_run) return {json, {}};
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::Perplexity measured =
       eval::MeasurePerplexity(*session, walk.samples, walk.options, pool, *MakeProgress(common));
-  eval::MeasuredQuality quality;
-  quality.Set(measured);
-  const auto gates = eval::CheckGates(args.gates, quality);
-  result.json["perplexity"] = measured.perplexity;
-  AddWalk(measured, result.json);
-  AddGates(gates, result.json);
-  result.gates_passed = eval::AllPassed(gates);
-  result.print = [measured, gates] {
+  json["perplexity"] = measured.perplexity;
+  eval::AddWalk(measured, json);
+  return WithGates(std::move(json), eval::CheckMeasurement(args.gates, measured), [measured] {
     std::printf("perplexity  %.4f (nll %.5f +- %.5f, %lld tokens)\n", measured.perplexity,
                 measured.nll, measured.stderr_nll, static_cast<long long>(measured.tokens));
     PrintCache(measured.cache.Mean());
-    PrintGates(gates);
-  };
-  return result;
+  });
 }
 
 void PrintKld(const eval::Divergence& measured) {
@@ -107,26 +102,18 @@ void PrintKld(const eval::Divergence& measured) {
 CommandResult RunKld(const WalkArguments& args, const CommonOptions& common) {
   const PreparedWalk walk = PrepareWalk(args);
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
-  CommandResult result{PlanToJson(walk), {}};
-  if (common.dry_run) return result;
+  Json json = PlanToJson(walk);
+  if (common.dry_run) return {json, {}};
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const auto reference = eval::OpenSession(args.against, SessionOptions(common, pool));
   const eval::Divergence measured = eval::MeasureDivergence(
       *session, *reference, walk.samples, walk.options, pool, *MakeProgress(common));
-  eval::MeasuredQuality quality;
-  quality.Set(measured);
-  const auto gates = eval::CheckGates(args.gates, quality);
-  AddDivergence(measured, result.json);
-  result.json["perplexity_against"] = measured.reference.perplexity;
-  AddWalk(measured.model, result.json);
-  result.json["cache_against"] = CacheToJson(measured.reference.cache.Mean());
-  AddGates(gates, result.json);
-  result.gates_passed = eval::AllPassed(gates);
-  result.print = [measured, gates] {
-    PrintKld(measured);
-    PrintGates(gates);
-  };
-  return result;
+  eval::AddDivergence(measured, json);
+  json["perplexity_against"] = measured.reference.perplexity;
+  eval::AddWalk(measured.model, json);
+  json["cache_against"] = eval::CacheToJson(measured.reference.cache.Mean());
+  return WithGates(std::move(json), eval::CheckMeasurement(args.gates, measured),
+                   [measured] { PrintKld(measured); });
 }
 
 }  // namespace

@@ -83,4 +83,9 @@ std::vector<Tier> ParseTiers(std::string_view text, const std::string& option) {
   return tiers;
 }
 
+NamedTiers ParseNamedTiers(std::string text, const std::string& option) {
+  std::vector<Tier> tiers = ParseTiers(text, option);
+  return {std::move(text), std::move(tiers)};
+}
+
 }  // namespace kvc

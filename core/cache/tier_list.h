@@ -15,4 +15,12 @@ namespace kvc {
 // Widest first, without the dropped. Throws kUsage.
 [[nodiscard]] std::vector<Tier> ParseTiers(std::string_view text, const std::string& option);
 
+// Tiers together with the text that asked for them, which is what records and file names show.
+struct NamedTiers {
+  std::string text;
+  std::vector<Tier> tiers;
+};
+// Parses tiers and keeps their text. Throws like ParseTiers.
+[[nodiscard]] NamedTiers ParseNamedTiers(std::string text, const std::string& option);
+
 }  // namespace kvc

@@ -53,6 +53,14 @@ struct GateResult {
 [[nodiscard]] std::vector<GateResult> CheckGates(const QualityGates& gates,
                                                  const MeasuredQuality& measured,
                                                  const std::string& line = "");
+// Does the same for one measurement.
+template <class Measurement>
+[[nodiscard]] std::vector<GateResult> CheckMeasurement(const QualityGates& gates,
+                                                       const Measurement& measurement) {
+  MeasuredQuality measured;
+  measured.Set(measurement);
+  return CheckGates(gates, measured);
+}
 // Returns failed results for a run that was not possible, with `reason`.
 [[nodiscard]] std::vector<GateResult> FailGates(const QualityGates& gates,
                                                 const std::string& line,

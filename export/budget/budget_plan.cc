@@ -310,4 +310,29 @@ std::vector<std::vector<HeadShare>> HeadShares(const BudgetPlan& plan) {
   return shares;
 }
 
+CacheSpec WithBudget(const Manifest& manifest, const Budget& budget, const std::string& text) {
+  const CacheSpec& cache = manifest.cache;
+  const Method method = cache.method;
+  KVC_CHECK(method != Method::kHeadKv && method != Method::kLuKv && method != Method::kLuKvMixed,
+            kUsage,
+            "--budget: expected a bundle whose method spreads rows without a profile, got {}; "
+            "export the bundle again with --budget {}",
+            MethodName(method), text);
+  const bool everything = budget.unit == Budget::Unit::kShare && budget.share >= 1.0;
+  PlanRequest request;
+  request.budget = budget;
+  request.policy.method = everything                ? Method::kFull
+                          : method == Method::kFull ? Method::kUniform
+                                                    : method;
+  request.policy.scorer = cache.scorer;
+  request.sinks = cache.sinks;
+  request.window = cache.window;
+  if (cache.has_narrow_tiers() && !everything) request.policy.tiers = cache.tiers;
+  request.policy.basis = cache.basis;
+  request.bases = cache.bases;
+  request.reference_length =
+      manifest.reference_length > 0 ? manifest.reference_length : manifest.model.context_length;
+  return MakeBudgetPlan(cache, request).spec;
+}
+
 }  // namespace kvc::budget

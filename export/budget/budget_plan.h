@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/base/sizes.h"
@@ -76,6 +77,14 @@ struct BudgetPlan {
 // method or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible
 // naming the smallest possible budget.
 [[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheGeometry& geometry, const PlanRequest& request);
+
+// Returns the cache of a bundle at another budget, with the manifest's method, scorer, sinks,
+// window, tiers and bases; at less than everything a full cache becomes kUniform. `text` is the
+// budget as it was asked for. Throws kUsage for a method that needs a profile, and like
+// MakeBudgetPlan.
+[[nodiscard]] CacheSpec WithBudget(const Manifest& manifest,
+                                   const Budget& budget,
+                                   const std::string& text);
 
 // Bytes that the budget allows for a sequence of `length` tokens.
 [[nodiscard]] int64_t BudgetBytes(const CacheGeometry& geometry,

@@ -63,7 +63,7 @@ class Run {
   Run(const Recipe& recipe, const RecipeRunOptions& options, Progress& progress)
       : recipe_(recipe), options_(options), progress_(progress) {}
 
-  Json All() {
+  RecipeResult All() {
     CheckApart();
     std::optional<DirectoryLock> lock;
     if (!options_.dry_run) {
@@ -74,18 +74,19 @@ class Run {
       lock.emplace(options_.output);
     }
     for (const Stage& stage : recipe_.stages) CheckIsOurs(stage);
-    Json result = {{"output", options_.output.string()}, {"stages", Json::array()}};
+    RecipeResult result;
+    result.output = options_.output;
     const auto count = std::ssize(recipe_.stages);
     for (const Stage& stage : recipe_.stages) {
       const auto start = std::chrono::steady_clock::now();
-      Json line = {{"name", stage.name}, {"command", stage.command}, {"line", LineOf(stage)}};
-      line["state"] = options_.dry_run ? Plan(stage) : Do(stage);
-      line["seconds"] =
+      StageOutcome outcome{stage.name, stage.command, LineOf(stage), "", 0.0};
+      outcome.state = options_.dry_run ? Plan(stage) : Do(stage);
+      outcome.seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      result["stages"].push_back(std::move(line));
+      result.stages.push_back(std::move(outcome));
       if (!options_.dry_run) {
         AddGates(stage, result);
-        progress_.Report("stages", std::ssize(result["stages"]), count);
+        progress_.Report("stages", std::ssize(result.stages), count);
       }
     }
     return result;
@@ -272,17 +273,13 @@ class Run {
     for (const auto& [name, path] : FilesIn(folder)) record["files"].push_back(name);
   }
 
-  void AddGates(const Stage& stage, Json& result) const {
+  void AddGates(const Stage& stage, RecipeResult& result) const {
     const Json printed = ReadJsonFile(ResultOf(stage));
-    if (!printed.contains("gates")) return;
-    if (!result.contains("gates")) result["gates"] = Json::array();
-    for (Json gate : printed["gates"]) {
-      gate["stage"] = stage.name;
-      result["gates"].push_back(std::move(gate));
+    for (const Json& gate : printed.value("gates", Json::array())) {
+      result.gates.push_back(
+          {stage.name, gate["name"], gate["passed"], gate["value"], gate["limit"], gate});
     }
-    const bool failed =
-        printed.value("gate", "passed") == "failed" || result.value("gate", "passed") == "failed";
-    result["gate"] = failed ? "failed" : "passed";
+    if (printed.value("gate", "passed") == "failed") result.gates_passed = false;
   }
 
   const Recipe& recipe_;
@@ -294,7 +291,27 @@ class Run {
 
 }  // namespace
 
-Json RunRecipe(const Recipe& recipe, const RecipeRunOptions& options, Progress& progress) {
+Json ToJson(const RecipeResult& result) {
+  Json json = {{"output", result.output.string()}, {"stages", Json::array()}};
+  for (const StageOutcome& stage : result.stages) {
+    json["stages"].push_back({{"name", stage.name},
+                              {"command", stage.command},
+                              {"line", stage.line},
+                              {"state", stage.state},
+                              {"seconds", stage.seconds}});
+  }
+  if (result.gates.empty()) return json;
+  json["gates"] = Json::array();
+  for (const StageGate& gate : result.gates) {
+    Json record = gate.record;
+    record["stage"] = gate.stage;
+    json["gates"].push_back(std::move(record));
+  }
+  json["gate"] = result.gates_passed ? "passed" : "failed";
+  return json;
+}
+
+RecipeResult RunRecipe(const Recipe& recipe, const RecipeRunOptions& options, Progress& progress) {
   return Run(recipe, options, progress).All();
 }
 

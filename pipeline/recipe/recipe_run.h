@@ -17,9 +17,10 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/base/progress.h"
-#include "core/io/json_fwd.h"
+#include "core/io/json.h"
 #include "pipeline/recipe/recipe.h"
 
 namespace kvc::recipe {
@@ -35,14 +36,41 @@ struct RecipeRunOptions {
   std::string device = "auto";
 };
 
-// Returns {"output", "stages": [{"name", "command", "line", "state", "seconds"}], "gate" if a stage
-// had gates, "gates": [each with its "stage"]}. state is "kept" or "ran"; in a dry run "kept", "to
-// run", or "to run after NAME" if an earlier stage decides. A failed gate does not end the run.
-// Throws the error of the failing command's exit code, naming the stage; kIo for a missing input;
-// kUsage for a folder or file that is not apart from the inputs, was made by others, or is being
-// written by another run.
-[[nodiscard]] Json RunRecipe(const Recipe& recipe,
-                             const RecipeRunOptions& options,
-                             Progress& progress);
+// What became of a stage.
+struct StageOutcome {
+  std::string name;
+  std::string command;
+  std::string line;   // the command with its arguments
+  std::string state;  // "kept" or "ran"; in a dry run "kept", "to run", or "to run after NAME" if
+                      // an earlier stage decides
+  double seconds = 0.0;
+};
+
+// A quality gate of a stage.
+struct StageGate {
+  std::string stage;
+  std::string name;
+  bool passed = false;
+  Json value;  // null: not measured
+  Json limit;
+  Json record;  // the gate as the command printed it
+};
+
+struct RecipeResult {
+  std::filesystem::path output;
+  std::vector<StageOutcome> stages;
+  std::vector<StageGate> gates;
+  bool gates_passed = true;
+};
+// Returns {"output", "stages": [{"name", "command", "line", "state", "seconds"}]} and, if a stage
+// had gates, "gates": [each record with its "stage"], "gate": "passed" or "failed".
+[[nodiscard]] Json ToJson(const RecipeResult& result);
+
+// Runs a recipe. A failed gate does not end the run. Throws the error of the failing command's exit
+// code, naming the stage; kIo for a missing input; kUsage for a folder or file that is not apart
+// from the inputs, was made by others, or is being written by another run.
+[[nodiscard]] RecipeResult RunRecipe(const Recipe& recipe,
+                                     const RecipeRunOptions& options,
+                                     Progress& progress);
 
 }  // namespace kvc::recipe

@@ -63,8 +63,7 @@ TEST_P(WeightObjective, FullRankReproducesTheSource) {
   for (const std::string layout : {"latent:1", "latent:heads", "absorb"}) {
     if (absorbs != (layout == "absorb")) continue;
     const FactorizeOptions options = Options(layout, "100%");
-    const Json result = FactorizeModel(options, progress);
-    EXPECT_DOUBLE_EQ(result["key_bytes_share"].get<double>(), 1.0);
+    EXPECT_DOUBLE_EQ(FactorizeModel(options, progress).key_bytes_share, 1.0);
     EXPECT_LE(MaxLogitDifference(options.model, options.output), 1e-3) << layout;
   }
 }
@@ -72,7 +71,7 @@ TEST_P(WeightObjective, FullRankReproducesTheSource) {
 TEST_P(WeightObjective, ThinKeysHaveTheirRankAndDiffer) {
   NoProgress progress;
   const FactorizeOptions options = Options("auto", "50%");
-  const Json result = FactorizeModel(options, progress);
+  const Json result = ToJson(FactorizeModel(options, progress));
   const Checkpoint thin = Checkpoint::Open(options.output);
   EXPECT_TRUE(thin.config().thin());
   EXPECT_LE(result["key_bytes_share"].get<double>(), 0.5);
@@ -109,7 +108,7 @@ class SharedStories : public ::testing::Test {
     options_.layout = ParseLayout(layout);
     options_.objective = objective;
     options_.rank = ParseRank(rank, "--rank");
-    return FactorizeModel(options_, progress);
+    return ToJson(FactorizeModel(options_, progress));
   }
 
   testing::TempDir temp_;
@@ -143,7 +142,7 @@ TEST(SmolLm2, BetterObjectivesLoseLess) {
   const auto kld = [&](Objective objective) {
     NoProgress progress;
     options.objective = objective;
-    return FactorizeModel(options, progress)["kld_before_tuning"].get<double>();
+    return FactorizeModel(options, progress).written->kld;
   };
   const double query = kld(Objective::kInputQuery);
   EXPECT_LT(query, 0.5 * kld(Objective::kWeight));

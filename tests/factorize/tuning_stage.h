@@ -54,7 +54,7 @@ class TuningStage : public ::testing::Test {
   }
   Json Run() {
     NoProgress progress;
-    return FactorizeModel(options_, progress);
+    return ToJson(FactorizeModel(options_, progress));
   }
   [[nodiscard]] std::string Hash() const {
     return Sha256File(options_.output / "model.safetensors");

@@ -47,7 +47,7 @@ class RecipeRunTest : public ::testing::Test {
   std::string Run() {
     NoProgress silent;
     const Recipe recipe = ReadRecipe(dir_ / "r.json", sets_);
-    return RunRecipe(recipe, options_, silent)["stages"][0]["state"];
+    return RunRecipe(recipe, options_, silent).stages[0].state;
   }
   testing::TempDir dir_;
   RecipeRunOptions options_;

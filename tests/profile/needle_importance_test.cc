@@ -139,7 +139,7 @@ TEST(ScoreNeedles, RefusesPromptsWithoutParts) {
 TEST(ProfileModel, NeedlesDecideImportanceWhenEnoughAreAnswered) {
   ProfileOptions options;
   options.importance = Importance::kNeedle;
-  options.tiers = "0,1";  // no bases are needed
+  options.tiers = ParseNamedTiers("0,1", "tiers");  // no bases are needed
   options.context = 20;
   options.horizon = 4;
   options.window = 5;

@@ -360,7 +360,7 @@ TEST(ProfileModel, ThreadsDoNotChangeBits) {
 
 TEST(ProfileModel, OnlyFullWidthHasNoCurvesWithTiers) {
   ProfileOptions options = SmallOptions();
-  options.tiers = "0,1";
+  options.tiers = ParseNamedTiers("0,1", "tiers");
   const ProfileData data = Profile("llama", options);
   EXPECT_TRUE(data.mixed_curves.empty());
   EXPECT_EQ(data.tiers.size(), 1U);

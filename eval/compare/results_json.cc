@@ -1,10 +1,8 @@
-#include "tools/results_json.h"
+#include "eval/compare/results_json.h"
 
-#include <cstdio>
+#include "core/io/json.h"
 
-#include "core/base/sizes.h"
-
-namespace kvc::tools {
+namespace kvc::eval {
 
 Json CacheToJson(const runtime::CacheCounters& cache) {
   Json json = {{"full_bytes", cache.full_bytes},
@@ -15,15 +13,9 @@ Json CacheToJson(const runtime::CacheCounters& cache) {
   return json;
 }
 
-void PrintCache(const runtime::CacheCounters& cache) {
-  std::printf("cache       %s of %s (allocated %s, peak %s)\n",
-              FormatBytes(cache.logical_bytes).c_str(), FormatBytes(cache.full_bytes).c_str(),
-              FormatBytes(cache.allocated_bytes).c_str(), FormatBytes(cache.peak_bytes).c_str());
-}
-
-Json CellsToJson(const std::vector<eval::NeedleCell>& cells) {
+Json CellsToJson(const std::vector<NeedleCell>& cells) {
   Json array = Json::array();
-  for (const eval::NeedleCell& cell : cells) {
+  for (const NeedleCell& cell : cells) {
     array.push_back({{"length", cell.length},
                      {"depth", cell.depth},
                      {"accuracy", cell.accuracy},
@@ -32,9 +24,9 @@ Json CellsToJson(const std::vector<eval::NeedleCell>& cells) {
   return array;
 }
 
-Json CellsToJson(const std::vector<eval::TaskCell>& cells) {
+Json CellsToJson(const std::vector<TaskCell>& cells) {
   Json array = Json::array();
-  for (const eval::TaskCell& cell : cells) {
+  for (const TaskCell& cell : cells) {
     Json line = {{"task", cell.task}};
     if (cell.length > 0) line["length"] = cell.length;
     line["score"] = cell.score;
@@ -45,7 +37,7 @@ Json CellsToJson(const std::vector<eval::TaskCell>& cells) {
   return array;
 }
 
-void AddDivergence(const eval::Divergence& divergence, Json& result) {
+void AddDivergence(const Divergence& divergence, Json& result) {
   result["kld_mean"] = divergence.kld_mean;
   result["kld_stderr"] = divergence.kld_stderr;
   result["kld_median"] = divergence.kld_median;
@@ -55,17 +47,17 @@ void AddDivergence(const eval::Divergence& divergence, Json& result) {
   result["perplexity"] = divergence.model.perplexity;
 }
 
-void AddWalk(const eval::Perplexity& walked, Json& result) {
+void AddWalk(const Perplexity& walked, Json& result) {
   result["nll"] = walked.nll;
   result["stderr"] = walked.stderr_nll;
   result["tokens"] = walked.tokens;
   result["cache"] = CacheToJson(walked.cache.Mean());
 }
 
-void AddGates(std::span<const eval::GateResult> gates, Json& result) {
+void AddGates(std::span<const GateResult> gates, Json& result) {
   if (gates.empty()) return;
   result["gates"] = Json::array();
-  for (const eval::GateResult& gate : gates) {
+  for (const GateResult& gate : gates) {
     Json json = {{"name", gate.name},
                  {"limit", gate.limit},
                  {"value", gate.value ? Json(*gate.value) : Json()},
@@ -74,19 +66,7 @@ void AddGates(std::span<const eval::GateResult> gates, Json& result) {
     if (!gate.reason.empty()) json["reason"] = gate.reason;
     result["gates"].push_back(std::move(json));
   }
-  result["gate"] = eval::AllPassed(gates) ? "passed" : "failed";
+  result["gate"] = AllPassed(gates) ? "passed" : "failed";
 }
 
-void PrintGates(std::span<const eval::GateResult> gates) {
-  for (const eval::GateResult& gate : gates) {
-    const std::string line = gate.line.empty() ? "" : " (" + gate.line + ")";
-    std::printf("gate        %s %s: ", gate.name.c_str(), gate.passed ? "passed" : "FAILED");
-    if (gate.value) {
-      std::printf("%.5g, limit %.5g%s\n", *gate.value, gate.limit, line.c_str());
-    } else {
-      std::printf("limit %.5g%s, %s\n", gate.limit, line.c_str(), gate.reason.c_str());
-    }
-  }
-}
-
-}  // namespace kvc::tools
+}  // namespace kvc::eval

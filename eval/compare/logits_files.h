@@ -1,0 +1,32 @@
+#pragma once
+// Logits of token ids in files, to compare a bundle with other programs.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "runtime/session.h"
+
+namespace kvc::eval {
+
+// Reads one prompt of token ids from each line; empty lines are skipped. Throws kBadInput naming
+// the line.
+[[nodiscard]] std::vector<std::vector<int32_t>> ReadIdLines(const std::filesystem::path& file);
+
+// Returns the name of a prompt's file: OUT.npy, OUT.1.npy, OUT.2.npy, ...
+[[nodiscard]] std::filesystem::path LogitsFile(const std::filesystem::path& out, size_t prompt);
+
+// A file of logits [tokens, vocabulary].
+struct WrittenLogits {
+  std::string file;
+  int64_t tokens = 0;
+};
+// Writes the logits of each prompt, through a full cache without compression, as float32 [tokens,
+// vocabulary] into LogitsFile's files.
+[[nodiscard]] std::vector<WrittenLogits> WriteLogits(
+    runtime::Session& session,
+    const std::vector<std::vector<int32_t>>& prompts,
+    const std::filesystem::path& out);
+
+}  // namespace kvc::eval
