@@ -2,8 +2,6 @@
 
 #include "runtime/cuda/cuda_backend.h"
 
-#include <algorithm>
-#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,8 +11,7 @@
 #include "core/base/row_format.h"
 #include "core/cache/scorer_spec.h"
 #include "kernels/cuda/runtime.h"
-#include "runtime/cache/kv_invariants.h"
-#include "tests/runtime/loaded.h"
+#include "tests/runtime/both_backends.h"
 #include "tests/runtime/random_bases.h"
 #include "tests/support/expect_error.h"
 
@@ -24,64 +21,7 @@ namespace {
 using testing::DecodeOne;
 using testing::MaxDifference;
 using testing::Policy;
-using testing::PrefillAll;
 using testing::PrefillLast;
-
-// A bundle with a session on each of the two backends.
-struct Both {
-  explicit Both(const std::string& model, DType dtype = DType::kF32)
-      : processor({model.c_str(), "cpu"}, dtype),
-        backend(std::make_shared<CudaBackend>(processor.pool)),
-        session(processor.bundle, backend) {}
-
-  std::unique_ptr<Sequence> OnDevice(const CacheSpec& spec) {
-    SequenceOptions options;
-    options.cache = spec;
-    return session.NewSequence(options);
-  }
-
-  Loaded processor;
-  std::shared_ptr<CudaBackend> backend;
-  Session session;
-};
-
-double Largest(const std::vector<float>& logits) {
-  double largest = 0.0;
-  for (const float x : logits) largest = std::max<double>(largest, std::abs(x));
-  return largest;
-}
-
-// Steps of mantissa that a row's elements keep: what queries and weights are rounded to where they
-// meet 16-bit rows.
-double RoundingOf(const RowFormat& format) {
-  if (format == kRowsBF16) return 1.0 / 256;
-  return format == kRowsF16 ? 1.0 / 2048 : 1e-5;
-}
-
-// A prompt and the tokens after it, on both; logits may differ by a few roundings of what the
-// device multiplies.
-void ExpectAlike(Both& both, const CacheSpec& spec, const std::string& what) {
-  const auto expected = both.processor.New(spec);
-  const auto actual = both.OnDevice(spec);
-  const auto ids = RandomIds(30, 5);
-  const double rounding =
-      std::max(RoundingOf(spec.key_format), RoundingOf(spec.value_format)) * 8.0;
-  const auto compare = [&](const std::vector<float>& a, const std::vector<float>& b,
-                           const std::string& where) {
-    EXPECT_LE(MaxDifference(a, b), rounding * Largest(b)) << what << ", " << where;
-  };
-  compare(PrefillAll(both.session, *actual, ids),
-          PrefillAll(*both.processor.session, *expected, ids), "prompt");
-  const auto clone = actual->Clone();
-  for (const int32_t id : both.processor.More(20, 30, 6)) {
-    const std::vector<float> reference = DecodeOne(*both.processor.session, *expected, id);
-    const std::vector<float> logits = DecodeOne(both.session, *actual, id);
-    compare(logits, reference, "token " + std::to_string(actual->length()));
-    EXPECT_EQ(DecodeOne(both.session, *clone, id), logits) << what;
-  }
-  EXPECT_EQ(actual->counters().allocated_bytes, expected->counters().allocated_bytes) << what;
-  EXPECT_NO_THROW(CheckInvariants(CacheOf(*actual))) << what;
-}
 
 class EveryLayoutOnDevice : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Models,
@@ -132,17 +72,9 @@ TEST_P(EveryLayoutOnDevice, SteadyStepsAreReplayed) {
 TEST_P(EveryLayoutOnDevice, BudgetsAndTiersAreTheProcessors) {
   Both both(GetParam());
   const CacheSpec geometry = both.processor.geometry();
-  // Scores that are pooled are equal for neighbours, and a rounding would choose between them.
-  CacheSpec budget = Policy(geometry, Method::kUniform, ScorerKind::kOutputError, 14, false);
-  budget.scorer = ParseScorer("output-error:reduce=mean,pool=1", "");
-  ExpectAlike(both, budget, "budget");
+  ExpectAlike(both, BudgetWithoutTies(geometry), "budget");
   for (const TierBasis basis : {TierBasis::kOffline, TierBasis::kPrompt}) {
-    CacheSpec spec = budget;
-    const bool thin = std::string(GetParam()).find('-') != std::string::npos;
-    spec.tiers = {{1.0, 1.0}, {1.0, 0.5}, {thin ? 1.0 : 0.25, 0.25}};
-    spec.basis = basis;
-    spec.bases = testing::RandomBases(geometry, 3);
-    ExpectAlike(both, spec, "tiers");
+    ExpectAlike(both, TiersWithoutTies(geometry, basis, HasThinKeys(GetParam())), "tiers");
   }
 }
 

@@ -1,0 +1,94 @@
+#pragma once
+// A golden model on the device's backend and on the processor's, which is the reference.
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/base/row_format.h"
+#include "core/cache/scorer_spec.h"
+#include "runtime/cache/kv_invariants.h"
+#include "runtime/cuda/cuda_backend.h"
+#include "tests/runtime/loaded.h"
+#include "tests/runtime/random_bases.h"
+
+namespace kvc::runtime {
+
+// A bundle with a session on each of the two backends.
+struct Both {
+  explicit Both(const std::string& model, DType dtype = DType::kF32)
+      : processor({model.c_str(), "cpu"}, dtype),
+        backend(std::make_shared<CudaBackend>(processor.pool)),
+        session(processor.bundle, backend) {}
+
+  std::unique_ptr<Sequence> OnDevice(const CacheSpec& spec) {
+    SequenceOptions options;
+    options.cache = spec;
+    return session.NewSequence(options);
+  }
+
+  Loaded processor;
+  std::shared_ptr<CudaBackend> backend;
+  Session session;
+};
+
+inline double Largest(const std::vector<float>& logits) {
+  double largest = 0.0;
+  for (const float x : logits) largest = std::max<double>(largest, std::abs(x));
+  return largest;
+}
+
+// Steps of mantissa that a row's elements keep: what queries and weights are rounded to where they
+// meet 16-bit rows.
+inline double RoundingOf(const RowFormat& format) {
+  if (format == kRowsBF16) return 1.0 / 256;
+  return format == kRowsF16 ? 1.0 / 2048 : 1e-5;
+}
+
+// A prompt and the tokens after it, on both; logits may differ by a few roundings of what the
+// device multiplies.
+inline void ExpectAlike(Both& both, const CacheSpec& spec, const std::string& what) {
+  const auto expected = both.processor.New(spec);
+  const auto actual = both.OnDevice(spec);
+  const auto ids = RandomIds(30, 5);
+  const double rounding =
+      std::max(RoundingOf(spec.key_format), RoundingOf(spec.value_format)) * 8.0;
+  const auto compare = [&](const std::vector<float>& a, const std::vector<float>& b,
+                           const std::string& where) {
+    EXPECT_LE(testing::MaxDifference(a, b), rounding * Largest(b)) << what << ", " << where;
+  };
+  compare(testing::PrefillAll(both.session, *actual, ids),
+          testing::PrefillAll(*both.processor.session, *expected, ids), "prompt");
+  const auto clone = actual->Clone();
+  for (const int32_t id : both.processor.More(20, 30, 6)) {
+    const std::vector<float> reference = testing::DecodeOne(*both.processor.session, *expected, id);
+    const std::vector<float> logits = testing::DecodeOne(both.session, *actual, id);
+    compare(logits, reference, "token " + std::to_string(actual->length()));
+    EXPECT_EQ(testing::DecodeOne(both.session, *clone, id), logits) << what;
+  }
+  EXPECT_EQ(actual->counters().allocated_bytes, expected->counters().allocated_bytes) << what;
+  EXPECT_NO_THROW(CheckInvariants(CacheOf(*actual))) << what;
+}
+
+// A budget whose scores are not pooled: equal scores of neighbours would leave the choice between
+// them to a rounding. With tiers where `basis` is given.
+inline CacheSpec BudgetWithoutTies(const CacheSpec& geometry) {
+  CacheSpec spec = testing::Policy(geometry, Method::kUniform, ScorerKind::kOutputError, 14, false);
+  spec.scorer = ParseScorer("output-error:reduce=mean,pool=1", "");
+  return spec;
+}
+inline CacheSpec TiersWithoutTies(const CacheSpec& geometry, TierBasis basis, bool thin) {
+  CacheSpec spec = BudgetWithoutTies(geometry);
+  spec.tiers = {{1.0, 1.0}, {1.0, 0.5}, {thin ? 1.0 : 0.25, 0.25}};
+  spec.basis = basis;
+  spec.bases = testing::RandomBases(geometry, 3);
+  return spec;
+}
+// Whether some keys of a golden model are too thin for tiers of keys.
+inline bool HasThinKeys(const std::string& model) { return model.find('-') != std::string::npos; }
+
+}  // namespace kvc::runtime
