@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 
 namespace kvc::runtime {
@@ -30,6 +31,9 @@ class Device {
                     int64_t bytes) = 0;
   // Waits for everything that was begun.
   virtual void Synchronize() = 0;
+  // Bytes that can still be allocated. The host's memory says nothing about that: more than anybody
+  // asks for.
+  [[nodiscard]] virtual int64_t FreeBytes() { return std::numeric_limits<int64_t>::max(); }
 
  private:
   friend class Buffer;

@@ -8,6 +8,7 @@
 #include "core/base/processor_time.h"
 #include "core/cache/manifest.h"
 #include "runtime/backend.h"
+#include "runtime/memory_need.h"
 #include "runtime/policy/decide.h"
 #include "runtime/policy/prompt_scores.h"
 #include "runtime/policy/spread.h"
@@ -128,6 +129,20 @@ void Session::CheckPrompt(std::span<Sequence* const> sequences,
             logits.cols);
 }
 
+void Session::CheckRoom(std::span<Sequence* const> sequences,
+                        int64_t length,
+                        int64_t chunk,
+                        int64_t logits) const {
+  std::vector<const CacheSpec*> specs;
+  for (const Sequence* sequence : sequences) specs.push_back(&sequence->cache().spec());
+  const int64_t need = PromptBytes(bundle_->plan(), specs, length, chunk, logits);
+  const int64_t have = backend_->device().FreeBytes();
+  KVC_CHECK(need <= have, kDevice,
+            "device memory: expected {} free bytes for a prompt of {} tokens, got {}; give the "
+            "cache a smaller budget, or shorten the prompt",
+            need, length, have);
+}
+
 void Session::Prefill(std::span<Sequence* const> sequences,
                       std::span<const int32_t> ids,
                       MatrixF logits) {
@@ -135,6 +150,7 @@ void Session::Prefill(std::span<Sequence* const> sequences,
   const Plan& plan = bundle_->plan();
   const auto length = static_cast<int64_t>(ids.size());  // T
   const int64_t chunk = std::min(sequences[0]->options_.chunk, length);
+  CheckRoom(sequences, length, chunk, logits.rows);
   std::vector<int32_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), 0);
   const bool by_prompt = std::ranges::any_of(sequences, [](const Sequence* sequence) {

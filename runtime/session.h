@@ -55,7 +55,8 @@ class Session {
   // policies cost one pass, because what a policy drops changes nothing before decoding. logits:
   // [1, V] of the last token, or [T, V] of all of them; rows decide. Throws kBadInput for ids
   // outside the vocabulary and prompts beyond the context length, kUsage for sequences that are not
-  // empty, or of different cache dtypes or chunks, or of another backend.
+  // empty, or of different cache dtypes or chunks, or of another backend, kDevice, need and have
+  // named, where the device has no room for it.
   void Prefill(std::span<Sequence* const> sequences, std::span<const int32_t> ids, MatrixF logits);
   void Prefill(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) {
     Sequence* const one[] = {&sequence};
@@ -73,6 +74,10 @@ class Session {
   void CheckPrompt(std::span<Sequence* const> sequences,
                    std::span<const int32_t> ids,
                    MatrixF logits) const;
+  void CheckRoom(std::span<Sequence* const> sequences,
+                 int64_t length,
+                 int64_t chunk,
+                 int64_t logits) const;
   void PrefillLayer(std::span<Sequence* const> sequences,
                     int64_t layer,
                     std::span<const int32_t> positions,

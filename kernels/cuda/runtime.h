@@ -26,7 +26,7 @@ struct DeviceInfo {
 // Makes the device ready. `threads` >= 1: of the host, for the emulator's blocks. Throws kDevice
 // where there is no device, or its driver is too old.
 [[nodiscard]] DeviceInfo OpenDevice(int threads);
-// The device's memory as it is now.
+// Bytes that can be allocated now, those included that were given back and are kept for reuse.
 [[nodiscard]] size_t FreeBytes();
 
 // Memory in the order of a stream: what is put into the stream between the two calls may use it.

@@ -80,7 +80,13 @@ size_t FreeBytes() {
   size_t free_bytes = 0;
   size_t total_bytes = 0;
   Check(cudaMemGetInfo(&free_bytes, &total_bytes), "device memory");
-  return free_bytes;
+  cudaMemPool_t pool = nullptr;
+  Check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
+  uint64_t reserved = 0;
+  uint64_t used = 0;
+  Check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved), "memory pool");
+  Check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used), "memory pool");
+  return free_bytes + static_cast<size_t>(reserved - used);
 }
 
 void* TakeBytes(size_t bytes, StreamHandle stream) {

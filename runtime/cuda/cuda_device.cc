@@ -40,6 +40,12 @@ void CudaDevice::Synchronize() {
   staged_.clear();
 }
 
+int64_t CudaDevice::FreeBytes() {
+  const auto lock = Lock();
+  Synchronize();
+  return static_cast<int64_t>(cuda::FreeBytes());
+}
+
 void CudaDevice::Upload(std::span<const std::byte> bytes, void* to) {
   if (bytes.empty()) return;
   const auto lock = Lock();

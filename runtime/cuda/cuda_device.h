@@ -34,6 +34,8 @@ class CudaDevice : public Device {
             int64_t to_offset,
             int64_t bytes) override;
   void Synchronize() override;
+  // Waits, so that what was given back counts.
+  [[nodiscard]] int64_t FreeBytes() override;
 
   [[nodiscard]] cuda::StreamHandle stream() const { return stream_.handle(); }
   [[nodiscard]] std::unique_lock<std::recursive_mutex> Lock() const;

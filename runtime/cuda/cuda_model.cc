@@ -72,7 +72,7 @@ void CudaModel::CheckRoom() const {
   }
   size_t need = 0;
   for (const auto& [data, bytes] : sources) need += static_cast<size_t>(bytes);
-  const size_t have = cuda::FreeBytes();
+  const auto have = static_cast<size_t>(device_.FreeBytes());
   KVC_CHECK(need <= have, kDevice,
             "device memory: expected {} free bytes for the model's weights, got {}; use --device "
             "cpu, or --dtype bf16 when exporting",
