@@ -9,7 +9,7 @@
 namespace kvc::scorers {
 
 // Throws kBadShape, naming the scorer, when keys, values, queries and scores do not fit together or
-// a field that the scorer needs is missing; kNumeric for a residual energy that is not above 0.
+// a field that the scorer needs is missing.
 void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const float> scores);
 
 // Throws kBadShape, naming the scorer, when there are rope frequencies, but not one for each pair

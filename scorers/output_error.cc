@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -73,6 +74,9 @@ class OutputError : public Scorer {
 
   void Finish(const TokenSums& sums, std::span<float> scores) const override {
     if (scores.empty()) return;
+    KVC_CHECK(sums.residual_energy > 0.0 && std::isfinite(sums.residual_energy), kNumeric,
+              "{}: expected a residual stream above 0, got a squared norm of {}",
+              ScorerName(kind()), sums.residual_energy);
     const bool by_prompt = options_.prompt > 0;
     const double weight = options_.relative ? 1.0 / sums.residual_energy : 1.0;
     const auto heads = static_cast<double>(sums.heads);

@@ -323,6 +323,25 @@ void FindCoordinates(const std::vector<CacheGroup>& groups,
   });
 }
 
+std::vector<GroupScores> CombinePlanes(const scorers::Scorer& scorer,
+                                       std::vector<std::vector<GroupScores>> groups) {
+  std::vector<GroupScores> scores;
+  for (std::vector<GroupScores>& planes : groups) {
+    std::vector<std::vector<float>> of_heads;
+    for (GroupScores& plane : planes) of_heads.push_back(std::move(plane.scores));
+    GroupScores& combined = scores.emplace_back();
+    combined.scores.resize(of_heads.front().size());
+    scorers::CombineHeads(scorer, of_heads, combined.scores);
+    combined.losses = std::move(planes.front().losses);
+    for (size_t plane = 1; plane < planes.size(); ++plane) {
+      for (size_t i = 0; i < combined.losses.size(); ++i) {
+        combined.losses[i] += planes[plane].losses[i];
+      }
+    }
+  }
+  return scores;
+}
+
 std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
                                     const CacheSpec& spec,
                                     const LayerCache& layer) {
@@ -348,21 +367,7 @@ std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
           scorer.Score(static_cast<int64_t>(head.group), head.head, head.plane);
     }
   });
-  std::vector<GroupScores> scores;
-  for (std::vector<GroupScores>& planes : head_scores) {
-    std::vector<std::vector<float>> of_heads;
-    for (GroupScores& plane : planes) of_heads.push_back(std::move(plane.scores));
-    GroupScores& combined = scores.emplace_back();
-    combined.scores.resize(of_heads.front().size());
-    scorers::CombineHeads(*scoring.scorer, of_heads, combined.scores);
-    combined.losses = std::move(planes.front().losses);
-    for (size_t plane = 1; plane < planes.size(); ++plane) {
-      for (size_t i = 0; i < combined.losses.size(); ++i) {
-        combined.losses[i] += planes[plane].losses[i];
-      }
-    }
-  }
-  return scores;
+  return CombinePlanes(*scoring.scorer, std::move(head_scores));
 }
 
 }  // namespace kvc::runtime

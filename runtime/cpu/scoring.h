@@ -46,6 +46,11 @@ void FindCoordinates(const std::vector<CacheGroup>& groups,
                      const LayerCache& layer,
                      ThreadPool& pool);
 
+// Combines what was found of each plane of each group, [n][planes], to what is said of the group:
+// scores by scorers::CombineHeads, losses added.
+[[nodiscard]] std::vector<GroupScores> CombinePlanes(const scorers::Scorer& scorer,
+                                                     std::vector<std::vector<GroupScores>> groups);
+
 // For each group the scores of its tokens, tiers first, then the recent block, and the losses of
 // tiers (scorers/tier_loss.h) with the scorer's reduction over queries. Where rows are latents or
 // in coordinates, keys and values are made in scratch buffers of one head, freed afterwards.

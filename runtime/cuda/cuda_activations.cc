@@ -122,6 +122,11 @@ cuda::Rows CudaActivations::AttentionOut(int64_t layer) const {
   return View(attentions_[layer]->out);
 }
 
+cuda::Rows CudaActivations::prompt_queries() const {
+  if (!size_.prompt_queries) return {};
+  return FloatRows(DeviceMemory::Floats(queries_), size_.rows, query_width_, query_width_);
+}
+
 std::vector<float> CudaActivations::DownloadQueries() const {
   std::vector<float> queries;
   if (!size_.prompt_queries) return queries;

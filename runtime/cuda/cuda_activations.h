@@ -59,7 +59,9 @@ class CudaActivations : public Activations {
 
   // Keeps the batch's queries q [rows, H * W] among those of all rows, if they are asked for.
   void KeepQueries(const cuda::Rows& q);
-  // Of the layer that was run last, brought to the host [T, H * W]; empty where they are not asked
+  // Of the layer that was run last [T, H * W]; no rows where they are not asked for.
+  [[nodiscard]] cuda::Rows prompt_queries() const;
+  // The same brought to the host [T, H * W]; empty where they are not asked
   // for.
   [[nodiscard]] std::vector<float> DownloadQueries() const;
 

@@ -12,6 +12,7 @@
 #include "runtime/cuda/decode_step.h"
 #include "runtime/cuda/prompt_rows.h"
 #include "runtime/cuda/run_steps.h"
+#include "runtime/cuda/scoring.h"
 
 namespace kvc::runtime {
 namespace {
@@ -123,6 +124,10 @@ std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
                                             const PreparedModel& model,
                                             const SequenceCache& cache) {
   const auto lock = device_.Lock();
+  const auto& own = As<const CudaModel>(model);
+  if (CanScore(request, own, cache)) {
+    return ScoreOnDevice(request, own, cache, bases_, pool_, device_);
+  }
   std::vector<float> storage;
   ConstMatrixF queries;
   if (request.prompt != nullptr) {
@@ -130,7 +135,7 @@ std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
     storage = prompt.DownloadQueries();
     queries = {storage.data(), prompt.hidden().rows, std::ssize(storage) / prompt.hidden().rows};
   }
-  return ScoreOnHost(request, As<const CudaModel>(model).on_host(pool_), queries, cache, pool_);
+  return ScoreOnHost(request, own.on_host(pool_), queries, cache, pool_);
 }
 
 void CudaBackend::FindCoordinates(int64_t layer, SequenceCache& cache) {

@@ -5,6 +5,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/error.h"
+#include "runtime/cpu/output_grams.h"
 
 namespace kvc::runtime {
 namespace {
@@ -20,7 +21,7 @@ std::vector<DataId> NamedBy(const RebuildStep& step) {
 }  // namespace
 
 CudaModel::CudaModel(const Graph& graph, const Plan& plan, CudaDevice& device)
-    : graph_(graph), plan_(plan), device_(device) {
+    : graph_(graph), plan_(plan), device_(device), grams_(plan.attentions.size()) {
   const auto lock = device_.Lock();
   CheckRoom();
   for (const LinearWeight& weight : plan.linears) {
@@ -139,6 +140,30 @@ std::vector<DeviceRebuild> CudaModel::RebuildsOf(const AttentionStep& step) {
     rebuilds.push_back(rebuild);
   }
   return rebuilds;
+}
+
+cuda::RotationTable CudaModel::query_rotation() const {
+  cuda::RotationTable rotation;
+  if (plan_.sections.size() < 2) return rotation;
+  for (size_t i = 0; i < plan_.sections[1].size(); ++i) {
+    if (plan_.sections[1][i].kind == StepKind::kRope) rotation = sections_[1][i].rotation;
+  }
+  return rotation;
+}
+
+const float* CudaModel::output_grams(int64_t layer, ThreadPool& pool) const {
+  const auto lock = device_.Lock();
+  cuda::DeviceBuffer& own = grams_[layer];
+  if (own.data() == nullptr) {
+    const LinearWeight& weight = plan_.linears[OutputProjection(plan_, layer)];
+    const DType dtype = TensorOf(graph_, plan_, weight.tensors.front()).dtype;
+    const OutputGrams grams = MakeOutputGrams(
+        {static_cast<const std::byte*>(SourceOf(weight).first), dtype, weight.out, weight.in},
+        plan_.attentions[layer].num_heads, pool);
+    own = cuda::DeviceBuffer(grams.storage.size() * sizeof(float));
+    device_.Upload(std::as_bytes(std::span(grams.storage)), own.data());
+  }
+  return static_cast<const float*>(own.data());
 }
 
 const CpuModel& CudaModel::on_host(ThreadPool& pool) const {

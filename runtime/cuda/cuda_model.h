@@ -55,6 +55,12 @@ class CudaModel : public PreparedModel {
   [[nodiscard]] std::span<const DeviceRebuild> rebuild(int64_t layer) const {
     return rebuilds_[layer];
   }
+  // The rotation of the layers' queries; none where keys are rotated otherwise.
+  [[nodiscard]] cuda::RotationTable query_rotation() const;
+  // M_h of a layer's query heads (runtime/cpu/output_grams.h), on the device [H, D, D]. They are
+  // made when they are first asked for, and kept; counted in no budget, like weights. Throws
+  // kUnsupported where the plan has no output projection.
+  [[nodiscard]] const float* output_grams(int64_t layer, ThreadPool& pool) const;
   // The same plan prepared for the processor, for what runs there (runtime/cpu/host_fallback.h).
   [[nodiscard]] const CpuModel& on_host(ThreadPool& pool) const;
   // Bytes of the device that it takes.
@@ -83,6 +89,7 @@ class CudaModel : public PreparedModel {
   std::vector<std::vector<DeviceStepData>> sections_;  // [1 + L + 1]
   std::vector<cuda::ConstRows> linears_;               // [plan's]
   std::vector<std::vector<DeviceRebuild>> rebuilds_;   // [L]
+  mutable std::vector<cuda::DeviceBuffer> grams_;      // [L], empty before they are asked for
   mutable std::mutex host_mutex_;
   mutable std::unique_ptr<CpuModel> host_;
 };

@@ -1,0 +1,391 @@
+#include "runtime/cuda/scoring.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "core/cache/cache_spec.h"
+#include "kernels/cuda/key_scores.h"
+#include "kernels/cuda/scores.h"
+#include "kernels/cuda/tier_losses.h"
+#include "runtime/cpu/scoring.h"
+#include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_table.h"
+#include "runtime/cuda/score_rows.h"
+#include "scorers/expected_queries.h"
+#include "scorers/rotation.h"
+#include "scorers/tier_loss.h"
+
+namespace kvc::runtime {
+namespace {
+
+// Copies of rows of the heads that take a turn together, at most, unless one head needs more.
+constexpr int64_t kMostCopiedBytes = int64_t{256} << 20;
+constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
+
+int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
+
+// What is found of one kv head.
+struct HeadSums {
+  HeadPlace place;
+  int64_t rows = 0;                   // T
+  scorers::TokenSums counts;          // its arrays are those below
+  std::vector<float> attention;       // [T] each; empty where not asked for
+  std::vector<float> errors, maxima;  // over the window's queries
+  std::vector<float> prompt_errors;
+  std::vector<float> keys;
+  std::vector<std::vector<float>> tiers;  // [narrow tiers][T]
+};
+
+// Which sums a scorer asks for.
+struct Wanted {
+  bool attention = false;
+  bool window_mean = false;  // of errors
+  bool window_maximum = false;
+  bool prompt = false;
+  bool norms = false;  // of keys
+  bool keydiff = false;
+  bool losses = false;  // of narrow tiers
+  bool largest_losses = false;
+
+  [[nodiscard]] bool errors() const { return window_mean || window_maximum || prompt || losses; }
+  [[nodiscard]] bool queries() const { return attention || errors(); }
+};
+
+Wanted WantedOf(ScorerKind kind, const CacheSpec& spec) {
+  const ScorerOptions& options = spec.scorer.options;
+  Wanted wanted;
+  wanted.attention = kind == ScorerKind::kSnapKv;
+  wanted.norms = kind == ScorerKind::kKnorm;
+  wanted.keydiff = kind == ScorerKind::kKeyDiff;
+  if (kind == ScorerKind::kOutputError) {
+    (options.mean ? wanted.window_mean : wanted.window_maximum) = true;
+    wanted.prompt = options.prompt > 0;
+    wanted.keydiff = options.keydiff > 0.0;
+  }
+  if (spec.has_narrow_tiers()) {
+    wanted.losses = true;
+    wanted.largest_losses = !scorers::TierLossOptionsOf(spec.scorer).mean;
+    (wanted.largest_losses ? wanted.window_maximum : wanted.window_mean) = true;
+  }
+  return wanted;
+}
+
+int64_t KeyWidth(const AttentionStep& attention, const CacheGroup& group) {
+  return attention.latent ? attention.head_width : group.key_width;
+}
+
+class LayerScorer {
+ public:
+  LayerScorer(const ScoreRequest& request,
+              const CudaModel& model,
+              const SequenceCache& cache,
+              DeviceBases& bases,
+              ThreadPool& pool,
+              CudaDevice& device)
+      : request_(request),
+        model_(model),
+        attention_(model.plan().attentions[request.layer]),
+        cache_(cache),
+        spec_(cache.spec()),
+        store_(cache.layer(request.layer)),
+        wanted_(WantedOf(request.scorer->kind(), cache.spec())),
+        bases_(bases),
+        pool_(pool),
+        device_(device) {}
+
+  std::vector<GroupScores> Score() {
+    FindHeads();
+    for (size_t begin = 0; begin < heads_.size();) {
+      size_t end = begin;
+      for (int64_t bytes = 0; end < heads_.size(); ++end) {
+        bytes += CopiedBytes(heads_[end]);
+        if (end > begin && bytes > kMostCopiedBytes) break;
+      }
+      RunHeads({heads_.data() + begin, end - begin});
+      begin = end;
+    }
+    device_.Synchronize();
+    return Finish();
+  }
+
+ private:
+  void FindHeads() {
+    const auto& groups = spec_.layers[request_.layer];
+    for (size_t n = 0; n < groups.size(); ++n) {
+      for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
+        heads_.emplace_back().place = {static_cast<int64_t>(n), groups[n].heads[plane],
+                                       static_cast<int64_t>(plane)};
+      }
+    }
+  }
+
+  // Bytes of rows that are not read where they lie.
+  [[nodiscard]] int64_t CopiedBytes(const HeadSums& head) const {
+    const GroupCache& group = store_.groups[head.place.group];
+    const bool copied = attention_.latent || store_.in_coordinates() || !group.tiers.empty();
+    const int64_t narrow = wanted_.losses ? std::ssize(spec_.tiers) - 1 : 0;
+    int64_t rows = group.recent.rows();
+    for (const CacheBlock& tier : group.tiers) rows += tier.rows();
+    const CacheGroup& shape = spec_.layers[request_.layer][head.place.group];
+    const int64_t width = KeyWidth(attention_, shape) + shape.value_width;
+    return ((copied ? 1 : 0) + 2 * narrow) * rows * width * kFloatBytes;
+  }
+
+  // Room for one float of each token, which is brought to `to` when all kernels have been launched.
+  float* Output(const HeadSums& head, std::vector<float>& to) {
+    to.resize(static_cast<size_t>(head.rows));
+    outputs_.emplace_back(std::max<int64_t>(head.rows, 1) * kFloatBytes, device_, nullptr);
+    downloads_.push_back(&to);
+    return DeviceMemory::Floats(outputs_.back());
+  }
+
+  void Download() {
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      cuda::CopyToHost(downloads_[i]->data(), DeviceMemory::Of(outputs_[i]),
+                       downloads_[i]->size() * sizeof(float), device_.stream());
+    }
+    outputs_.clear();
+    downloads_.clear();
+  }
+
+  void RunHeads(std::span<HeadSums> heads) {
+    ScoreRows rows(request_.layer, model_, cache_, bases_, device_);
+    std::vector<cuda::ScoreHead> table;
+    std::vector<cuda::KeyHead> key_table;
+    std::vector<cuda::ScoreTier> tiers;
+    for (HeadSums& head : heads) {
+      head.rows = rows.Rows(head.place);
+      cuda::ScoreHead& entry = table.emplace_back();
+      entry.keys = rows.Keys(head.place);
+      entry.rows = Int(head.rows);
+      if (wanted_.norms || wanted_.keydiff) {
+        key_table.push_back({entry.keys, entry.rows, Output(head, head.keys)});
+      }
+      if (!wanted_.queries()) continue;
+      if (wanted_.errors()) entry.values = rows.Values(head.place);
+      AddQueries(head, entry);
+      if (wanted_.losses) AddTiers(head, Int(std::ssize(table) - 1), entry, rows, tiers);
+    }
+    rows.Launch();
+    if (wanted_.queries()) RunQueries(std::move(table), tiers);
+    if (!key_table.empty()) RunKeys(std::move(key_table));
+    Download();
+  }
+
+  void AddQueries(HeadSums& head, cuda::ScoreHead& entry) {
+    const QueryRing& ring = store_.queries;
+    const int64_t group = attention_.num_heads / attention_.num_kv_heads;
+    const int64_t window = spec_.window > 0 ? std::min(spec_.window, ring.count()) : ring.count();
+    entry.group = Int(group);
+    entry.window = FromRing(head.place.head * group, window);
+    head.counts.heads = group;
+    head.counts.window = std::min(window, head.rows);
+    head.counts.sinks = spec_.sinks;
+    head.counts.residual_energy = store_.residual_energy;
+    if (wanted_.errors()) {
+      const int64_t width = attention_.head_width;
+      entry.grams =
+          model_.output_grams(request_.layer, pool_) + head.place.head * group * width * width;
+    }
+    if (wanted_.attention) entry.attention = Output(head, head.attention);
+    if (wanted_.window_mean) entry.error_sums = Output(head, head.errors);
+    if (wanted_.window_maximum) entry.error_maxima = Output(head, head.maxima);
+    if (wanted_.prompt) {
+      AddPrompt(head, entry);
+      entry.prompt_errors = Output(head, head.prompt_errors);
+    }
+  }
+
+  // The newest `count` queries of the ring, from query head h on.
+  [[nodiscard]] cuda::QueryRows FromRing(int64_t h, int64_t count) const {
+    const QueryRing& ring = store_.queries;
+    cuda::QueryRows queries;
+    queries.data = DeviceMemory::Floats(ring.buffer()) + ring.offset(h);
+    queries.stride = ring.width();
+    queries.head_stride = Int(ring.width(h));
+    queries.first = Int(ring.RowOf(ring.pushed() - count));
+    queries.ring = Int(ring.rows());
+    queries.rows = Int(count);
+    return queries;
+  }
+
+  void AddPrompt(HeadSums& head, cuda::ScoreHead& entry) {
+    const int64_t h = head.place.head * head.counts.heads;
+    entry.prompt = FromRing(h, store_.queries.count());
+    if (request_.prompt != nullptr) {
+      const auto& x = dynamic_cast<const CudaActivations&>(*request_.prompt);
+      const cuda::Rows all = x.prompt_queries();
+      const int64_t stored = all.width / attention_.num_heads;
+      entry.prompt = {static_cast<const float*>(all.data) + h * stored,
+                      all.stride,
+                      Int(stored),
+                      0,
+                      0,
+                      Int(all.rows)};
+    }
+    const int64_t rows = entry.prompt.rows;
+    const int64_t count = scorers::ExpectedCount(rows, spec_.sinks, spec_.scorer.options.prompt);
+    head.counts.prompt_queries = count;
+    cuda::QueryTurn& turn = entry.turn;
+    turn.count = Int(count);
+    turn.skip = Int(scorers::SkippedSinks(rows, spec_.sinks));
+    // Scorers count positions in rows; where tokens are missing the rotation is taken back only as
+    // far as that count has come.
+    turn.first = Int(head.rows - rows);
+    turn.cos = model_.query_rotation().cos;
+    turn.sin = model_.query_rotation().sin;
+    if (!request_.rope_frequencies.empty()) {
+      std::tie(turn.to_cos, turn.to_sin) = ComingRotations(head.rows, count);
+    }
+  }
+
+  // Cosines and sines [count, D_k / 2] of the positions that queries are turned to behind `rows`
+  // tokens.
+  std::pair<const float*, const float*> ComingRotations(int64_t rows, int64_t count) {
+    auto [place, fresh] = rotations_.try_emplace({rows, count});
+    if (fresh) {
+      std::vector<float> cos;
+      std::vector<float> sin;
+      for (int64_t i = 0; i < count; ++i) {
+        const scorers::MeanRotation rotation = scorers::AverageRotation(
+            request_.rope_frequencies,
+            scorers::ExpectedPosition(i, rows, spec_.scorer.options.future), 1);
+        cos.insert(cos.end(), rotation.cos.begin(), rotation.cos.end());
+        sin.insert(sin.end(), rotation.sin.begin(), rotation.sin.end());
+      }
+      place->second.first.Set(cos, device_);
+      place->second.second.Set(sin, device_);
+    }
+    return {place->second.first.data(), place->second.second.data()};
+  }
+
+  void AddTiers(HeadSums& head,
+                int32_t index,
+                const cuda::ScoreHead& entry,
+                ScoreRows& rows,
+                std::vector<cuda::ScoreTier>& tiers) {
+    head.tiers.resize(spec_.tiers.size() - 1);
+    for (int64_t t = 1; t < std::ssize(spec_.tiers); ++t) {
+      cuda::ScoreTier& tier = tiers.emplace_back();
+      tier.head = index;
+      tier.keys = rows.TierKeys(head.place, t, entry.keys);
+      tier.values = rows.TierValues(head.place, t, entry.values);
+      tier.losses = Output(head, head.tiers[t - 1]);
+    }
+  }
+
+  void RunQueries(std::vector<cuda::ScoreHead> heads, const std::vector<cuda::ScoreTier>& tiers) {
+    const cuda::ScorePlan plan = cuda::PlanScores(std::move(heads), wanted_.losses);
+    cuda::CheckTiers(plan, tiers);
+    const Buffer scratch(std::max<int64_t>(plan.scratch_floats, 1) * kFloatBytes, device_, nullptr);
+    float* floats = DeviceMemory::Floats(scratch);
+    DeviceTable<cuda::ScoreHead> table;
+    table.Set(plan.heads, device_);
+    cuda::SumScores(plan, table.data(), floats, attention_.scale, device_.stream());
+    if (tiers.empty()) return;
+    DeviceTable<cuda::ScoreTier> tier_table;
+    tier_table.Set(tiers, device_);
+    cuda::TierLosses(plan, table.data(), floats, attention_.scale, tier_table.data(),
+                     Int(std::ssize(tiers)), wanted_.largest_losses, device_.stream());
+  }
+
+  void RunKeys(std::vector<cuda::KeyHead> heads) {
+    const cuda::KeyScorePlan plan = cuda::PlanKeyScores(std::move(heads));
+    DeviceTable<cuda::KeyHead> table;
+    table.Set(plan.heads, device_);
+    if (wanted_.norms) return cuda::KeyNormScores(plan, table.data(), device_.stream());
+    const Buffer scratch(
+        std::max<int64_t>(plan.scratch_doubles, 1) * static_cast<int64_t>(sizeof(double)), device_,
+        nullptr);
+    cuda::KeyDiffScores(plan, table.data(), reinterpret_cast<double*>(DeviceMemory::Of(scratch)),
+                        device_.stream());
+  }
+
+  [[nodiscard]] GroupScores FinishHead(HeadSums& head) const {
+    const bool mean = spec_.scorer.options.mean;
+    head.counts.by_window = wanted_.attention ? head.attention : (mean ? head.errors : head.maxima);
+    head.counts.by_prompt = head.prompt_errors;
+    head.counts.by_keys = head.keys;
+    GroupScores result;
+    result.scores.resize(static_cast<size_t>(head.rows));
+    request_.scorer->Finish(head.counts, result.scores);
+    if (!wanted_.losses) return result;
+    const int64_t columns = std::ssize(spec_.tiers);
+    result.losses.resize(static_cast<size_t>(head.rows * columns));
+    const std::vector<float>& dropped = wanted_.largest_losses ? head.maxima : head.errors;
+    for (int64_t j = 0; j < head.rows; ++j) {
+      result.losses[j * columns] = dropped[j];
+      for (int64_t t = 1; t < columns; ++t) {
+        result.losses[j * columns + t] = head.tiers[t - 1][j];
+      }
+    }
+    scorers::ScaleLosses(head.counts, scorers::TierLossOptionsOf(spec_.scorer),
+                         MatrixD(result.losses.data(), head.rows, columns));
+    return result;
+  }
+
+  std::vector<GroupScores> Finish() {
+    std::vector<std::vector<GroupScores>> groups(store_.groups.size());
+    for (const HeadSums& head : heads_) groups[head.place.group].emplace_back();
+    pool_.ParallelFor(std::ssize(heads_), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const HeadPlace& place = heads_[i].place;
+        groups[place.group][place.plane] = FinishHead(heads_[i]);
+      }
+    });
+    return CombinePlanes(*request_.scorer, std::move(groups));
+  }
+
+  const ScoreRequest& request_;
+  const CudaModel& model_;
+  const AttentionStep& attention_;
+  const SequenceCache& cache_;
+  const CacheSpec& spec_;
+  const LayerCache& store_;
+  const Wanted wanted_;
+  DeviceBases& bases_;
+  ThreadPool& pool_;
+  CudaDevice& device_;
+  std::vector<HeadSums> heads_;
+  std::vector<Buffer> outputs_;                 // of the heads that are being run
+  std::vector<std::vector<float>*> downloads_;  // where they go
+  std::map<std::pair<int64_t, int64_t>, std::pair<DeviceTable<float>, DeviceTable<float>>>
+      rotations_;  // by tokens and count
+};
+
+}  // namespace
+
+bool CanScore(const ScoreRequest& request, const CudaModel& model, const SequenceCache& cache) {
+  const CacheSpec& spec = cache.spec();
+  const ScorerKind kind = request.scorer->kind();
+  const Wanted wanted = WantedOf(kind, spec);
+  const AttentionStep& attention = model.plan().attentions[request.layer];
+  if (kind == ScorerKind::kExpectedAttention) return false;
+  if (wanted.queries() && attention.num_heads > cuda::kMostScoreGroup * attention.num_kv_heads) {
+    return false;
+  }
+  const cuda::RotationTable rotation = model.query_rotation();
+  const int64_t frequencies = std::ssize(request.rope_frequencies);
+  for (const CacheGroup& group : spec.layers[request.layer]) {
+    const int64_t width = KeyWidth(attention, group);
+    const int64_t most = wanted.queries() ? cuda::kMostScoreWidth : cuda::kMostKeyWidth;
+    if (width > most || (wanted.errors() && group.value_width > most)) return false;
+    if (!wanted.prompt) continue;
+    if (frequencies > 0 && 2 * frequencies != width) return false;
+    if (rotation.cos != nullptr && 2 * rotation.half != width) return false;
+  }
+  return true;
+}
+
+std::vector<GroupScores> ScoreOnDevice(const ScoreRequest& request,
+                                       const CudaModel& model,
+                                       const SequenceCache& cache,
+                                       DeviceBases& bases,
+                                       ThreadPool& pool,
+                                       CudaDevice& device) {
+  return LayerScorer(request, model, cache, bases, pool, device).Score();
+}
+
+}  // namespace kvc::runtime
