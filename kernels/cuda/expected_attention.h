@@ -16,6 +16,18 @@
 
 namespace kvc::cuda {
 
+// Where a head's parts of the scratch memory begin, in floats, all multiples of 4.
+struct ExpectedScratch {
+  int64_t sums = 0;      // of queries: doubles [splits, group, D_k]
+  int64_t means = 0;     // [group, D_k], before rotation
+  int64_t products = 0;  // of queries without their mean [splits, group, D_k, D_k]
+  int64_t linear = 0;    // mu' [group, D_k]
+  int64_t square = 0;    // S' [group, D_k, D_k]
+  int64_t logits = 0;    // [group, rows]
+  int64_t tiles = 0;     // maximum and sum of weights [group, tiles of 64 tokens, 2]
+  int64_t softmax = 0;   // of all tiles [group, 2]
+};
+
 struct ExpectedHead {
   CachedRows keys;    // [rows, D_k]
   CachedRows values;  // [rows, D]
@@ -34,7 +46,7 @@ struct ExpectedHead {
   // Filled by PlanExpected.
   int32_t splits = 0;  // parts of the queries
   int32_t split_queries = 0;
-  int64_t scratch = 0;  // floats before this head's
+  ExpectedScratch scratch;
 };
 
 struct ExpectedPlan {
@@ -42,6 +54,7 @@ struct ExpectedPlan {
   int64_t scratch_floats = 0;
   int32_t most_rows = 0;
   int32_t most_splits = 0;
+  int32_t most_group = 0;
   int32_t width = 0;  // 64 or 128
 };
 

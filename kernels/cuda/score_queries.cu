@@ -11,19 +11,6 @@
 namespace kvc::cuda {
 namespace {
 
-__device__ __forceinline__ const float* QueryAt(const QueryRows& queries, int row, int h) {
-  const int at = queries.first + row;
-  return queries.data + (queries.ring > 0 ? at % queries.ring : at) * queries.stride +
-         static_cast<int64_t>(h) * queries.head_stride;
-}
-
-// (x, y) turned by an angle with this cosine and sine.
-__device__ __forceinline__ void Turn(float cos, float sin, float& x, float& y) {
-  const float turned = x * cos - y * sin;
-  y = y * cos + x * sin;
-  x = turned;
-}
-
 // A thread for each pair (d, d + half) of each query.
 __global__ void __launch_bounds__(kElementThreads) GatherKernel(const ScoreCall call) {
   const ScoreHead& head = call.heads[blockIdx.y];

@@ -93,6 +93,20 @@ __device__ __forceinline__ void Products(const ScoreTile<kWidth>& a,
   }
 }
 
+// Query `row` of query head h of a group.
+__device__ __forceinline__ const float* QueryAt(const QueryRows& queries, int row, int h) {
+  const int at = queries.first + row;
+  return queries.data + (queries.ring > 0 ? at % queries.ring : at) * queries.stride +
+         static_cast<int64_t>(h) * queries.head_stride;
+}
+
+// (x, y) turned by an angle with this cosine and sine.
+__device__ __forceinline__ void Turn(float cos, float sin, float& x, float& y) {
+  const float turned = x * cos - y * sin;
+  y = y * cos + x * sin;
+  x = turned;
+}
+
 constexpr int kPartialFloats = 4;  // of a part: maximum, sum, token, unused; then the output
 
 // What the first pass finds of a query.
