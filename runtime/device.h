@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string_view>
 
 namespace kvc::runtime {
@@ -34,6 +35,9 @@ class Device {
   // Bytes that can still be allocated. The host's memory says nothing about that: more than anybody
   // asks for.
   [[nodiscard]] virtual int64_t FreeBytes() { return std::numeric_limits<int64_t>::max(); }
+  // The most bytes of a device's own memory that kvc has held; none for the host's memory, whose
+  // peak is the process'.
+  [[nodiscard]] virtual std::optional<int64_t> peak_bytes() const { return std::nullopt; }
 
  private:
   friend class Buffer;

@@ -56,6 +56,8 @@ Session::Session(std::shared_ptr<const Bundle> bundle, std::shared_ptr<Backend> 
 
 Session::~Session() = default;
 
+const Device& Session::device() const { return backend_->device(); }
+
 int64_t Session::context_length() const {
   return std::min(bundle_->plan().max_positions, bundle_->manifest().model.context_length);
 }

@@ -18,6 +18,7 @@
 namespace kvc::runtime {
 
 class Activations;   // runtime/backend.h
+class Device;        // runtime/device.h
 class PromptScores;  // runtime/policy/prompt_scores.h
 struct LayerMoves;   // runtime/cache/row_moves.h
 struct RowBatch;     // runtime/backend.h
@@ -47,6 +48,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   [[nodiscard]] const Bundle& bundle() const { return *bundle_; }
+  // The device of its sequences' caches.
+  [[nodiscard]] const Device& device() const;
   // Makes an empty sequence. Throws kBadShape for a policy of another geometry, kBadInput and
   // kUnsupported for one that contradicts itself or the model, kUsage for a chunk below 1.
   [[nodiscard]] std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options);

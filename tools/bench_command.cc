@@ -14,6 +14,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/results_json.h"
+#include "runtime/device.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -82,13 +83,20 @@ struct BenchResult {
   RowFormat cache_format;
   int threads = 0;
   bool random_ids = false;
-  double read_bandwidth = 0.0;  // bytes per second of this machine's memory
+  std::string device;
+  std::optional<int64_t> peak_device_bytes;  // none where the device is the processor
+  double read_bandwidth = 0.0;               // bytes per second of this machine's memory
   bench::SpeedPlan plan;
   bench::Rates prompt;
   std::vector<bench::DepthSpeed> depths;
 };
 
-Json ToJson(const bench::Rates& rates) { return {{"best", rates.best}, {"median", rates.median}}; }
+Json ToJson(const bench::Rates& rates) {
+  return {{"best", rates.best},
+          {"median", rates.median},
+          {"mean", rates.mean},
+          {"deviation", rates.deviation}};
+}
 
 Json ToJson(const bench::DepthSpeed& speed, int64_t decode) {
   Json json = {{"depth", speed.depth},
@@ -110,6 +118,7 @@ Json ToJson(const BenchResult& result) {
       {"budget", result.budget},
       {"dtype", ShortName(result.weights_dtype)},
       {"cache_dtype", RowFormatName(result.cache_format)},
+      {"device", result.device},
       {"threads", result.threads},
       {"ids", result.random_ids ? "random" : "text"},
       {"read_gb_per_second", result.read_bandwidth * 1e-9},
@@ -120,6 +129,7 @@ Json ToJson(const BenchResult& result) {
     json["depths"].push_back(ToJson(depth, result.plan.decode));
   }
   if (!result.depths.empty()) json["cache"] = eval::CacheToJson(result.depths.back().cache);
+  if (result.peak_device_bytes) json["peak_device_bytes"] = *result.peak_device_bytes;
   return json;
 }
 
@@ -130,23 +140,41 @@ std::string GigabytesText(const std::optional<double>& bytes_per_second) {
   return text;
 }
 
+// Returns a test's name as llama-bench writes it: "tg64 @ d4096".
+std::string TestName(const char* kind, int64_t tokens, int64_t depth) {
+  std::string name = kind + std::to_string(tokens);
+  if (depth > 0) name += " @ d" + std::to_string(depth);
+  return name;
+}
+
+void PrintRates(const std::string& test, const bench::Rates& rates) {
+  std::printf("%-18s %10.2f +- %8.2f %10.2f %10.2f", test.c_str(), rates.mean, rates.deviation,
+              rates.best, rates.median);
+}
+
 void Print(const BenchResult& result) {
-  std::printf("%s cache (%s, %s), %d threads, %s tokens; memory reads %.2f GB/s\n",
+  std::printf("%s cache (%s, %s) on %s, %d threads, %s tokens; the host's memory reads %.2f GB/s\n",
               std::string(MethodName(result.method)).c_str(), result.budget.c_str(),
-              std::string(RowFormatName(result.cache_format)).c_str(), result.threads,
-              result.random_ids ? "random" : "text", result.read_bandwidth * 1e-9);
-  std::printf("pp%-6lld %9.1f tokens/s (median %.1f)\n", static_cast<long long>(result.plan.prompt),
-              result.prompt.best, result.prompt.median);
-  std::printf("%8s %12s %12s %12s %12s %12s %15s\n", "depth", "pp tokens/s", "tg tokens/s",
-              "tg median", "cache", "peak", "attention GB/s");
+              std::string(RowFormatName(result.cache_format)).c_str(), result.device.c_str(),
+              result.threads, result.random_ids ? "random" : "text", result.read_bandwidth * 1e-9);
+  if (result.device == "emulator") {
+    std::printf("emulated: times say nothing about a device\n");
+  }
+  std::printf("%-18s %22s %10s %10s %12s %10s %10s %15s\n", "test", "tokens/s", "best", "median",
+              "prefilled/s", "cache", "peak", "attention GB/s");
+  PrintRates(TestName("pp", result.plan.prompt, 0), result.prompt);
+  std::printf("\n");
   for (const bench::DepthSpeed& depth : result.depths) {
-    std::printf("%8lld %12.1f %12.1f %12.1f %12s %12s %15s\n", static_cast<long long>(depth.depth),
-                depth.prefill_rate, depth.decode.best, depth.decode.median,
+    PrintRates(TestName("tg", result.plan.decode, depth.depth), depth.decode);
+    std::printf(" %12.1f %10s %10s %15s\n", depth.prefill_rate,
                 FormatBytes(depth.cache.allocated_bytes).c_str(),
                 FormatBytes(depth.cache.peak_bytes).c_str(),
                 GigabytesText(depth.attention_bytes_per_second).c_str());
   }
   std::printf("peak memory of the process %s\n", FormatBytes(PeakRssBytes()).c_str());
+  if (result.peak_device_bytes) {
+    std::printf("peak memory of the device %s\n", FormatBytes(*result.peak_device_bytes).c_str());
+  }
 }
 
 }  // namespace
@@ -184,6 +212,7 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
   result.cache_format = manifest.cache.key_format;
   result.threads = pool.num_threads();
   result.random_ids = options.text.empty();
+  result.device = session->device().name();
   result.read_bandwidth = bench::MeasureReadBandwidth(pool);
   bench::BundleSpeed speed(*session, result.plan, ids);
   result.prompt = speed.Prompt();
@@ -192,6 +221,7 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
     result.depths.push_back(speed.Depth(depth));
     progress->Report("bench", std::ssize(result.depths) + 1, stages);
   }
+  result.peak_device_bytes = session->device().peak_bytes();
   return {ToJson(result), [result] { Print(result); }};
 }
 

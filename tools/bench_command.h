@@ -2,9 +2,9 @@
 // Measurements of kvc-bench: tokens per second of a bundle at several depths, and the decode
 // attention kernel alone on a shape.
 //
-// Rates are those of the shortest of several repetitions ("best") and of the median one. Read rates
-// are in 10^9 bytes per second, listed with the rate that this machine's memory reaches in the same
-// run (bench/support/read_bandwidth.h).
+// Rates are those of the shortest of several repetitions ("best"), of the median one, and their
+// mean and standard deviation. Read rates are in 10^9 bytes per second, listed with the rate that
+// this machine's memory reaches in the same run (bench/support/read_bandwidth.h).
 
 #include <filesystem>
 #include <string>
@@ -29,9 +29,11 @@ struct BenchOptions {
 void AddBenchOptions(CLI::App& app, BenchOptions& options);
 
 // Measures a bundle (bench/support/bundle_speed.h). Returns the keys
-//   prompt   {tokens, tokens_per_second {best, median}}
+//   device   where it ran
+//   prompt   {tokens, tokens_per_second {best, median, mean, deviation}}
 //   depths   [{depth, prefill_tokens, prefill_tokens_per_second, decode_tokens_per_second
-//             {best, median}, cache, attention_gb_per_second}]
+//             {best, median, mean, deviation}, cache, attention_gb_per_second}]
+//   peak_device_bytes   the most that kvc has held of a device's own memory
 [[nodiscard]] CommandResult RunBench(const BenchOptions& options, const CommonOptions& common);
 
 struct AttentionBenchOptions {

@@ -28,11 +28,16 @@ struct SpeedPlan {
   [[nodiscard]] int64_t LongestSequence() const;
 };
 
-// Tokens per second, of the shortest run and of the middle one.
+// Tokens per second: of the shortest run, of the middle one, and of all runs as llama-bench says
+// them, mean and standard deviation (0 for one run).
 struct Rates {
   double best = 0.0;
   double median = 0.0;
+  double mean = 0.0;
+  double deviation = 0.0;
 };
+// `tokens` in each of the runs.
+[[nodiscard]] Rates RatesOf(const Times& times, int64_t tokens);
 
 struct DepthSpeed {
   int64_t depth = 0;

@@ -22,6 +22,7 @@ struct DeviceInfo {
   int multiprocessors = 0;
   size_t free_bytes = 0;
   size_t total_bytes = 0;
+  size_t l2_bytes = 0;  // of the last cache before its memory; an emulator's is made up
 };
 // Makes the device ready. `threads` >= 1: of the host, for the emulator's blocks. Throws kDevice
 // where there is no device, or its driver is too old.
@@ -110,6 +111,10 @@ class Event {
   void Record(StreamHandle stream);
   // What is put into `stream` from here on waits for the mark.
   void MakeWait(StreamHandle stream) const;
+  // Seconds from this mark to a later one: of the device's clock, or of the host's while it
+  // emulated what lay between. Throws kInternal for marks that the stream has not passed, or that
+  // were never set: wait for the stream first.
+  [[nodiscard]] double SecondsUntil(const Event& later) const;
 
  private:
   struct Impl;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -73,7 +74,8 @@ DeviceInfo OpenDevice(int threads) {
   emulator::Options options = emulator::GetOptions();
   options.num_threads = threads;
   emulator::SetOptions(options);
-  return {"kvc's emulator", 4, FreeBytes(), emulator::GetMemoryUse().limit};
+  constexpr size_t kSecondLevelBytes = size_t{1} << 20;
+  return {"kvc's emulator", 4, FreeBytes(), emulator::GetMemoryUse().limit, kSecondLevelBytes};
 }
 size_t FreeBytes() {
   const emulator::MemoryUse use = emulator::GetMemoryUse();
@@ -185,6 +187,7 @@ struct Event::Impl {
   struct Mark {
     StreamTag* stream = nullptr;
     bool passed = false;
+    std::chrono::steady_clock::time_point when;
   };
   std::shared_ptr<Mark> mark;
 };
@@ -194,7 +197,10 @@ void Event::Record(StreamHandle stream) {
   auto mark = std::make_shared<Impl::Mark>();
   mark->stream = &TagOf(stream);
   impl_->mark = mark;
-  Put(stream, [mark] { mark->passed = true; });
+  Put(stream, [mark] {
+    mark->passed = true;
+    mark->when = std::chrono::steady_clock::now();
+  });
 }
 void Event::MakeWait(StreamHandle stream) const {
   if (impl_->mark == nullptr) {
@@ -207,6 +213,14 @@ void Event::MakeWait(StreamHandle stream) const {
       work();
     }
   });
+}
+
+double Event::SecondsUntil(const Event& later) const {
+  const auto* const first = impl_->mark.get();
+  const auto* const last = later.impl_->mark.get();
+  KVC_CHECK(first != nullptr && last != nullptr && first->passed && last->passed, kInternal,
+            "event: expected two marks that the stream has passed, got one ahead of it");
+  return std::chrono::duration<double>(last->when - first->when).count();
 }
 
 struct Stream::Impl {

@@ -74,7 +74,8 @@ DeviceInfo OpenDevice(int /*threads*/) {
             "device: expected compute capability 8.0 or more, got {}.{} ({})", properties.major,
             properties.minor, properties.name);
   KeepPool();
-  return {properties.name, properties.multiProcessorCount, FreeBytes(), properties.totalGlobalMem};
+  return {properties.name, properties.multiProcessorCount, FreeBytes(), properties.totalGlobalMem,
+          static_cast<size_t>(properties.l2CacheSize)};
 }
 size_t FreeBytes() {
   size_t free_bytes = 0;
@@ -172,15 +173,22 @@ void Graph::Replay(StreamHandle stream) const {
 struct Event::Impl {
   cudaEvent_t event = nullptr;
 };
-Event::Event() : impl_(std::make_unique<Impl>()) {
-  Check(cudaEventCreateWithFlags(&impl_->event, cudaEventDisableTiming), "event");
-}
+Event::Event() : impl_(std::make_unique<Impl>()) { Check(cudaEventCreate(&impl_->event), "event"); }
 Event::~Event() { cudaEventDestroy(impl_->event); }
 void Event::Record(StreamHandle stream) {
   Check(cudaEventRecord(impl_->event, Native(stream)), "event");
 }
 void Event::MakeWait(StreamHandle stream) const {
   Check(cudaStreamWaitEvent(Native(stream), impl_->event, 0), "event");
+}
+
+double Event::SecondsUntil(const Event& later) const {
+  float milliseconds = 0.0F;
+  const cudaError_t status = cudaEventElapsedTime(&milliseconds, impl_->event, later.impl_->event);
+  KVC_CHECK(status == cudaSuccess, kInternal,
+            "event: expected two marks that the stream has passed, got {}",
+            cudaGetErrorString(status));
+  return 1e-3 * static_cast<double>(milliseconds);
 }
 
 struct Stream::Impl {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,9 @@ class CudaDevice : public Device {
   void Synchronize() override;
   // Waits, so that what was given back counts.
   [[nodiscard]] int64_t FreeBytes() override;
+  [[nodiscard]] std::optional<int64_t> peak_bytes() const override {
+    return static_cast<int64_t>(cuda::PeakBytes());
+  }
 
   [[nodiscard]] cuda::StreamHandle stream() const { return stream_.handle(); }
   [[nodiscard]] std::unique_lock<std::recursive_mutex> Lock() const;

@@ -25,11 +25,15 @@ expect() {
 
 # kvc-bench
 "$bin/kvc-bench" "$work/quarter" --prompt 64 --decode 8 --depths 0,256 --repetitions 2 --text "$text" --quiet --json > "$work/bench.json"
-has "$work/bench.json" kvc command seconds peak_rss_bytes prompt depths prefill_tokens_per_second \
+has "$work/bench.json" kvc command seconds peak_rss_bytes device prompt depths prefill_tokens_per_second \
   decode_tokens_per_second cache full_bytes allocated_bytes peak_bytes read_gb_per_second attention_gb_per_second
 "$bin/kvc-bench" attention --shape heads=4,kv=2,width=32,tokens=512 --shape heads=4,kv=2,width=32,latent=16,tokens=512 \
   --repetitions 3 --quiet --json > "$work/attention.json"
 has "$work/attention.json" shapes gb_per_second of_read_bandwidth microseconds
+"$bin/kvc-bench" "$work/quarter" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1 --quiet --json > "$work/emulator.json"
+grep -q '"device": "emulator"' "$work/emulator.json" || fail "kvc-bench: expected the device's name"
+has "$work/emulator.json" peak_device_bytes
+expect 0 "emulated" "$bin/kvc-bench" "$work/full" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1
 expect 0 "attention GB/s" "$bin/kvc-bench" "$work/full" --prompt 16 --decode 4 --depths 64 --repetitions 1
 expect 0 "allocated_bytes" "$bin/kvc-bench" "$work/full" --dry-run --depths 512
 expect 2 "context of 1024" "$bin/kvc-bench" "$work/full" --depths 4k

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "tests/cuda/device_array.h"
 #include "tests/cuda/device_test_kernels.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc::cuda {
 namespace {
@@ -42,6 +43,31 @@ TEST(RuntimeTest, AnEventOrdersTwoStreams) {
   RunStep(x.data(), 5, second.handle());  // 21
   Synchronize(second.handle());
   EXPECT_EQ(x.Host()[0], 21);
+}
+
+TEST(RuntimeTest, EventsMeasureWhatLiesBetweenThem) {
+  const DeviceArray<int> x(std::vector<int>{1});
+  Stream stream;
+  Event begin, middle, end;
+  begin.Record(stream.handle());
+  RunStep(x.data(), 1, stream.handle());
+  middle.Record(stream.handle());
+  for (int i = 0; i < 20; ++i) RunStep(x.data(), 1, stream.handle());
+  end.Record(stream.handle());
+  Synchronize(stream.handle());
+  const double first = begin.SecondsUntil(middle);
+  const double rest = middle.SecondsUntil(end);
+  EXPECT_GT(first, 0.0);
+  EXPECT_GT(rest, 0.0);
+  EXPECT_NEAR(begin.SecondsUntil(end), first + rest, 1e-6 + 0.01 * (first + rest));
+}
+
+TEST(RuntimeTest, AnEventThatWasNeverSetMeasuresNothing) {
+  Stream stream;
+  Event begin, end;
+  begin.Record(stream.handle());
+  Synchronize(stream.handle());
+  EXPECT_KVC_ERROR((void)begin.SecondsUntil(end), kInternal, "event");
 }
 
 TEST(RuntimeTest, CopiesAndFillsFollowTheirStream) {
