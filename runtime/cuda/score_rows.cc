@@ -94,7 +94,7 @@ cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
       Room(cuda::RowCode::kF32, Rows(place), model_.plan().attentions[layer_].head_width);
   int64_t first = 0;
   for (const CacheBlock* block : BlocksOf(place.group)) {
-    cuda::KeyRebuild one;
+    cuda::KeyRebuild one = RebuildOf(rebuild);
     one.latents = KeysOnDevice(*block);
     const int64_t kept = std::min<int64_t>(one.latents.width, width);
     if (format != nullptr) {
@@ -105,12 +105,6 @@ cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
     one.latents.width = Int(kept);
     one.keys = all;
     one.keys.data = static_cast<std::byte*>(all.data) + first * all.stride;
-    one.matrix = rebuild.matrix;
-    one.matrix_stride = model_.plan().attentions[layer_].stored_width;
-    one.bias = rebuild.bias;
-    one.norm_weight = rebuild.norm_weight;
-    one.norm_epsilon = rebuild.norm_epsilon;
-    one.rotation = rebuild.rotation;
     one.positions = PositionsOf(*block);
     one.rows = Int(block->rows());
     rebuilds_.push_back(one);
@@ -121,7 +115,7 @@ cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
 
 cuda::CachedRows ScoreRows::Keys(const HeadPlace& place) {
   if (model_.plan().attentions[layer_].latent) {
-    return Rebuild(place, model_.rebuild(layer_)[place.head].rank, nullptr);
+    return Rebuild(place, store_.groups[place.group].recent.shape().key_width, nullptr);
   }
   const std::vector<const CacheBlock*> blocks = BlocksOf(place.group);
   std::vector<cuda::CachedRows> rows;
