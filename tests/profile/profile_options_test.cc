@@ -39,7 +39,7 @@ TEST(CheckProfileOptions, RefusesByName) {
   EXPECT_NO_THROW(check([](auto& o) { o.continuation = Continuation::kSample; }));
   EXPECT_NO_THROW(check([](auto& o) { o.importance = Importance::kNeedle; }));
   EXPECT_KVC_ERROR(check([](auto& o) { o.needle_tests = 3; }), kUsage, "--needle-tests");
-  EXPECT_KVC_ERROR(check([](auto& o) { o.tiers = "0,1/8"; }), kUsage, "--tiers");
+  EXPECT_KVC_ERROR(static_cast<void>(ParseNamedTiers("0,1/8", "--tiers")), kUsage, "--tiers");
 }
 
 TEST(ProfileOptions, NamesAreTheirParsers) {
