@@ -52,6 +52,7 @@ struct AnyRows {
   static constexpr int kStages = 1;
   static constexpr int kBlocks = kWidth <= 64 ? 3 : 2;
   static constexpr int kSteps = Floats::kSteps;
+  static constexpr int kTileChunks = Floats::kTileChunks;
   using QueryShared = typename Floats::QueryShared;
   using Queries = typename Floats::Queries;
 

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "kernels/cuda/decode_any_rows.cuh"
 #include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/decode_mixed_rows.cuh"
 #include "kernels/cuda/decode_rows.cuh"
 
 namespace kvc::cuda {
@@ -27,9 +28,8 @@ struct WarpResults {
 
 template <class Rows, int kWidth>
 struct DecodeShared {
-  static constexpr int kTileChunks = kTileRows * kWidth / kPerChunk<typename Rows::Element>;
-  uint4 keys[kWarps][Rows::kStages][kTileChunks];
-  uint4 values[kWarps][Rows::kStages][kTileChunks];
+  uint4 keys[kWarps][Rows::kStages][Rows::kTileChunks];
+  uint4 values[kWarps][Rows::kStages][Rows::kTileChunks];
   typename Rows::QueryShared queries;
   WarpResults<kWidth> results;
 };
@@ -308,6 +308,8 @@ void LaunchOfWidth(const DecodeArguments& in, const DecodeLaunch& launch, Stream
       return LaunchKernel<MatrixRows<__half, kWidth>, kWidth>(in, launch.blocks, stream);
     case DecodeReader::kF32:
       return LaunchKernel<FloatRows<kWidth>, kWidth>(in, launch.blocks, stream);
+    case DecodeReader::kMixed:
+      return LaunchKernel<MixedRows<kWidth>, kWidth>(in, launch.blocks, stream);
     case DecodeReader::kAny:
       return LaunchKernel<AnyRows<kWidth>, kWidth>(in, launch.blocks, stream);
   }

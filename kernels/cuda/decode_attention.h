@@ -65,14 +65,18 @@ struct DecodePiece {
   int32_t partial = 0;  // of the head: which of its partial results this goes into
 };
 
-// How rows are read. kF16 and kBF16 rows meet tensor cores, with queries and weights rounded to
-// them; the others are multiplied in float. Sums are in float.
+// How rows are read. Sums are in float.
 enum class DecodeReader {
+  // Rows of one format in whole chunks of 16 bytes. kF16 and kBF16 rows meet tensor cores, with
+  // queries and weights rounded to them; kF32 rows are multiplied in float.
   kF32,
   kF16,
   kBF16,
-  // Any mixture of formats, widths and addresses: elements are loaded and decoded one by one, as
-  // core/base/row_format.h says.
+  // bf16 and int8 rows of any width and address, on tensor cores, with queries and weights as sums
+  // of two bf16 numbers.
+  kMixed,
+  // Any mixture of formats, widths and addresses, decoded as core/base/row_format.h says and
+  // multiplied in float.
   kAny,
 };
 
@@ -101,8 +105,8 @@ struct DecodePlan {
 // tile. segment_first [heads + 1]: head h has the segments segment_first[h] .. segment_first[h + 1]
 // - 1. A head without rows gets zeros. The reader is kF32, kF16 or kBF16 where all rows, keys and
 // values, are of that format and dense (stride = width * element bytes), begin at multiples of 16
-// bytes and have widths that are multiples of 8; else kAny. Throws kBadShape, kUnsupported
-// (widths).
+// bytes and have widths that are multiples of 8; else kMixed where all are bf16 or int8; else kAny.
+// Throws kBadShape, kUnsupported (widths).
 [[nodiscard]] DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
                                     const std::vector<int32_t>& segment_first,
                                     const std::vector<DecodeHead>& heads,

@@ -56,25 +56,22 @@ bool InWholeChunks(const CachedRows& rows, RowCode code) {
          reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
 }
 
+bool IsMixed(const CachedRows& rows) {
+  return rows.code == RowCode::kBF16 || rows.code == RowCode::kInt8;
+}
+
 // What reads all segments, whether they have rows or not: more rows change no reader.
 DecodeReader ReaderOf(const std::vector<DecodeSegment>& segments) {
   const RowCode code = segments.empty() ? RowCode::kF32 : segments[0].keys.code;
+  bool whole = code != RowCode::kInt8;
+  bool mixed = true;
   for (const DecodeSegment& segment : segments) {
-    if (!InWholeChunks(segment.keys, code) || !InWholeChunks(segment.values, code)) {
-      return DecodeReader::kAny;
-    }
+    whole = whole && InWholeChunks(segment.keys, code) && InWholeChunks(segment.values, code);
+    mixed = mixed && IsMixed(segment.keys) && IsMixed(segment.values);
   }
-  switch (code) {
-    case RowCode::kF32:
-      return DecodeReader::kF32;
-    case RowCode::kF16:
-      return DecodeReader::kF16;
-    case RowCode::kBF16:
-      return DecodeReader::kBF16;
-    case RowCode::kInt8:
-      break;
-  }
-  return DecodeReader::kAny;
+  if (!whole) return mixed ? DecodeReader::kMixed : DecodeReader::kAny;
+  if (code == RowCode::kF32) return DecodeReader::kF32;
+  return code == RowCode::kF16 ? DecodeReader::kF16 : DecodeReader::kBF16;
 }
 
 // The heads of at most kDecodeQueries query heads, of sizes as equal as can be, into which a head

@@ -3,6 +3,7 @@
 // it multiplies there. A row format is a type with
 //
 //   Element                   of the tiles in shared memory
+//   kTileChunks               16 bytes each: of a tile of keys, or of values
 //   kStages                   tiles of a warp under way; 1: a tile is loaded when it is needed
 //   kBlocks                   of a multiprocessor: bounds the registers
 //   Queries, QueryShared      the group's queries, in registers and in shared memory
@@ -66,6 +67,7 @@ struct MatrixRows {
   static constexpr int kStages = 3;
   static constexpr int kBlocks = 2;
   static constexpr int kSteps = kWidth / 16;
+  static constexpr int kTileChunks = kTileRows * kWidth / kPerChunk<Element>;
   struct QueryShared {};
   __device__ static __forceinline__ void Copy(uint4* tile,
                                               const CachedRows& rows,
@@ -145,6 +147,7 @@ struct FloatRows {
   static constexpr int kStages = kWidth <= 64 ? 3 : 2;
   static constexpr int kBlocks = 2;
   static constexpr int kSteps = kWidth / 16;
+  static constexpr int kTileChunks = kTileRows * kWidth / kPerChunk<Element>;
   __device__ static __forceinline__ void Copy(uint4* tile,
                                               const CachedRows& rows,
                                               int row,

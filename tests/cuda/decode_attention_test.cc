@@ -68,16 +68,42 @@ TEST_P(DecodeAttentionTest, EveryGroupSize) {
 }
 
 // Caches in which no two segments are alike, at addresses that are no multiples of 4 bytes where
-// the format has 2.
+// the format has 2. First those that tensor cores can multiply.
 std::vector<DecodeShape> MixedShapes() {
+  const std::optional<RowFormat> bf16 = kRowsBF16;
+  const std::optional<RowFormat> int8 = kRowsInt8;
+  return {
+      {"one element", 1, 1, {{{5, 1, 1, bf16, bf16, 2}}}, 1},
+      {"one row of codes", 2, 2, {{{1, 64, 64, int8, int8}}}},
+      {"no rows", 2, 3, {{{0, 13, 64, bf16, bf16}}, {}}},
+      {"thin keys of odd ranks", 3, 4, {{{90, 13, 64, bf16, bf16, 2}}, {{33, 7, 64, bf16, int8}}}},
+      {"codes of every width modulo 4",
+       5,
+       6,
+       {{{40, 61, 62, int8, int8}, {30, 63, 64, int8, int8, 4}, {99, 5, 2, int8, int8, 8, 12}}}},
+      {"tiers of 24 and 40", 8, 3, {{{70, 24, 40, int8, bf16}, {50, 40, 24, bf16, int8}}}},
+      {"tiers with formats of their own",
+       4,
+       7,
+       {{{90, 64, 64, bf16, bf16}, {140, 64, 64, int8, int8}, {200, 16, 64, bf16, int8}},
+        {{17, 64, 64, bf16, int8}, {300, 8, 8, int8, bf16}, {1, 1, 64, bf16, bf16}}}},
+      {"wide",
+       8,
+       5,
+       {{{70, 128, 128, int8, int8}, {33, 127, 121, bf16, bf16, 2}}, {{260, 100, 128}}}},
+      {"sixteen query heads", 16, 4, {{{70, 33, 64, bf16, int8}}}},
+  };
+}
+
+std::vector<DecodeShape> AnyShapes() {
   const std::optional<RowFormat> f32 = kRowsF32;
   const std::optional<RowFormat> f16 = kRowsF16;
   const std::optional<RowFormat> bf16 = kRowsBF16;
   const std::optional<RowFormat> int8 = kRowsInt8;
   return {
       {"one element", 1, 1, {{{5, 1, 1, f16, f16, 2}}}, 1},
-      {"one row of codes", 2, 2, {{{1, 64, 64, int8, int8}}}},
-      {"no rows", 2, 3, {{{0, 13, 64, bf16, bf16}}, {}}},
+      {"one row of codes", 2, 2, {{{1, 64, 64, f16, int8}}}},
+      {"no rows", 2, 3, {{{0, 13, 64, f16, bf16}}, {}}},
       {"thin keys of odd ranks", 3, 4, {{{90, 13, 64, f16, f16, 2}}, {{33, 7, 64, bf16, bf16}}}},
       {"f32, unaligned", 4, 3, {{{77, 21, 63, f32, f32, 4}, {20, 64, 64, f32, f32, 8, 4}}}},
       {"words of 16 bits",
@@ -87,7 +113,7 @@ std::vector<DecodeShape> MixedShapes() {
       {"codes of every width modulo 4",
        5,
        6,
-       {{{40, 61, 62, int8, int8}, {30, 63, 64, int8, int8, 4}, {99, 5, 2, int8, int8, 8, 12}}}},
+       {{{40, 61, 62, int8, int8}, {30, 63, 64, int8, int8, 4}, {99, 5, 2, int8, f32, 8, 12}}}},
       {"tiers with formats of their own",
        4,
        7,
@@ -101,24 +127,34 @@ std::vector<DecodeShape> MixedShapes() {
   };
 }
 
-TEST(DecodeAttentionOfAnyRowsTest, AgreesWithDoubleOverOddShapes) {
+void ExpectAllRight(const std::vector<DecodeShape>& shapes, DecodeReader reader) {
   Rng rng(22);
-  for (const DecodeShape& shape : MixedShapes()) {
+  for (const DecodeShape& shape : shapes) {
     DecodeCase decode(shape, kRowsInt8, rng);
-    ASSERT_EQ(decode.plan().launch.reader, DecodeReader::kAny) << shape.name;
+    ASSERT_EQ(decode.plan().launch.reader, reader) << shape.name;
     const auto outputs = decode.Run();
     EXPECT_LE(decode.WorstError(outputs), 1.0) << shape.name;
     UnderOrders([&] { EXPECT_EQ(decode.Run(2), outputs) << shape.name; });
   }
 }
 
+TEST(DecodeAttentionOfAnyRowsTest, MixedRowsAgreeWithDouble) {
+  ExpectAllRight(MixedShapes(), DecodeReader::kMixed);
+}
+
+TEST(DecodeAttentionOfAnyRowsTest, AnyRowsAgreeWithDouble) {
+  ExpectAllRight(AnyShapes(), DecodeReader::kAny);
+}
+
 // A row of NaN, which is how broken int8 rows are stored, is seen.
 TEST(DecodeAttentionOfAnyRowsTest, ABrokenRowIsNotRoundedAway) {
   Rng rng(23);
-  DecodeCase decode({"", 1, 2, {{{70, 64, 64}}}}, kRowsInt8, rng);
-  decode.BreakRow(0, 69);
-  const auto outputs = decode.Run();
-  for (const float x : outputs[0]) EXPECT_TRUE(std::isnan(x));
+  for (const RowFormat& keys : {kRowsInt8, kRowsF16}) {
+    DecodeCase decode({"", 1, 2, {{{70, 64, 64, keys}}}}, kRowsInt8, rng);
+    decode.BreakRow(0, 69);
+    const auto outputs = decode.Run();
+    for (const float x : outputs[0]) EXPECT_TRUE(std::isnan(x));
+  }
 }
 
 // A captured launch is replayed while rows come; what is not there yet is never read (the checker
@@ -135,7 +171,7 @@ TEST_P(DecodeAttentionTest, ReplaysWhileRowsAreAppended) {
          {{0, 64, 64, format, format, 0, 0, 70}},
          {{0, 8, 8, format, format, 0, 0, 1}}}};
     DecodeCase decode(shape, format, rng_);
-    ASSERT_EQ(decode.plan().launch.reader == DecodeReader::kAny, any);
+    ASSERT_EQ(decode.plan().launch.reader >= DecodeReader::kMixed, any);
     const DevicePlan plan = decode.Upload();
     Stream stream;
     stream.BeginCapture();
@@ -151,6 +187,33 @@ TEST_P(DecodeAttentionTest, ReplaysWhileRowsAreAppended) {
       decode.Append(stream.handle());
       Synchronize(stream.handle());
     }
+  }
+}
+
+// A new plan over the old one's arrays, which are as large as any plan's of this launch.
+TEST_P(DecodeAttentionTest, ReplaysANewPlanInThePlaceOfTheOld) {
+  const RowFormat format = RowFormatOf(GetParam());
+  const DecodeShape shape = {"",
+                             9,
+                             5,
+                             {{{40, 16, 16}, {1, 16, 16, format, format, 0, 0, 400}},
+                              {{200, 64, 64, format, format, 0, 0, 10}}}};
+  DecodeCase decode(shape, format, rng_);
+  decode.PlanFor(10);
+  const DecodeLaunch launch = decode.plan().launch;
+  const DevicePlan plan = decode.Upload();
+  Stream stream;
+  stream.BeginCapture();
+  decode.Launch(plan, stream.handle());
+  const Graph graph = stream.EndCapture();
+  for (const int32_t more : {10, 100, 400}) {
+    decode.PlanFor(more);
+    ASSERT_EQ(decode.plan().launch, launch);
+    plan.Overwrite(decode.plan(), decode.segments());
+    for (int i = 0; i < 3; ++i) decode.Append(stream.handle());
+    graph.Replay(stream.handle());
+    Synchronize(stream.handle());
+    EXPECT_LE(decode.WorstError(decode.Now()), 1.0) << more;
   }
 }
 
@@ -282,15 +345,16 @@ TEST(DecodePlanTest, ChoosesTheReaderByAllSegments) {
   EXPECT_EQ(reader({bf16, SegmentOf(0, 8, 16, RowCode::kBF16)}), DecodeReader::kBF16);
   EXPECT_EQ(reader({SegmentOf(9, 8, 16, RowCode::kF16)}), DecodeReader::kF16);
   EXPECT_EQ(reader({SegmentOf(9, 8, 16, RowCode::kF32)}), DecodeReader::kF32);
-  EXPECT_EQ(reader({SegmentOf(9, 64, 64, RowCode::kInt8)}), DecodeReader::kAny);
-  EXPECT_EQ(reader({bf16, SegmentOf(0, 13, 16, RowCode::kBF16)}), DecodeReader::kAny);
+  EXPECT_EQ(reader({SegmentOf(9, 64, 64, RowCode::kInt8)}), DecodeReader::kMixed);
+  EXPECT_EQ(reader({bf16, SegmentOf(0, 13, 16, RowCode::kBF16)}), DecodeReader::kMixed);
+  EXPECT_EQ(reader({SegmentOf(9, 13, 16, RowCode::kF16)}), DecodeReader::kAny);
   EXPECT_EQ(reader({bf16, SegmentOf(9, 64, 64, RowCode::kF16)}), DecodeReader::kAny);
   DecodeSegment moved = bf16;
   moved.values.data = reinterpret_cast<void*>(8);
-  EXPECT_EQ(reader({bf16, moved}), DecodeReader::kAny);
+  EXPECT_EQ(reader({bf16, moved}), DecodeReader::kMixed);
   DecodeSegment apart = bf16;
   apart.keys.stride += 16;
-  EXPECT_EQ(reader({apart}), DecodeReader::kAny);
+  EXPECT_EQ(reader({apart}), DecodeReader::kMixed);
 }
 
 TEST(DecodePlanTest, RefusesWhatTheKernelCannotRead) {

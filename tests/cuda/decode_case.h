@@ -31,16 +31,32 @@ struct DecodeShape {
   int32_t query_width = 0;  // 0: of the widest segment
 };
 
-// A plan's arrays on the device.
+// A plan's arrays on the device, with room for any plan of its launch.
 class DevicePlan {
  public:
   DevicePlan(const DecodePlan& plan, const std::vector<DecodeSegment>& segments)
-      : segments_(segments),
-        heads_(plan.heads),
-        pieces_(plan.pieces),
-        first_(plan.first),
-        partials_(static_cast<size_t>(plan.partials * DecodePartialFloats(plan.launch.width))),
-        arrived_(std::vector<int32_t>(plan.heads.size(), 0)) {}
+      : segments_(segments.size()),
+        heads_(plan.heads.size()),
+        pieces_(static_cast<size_t>(MostDecodePieces(std::ssize(plan.heads),
+                                                     std::ssize(segments) * std::ssize(plan.heads),
+                                                     plan.launch.blocks))),
+        first_(plan.first.size()),
+        partials_(
+            static_cast<size_t>(MostDecodePartials(std::ssize(plan.heads), plan.launch.blocks) *
+                                DecodePartialFloats(plan.launch.width))),
+        arrived_(std::vector<int32_t>(plan.heads.size(), 0)) {
+    Overwrite(plan, segments);
+  }
+  void Overwrite(const DecodePlan& plan, const std::vector<DecodeSegment>& segments) const {
+    const auto write = [](const auto& array, const auto& values) {
+      CopyToDevice(array.data(), values.data(), values.size() * sizeof(values[0]), nullptr);
+    };
+    write(segments_, segments);
+    write(heads_, plan.heads);
+    write(pieces_, plan.pieces);
+    write(first_, plan.first);
+    Synchronize(nullptr);
+  }
   [[nodiscard]] DecodeArguments Arguments(float scale) const {
     return {segments_.data(), heads_.data(),   pieces_.data(), first_.data(),
             partials_.data(), arrived_.data(), scale};
@@ -62,6 +78,8 @@ class DecodeCase {
   DecodeCase(const DecodeShape& shape, const RowFormat& format, Rng& rng);
   DecodeCase(const DecodeShape& shape, DType dtype, Rng& rng)
       : DecodeCase(shape, RowFormatOf(dtype), rng) {}
+  // Plans anew for at most `more` rows beyond those that are there.
+  void PlanFor(int32_t more);
   // Runs the plan, `times` launches, and returns the outputs.
   Outputs Run(int times = 1);
   // The same in parts.
@@ -76,6 +94,7 @@ class DecodeCase {
   // The largest error in units of its bound; NaN counts as infinite.
   [[nodiscard]] double WorstError(const Outputs& outputs) const;
   [[nodiscard]] const DecodePlan& plan() const { return plan_; }
+  [[nodiscard]] const std::vector<DecodeSegment>& segments() const { return segments_; }
   [[nodiscard]] int64_t Bytes() const;  // of keys and values
 
  private:
@@ -133,6 +152,14 @@ inline DecodeCase::DecodeCase(const DecodeShape& shape, const RowFormat& format,
   }
   scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads_[0].query_width)));
   plan_ = PlanDecode(segments_, segment_first_, heads_, shape.blocks);
+}
+
+inline void DecodeCase::PlanFor(int32_t more) {
+  std::vector<DecodeSegment> segments = segments_;
+  for (size_t s = 0; s < segments.size(); ++s) {
+    segments[s].rows = std::min(segments[s].rows, rows_[s] + more);
+  }
+  plan_ = PlanDecode(segments, segment_first_, heads_, plan_.launch.blocks);
 }
 
 inline void DecodeCase::Launch(const DevicePlan& plan, StreamHandle stream) const {

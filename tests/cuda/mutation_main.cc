@@ -52,11 +52,16 @@ double RunDecode(Rng& rng) {
     worst = std::max(worst, decode.WorstError(decode.Run()));
     worst = std::max(worst, decode.WorstError(decode.Run(2)));
   }
+  const SegmentSize grows = {17, 8, 5, kRowsBF16, kRowsBF16, 0, 0, 100};
   const std::vector<std::vector<SegmentSize>> mixed = {
+      {{90, 64, 64}, {77, 13, 61, kRowsBF16, kRowsBF16, 2}, {20, 40, 24}}, {grows}};
+  const std::vector<std::vector<SegmentSize>> any = {
       {{90, 64, 64}, {77, 13, 61, kRowsF16, kRowsBF16, 2}, {20, 61, 62, kRowsF32, kRowsInt8}},
-      {{17, 8, 5, kRowsBF16, kRowsF16, 0, 0, 100}}};
-  DecodeCase decode({"", 4, 5, mixed}, kRowsInt8, rng);
-  worst = std::max(worst, decode.WorstError(decode.Run(2)));
+      {grows}};
+  for (const auto& segments : {mixed, any}) {
+    DecodeCase decode({"", 4, 5, segments}, kRowsInt8, rng);
+    worst = std::max(worst, decode.WorstError(decode.Run(2)));
+  }
   return worst;
 }
 

@@ -21,6 +21,7 @@ REBUILD = "kernels/cuda/rebuild_keys.cu"
 TILE = "kernels/cuda/row_tile.cuh"
 PRODUCTS = "kernels/cuda/prefill_products.cuh"
 ANY = "kernels/cuda/decode_any_rows.cuh"
+MIXED = "kernels/cuda/decode_mixed_rows.cuh"
 DECODERS = "kernels/cuda/row_decoders.cuh"
 NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
@@ -34,7 +35,7 @@ PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 
 # What is run for a source, and the source to compile for it.
 PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", DECODE),
-         DECODERS: ("decode", DECODE),
+         MIXED: ("decode", DECODE), DECODERS: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
@@ -108,6 +109,14 @@ MUTATIONS = [
     ("elements beyond a row's width", DECODERS, "d + j < width ? ToFloat(from[j]) : 0.0F",
      "ToFloat(from[j])", "report: "),
     ("the scale taken for codes", DECODERS, "words[1 + d / 4]", "words[d / 4]", "wrong"),
+    ("a mixed row too many", MIXED, "if (i < total && row + r < end)",
+     "if (i < total && row + r <= end)", "report: "),
+    ("scales of rows that are not there", MIXED, "row + lane < end ? decoder.ScaleOfRow(row + lane) : 0.0F",
+     "decoder.ScaleOfRow(row + lane)", "report: "),
+    ("queries of one bf16 number", MIXED, "MultiplyAdd<Element>(s, a, {q[0].low, q[1].low});", "", "wrong"),
+    ("weights of one bf16 number", MIXED, "MultiplyAdd<Element>(o[m], a, low);", "", "wrong"),
+    ("keys without their scales", MIXED, "s[2] *= scales[lane / 4 + 8];", "", "wrong"),
+    ("mixed dimensions beyond a key's width", MIXED, "a[2] = a[3] = 0;", "", "wrong"),
     ("unsigned codes", DECODERS, "static_cast<int8_t>(codes", "static_cast<uint8_t>(codes", "wrong"),
     ("four elements at any address", DECODERS, "together = address % (4 * sizeof(T)) == 0",
      "together = true", "misaligned"),
