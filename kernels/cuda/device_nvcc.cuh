@@ -58,6 +58,8 @@ __device__ __forceinline__ float WarpMax(float x) {
 
 template <class Layout>
 __device__ __forceinline__ Layout& SharedMemory() {
+  // A comment in PTX, for scripts/cuda_static_figures.sh.
+  asm volatile("// dynamic shared memory: %0 bytes" ::"n"(sizeof(Layout)));
   extern __shared__ __align__(128) unsigned char kvc_shared_memory[];
   return *reinterpret_cast<Layout*>(kvc_shared_memory);
 }
