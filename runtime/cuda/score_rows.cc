@@ -89,12 +89,11 @@ cuda::CachedRows ScoreRows::Gather(std::span<const cuda::CachedRows> rows,
 cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
                                     int64_t width,
                                     const RowFormat* format) {
-  const DeviceRebuild& rebuild = model_.rebuild(layer_)[place.head];
   const cuda::CachedRows all =
       Room(cuda::RowCode::kF32, Rows(place), model_.plan().attentions[layer_].head_width);
   int64_t first = 0;
   for (const CacheBlock* block : BlocksOf(place.group)) {
-    cuda::KeyRebuild one = RebuildOf(rebuild);
+    cuda::KeyRebuild one = RebuildOf(model_.rebuild(layer_)[place.head]);
     one.latents = KeysOnDevice(*block);
     const int64_t kept = std::min<int64_t>(one.latents.width, width);
     if (format != nullptr) {
@@ -115,7 +114,7 @@ cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
 
 cuda::CachedRows ScoreRows::Keys(const HeadPlace& place) {
   if (model_.plan().attentions[layer_].latent) {
-    return Rebuild(place, store_.groups[place.group].recent.shape().key_width, nullptr);
+    return Rebuild(place, cache_.spec().layers[layer_][place.group].key_width, nullptr);
   }
   const std::vector<const CacheBlock*> blocks = BlocksOf(place.group);
   std::vector<cuda::CachedRows> rows;
