@@ -1,20 +1,18 @@
 #include "runtime/cuda/scoring.h"
 
 #include <algorithm>
-#include <map>
-#include <tuple>
 #include <utility>
 
 #include "core/cache/cache_spec.h"
+#include "kernels/cuda/expected_attention.h"
 #include "kernels/cuda/key_scores.h"
 #include "kernels/cuda/scores.h"
 #include "kernels/cuda/tier_losses.h"
 #include "runtime/cpu/scoring.h"
 #include "runtime/cuda/device_memory.h"
 #include "runtime/cuda/device_table.h"
+#include "runtime/cuda/score_queries.h"
 #include "runtime/cuda/score_rows.h"
-#include "scorers/expected_queries.h"
-#include "scorers/rotation.h"
 #include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
@@ -33,7 +31,7 @@ struct HeadSums {
   scorers::TokenSums counts;          // its arrays are those below
   std::vector<float> attention;       // [T] each; empty where not asked for
   std::vector<float> errors, maxima;  // over the window's queries
-  std::vector<float> prompt_errors;
+  std::vector<float> by_prompt;  // errors, or the scores of expected attention
   std::vector<float> keys;
   std::vector<std::vector<float>> tiers;  // [narrow tiers][T]
 };
@@ -46,6 +44,7 @@ struct Wanted {
   bool prompt = false;
   bool norms = false;  // of keys
   bool keydiff = false;
+  bool expected = false;
   bool losses = false;  // of narrow tiers
   bool largest_losses = false;
 
@@ -59,6 +58,7 @@ Wanted WantedOf(ScorerKind kind, const CacheSpec& spec) {
   wanted.attention = kind == ScorerKind::kSnapKv;
   wanted.norms = kind == ScorerKind::kKnorm;
   wanted.keydiff = kind == ScorerKind::kKeyDiff;
+  wanted.expected = kind == ScorerKind::kExpectedAttention;
   if (kind == ScorerKind::kOutputError) {
     (options.mean ? wanted.window_mean : wanted.window_maximum) = true;
     wanted.prompt = options.prompt > 0;
@@ -93,7 +93,8 @@ class LayerScorer {
         wanted_(WantedOf(request.scorer->kind(), cache.spec())),
         bases_(bases),
         pool_(pool),
-        device_(device) {}
+        device_(device),
+        queries_(request, model, cache, device) {}
 
   std::vector<GroupScores> Score() {
     FindHeads();
@@ -155,6 +156,7 @@ class LayerScorer {
     std::vector<cuda::ScoreHead> table;
     std::vector<cuda::KeyHead> key_table;
     std::vector<cuda::ScoreTier> tiers;
+    std::vector<cuda::ExpectedHead> expected;
     for (HeadSums& head : heads) {
       head.rows = rows.Rows(head.place);
       cuda::ScoreHead& entry = table.emplace_back();
@@ -163,102 +165,53 @@ class LayerScorer {
       if (wanted_.norms || wanted_.keydiff) {
         key_table.push_back({entry.keys, entry.rows, Output(head, head.keys)});
       }
+      head.counts.sinks = spec_.sinks;
+      head.counts.residual_energy = store_.residual_energy;
+      if (wanted_.errors() || wanted_.expected) entry.values = rows.Values(head.place);
+      if (wanted_.expected) AddExpected(head, entry, expected);
       if (!wanted_.queries()) continue;
-      if (wanted_.errors()) entry.values = rows.Values(head.place);
       AddQueries(head, entry);
       if (wanted_.losses) AddTiers(head, Int(std::ssize(table) - 1), entry, rows, tiers);
     }
     rows.Launch();
     if (wanted_.queries()) RunQueries(std::move(table), tiers);
     if (!key_table.empty()) RunKeys(std::move(key_table));
+    if (!expected.empty()) RunExpected(std::move(expected));
     Download();
   }
 
   void AddQueries(HeadSums& head, cuda::ScoreHead& entry) {
-    const QueryRing& ring = store_.queries;
     const int64_t group = attention_.num_heads / attention_.num_kv_heads;
-    const int64_t window = spec_.window > 0 ? std::min(spec_.window, ring.count()) : ring.count();
+    const int64_t first_head = head.place.head * group;
     entry.group = Int(group);
-    entry.window = FromRing(head.place.head * group, window);
+    entry.window = queries_.Window(first_head);
     head.counts.heads = group;
-    head.counts.window = std::min(window, head.rows);
-    head.counts.sinks = spec_.sinks;
-    head.counts.residual_energy = store_.residual_energy;
+    head.counts.window = std::min<int64_t>(entry.window.rows, head.rows);
     if (wanted_.errors()) {
       const int64_t width = attention_.head_width;
-      entry.grams =
-          model_.output_grams(request_.layer, pool_) + head.place.head * group * width * width;
+      entry.grams = model_.output_grams(request_.layer, pool_) + first_head * width * width;
     }
     if (wanted_.attention) entry.attention = Output(head, head.attention);
     if (wanted_.window_mean) entry.error_sums = Output(head, head.errors);
     if (wanted_.window_maximum) entry.error_maxima = Output(head, head.maxima);
-    if (wanted_.prompt) {
-      AddPrompt(head, entry);
-      entry.prompt_errors = Output(head, head.prompt_errors);
-    }
+    if (!wanted_.prompt) return;
+    entry.prompt = queries_.Prompt(first_head);
+    entry.turn = queries_.Turn(head.rows);
+    head.counts.prompt_queries = entry.turn.count;
+    entry.prompt_errors = Output(head, head.by_prompt);
   }
 
-  // The newest `count` queries of the ring, from query head h on.
-  [[nodiscard]] cuda::QueryRows FromRing(int64_t h, int64_t count) const {
-    const QueryRing& ring = store_.queries;
-    cuda::QueryRows queries;
-    queries.data = DeviceMemory::Floats(ring.buffer()) + ring.offset(h);
-    queries.stride = ring.width();
-    queries.head_stride = Int(ring.width(h));
-    queries.first = Int(ring.RowOf(ring.pushed() - count));
-    queries.ring = Int(ring.rows());
-    queries.rows = Int(count);
-    return queries;
-  }
-
-  void AddPrompt(HeadSums& head, cuda::ScoreHead& entry) {
-    const int64_t h = head.place.head * head.counts.heads;
-    entry.prompt = FromRing(h, store_.queries.count());
-    if (request_.prompt != nullptr) {
-      const auto& x = dynamic_cast<const CudaActivations&>(*request_.prompt);
-      const cuda::Rows all = x.prompt_queries();
-      const int64_t stored = all.width / attention_.num_heads;
-      entry.prompt = {static_cast<const float*>(all.data) + h * stored,
-                      all.stride,
-                      Int(stored),
-                      0,
-                      0,
-                      Int(all.rows)};
-    }
-    const int64_t rows = entry.prompt.rows;
-    const int64_t count = scorers::ExpectedCount(rows, spec_.sinks, spec_.scorer.options.prompt);
-    head.counts.prompt_queries = count;
-    cuda::QueryTurn& turn = entry.turn;
-    turn.count = Int(count);
-    turn.skip = Int(scorers::SkippedSinks(rows, spec_.sinks));
-    // Scorers count positions in rows; where tokens are missing the rotation is taken back only as
-    // far as that count has come.
-    turn.first = Int(head.rows - rows);
-    turn.cos = model_.query_rotation().cos;
-    turn.sin = model_.query_rotation().sin;
-    if (!request_.rope_frequencies.empty()) {
-      std::tie(turn.to_cos, turn.to_sin) = ComingRotations(head.rows, count);
-    }
-  }
-
-  // Cosines and sines [count, D_k / 2] of the positions that queries are turned to behind `rows`
-  // tokens.
-  std::pair<const float*, const float*> ComingRotations(int64_t rows, int64_t count) {
-    auto [place, fresh] = rotations_.try_emplace({rows, count});
-    if (fresh) {
-      std::vector<float> cos;
-      std::vector<float> sin;
-      for (int64_t i = 0; i < count; ++i) {
-        const scorers::MeanRotation rotation = scorers::AverageRotation(
-            request_.rope_frequencies,
-            scorers::ExpectedPosition(i, rows, spec_.scorer.options.future), 1);
-        cos.insert(cos.end(), rotation.cos.begin(), rotation.cos.end());
-        sin.insert(sin.end(), rotation.sin.begin(), rotation.sin.end());
-      }
-      place->second.first.Set(cos, device_);
-      place->second.second.Set(sin, device_);
-    }
-    return {place->second.first.data(), place->second.second.data()};
+  void AddExpected(HeadSums& head, const cuda::ScoreHead& rows,
+                   std::vector<cuda::ExpectedHead>& table) {
+    if (head.rows == 0) return;
+    cuda::ExpectedHead& entry = table.emplace_back();
+    entry.keys = rows.keys;
+    entry.values = rows.values;
+    entry.rows = rows.rows;
+    entry.group = Int(attention_.num_heads / attention_.num_kv_heads);
+    entry.sinks = head.rows > spec_.sinks ? Int(spec_.sinks) : 0;
+    queries_.AddExpected(head.place.head * entry.group, entry);
+    entry.scores = Output(head, head.by_prompt);
   }
 
   void AddTiers(HeadSums& head,
@@ -303,10 +256,21 @@ class LayerScorer {
                         device_.stream());
   }
 
+  void RunExpected(std::vector<cuda::ExpectedHead> heads) {
+    const ScorerOptions& options = spec_.scorer.options;
+    const cuda::ExpectedPlan plan = cuda::PlanExpected(std::move(heads));
+    const Buffer scratch(plan.scratch_floats * kFloatBytes, device_, nullptr);
+    DeviceTable<cuda::ExpectedHead> table;
+    table.Set(plan.heads, device_);
+    cuda::ExpectedScores(plan, table.data(), DeviceMemory::Floats(scratch), attention_.scale,
+                         static_cast<float>(options.epsilon), options.use_covariance,
+                         device_.stream());
+  }
+
   [[nodiscard]] GroupScores FinishHead(HeadSums& head) const {
     const bool mean = spec_.scorer.options.mean;
     head.counts.by_window = wanted_.attention ? head.attention : (mean ? head.errors : head.maxima);
-    head.counts.by_prompt = head.prompt_errors;
+    head.counts.by_prompt = head.by_prompt;
     head.counts.by_keys = head.keys;
     GroupScores result;
     result.scores.resize(static_cast<size_t>(head.rows));
@@ -348,11 +312,10 @@ class LayerScorer {
   DeviceBases& bases_;
   ThreadPool& pool_;
   CudaDevice& device_;
+  ScoreQueries queries_;
   std::vector<HeadSums> heads_;
   std::vector<Buffer> outputs_;                 // of the heads that are being run
   std::vector<std::vector<float>*> downloads_;  // where they go
-  std::map<std::pair<int64_t, int64_t>, std::pair<DeviceTable<float>, DeviceTable<float>>>
-      rotations_;  // by tokens and count
 };
 
 }  // namespace
@@ -362,17 +325,17 @@ bool CanScore(const ScoreRequest& request, const CudaModel& model, const Sequenc
   const ScorerKind kind = request.scorer->kind();
   const Wanted wanted = WantedOf(kind, spec);
   const AttentionStep& attention = model.plan().attentions[request.layer];
-  if (kind == ScorerKind::kExpectedAttention) return false;
-  if (wanted.queries() && attention.num_heads > cuda::kMostScoreGroup * attention.num_kv_heads) {
+  const bool by_queries = wanted.queries() || wanted.expected;
+  if (by_queries && attention.num_heads > cuda::kMostScoreGroup * attention.num_kv_heads) {
     return false;
   }
   const cuda::RotationTable rotation = model.query_rotation();
   const int64_t frequencies = std::ssize(request.rope_frequencies);
   for (const CacheGroup& group : spec.layers[request.layer]) {
     const int64_t width = KeyWidth(attention, group);
-    const int64_t most = wanted.queries() ? cuda::kMostScoreWidth : cuda::kMostKeyWidth;
-    if (width > most || (wanted.errors() && group.value_width > most)) return false;
-    if (!wanted.prompt) continue;
+    const int64_t most = by_queries ? cuda::kMostScoreWidth : cuda::kMostKeyWidth;
+    if (width > most || ((wanted.errors() || wanted.expected) && group.value_width > most)) return false;
+    if (!wanted.prompt && !wanted.expected) continue;
     if (frequencies > 0 && 2 * frequencies != width) return false;
     if (rotation.cos != nullptr && 2 * rotation.half != width) return false;
   }

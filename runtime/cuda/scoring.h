@@ -14,9 +14,8 @@
 
 namespace kvc::runtime {
 
-// Returns true if the kernels can do a layer: rows, groups and rotations that they know, and a
-// scorer other than `expected-attention`. What they cannot do is scored on the host
-// (runtime/cpu/host_fallback.h).
+// Returns true if the kernels know a layer's widths, groups and rotations. What they cannot do is
+// scored on the host (runtime/cpu/host_fallback.h).
 [[nodiscard]] bool CanScore(const ScoreRequest& request,
                             const CudaModel& model,
                             const SequenceCache& cache);

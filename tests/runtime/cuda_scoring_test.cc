@@ -91,6 +91,8 @@ std::vector<std::string> Scorers(bool can_turn) {
   std::vector<std::string> scorers = {
       "snapkv", "output-error", "output-error:reduce=mean,pool=1,keydiff=0.3", "keydiff", "knorm"};
   if (can_turn) {
+    scorers.emplace_back("expected-attention");
+    scorers.emplace_back("expected-attention:covariance=no");
     scorers.emplace_back("output-error:prompt=9");
     scorers.emplace_back("output-error:reduce=mean,prompt=100,recent=0");
   }
