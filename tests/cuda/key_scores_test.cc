@@ -20,7 +20,7 @@ std::deque<CodedRows> RandomKeys(Rng& rng, const RowFormat& format, int64_t widt
     // A mean that keys share, in half of the columns.
     for (int64_t i = 0; i < std::ssize(x); ++i) x[i] += i % 2 == 0 ? 1.0F : 0.0F;
     if (rows > 5) std::fill_n(&x[3 * width], width, 0.0F);
-    keys.emplace_back(format, rows, width, 4, std::move(x));
+    keys.emplace_back(format, rows, width, 4, x);
   }
   return keys;
 }

@@ -23,6 +23,7 @@
 #include "tests/cuda/decode_case.h"
 #include "tests/cuda/prefill_case.h"
 #include "tests/cuda/rebuild_case.h"
+#include "tests/cuda/score_case.h"
 
 namespace kvc::cuda {
 namespace {
@@ -281,6 +282,31 @@ double RunSample(Rng& rng) {
   return right ? 0.0 : 2.0;
 }
 
+// Dominant tokens, tiles that are not full, more rows of M than a tile has, and two parts of the
+// tokens.
+double RunScores(Rng& rng) {
+  double worst = 0.0;
+  for (const ScoreShape& shape :
+       {ScoreShape{"", {70}, 64, 64, 3, 8, 40, 40, true, 1.5}, ScoreShape{"", {40}, 16, 100, 1, 4},
+        ScoreShape{"", {2060}, 8, 8, 1, 3, 8, 3, true, 3.0}}) {
+    ScoreCase scores(shape, kRowsF32, rng);
+    const ScoreCase::Sums sums = scores.Run(true, true)[0];
+    const ScoreCase::Bounds want = scores.BoundsOf(0);
+    const auto compare = [&](const std::vector<float>& found, const std::vector<double>& expected,
+                             const std::vector<double>& bound) {
+      for (size_t j = 0; j < found.size(); ++j) {
+        const double error = std::abs(found[j] - expected[j]) / (bound[j] + 1e-37);
+        worst = error <= worst ? worst : std::isnan(error) ? INFINITY : error;
+      }
+    };
+    compare(sums.attention, want.attention, want.attention_bound);
+    compare(sums.error_sums, want.error_sums, want.error_sums_bound);
+    compare(sums.error_maxima, want.error_maxima, want.error_maxima_bound);
+    compare(sums.prompt_errors, want.prompt_errors, want.prompt_errors_bound);
+  }
+  return worst;
+}
+
 double Run(const std::string& what) {
   Rng rng(17);
   return what == "decode"    ? RunDecode(rng)
@@ -292,6 +318,7 @@ double Run(const std::string& what) {
          : what == "sample"  ? RunSample(rng)
          : what == "project" ? RunProject(rng)
          : what == "select"  ? RunSelect(rng)
+         : what == "scores"  ? RunScores(rng)
                              : RunElementwise(rng);
 }
 

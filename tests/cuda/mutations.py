@@ -31,6 +31,11 @@ MOVE = "kernels/cuda/move_rows.cu"
 CODEC = "kernels/cuda/row_codec.cuh"
 PROJECT = "kernels/cuda/project_rows.cu"
 SELECT = "kernels/cuda/select.cu"
+SCORES = "kernels/cuda/scores.cu"
+SCORE_QUERIES = "kernels/cuda/score_queries.cu"
+SCORE_STATES = "kernels/cuda/score_states.cu"
+SCORE_TILE = "kernels/cuda/score_tile.cuh"
+SCORE_SUMS = "kernels/cuda/score_sums.cuh"
 PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 
 # What is run for a source, and the source to compile for it.
@@ -41,7 +46,10 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", D
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
          SAMPLING: ("sample", SAMPLING),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
-         PARTS_OF_MATRICES: ("project", PROJECT), SELECT: ("select", SELECT)}
+         PARTS_OF_MATRICES: ("project", PROJECT), SELECT: ("select", SELECT),
+         SCORES: ("scores", SCORES), SCORE_QUERIES: ("scores", SCORE_QUERIES),
+         SCORE_STATES: ("scores", SCORE_STATES), SCORE_TILE: ("scores", SCORES),
+         SCORE_SUMS: ("scores", SCORES)}
 
 # Mutants of attention are compiled for bf16, f32 and any rows at width 64 alone.
 FEWER = {DECODE: [("LaunchOfWidth<128>(", "LaunchOfWidth<64>("),
@@ -245,6 +253,47 @@ MUTATIONS = [
      "got a race"),
     ("the tie after the one that is due", SAMPLING, "before++ == number", "before++ == number + 1",
      "report: "),
+    ("nothing changed in scores", SCORES, "", "", "silent"),
+    ("nothing changed in scores' queries", SCORE_QUERIES, "", "", "silent"),
+    ("scores: no barrier before rows of M", SCORES, "SyncBlock();  // the rows before", "//",
+     "report: "),
+    ("scores: no barrier after rows of M", SCORES, "SyncBlock();  // values and these", "//",
+     "report: "),
+    ("scores: no barrier before queries", SCORES, "SyncBlock();  // the queries before", "//",
+     "report: "),
+    ("scores: no barrier after queries", SCORES, "SyncBlock();  // keys, queries and states", "//",
+     "report: "),
+    ("scores: no barrier before outputs", SCORES, "SyncBlock();  // queries have been read", "//",
+     "report: "),
+    ("scores: no barrier after outputs", SCORES, "SyncBlock();  // their outputs", "//", "report: "),
+    ("scores: no barrier before a reduction", SCORE_SUMS, "SyncBlock();  // what was reduced", "//",
+     "report: "),
+    ("scores: no barrier in a reduction", SCORE_SUMS, "SyncBlock();  // all warps'", "//",
+     "report: "),
+    ("scores: half of the queries", SCORE_SUMS, "Op::Of(x[j], ShuffleXor(x[j], 16))", "x[j]",
+     "wrong"),
+    ("scores: a dominant token like others", SCORES, "token == state.dominant", "false", "wrong"),
+    ("scores: a query sees one token more", SCORE_TILE, "% head.window_count + 1",
+     "% head.window_count + 2", "wrong"),
+    ("scores: columns without their padding", SCORE_TILE, "float[kTileEdge][kWidth + 4]",
+     "float[kTileEdge][kWidth]", "conflicts"),
+    ("first pass: no barrier before keys", SCORE_QUERIES, "SyncBlock();  // the tile before", "//",
+     "report: "),
+    ("first pass: no barrier after keys", SCORE_QUERIES, "SyncBlock();  // keys are there", "//",
+     "report: "),
+    ("first pass: no barrier before values", SCORE_QUERIES, "SyncBlock();  // keys have been read",
+     "//", "report: "),
+    ("first pass: no barrier after values", SCORE_QUERIES, "SyncBlock();  // weights and values",
+     "//", "report: "),
+    ("first pass: the best so far is forgotten", SCORE_QUERIES, "sum[i] += 1.0F;", "", "wrong"),
+    ("first pass: its value is forgotten", SCORE_QUERIES,
+     "o[i][c] += DecodeElement(values.code, row, scale, column);", "", "wrong"),
+    ("first pass: queries are not turned back", SCORE_QUERIES,
+     "Turn(turn.cos[angle], -turn.sin[angle], x, y);", "", "wrong"),
+    ("states: no warp barrier before M", SCORE_STATES, "SyncWarp();  // the rows are complete", "//",
+     "report: "),
+    ("states: another part's best is forgotten", SCORE_STATES, "(joins ? 1.0F : 0.0F)", "0.0F",
+     "wrong"),
 ]
 
 FLAGS = ["-x", "c++", "-std=c++20", "-O1", "-g1", "-w", "-DKVC_EMULATOR_CHECKS", "-fsanitize=thread"]

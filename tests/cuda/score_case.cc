@@ -22,13 +22,6 @@ double Dot(const float* a, const float* b, int64_t count) {
 
 }  // namespace
 
-std::vector<std::byte> CodedRows::Encode() {
-  std::vector<std::byte> bytes(static_cast<size_t>(std::max<int64_t>(rows * stride, 1)));
-  EncodeRows(host(), format, bytes.data(), stride);
-  DecodeRows(bytes.data(), format, stride, {values.data(), rows, width});
-  return bytes;
-}
-
 ScoreCase::ScoreCase(const ScoreShape& shape, const RowFormat& format, Rng& rng)
     : shape_(shape),
       scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.key_width)))) {

@@ -9,35 +9,21 @@
 #include "core/base/row_format.h"
 #include "kernels/cuda/scores.h"
 #include "scorers/scorer.h"
+#include "tests/cuda/cached_plane.h"
 #include "tests/cuda/test_rows.h"
 
 namespace kvc::cuda {
 
 // Cached rows on the device, and as floats what they decode to.
-struct CodedRows {
-  RowFormat format;
-  int64_t rows, width, stride;  // bytes
-  std::vector<float> values;    // [rows, width]
-  DeviceArray<std::byte> device;
+struct CodedRows : CachedPlane {
+  std::vector<float> values;  // [rows, width]
 
-  CodedRows(const RowFormat& as, int64_t num, int64_t columns, int64_t pad, std::vector<float> x)
-      : format(as),
-        rows(num),
-        width(columns),
-        stride(RowBytes(as, columns) + pad),
-        values(std::move(x)),
-        device(Encode()) {}
+  CodedRows(
+      const RowFormat& as, int64_t num, int64_t columns, int64_t pad, const std::vector<float>& x)
+      : CachedPlane(as, num, columns, pad, 0, x), values(Decoded(bytes)) {}
 
-  [[nodiscard]] CachedRows view() const {
-    return {device.data(), RowCodeOf(format), static_cast<int32_t>(width), stride};
-  }
   [[nodiscard]] ConstMatrixF host() const { return {values.data(), rows, width}; }
-
- private:
-  std::vector<std::byte> Encode();
 };
-
-inline const std::vector<RowFormat> kRowFormats = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8};
 
 struct ScoreShape {
   std::string name;

@@ -24,7 +24,7 @@ std::deque<CodedRows> Moved(Rng& rng, const std::deque<CodedRows>& rows, double 
   for (const CodedRows& head : rows) {
     std::vector<float> x = head.values;
     for (float& value : x) value += static_cast<float>(noise * rng.NextNormal());
-    moved.emplace_back(kRowsF32, head.rows, head.width, 0, std::move(x));
+    moved.emplace_back(kRowsF32, head.rows, head.width, 0, x);
   }
   return moved;
 }
