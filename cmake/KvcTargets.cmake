@@ -72,6 +72,20 @@ function(kvc_tests)
   endforeach()
 endfunction()
 
+# kvc_device_tests(NAME bench_device DEPS ... SUPPORT ... SOURCES a_test.cc): tests that run on
+# kvc::device. Their label is unit on the emulator; in a build for a device it is gpu, and they skip
+# without one.
+function(kvc_device_tests)
+  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "DEPS;SUPPORT;SOURCES")
+  if(KVC_CUDA)
+    kvc_tests(NAME ${A_NAME} DEPS ${A_DEPS} kvc::device CUDA::cudart_static
+              SUPPORT ${A_SUPPORT} ${PROJECT_SOURCE_DIR}/tests/cuda/nvcc/device_environment.cc
+              GPU ${A_SOURCES})
+  else()
+    kvc_tests(NAME ${A_NAME} DEPS ${A_DEPS} kvc::device SUPPORT ${A_SUPPORT} UNIT ${A_SOURCES})
+  endif()
+endfunction()
+
 # Tests of a release build: what is tested is optimised, they themselves compile in two thirds of the
 # time.
 function(kvc_compile_quickly target)

@@ -8,15 +8,6 @@
 namespace kvc::runtime {
 namespace {
 
-// Which devices this build has, and what to do about the other one.
-void CheckDevice(const std::string& device) {
-  const std::string_view own = cuda::DeviceKind();
-  KVC_CHECK(device == "cpu" || device == own, kDevice,
-            "device: expected cpu or {} in this build, got {}; {}", own, device,
-            own == "cuda" ? "a build without KVC_CUDA has the emulator"
-                          : "configure with -DKVC_CUDA=ON for a CUDA device");
-}
-
 template <class Own>
 std::shared_ptr<Backend> Create(const RuntimeOptions& options) {
   if (options.pool != nullptr) return std::make_shared<Own>(*options.pool);
@@ -24,6 +15,14 @@ std::shared_ptr<Backend> Create(const RuntimeOptions& options) {
 }
 
 }  // namespace
+
+void CheckDevice(const std::string& device) {
+  const std::string_view own = cuda::DeviceKind();
+  KVC_CHECK(device == "cpu" || device == own, kDevice,
+            "device: expected cpu or {} in this build, got {}; {}", own, device,
+            own == "cuda" ? "a build without KVC_CUDA has the emulator"
+                          : "configure with -DKVC_CUDA=ON for a CUDA device");
+}
 
 std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options) {
   CheckDevice(options.device);

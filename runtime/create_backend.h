@@ -16,6 +16,9 @@ struct RuntimeOptions {
   ThreadPool* pool = nullptr;  // instead of one of its own; must outlive the backend
 };
 
+// Throws kDevice unless this build has a backend for the device.
+void CheckDevice(const std::string& device);
+
 // Creates the backend of a device. Throws kDevice for a device without a backend, kUsage for a
 // number of threads below 0.
 [[nodiscard]] std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options);

@@ -56,7 +56,11 @@ Session::Session(std::shared_ptr<const Bundle> bundle, std::shared_ptr<Backend> 
 
 Session::~Session() = default;
 
-const Device& Session::device() const { return backend_->device(); }
+std::string_view Session::device_name() const { return backend_->device().name(); }
+
+std::optional<int64_t> Session::peak_device_bytes() const {
+  return backend_->device().peak_bytes();
+}
 
 int64_t Session::context_length() const {
   return std::min(bundle_->plan().max_positions, bundle_->manifest().model.context_length);

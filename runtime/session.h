@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/base/thread_pool.h"
@@ -18,7 +20,6 @@
 namespace kvc::runtime {
 
 class Activations;   // runtime/backend.h
-class Device;        // runtime/device.h
 class PromptScores;  // runtime/policy/prompt_scores.h
 struct LayerMoves;   // runtime/cache/row_moves.h
 struct RowBatch;     // runtime/backend.h
@@ -48,8 +49,10 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   [[nodiscard]] const Bundle& bundle() const { return *bundle_; }
-  // The device of its sequences' caches.
-  [[nodiscard]] const Device& device() const;
+  // The device of its sequences' caches, and the most bytes of its own memory that kvc has held
+  // (runtime/device.h).
+  [[nodiscard]] std::string_view device_name() const;
+  [[nodiscard]] std::optional<int64_t> peak_device_bytes() const;
   // Makes an empty sequence. Throws kBadShape for a policy of another geometry, kBadInput and
   // kUnsupported for one that contradicts itself or the model, kUsage for a chunk below 1.
   [[nodiscard]] std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options);

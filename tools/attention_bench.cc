@@ -60,17 +60,29 @@ void Print(const AttentionResult& result) {
 }  // namespace
 
 void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options) {
-  app.add_option("--shape", options.shapes,
-                 "heads=32,kv=8,width=128,tokens=4k,dtype=f16 and key=WIDTH (thin keys) or "
-                 "latent=WIDTH (rebuilt in every step); repeatable")
+  app.add_option(
+         "--shape", options.shapes,
+         "heads=32,kv=8,width=128,tokens=4k,dtype=f16 and key=WIDTH (thin keys) or "
+         "latent=WIDTH (rebuilt in every step); on a device batch=8, budget=25%, skew=4 (the "
+         "longest head over the mean), tiers=1/8+1/4+1; repeatable")
       ->required()
       ->take_all();
   app.add_option("--repetitions", options.repetitions, "Steps that are timed")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--checked-heads", options.checked_heads,
+                 "Query heads whose error is measured, on a device")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
 }
 
 CommandResult RunAttentionBench(const AttentionBenchOptions& options, const CommonOptions& common) {
+  return BackendDevice(common) == "cpu" ? RunHostAttentionBench(options, common)
+                                        : RunDeviceAttentionBench(options, common);
+}
+
+CommandResult RunHostAttentionBench(const AttentionBenchOptions& options,
+                                    const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
   std::vector<bench::AttentionShape> shapes;
   for (const std::string& text : options.shapes) shapes.push_back(bench::ParseAttentionShape(text));

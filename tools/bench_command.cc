@@ -212,7 +212,7 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
   result.cache_format = manifest.cache.key_format;
   result.threads = pool.num_threads();
   result.random_ids = options.text.empty();
-  result.device = session->device().name();
+  result.device = session->device_name();
   result.read_bandwidth = bench::MeasureReadBandwidth(pool);
   bench::BundleSpeed speed(*session, result.plan, ids);
   result.prompt = speed.Prompt();
@@ -221,7 +221,7 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
     result.depths.push_back(speed.Depth(depth));
     progress->Report("bench", std::ssize(result.depths) + 1, stages);
   }
-  result.peak_device_bytes = session->device().peak_bytes();
+  result.peak_device_bytes = session->peak_device_bytes();
   return {ToJson(result), [result] { Print(result); }};
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/support/repeat.h"
 #include "tools/common_options.h"
 
 namespace CLI {
@@ -37,13 +38,30 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options);
 [[nodiscard]] CommandResult RunBench(const BenchOptions& options, const CommonOptions& common);
 
 struct AttentionBenchOptions {
-  std::vector<std::string> shapes;  // bench/support/attention_problem.h
+  std::vector<std::string> shapes;  // bench/support/attention_shape.h
   int64_t repetitions = 200;
+  int64_t checked_heads = 16;  // query heads whose error is measured, on a device
 };
 void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options);
-// Measures the kernel. Returns shapes: [{shape, layer_bytes, microseconds {best, median},
-// gb_per_second, of_read_bandwidth}]
+// Measures the processor's kernel, or a device's with --device cuda or emulator.
 [[nodiscard]] CommandResult RunAttentionBench(const AttentionBenchOptions& options,
                                               const CommonOptions& common);
+// The processor's. Returns shapes: [{shape, layer_bytes, microseconds {best, median},
+// gb_per_second, of_read_bandwidth}]
+[[nodiscard]] CommandResult RunHostAttentionBench(const AttentionBenchOptions& options,
+                                                  const CommonOptions& common);
+// A device's (bench/device). Returns device, device_name, emulated (then times are the host's),
+// flushed_bytes (written before each launch), copy_gb_per_second, peak_device_bytes and shapes:
+// [{shape, bytes, reader, microseconds {best, median, p10, p90}, gb_per_second, of_copy,
+// largest_error}]; rates are those of the median.
+[[nodiscard]] CommandResult RunDeviceAttentionBench(const AttentionBenchOptions& options,
+                                                    const CommonOptions& common);
+
+// In microseconds: {best, median, p10, p90}.
+[[nodiscard]] Json TimesToJson(const bench::Times& times);
+void PrintDevice(const std::string& device,
+                 const std::string& name,
+                 int64_t flushed_bytes,
+                 double copy_rate);
 
 }  // namespace kvc::tools

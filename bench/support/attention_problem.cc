@@ -3,53 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <string>
 
 #include "core/base/error.h"
-#include "core/base/sizes.h"
 
 namespace kvc::bench {
 namespace {
 
 int64_t KeyHeads(const AttentionShape& shape) { return shape.rebuild ? 1 : shape.kv_heads; }
-
-void Check(const AttentionShape& shape) {
-  const auto check = [](bool good, const char* what) {
-    KVC_CHECK(good, kUsage, "--shape: expected {}", what);
-  };
-  check(shape.kv_heads > 0 && shape.query_heads > 0, "heads and kv of at least 1");
-  check(shape.query_heads % shape.kv_heads == 0, "heads to be a multiple of kv");
-  check(shape.width > 0 && shape.key_width > 0 && shape.tokens > 0, "positive widths and tokens");
-  check(!shape.rebuild || shape.width % 2 == 0, "an even width with latent, which is rotated");
-}
-
-void SetPart(std::string_view part, AttentionShape& shape, bool& has_key) {
-  const size_t equals = part.find('=');
-  const std::string name(part.substr(0, equals));
-  const std::string value(equals == std::string_view::npos ? "" : part.substr(equals + 1));
-  const std::string option = "--shape: " + name;
-  if (name == "dtype") {
-    shape.format = RowFormatFromName(value);
-    return;
-  }
-  if (name == "heads") {
-    shape.query_heads = ParseLength(value, option);
-  } else if (name == "kv") {
-    shape.kv_heads = ParseLength(value, option);
-  } else if (name == "width") {
-    shape.width = ParseLength(value, option);
-  } else if (name == "tokens") {
-    shape.tokens = ParseLength(value, option);
-  } else if (name == "key" || name == "latent") {
-    KVC_CHECK(!has_key, kUsage, "--shape: expected key or latent once");
-    has_key = true;
-    shape.key_width = ParseLength(value, option);
-    shape.rebuild = name == "latent";
-  } else {
-    KVC_THROW(kUsage,
-              "--shape: expected heads, kv, width, key, latent, tokens or dtype, got \"{}\"", name);
-  }
-}
 
 }  // namespace
 
@@ -80,27 +40,11 @@ RebuildTables::RebuildTables(int64_t width, int64_t rank, int64_t positions, int
   rebuild_.sin = {sin_.data(), positions, width / 2};
 }
 
-int64_t AttentionShape::LayerBytes() const {
-  return tokens *
-         (KeyHeads(*this) * RowBytes(format, key_width) + kv_heads * RowBytes(format, width));
-}
-
-AttentionShape ParseAttentionShape(std::string_view text) {
-  AttentionShape shape;
-  bool has_key = false;
-  while (!text.empty()) {
-    const size_t comma = text.find(',');
-    SetPart(text.substr(0, comma), shape, has_key);
-    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
-  }
-  if (!has_key) shape.key_width = shape.width;
-  Check(shape);
-  return shape;
-}
-
 AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_bytes)
     : positions_(static_cast<size_t>(shape.tokens)) {
-  Check(shape);
+  KVC_CHECK(shape.IsPlain(), kUsage,
+            "--shape: expected no batch, budget, skew or tiers on the processor, got some; use "
+            "--device cuda or emulator");
   const int64_t layers = (least_bytes + shape.LayerBytes() - 1) / shape.LayerBytes();
   const int64_t query_width = shape.rebuild ? shape.width : shape.key_width;
   keys_ = CheapRows(layers * KeyHeads(shape) * shape.tokens, shape.key_width, shape.format);

@@ -5,33 +5,14 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <vector>
 
+#include "bench/support/attention_shape.h"
 #include "core/base/row_format.h"
 #include "core/base/thread_pool.h"
 #include "kernels/attention.h"
 
 namespace kvc::bench {
-
-struct AttentionShape {
-  int64_t query_heads = 32;  // H
-  int64_t kv_heads = 8;      // G; divides H
-  int64_t width = 128;       // D: of queries before the cache's layout, and of values
-  int64_t key_width = 128;   // of a cached key; with a rebuild of the latent that the heads share
-  int64_t tokens = 4096;     // T
-  RowFormat format = {};
-  bool rebuild = false;  // latents become keys in every step, rotation included
-
-  // Returns the bytes of one layer's keys and values.
-  [[nodiscard]] int64_t LayerBytes() const;
-};
-
-// Parses "heads=32,kv=8,width=128,tokens=4k,dtype=f16"; also key=32 (thin keys; default: width) and
-// latent=256 (one latent of that width for all heads, rebuilt in every step, in f32 with the unit
-// rows that kvc-export makes). Omitted parts have the defaults above. Throws kUsage naming --shape
-// and the part.
-[[nodiscard]] AttentionShape ParseAttentionShape(std::string_view text);
 
 // Rows [rows, width] in a format, RowBytes apart, that are cheap to make: parts of a pattern of
 // 3,000 different numbers.
@@ -54,7 +35,8 @@ class RebuildTables {
 
 class AttentionProblem {
  public:
-  // Makes as many layers as `least_bytes` of cache need.
+  // Makes as many layers as `least_bytes` of cache need. Throws kUsage for a shape of several
+  // sequences, or whose heads are not alike.
   AttentionProblem(const AttentionShape& shape, int64_t least_bytes);
   // Runs the attention over the next layer's cache.
   void Step(ThreadPool& pool);

@@ -33,6 +33,13 @@ has "$work/attention.json" shapes gb_per_second of_read_bandwidth microseconds
 "$bin/kvc-bench" "$work/quarter" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1 --quiet --json > "$work/emulator.json"
 grep -q '"device": "emulator"' "$work/emulator.json" || fail "kvc-bench: expected the device's name"
 has "$work/emulator.json" peak_device_bytes
+ragged=heads=4,kv=2,width=32,tokens=256
+"$bin/kvc-bench" attention --device emulator --shape $ragged,dtype=bf16,batch=2,budget=50%,skew=1.5,tiers=1/4+1 \
+  --repetitions 3 --quiet --json > "$work/device.json"
+has "$work/device.json" device_name emulated copy_gb_per_second flushed_bytes shapes reader p10 p90 of_copy largest_error
+expect 0 "emulated" "$bin/kvc-bench" attention --device emulator --shape $ragged --repetitions 1
+expect 2 "batch" "$bin/kvc-bench" attention --shape $ragged,batch=2
+expect 7 "KVC_CUDA" "$bin/kvc-bench" attention --device cuda --shape $ragged
 expect 0 "emulated" "$bin/kvc-bench" "$work/full" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1
 expect 0 "attention GB/s" "$bin/kvc-bench" "$work/full" --prompt 16 --decode 4 --depths 64 --repetitions 1
 expect 0 "allocated_bytes" "$bin/kvc-bench" "$work/full" --dry-run --depths 512
