@@ -49,9 +49,9 @@ room(pipeline/report core/base core/io)
 room(pipeline ${core} linalg eval/tasks model factorize profile)
 room(bench/support core/base core/cache linalg kernels runtime eval/compare)
 room(bench/device core/base core/cache kernels/cuda runtime bench/support)
-room(tools ${core} linalg kernels solver scorers runtime/create_backend runtime eval/tasks eval/compare model factorize profile
-     export/budget export/onnx export/bundle pipeline/choose pipeline/recipe pipeline/report pipeline
-     bench/support bench/device)
+room(tools ${core} linalg kernels solver scorers runtime/device runtime/create_backend runtime
+     eval/tasks eval/compare model factorize profile export/budget export/onnx export/bundle
+     pipeline/choose pipeline/recipe pipeline/report pipeline bench/support bench/device)
 
 # room_of(VAR PATH): the room of a path below the root, or "".
 function(room_of result path)

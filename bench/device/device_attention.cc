@@ -111,6 +111,8 @@ std::string_view DeviceAttention::reader() const {
       return "f16";
     case cuda::DecodeReader::kBF16:
       return "bf16";
+    case cuda::DecodeReader::kMixed:
+      return "mixed";
     case cuda::DecodeReader::kAny:
       break;
   }
