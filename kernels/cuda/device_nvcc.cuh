@@ -191,6 +191,7 @@ void Launch(void (*kernel)(Parameters...),
   if (status == cudaSuccess) {
     status = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
   }
+  RememberLaunch(shape.name);
   KVC_CHECK(status == cudaSuccess, kDevice, "{}: expected a launch, got {}", shape.name,
             cudaGetErrorString(status));
 }

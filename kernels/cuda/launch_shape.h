@@ -10,6 +10,10 @@ namespace kvc::cuda {
 struct StreamTag;
 using StreamHandle = StreamTag*;
 
+// Keeps a kernel's name for the message of a failure, which comes when the stream is waited for.
+// On a device only; the emulator knows which kernel failed.
+void RememberLaunch(const char* kernel);
+
 struct LaunchShape {
   const char* name;  // of the kernel, for messages
   unsigned blocks_x = 1;

@@ -52,28 +52,7 @@ class DeviceBuffer {
   size_t bytes_ = 0;
 };
 
-// Memory taken once and handed out in pieces that all go back together: what a session needs is
-// said, and refused, before anything runs.
-class Arena {
- public:
-  explicit Arena(size_t capacity);
-  ~Arena();
-  Arena(Arena&&) = delete;
-
-  // 256-byte aligned. Throws kDevice, need and have named, where the capacity would be passed.
-  [[nodiscard]] void* Take(size_t bytes);
-  // Every piece is invalid from here on.
-  void Reset();
-  [[nodiscard]] size_t capacity() const;
-  [[nodiscard]] size_t used() const;
-  [[nodiscard]] size_t peak() const;  // the most that was ever used
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
-
-// Bytes of device memory that DeviceBuffer and Arena hold, now and at most since ResetPeakBytes.
+// Bytes of device memory that kvc holds, now and at most since ResetPeakBytes.
 [[nodiscard]] size_t UsedBytes();
 [[nodiscard]] size_t PeakBytes();
 void ResetPeakBytes();

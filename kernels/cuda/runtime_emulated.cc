@@ -97,36 +97,6 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   return *this;
 }
 
-// Pieces are allocations of their own, so that the checker sees their ends.
-struct Arena::Impl {
-  size_t capacity = 0;
-  size_t used = 0;
-  size_t peak = 0;
-  std::vector<void*> pieces;
-};
-Arena::Arena(size_t capacity) : impl_(std::make_unique<Impl>()) { impl_->capacity = capacity; }
-Arena::~Arena() { Reset(); }
-void* Arena::Take(size_t bytes) {
-  const size_t whole = (bytes + 255) / 256 * 256;
-  const size_t left = impl_->capacity - impl_->used;
-  KVC_CHECK(whole <= left, kDevice, "device arena: expected {} free bytes, got {} of {}", whole,
-            left, impl_->capacity);
-  impl_->pieces.push_back(emulator::Allocate(bytes));
-  impl_->used += whole;
-  impl_->peak = std::max(impl_->peak, impl_->used);
-  return impl_->pieces.back();
-}
-void Arena::Reset() {
-  for (void* piece : impl_->pieces) {
-    emulator::Free(piece);
-  }
-  impl_->pieces.clear();
-  impl_->used = 0;
-}
-size_t Arena::capacity() const { return impl_->capacity; }
-size_t Arena::used() const { return impl_->used; }
-size_t Arena::peak() const { return impl_->peak; }
-
 size_t UsedBytes() { return emulator::GetMemoryUse().used; }
 size_t PeakBytes() { return emulator::GetMemoryUse().peak; }
 void ResetPeakBytes() { emulator::ResetPeak(); }

@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <utility>
+#include <vector>
+
+#include <fmt/ranges.h>
 
 #include <cuda_runtime.h>
 
@@ -20,6 +23,10 @@ cudaStream_t Native(StreamHandle stream) { return reinterpret_cast<cudaStream_t>
 // Bytes that kvc holds. Allocation is by one thread at a time.
 size_t used_bytes = 0;
 size_t peak_bytes = 0;
+
+// Kernels that were launched since anybody waited: a device says that one failed, not which.
+constexpr size_t kMostLaunchNames = 32;
+thread_local std::vector<const char*> launched;
 
 // Counts what an allocation of `bytes` gave, or says why it gave nothing.
 void* Count(void* memory, size_t bytes, cudaError_t status) {
@@ -110,30 +117,6 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   return *this;
 }
 
-struct Arena::Impl {
-  DeviceBuffer memory;
-  size_t used = 0;
-  size_t peak = 0;
-};
-Arena::Arena(size_t capacity) : impl_(std::make_unique<Impl>()) {
-  impl_->memory = DeviceBuffer(capacity);
-}
-Arena::~Arena() = default;
-void* Arena::Take(size_t bytes) {
-  const size_t whole = (bytes + 255) / 256 * 256;
-  const size_t left = impl_->memory.bytes() - impl_->used;
-  KVC_CHECK(whole <= left, kDevice, "device arena: expected {} free bytes, got {} of {}", whole,
-            left, impl_->memory.bytes());
-  void* piece = static_cast<std::byte*>(impl_->memory.data()) + impl_->used;
-  impl_->used += whole;
-  impl_->peak = std::max(impl_->peak, impl_->used);
-  return piece;
-}
-void Arena::Reset() { impl_->used = 0; }
-size_t Arena::capacity() const { return impl_->memory.bytes(); }
-size_t Arena::used() const { return impl_->used; }
-size_t Arena::peak() const { return impl_->peak; }
-
 size_t UsedBytes() { return used_bytes; }
 size_t PeakBytes() { return peak_bytes; }
 void ResetPeakBytes() { peak_bytes = used_bytes; }
@@ -151,7 +134,19 @@ void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream)
 void FillZero(void* device, size_t bytes, StreamHandle stream) {
   Check(cudaMemsetAsync(device, 0, bytes, Native(stream)), "FillZero");
 }
-void Synchronize(StreamHandle stream) { Check(cudaStreamSynchronize(Native(stream)), "stream"); }
+void RememberLaunch(const char* kernel) {
+  std::vector<const char*>& names = launched;
+  if (names.size() < kMostLaunchNames && std::ranges::find(names, kernel) == names.end()) {
+    names.push_back(kernel);
+  }
+}
+void Synchronize(StreamHandle stream) {
+  const cudaError_t status = cudaStreamSynchronize(Native(stream));
+  const std::vector<const char*> names = std::exchange(launched, {});
+  KVC_CHECK(status == cudaSuccess, kDevice, "device: expected that {} run, got {}",
+            names.empty() ? "what is in the stream" : fmt::to_string(fmt::join(names, ", ")),
+            cudaGetErrorString(status));
+}
 
 struct Graph::Impl {
   cudaGraphExec_t graph = nullptr;

@@ -83,26 +83,15 @@ TEST(RuntimeTest, CopiesAndFillsFollowTheirStream) {
   EXPECT_EQ(host, (std::vector<int>{0, 5, 6, 0}));
 }
 
-TEST(RuntimeTest, AnArenaSaysWhatItNeedsAndHas) {
-  Arena arena(4096);
-  auto* first = static_cast<std::byte*>(arena.Take(100));
-  auto* second = static_cast<std::byte*>(arena.Take(1000));
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(second) % 256, 0U);
-  EXPECT_GE(second, first + 256);
-  EXPECT_EQ(arena.used(), 256U + 1024U);
-  try {
-    (void)arena.Take(3000);
-    FAIL() << "expected an error";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
-    EXPECT_NE(std::string(error.what()).find("expected 3072 free bytes, got 2816 of 4096"),
-              std::string::npos)
-        << error.what();
-  }
-  arena.Reset();
-  EXPECT_EQ(arena.used(), 0U);
-  EXPECT_EQ(arena.peak(), 256U + 1024U);
-  EXPECT_NO_THROW((void)arena.Take(4096));
+TEST(RuntimeTest, MemoryFollowsTheStream) {
+  const size_t before = UsedBytes();
+  Stream stream;
+  void* taken = TakeBytes(64, stream.handle());
+  EXPECT_GE(UsedBytes(), before + 64);
+  FillZero(taken, 64, stream.handle());  // runs before the memory goes
+  GiveBackBytes(taken, 64, stream.handle());
+  Synchronize(stream.handle());
+  EXPECT_EQ(UsedBytes(), before);
 }
 
 TEST(RuntimeTest, MemoryIsCounted) {
