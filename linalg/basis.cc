@@ -25,7 +25,11 @@ void CheckBasis(ConstMatrixF rows, ConstMatrixF coordinates, const BasisView& ba
 
 void ToCoordinates(ConstMatrixF x, const BasisView& basis, MatrixF y) {
   CheckBasis(x, y, basis);
-  std::vector<float> storage(static_cast<size_t>(x.rows * x.cols));
+  // A decode step's single rows take scratch that is kept; a prompt's many would keep too much.
+  thread_local std::vector<float> kept;
+  std::vector<float> many;
+  std::vector<float>& storage = x.rows == 1 ? kept : many;
+  storage.resize(static_cast<size_t>(x.rows * x.cols));
   const MatrixF centred(storage.data(), x.rows, x.cols);  // [T, D]
   for (int64_t t = 0; t < x.rows; ++t) {
     for (int64_t d = 0; d < x.cols; ++d) {

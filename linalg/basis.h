@@ -16,7 +16,7 @@ struct BasisView {
 // The functions below are single-threaded and throw kBadShape when sizes disagree. x is [T, D]; y
 // is [T, r] and holds the first r <= D coordinates. x and y must not overlap.
 
-// y = (x - mean) forward[:, :r]
+// y = (x - mean) forward[:, :r]. After the first call of a thread, a single row allocates nothing.
 void ToCoordinates(ConstMatrixF x, const BasisView& basis, MatrixF y);
 // x = mean + y back[:, :r]^T
 void FromCoordinates(ConstMatrixF y, const BasisView& basis, MatrixF x);

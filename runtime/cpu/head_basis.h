@@ -16,7 +16,7 @@ class HeadBasis {
   // x' = (x - mean) forward, x = mean + x' back^T; matrices [D, D], mean [D] or null.
   HeadBasis(ConstMatrixF forward, ConstMatrixF back, const float* mean)
       : forward_(forward), back_(back), mean_(mean), width_(forward.rows) {}
-  // x' = x H_1 .. H_r with H_i = I - u_i^T u_i, u_i the rows of reflectors [r, D]: orthogonal.
+  // x' = x H_1 .. H_r, the reflections of reflectors [r, D] (linalg/householder.h): orthogonal.
   explicit HeadBasis(ConstMatrixF reflectors) : reflectors_(reflectors), width_(reflectors.cols) {}
   // No rows for a calibrated basis.
   [[nodiscard]] ConstMatrixF reflectors() const { return reflectors_; }
@@ -36,10 +36,6 @@ class HeadBasis {
   const float* mean_ = nullptr;
   int64_t width_ = 0;
 };
-
-// H_1 .. H_r of HeadBasis whose product's first r columns are, up to sign, the principal axes of
-// rows x [T, D] about the origin: reflectors [r, D]. Single-threaded.
-void FindReflectors(ConstMatrixF x, MatrixF reflectors);
 
 // The bases of a head, as views of what the coordinates hold, in the host's memory; none where rows
 // are stored as they are.

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "linalg/householder.h"
 #include "runtime/cpu/head_basis.h"
 #include "tests/runtime/random_bases.h"
 
@@ -79,50 +80,17 @@ TEST(Coordinates, LatentsHaveNone) {
   ExpectExact(ValueBasis(coordinates, 1), bases->front().value_mean.data() + 8);
 }
 
-TEST(FindReflectors, AnyNumberOfThemIsOrthogonal) {
+TEST(HeadBasis, ReflectorsAreOrthogonal) {
   for (const int64_t rows : {0, 1, 3, 40}) {
     for (const int64_t count : {0, 1, 4, 12}) {
       const std::vector<float> x = Normal(rows * 12, 7);
       std::vector<float> storage(static_cast<size_t>(count * 12));
       const MatrixF reflectors(storage.data(), count, 12);
-      FindReflectors({x.data(), rows, 12}, reflectors);
+      linalg::FindReflectors({x.data(), rows, 12}, reflectors);
       SCOPED_TRACE(::testing::Message() << rows << " rows, " << count << " reflectors");
       ExpectExact(HeadBasis(reflectors), nullptr);
     }
   }
-}
-
-// Rows spread along three directions, less along each: the first coordinates hold them.
-TEST(FindReflectors, TheFirstCoordinatesAreThePrincipalAxes) {
-  constexpr int64_t kRows = 200;
-  constexpr int64_t kWidth = 16;
-  const std::vector<float> directions = Normal(3 * kWidth, 9);
-  const std::vector<float> amounts = Normal(3 * kRows, 10);
-  std::vector<float> x(kRows * kWidth, 0.0F);
-  for (int64_t t = 0; t < kRows; ++t) {
-    for (int64_t i = 0; i < 3; ++i) {
-      const float amount = amounts[t * 3 + i] * static_cast<float>(std::pow(0.2, i));
-      for (int64_t d = 0; d < kWidth; ++d) {
-        x[t * kWidth + d] += amount * directions[i * kWidth + d];
-      }
-    }
-  }
-  std::vector<float> storage(3 * kWidth);
-  const MatrixF reflectors(storage.data(), 3, kWidth);
-  FindReflectors({x.data(), kRows, kWidth}, reflectors);
-  const HeadBasis basis(reflectors);
-  double last = 1e300;
-  for (int64_t kept = 0; kept <= 3; ++kept) {
-    std::vector<float> coordinates(static_cast<size_t>(kRows * kept));
-    std::vector<float> near(x.size());
-    basis.ToCoordinates({x.data(), kRows, kWidth}, {coordinates.data(), kRows, kept});
-    basis.FromCoordinates({coordinates.data(), kRows, kept}, {near.data(), kRows, kWidth});
-    double error = 0.0;
-    for (size_t i = 0; i < x.size(); ++i) error += std::pow(double{x[i]} - near[i], 2);
-    EXPECT_LT(error, 0.2 * last) << kept << " coordinates";
-    last = error;
-  }
-  EXPECT_LE(last, 1e-8 * kRows * kWidth);
 }
 
 }  // namespace
