@@ -5,6 +5,7 @@
 //   bench_tiers [--benchmark_filter=...]
 // KVC_BENCH_THREADS sets the number of threads (default: one per core).
 
+#include <deque>
 #include <vector>
 
 #include <benchmark/benchmark.h>
@@ -52,9 +53,10 @@ class Problem {
       for (int64_t g = 0; g < heads.kv_heads; ++g, next += 2 * bytes) {
         DecodeHead& head = layer.emplace_back();
         const int64_t eighth = bytes / 8;
+        std::vector<Segment>& segments = segments_.emplace_back();
         const auto add = [&](int64_t from, int64_t count, int64_t width) {
-          head.segments.push_back(MakeSegment(next + from * eighth, next + bytes + from * eighth,
-                                              count * eighth, width, format));
+          segments.push_back(MakeSegment(next + from * eighth, next + bytes + from * eighth,
+                                         count * eighth, width, format));
         };
         if (tiers) {
           add(0, 6, heads.width);
@@ -63,6 +65,7 @@ class Problem {
         } else {
           add(0, 8, heads.width);
         }
+        head.segments = segments;
         const int64_t first = g * group * heads.width;
         head.queries = {queries_.data() + first, group, heads.width};
         head.outputs = {outputs_.data() + first, group, heads.width};
@@ -78,6 +81,7 @@ class Problem {
  private:
   std::vector<char> memory_;
   std::vector<float> queries_, outputs_;
+  std::deque<std::vector<Segment>> segments_;  // of each head
   std::vector<std::vector<DecodeHead>> layers_;
   size_t next_ = 0;
 };

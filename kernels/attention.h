@@ -54,7 +54,7 @@ struct Segment {
 
 // One kv head's work in a decode step.
 struct DecodeHead {
-  std::vector<Segment> segments;
+  std::span<const Segment> segments;    // borrowed
   const KeyRebuild* rebuild = nullptr;  // null: keys enter the dot product as they are
   ConstMatrixF queries;                 // [H/G, D_k]: the group's query heads
   MatrixF outputs;                      // [H/G, D_v]

@@ -57,6 +57,7 @@ AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_by
     const int64_t unit_rows = shape.format == kRowsF32 ? share : 0;
     rebuild_.emplace(shape.width, shape.key_width, shape.tokens, unit_rows);
   }
+  segments_.resize(layers * shape.kv_heads);
   for (int64_t l = 0; l < layers; ++l) {
     auto& heads = layers_.emplace_back();
     for (int64_t g = 0; g < shape.kv_heads; ++g) heads.push_back(HeadOf(shape, l, g));
@@ -73,14 +74,14 @@ kernels::DecodeHead AttentionProblem::HeadOf(const AttentionShape& shape,
   const int64_t values_before = (layer * shape.kv_heads + g) * shape.tokens;
   const int64_t key_stride = RowBytes(shape.format, shape.key_width);
   const int64_t value_stride = RowBytes(shape.format, shape.width);
-  kernels::Segment segment;
+  kernels::Segment& segment = segments_[layer * shape.kv_heads + g];
   segment.keys = {keys_.data() + rows_before * key_stride, shape.format, shape.tokens,
                   shape.key_width, key_stride};
   segment.values = {values_.data() + values_before * value_stride, shape.format, shape.tokens,
                     shape.width, value_stride};
   segment.positions = positions_.data();
   kernels::DecodeHead head;
-  head.segments = {segment};
+  head.segments = {&segment, 1};
   head.rebuild = rebuild_ ? &rebuild_->rebuild() : nullptr;
   head.queries = {queries_.data() + g * group * query_width, group, query_width};
   head.outputs = {outputs_.data() + g * group * shape.width, group, shape.width};

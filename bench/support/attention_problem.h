@@ -51,6 +51,7 @@ class AttentionProblem {
   std::vector<float> queries_, outputs_;
   std::vector<int32_t> positions_;
   std::optional<RebuildTables> rebuild_;
+  std::vector<kernels::Segment> segments_;  // [layers * G]
   std::vector<std::vector<kernels::DecodeHead>> layers_;
   size_t next_ = 0;
 };

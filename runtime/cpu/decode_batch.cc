@@ -69,8 +69,7 @@ void DecodeBatch::Add(SequenceCache& cache, ConstMatrixF q, MatrixF out) {
   const int64_t value_width = out.cols / step_->num_heads;
   for (int64_t g = 0; g < step_->num_kv_heads; ++g) {
     kernels::DecodeHead& head = NextHead();
-    const std::span<const kernels::Segment> segments = tables.Of(g, layer);
-    head.segments.assign(segments.begin(), segments.end());
+    head.segments = tables.Of(g, layer);
     head.rebuild = step_->latent ? &rebuild_[g] : nullptr;
     const int64_t width = step_->latent ? stride : step_->key_ranks[g / planes];
     head.queries = {q.data + g * group_size * stride, group_size, width, stride};

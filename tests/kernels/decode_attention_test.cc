@@ -28,6 +28,7 @@ struct Case {
   TestArray outputs;
   TestRebuild rebuild;
   KeyRebuild rebuild_view;
+  std::vector<Segment> segments;  // which the head borrows
   DecodeHead head;
 };
 
@@ -69,9 +70,10 @@ std::unique_ptr<Case> MakeCase(uint64_t seed,
     test->head.rebuild = &test->rebuild_view;
   }
   for (size_t s = 0; s < segments.size(); ++s) {
-    test->head.segments.push_back(
+    test->segments.push_back(
         {test->keys[s].block(), test->values[s].block(), test->positions[s].data()});
   }
+  test->head.segments = test->segments;
   test->head.queries = test->queries.view();
   test->head.outputs = test->outputs.view();
   return test;
@@ -143,11 +145,11 @@ TEST_P(DecodeAttentionTest, FormatsSideBySide) {
     for (size_t s = 0; s < test->values.size(); ++s) {
       TestArray& values = test->values[s];
       values = RandomArray(rng, values.rows, values.cols, kEveryFormat[s], 4);
-      test->head.segments[s].values = values.block();
+      test->segments[s].values = values.block();
     }
     TestArray& last = test->keys.back();
     last = RandomArray(rng, last.rows, last.cols, kRowsInt8, 3);
-    test->head.segments.back().keys = last.block();
+    test->segments.back().keys = last.block();
     DecodeAttention({&test->head, 1}, kScale, pool_);
     ExpectMatches(*test, std::string(RowFormatName(key_format)));
   }
@@ -209,8 +211,8 @@ TEST_P(DecodeAttentionTest, HeadsThatKeepTheSameTokens) {
       const bool own = h == 2 || h == 3;
       if (!own) test.keys = cases[0]->keys;
       for (size_t s = 0; s < segments.size(); ++s) {
-        test.head.segments[s].keys = (own ? test : *cases[0]).keys[s].block();
-        test.head.segments[s].positions = (own ? test : *cases[0]).positions[s].data();
+        test.segments[s].keys = (own ? test : *cases[0]).keys[s].block();
+        test.segments[s].positions = (own ? test : *cases[0]).positions[s].data();
       }
       heads.push_back(test.head);
     }
@@ -294,11 +296,11 @@ TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
                    "key rows that fit queries of width 8, got width 9");
   for (RowBlock Segment::*rows : {&Segment::keys, &Segment::values}) {
     const auto refused = MakeCase(1, {1, 8, 8}, {{3}});
-    (refused->head.segments[0].*rows).format = {RowElement::kInt8, RowScales::kFront, 32};
+    (refused->segments[0].*rows).format = {RowElement::kInt8, RowScales::kFront, 32};
     EXPECT_KVC_ERROR(DecodeAttention({&refused->head, 1}, kScale, pool), kUnsupported,
                      "row format");
     const auto overlapping = MakeCase(1, {1, 8, 8}, {{3}});
-    (overlapping->head.segments[0].*rows).stride = 31;
+    (overlapping->segments[0].*rows).stride = 31;
     EXPECT_KVC_ERROR(DecodeAttention({&overlapping->head, 1}, kScale, pool), kBadShape,
                      "f32 rows at least 32 bytes apart, got 31");
   }
@@ -306,7 +308,7 @@ TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
   beyond->positions[0][2] = 50;
   EXPECT_KVC_ERROR(DecodeAttention({&beyond->head, 1}, kScale, pool), kBadShape, "position");
   const auto no_positions = MakeCase(1, {1, 8, 8, kRowsF32, 4}, {{3}});
-  no_positions->head.segments[0].positions = nullptr;
+  no_positions->segments[0].positions = nullptr;
   EXPECT_KVC_ERROR(DecodeAttention({&no_positions->head, 1}, kScale, pool), kBadShape,
                    "expected positions with a rebuild");
   DecodeAttention({}, kScale, pool);
