@@ -48,7 +48,7 @@ struct ProfileData {
   std::vector<float> oracle_curve;
 
   std::string importance_method;         // "oracle" or "needle"
-  int64_t importance_tests = 0;          // windows or passed needle tests behind it
+  int64_t importance_tests = 0;          // windows or passed needle tests that it is from
   std::vector<float> importance;         // [L * G], sums to 1: the one of that method
   std::vector<float> oracle_importance;  // likewise; none in profiles of older versions
   std::vector<float> needle_importance;  // likewise; only where a needle question was answered

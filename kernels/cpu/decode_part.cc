@@ -68,36 +68,36 @@ HWY_INLINE void ScoreBlock(const Row (&keys)[kRowsAtOnce],
 template <class Row>
 HWY_INLINE void ScoreQueries(const Row (&keys)[kRowsAtOnce],
                              int64_t width,
-                             const Work& work,
+                             const HeadState& state,
                              float* scores) {
-  ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-    ScoreBlock<decltype(queries)::value>(keys, width, work.queries + q * work.stride, work.stride,
-                                         scores + q * kScoreStride);
+  ForQueries<4>(state.count, [&](int64_t q, auto queries) HWY_ATTR {
+    ScoreBlock<decltype(queries)::value>(keys, width, state.queries + q * state.stride,
+                                         state.stride, scores + q * kScoreStride);
   });
 }
 
-// work.scores of a tile's rows; returns their slots. Row r + i count / 4 of the tile has slot 4 r +
-// i (i < 4), the last count % 4 rows their own number: blocks of sums take rows a quarter of the
+// state.scores of a tile's rows; returns their slots. Row r + i count / 4 of the tile has slot 4 r
+// + i (i < 4), the last count % 4 rows their own number: blocks of sums take rows a quarter of the
 // tile apart, because a processor fetches four streams ahead of their use, but not neighbouring
 // rows of 512 bytes that take turns (a third of the bandwidth here).
 template <class Reader>
-Slots ScoreTile(const Rows<Reader>& keys, const Work& work) {
+Slots ScoreTile(const TileRows<Reader>& keys, const HeadState& state) {
   static_assert(kRowsAtOnce == 4);
   const auto score = [&](int64_t first, int64_t step, float* scores) HWY_ATTR {
     const Reader& all = keys.reader;
     const decltype(all.row(0)) rows[kRowsAtOnce] = {all.row(first), all.row(first + step),
                                                     all.row(first + 2 * step),
                                                     all.row(first + 3 * step)};
-    ScoreQueries(rows, keys.width, work, scores);
+    ScoreQueries(rows, keys.width, state, scores);
   };
   const int64_t apart = keys.count / kRowsAtOnce;
   for (int64_t r = 0; r < apart; ++r) {
-    score(r, apart, work.scores + r * kRowsAtOnce);
+    score(r, apart, state.scores + r * kRowsAtOnce);
   }
   for (int64_t r = apart * kRowsAtOnce; r < keys.count; ++r) {
     // Four times the same row: the tile ends here, and nothing beyond it is read. What is written
-    // too much lies behind the rows of the tile and is overwritten or masked.
-    score(r, 0, work.scores + r);
+    // too much lies after the rows of the tile and is overwritten or masked.
+    score(r, 0, state.scores + r);
   }
   return {apart};
 }
@@ -139,14 +139,14 @@ HWY_INLINE void ScorePanel(
 // The heads of a part.
 struct Heads {
   std::span<const DecodeHead> all;
-  Work first;
-  [[nodiscard]] Work work(size_t h) const {
+  HeadState first;
+  [[nodiscard]] HeadState state(size_t h) const {
     const auto before = static_cast<int64_t>(h) * first.count;
-    Work work = first;
-    work.queries += before * first.stride;
-    work.scores += before * kScoreStride;
-    work.partials += before * PartialStride(first.value_width);
-    return work;
+    HeadState state = first;
+    state.queries += before * first.stride;
+    state.scores += before * kScoreStride;
+    state.partials += before * PartialStride(first.value_width);
+    return state;
   }
 };
 
@@ -175,25 +175,25 @@ void ScoreRebuilt(const Heads& heads, size_t s, int64_t first, int64_t count) {
         panel =
             LayOutLatents(heads.all[h].segments[s].keys, first + row, rows, rebuild.rebuild.cols);
       }
-      const Work work = heads.work(h);
+      const HeadState state = heads.state(h);
       RebuildPanel(panel, angles, rebuild, keys);
-      ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-        ScorePanel<decltype(queries)::value>(keys, width, work.queries + q * work.stride,
-                                             work.stride, work.scores + q * kScoreStride + row);
+      ForQueries<4>(state.count, [&](int64_t q, auto queries) HWY_ATTR {
+        ScorePanel<decltype(queries)::value>(keys, width, state.queries + q * state.stride,
+                                             state.stride, state.scores + q * kScoreStride + row);
       });
     }
   }
 }
 
-// Takes a tile's scores and values in.
-void TakeInTile(
-    const RowBlock& values, int64_t first, int64_t count, Slots slots, const Work& work) {
-  float* shrink = Scratch(ScratchUse::kShrink, work.count);
-  ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-    Soften<decltype(queries)::value>(work, q, count, shrink);
+// Updates the softmax by a tile's scores, and adds its weighted values to the outputs.
+void AccumulateTile(
+    const RowBlock& values, int64_t first, int64_t count, Slots slots, const HeadState& state) {
+  float* shrink = Scratch(ScratchUse::kShrink, state.count);
+  ForQueries<4>(state.count, [&](int64_t q, auto queries) HWY_ATTR {
+    UpdateSoftmax<decltype(queries)::value>(state, q, count, shrink);
   });
   WithRows(values, [&](const auto& reader) HWY_ATTR {
-    AddTile(MakeRows(values, reader, first, count), slots, work, shrink);
+    AddTile(MakeTileRows(values, reader, first, count), slots, state, shrink);
   });
 }
 
@@ -205,29 +205,29 @@ void AttendTile(const Heads& heads, size_t s, int64_t first, int64_t count) {
     ScoreRebuilt(heads, s, first, count);
   } else {
     WithRows(segment.keys, [&](const auto& reader) HWY_ATTR {
-      slots = ScoreTile(MakeRows(segment.keys, reader, first, count), heads.first);
+      slots = ScoreTile(MakeTileRows(segment.keys, reader, first, count), heads.first);
     });
   }
   for (size_t h = 0; h < heads.all.size(); ++h) {
-    TakeInTile(heads.all[h].segments[s].values, first, count, slots, heads.work(h));
+    AccumulateTile(heads.all[h].segments[s].values, first, count, slots, heads.state(h));
   }
 }
 
 // The queries times `scale`, and results that have seen no row.
-void StartHead(const DecodeHead& head, float scale, const Work& work, float* queries) {
-  for (int64_t q = 0; q < work.count; ++q) {
-    float* query = queries + q * work.stride;
-    for (int64_t k = 0; k < work.stride; ++k) {
+void StartHead(const DecodeHead& head, float scale, const HeadState& state, float* queries) {
+  for (int64_t q = 0; q < state.count; ++q) {
+    float* query = queries + q * state.stride;
+    for (int64_t k = 0; k < state.stride; ++k) {
       query[k] = k < head.queries.cols ? head.queries(q, k) * scale : 0.0F;
     }
-    std::fill_n(work.partial(q), PartialStride(work.value_width), 0.0F);
-    work.partial(q)[0] = -std::numeric_limits<float>::infinity();
+    std::fill_n(state.partial(q), PartialStride(state.value_width), 0.0F);
+    state.partial(q)[0] = -std::numeric_limits<float>::infinity();
   }
 }
 
 Heads StartHeads(std::span<const DecodeHead> all, float scale, float* partials) {
   Heads heads{all, {}};
-  Work& first = heads.first;
+  HeadState& first = heads.first;
   first.count = all[0].queries.rows;
   first.stride = (all[0].queries.cols + 15) / 16 * 16;
   first.value_width = all[0].outputs.cols;
@@ -237,8 +237,8 @@ Heads StartHeads(std::span<const DecodeHead> all, float scale, float* partials) 
   float* queries = Scratch(ScratchUse::kQueries, rows * first.stride);
   first.queries = queries;
   for (size_t h = 0; h < all.size(); ++h) {
-    const Work work = heads.work(h);
-    StartHead(all[h], scale, work, queries + (work.queries - first.queries));
+    const HeadState state = heads.state(h);
+    StartHead(all[h], scale, state, queries + (state.queries - first.queries));
   }
   return heads;
 }

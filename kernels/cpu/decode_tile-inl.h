@@ -1,4 +1,5 @@
-// A tile of decode attention behind its scores: softmax and values. And what both halves share.
+// The second half of a tile of decode attention, which follows the scores: online softmax and
+// values; and the types that both halves share.
 
 #include <algorithm>
 #include <cstdint>
@@ -33,27 +34,30 @@ constexpr int64_t kScoreStride = kTile + 16;
 // Key rows of one block of sums; up to four query rows share it.
 constexpr int kRowsAtOnce = 4;
 
-// Some rows of a segment as their reader sees them.
+// The rows of a segment that make up a tile, as their reader sees them.
 template <class Reader>
-struct Rows {
+struct TileRows {
   Reader reader;  // its row 0 is the first
   int64_t count = 0;
   int64_t width = 0;
 };
 
 template <class Reader>
-Rows<Reader> MakeRows(const RowBlock& block, const Reader& reader, int64_t first, int64_t count) {
+TileRows<Reader> MakeTileRows(const RowBlock& block,
+                              const Reader& reader,
+                              int64_t first,
+                              int64_t count) {
   return {reader.From(first), count, block.width};
 }
 
-// Where a tile's scores lie: row r + i apart has slot 4 r + i (i < 4), rows behind those their own
-// number.
+// Where a tile's scores lie: row r + i apart has slot 4 r + i (i < 4), the rows after those have
+// their own number.
 struct Slots {
   int64_t apart = 0;
 };
 
-// One head's queries and running results during a part.
-struct Work {
+// The queries of one head and its running maximum, sum and output during a part.
+struct HeadState {
   const float* queries = nullptr;  // [count, stride], scaled, padded with zeros
   int64_t count = 0;
   int64_t stride = 0;
@@ -81,14 +85,17 @@ HWY_INLINE void ForQueries(int64_t count, const Body& body, int64_t q = 0) {
 // shrink: the factors by which what was summed before must shrink. Queries go together, so that
 // their reductions overlap.
 template <int kQueries>
-HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, float* shrink) {
+HWY_INLINE void UpdateSoftmax(const HeadState& state,
+                              int64_t first_query,
+                              int64_t count,
+                              float* shrink) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
-  float* scores = work.scores + first_query * kScoreStride;
+  float* scores = state.scores + first_query * kScoreStride;
   VecF row[4];
 #pragma GCC unroll 4
   for (int q = 0; q < 4; ++q) {
-    row[q] = hn::Set(tag, q < kQueries ? work.partial(first_query + q)[0] : 0.0F);
+    row[q] = hn::Set(tag, q < kQueries ? state.partial(first_query + q)[0] : 0.0F);
   }
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
@@ -115,7 +122,7 @@ HWY_INLINE void Soften(const Work& work, int64_t first_query, int64_t count, flo
   StoreSums(tag, row[0], row[1], row[2], row[3], sums);
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
-    float* partial = work.partial(first_query + q);
+    float* partial = state.partial(first_query + q);
     const float factor = hn::GetLane(Exp(tag, hn::Set(tag, partial[0] - maxima[q])));
     shrink[first_query + q] = factor;
     partial[0] = maxima[q];
@@ -153,11 +160,11 @@ HWY_INLINE void AddRow(const Row& row,
 // outputs[q][c..] = shrink[q] outputs[q][c..] + sum_r scores[q][r] values[r][c..] for kQueries
 // queries and kVectors vectors of columns, the last of them `last` elements wide.
 template <int kQueries, int kVectors, class Reader>
-HWY_INLINE void AddValues(const Rows<Reader>& values,
+HWY_INLINE void AddValues(const TileRows<Reader>& values,
                           int64_t column,
                           int64_t last,
                           Slots slots,
-                          const Work& work,
+                          const HeadState& state,
                           int64_t first_query,
                           const float* shrink) {
   const TagF tag;
@@ -166,14 +173,14 @@ HWY_INLINE void AddValues(const Rows<Reader>& values,
   float* outputs[kQueries];
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
-    outputs[q] = work.partial(first_query + q) + kPartialHeader + column;
+    outputs[q] = state.partial(first_query + q) + kPartialHeader + column;
     const VecF factor = hn::Set(tag, shrink[first_query + q]);
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       sums[q][v] = hn::Mul(factor, hn::LoadU(tag, outputs[q] + v * lanes));
     }
   }
-  const float* scores = work.scores + first_query * kScoreStride;
+  const float* scores = state.scores + first_query * kScoreStride;
   int64_t row = 0;
   for (int64_t i = 0; i < kRowsAtOnce; ++i) {
     for (int64_t r = 0; r < slots.apart; ++r, ++row) {
@@ -197,16 +204,16 @@ constexpr int kMostSums = HWY_TARGET <= HWY_AVX3 ? 16 : 8;
 
 // The columns from `column` on that fill whole groups of kVectors vectors; returns the next one.
 template <int kVectors, class Reader>
-HWY_INLINE int64_t AddColumns(const Rows<Reader>& values,
+HWY_INLINE int64_t AddColumns(const TileRows<Reader>& values,
                               int64_t column,
                               Slots slots,
-                              const Work& work,
+                              const HeadState& state,
                               const float* shrink) {
   constexpr int kQueries = std::min(4, kMostSums / kVectors);
   const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
   for (; column + kVectors * lanes <= values.width; column += kVectors * lanes) {
-    ForQueries<kQueries>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-      AddValues<decltype(queries)::value, kVectors>(values, column, lanes, slots, work, q, shrink);
+    ForQueries<kQueries>(state.count, [&](int64_t q, auto queries) HWY_ATTR {
+      AddValues<decltype(queries)::value, kVectors>(values, column, lanes, slots, state, q, shrink);
     });
   }
   return column;
@@ -215,21 +222,24 @@ HWY_INLINE int64_t AddColumns(const Rows<Reader>& values,
 // Adds a tile's values to every query's output. Columns beyond values.width only shrink. Eight
 // vectors at a time, so that rows of up to 512 bytes are read from end to end.
 template <class Reader>
-void AddTile(const Rows<Reader>& values, Slots slots, const Work& work, const float* shrink) {
+void AddTile(const TileRows<Reader>& values,
+             Slots slots,
+             const HeadState& state,
+             const float* shrink) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(TagF()));
-  int64_t column = AddColumns<8>(values, 0, slots, work, shrink);
-  column = AddColumns<4>(values, column, slots, work, shrink);
-  column = AddColumns<1>(values, column, slots, work, shrink);
+  int64_t column = AddColumns<8>(values, 0, slots, state, shrink);
+  column = AddColumns<4>(values, column, slots, state, shrink);
+  column = AddColumns<1>(values, column, slots, state, shrink);
   if (column < values.width) {
-    ForQueries<4>(work.count, [&](int64_t q, auto queries) HWY_ATTR {
-      AddValues<decltype(queries)::value, 1>(values, column, values.width - column, slots, work, q,
+    ForQueries<4>(state.count, [&](int64_t q, auto queries) HWY_ATTR {
+      AddValues<decltype(queries)::value, 1>(values, column, values.width - column, slots, state, q,
                                              shrink);
     });
     column += lanes;
   }
-  for (int64_t q = 0; q < work.count && column < work.value_width; ++q) {
-    float* output = work.partial(q) + kPartialHeader;
-    for (int64_t c = column; c < work.value_width; ++c) {
+  for (int64_t q = 0; q < state.count && column < state.value_width; ++q) {
+    float* output = state.partial(q) + kPartialHeader;
+    for (int64_t c = column; c < state.value_width; ++c) {
       output[c] *= shrink[q];
     }
   }

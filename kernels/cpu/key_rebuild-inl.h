@@ -82,7 +82,7 @@ inline void MultiplyLatents(ConstMatrixF b, const LatentPanel& panel, float* out
 }
 
 // keys [D, kPanel] = B latents, where some rows of B are unit vectors. The products of the others
-// are put behind one another at the end of `keys`, from where each moves forward to its place: row
+// follow one another at the end of `keys`, from where each moves forward to its place: row
 // d is written when all that lay there has moved.
 inline void CopyAndMultiply(const LatentPanel& panel, const KeyRebuild& rebuild, float* keys) {
   const ConstMatrixF& b = rebuild.rebuild;
@@ -146,7 +146,7 @@ inline void RotatePanel(const AnglePanel& angles, int64_t half, float* keys) {
 }
 
 // keys [D, kPanel]: the panel's keys of one head as they enter the dot product, tokens in columns.
-// What stands in columns behind the panel's tokens is unspecified.
+// What stands in the columns after the panel's tokens is unspecified.
 inline void RebuildPanel(const LatentPanel& panel,
                          const AnglePanel& angles,
                          const KeyRebuild& rebuild,

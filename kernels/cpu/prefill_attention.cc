@@ -98,8 +98,8 @@ void PrefillAttention(std::span<const PrefillHead> heads,
     pool.ParallelFor(num_heads * query_parts, 1, [&](int64_t part, int64_t /*end*/) {
       const auto h = static_cast<size_t>(part % num_heads);
       const int64_t begin = (query_parts - 1 - part / num_heads) * kQueryRows;
-      TakeInBlock(heads[h], buffers.blocks[h], first, begin,
-                  std::min(chunk.tokens, begin + kQueryRows), scale, buffers.states[h]);
+      AccumulateBlock(heads[h], buffers.blocks[h], first, begin,
+                      std::min(chunk.tokens, begin + kQueryRows), scale, buffers.states[h]);
     });
   }
 }

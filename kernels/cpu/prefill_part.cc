@@ -55,7 +55,7 @@ void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
 
 // Row `row` of scores, of which the first `seen` count: exp(s - maximum), zeros up to `count`;
 // updates maximum and sum and returns the factor by which the output so far must shrink.
-HWY_INLINE float Soften(float* scores, int64_t seen, int64_t count, float* state) {
+HWY_INLINE float UpdateSoftmax(float* scores, int64_t seen, int64_t count, float* state) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
   const int64_t padded = (count + lanes - 1) / lanes * lanes;
@@ -97,7 +97,7 @@ struct Strip {
   int64_t position = 0;  // of its first row
 };
 
-void TakeInTile(
+void AccumulateTile(
     const Strip& strip, const float* keys, const float* values, int64_t first, int64_t count) {
   HWY_ALIGN float scores[kStrip * kKeyTile];
   // shape: scores [rows, count], rows kKeyTile apart
@@ -105,21 +105,21 @@ void TakeInTile(
   MultiplyStrip(strip.queries, keys, strip.queries.cols * kPanel, {}, view);
   for (int64_t r = 0; r < view.rows; ++r) {
     const int64_t seen = std::clamp<int64_t>(strip.position + r + 1 - first, 0, count);
-    const float shrink = Soften(view.row(r), seen, count, strip.states + 2 * r);
+    const float shrink = UpdateSoftmax(view.row(r), seen, count, strip.states + 2 * r);
     Scale(strip.outputs.row(r), strip.outputs.cols, shrink);
   }
   MultiplyStrip(view, values, kKeyTile * kPanel, {true, nullptr}, strip.outputs);
 }
 
-void TakeInStrip(const PrefillHead& head, const KeyBlock& block, const Strip& strip) {
+void AccumulateStrip(const PrefillHead& head, const KeyBlock& block, const Strip& strip) {
   const int64_t last = strip.position + strip.queries.rows - 1;
   const int64_t end = std::min(block.first + kKeyBlock, last + 1);
   const int64_t key_tile = kKeyTile * strip.queries.cols;
   const int64_t value_tile = kKeyTile * PaddedWidth(head.values.width);
   for (int64_t first = block.first; first < end; first += kKeyTile) {
     const int64_t tile = (first - block.first) / kKeyTile;
-    TakeInTile(strip, block.keys + tile * key_tile, block.values + tile * value_tile, first,
-               std::min(kKeyTile, end - first));
+    AccumulateTile(strip, block.keys + tile * key_tile, block.values + tile * value_tile, first,
+                   std::min(kKeyTile, end - first));
   }
   for (int64_t r = 0; r < strip.queries.rows; ++r) {
     const int64_t own = strip.position + r;
@@ -129,13 +129,13 @@ void TakeInStrip(const PrefillHead& head, const KeyBlock& block, const Strip& st
   }
 }
 
-void TakeIn(const PrefillHead& head,
-            const KeyBlock& block,
-            int64_t first,
-            int64_t begin,
-            int64_t end,
-            float scale,
-            float* states) {
+void Accumulate(const PrefillHead& head,
+                const KeyBlock& block,
+                int64_t first,
+                int64_t begin,
+                int64_t end,
+                float scale,
+                float* states) {
   const int64_t width = head.queries[0].cols;
   const int64_t tokens = head.queries[0].rows;
   const int64_t stride = StripStride(width);
@@ -160,7 +160,7 @@ void TakeIn(const PrefillHead& head,
           std::fill_n(strip.outputs.row(r), strip.outputs.cols, 0.0F);
         }
       }
-      TakeInStrip(head, block, strip);
+      AccumulateStrip(head, block, strip);
     }
   }
 }
@@ -172,20 +172,20 @@ HWY_AFTER_NAMESPACE();
 namespace kvc::kernels {
 
 HWY_EXPORT(LayOut);
-HWY_EXPORT(TakeIn);
+HWY_EXPORT(Accumulate);
 
 void LayOutTile(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
   HWY_DYNAMIC_DISPATCH(LayOut)(head, block, tile);
 }
 
-void TakeInBlock(const PrefillHead& head,
-                 const KeyBlock& block,
-                 int64_t first,
-                 int64_t begin,
-                 int64_t end,
-                 float scale,
-                 float* states) {
-  HWY_DYNAMIC_DISPATCH(TakeIn)(head, block, first, begin, end, scale, states);
+void AccumulateBlock(const PrefillHead& head,
+                     const KeyBlock& block,
+                     int64_t first,
+                     int64_t begin,
+                     int64_t end,
+                     float scale,
+                     float* states) {
+  HWY_DYNAMIC_DISPATCH(Accumulate)(head, block, first, begin, end, scale, states);
 }
 
 }  // namespace kvc::kernels

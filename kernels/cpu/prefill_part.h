@@ -2,8 +2,8 @@
 // The inner parts of PrefillAttention, compiled for each instruction set. Internal to kernels/cpu.
 //
 // Keys go by in blocks of kKeyBlock. A block's keys (rebuilt where needed) and values are laid out
-// in panels once, for all query rows of the chunk; then every strip of query rows takes the block
-// in and keeps its running maximum, sum and output.
+// in panels once, for all query rows of the chunk; then every strip of query rows adds the block
+// to its running maximum, sum and output (online softmax).
 
 #include <cstdint>
 
@@ -31,15 +31,15 @@ struct KeyBlock {
 // Fills tile `tile` of a block from rows block.first + tile * kKeyTile ...
 void LayOutTile(const PrefillHead& head, const KeyBlock& block, int64_t tile);
 
-// Query rows begin .. end - 1 (<= kQueryRows) of every query head of the group take in the block;
-// position of row t: first + t. states [heads of the group, T_c, 2]: maximum and sum. The block
-// that holds a row's own key finishes the row.
-void TakeInBlock(const PrefillHead& head,
-                 const KeyBlock& block,
-                 int64_t first,
-                 int64_t begin,
-                 int64_t end,
-                 float scale,
-                 float* states);
+// Adds the block to the running results of query rows begin .. end - 1 (<= kQueryRows) of every
+// query head of the group; position of row t: first + t. states [heads of the group, T_c, 2]:
+// maximum and sum. The block that holds a row's own key finishes the row.
+void AccumulateBlock(const PrefillHead& head,
+                     const KeyBlock& block,
+                     int64_t first,
+                     int64_t begin,
+                     int64_t end,
+                     float scale,
+                     float* states);
 
 }  // namespace kvc::kernels
