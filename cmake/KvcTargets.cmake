@@ -86,8 +86,8 @@ function(kvc_device_tests)
   endif()
 endfunction()
 
-# Tests of a release build: what is tested is optimised, they themselves compile in two thirds of the
-# time.
+# Tests and commands of a release build: what they call is optimised, they themselves compile in two
+# thirds of the time.
 function(kvc_compile_quickly target)
   target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
 endfunction()
