@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "bench/support/repeat.h"
 #include "tools/common_options.h"
 
 namespace CLI {
@@ -56,12 +55,11 @@ void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options);
 // largest_error}]; rates are those of the median.
 [[nodiscard]] CommandResult RunDeviceAttentionBench(const AttentionBenchOptions& options,
                                                     const CommonOptions& common);
-
-// In microseconds: {best, median, p10, p90}.
-[[nodiscard]] Json TimesToJson(const bench::Times& times);
-void PrintDevice(const std::string& device,
-                 const std::string& name,
-                 int64_t flushed_bytes,
-                 double copy_rate);
+// What turning working blocks into tiers costs a device. Returns the same keys, and shapes:
+// [{shape, launch (gather, or project where tiers are narrow), full_bytes, read_bytes, kept_bytes,
+// share_kept, microseconds, microseconds_with_lists (behind the upload of what the launch reads
+// from the host), gb_per_second (read and written), of_copy, largest_error}].
+[[nodiscard]] CommandResult RunCompressBench(const AttentionBenchOptions& options,
+                                             const CommonOptions& common);
 
 }  // namespace kvc::tools

@@ -5,7 +5,8 @@
 
 namespace kvc::testing {
 
-[[nodiscard]] std::filesystem::path SourceRoot();  // the repository; ../shared lies beside it
+// The repository; ../shared lies beside it. The variable KVC_TEST_SOURCE names another folder.
+[[nodiscard]] std::filesystem::path SourceRoot();
 [[nodiscard]] std::filesystem::path BinaryRoot();  // the build folder: bin/, models/
 
 }  // namespace kvc::testing
