@@ -42,11 +42,11 @@ inline double Largest(const std::vector<float>& logits) {
   return largest;
 }
 
-// Steps of mantissa that a row's elements keep: what queries and weights are rounded to where they
-// meet 16-bit rows.
+// What queries and weights are rounded to where they meet 16-bit rows. An int8 element that lies
+// between two codes may fall on either, a 127th of the row's largest, in a few elements of a row.
 inline double RoundingOf(const RowFormat& format) {
   if (format == kRowsBF16) return 1.0 / 256;
-  return format == kRowsF16 ? 1.0 / 2048 : 1e-5;
+  return format == kRowsF16 || format == kRowsInt8 ? 1.0 / 2048 : 1e-5;
 }
 
 // A prompt and the tokens after it, on both; logits may differ by a few roundings of what the
