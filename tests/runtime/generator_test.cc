@@ -7,34 +7,29 @@
 #include <gtest/gtest.h>
 
 #include "core/cache/manifest.h"
-#include "tests/runtime/test_bundles.h"
+#include "tests/runtime/loaded.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_dir.h"
 
 namespace kvc::runtime {
 namespace {
 
-using testing::TempDir;
-
-class GeneratorTest : public ::testing::Test {
+class GeneratorTest : public ::testing::TestWithParam<LayoutCase> {
  protected:
-  GeneratorTest() : pool_(2) {
-    testing::WriteBundle(testing::GoldenModel("gpt2"), directory_.path());
-    session_ = Session::Create(Bundle::Load(directory_.path(), {}, pool_), pool_);
-  }
   GenerateResult Run(const std::vector<std::vector<int32_t>>& prompts,
                      const GenerateOptions& options) {
     NoProgress progress;
-    return Generate(*session_, prompts, options, progress);
+    return Generate(*loaded_.session, prompts, options, progress);
   }
 
-  TempDir directory_;
-  ThreadPool pool_;
-  std::unique_ptr<Session> session_;
+  Loaded loaded_{GetParam()};
 };
+INSTANTIATE_TEST_SUITE_P(Models,
+                         GeneratorTest,
+                         ::testing::ValuesIn(OnBackends(std::vector<std::string>{"gpt2"})),
+                         LayoutName);
 
 // What greedy decoding gives, by prefilling the whole text for every token.
-TEST_F(GeneratorTest, GreedyIsTheArgmaxOfEachPrefill) {
+TEST_P(GeneratorTest, GreedyIsTheArgmaxOfEachPrefill) {
   std::vector<int32_t> text = {3, 1, 4, 1, 5};
   GenerateOptions options;
   options.max_new_tokens = 12;
@@ -42,8 +37,8 @@ TEST_F(GeneratorTest, GreedyIsTheArgmaxOfEachPrefill) {
   ASSERT_EQ(result.outputs.size(), 1U);
   ASSERT_EQ(result.outputs[0].ids.size(), 12U);
   for (const int32_t id : result.outputs[0].ids) {
-    const auto sequence = session_->NewSequence({});
-    const auto logits = testing::PrefillLast(*session_, *sequence, text);
+    const auto sequence = loaded_.session->NewSequence({});
+    const auto logits = testing::PrefillLast(*loaded_.session, *sequence, text);
     EXPECT_EQ(id, std::max_element(logits.begin(), logits.end()) - logits.begin());
     text.push_back(id);
   }
@@ -51,10 +46,10 @@ TEST_F(GeneratorTest, GreedyIsTheArgmaxOfEachPrefill) {
   EXPECT_EQ(result.prefill_tokens, 5);
   EXPECT_EQ(result.decode_tokens, 11);
   EXPECT_EQ(result.outputs[0].cache.full_bytes / (5 + 11),
-            OriginalBytesPerToken(session_->bundle().manifest().cache));
+            OriginalBytesPerToken(loaded_.bundle->manifest().cache));
 }
 
-TEST_F(GeneratorTest, StopsAtAStopToken) {
+TEST_P(GeneratorTest, StopsAtAStopToken) {
   GenerateOptions options;
   options.max_new_tokens = 12;
   const auto free = Run({{3, 1, 4}}, options).outputs[0].ids;
@@ -65,7 +60,7 @@ TEST_F(GeneratorTest, StopsAtAStopToken) {
   EXPECT_TRUE(stopped.stopped);
 }
 
-TEST_F(GeneratorTest, ABatchOfUnequalEnds) {
+TEST_P(GeneratorTest, ABatchOfUnequalEnds) {
   GenerateOptions options;
   options.max_new_tokens = 10;
   const std::vector<std::vector<int32_t>> prompts = {{3, 1, 4}, {1}, {9, 2, 6, 5, 3, 5, 8, 9}};
@@ -79,7 +74,7 @@ TEST_F(GeneratorTest, ABatchOfUnequalEnds) {
   }
 }
 
-TEST_F(GeneratorTest, ASeedRepeatsAndSeedsDiffer) {
+TEST_P(GeneratorTest, ASeedRepeatsAndSeedsDiffer) {
   GenerateOptions options;
   options.max_new_tokens = 20;
   options.sampling.temperature = 3.0;
@@ -89,8 +84,8 @@ TEST_F(GeneratorTest, ASeedRepeatsAndSeedsDiffer) {
   EXPECT_NE(one, Run({{3, 1, 4}}, options).outputs[0].ids);
 }
 
-TEST_F(GeneratorTest, EndsWithTheContext) {
-  const int64_t context = session_->bundle().manifest().model.context_length;
+TEST_P(GeneratorTest, EndsWithTheContext) {
+  const int64_t context = loaded_.bundle->manifest().model.context_length;
   GenerateOptions options;
   options.max_new_tokens = 1000;
   const auto output = Run({std::vector<int32_t>(static_cast<size_t>(context - 3), 7)}, options);

@@ -8,14 +8,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/thread_pool.h"
-#include "core/cache/manifest.h"
 #include "core/io/safetensors.h"
-#include "runtime/session.h"
-#include "tests/runtime/test_bundles.h"
-#include "tests/support/golden_names.h"
+#include "tests/runtime/loaded.h"
 #include "tests/support/paths.h"
-#include "tests/support/temp_dir.h"
 
 namespace kvc::runtime {
 namespace {
@@ -30,24 +25,18 @@ using testing::TempDir;
 // The project's promise for an exported model in float.
 constexpr double kTolerance = 1e-3;
 
-class GoldenTest : public ::testing::TestWithParam<std::string> {
+class GoldenTest : public ::testing::TestWithParam<LayoutCase> {
  protected:
-  GoldenTest() : pool_(2) {
-    const auto model = testing::GoldenModel(GetParam());
-    golden_ = testing::ReadGolden(model / "golden.safetensors");
-    testing::WriteBundle(model, directory_.path());
-    session_ = Session::Create(Bundle::Load(directory_.path(), {}, pool_), pool_);
-  }
   [[nodiscard]] std::vector<float> Row(int64_t t) const {
     const size_t vocabulary = golden_.logits.size() / golden_.ids.size();
     const auto begin = golden_.logits.begin() + t * static_cast<int64_t>(vocabulary);
     return {begin, begin + static_cast<int64_t>(vocabulary)};
   }
 
-  TempDir directory_;
-  ThreadPool pool_;
-  GoldenLogits golden_;
-  std::unique_ptr<Session> session_;
+  Loaded loaded_{GetParam()};
+  Session* session_ = loaded_.session.get();
+  GoldenLogits golden_ =
+      testing::ReadGolden(testing::GoldenModel(GetParam().model) / "golden.safetensors");
 };
 
 TEST_P(GoldenTest, PrefillInChunks) {
@@ -81,8 +70,8 @@ TEST_P(GoldenTest, DecodeFromOneToken) {
 
 INSTANTIATE_TEST_SUITE_P(Models,
                          GoldenTest,
-                         ::testing::ValuesIn(testing::GoldenNames()),
-                         testing::ParameterName());
+                         ::testing::ValuesIn(OnBackends(testing::GoldenNames())),
+                         LayoutName);
 
 TEST(RuntimeGolden, SharedStories260k) {
   const std::filesystem::path model =

@@ -117,13 +117,19 @@ inline const std::vector<const char*>& Layouts() {
   return kLayouts;
 }
 
-// Every one of them on the backends that are quick, and one of each kind on the emulator, where
-// cuda_backend_test.cc holds every layout to the processor's numbers.
-inline std::vector<LayoutCase> LayoutsOnBackends() {
+// Golden models on the backends that are quick.
+template <class Names>
+std::vector<LayoutCase> OnBackends(const Names& models) {
   std::vector<LayoutCase> cases;
   for (const char* backend : {"cpu", "fenced"}) {
-    for (const char* model : Layouts()) cases.emplace_back(model, backend);
+    for (const auto& model : models) cases.emplace_back(std::string(model).c_str(), backend);
   }
+  return cases;
+}
+// Every layout on these, and one of each kind on the emulator, where cuda_backend_test.cc holds
+// every layout to the processor's numbers.
+inline std::vector<LayoutCase> LayoutsOnBackends() {
+  std::vector<LayoutCase> cases = OnBackends(Layouts());
   if (cuda::DeviceKind() != "emulator") return cases;
   for (const char* model : {"gpt2", "qwen3-latent", "llama-post-rope"}) {
     cases.emplace_back(model, "emulator");

@@ -15,8 +15,14 @@ using testing::DecodeOne;
 using testing::Policy;
 using testing::PrefillLast;
 
-TEST(Session, AdaSpreadsWithinTheLayer) {
-  Loaded loaded("llama");
+class SessionAda : public ::testing::TestWithParam<LayoutCase> {};
+INSTANTIATE_TEST_SUITE_P(Models,
+                         SessionAda,
+                         ::testing::ValuesIn(OnBackends(std::vector<std::string>{"llama"})),
+                         LayoutName);
+
+TEST_P(SessionAda, SpreadsWithinTheLayer) {
+  Loaded loaded(GetParam());
   const CacheSpec spec = Policy(loaded.geometry(), Method::kAda, ScorerKind::kSnapKv, 0.5);
   const auto sequence = loaded.New(spec);
   PrefillLast(*loaded.session, *sequence, RandomIds(48, 1));
@@ -40,8 +46,8 @@ int64_t TierRows(const Sequence& sequence, int64_t layer, int64_t group) {
 }
 
 // The rows that are free to move go to the highest scores of the whole model.
-TEST(Session, AdaModelHasOneThreshold) {
-  Loaded loaded("llama");
+TEST_P(SessionAda, ModelHasOneThreshold) {
+  Loaded loaded(GetParam());
   constexpr int64_t kLength = 48;
   const auto prompt = RandomIds(kLength, 1);
   CacheSpec spec = Policy(loaded.geometry(), Method::kAdaModel, ScorerKind::kOutputError, 0.5);
@@ -74,8 +80,8 @@ TEST(Session, AdaModelHasOneThreshold) {
 }
 
 // The budget that a prompt asked for holds while decoding, and in clones.
-TEST(Session, AdaModelKeepsItsBudget) {
-  Loaded loaded("llama");
+TEST_P(SessionAda, ModelKeepsItsBudget) {
+  Loaded loaded(GetParam());
   for (const bool by_share : {true, false}) {
     const CacheSpec spec = Policy(loaded.geometry(), Method::kAdaModel, ScorerKind::kOutputError,
                                   by_share ? 0.5 : 20, by_share);
