@@ -5,23 +5,23 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include <sys/mman.h>
 
 #include "core/base/error.h"
+#include "kernels/emulator/address_range.h"
 
 namespace kvc::emulator {
 namespace {
 
 constexpr size_t kRangeBytes = size_t{1} << 38;
-constexpr size_t kAlignment = 256;  // as cudaMalloc's
-constexpr size_t kGapBytes = 256;
 constexpr size_t kPageBytes = 4096;
 
 struct Memory {
   std::mutex mutex;
   std::byte* range = nullptr;
-  size_t next = 0;  // offset of the next allocation
+  AddressRange addresses{kRangeBytes};
   std::map<const std::byte*, Allocation> allocations;
   MemoryUse use = {0, 0, size_t{16} << 30};
 };
@@ -49,10 +49,10 @@ void* Allocate(size_t bytes) {
     MapRange(memory);
   }
   const size_t left = memory.use.limit - std::min(memory.use.limit, memory.use.used);
-  KVC_CHECK(bytes <= left && memory.next + bytes + kGapBytes + kAlignment <= kRangeBytes, kDevice,
-            "emulated device: expected {} free bytes, got {} of {}", bytes, left, memory.use.limit);
-  std::byte* begin = memory.range + memory.next;
-  memory.next += (bytes + kAlignment - 1) / kAlignment * kAlignment + kGapBytes;
+  const std::optional<size_t> place = bytes <= left ? memory.addresses.Take(bytes) : std::nullopt;
+  KVC_CHECK(place, kDevice, "emulated device: expected {} free bytes, got {} of {}", bytes, left,
+            memory.use.limit);
+  std::byte* begin = memory.range + *place;
   std::memset(begin, 0xff, bytes);
   memory.allocations[begin] = {begin, bytes, nullptr};
   memory.use.used += bytes;
@@ -73,6 +73,7 @@ void Free(void* address) {
   std::free(allocation.shadow);
   memory.use.used -= allocation.bytes;
   memory.allocations.erase(found);
+  memory.addresses.Give(static_cast<size_t>(allocation.begin - memory.range));
   // Whole pages go back to the system; the addresses stay taken.
   const auto first = (reinterpret_cast<uintptr_t>(allocation.begin) + kPageBytes - 1) / kPageBytes;
   const auto end = (reinterpret_cast<uintptr_t>(allocation.begin) + allocation.bytes) / kPageBytes;

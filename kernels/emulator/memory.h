@@ -1,7 +1,7 @@
 #pragma once
 // The emulated device's memory: a range of addresses of its own, with gaps between allocations.
-// Addresses are never used twice, so that a pointer to what was freed stays wrong. Fresh memory is
-// NaN.
+// Addresses are used again only when 256 GiB of them have been used up, so that a pointer to what
+// was freed stays wrong for long. Fresh memory is NaN.
 
 #include <cstddef>
 #include <cstdint>

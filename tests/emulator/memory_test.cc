@@ -1,10 +1,12 @@
 #include "kernels/emulator/memory.h"
 
 #include <cstring>
+#include <optional>
 
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "kernels/emulator/address_range.h"
 
 namespace kvc::emulator {
 namespace {
@@ -25,6 +27,21 @@ TEST(MemoryTest, AllocationsHaveGapsAndAreNeverUsedTwice) {
   EXPECT_GT(third, second);
   Free(second);
   Free(third);
+}
+
+// Ten units of 512 bytes: 256 and a gap of 256.
+TEST(AddressRangeTest, AddressesComeAgainWhenTheRangeIsUsedUp) {
+  AddressRange range(10 * 512);
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(range.Take(200), i * 512);
+  for (const size_t unit : {1, 4, 5}) range.Give(unit * 512);
+  EXPECT_EQ(range.Take(256), 8U * 512);  // not those, as long as there are fresh ones
+  EXPECT_EQ(range.Take(700), 4U * 512);  // 1024 with its gap: the last unit is too small
+  EXPECT_EQ(range.Take(1), 9U * 512);
+  EXPECT_EQ(range.Take(1), 1U * 512);
+  EXPECT_EQ(range.Take(1), std::nullopt);
+  range.Give(0);
+  EXPECT_EQ(range.Take(257), std::nullopt);
+  EXPECT_EQ(range.Take(0), 0U);
 }
 
 TEST(MemoryTest, FreshMemoryIsNan) {
