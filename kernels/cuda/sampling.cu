@@ -5,14 +5,14 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "kernels/cuda/best_token.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/sampling.h"
 
 namespace kvc::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / 32;
+constexpr int kThreads = kSampleThreads;
 constexpr int kDigitBits = 4;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr int kParts = kThreads / kDigits;  // threads that sum a digit
@@ -27,53 +27,6 @@ struct SampleArguments {
   const double* uniform;  // [rows]
   int32_t* ids;           // [rows]
 };
-
-// The most probable token of a row.
-struct Best {
-  float logit = -INFINITY;
-  int id = 0x7fffffff;
-  bool nan = false;  // anywhere in the row
-
-  __device__ __forceinline__ void Take(float other, int other_id) {
-    if (other > logit || (other == logit && other_id < id)) {
-      logit = other;
-      id = other_id;
-    }
-  }
-};
-
-struct BestShared {
-  float logit[kWarps];
-  int id[kWarps];
-  int nan[kWarps];
-};
-
-__device__ __forceinline__ Best FindBest(const float* logits, int count, BestShared& shared) {
-  Best best;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-    const float logit = logits[i];
-    best.nan = best.nan || logit != logit;
-    best.Take(logit, i);
-  }
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) {
-    const float logit = ShuffleXor(best.logit, mask);
-    const int id = ShuffleXor(best.id, mask);
-    best.Take(logit, id);
-  }
-  const unsigned nans = Ballot(best.nan);
-  if (LaneIndex() == 0) {
-    shared.logit[WarpIndex()] = best.logit;
-    shared.id[WarpIndex()] = best.id;
-    shared.nan[WarpIndex()] = nans != 0 ? 1 : 0;
-  }
-  SyncBlock();  // every warp's best is there
-  for (int w = 0; w < kWarps; ++w) {
-    best.Take(shared.logit[w], shared.id[w]);
-    best.nan = best.nan || shared.nan[w] != 0;
-  }
-  return best;
-}
 
 __global__ void __launch_bounds__(kThreads)
     ArgMaxKernel(const float* logits, int64_t stride, int count, int32_t* ids) {

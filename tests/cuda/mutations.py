@@ -27,6 +27,7 @@ NORM = "kernels/cuda/norm.cu"
 PRODUCT = "kernels/cuda/few_row_product.cu"
 ELEMENTS = "kernels/cuda/elementwise.cu"
 SAMPLING = "kernels/cuda/sampling.cu"
+BEST = "kernels/cuda/best_token.cuh"
 MOVE = "kernels/cuda/move_rows.cu"
 CODEC = "kernels/cuda/row_codec.cuh"
 PROJECT = "kernels/cuda/project_rows.cu"
@@ -44,7 +45,7 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", D
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
-         SAMPLING: ("sample", SAMPLING),
+         SAMPLING: ("sample", SAMPLING), BEST: ("sample", SAMPLING),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
          PARTS_OF_MATRICES: ("project", PROJECT), SELECT: ("select", SELECT),
          SCORES: ("scores", SCORES), SCORE_QUERIES: ("scores", SCORE_QUERIES),
@@ -235,8 +236,8 @@ MUTATIONS = [
     ("all equal scores chosen", SELECT, "row_e < left", "true", "report: "),
     ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
     ("nothing changed in sampling", SAMPLING, "", "", "silent"),
-    ("the last of the largest", SAMPLING, "other_id < id", "other_id > id", "wrong"),
-    ("no barrier after a warp's best", SAMPLING, "SyncBlock();  // every warp's best", "//",
+    ("the last of the largest", BEST, "other_id < id", "other_id > id", "wrong"),
+    ("no barrier after a warp's best", BEST, "SyncBlock();  // every warp's best", "//",
      "unwritten read"),
     ("no barrier before a cut", SAMPLING, "SyncBlock();  // the cut before", "//", "got a race"),
     ("no barrier before a digit", SAMPLING, "SyncBlock();  // the digit before", "//", "report: "),
