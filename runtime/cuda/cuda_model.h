@@ -41,7 +41,8 @@ struct DeviceRebuild {
   cuda::RotationTable rotation;
 };
 
-// Immutable but for the processor's model, which is made when scores are first asked for.
+// Immutable but for Gram matrices and the processor's model, which are made when they are first
+// asked for.
 class CudaModel : public PreparedModel {
  public:
   // Graph and plan must outlive it. Throws kDevice, need and have named, before anything is

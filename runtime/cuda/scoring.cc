@@ -1,6 +1,8 @@
 #include "runtime/cuda/scoring.h"
 
 #include <algorithm>
+#include <deque>
+#include <span>
 #include <utility>
 
 #include "core/cache/cache_spec.h"
@@ -27,13 +29,13 @@ int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
 // What is found of one kv head.
 struct HeadSums {
   HeadPlace place;
-  int64_t rows = 0;                   // T
-  scorers::TokenSums counts;          // its arrays are those below
-  std::vector<float> attention;       // [T] each; empty where not asked for
-  std::vector<float> errors, maxima;  // over the window's queries
-  std::vector<float> by_prompt;  // errors, or the scores of expected attention
-  std::vector<float> keys;
-  std::vector<std::vector<float>> tiers;  // [narrow tiers][T]
+  int64_t rows = 0;                       // T
+  scorers::TokenSums counts;              // its arrays are those below
+  std::span<const float> attention;       // [T] each; empty where not asked for
+  std::span<const float> errors, maxima;  // over the window's queries
+  std::span<const float> by_prompt;       // errors, or the scores of expected attention
+  std::span<const float> keys;
+  std::vector<std::span<const float>> tiers;  // [narrow tiers][T]
 };
 
 // Which sums a scorer asks for.
@@ -107,6 +109,10 @@ class LayerScorer {
       RunHeads({heads_.data() + begin, end - begin});
       begin = end;
     }
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      cuda::CopyToHost(host_[i].data(), DeviceMemory::Of(outputs_[i]),
+                       host_[i].size() * sizeof(float), device_.stream());
+    }
     device_.Synchronize();
     return Finish();
   }
@@ -134,21 +140,29 @@ class LayerScorer {
     return ((copied ? 1 : 0) + 2 * narrow) * rows * width * kFloatBytes;
   }
 
-  // Room for one float of each token, which is brought to `to` when all kernels have been launched.
-  float* Output(const HeadSums& head, std::vector<float>& to) {
-    to.resize(static_cast<size_t>(head.rows));
-    outputs_.emplace_back(std::max<int64_t>(head.rows, 1) * kFloatBytes, device_, nullptr);
-    downloads_.push_back(&to);
-    return DeviceMemory::Floats(outputs_.back());
+  // Arrays of a head that are found on the device.
+  [[nodiscard]] int64_t ArraysOfHead() const {
+    const bool by_keys = wanted_.norms || wanted_.keydiff;
+    const bool by_prompt = wanted_.prompt || wanted_.expected;
+    return static_cast<int64_t>(wanted_.attention) + static_cast<int64_t>(wanted_.window_mean) +
+           static_cast<int64_t>(wanted_.window_maximum) + static_cast<int64_t>(by_keys) +
+           static_cast<int64_t>(by_prompt) + (wanted_.losses ? std::ssize(spec_.tiers) - 1 : 0);
   }
 
-  void Download() {
-    for (size_t i = 0; i < outputs_.size(); ++i) {
-      cuda::CopyToHost(downloads_[i]->data(), DeviceMemory::Of(outputs_[i]),
-                       downloads_[i]->size() * sizeof(float), device_.stream());
-    }
-    outputs_.clear();
-    downloads_.clear();
+  // Room for all arrays of some heads on both sides.
+  void MakeOutputs(int64_t floats) {
+    outputs_.emplace_back(floats * kFloatBytes, device_, nullptr);
+    host_.emplace_back(static_cast<size_t>(floats));
+    used_ = 0;
+  }
+  // The next array of a head, where kernels write it; `to` will hold it when the stream has been
+  // waited for.
+  float* Output(const HeadSums& head, std::span<const float>& to) {
+    const int64_t begin = used_;
+    used_ += head.rows;
+    to =
+        std::span(host_.back()).subspan(static_cast<size_t>(begin), static_cast<size_t>(head.rows));
+    return DeviceMemory::Floats(outputs_.back()) + begin;
   }
 
   void RunHeads(std::span<HeadSums> heads) {
@@ -157,8 +171,10 @@ class LayerScorer {
     std::vector<cuda::KeyHead> key_table;
     std::vector<cuda::ScoreTier> tiers;
     std::vector<cuda::ExpectedHead> expected;
+    int64_t tokens = 0;
+    for (HeadSums& head : heads) tokens += head.rows = rows.Rows(head.place);
+    MakeOutputs(tokens * ArraysOfHead());
     for (HeadSums& head : heads) {
-      head.rows = rows.Rows(head.place);
       cuda::ScoreHead& entry = table.emplace_back();
       entry.keys = rows.Keys(head.place);
       entry.rows = Int(head.rows);
@@ -177,7 +193,6 @@ class LayerScorer {
     if (wanted_.queries()) RunQueries(std::move(table), tiers);
     if (!key_table.empty()) RunKeys(std::move(key_table));
     if (!expected.empty()) RunExpected(std::move(expected));
-    Download();
   }
 
   void AddQueries(HeadSums& head, cuda::ScoreHead& entry) {
@@ -201,7 +216,8 @@ class LayerScorer {
     entry.prompt_errors = Output(head, head.by_prompt);
   }
 
-  void AddExpected(HeadSums& head, const cuda::ScoreHead& rows,
+  void AddExpected(HeadSums& head,
+                   const cuda::ScoreHead& rows,
                    std::vector<cuda::ExpectedHead>& table) {
     if (head.rows == 0) return;
     cuda::ExpectedHead& entry = table.emplace_back();
@@ -278,7 +294,7 @@ class LayerScorer {
     if (!wanted_.losses) return result;
     const int64_t columns = std::ssize(spec_.tiers);
     result.losses.resize(static_cast<size_t>(head.rows * columns));
-    const std::vector<float>& dropped = wanted_.largest_losses ? head.maxima : head.errors;
+    const std::span<const float> dropped = wanted_.largest_losses ? head.maxima : head.errors;
     for (int64_t j = 0; j < head.rows; ++j) {
       result.losses[j * columns] = dropped[j];
       for (int64_t t = 1; t < columns; ++t) {
@@ -314,8 +330,10 @@ class LayerScorer {
   CudaDevice& device_;
   ScoreQueries queries_;
   std::vector<HeadSums> heads_;
-  std::vector<Buffer> outputs_;                 // of the heads that are being run
-  std::vector<std::vector<float>*> downloads_;  // where they go
+  // Of the heads that take a turn together: arrays on the device and where they go.
+  std::deque<Buffer> outputs_;
+  std::deque<std::vector<float>> host_;
+  int64_t used_ = 0;  // floats of the last ones
 };
 
 }  // namespace
@@ -334,7 +352,8 @@ bool CanScore(const ScoreRequest& request, const CudaModel& model, const Sequenc
   for (const CacheGroup& group : spec.layers[request.layer]) {
     const int64_t width = KeyWidth(attention, group);
     const int64_t most = by_queries ? cuda::kMostScoreWidth : cuda::kMostKeyWidth;
-    if (width > most || ((wanted.errors() || wanted.expected) && group.value_width > most)) return false;
+    if (width > most || ((wanted.errors() || wanted.expected) && group.value_width > most))
+      return false;
     if (!wanted.prompt && !wanted.expected) continue;
     if (frequencies > 0 && 2 * frequencies != width) return false;
     if (rotation.cos != nullptr && 2 * rotation.half != width) return false;

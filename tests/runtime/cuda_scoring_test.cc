@@ -132,5 +132,18 @@ TEST_P(ScoresOnDevice, SoAreLossesOfTiers) {
   }
 }
 
+// Tiers of fewer bits: what their rounding costs is found with scales of their own.
+TEST_P(ScoresOnDevice, SoAreLossesOfFewerBits) {
+  const Loaded loaded({GetParam(), "cpu"});
+  ThreadPool pool(2);
+  const auto backend = std::make_shared<ComparedScores>(pool);
+  Session session(loaded.bundle, backend);
+  CacheSpec spec = Policy(loaded.geometry(), Method::kUniform, ScorerKind::kOutputError, 14, false);
+  spec.tiers = {{1.0, 1.0}, {1.0, 1.0, kRowsInt8, kRowsF16}, {1.0, 0.5, kRowsF16, kRowsInt8}};
+  spec.basis = TierBasis::kOffline;
+  spec.bases = testing::RandomBases(loaded.geometry(), 3);
+  Compare(loaded, session, spec);
+}
+
 }  // namespace
 }  // namespace kvc::runtime
