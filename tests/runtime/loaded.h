@@ -126,13 +126,15 @@ std::vector<LayoutCase> OnBackends(const Names& models) {
   }
   return cases;
 }
-// Every layout on these, and one of each kind on the emulator, where cuda_backend_test.cc holds
-// every layout to the processor's numbers.
+// Every layout on the processor, and one of each kind on the other backends, whose own tests hold
+// every layout to the processor's numbers (fenced_backend_test.cc, cuda_backend_test.cc).
 inline std::vector<LayoutCase> LayoutsOnBackends() {
-  std::vector<LayoutCase> cases = OnBackends(Layouts());
-  if (cuda::DeviceKind() != "emulator") return cases;
-  for (const char* model : {"gpt2", "qwen3-latent", "llama-post-rope"}) {
-    cases.emplace_back(model, "emulator");
+  std::vector<LayoutCase> cases(Layouts().begin(), Layouts().end());
+  for (const char* backend : {"fenced", "emulator"}) {
+    if (backend == std::string("emulator") && cuda::DeviceKind() != "emulator") continue;
+    for (const char* model : {"gpt2", "qwen3-latent", "llama-post-rope", "mistral-rope-pairs"}) {
+      cases.emplace_back(model, backend);
+    }
   }
   return cases;
 }
