@@ -16,8 +16,8 @@ namespace kvc::runtime {
 
 // All work runs in one stream; a call returns when its work is in the stream, or noted for it
 // (decode_step.h), but for those that bring something to the host: ReadLogits, ResidualEnergy,
-// Score, FindCoordinates. Coordinates are still found on the host, from a copy of the layer. Calls of
-// several threads take turns.
+// Score, FindCoordinates. Coordinates are still found on the host, from a copy of the layer. Calls
+// of several threads take turns.
 class CudaBackend : public Backend {
  public:
   // The pool serves what runs on the host, and says how many threads an emulator has. Throws
