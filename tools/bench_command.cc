@@ -14,6 +14,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/results_json.h"
+#include "export/budget/budget_plan.h"
 #include "runtime/device.h"
 #include "tools/session_options.h"
 
@@ -23,6 +24,11 @@ namespace {
 bench::SpeedPlan Resolve(const BenchOptions& options, const Manifest& manifest) {
   bench::SpeedPlan plan;
   plan.repetitions = options.repetitions;
+  plan.batch = options.batch;
+  if (!options.budget.empty()) {
+    plan.cache =
+        budget::WithBudget(manifest, ParseBudget(options.budget, "--budget"), options.budget);
+  }
   plan.prompt = ParseLength(options.prompt, "--prompt");
   plan.decode = ParseLength(options.decode, "--decode");
   KVC_CHECK(plan.prompt > 0 && plan.decode > 0, kUsage,
@@ -62,10 +68,11 @@ std::vector<int32_t> MakeIds(const BenchOptions& options, const Manifest& manife
 }
 
 Json DryRun(const bench::SpeedPlan& plan, const Manifest& manifest) {
+  const CacheSpec& cache = plan.cache ? *plan.cache : manifest.cache;
   Json result = {{"prompt", plan.prompt}, {"decode", plan.decode}, {"depths", Json::array()}};
   for (const int64_t depth : plan.depths) {
     const int64_t prompt = plan.PrefillAt(depth);
-    const CacheBytes bytes = PredictBytes(manifest.cache, prompt);
+    const CacheBytes bytes = PredictBytes(cache, prompt);
     result["depths"].push_back({{"depth", depth},
                                 {"prefill_tokens", prompt},
                                 {"full_bytes", bytes.full},
@@ -119,6 +126,7 @@ Json ToJson(const BenchResult& result) {
       {"dtype", ShortName(result.weights_dtype)},
       {"cache_dtype", RowFormatName(result.cache_format)},
       {"device", result.device},
+      {"batch", result.plan.batch},
       {"threads", result.threads},
       {"ids", result.random_ids ? "random" : "text"},
       {"read_gb_per_second", result.read_bandwidth * 1e-9},
@@ -140,9 +148,10 @@ std::string GigabytesText(const std::optional<double>& bytes_per_second) {
   return text;
 }
 
-// Returns a test's name as llama-bench writes it: "tg64 @ d4096".
-std::string TestName(const char* kind, int64_t tokens, int64_t depth) {
+// Returns a test's name as llama-bench writes it: "tg64 @ d4096"; "tg64 x8" for 8 sequences.
+std::string TestName(const char* kind, int64_t tokens, int64_t depth, int64_t batch) {
   std::string name = kind + std::to_string(tokens);
+  if (batch > 1) name += " x" + std::to_string(batch);
   if (depth > 0) name += " @ d" + std::to_string(depth);
   return name;
 }
@@ -162,10 +171,10 @@ void Print(const BenchResult& result) {
   }
   std::printf("%-18s %22s %10s %10s %12s %10s %10s %15s\n", "test", "tokens/s", "best", "median",
               "prefilled/s", "cache", "peak", "attention GB/s");
-  PrintRates(TestName("pp", result.plan.prompt, 0), result.prompt);
+  PrintRates(TestName("pp", result.plan.prompt, 0, 1), result.prompt);
   std::printf("\n");
   for (const bench::DepthSpeed& depth : result.depths) {
-    PrintRates(TestName("tg", result.plan.decode, depth.depth), depth.decode);
+    PrintRates(TestName("tg", result.plan.decode, depth.depth, result.plan.batch), depth.decode);
     std::printf(" %12.1f %10s %10s %15s\n", depth.prefill_rate,
                 FormatBytes(depth.cache.allocated_bytes).c_str(),
                 FormatBytes(depth.cache.peak_bytes).c_str(),
@@ -188,6 +197,11 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options) {
                  "Tokens in the cache when the last one is decoded, from a real prefill")
       ->delimiter(',')
       ->capture_default_str();
+  app.add_option("--batch", options.batch, "Sequences that decode together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--budget", options.budget,
+                 "Another budget than the bundle's: 25%, 512tok or 1GiB@128k");
   app.add_option("--text", options.text, "Text of the prompts, repeated; default: random tokens");
   app.add_option("--repetitions", options.repetitions, "Runs of each measurement")
       ->check(CLI::PositiveNumber)
@@ -206,8 +220,8 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
   const auto session = eval::OpenSession(options.bundle, SessionOptions(common, pool));
   const auto progress = MakeProgress(common);
   const auto stages = std::ssize(result.plan.depths) + 1;
-  result.method = manifest.cache.method;
-  result.budget = ToString(manifest.budget);
+  result.method = (result.plan.cache ? *result.plan.cache : manifest.cache).method;
+  result.budget = options.budget.empty() ? ToString(manifest.budget) : options.budget;
   result.weights_dtype = manifest.weights_dtype;
   result.cache_format = manifest.cache.key_format;
   result.threads = pool.num_threads();

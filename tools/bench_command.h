@@ -25,11 +25,13 @@ struct BenchOptions {
   std::vector<std::string> depths = {"0", "1k", "4k"};
   std::vector<std::filesystem::path> text;  // what the prompts hold; empty: random token ids
   int64_t repetitions = 3;
+  int64_t batch = 1;   // sequences that decode together
+  std::string budget;  // empty: the manifest's
 };
 void AddBenchOptions(CLI::App& app, BenchOptions& options);
 
 // Measures a bundle (bench/support/bundle_speed.h). Returns the keys
-//   device   where it ran
+//   device, batch, budget
 //   prompt   {tokens, tokens_per_second {best, median, mean, deviation}}
 //   depths   [{depth, prefill_tokens, prefill_tokens_per_second, decode_tokens_per_second
 //             {best, median, mean, deviation}, cache, attention_gb_per_second}]

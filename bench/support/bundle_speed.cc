@@ -12,6 +12,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+std::vector<std::unique_ptr<runtime::Sequence>> Copies(const runtime::Sequence& sequence,
+                                                       int64_t count) {
+  std::vector<std::unique_ptr<runtime::Sequence>> copies;
+  for (int64_t i = 0; i < count; ++i) copies.push_back(sequence.Clone());
+  return copies;
+}
+
 }  // namespace
 
 Rates RatesOf(const Times& times, int64_t tokens) {
@@ -37,14 +44,14 @@ BundleSpeed::BundleSpeed(runtime::Session& session,
     : session_(session),
       plan_(plan),
       ids_(ids),
-      logits_(static_cast<size_t>(session.bundle().manifest().model.vocab_size)) {
+      logits_(static_cast<size_t>(plan.batch * session.bundle().manifest().model.vocab_size)) {
   // What is made when it is first used (tables, memory, a device's code) counts for no test.
   constexpr int64_t kFewTokens = 16;
   constexpr int64_t kSteps = 2;
   const int64_t tokens = std::min({kFewTokens, plan.prompt, std::ssize(ids) - kSteps});
   if (tokens < 1) return;
-  const auto sequence = Prefill(tokens, kSteps).first;
-  for (int64_t t = 0; t < kSteps; ++t) Decode(*sequence, ids_[tokens + t]);
+  const auto sequences = Copies(*Prefill(tokens, kSteps).first, plan.batch);
+  for (int64_t t = 0; t < kSteps; ++t) Decode(sequences, ids_[tokens + t]);
 }
 
 Rates BundleSpeed::Prompt() {
@@ -60,17 +67,17 @@ DepthSpeed BundleSpeed::Depth(int64_t depth) {
   speed.prefill_rate = static_cast<double>(speed.prefill_tokens) / seconds;
   eval::CacheMean cache;
   const Times times = Repeat(plan_.repetitions, [&, &prefilled = *sequence] {
-    const auto copy = prefilled.Clone();
+    const auto copies = Copies(prefilled, plan_.batch);
     const auto start = Clock::now();
-    for (int64_t t = 0; t < plan_.decode; ++t) Decode(*copy, ids_[speed.prefill_tokens + t]);
+    for (int64_t t = 0; t < plan_.decode; ++t) Decode(copies, ids_[speed.prefill_tokens + t]);
     const double took = SecondsSince(start);
-    cache.Add(copy->counters());
+    cache.Add(copies[0]->counters());
     return took;
   });
-  speed.decode = RatesOf(times, plan_.decode);
+  speed.decode = RatesOf(times, plan_.batch * plan_.decode);
   speed.cache = cache.Mean();
   step_seconds_.push_back(times.best / static_cast<double>(plan_.decode));
-  cache_bytes_.push_back(static_cast<double>(speed.cache.logical_bytes));
+  cache_bytes_.push_back(static_cast<double>(plan_.batch * speed.cache.logical_bytes));
   speed.attention_bytes_per_second = ReadRate();
   return speed;
 }
@@ -79,17 +86,22 @@ std::pair<std::unique_ptr<runtime::Sequence>, double> BundleSpeed::Prefill(int64
                                                                            int64_t more) {
   runtime::SequenceOptions options;
   options.reserve = tokens + more;
+  options.cache = plan_.cache;
   auto sequence = session_.NewSequence(options);
   const auto start = Clock::now();
   session_.Prefill(*sequence, ids_.first(static_cast<size_t>(tokens)),
-                   MatrixF(logits_.data(), 1, std::ssize(logits_)));
+                   MatrixF(logits_.data(), 1, std::ssize(logits_) / plan_.batch));
   const double seconds = SecondsSince(start);
   return {std::move(sequence), seconds};
 }
 
-void BundleSpeed::Decode(runtime::Sequence& sequence, int32_t id) {
-  runtime::Sequence* const one[] = {&sequence};
-  session_.Decode(one, std::span(&id, 1), MatrixF(logits_.data(), 1, std::ssize(logits_)));
+void BundleSpeed::Decode(const std::vector<std::unique_ptr<runtime::Sequence>>& sequences,
+                         int32_t id) {
+  std::vector<runtime::Sequence*> batch;
+  for (const auto& sequence : sequences) batch.push_back(sequence.get());
+  const std::vector<int32_t> ids(batch.size(), id);
+  const auto rows = std::ssize(batch);
+  session_.Decode(batch, ids, MatrixF(logits_.data(), rows, std::ssize(logits_) / rows));
 }
 
 std::optional<double> BundleSpeed::ReadRate() const {

@@ -3,7 +3,8 @@
 // depths.
 //
 // At depth d the cache is that of a real prompt: d - decode tokens are prefilled (at least one) and
-// compressed as the bundle says, and the last decoded token is the d-th.
+// compressed as the bundle says, and the last decoded token is the d-th. In a batch every sequence
+// is a copy of that one; rates count all their tokens, bytes are one sequence's.
 
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "bench/support/repeat.h"
+#include "core/cache/cache_spec.h"
 #include "runtime/session.h"
 
 namespace kvc::bench {
@@ -21,7 +23,9 @@ struct SpeedPlan {
   int64_t prompt = 0;  // tokens of the separately measured prefill
   int64_t decode = 0;  // tokens decoded at each depth
   int64_t repetitions = 3;
-  std::vector<int64_t> depths;  // ascending
+  std::vector<int64_t> depths;          // ascending
+  int64_t batch = 1;                    // sequences that decode together, each at the same depth
+  std::optional<CacheSpec> cache = {};  // instead of the manifest's policy
 
   [[nodiscard]] int64_t PrefillAt(int64_t depth) const;
   // Returns the largest number of token ids that the measurement feeds.
@@ -63,13 +67,14 @@ class BundleSpeed {
   // Returns a sequence of the first `tokens` ids with room for `more`, and the seconds that it
   // took.
   std::pair<std::unique_ptr<runtime::Sequence>, double> Prefill(int64_t tokens, int64_t more);
-  void Decode(runtime::Sequence& sequence, int32_t id);
+  // One token for each sequence.
+  void Decode(const std::vector<std::unique_ptr<runtime::Sequence>>& sequences, int32_t id);
   [[nodiscard]] std::optional<double> ReadRate() const;
 
   runtime::Session& session_;
   SpeedPlan plan_;
   std::span<const int32_t> ids_;
-  std::vector<float> logits_;         // [1, V]
+  std::vector<float> logits_;         // [batch, V]
   std::vector<double> step_seconds_;  // by depth so far, of the shortest run
   std::vector<double> cache_bytes_;
 };
