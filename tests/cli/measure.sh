@@ -33,6 +33,12 @@ has "$work/attention.json" shapes gb_per_second of_read_bandwidth microseconds
 "$bin/kvc-bench" "$work/quarter" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1 --quiet --json > "$work/emulator.json"
 grep -q '"device": "emulator"' "$work/emulator.json" || fail "kvc-bench: expected the device's name"
 has "$work/emulator.json" peak_device_bytes
+"$bin/kvc-bench" compress --device emulator --shape heads=4,kv=2,width=32,tokens=256,budget=25%,dtype=bf16 --repetitions 2 \
+  --quiet --json > "$work/compress.json"
+has "$work/compress.json" kept_bytes read_bytes share_kept microseconds_with_lists of_copy largest_error
+expect 7 "emulator" "$bin/kvc-bench" compress --shape tokens=16
+"$bin/kvc-bench" "$work/full" --prompt 16 --decode 4 --depths 64 --repetitions 1 --batch 3 --budget 50% --quiet --json > "$work/batch.json"
+grep -q '"batch": 3' "$work/batch.json" && grep -q '"method": "uniform"' "$work/batch.json" || fail "kvc-bench --batch --budget"
 ragged=heads=4,kv=2,width=32,tokens=256
 "$bin/kvc-bench" attention --device emulator --shape $ragged,dtype=bf16,batch=2,budget=50%,skew=1.5,tiers=1/4+1 \
   --repetitions 3 --quiet --json > "$work/device.json"
