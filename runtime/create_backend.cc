@@ -20,8 +20,8 @@ void CheckDevice(const std::string& device) {
   const std::string_view own = cuda::DeviceKind();
   KVC_CHECK(device == "cpu" || device == own, kDevice,
             "device: expected cpu or {} in this build, got {}; {}", own, device,
-            own == "cuda" ? "a build without KVC_CUDA has the emulator"
-                          : "configure with -DKVC_CUDA=ON for a CUDA device");
+            own == "cuda" ? "use --device cpu, or a build without KVC_CUDA for the emulator"
+                          : "use --device cpu, or a build with -DKVC_CUDA=ON for a CUDA device");
 }
 
 std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options) {

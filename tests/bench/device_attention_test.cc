@@ -18,7 +18,8 @@ AttentionShape Shape(const std::string& more) {
 }
 
 // Queries and weights are rounded to 16-bit rows' type: half a step of 2^-8 or 2^-11 of a score of
-// a few units each. An error of the plan or of the filling would be of the outputs' own size.
+// a few units each. With int8 rows they are sums of two bf16 numbers: 2^-17. An error of the plan
+// or of the filling would be of the outputs' own size.
 TEST(DeviceAttentionBench, AgreesWithDoublePrecision) {
   LaunchTimer timer(2);
   struct Case {
@@ -26,11 +27,11 @@ TEST(DeviceAttentionBench, AgreesWithDoublePrecision) {
     double bound;
   };
   for (const auto& [shape, bound] :
-       {Case{",dtype=f32", 2e-6}, Case{",dtype=int8", 2e-6}, Case{",dtype=f16", 2e-3},
+       {Case{",dtype=f32", 2e-6}, Case{",dtype=int8", 3e-5}, Case{",dtype=f16", 2e-3},
         Case{",dtype=bf16", 2e-2}, Case{",dtype=f32,key=16", 2e-6},
         Case{",dtype=f32,batch=3,budget=50%,skew=2", 2e-6},
         Case{",dtype=f32,tiers=1/8+1/4+1", 2e-6},
-        Case{",dtype=int8,batch=2,budget=20%,skew=3,tiers=1/3+1", 2e-6}}) {
+        Case{",dtype=int8,batch=2,budget=20%,skew=3,tiers=1/3+1", 3e-5}}) {
     DeviceAttention attention(Shape(shape), timer);
     EXPECT_GT(attention.Measure(2).best, 0.0);
     EXPECT_LE(attention.LargestError(100), bound) << shape;

@@ -52,7 +52,7 @@ expect 0 "allocated_bytes" "$bin/kvc-bench" "$work/full" --dry-run --depths 512
 expect 2 "context of 1024" "$bin/kvc-bench" "$work/full" --depths 4k
 expect 2 "multiple of kv" "$bin/kvc-bench" attention --shape heads=4,kv=3
 expect 2 "BUNDLE" "$bin/kvc-bench"
-expect 7 "--device" "$bin/kvc-bench" "$work/full" --device cuda
+expect 7 "--device" "$bin/kvc-bench" "$work/full" --prompt 16 --decode 2 --depths 0 --device cuda
 
 # kvc-eval ruler, lines, longbench
 "$bin/kvc-eval" ruler "$work/quarter" --haystack "$text" --lengths 512 --samples 1 --quiet --json > "$work/ruler.json"
