@@ -30,29 +30,15 @@ has "$work/bench.json" kvc command seconds peak_rss_bytes device prompt depths p
 "$bin/kvc-bench" attention --shape heads=4,kv=2,width=32,tokens=512 --shape heads=4,kv=2,width=32,latent=16,tokens=512 \
   --repetitions 3 --quiet --json > "$work/attention.json"
 has "$work/attention.json" shapes gb_per_second of_read_bandwidth microseconds
-"$bin/kvc-bench" "$work/quarter" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1 --quiet --json > "$work/emulator.json"
-grep -q '"device": "emulator"' "$work/emulator.json" || fail "kvc-bench: expected the device's name"
-has "$work/emulator.json" peak_device_bytes
-"$bin/kvc-bench" compress --device emulator --shape heads=4,kv=2,width=32,tokens=256,budget=25%,dtype=bf16 --repetitions 2 \
-  --quiet --json > "$work/compress.json"
-has "$work/compress.json" kept_bytes read_bytes share_kept microseconds_with_lists of_copy largest_error
-expect 7 "emulator" "$bin/kvc-bench" compress --shape tokens=16
 "$bin/kvc-bench" "$work/full" --prompt 16 --decode 4 --depths 64 --repetitions 1 --batch 3 --budget 50% --quiet --json > "$work/batch.json"
 grep -q '"batch": 3' "$work/batch.json" && grep -q '"method": "uniform"' "$work/batch.json" || fail "kvc-bench --batch --budget"
 ragged=heads=4,kv=2,width=32,tokens=256
-"$bin/kvc-bench" attention --device emulator --shape $ragged,dtype=bf16,batch=2,budget=50%,skew=1.5,tiers=1/4+1 \
-  --repetitions 3 --quiet --json > "$work/device.json"
-has "$work/device.json" device_name emulated copy_gb_per_second flushed_bytes shapes reader p10 p90 of_copy largest_error
-expect 0 "emulated" "$bin/kvc-bench" attention --device emulator --shape $ragged --repetitions 1
 expect 2 "batch" "$bin/kvc-bench" attention --shape $ragged,batch=2
-expect 7 "KVC_CUDA" "$bin/kvc-bench" attention --device cuda --shape $ragged
-expect 0 "emulated" "$bin/kvc-bench" "$work/full" --device emulator --prompt 16 --decode 2 --depths 0 --repetitions 1
 expect 0 "attention GB/s" "$bin/kvc-bench" "$work/full" --prompt 16 --decode 4 --depths 64 --repetitions 1
 expect 0 "allocated_bytes" "$bin/kvc-bench" "$work/full" --dry-run --depths 512
 expect 2 "context of 1024" "$bin/kvc-bench" "$work/full" --depths 4k
 expect 2 "multiple of kv" "$bin/kvc-bench" attention --shape heads=4,kv=3
 expect 2 "BUNDLE" "$bin/kvc-bench"
-expect 7 "--device" "$bin/kvc-bench" "$work/full" --prompt 16 --decode 2 --depths 0 --device cuda
 
 # kvc-eval ruler, lines, longbench
 "$bin/kvc-eval" ruler "$work/quarter" --haystack "$text" --lengths 512 --samples 1 --quiet --json > "$work/ruler.json"
