@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: gpu_session.sh pack DIR    build for a device and pack what a machine with one needs (nvcc; no device)
 #        gpu_session.sh run DIR     there: tests, comparisons, tables, into $OUT (default DIR/out)
-# A pack has at most 60 MiB, and the machine needs no more than its driver and libcublasLt (on
-# LD_LIBRARY_PATH or with the system). Run takes at most eight minutes: each step has a limit of its
+# A pack is DIR/session.tar.xz, at most 60 MiB, and DIR/gpu_session.sh, which unpacks it beside itself.
+# The machine needs tar, xz, its driver and libcublasLt (on LD_LIBRARY_PATH or with the system). Run takes at most eight minutes: each step has a limit of its
 # own; one that fails or runs over it is named in summary.txt, and the next one begins. What steps
 # print is in log.txt, the tables' JSON in tables.jsonl, one a line.
 # In the environment:
@@ -39,10 +39,11 @@ libraries_of() {
 }
 
 pack() {
-  local build=${BUILD:-$root/build/gpu} file library
+  local build=${BUILD:-$root/build/gpu} target=$dir file library
   mkdir -p "$build"
   build_for_device "$build"
-  rm -rf "${dir:?}"/{bin,tests,lib,lib-cxx,source,bundle}
+  dir=$(mktemp -d)
+  trap 'rm -rf "$dir"' EXIT
   mkdir -p "$dir"/{bin,tests,lib,lib-cxx,source/tests/golden,source/bench/shapes,source/scripts}
   for file in "${commands[@]}"; do cp "$build/bin/$file" "$dir/bin/"; done
   for file in "${tests[@]}"; do cp "$build/tests/$file" "$dir/tests/"; done
@@ -56,9 +57,13 @@ pack() {
   cp "$root/scripts/gpu_session.sh" "$root/scripts/shape_bundle.sh" "$dir/source/scripts/"
   "$build/bin/kvc-export" "$root/examples/models/needle-llama" -o "$dir/bundle" --method full \
     --budget 100% --no-verify --quiet > /dev/null
+  # Every program has the same kernels inside: a dictionary as large as all of them keeps one copy.
+  tar -C "$dir" -c . | xz -T1 -6 --lzma2=preset=6,dict=192MiB > "$target/session.tar.xz.partial"
+  mv "$target/session.tar.xz.partial" "$target/session.tar.xz"
+  cp "$root/scripts/gpu_session.sh" "$target/"
   local kib
-  kib=$(du -sk "$dir" | cut -f 1)
-  echo "packed $((kib / 1024)) MiB in $dir"
+  kib=$(du -k "$target/session.tar.xz" | cut -f 1)
+  echo "packed $((kib / 1024)) MiB in $target"
   [ "$kib" -le $((60 * 1024)) ] || { echo "gpu_session: expected at most 60 MiB, got $((kib / 1024))" >&2; exit 1; }
 }
 
@@ -118,6 +123,10 @@ same_tokens() {
 text_of() { sed -E '/tokens\/s|seconds|memory|peak|GB\/s/d' "$work/tokens-$1-${2%\%}.txt"; }
 
 run() {
+  if [ -e "$dir/session.tar.xz" ] && [ ! -d "$dir/bin" ]; then
+    tar -C "$dir" -xJf "$dir/session.tar.xz"
+    root=$dir/source
+  fi
   out=${OUT:-$dir/out} device=${KVC_DEVICE:-cuda} bin=${KVC_BIN:-$dir/bin}
   local programs=${KVC_TESTS:-$dir/tests} shapes="$root/bench/shapes/mistral-7b.json" test
   mkdir -p "$out"
