@@ -73,13 +73,12 @@ void Free(void* address) {
   std::free(allocation.shadow);
   memory.use.used -= allocation.bytes;
   memory.allocations.erase(found);
-  memory.addresses.Give(static_cast<size_t>(allocation.begin - memory.range));
-  // Whole pages go back to the system; the addresses stay taken.
-  const auto first = (reinterpret_cast<uintptr_t>(allocation.begin) + kPageBytes - 1) / kPageBytes;
-  const auto end = (reinterpret_cast<uintptr_t>(allocation.begin) + allocation.bytes) / kPageBytes;
-  if (first < end) {
-    madvise(reinterpret_cast<void*>(first * kPageBytes), (end - first) * kPageBytes, MADV_DONTNEED);
-  }
+  const auto offset = static_cast<size_t>(allocation.begin - memory.range);
+  memory.addresses.Give(offset);
+  // Whole pages go back to the system; the range begins with one.
+  const size_t first = (offset + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const size_t end = (offset + allocation.bytes) / kPageBytes * kPageBytes;
+  if (first < end) madvise(memory.range + first, end - first, MADV_DONTNEED);
 }
 
 MemoryUse GetMemoryUse() {

@@ -118,6 +118,7 @@ cuda::CachedRows ScoreRows::Keys(const HeadPlace& place) {
   }
   const std::vector<const CacheBlock*> blocks = BlocksOf(place.group);
   std::vector<cuda::CachedRows> rows;
+  rows.reserve(blocks.size());
   for (const CacheBlock* block : blocks) rows.push_back(KeysOnDevice(*block));
   cuda::RowBasis basis;
   if (store_.in_coordinates()) {
@@ -129,6 +130,7 @@ cuda::CachedRows ScoreRows::Keys(const HeadPlace& place) {
 cuda::CachedRows ScoreRows::Values(const HeadPlace& place) {
   const std::vector<const CacheBlock*> blocks = BlocksOf(place.group);
   std::vector<cuda::CachedRows> rows;
+  rows.reserve(blocks.size());
   for (const CacheBlock* block : blocks) rows.push_back(ValuesOnDevice(*block, place.plane));
   cuda::RowBasis basis;
   if (store_.in_coordinates()) {
