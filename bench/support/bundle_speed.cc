@@ -98,6 +98,7 @@ std::pair<std::unique_ptr<runtime::Sequence>, double> BundleSpeed::Prefill(int64
 void BundleSpeed::Decode(const std::vector<std::unique_ptr<runtime::Sequence>>& sequences,
                          int32_t id) {
   std::vector<runtime::Sequence*> batch;
+  batch.reserve(sequences.size());
   for (const auto& sequence : sequences) batch.push_back(sequence.get());
   const std::vector<int32_t> ids(batch.size(), id);
   const auto rows = std::ssize(batch);
