@@ -103,7 +103,7 @@ struct Int8Rows {
 
   HWY_INLINE Int8Row row(int64_t r) const {
     const std::byte* bytes = data + r * stride;
-    float scale;
+    float scale = 0.0F;
     std::memcpy(&scale, bytes, sizeof(scale));
     return {reinterpret_cast<const int8_t*>(bytes + sizeof(scale)), scale};
   }
