@@ -5,19 +5,7 @@ set -euo pipefail
 bin=$1 source=$2 work=$3
 model=$source/examples/models/needle-llama
 rm -rf "$work" && mkdir -p "$work"
-fail() { echo "FAILED: $*"; exit 1; }
-has() {  # has FILE KEY...
-  local file=$1 key
-  shift
-  for key in "$@"; do grep -q "\"$key\"" "$file" || fail "$file: expected the key $key"; done
-}
-# expect CODE WORD command...: exit code, the word in stdout or stderr.
-expect() {
-  local code=$1 word=$2 got=0
-  shift 2
-  "$@" > "$work/both" 2>&1 || got=$?
-  [ "$got" -eq "$code" ] && grep -q -e "$word" "$work/both" || fail "${*##*/}: code $got: $(cat "$work/both")"
-}
+. "$source/tests/cli/checks.sh"
 
 "$bin/kvc-export" "$model" -o "$work/full" --budget 100% --method full --no-verify --quiet > /dev/null
 ragged=heads=4,kv=2,width=32,tokens=256
