@@ -1,5 +1,5 @@
-// What the parts of the first pass say of each query together: its softmax' sum, and what its
-// output is to the residual stream.
+// The states of queries between the two passes: what the parts of the first one say together of
+// each query's softmax sum, and of its output as the residual stream sees it.
 
 #include <cmath>
 
