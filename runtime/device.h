@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string_view>
 
@@ -32,9 +31,8 @@ class Device {
                     int64_t bytes) = 0;
   // Waits for everything that was begun.
   virtual void Synchronize() = 0;
-  // Bytes that can still be allocated. The host's memory says nothing about that: more than anybody
-  // asks for.
-  [[nodiscard]] virtual int64_t FreeBytes() { return std::numeric_limits<int64_t>::max(); }
+  // Bytes of a device's own memory that can still be allocated; none for the host's memory.
+  [[nodiscard]] virtual std::optional<int64_t> FreeBytes() { return std::nullopt; }
   // The most bytes of a device's own memory that kvc has held; none for the host's memory, whose
   // peak is the process'.
   [[nodiscard]] virtual std::optional<int64_t> peak_bytes() const { return std::nullopt; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
@@ -139,14 +140,16 @@ void Session::CheckRoom(std::span<Sequence* const> sequences,
                         int64_t length,
                         int64_t chunk,
                         int64_t logits) const {
+  const std::optional<int64_t> have = backend_->device().FreeBytes();
+  if (!have) return;  // the host's: nothing to predict
   std::vector<const CacheSpec*> specs;
+  specs.reserve(sequences.size());
   for (const Sequence* sequence : sequences) specs.push_back(&sequence->cache().spec());
   const int64_t need = PromptBytes(bundle_->plan(), specs, length, chunk, logits);
-  const int64_t have = backend_->device().FreeBytes();
-  KVC_CHECK(need <= have, kDevice,
+  KVC_CHECK(need <= *have, kDevice,
             "device memory: expected {} free bytes for a prompt of {} tokens, got {}; give the "
             "cache a smaller budget, or shorten the prompt",
-            need, length, have);
+            need, length, *have);
 }
 
 void Session::Prefill(std::span<Sequence* const> sequences,

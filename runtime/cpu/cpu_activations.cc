@@ -18,20 +18,14 @@ CpuActivations::CpuActivations(std::shared_ptr<const CpuModel> model,
                                Device& device)
     : model_(std::move(model)),
       size_(size),
-      attentions_(plan().attentions.size()),
+      attentions_(AttentionStepsOf(plan())),
       hidden_(size.rows * plan().model_width * kFloatBytes, device, nullptr),
       slots_(plan().slot_widths.size()) {
   for (size_t slot = kLogitsSlot + 1; slot < slots_.size(); ++slot) {
     slots_[slot] = Buffer(size.chunk * plan().slot_widths[slot] * kFloatBytes, device, nullptr);
   }
   int64_t widest = 0;
-  for (const auto& section : plan().sections) {
-    for (const Step& step : section) {
-      if (step.kind != StepKind::kAttention) continue;
-      attentions_[step.attention] = &step;
-      widest = std::max(widest, step.in[0].width);
-    }
-  }
+  for (const Step* step : attentions_) widest = std::max(widest, step->in[0].width);
   if (size.prompt_queries) queries_ = Buffer(size.rows * widest * kFloatBytes, device, nullptr);
 }
 

@@ -28,14 +28,7 @@ ConstMatrixF CpuModel::TableOf(DataId id) const {
 }
 
 kernels::WeightView CpuModel::WeightOf(const LinearWeight& weight) const {
-  const Tensor& first = TensorOf(graph_, plan_, weight.tensors.front());
-  const std::byte* end = first.data;
-  for (const DataId id : weight.tensors) {
-    const Tensor& tensor = TensorOf(graph_, plan_, id);
-    KVC_CHECK(tensor.data == end && tensor.dtype == first.dtype, kInternal,
-              "plan: expected {} to begin where the weight before it ends", tensor.name);
-    end += tensor.elements * DTypeBytes(tensor.dtype);
-  }
+  const Tensor& first = FirstTensorOf(graph_, plan_, weight);
   return {first.data, first.dtype, weight.out, weight.in};
 }
 

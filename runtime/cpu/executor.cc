@@ -111,10 +111,7 @@ void RunStep(
 void RunSteps(
     int64_t section, SectionPart part, CpuActivations& x, MatrixF logits, ThreadPool& pool) {
   const std::vector<Step>& steps = x.plan().sections[section];
-  const auto attention = std::find_if(steps.begin(), steps.end(), [](const Step& step) {
-    return step.kind == StepKind::kAttention;
-  });
-  const auto middle = static_cast<size_t>(attention - steps.begin());
+  const size_t middle = AttentionIndex(steps);
   const size_t begin = part == SectionPart::kBehindAttention ? middle + 1 : 0;
   const size_t end = part == SectionPart::kBeforeAttention ? middle : steps.size();
   for (size_t i = begin; i < end; ++i) {

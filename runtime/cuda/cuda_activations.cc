@@ -32,7 +32,7 @@ CudaActivations::CudaActivations(std::shared_ptr<const CudaModel> model,
     : model_(std::move(model)),
       size_(size),
       device_(device),
-      attentions_(plan().attentions.size()),
+      attentions_(AttentionStepsOf(plan())),
       tokens_(2 * size.chunk * static_cast<int64_t>(sizeof(int32_t)), device, nullptr),
       hidden_(size.rows * plan().model_width * kFloatBytes, device, nullptr),
       slots_(plan().slot_widths.size()),
@@ -42,13 +42,7 @@ CudaActivations::CudaActivations(std::shared_ptr<const CudaModel> model,
     slots_[slot] = Buffer(size.chunk * plan().slot_widths[slot] * kFloatBytes, device, nullptr);
   }
   int64_t widest = 0;
-  for (const auto& section : plan().sections) {
-    for (const Step& step : section) {
-      if (step.kind != StepKind::kAttention) continue;
-      attentions_[step.attention] = &step;
-      widest = std::max(widest, step.in[0].width);
-    }
-  }
+  for (const Step* step : attentions_) widest = std::max(widest, step->in[0].width);
   if (size.prompt_queries) queries_ = Buffer(size.rows * widest * kFloatBytes, device, nullptr);
   if (size.steps) step_ = std::make_unique<DecodeStep>(plan(), size.rows, device, counts);
 }

@@ -10,6 +10,7 @@
 #include "runtime/cuda/cuda_activations.h"
 #include "runtime/cuda/cuda_model.h"
 #include "runtime/cuda/decode_step.h"
+#include "runtime/cuda/device_memory.h"
 #include "runtime/cuda/prompt_rows.h"
 #include "runtime/cuda/run_steps.h"
 #include "runtime/cuda/scoring.h"
@@ -65,10 +66,12 @@ void CudaBackend::ReadLogits(const RowBatch& batch, Activations& x, MatrixF logi
   } else {
     RunSteps(last, SectionPart::kWhole, own);
   }
-  for (int64_t t = 0; t < logits.rows; ++t) {
-    const int64_t bytes = logits.cols * static_cast<int64_t>(sizeof(float));
-    device_.ToHost(result, t * bytes, logits.row(t), bytes);
+  const float* row = DeviceMemory::Floats(result);
+  for (int64_t t = 0; t < logits.rows; ++t, row += logits.cols) {
+    cuda::CopyToHost(logits.row(t), row, static_cast<size_t>(logits.cols) * sizeof(float),
+                     device_.stream());
   }
+  device_.Synchronize();
 }
 
 void CudaBackend::Store(int64_t layer,

@@ -40,7 +40,7 @@ void CudaDevice::Synchronize() {
   staged_.clear();
 }
 
-int64_t CudaDevice::FreeBytes() {
+std::optional<int64_t> CudaDevice::FreeBytes() {
   const auto lock = Lock();
   Synchronize();
   return static_cast<int64_t>(cuda::FreeBytes());

@@ -36,7 +36,7 @@ class CudaDevice : public Device {
             int64_t bytes) override;
   void Synchronize() override;
   // Waits, so that what was given back counts.
-  [[nodiscard]] int64_t FreeBytes() override;
+  [[nodiscard]] std::optional<int64_t> FreeBytes() override;
   [[nodiscard]] std::optional<int64_t> peak_bytes() const override {
     return static_cast<int64_t>(cuda::PeakBytes());
   }

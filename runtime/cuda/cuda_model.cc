@@ -46,15 +46,8 @@ CudaModel::Source CudaModel::SourceOf(DataId id) const {
 }
 
 CudaModel::Source CudaModel::SourceOf(const LinearWeight& weight) const {
-  const Tensor& first = TensorOf(graph_, plan_, weight.tensors.front());
-  const std::byte* end = first.data;
-  for (const DataId id : weight.tensors) {
-    const Tensor& tensor = TensorOf(graph_, plan_, id);
-    KVC_CHECK(tensor.data == end && tensor.dtype == first.dtype, kInternal,
-              "plan: expected {} to begin where the weight before it ends", tensor.name);
-    end += tensor.elements * DTypeBytes(tensor.dtype);
-  }
-  return {first.data, end - first.data};
+  const Tensor& first = FirstTensorOf(graph_, plan_, weight);
+  return {first.data, weight.out * weight.in * DTypeBytes(first.dtype)};
 }
 
 void CudaModel::CheckRoom() const {
@@ -73,7 +66,7 @@ void CudaModel::CheckRoom() const {
   }
   size_t need = 0;
   for (const auto& [data, bytes] : sources) need += static_cast<size_t>(bytes);
-  const auto have = static_cast<size_t>(device_.FreeBytes());
+  const auto have = static_cast<size_t>(device_.FreeBytes().value());
   KVC_CHECK(need <= have, kDevice,
             "device memory: expected {} free bytes for the model's weights, got {}; use --device "
             "cpu, or --dtype bf16 when exporting",
@@ -86,7 +79,6 @@ const void* CudaModel::OnDevice(Source source) {
     const auto bytes = static_cast<size_t>(source.second);
     place->second = cuda::DeviceBuffer(bytes);
     cuda::CopyToDevice(place->second.data(), source.first, bytes, device_.stream());
-    bytes_ += source.second;
   }
   return place->second.data();
 }

@@ -64,8 +64,6 @@ class CudaModel : public PreparedModel {
   [[nodiscard]] const float* output_grams(int64_t layer, ThreadPool& pool) const;
   // The same plan prepared for the processor, for what runs there (runtime/cpu/host_fallback.h).
   [[nodiscard]] const CpuModel& on_host(ThreadPool& pool) const;
-  // Bytes of the device that it takes.
-  [[nodiscard]] int64_t bytes() const { return bytes_; }
 
  private:
   // A range of the host's memory that steps read.
@@ -84,7 +82,6 @@ class CudaModel : public PreparedModel {
   const Graph& graph_;
   const Plan& plan_;
   CudaDevice& device_;
-  int64_t bytes_ = 0;
   std::map<Source, cuda::DeviceBuffer> uploaded_;
   std::vector<cuda::DeviceBuffer> pairs_;
   std::vector<std::vector<DeviceStepData>> sections_;  // [1 + L + 1]

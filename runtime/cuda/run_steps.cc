@@ -1,7 +1,5 @@
 #include "runtime/cuda/run_steps.h"
 
-#include <algorithm>
-
 #include "core/base/error.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/heads.h"
@@ -89,10 +87,7 @@ class StepRunner {
 
 void RunSteps(int64_t section, SectionPart part, CudaActivations& x) {
   const std::vector<Step>& steps = x.plan().sections[section];
-  const auto attention = std::find_if(steps.begin(), steps.end(), [](const Step& step) {
-    return step.kind == StepKind::kAttention;
-  });
-  const auto middle = static_cast<size_t>(attention - steps.begin());
+  const size_t middle = AttentionIndex(steps);
   const size_t begin = part == SectionPart::kBehindAttention ? middle + 1 : 0;
   const size_t end = part == SectionPart::kBeforeAttention ? middle : steps.size();
   for (size_t i = begin; i < end; ++i) {

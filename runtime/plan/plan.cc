@@ -1,5 +1,7 @@
 #include "runtime/plan/plan.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "runtime/plan/lowering.h"
 #include "runtime/plan/schedule.h"
@@ -22,6 +24,33 @@ std::span<const float> FloatsOf(const Graph& graph, const Plan& plan, DataId id)
   KVC_CHECK(tensor.dtype == DType::kF32, kInternal, "plan: {}: expected floats, got another type",
             tensor.name);
   return {tensor.as<float>(), static_cast<size_t>(tensor.elements)};
+}
+
+const Tensor& FirstTensorOf(const Graph& graph, const Plan& plan, const LinearWeight& weight) {
+  const Tensor& first = TensorOf(graph, plan, weight.tensors.front());
+  const std::byte* end = first.data;
+  for (const DataId id : weight.tensors) {
+    const Tensor& tensor = TensorOf(graph, plan, id);
+    KVC_CHECK(tensor.data == end && tensor.dtype == first.dtype, kInternal,
+              "plan: expected {} to begin where the weight before it ends", tensor.name);
+    end += tensor.elements * DTypeBytes(tensor.dtype);
+  }
+  return first;
+}
+
+std::vector<const Step*> AttentionStepsOf(const Plan& plan) {
+  std::vector<const Step*> attentions(plan.attentions.size());
+  for (const auto& section : plan.sections) {
+    for (const Step& step : section) {
+      if (step.kind == StepKind::kAttention) attentions[step.attention] = &step;
+    }
+  }
+  return attentions;
+}
+
+size_t AttentionIndex(std::span<const Step> section) {
+  const auto attention = std::ranges::find(section, StepKind::kAttention, &Step::kind);
+  return static_cast<size_t>(attention - section.begin());
 }
 
 Plan PlanGraph(const Graph& graph) {

@@ -124,6 +124,17 @@ struct Plan {
 // the plan cannot hold, kBadInput for a graph that contradicts itself.
 [[nodiscard]] Plan PlanGraph(const Graph& graph);
 
+// Returns the first tensor of a weight, at whose data all its [out, in] elements lie. Throws
+// kInternal where its tensors do not follow each other in the model's memory.
+[[nodiscard]] const Tensor& FirstTensorOf(const Graph& graph,
+                                          const Plan& plan,
+                                          const LinearWeight& weight);
+
+// Returns the attention step of each layer [L].
+[[nodiscard]] std::vector<const Step*> AttentionStepsOf(const Plan& plan);
+// Returns the index of a section's attention; the number of its steps where it has none.
+[[nodiscard]] size_t AttentionIndex(std::span<const Step> section);
+
 // Return what an id names, in the host's memory, borrowed from graph and plan. Throw kInternal for
 // an id that names nothing there, or no float data.
 [[nodiscard]] const Tensor& TensorOf(const Graph& graph, const Plan& plan, DataId id);
