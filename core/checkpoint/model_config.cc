@@ -244,6 +244,14 @@ int64_t ModelConfig::key_width(int64_t layer, int64_t group) const {
   return keys.ranks.at(static_cast<size_t>(layer)).at(static_cast<size_t>(group));
 }
 
+std::optional<int64_t> ModelConfig::window(int64_t layer) const {
+  return attention.empty() ? std::nullopt : attention[static_cast<size_t>(layer)].window;
+}
+
+bool ModelConfig::rotated(int64_t layer) const {
+  return has_rope && (attention.empty() || attention[static_cast<size_t>(layer)].rotated);
+}
+
 double ModelConfig::logit_scale() const { return 1.0 / std::sqrt(static_cast<double>(head_width)); }
 
 ModelConfig ParseModelConfig(const Json& config, const std::string& origin) {

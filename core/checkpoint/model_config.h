@@ -23,6 +23,14 @@ enum class Family { kGpt2, kLlama, kMistral, kQwen2, kQwen3 };
 
 enum class Activation { kGeluTanh, kGelu, kSilu };
 
+// The facts of one layer's attention that may differ from its neighbours'.
+struct LayerAttention {
+  // The last tokens that a query sees, itself among them: token t sees t - window + 1 .. t. None:
+  // every token before it.
+  std::optional<int64_t> window;
+  bool rotated = true;  // false: queries and keys are used without rotation
+};
+
 struct ModelConfig {
   Family family = Family::kLlama;
   int64_t num_layers = 0;    // L
@@ -37,6 +45,7 @@ struct ModelConfig {
   Activation activation = Activation::kSilu;
   bool has_rope = true;  // false: learned positions (GPT-2)
   RopeConfig rope;
+  std::vector<LayerAttention> attention;  // [L]; empty: no layer has a window, all are rotated
   bool tied_embeddings = false;
   bool qkv_bias = false;
   bool out_bias = false;  // bias of the attention's output projection
@@ -55,6 +64,10 @@ struct ModelConfig {
   [[nodiscard]] int64_t num_key_groups() const;
   // The width of the key that group n of the layer caches: its rank, or D for kFull.
   [[nodiscard]] int64_t key_width(int64_t layer, int64_t group) const;
+  // The window of a layer; none: its queries see every token before them.
+  [[nodiscard]] std::optional<int64_t> window(int64_t layer) const;
+  // True where a layer's queries and keys are rotated: never without rotary embedding.
+  [[nodiscard]] bool rotated(int64_t layer) const;
   // The logit scale, 1/sqrt(D) of the original width.
   [[nodiscard]] double logit_scale() const;
 };
