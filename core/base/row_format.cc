@@ -27,11 +27,14 @@ struct NamedFormat {
   int64_t bits;  // of an element
 };
 
-constexpr std::array<NamedFormat, 4> kFormats = {{
+constexpr std::array<NamedFormat, 7> kFormats = {{
     {"f32", kRowsF32, 32},
     {"f16", kRowsF16, 16},
     {"bf16", kRowsBF16, 16},
     {"int8", kRowsInt8, 8},
+    {"x8", kRowsX8, 8},
+    {"x4", kRowsX4, 4},
+    {"x2", kRowsX2, 2},
 }};
 
 const NamedFormat& Known(const RowFormat& format) {
@@ -39,10 +42,53 @@ const NamedFormat& Known(const RowFormat& format) {
     if (known.format == format) return known;
   }
   KVC_THROW(kUnsupported,
-            "row format: expected f32, f16, bf16 or int8, got element type {}, scales {}, groups "
-            "of {}",
+            "row format: expected f32, f16, bf16, int8, x8, x4 or x2, got element type {}, scales "
+            "{}, groups of {}",
             static_cast<int>(format.element), static_cast<int>(format.scales), format.group);
 }
+
+// One row of codes with steps.
+class StepCodes {
+ public:
+  StepCodes(const RowFormat& format, int64_t width, CodeSteps steps)
+      : steps_(steps),
+        width_(width),
+        bits_(static_cast<int>(ElementBits(format))),
+        row_bytes_(RowBytes(format, width)) {
+    KVC_CHECK(steps != nullptr, kInternal, "rows in {}: expected the steps of their columns",
+              RowFormatName(format));
+  }
+
+  void Encode(const float* row, std::byte* target) const {
+    std::memset(target, 0, static_cast<size_t>(row_bytes_));
+    const int zero = 1 << (bits_ - 1);
+    const auto least = static_cast<float>(-zero);
+    const auto most = static_cast<float>(zero - 1);
+    for (int64_t i = 0; i < width_; ++i) {
+      KVC_CHECK(std::isfinite(row[i]), kNumeric, "rows in codes: expected finite numbers, got {}",
+                row[i]);
+      const float code = std::clamp(std::floor(row[i] / steps_[i]), least, most);
+      const auto stored = static_cast<unsigned>(static_cast<int>(code) + zero);
+      target[i * bits_ / 8] |= static_cast<std::byte>(stored << (i * bits_ % 8));
+    }
+  }
+
+  void Decode(const std::byte* source, float* row) const {
+    const unsigned mask = (1U << bits_) - 1;
+    const float shift = 0.5F - static_cast<float>(1 << (bits_ - 1));
+    for (int64_t i = 0; i < width_; ++i) {
+      const unsigned stored =
+          (static_cast<unsigned>(source[i * bits_ / 8]) >> (i * bits_ % 8)) & mask;
+      row[i] = (static_cast<float>(stored) + shift) * steps_[i];
+    }
+  }
+
+ private:
+  CodeSteps steps_;
+  int64_t width_;
+  int bits_;
+  int64_t row_bytes_;
+};
 
 // The dtype of plain elements.
 DType ElementType(RowElement element) {
@@ -96,7 +142,7 @@ RowFormat RowFormatFromName(std::string_view name) {
   for (const NamedFormat& known : kFormats) {
     if (known.name == name) return known.format;
   }
-  KVC_THROW(kUsage, "cache dtype: expected f32, f16, bf16 or int8, got \"{}\"", name);
+  KVC_THROW(kUsage, "row format: expected f32, f16, bf16, int8, x8, x4 or x2, got \"{}\"", name);
 }
 
 RowFormat RowFormatOf(DType dtype) {
@@ -118,10 +164,12 @@ int64_t ElementBits(const RowFormat& format) { return Known(format).bits; }
 int64_t RowBytes(const RowFormat& format, int64_t width) {
   const int64_t bytes = (width * Known(format).bits + 7) / 8;
   if (format.scales == RowScales::kNone) return bytes;
-  return kScaleBytes + (bytes + kScaledAlignment - 1) / kScaledAlignment * kScaledAlignment;
+  const int64_t aligned = (bytes + kScaledAlignment - 1) / kScaledAlignment * kScaledAlignment;
+  return aligned + (format.scales == RowScales::kFront ? kScaleBytes : 0);
 }
 
-void EncodeRows(ConstMatrixF rows, const RowFormat& format, void* target, int64_t stride) {
+void EncodeRows(
+    ConstMatrixF rows, const RowFormat& format, void* target, int64_t stride, CodeSteps steps) {
   const int64_t row_bytes = RowBytes(format, rows.cols);
   auto* bytes = static_cast<std::byte*>(target);
   if (format.scales == RowScales::kNone) {
@@ -131,18 +179,29 @@ void EncodeRows(ConstMatrixF rows, const RowFormat& format, void* target, int64_
     }
     return;
   }
+  if (NeedsSteps(format)) {
+    const StepCodes codes(format, rows.cols, steps);
+    for (int64_t t = 0; t < rows.rows; ++t) codes.Encode(rows.row(t), bytes + t * stride);
+    return;
+  }
   for (int64_t t = 0; t < rows.rows; ++t) {
     EncodeInt8(rows.row(t), rows.cols, bytes + t * stride, row_bytes);
   }
 }
 
-void DecodeRows(const void* source, const RowFormat& format, int64_t stride, MatrixF rows) {
+void DecodeRows(
+    const void* source, const RowFormat& format, int64_t stride, MatrixF rows, CodeSteps steps) {
   const auto* bytes = static_cast<const std::byte*>(source);
   if (Known(format).format.scales == RowScales::kNone) {
     const DType dtype = ElementType(format.element);
     for (int64_t t = 0; t < rows.rows; ++t) {
       ConvertToFloat(dtype, bytes + t * stride, rows.cols, rows.row(t));
     }
+    return;
+  }
+  if (NeedsSteps(format)) {
+    const StepCodes codes(format, rows.cols, steps);
+    for (int64_t t = 0; t < rows.rows; ++t) codes.Decode(bytes + t * stride, rows.row(t));
     return;
   }
   for (int64_t t = 0; t < rows.rows; ++t) DecodeInt8(bytes + t * stride, rows.cols, rows.row(t));
@@ -165,8 +224,8 @@ void CopyRows(
   std::vector<float> row(static_cast<size_t>(to.width));
   const MatrixF view(row.data(), 1, to.width);
   for (int64_t t = 0; t < count; ++t) {
-    DecodeRows(in + t * from.stride, from.format, from.stride, view);
-    EncodeRows(view, to.format, out + t * to.stride, to.stride);
+    DecodeRows(in + t * from.stride, from.format, from.stride, view, from.steps);
+    EncodeRows(view, to.format, out + t * to.stride, to.stride, to.steps);
   }
 }
 

@@ -1,5 +1,7 @@
 #include "core/base/row_format.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -37,7 +39,8 @@ std::vector<float> Decoded(const RowFormat& format, const std::vector<std::byte>
 }
 
 TEST(RowFormat, NamesAndSizes) {
-  for (const RowFormat& format : {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8}) {
+  for (const RowFormat& format :
+       {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8, kRowsX8, kRowsX4, kRowsX2}) {
     EXPECT_EQ(RowFormatFromName(RowFormatName(format)), format);
   }
   EXPECT_EQ(RowFormatName(kRowsInt8), "int8");
@@ -47,6 +50,9 @@ TEST(RowFormat, NamesAndSizes) {
     EXPECT_EQ(RowBytes(kRowsF16, width), 2 * width);
     EXPECT_EQ(RowBytes(kRowsBF16, width), 2 * width);
     EXPECT_EQ(RowBytes(kRowsInt8, width), 4 + (width + 3) / 4 * 4);
+    EXPECT_EQ(RowBytes(kRowsX8, width), (width + 3) / 4 * 4);
+    EXPECT_EQ(RowBytes(kRowsX4, width), (width + 7) / 8 * 4);
+    EXPECT_EQ(RowBytes(kRowsX2, width), (width + 15) / 16 * 4);
   }
 }
 
@@ -121,6 +127,99 @@ TEST(RowFormat, Int8ShowsNumbersThatAreNone) {
       row[place] = broken;
       for (const float x : Decoded(kRowsInt8, Encoded(kRowsInt8, row), 11)) {
         EXPECT_TRUE(std::isnan(x));
+      }
+    }
+  }
+}
+
+constexpr std::array<RowFormat, 3> kWithSteps = {kRowsX8, kRowsX4, kRowsX2};
+
+std::vector<float> RandomSteps(Rng& rng, int64_t width) {
+  std::vector<float> steps(static_cast<size_t>(width));
+  for (float& step : steps) step = static_cast<float>(0.05 + rng.NextDouble());
+  return steps;
+}
+
+// The code in bits [bits * i, bits * (i + 1)) of a row, counted from its lowest.
+int CodeAt(const std::vector<std::byte>& bytes, int64_t bits, int64_t i) {
+  int code = 0;
+  for (int64_t b = 0; b < bits; ++b) {
+    const int64_t at = bits * i + b;
+    code |= (static_cast<int>(bytes[at / 8]) >> (at % 8) & 1) << b;
+  }
+  return code;
+}
+
+// Against the definition in double, bit for bit; what is in range is off by half a step at most,
+// what is beyond lands at the end of the range.
+TEST(RowFormat, CodesWithStepsFollowTheirDefinition) {
+  Rng rng(5);
+  for (const RowFormat& format : kWithSteps) {
+    const int64_t bits = ElementBits(format);
+    const double half = std::pow(2.0, static_cast<double>(bits - 1));
+    for (int64_t width = 1; width <= 70; width += 1 + width / 8) {
+      const std::vector<float> row = RandomRow(rng, width, 0.4 * half);
+      const std::vector<float> steps = RandomSteps(rng, width);
+      std::vector<std::byte> bytes(static_cast<size_t>(RowBytes(format, width)), std::byte{0xee});
+      EncodeRows({row.data(), 1, width}, format, bytes.data(), std::ssize(bytes), steps.data());
+      std::vector<float> decoded(row.size());
+      DecodeRows(bytes.data(), format, std::ssize(bytes), {decoded.data(), 1, width}, steps.data());
+      for (int64_t i = 0; i < width; ++i) {
+        const double scaled = std::floor(static_cast<double>(row[i] / steps[i]));
+        const double code = std::clamp(scaled, -half, half - 1.0);
+        ASSERT_EQ(CodeAt(bytes, bits, i), static_cast<int>(code + half)) << width << ", " << i;
+        ASSERT_NEAR(decoded[i], (code + 0.5) * steps[i], 1e-5 * half);
+        if (code == scaled) {
+          ASSERT_LE(std::abs(decoded[i] - row[i]), 0.5001 * steps[i]);
+        }
+      }
+      for (int64_t i = width; i < 8 * std::ssize(bytes) / bits; ++i) {
+        ASSERT_EQ(CodeAt(bytes, bits, i), 0) << "bits behind the row";
+      }
+    }
+  }
+}
+
+TEST(RowFormat, CodesWithStepsRefuseWhatTheyCannotHold) {
+  const std::vector<float> steps(3, 1.0F);
+  char bytes[16];
+  float back[3];
+  for (const RowFormat& format : kWithSteps) {
+    for (const float broken : {kNaN, kInfinity, -kInfinity}) {
+      const std::vector<float> row = {1.0F, broken, 0.0F};
+      EXPECT_KVC_ERROR(EncodeRows({row.data(), 1, 3}, format, bytes, 4, steps.data()), kNumeric,
+                       "finite");
+    }
+    EXPECT_KVC_ERROR(EncodeRows({steps.data(), 1, 3}, format, bytes, 4), kInternal, "steps");
+    EXPECT_KVC_ERROR(DecodeRows(bytes, format, 4, {back, 1, 3}), kInternal, "steps");
+  }
+}
+
+// Into codes, out of them, from one number of bits to another, and whole rows as they are.
+TEST(RowFormat, CopyRowsKnowsSteps) {
+  Rng rng(6);
+  constexpr int64_t kWidth = 21;
+  const std::vector<float> row = RandomRow(rng, kWidth, 3.0);
+  const std::vector<float> steps = RandomSteps(rng, kWidth);
+  const std::vector<float> coarse = RandomSteps(rng, kWidth);
+  const auto encode = [&](const RowFormat& format, const std::vector<float>& numbers,
+                          const std::vector<float>& with) {
+    const auto width = static_cast<int64_t>(numbers.size());
+    std::vector<std::byte> bytes(static_cast<size_t>(RowBytes(format, width)));
+    EncodeRows({numbers.data(), 1, width}, format, bytes.data(), std::ssize(bytes), with.data());
+    return bytes;
+  };
+  for (const RowFormat& from : {kRowsF32, kRowsX8, kRowsX4}) {
+    for (const RowFormat& to : {kRowsBF16, kRowsX4, kRowsX2}) {
+      for (const int64_t width : {int64_t{9}, kWidth}) {
+        const std::vector<std::byte> stored = encode(from, row, steps);
+        const std::vector<float>& own = from == to ? steps : coarse;
+        std::vector<std::byte> copy(static_cast<size_t>(RowBytes(to, width)));
+        CopyRows(stored.data(), {from, kWidth, std::ssize(stored), steps.data()}, 1, copy.data(),
+                 {to, width, std::ssize(copy), own.data()});
+        std::vector<float> held(static_cast<size_t>(width));
+        DecodeRows(stored.data(), from, std::ssize(stored), {held.data(), 1, width}, steps.data());
+        EXPECT_EQ(copy, encode(to, held, own));
       }
     }
   }
