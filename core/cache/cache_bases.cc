@@ -21,15 +21,17 @@ struct Field {
   std::string_view name;
   std::vector<float> LayerBases::*values;
   bool of_key;  // else of the value
-  bool matrix;  // else a mean
+  enum Kind { kMatrix, kMean, kSteps } kind;
 };
-constexpr std::array<Field, 6> kFields = {{
-    {"key", &LayerBases::key, true, true},
-    {"query", &LayerBases::query, true, true},
-    {"key_mean", &LayerBases::key_mean, true, false},
-    {"value", &LayerBases::value, false, true},
-    {"output", &LayerBases::output, false, true},
-    {"value_mean", &LayerBases::value_mean, false, false},
+constexpr std::array<Field, 8> kFields = {{
+    {"key", &LayerBases::key, true, Field::kMatrix},
+    {"query", &LayerBases::query, true, Field::kMatrix},
+    {"key_mean", &LayerBases::key_mean, true, Field::kMean},
+    {"key_steps", &LayerBases::key_steps, true, Field::kSteps},
+    {"value", &LayerBases::value, false, Field::kMatrix},
+    {"output", &LayerBases::output, false, Field::kMatrix},
+    {"value_mean", &LayerBases::value_mean, false, Field::kMean},
+    {"value_steps", &LayerBases::value_steps, false, Field::kSteps},
 }};
 
 std::string TensorName(size_t layer, std::string_view field) {
@@ -40,8 +42,20 @@ std::string TensorName(size_t layer, std::string_view field) {
 std::vector<int64_t> ShapeOf(const LayerBases& bases, const Field& field) {
   const int64_t width = field.of_key ? bases.key_width : bases.value_width;
   if (width == 0) return {};
-  if (field.matrix) return {bases.num_kv_heads, width, width};
-  return {bases.num_kv_heads, width};
+  switch (field.kind) {
+    case Field::kMatrix:
+      return {bases.num_kv_heads, width, width};
+    case Field::kMean:
+      return {bases.num_kv_heads, width};
+    default:
+      return {bases.num_kv_heads, std::ssize(kStepFormats), width};
+  }
+}
+
+// Whether a layer has a field: steps are missing together.
+bool HasField(const LayerBases& bases, const Field& field) {
+  if (ShapeOf(bases, field).empty()) return false;
+  return field.kind != Field::kSteps || !bases.value_steps.empty();
 }
 
 int64_t Elements(const std::vector<int64_t>& shape) {
@@ -52,13 +66,16 @@ int64_t Elements(const std::vector<int64_t>& shape) {
 
 void CheckField(const LayerBases& bases, size_t layer, const Field& field) {
   const std::vector<float>& values = bases.*field.values;
-  const int64_t expected = Elements(ShapeOf(bases, field));
+  const int64_t expected = HasField(bases, field) ? Elements(ShapeOf(bases, field)) : 0;
   KVC_CHECK(std::ssize(values) == expected, kBadShape, "{}: {}: expected {} elements, got {}",
             kBasesFile, TensorName(layer, field.name), expected, values.size());
   for (const float value : values) {
     KVC_CHECK(std::isfinite(value), kNumeric,
               "{}: {}: expected finite numbers, got NaN or infinity", kBasesFile,
               TensorName(layer, field.name));
+    KVC_CHECK(field.kind != Field::kSteps || value > 0.0F, kBadInput,
+              "{}: {}: expected steps above zero, got {}; make the profile anew", kBasesFile,
+              TensorName(layer, field.name), value);
   }
 }
 
@@ -91,13 +108,13 @@ std::vector<float> ReadField(const SafetensorsReader& reader,
                              LayerBases& bases) {
   const std::string name = TensorName(layer, field.name);
   const TensorRef& tensor = reader.Get(name);
-  const size_t dimensions = field.matrix ? 3 : 2;
+  const size_t dimensions = field.kind == Field::kMean ? 2 : 3;
   KVC_CHECK(tensor.dtype == DType::kF32 && tensor.shape.size() == dimensions, kBadInput,
             "{}: {}: expected F32 of {} dimensions, got {} of {}", kBasesFile, name, dimensions,
             SafetensorsName(tensor.dtype), tensor.shape.size());
   int64_t& width = field.of_key ? bases.key_width : bases.value_width;
   if (bases.num_kv_heads == 0) bases.num_kv_heads = tensor.shape[0];
-  if (width == 0) width = tensor.shape[1];
+  if (width == 0) width = tensor.shape.back();
   KVC_CHECK(
       tensor.shape == ShapeOf(bases, field) && tensor.num_elements() > 0, kBadShape,
       "{}: {}: expected {} heads of width {} as in the layer's other tensors, got another shape",
@@ -114,7 +131,30 @@ void CheckEqual(int64_t actual, int64_t expected, size_t layer, std::string_view
             kBasesFile, layer, what, expected, actual);
 }
 
+// The steps of head `head` in a tensor [G, 3, width].
+CodeSteps StepsOf(const std::vector<float>& steps,
+                  const RowFormat& format,
+                  int64_t head,
+                  int64_t width,
+                  const char* what) {
+  if (!NeedsSteps(format)) return nullptr;
+  const auto found = std::ranges::find(kStepFormats, format);
+  KVC_CHECK(!steps.empty() && found != kStepFormats.end(), kUnsupported,
+            "{}: expected the steps of {} in {}, got none; profile with this version, or take "
+            "tiers of 16 bits{}",
+            kBasesFile, what, RowFormatName(format), width == 0 ? " (latents have no steps)" : "");
+  return steps.data() + (head * std::ssize(kStepFormats) + (found - kStepFormats.begin())) * width;
+}
+
 }  // namespace
+
+CodeSteps KeySteps(const LayerBases& bases, const RowFormat& format, int64_t head) {
+  return StepsOf(bases.key_steps, format, head, bases.key_width, "keys");
+}
+
+CodeSteps ValueSteps(const LayerBases& bases, const RowFormat& format, int64_t head) {
+  return StepsOf(bases.value_steps, format, head, bases.value_width, "values");
+}
 
 void CheckBases(const std::vector<LayerBases>& bases) {
   for (size_t l = 0; l < bases.size(); ++l) {
@@ -142,6 +182,10 @@ void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec) 
     CheckEqual(bases[l].num_kv_heads, spec.num_kv_heads, l, "kv heads");
     CheckEqual(bases[l].key_width, key_width, l, "key width");
     CheckEqual(bases[l].value_width, spec.head_width, l, "value width");
+    for (int64_t t = 0; t < std::ssize(spec.tiers); ++t) {
+      static_cast<void>(ValueSteps(bases[l], ValueFormat(spec, t), 0));
+      static_cast<void>(KeySteps(bases[l], KeyFormat(spec, t), 0));
+    }
   }
 }
 
@@ -152,7 +196,9 @@ void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>
     for (size_t l = 0; l < bases.size(); ++l) {
       for (const Field& field : kFields) {
         const std::vector<int64_t> shape = ShapeOf(bases[l], field);
-        if (!shape.empty()) visit(TensorName(l, field.name), shape, bases[l].*field.values);
+        if (HasField(bases[l], field)) {
+          visit(TensorName(l, field.name), shape, bases[l].*field.values);
+        }
       }
     }
   };
@@ -177,6 +223,7 @@ std::vector<LayerBases> ReadBases(const std::filesystem::path& path) {
     const bool latent = !reader.Contains(TensorName(l, "key"));
     for (const Field& field : kFields) {
       if (field.of_key && latent) continue;
+      if (field.kind == Field::kSteps && !reader.Contains(TensorName(l, field.name))) continue;
       layer.*field.values = ReadField(reader, l, field, layer);
       ++read;
     }

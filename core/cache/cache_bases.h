@@ -11,10 +11,12 @@
 // query, or of value and output, it is the best approximation of that size (kvc-profile says under
 // which measure): columns stand in order of falling importance.
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <vector>
 
+#include "core/base/row_format.h"
 #include "core/cache/cache_spec.h"
 
 namespace kvc {
@@ -33,20 +35,34 @@ struct LayerBases {
   std::vector<float> value;       // [G, D_v, D_v]
   std::vector<float> output;      // [G, D_v, D_v]; value output^T = I
   std::vector<float> value_mean;  // [G, D_v]
+  // For kStepFormats one after the other; empty in files of versions before steps, and those of
+  // keys where keys are latents:
+  std::vector<float> key_steps;    // [G, 3, D_k], > 0
+  std::vector<float> value_steps;  // [G, 3, D_v], > 0
 };
+
+// The formats that steps are kept for, in their order.
+inline constexpr std::array<RowFormat, 3> kStepFormats = {kRowsX8, kRowsX4, kRowsX2};
+
+// The steps of a head's keys, or values, in a format. Null where the format needs none; throws
+// kUnsupported where it needs some and the bases have none.
+[[nodiscard]] CodeSteps KeySteps(const LayerBases& bases, const RowFormat& format, int64_t head);
+[[nodiscard]] CodeSteps ValueSteps(const LayerBases& bases, const RowFormat& format, int64_t head);
 
 // Name of the file in a profile or bundle directory.
 inline constexpr const char* kBasesFile = "bases.safetensors";
 
 // Throws, naming layer and basis: kBadShape for vectors that are not of the sizes above, kNumeric
-// for a NaN or infinity, kBadInput where a pair is not inverse to each other within 1e-3.
+// for a NaN or infinity, kBadInput for a step of zero or less and where a pair is not inverse to
+// each other within 1e-3.
 void CheckBases(const std::vector<LayerBases>& bases);
 
 // Throws kBadShape, naming the layer and the field, when the bases are not of the cache's layers,
-// heads and widths.
+// heads and widths; kUnsupported when tiers need steps and the bases have none.
 void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec);
 
-// Tensors "layers.N.key", ..., all F32; the key's three are missing where keys are latents. Both
+// Tensors "layers.N.key", ..., all F32; the key's are missing where keys are latents, steps where
+// there are none. Both
 // call CheckBases; Read throws kBadInput for a file with other tensors.
 void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>& bases);
 [[nodiscard]] std::vector<LayerBases> ReadBases(const std::filesystem::path& path);

@@ -72,6 +72,12 @@ void CheckTiers(const CacheSpec& spec) {
   for (const Tier& tier : spec.tiers) {
     CheckTierFormat("keys", tier.key_format, spec.key_format);
     CheckTierFormat("values", tier.value_format, spec.value_format);
+    const bool steps = NeedsSteps(tier.key_format.value_or(spec.key_format)) ||
+                       NeedsSteps(tier.value_format.value_or(spec.value_format));
+    KVC_CHECK(!steps || spec.basis == TierBasis::kOffline, kUnsupported,
+              "tiers: expected --basis offline for rows in few bits, whose steps a profile finds, "
+              "got {}",
+              TierBasisName(spec.basis));
     for (const auto& groups : spec.layers) {
       for (const CacheGroup& group : groups) {
         CheckTierWidth("keys", tier.key_share, group.key_width);

@@ -44,7 +44,7 @@ struct CacheSpec : CacheGeometry, CachePolicy {
 
 // Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width in the
 // cache's formats, and keep a dimension or more of every key and value; kUnsupported for a format
-// without a name.
+// without a name, and for formats with steps in a prompt's basis.
 void CheckTiers(const CacheSpec& spec);
 
 // The same geometry with every token kept.

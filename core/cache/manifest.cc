@@ -28,13 +28,6 @@ void FormatsToJson(const RowFormat& key, const RowFormat& value, Json& json) {
   json["value_dtype"] = RowFormatName(value);
 }
 
-Json TierToJson(const Tier& tier) {
-  Json json = {{"key_share", tier.key_share}, {"value_share", tier.value_share}};
-  if (tier.key_format) json["key_dtype"] = RowFormatName(*tier.key_format);
-  if (tier.value_format) json["value_dtype"] = RowFormatName(*tier.value_format);
-  return json;
-}
-
 Json CacheToJson(const CacheSpec& spec) {
   Json json;
   FormatsToJson(spec.key_format, spec.value_format, json);
@@ -45,7 +38,7 @@ Json CacheToJson(const CacheSpec& spec) {
   json["margin"] = spec.margin;
   json["query_ring"] = spec.query_ring;
   json["tiers"] = Json::array();
-  for (const Tier& tier : spec.tiers) json["tiers"].push_back(TierToJson(tier));
+  for (const Tier& tier : spec.tiers) json["tiers"].push_back(ToJson(tier));
   if (spec.has_narrow_tiers()) json["basis"] = TierBasisName(spec.basis);
   json["num_heads"] = spec.num_heads;
   json["num_kv_heads"] = spec.num_kv_heads;
@@ -134,16 +127,16 @@ void ReadFormats(const Json& json, CacheGeometry& geometry, const std::string& o
             "{}: expected dtype, or key_dtype and value_dtype", origin);
   geometry.key_format = ReadFormat(json, alike ? "dtype" : "key_dtype", origin);
   geometry.value_format = ReadFormat(json, alike ? "dtype" : "value_dtype", origin);
+  KVC_CHECK(!NeedsSteps(geometry.key_format) && !NeedsSteps(geometry.value_format), kUnsupported,
+            "{}: expected f32, f16, bf16 or int8 for all rows, got {} and {}; x8, x4 and x2 are "
+            "formats of tiers",
+            origin, RowFormatName(geometry.key_format), RowFormatName(geometry.value_format));
 }
 
 void ReadTiers(const Json& json, CacheSpec& spec, const std::string& origin) {
   double last = 2.0;
   for (const Json& entry : GetArray(json, "tiers", origin)) {
-    const std::string where = origin + ": tiers";
-    CheckKeys(entry, {"key_share", "value_share", "key_dtype", "value_dtype"}, where);
-    Tier tier{GetDouble(entry, "key_share", origin), GetDouble(entry, "value_share", origin)};
-    if (entry.contains("key_dtype")) tier.key_format = ReadFormat(entry, "key_dtype", where);
-    if (entry.contains("value_dtype")) tier.value_format = ReadFormat(entry, "value_dtype", where);
+    const Tier tier = TierFromJson(entry, origin + ": tiers");
     KVC_CHECK(tier.key_share > 0.0 && tier.key_share <= 1.0 && tier.value_share > 0.0 &&
                   tier.value_share <= 1.0 && tier.key_share + tier.value_share < last + 1e-12,
               kBadInput, "{}: tiers: expected shares in (0, 1], widest first", origin);
@@ -265,6 +258,21 @@ void ReadMeasured(const Json& json, Manifest& manifest, const std::string& origi
 }
 
 }  // namespace
+
+Json ToJson(const Tier& tier) {
+  Json json = {{"key_share", tier.key_share}, {"value_share", tier.value_share}};
+  if (tier.key_format) json["key_dtype"] = RowFormatName(*tier.key_format);
+  if (tier.value_format) json["value_dtype"] = RowFormatName(*tier.value_format);
+  return json;
+}
+
+Tier TierFromJson(const Json& json, const std::string& origin) {
+  CheckKeys(json, {"key_share", "value_share", "key_dtype", "value_dtype"}, origin);
+  Tier tier{GetDouble(json, "key_share", origin), GetDouble(json, "value_share", origin)};
+  if (json.contains("key_dtype")) tier.key_format = ReadFormat(json, "key_dtype", origin);
+  if (json.contains("value_dtype")) tier.value_format = ReadFormat(json, "value_dtype", origin);
+  return tier;
+}
 
 Json ToJson(const Manifest& manifest) {
   Json json;

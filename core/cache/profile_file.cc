@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/cache/manifest.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
@@ -154,9 +155,7 @@ void WriteProfile(const std::filesystem::path& directory, const ProfileData& pro
   json["window"] = profile.window;
   json["scorers"] = Json::array();
   for (const auto& [scorer, curve] : profile.curves) json["scorers"].push_back(ToString(scorer));
-  for (const Tier& tier : profile.tiers) {
-    json["tiers"].push_back({{"key_share", tier.key_share}, {"value_share", tier.value_share}});
-  }
+  for (const Tier& tier : profile.tiers) json["tiers"].push_back(ToJson(tier));
   json["importance"] = {{"method", profile.importance_method}, {"tests", profile.importance_tests}};
   if (profile.needle_tests > 0) {
     json["importance"]["needle_tests"] = profile.needle_tests;
@@ -199,8 +198,7 @@ ProfileData ReadProfile(const std::filesystem::path& directory) {
   profile.window = GetInt(json, "window", origin);
   if (json.contains("tiers")) {
     for (const Json& tier : GetArray(json, "tiers", origin)) {
-      profile.tiers.push_back({GetDouble(tier, "key_share", origin + ": tiers"),
-                               GetDouble(tier, "value_share", origin + ": tiers")});
+      profile.tiers.push_back(TierFromJson(tier, origin + ": tiers"));
     }
   }
   const Json& importance = GetObject(json, "importance", origin);

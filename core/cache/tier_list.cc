@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
 
 #include "core/base/error.h"
+#include "core/base/row_format.h"
+#include "core/cache/cache_bases.h"
 
 namespace kvc {
 namespace {
@@ -12,7 +15,7 @@ namespace {
 [[noreturn]] void Refuse(std::string_view text, const std::string& option) {
   KVC_THROW(kUsage,
             "{}: expected shares from 0 to 1, both among them, as in 0,1/8,1/4,1 or "
-            "key=0,1/4,1;value=0,1/2,1, got {}",
+            "key=0,1/4,1;value=0,1/2,1, or shares in 8, 4 or 2 bits, as in 1x8,1x4,1x2, got {}",
             option, text);
 }
 
@@ -40,19 +43,54 @@ double ReadShare(std::string_view text, const std::string& option) {
   return value / divisor;
 }
 
-// The shares above 0, largest first, each once.
-std::vector<double> ReadShares(std::string_view list, const std::string& option) {
-  std::vector<double> shares;
+// What a tier keeps of a row.
+struct Part {
+  double share = 1.0;
+  std::optional<RowFormat> format = {};  // none: the cache's
+
+  friend bool operator==(const Part&, const Part&) = default;
+  // Bits that stand for a column; those of the cache's own format are the most.
+  [[nodiscard]] int64_t bits() const { return format ? ElementBits(*format) : 32; }
+};
+
+bool IsWider(const Part& a, const Part& b) {
+  return a.share != b.share ? a.share > b.share : a.bits() > b.bits();
+}
+
+Part ReadPart(std::string_view text, const std::string& option) {
+  const size_t times = text.find('x');
+  Part part = {ReadShare(text.substr(0, times), option), {}};
+  if (times == std::string_view::npos) return part;
+  for (const RowFormat& format : kStepFormats) {
+    if (RowFormatName(format) == text.substr(times)) part.format = format;
+  }
+  if (!part.format || part.share == 0.0) Refuse(text, option);
+  return part;
+}
+
+// The parts that are more than nothing, widest first, each once.
+std::vector<Part> ReadParts(std::string_view list, const std::string& option) {
+  std::vector<Part> parts;
+  bool few_bits = false;
   for (size_t begin = 0; begin <= list.size();) {
     const size_t end = std::min(list.find(',', begin), list.size());
-    shares.push_back(ReadShare(list.substr(begin, end - begin), option));
+    parts.push_back(ReadPart(list.substr(begin, end - begin), option));
+    few_bits = few_bits || parts.back().format.has_value();
     begin = end + 1;
   }
-  std::ranges::sort(shares, std::greater<>());
-  shares.erase(std::unique(shares.begin(), shares.end()), shares.end());
-  if (shares.front() != 1.0 || shares.back() != 0.0) Refuse(list, option);
-  shares.pop_back();
-  return shares;
+  if (few_bits) {
+    parts.push_back({1.0, {}});
+    parts.push_back({0.0, {}});
+  }
+  std::ranges::sort(parts, IsWider);
+  parts.erase(std::unique(parts.begin(), parts.end()), parts.end());
+  if (parts.front().share != 1.0 || parts.back().share != 0.0) Refuse(list, option);
+  parts.pop_back();
+  return parts;
+}
+
+Tier MakeTier(const Part& key, const Part& value) {
+  return {key.share, value.share, key.format, value.format};
 }
 
 }  // namespace
@@ -61,7 +99,7 @@ std::vector<Tier> ParseTiers(std::string_view text, const std::string& option) {
   std::vector<Tier> tiers;
   const size_t split = text.find(';');
   if (split == std::string_view::npos) {
-    for (const double share : ReadShares(text, option)) tiers.push_back({share, share});
+    for (const Part& part : ReadParts(text, option)) tiers.push_back(MakeTier(part, part));
     return tiers;
   }
   const std::string_view first = text.substr(0, split);
@@ -72,11 +110,12 @@ std::vector<Tier> ParseTiers(std::string_view text, const std::string& option) {
   if (!in_order && !(first.starts_with(kValue) && second.starts_with(kKey))) Refuse(text, option);
   const std::string_view keys = in_order ? first : second;
   const std::string_view values = in_order ? second : first;
-  for (const double key : ReadShares(keys.substr(kKey.size()), option)) {
-    for (const double value : ReadShares(values.substr(kValue.size()), option)) {
-      tiers.push_back({key, value});
+  for (const Part& key : ReadParts(keys.substr(kKey.size()), option)) {
+    for (const Part& value : ReadParts(values.substr(kValue.size()), option)) {
+      tiers.push_back(MakeTier(key, value));
     }
   }
+  // The parts are in order already: a stable sort leaves those of more bits first.
   std::ranges::stable_sort(tiers, [](const Tier& a, const Tier& b) {
     return a.key_share + a.value_share > b.key_share + b.value_share;
   });

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/io/safetensors.h"
+#include "tests/support/expect_error.h"
 
 namespace kvc {
 namespace {
@@ -74,6 +75,53 @@ TEST_F(CacheBases, RoundTripKeepsEveryLayer) {
     EXPECT_EQ(read[l].output, bases_[l].output);
     EXPECT_EQ(read[l].value_mean, bases_[l].value_mean);
   }
+}
+
+// Steps that count up, for every layer; none for the keys of latents.
+void AddSteps(std::vector<LayerBases>& bases) {
+  float next = 0.0F;
+  for (LayerBases& layer : bases) {
+    for (int64_t i = 0; i < kHeads * 3 * layer.key_width; ++i) layer.key_steps.push_back(++next);
+    for (int64_t i = 0; i < kHeads * 3 * layer.value_width; ++i) {
+      layer.value_steps.push_back(++next);
+    }
+  }
+}
+
+TEST_F(CacheBases, StepsComeBackAndAreFound) {
+  AddSteps(bases_);
+  WriteBases(path_, bases_);
+  const std::vector<LayerBases> read = ReadBases(path_);
+  ASSERT_EQ(read.size(), bases_.size());
+  for (size_t l = 0; l < read.size(); ++l) {
+    EXPECT_EQ(read[l].key_steps, bases_[l].key_steps);
+    EXPECT_EQ(read[l].value_steps, bases_[l].value_steps);
+  }
+  // Of head 1: its formats follow those of head 0.
+  EXPECT_EQ(*KeySteps(read[0], kRowsX8, 1), 1.0F + 3 * 3);
+  EXPECT_EQ(*KeySteps(read[0], kRowsX2, 1), 1.0F + 3 * 3 + 2 * 3);
+  EXPECT_EQ(*ValueSteps(read[0], kRowsX4, 1), 1.0F + 2 * 3 * 3 + 3 * 5 + 5);
+  EXPECT_EQ(ValueSteps(read[0], kRowsBF16, 1), nullptr);
+  EXPECT_KVC_ERROR((void)KeySteps(read[1], kRowsX8, 0), kUnsupported, "latents have no steps");
+  EXPECT_KVC_ERROR((void)KeySteps(MakeLayer(3, 5), kRowsX8, 0), kUnsupported, "steps of keys");
+}
+
+TEST_F(CacheBases, HostileStepsAreRefusedByName) {
+  AddSteps(bases_);
+  const std::vector<LayerBases> sound = bases_;
+  for (const float step : {0.0F, -1.0F}) {
+    bases_[1].value_steps[4] = step;
+    ExpectRefused(ErrorKind::kBadInput, "layers.1.value_steps: expected steps above zero");
+  }
+  for (const float step :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    bases_ = sound;
+    bases_[0].key_steps[7] = step;
+    ExpectRefused(ErrorKind::kNumeric, "layers.0.key_steps");
+  }
+  bases_ = sound;
+  bases_[2].key_steps.pop_back();
+  ExpectRefused(ErrorKind::kBadShape, "layers.2.key_steps: expected 6 elements, got 5");
 }
 
 TEST_F(CacheBases, PairsThatAreNotInverseAreRefusedByName) {

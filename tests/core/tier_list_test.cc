@@ -31,9 +31,36 @@ TEST(TierList, TwoListsMeetInEveryPair) {
   EXPECT_EQ(Shares("key=0,1;value=0,1/2,1"), (Pairs{{1, 1}, {1, 0.5}}));
 }
 
+TEST(TierList, SharesMaySayTheirBits) {
+  const Tier eight = {1.0, 1.0, kRowsX8, kRowsX8};
+  const Tier four = {1.0, 1.0, kRowsX4, kRowsX4};
+  const Tier two = {1.0, 1.0, kRowsX2, kRowsX2};
+  const Tier half = {0.5, 0.5, kRowsX4, kRowsX4};
+  // 0 and 1 go without saying.
+  const std::vector<Tier> expected = {{1.0, 1.0}, eight, four, two};
+  EXPECT_EQ(ParseTiers("1x8,1x4,1x2", "--tiers"), expected);
+  EXPECT_EQ(ParseTiers("0,1,1x2,1x4,1x8", "--tiers"), expected);
+  EXPECT_EQ(ParseTiers("1/2x4,1x8", "--tiers"), (std::vector<Tier>{{1.0, 1.0}, eight, half}));
+  EXPECT_EQ(ParseTiers("50%x4,1/4,1x8", "--tiers"),
+            (std::vector<Tier>{{1.0, 1.0}, eight, half, {0.25, 0.25}}));
+  const std::vector<Tier> apart = {
+      {1.0, 1.0}, {1.0, 1.0, {}, kRowsX2}, {1.0, 1.0, kRowsX8, {}}, {1.0, 1.0, kRowsX8, kRowsX2}};
+  EXPECT_EQ(ParseTiers("key=1x8;value=1x2", "--tiers"), apart);
+}
+
 TEST(TierList, RefusesWhatIsNoList) {
-  for (const char* text : {"", "1", "0", "0,1/8", "1/8,1", "0,,1", "0,2,1", "0,-1/4,1", "0,1/0,1",
-                           "0,1/,1", "0,nan,1", "0,x,1", "key=0,1", "key=0,1;key=0,1", "0,1;0,1"}) {
+  for (const char* text : {"1x3",     "1x",
+                           "1x8,",    "1x8,x4",
+                           "0x4",     "1x16",
+                           "1x8x4",   "1/2 x4",
+                           "",        "1",
+                           "0",       "0,1/8",
+                           "1/8,1",   "0,,1",
+                           "0,2,1",   "0,-1/4,1",
+                           "0,1/0,1", "0,1/,1",
+                           "0,nan,1", "0,x,1",
+                           "key=0,1", "key=0,1;key=0,1",
+                           "0,1;0,1"}) {
     EXPECT_KVC_ERROR((void)ParseTiers(text, "--tiers"), kUsage, "--tiers: expected shares");
   }
 }
