@@ -69,6 +69,8 @@ void SetPart(std::string_view part, AttentionShape& shape, bool& has_key) {
   if (SetCount(name, value, shape)) return;
   if (name == "dtype") {
     shape.format = RowFormatFromName(value);
+    KVC_CHECK(!NeedsSteps(shape.format), kUsage, "--shape: expected f32, f16, bf16 or int8, got {}",
+              value);
   } else if (name == "budget") {
     shape.budget = ParseShare(value, option);
   } else if (name == "skew") {

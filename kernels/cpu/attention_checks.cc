@@ -11,6 +11,8 @@ void CheckFormat(const RowBlock& block) {
   KVC_CHECK(block.rows <= 1 || block.width == 0 || block.stride >= bytes, kBadShape,
             "attention: expected {} rows at least {} bytes apart, got {}",
             RowFormatName(block.format), bytes, block.stride);
+  KVC_CHECK(!NeedsSteps(block.format) || block.steps != nullptr, kBadShape,
+            "attention: expected the steps of {} rows, got none", RowFormatName(block.format));
 }
 
 }  // namespace

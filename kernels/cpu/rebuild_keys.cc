@@ -60,7 +60,9 @@ void RebuildKeys(const RowBlock& latents,
                  std::span<const int32_t> positions,
                  const KeyRebuild& rebuild,
                  MatrixF keys) {
-  CheckRows(latents, {nullptr, latents.format, latents.rows, 0, 0}, &rebuild, keys.cols, 0);
+  RowBlock no_values;
+  no_values.rows = latents.rows;
+  CheckRows(latents, no_values, &rebuild, keys.cols, 0);
   KVC_CHECK(keys.rows == latents.rows && static_cast<int64_t>(positions.size()) == latents.rows,
             kBadShape,
             "key rebuild: expected a position and a key row for each latent, got {} latents, {} "

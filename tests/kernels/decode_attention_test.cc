@@ -132,7 +132,7 @@ TEST_P(DecodeAttentionTest, EveryFormatAndGroupSize) {
 
 TEST_P(DecodeAttentionTest, EveryWidth) {
   for (int64_t width = 1; width <= 200; width += 1 + width / 20) {
-    const RowFormat& format = kEveryFormat[static_cast<size_t>(width % 4)];
+    const RowFormat& format = kEveryFormat[static_cast<size_t>(width) % kEveryFormat.size()];
     Check({3, width, 201 - width, format}, {{9}}, "width " + std::to_string(width));
   }
 }
@@ -144,7 +144,7 @@ TEST_P(DecodeAttentionTest, FormatsSideBySide) {
     Rng rng(seed_);
     for (size_t s = 0; s < test->values.size(); ++s) {
       TestArray& values = test->values[s];
-      values = RandomArray(rng, values.rows, values.cols, kEveryFormat[s], 4);
+      values = RandomArray(rng, values.rows, values.cols, kEveryFormat[2 * s + 1], 4);
       test->segments[s].values = values.block();
     }
     TestArray& last = test->keys.back();
@@ -172,6 +172,7 @@ TEST_P(DecodeAttentionTest, NarrowerSegments) {
   Check({3, 64, 64, kRowsF32, 48}, {{100, 12, 16}, {30, 6, 8}, {7}}, "tiers of latents");
   Check({2, 64, 64, kRowsF16, 33, true, true}, {{61, 1, 64}, {14}}, "with bias and norm");
   Check({3, 64, 64, kRowsInt8}, {{30, 7, 9}, {30, 16, 16}, {20, 64, 64}}, "in eight bits");
+  Check({3, 64, 64, kRowsX4}, {{30, 7, 9}, {30, 16, 17}, {20, 64, 64}}, "in four bits");
 }
 
 TEST_P(DecodeAttentionTest, Rebuild) {
@@ -254,6 +255,7 @@ TEST_P(DecodeAttentionTest, SameBitsForAnyNumberOfThreads) {
 
 TEST_P(DecodeAttentionTest, NaNReachesEveryOutputItTouches) {
   for (const RowFormat& format : kEveryFormat) {
+    if (NeedsSteps(format)) continue;  // EncodeRows refuses NaN
     const auto by_key = MakeCase(6, {2, 20, 20, format}, {{400}, {30}});
     by_key->keys[1].Set(29, 19, std::nanf(""));
     DecodeAttention({&by_key->head, 1}, kScale, pool_);

@@ -23,10 +23,11 @@ struct TestArray {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t stride = 0;
+  std::vector<float> steps = {};  // [cols] where the format needs them
 
   [[nodiscard]] std::vector<float> Row(int64_t r, int64_t count) const {
     std::vector<float> row(static_cast<size_t>(count));
-    DecodeRows(bytes.data() + r * stride, format, stride, {row.data(), 1, count});
+    DecodeRows(bytes.data() + r * stride, format, stride, {row.data(), 1, count}, steps.data());
     return row;
   }
   // Column `cols` of plain rows reads what lies behind them.
@@ -34,9 +35,11 @@ struct TestArray {
   void Set(int64_t r, int64_t c, float value) {
     std::vector<float> row = Row(r, cols);
     row[static_cast<size_t>(c)] = value;
-    EncodeRows({row.data(), 1, cols}, format, bytes.data() + r * stride, stride);
+    EncodeRows({row.data(), 1, cols}, format, bytes.data() + r * stride, stride, steps.data());
   }
-  [[nodiscard]] RowBlock block() const { return {bytes.data(), format, rows, cols, stride}; }
+  [[nodiscard]] RowBlock block() const {
+    return {bytes.data(), format, rows, cols, stride, steps.data()};
+  }
   [[nodiscard]] MatrixF view() {
     return {reinterpret_cast<float*>(bytes.data()), rows, cols, stride / 4};
   }
@@ -60,10 +63,18 @@ inline TestArray RandomArray(Rng& rng,
   array.stride = RowBytes(format, cols) + gap * ElementBits(format) / 8;
   const int64_t count = rows == 0 ? 0 : (rows - 1) * array.stride + RowBytes(format, cols);
   array.bytes.assign(static_cast<size_t>(count), '\xff');  // NaN in every float type
+  if (NeedsSteps(format)) {
+    // A column's own, three standard deviations in range.
+    const double codes = std::pow(2.0, static_cast<double>(ElementBits(format)));
+    for (int64_t c = 0; c < cols; ++c) {
+      array.steps.push_back(static_cast<float>(scale * (5.0 + 2.0 * rng.NextDouble()) / codes));
+    }
+  }
   std::vector<float> row(static_cast<size_t>(cols));
   for (int64_t r = 0; r < rows; ++r) {
     for (float& value : row) value = static_cast<float>(scale * rng.NextNormal());
-    EncodeRows({row.data(), 1, cols}, format, array.bytes.data() + r * array.stride, array.stride);
+    EncodeRows({row.data(), 1, cols}, format, array.bytes.data() + r * array.stride, array.stride,
+               array.steps.data());
   }
   return array;
 }
