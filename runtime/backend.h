@@ -81,6 +81,8 @@ class Backend {
   [[nodiscard]] virtual std::string_view name() const = 0;
   // Returns the device of its caches. It outlives every cache that is made on it.
   [[nodiscard]] virtual Device& device() = 0;
+  // Called before a sequence is made. Throws kUnsupported for rows that the backend cannot hold.
+  virtual void CheckFormats(const CacheSpec& /*spec*/) const {}
 
   // Prepares a graph and its plan. With `pack_weights`, weights may be stored in fewer bytes if
   // that loses nothing.

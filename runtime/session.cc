@@ -96,6 +96,7 @@ std::unique_ptr<Sequence> Session::NewSequence(const SequenceOptions& options) {
     spec.query_ring = 0;
   }
   if (spec.has_narrow_tiers()) CheckMixed(spec, manifest);
+  backend_->CheckFormats(spec);
   std::shared_ptr<const scorers::Scorer> scorer = ScorerOf(spec);
   const bool can_turn = !KeysBehindRotation(bundle_->manifest().model.keys.layout);
   KVC_CHECK(scorer == nullptr || !scorer->needs_prompt_queries() || can_turn, kUnsupported,

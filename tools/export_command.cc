@@ -26,7 +26,14 @@ constexpr char kAutoType[] = "auto";  // --dtype, --cache-dtype
 void ParseTexts(bundle::ExportOptions& options) {
   const bundle::OptionTexts& texts = options.texts;
   if (texts.dtype != kAutoType) options.weights_dtype = DTypeFromShortName(texts.dtype);
-  if (texts.cache_dtype != kAutoType) options.cache_format = RowFormatFromName(texts.cache_dtype);
+  if (texts.cache_dtype != kAutoType) {
+    options.cache_format = RowFormatFromName(texts.cache_dtype);
+    KVC_CHECK(
+        !NeedsSteps(*options.cache_format), kUsage,
+        "--cache-dtype: expected auto, f32, f16, bf16 or int8, got {}; few bits are a tier's, "
+        "as in --tiers 1x8,1x4,1x2",
+        texts.cache_dtype);
+  }
   options.budget = ParseBudget(texts.budget, "--budget");
   if (!texts.method.empty() && texts.method != kAutoMethod) {
     options.method = MethodFromName(texts.method);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/cache/cache_bases.h"
 
 namespace kvc::runtime {
 
@@ -25,6 +26,14 @@ BlockShape ShapeOf(const CacheSpec& spec, int64_t layer, int64_t group, int64_t 
   shape.heads = static_cast<int64_t>(own.heads.size());
   shape.positions = own.keeps_positions;
   shape.scores = tier >= 0;
+  if (NeedsSteps(shape.key_format)) {
+    shape.key_steps = KeySteps(spec.bases->at(layer), shape.key_format, own.heads[0]);
+  }
+  if (NeedsSteps(shape.value_format)) {
+    for (const int64_t head : own.heads) {
+      shape.value_steps.push_back(kvc::ValueSteps(spec.bases->at(layer), shape.value_format, head));
+    }
+  }
   return shape;
 }
 

@@ -29,7 +29,13 @@ struct BlockShape {
   int64_t heads = 1;  // planes of values
   bool positions = false;
   bool scores = false;
+  // Of the formats that need steps; they lie in the spec's bases, which must outlive the block.
+  CodeSteps key_steps = nullptr;
+  std::vector<CodeSteps> value_steps = {};  // [heads]; empty: none
 
+  [[nodiscard]] CodeSteps ValueSteps(int64_t plane) const {
+    return value_steps.empty() ? nullptr : value_steps[plane];
+  }
   [[nodiscard]] int64_t KeyRowBytes() const { return RowBytes(key_format, key_width); }
   [[nodiscard]] int64_t ValueRowBytes() const { return RowBytes(value_format, value_width); }
   // Bytes of one row, position and score included.

@@ -25,7 +25,7 @@ std::vector<float> Pick(const kernels::RowBlock& block, std::span<const int64_t>
   const auto* data = static_cast<const std::byte*>(block.data);
   for (size_t i = 0; i < picked.size(); ++i) {
     DecodeRows(data + picked[i] * block.stride, block.format, block.stride,
-               {rows.data() + static_cast<int64_t>(i) * block.width, 1, block.width});
+               {rows.data() + static_cast<int64_t>(i) * block.width, 1, block.width}, block.steps);
   }
   return rows;
 }

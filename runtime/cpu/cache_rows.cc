@@ -24,19 +24,19 @@ void WriteElements(ConstMatrixF keys, ConstMatrixF values, const CacheBlock& to)
             "cache block: expected room for {} rows, got {}", keys.rows, to.capacity() - to.rows());
   const BlockShape& shape = to.shape();
   EncodeRows({keys.data, keys.rows, shape.key_width, keys.stride}, shape.key_format,
-             KeyRow(to, to.rows()), shape.KeyRowBytes());
+             KeyRow(to, to.rows()), shape.KeyRowBytes(), shape.key_steps);
   for (int64_t plane = 0; plane < shape.heads; ++plane) {
     EncodeRows(values.ColRange(plane * shape.value_width, shape.value_width), shape.value_format,
-               ValueRow(to, plane, to.rows()), shape.ValueRowBytes());
+               ValueRow(to, plane, to.rows()), shape.ValueRowBytes(), shape.ValueSteps(plane));
   }
 }
 
 StoredRows KeyRowsOf(const BlockShape& shape) {
-  return {shape.key_format, shape.key_width, shape.KeyRowBytes()};
+  return {shape.key_format, shape.key_width, shape.KeyRowBytes(), shape.key_steps};
 }
 
-StoredRows ValueRowsOf(const BlockShape& shape) {
-  return {shape.value_format, shape.value_width, shape.ValueRowBytes()};
+StoredRows ValueRowsOf(const BlockShape& shape, int64_t plane) {
+  return {shape.value_format, shape.value_width, shape.ValueRowBytes(), shape.ValueSteps(plane)};
 }
 
 }  // namespace
@@ -44,13 +44,17 @@ StoredRows ValueRowsOf(const BlockShape& shape) {
 kernels::RowBlock KeysOf(const CacheBlock& block) {
   const BlockShape& shape = block.shape();
   return {HostMemory::Of(block.keys()), shape.key_format, block.rows(), shape.key_width,
-          shape.KeyRowBytes()};
+          shape.KeyRowBytes(),          shape.key_steps};
 }
 
 kernels::RowBlock ValuesOf(const CacheBlock& block, int64_t plane) {
   const BlockShape& shape = block.shape();
-  return {HostMemory::Of(block.values()) + plane * block.PlaneBytes(), shape.value_format,
-          block.rows(), shape.value_width, shape.ValueRowBytes()};
+  return {HostMemory::Of(block.values()) + plane * block.PlaneBytes(),
+          shape.value_format,
+          block.rows(),
+          shape.value_width,
+          shape.ValueRowBytes(),
+          shape.ValueSteps(plane)};
 }
 
 kernels::Segment SegmentOf(const CacheBlock& block, int64_t plane) {
@@ -77,8 +81,8 @@ void AppendRow(const CacheBlock& from, int64_t row, float score, CacheBlock& to)
   CopyRows(KeyRow(from, row), KeyRowsOf(from.shape()), 1, KeyRow(to, to.rows()),
            KeyRowsOf(to.shape()));
   for (int64_t plane = 0; plane < to.shape().heads; ++plane) {
-    CopyRows(ValueRow(from, plane, row), ValueRowsOf(from.shape()), 1,
-             ValueRow(to, plane, to.rows()), ValueRowsOf(to.shape()));
+    CopyRows(ValueRow(from, plane, row), ValueRowsOf(from.shape(), plane), 1,
+             ValueRow(to, plane, to.rows()), ValueRowsOf(to.shape(), plane));
   }
   const bool has_position = to.shape().positions;
   const int32_t position = has_position ? from.positions()[row] : 0;

@@ -31,7 +31,7 @@ FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
   rows.storage.resize(static_cast<size_t>(count * width));
   float* target = rows.storage.data();
   for (const auto& block : blocks) {
-    DecodeRows(block.data, block.format, block.stride, {target, block.rows, width});
+    DecodeRows(block.data, block.format, block.stride, {target, block.rows, width}, block.steps);
     target += block.rows * width;
   }
   rows.view = {rows.storage.data(), count, width};
@@ -55,7 +55,8 @@ FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis&
   int64_t first = 0;
   for (const auto& block : blocks) {
     std::vector<float> held(static_cast<size_t>(block.rows * block.width));
-    DecodeRows(block.data, block.format, block.stride, {held.data(), block.rows, block.width});
+    DecodeRows(block.data, block.format, block.stride, {held.data(), block.rows, block.width},
+               block.steps);
     basis.FromCoordinates({held.data(), block.rows, block.width}, all.RowRange(first, block.rows));
     first += block.rows;
   }
@@ -91,11 +92,13 @@ FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
   return rows;
 }
 
-// What the first `width` coordinates leave of rows, where `format` is given in that format.
+// What the first `width` coordinates leave of rows, where `format` is given in that format, with
+// its steps if it needs some.
 FloatRows Approximate(ConstMatrixF x,
                       const HeadBasis& basis,
                       int64_t width,
-                      const RowFormat* format) {
+                      const RowFormat* format,
+                      CodeSteps steps) {
   FloatRows rows;
   std::vector<float> storage(static_cast<size_t>(x.rows * width));
   const MatrixF coordinates(storage.data(), x.rows, width);
@@ -103,8 +106,8 @@ FloatRows Approximate(ConstMatrixF x,
   if (format != nullptr) {
     const int64_t stride = RowBytes(*format, width);
     std::vector<std::byte> held(static_cast<size_t>(x.rows * stride));
-    EncodeRows(coordinates, *format, held.data(), stride);
-    DecodeRows(held.data(), *format, stride, coordinates);
+    EncodeRows(coordinates, *format, held.data(), stride, steps);
+    DecodeRows(held.data(), *format, stride, coordinates, steps);
   }
   basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
   return rows;
@@ -194,6 +197,16 @@ class HeadScorer {
     return tier != cache || tier.scales != RowScales::kNone ? &tier : nullptr;
   }
 
+  CodeSteps KeyStepsOf(const RowFormat& format, int64_t head) const {
+    const LayerBases* bases = layer_.coordinates->calibrated();
+    return bases != nullptr ? KeySteps(*bases, format, head) : nullptr;
+  }
+
+  CodeSteps ValueStepsOf(const RowFormat& format, int64_t head) const {
+    const LayerBases* bases = layer_.coordinates->calibrated();
+    return bases != nullptr ? ValueSteps(*bases, format, head) : nullptr;
+  }
+
   void AddLosses(int64_t n,
                  int64_t head,
                  const std::vector<const CacheBlock*>& blocks,
@@ -208,17 +221,18 @@ class HeadScorer {
       const RowFormat key_format = KeyFormat(spec_, t);
       if (key_width < group.key_width || key_format != spec_.key_format) {
         const RowFormat* format = Rounding(key_format, spec_.key_format);
-        storage.push_back(
-            scoring_.attention->latent
-                ? RebuildKeys(blocks, scoring_.rebuild[head], key_width, format)
-                : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width, format));
+        storage.push_back(scoring_.attention->latent
+                              ? RebuildKeys(blocks, scoring_.rebuild[head], key_width, format)
+                              : Approximate(input.keys, KeyBasis(*layer_.coordinates, head),
+                                            key_width, format, KeyStepsOf(key_format, head)));
         rows.keys = storage.back().view;
       }
       const int64_t value_width = TierWidth(group.value_width, spec_.tiers[t].value_share);
       const RowFormat value_format = ValueFormat(spec_, t);
       if (value_width < group.value_width || value_format != spec_.value_format) {
         storage.push_back(Approximate(input.values, ValueBasis(*layer_.coordinates, head),
-                                      value_width, Rounding(value_format, spec_.value_format)));
+                                      value_width, Rounding(value_format, spec_.value_format),
+                                      ValueStepsOf(value_format, head)));
         rows.values = storage.back().view;
       }
     }

@@ -32,6 +32,16 @@ CudaBackend::CudaBackend(std::unique_ptr<ThreadPool> pool)
 
 CudaBackend::CudaBackend(ThreadPool& pool) : pool_(pool), device_(pool_.num_threads()) {}
 
+void CudaBackend::CheckFormats(const CacheSpec& spec) const {
+  for (int64_t tier = kRecentBlock; tier < std::ssize(spec.tiers); ++tier) {
+    for (const RowFormat& format : {KeyFormat(spec, tier), ValueFormat(spec, tier)}) {
+      KVC_CHECK(!NeedsSteps(format), kUnsupported,
+                "{}: expected rows in f32, f16, bf16 or int8, got {}; use --device cpu", name(),
+                RowFormatName(format));
+    }
+  }
+}
+
 std::shared_ptr<const PreparedModel> CudaBackend::Prepare(const Graph& graph,
                                                           const Plan& plan,
                                                           bool /*pack_weights*/) {

@@ -28,6 +28,7 @@ class CudaBackend : public Backend {
 
   [[nodiscard]] std::string_view name() const override { return device_.name(); }
   [[nodiscard]] Device& device() override { return device_; }
+  void CheckFormats(const CacheSpec& spec) const override;
   [[nodiscard]] std::shared_ptr<const PreparedModel> Prepare(const Graph& graph,
                                                              const Plan& plan,
                                                              bool pack_weights) override;

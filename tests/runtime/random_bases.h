@@ -45,9 +45,20 @@ inline void AddRandomMean(Rng& rng, int64_t width, int64_t full, std::vector<flo
   }
 }
 
+// Steps of the three formats of one head whose coordinates are `reach` or so at most.
+inline void AddSteps(Rng& rng, int64_t full, double reach, std::vector<float>& steps) {
+  for (const RowFormat& format : kStepFormats) {
+    const double codes = std::pow(2.0, static_cast<double>(ElementBits(format)));
+    for (int64_t d = 0; d < full; ++d) {
+      steps.push_back(static_cast<float>((1.0 + rng.NextDouble()) * reach / codes));
+    }
+  }
+}
+
 inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpec& spec,
                                                                   uint64_t seed) {
   Rng rng(seed);
+  Rng step_rng(seed + 1);
   std::vector<LayerBases> all;
   for (const auto& groups : spec.layers) {
     LayerBases& bases = all.emplace_back();
@@ -60,9 +71,11 @@ inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpe
       for (size_t i = 0; i < group.heads.size(); ++i) {
         AddRandomBasis(rng, group.value_width, bases.value_width, bases.value, bases.output);
         AddRandomMean(rng, group.value_width, bases.value_width, bases.value_mean);
+        AddSteps(step_rng, bases.value_width, 2.0, bases.value_steps);
         if (group.keeps_positions) continue;
         AddRandomBasis(rng, group.key_width, bases.key_width, bases.key, bases.query);
         AddRandomMean(rng, group.key_width, bases.key_width, bases.key_mean);
+        AddSteps(step_rng, bases.key_width, 8.0, bases.key_steps);
       }
     }
   }
