@@ -1,6 +1,7 @@
 #include "profile/mixed_curves.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
@@ -34,11 +35,34 @@ linalg::BasisView HeadBasis(const std::vector<float>& forward,
           mean.data() + g * width};
 }
 
-// Returns what the first `kept` coordinates keep of x [T, D]: [T, D].
-Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, int64_t kept) {
+// What a tier keeps of a head's rows.
+struct Kept {
+  int64_t width = 0;                     // coordinates
+  std::optional<RowFormat> format = {};  // none: as exactly as the cache
+  CodeSteps steps = nullptr;
+};
+
+// Returns what a tier keeps of x [T, D]: [T, D].
+Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, const Kept& kept) {
+  std::vector<float> storage(static_cast<size_t>(x.size(0) * kept.width));
+  const MatrixF coordinates(storage.data(), x.size(0), kept.width);
+  linalg::ToCoordinates(View(x), basis, coordinates);
+  if (kept.format) {
+    const int64_t stride = RowBytes(*kept.format, kept.width);
+    std::vector<std::byte> rows(static_cast<size_t>(x.size(0) * stride));
+    EncodeRows(coordinates, *kept.format, rows.data(), stride, kept.steps);
+    DecodeRows(rows.data(), *kept.format, stride, coordinates, kept.steps);
+  }
   Tensor y = torch::empty_like(x);
-  linalg::ApproximateRows(View(x), basis, kept, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
+  linalg::FromCoordinates(coordinates, basis, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
   return y;
+}
+
+CodeSteps StepsFor(CodeSteps (*find)(const LayerBases&, const RowFormat&, int64_t),
+                   const LayerBases& bases,
+                   const std::optional<RowFormat>& format,
+                   int64_t head) {
+  return format ? find(bases, *format, head) : nullptr;
 }
 
 }  // namespace
@@ -118,15 +142,20 @@ std::vector<TierTensors> MixedCollector::TiersOf(int64_t layer,
     const int64_t kept = TierWidth(config_.key_width(layer, group), tiers_[t].key_share);
     if (!window.tier_keys.empty()) {
       tier.keys = window.tier_keys[t - 1][kv_head].narrow(0, 0, options_.context);
-    } else if (tiers_[t].key_share < 1.0) {
+    } else if (tiers_[t].key_share < 1.0 || tiers_[t].key_format) {
       const auto basis =
           HeadBasis(bases.key, bases.query, bases.key_mean, kv_head, bases.key_width);
-      tier.keys = Approximate(keys, basis, kept);
+      tier.keys = Approximate(
+          keys, basis,
+          {kept, tiers_[t].key_format, StepsFor(KeySteps, bases, tiers_[t].key_format, kv_head)});
     }
-    if (tiers_[t].value_share < 1.0) {
+    if (tiers_[t].value_share < 1.0 || tiers_[t].value_format) {
       const auto basis =
           HeadBasis(bases.value, bases.output, bases.value_mean, kv_head, bases.value_width);
-      tier.values = Approximate(values, basis, TierWidth(bases.value_width, tiers_[t].value_share));
+      tier.values =
+          Approximate(values, basis,
+                      {TierWidth(bases.value_width, tiers_[t].value_share), tiers_[t].value_format,
+                       StepsFor(ValueSteps, bases, tiers_[t].value_format, kv_head)});
     }
     tiers.push_back(std::move(tier));
   }
@@ -206,7 +235,10 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
   CacheGroup rows{config_.key_width(layer, group), config_.head_width, {}, false};
   rows.heads.resize(static_cast<size_t>(config_.num_kv_heads / config_.num_key_groups()));
-  const std::vector<int64_t> costs = TierCosts({}, rows, tiers_);
+  CacheGeometry geometry;  // of the cache that --dtype auto makes
+  geometry.key_format = RowFormatOf(config_.dtype.value_or(DType::kF32));
+  geometry.value_format = geometry.key_format;
+  const std::vector<int64_t> costs = TierCosts(geometry, rows, tiers_);
   const solver::TierChoice rule({shares, costs, {}, {}});
   std::vector<std::vector<uint8_t>> choices;
   for (int64_t point = 0; point < kCurveIntervals; ++point) {

@@ -21,6 +21,7 @@
 #include "profile/mixed_curves.h"
 #include "profile/needle_importance.h"
 #include "profile/profile_state.h"
+#include "profile/step_collector.h"
 
 namespace kvc::profile {
 namespace {
@@ -257,6 +258,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   ProfileSums sums;
   CurveCollector curves(config, options, sums);
   GramCollector grams(config, options.sinks, sums);
+  StepCollector steps(config, options.sinks, sums);
   MixedCollector mixed(config, options, sums);
   model::StreamOptions stream;
   stream.taps.projections = true;
@@ -269,6 +271,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   const auto add_bases = [&](int64_t layer) {
     const int64_t tokens = num_windows * (length - options.sinks);
     bases.push_back(inputs.make_bases(layer, grams.Finish(layer, tokens)));
+    steps.Finish(layer, bases.back());
   };
   for (int64_t l = 0; l < stream.first_layer; ++l) add_bases(l);
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>& hidden) {
@@ -283,6 +286,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     const model::SingleThreadedOperations single;
     curves.Visit(layer, taps, weights, energies[window]);
     grams.Visit(layer, taps, curves.output_grams());
+    steps.Visit(taps);
     mixed.Visit(layer, taps, weights, energies[window], curves.output_grams(), curves.scores());
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
