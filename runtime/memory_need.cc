@@ -11,12 +11,11 @@ constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 // Rows of the layer with the widest ones, before it is compressed.
 int64_t WorkingBytes(const CacheSpec& spec, int64_t length) {
-  const CacheSpec full = FullCache(spec);
   int64_t widest = 0;
-  for (int64_t layer = 0; layer < full.num_layers(); ++layer) {
+  for (int64_t layer = 0; layer < spec.num_layers(); ++layer) {
     int64_t bytes = 0;
-    for (int64_t n = 0; n < std::ssize(full.layers[layer]); ++n) {
-      bytes += length * ShapeOf(full, layer, n, -1).BytesPerRow();
+    for (int64_t n = 0; n < std::ssize(spec.layers[layer]); ++n) {
+      bytes += length * WorkingShape(spec, layer, n).BytesPerRow();
     }
     widest = std::max(widest, bytes);
   }

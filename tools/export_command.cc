@@ -43,6 +43,7 @@ void ParseTexts(bundle::ExportOptions& options) {
   if (!texts.reference_length.empty()) {
     options.reference_length = ParseLength(texts.reference_length, "--reference-length");
   }
+  if (texts.recent != kAutoType) options.recent_format = RowFormatFromName(texts.recent);
   if (!texts.tiers.empty()) options.tiers = ParseTiers(texts.tiers, "--tiers");
   options.basis = TierBasisFromName(texts.basis);
 }

@@ -76,6 +76,10 @@ void AddExportOptions(CLI::App& app, ExportArguments& arguments) {
                  "Coordinates of narrow tiers: offline (the profile's) or prompt (found in each "
                  "prompt and held by the sequence)")
       ->capture_default_str();
+  app.add_option("--recent", texts.recent,
+                 "The newest rows: x8, x4 or x2 (bits, as a tier of --tiers keeps them), f32, f16, "
+                 "bf16, int8 as the cache, or auto: as the widest such tier, else as the cache")
+      ->capture_default_str();
   app.add_option("--sinks", options.sinks, "First tokens that are never dropped")
       ->capture_default_str();
   app.add_option("--window", options.window, "Newest tokens that are never dropped")

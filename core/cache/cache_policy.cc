@@ -48,16 +48,4 @@ bool CachePolicy::has_narrow_tiers() const {
   return !full() && std::any_of(tiers.begin(), tiers.end(), IsNarrow);
 }
 
-int64_t MinRows(const CachePolicy& policy) {
-  return policy.sinks + 1 + policy.window + policy.margin;
-}
-
-GroupRows LayoutRows(const CachePolicy& policy, int64_t rows, int64_t length) {
-  GroupRows layout;
-  layout.recent_rows = policy.window + policy.margin;
-  layout.tier_rows =
-      std::max<int64_t>(0, rows < length ? rows - layout.recent_rows : length - policy.window);
-  return layout;
-}
-
 }  // namespace kvc

@@ -57,6 +57,8 @@ struct CachePolicy {
   int64_t margin = 0;       // rows of the recent block beyond the window; 0 with kFull
   int64_t query_ring = 0;   // queries kept for re-allocation; 0 with kFull and key-only scorers
   std::vector<Tier> tiers;  // descending width; the implied last one is "dropped"
+  // Of the recent block's rows; none: the cache's. One of the tiers has the same at full width.
+  std::optional<RowFormat> recent_format;
   TierBasis basis = TierBasis::kOffline;
 
   // Rows that group n of layer l may hold, sinks, window and margin included:
@@ -68,19 +70,5 @@ struct CachePolicy {
   // Whether some tier is narrower than a row: fewer dimensions, or a format of its own.
   [[nodiscard]] bool has_narrow_tiers() const;
 };
-
-// The smallest number of rows a budgeted group works with: sinks + 1 + window + margin.
-[[nodiscard]] int64_t MinRows(const CachePolicy& policy);
-
-// How `rows` of a group (from RowsAt) are laid out for a sequence of `length` tokens.
-//   rows < length   tiers hold rows - window - margin, so that with a full recent block the group
-//                   holds `rows`
-//   rows == length  nothing needs dropping: tiers hold length - window
-// The recent block always has window + margin rows. Never negative.
-struct GroupRows {
-  int64_t tier_rows = 0;    // rows allocated in the tiers
-  int64_t recent_rows = 0;  // rows allocated in the recent block
-};
-[[nodiscard]] GroupRows LayoutRows(const CachePolicy& policy, int64_t rows, int64_t length);
 
 }  // namespace kvc

@@ -38,6 +38,14 @@ void CheckTierFormat(const char* what,
             RowFormatName(format), RowFormatName(*own));
 }
 
+// Bytes of a token of the group in the recent block.
+int64_t RecentBytesPerToken(const CacheSpec& spec, const CacheGroup& group) {
+  CacheGeometry geometry;
+  geometry.key_format = KeyFormat(spec, -1);
+  geometry.value_format = ValueFormat(spec, -1);
+  return BytesPerToken(geometry, group);
+}
+
 // Floors of `wanted` plus one for the largest remainders, so that the sum is the floor of the sum.
 std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) {
   std::vector<int64_t> rows(wanted.size());
@@ -58,6 +66,13 @@ std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) 
 }  // namespace
 
 void CheckTiers(const CacheSpec& spec) {
+  if (spec.recent_format) {
+    const Tier same = {1.0, 1.0, spec.recent_format, spec.recent_format};
+    KVC_CHECK(std::ranges::find(spec.tiers, same) != spec.tiers.end(), kBadInput,
+              "recent rows in {}: expected a tier that keeps all dimensions in the same format, "
+              "got none; add 1{} to the tiers",
+              RowFormatName(*spec.recent_format), RowFormatName(*spec.recent_format));
+  }
   if (spec.tiers.empty()) return;
   constexpr size_t kMostTiers = 31;
   KVC_CHECK(
@@ -92,16 +107,47 @@ CacheSpec FullCache(CacheSpec spec) {
   spec.margin = 0;
   spec.query_ring = 0;
   spec.tiers.clear();
+  spec.recent_format.reset();
   spec.budget.clear();
   return spec;
 }
 
 RowFormat KeyFormat(const CacheSpec& spec, int64_t tier) {
-  return tier < 0 ? spec.key_format : spec.tiers[tier].key_format.value_or(spec.key_format);
+  const auto& own = tier < 0 ? spec.recent_format : spec.tiers[tier].key_format;
+  return own.value_or(spec.key_format);
 }
 
 RowFormat ValueFormat(const CacheSpec& spec, int64_t tier) {
-  return tier < 0 ? spec.value_format : spec.tiers[tier].value_format.value_or(spec.value_format);
+  const auto& own = tier < 0 ? spec.recent_format : spec.tiers[tier].value_format;
+  return own.value_or(spec.value_format);
+}
+
+int64_t RecentWorth(const CacheSpec& spec) {
+  const int64_t rows = spec.window + spec.margin;
+  if (!spec.recent_format) return rows;
+  int64_t worth = 0;
+  for (const auto& groups : spec.layers) {
+    for (const CacheGroup& group : groups) {
+      const int64_t whole = BytesPerToken(spec, group);
+      worth = std::max(worth, (rows * RecentBytesPerToken(spec, group) + whole - 1) / whole);
+    }
+  }
+  return worth;
+}
+
+int64_t MinRows(const CacheSpec& spec) { return spec.sinks + 1 + RecentWorth(spec); }
+
+GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length) {
+  GroupRows layout;
+  layout.recent_rows = spec.window + spec.margin;
+  layout.tier_rows =
+      std::max<int64_t>(0, rows < length ? rows - RecentWorth(spec) : length - spec.window);
+  return layout;
+}
+
+int64_t LayoutBytes(const CacheSpec& spec, const CacheGroup& group, const GroupRows& layout) {
+  return layout.tier_rows * (BytesPerToken(spec, group) + kScoreBytes) +
+         layout.recent_rows * RecentBytesPerToken(spec, group);
 }
 
 std::vector<int64_t> TierCosts(const CacheGeometry& geometry,
@@ -192,9 +238,8 @@ CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
       const GroupRows layout = LayoutRows(spec, rows[l][n], length);
       const int64_t recent_used = std::min(length, spec.window);
       const int64_t tier_used = std::min(length - recent_used, layout.tier_rows);
-      bytes.logical += (tier_used + recent_used) * token_bytes + tier_used * kScoreBytes + basis;
-      bytes.allocated += (layout.tier_rows + layout.recent_rows) * token_bytes +
-                         layout.tier_rows * kScoreBytes + basis;
+      bytes.logical += LayoutBytes(spec, spec.layers[l][n], {tier_used, recent_used}) + basis;
+      bytes.allocated += LayoutBytes(spec, spec.layers[l][n], layout) + basis;
     }
     if (!spec.full()) {
       bytes.logical += QueryRingBytes(spec, l);

@@ -10,8 +10,9 @@
 //
 // Rows of a group, in storage order:
 //   tiers   tokens that were chosen, sorted by tier; each tier a dense [rows, width] block
-//   recent  the newest tokens at full width, appended in O(1); `window + margin` rows. When it is
-//           full, its `margin` oldest tokens are re-allocated into the tiers.
+//   recent  the newest tokens at full width, appended in O(1); `window + margin` rows, in a format
+//           of their own where the policy says so. When it is full, its `margin` oldest tokens are
+//           re-allocated into the tiers.
 //
 // With tiers narrower than a row the group has as many bytes for its tiers as its rows of full
 // width, in the cache's formats, would take, and spends them on more tokens of fewer dimensions or
@@ -43,16 +44,42 @@ struct CacheSpec : CacheGeometry, CachePolicy {
 };
 
 // Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width in the
-// cache's formats, and keep a dimension or more of every key and value; kUnsupported for a format
-// without a name, and for formats with steps in a prompt's basis.
+// cache's formats, and keep a dimension or more of every key and value, and one of them keeps all
+// in the recent rows' own format; kUnsupported for a format without a name, and for formats with
+// steps in a prompt's basis.
 void CheckTiers(const CacheSpec& spec);
 
 // The same geometry with every token kept.
 [[nodiscard]] CacheSpec FullCache(CacheSpec spec);
 
-// Formats of a tier's rows; tier -1: of the recent block's.
+// Formats of a tier's rows; tier -1: of the recent block's. A prompt's working block has the
+// cache's.
 [[nodiscard]] RowFormat KeyFormat(const CacheSpec& spec, int64_t tier);
 [[nodiscard]] RowFormat ValueFormat(const CacheSpec& spec, int64_t tier);
+
+// The recent block's window + margin rows in rows of full width that take as many bytes or a little
+// more: as many, unless the recent block has a format of its own. The largest of all groups.
+[[nodiscard]] int64_t RecentWorth(const CacheSpec& spec);
+
+// The smallest number of rows a budgeted group works with: sinks + 1 + RecentWorth.
+[[nodiscard]] int64_t MinRows(const CacheSpec& spec);
+
+// How `rows` of a group (from RowsAt), rows of full width in the cache's formats, are laid out for
+// a sequence of `length` tokens.
+//   rows < length   tiers hold rows - RecentWorth, so that with a full recent block the group takes
+//                   the bytes of `rows`
+//   rows == length  nothing needs dropping: tiers hold length - window
+// The recent block always has window + margin rows. Never negative.
+struct GroupRows {
+  int64_t tier_rows = 0;    // rows allocated in the tiers
+  int64_t recent_rows = 0;  // rows allocated in the recent block
+};
+[[nodiscard]] GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length);
+
+// Bytes of a group whose `layout` is full of tokens: rows, positions and scores of the tiers.
+[[nodiscard]] int64_t LayoutBytes(const CacheSpec& spec,
+                                  const CacheGroup& group,
+                                  const GroupRows& layout);
 
 // What a token of the group costs in each tier, all in one unit: in bytes of its rows where formats
 // differ, else in elements, whose size then cancels.

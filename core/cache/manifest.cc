@@ -39,6 +39,7 @@ Json CacheToJson(const CacheSpec& spec) {
   json["query_ring"] = spec.query_ring;
   json["tiers"] = Json::array();
   for (const Tier& tier : spec.tiers) json["tiers"].push_back(ToJson(tier));
+  if (spec.recent_format) json["recent_dtype"] = RowFormatName(*spec.recent_format);
   if (spec.has_narrow_tiers()) json["basis"] = TierBasisName(spec.basis);
   json["num_heads"] = spec.num_heads;
   json["num_kv_heads"] = spec.num_kv_heads;
@@ -170,8 +171,8 @@ void ReadHeads(const Json& json, CacheSpec& spec, const std::string& origin) {
 CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   CheckKeys(json,
             {"dtype", "key_dtype", "value_dtype", "method", "scorer", "sinks", "window", "margin",
-             "query_ring", "tiers", "basis", "num_heads", "num_kv_heads", "head_width", "layers",
-             "budget"},
+             "query_ring", "tiers", "recent_dtype", "basis", "num_heads", "num_kv_heads",
+             "head_width", "layers", "budget"},
             origin);
   CacheSpec spec;
   ReadFormats(json, spec, origin);
@@ -187,6 +188,9 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
             "{}: expected window and margin > 0 with method {}", origin, MethodName(spec.method));
   ReadHeads(json, spec, origin);
   ReadTiers(json, spec, origin);
+  if (json.contains("recent_dtype")) {
+    spec.recent_format = ReadFormat(json, "recent_dtype", origin);
+  }
   spec.basis = TierBasisFromName(GetString(json, "basis", origin, "offline"));
   ReadLayers(json, spec, origin);
   CheckTiers(spec);

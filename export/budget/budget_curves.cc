@@ -110,12 +110,11 @@ std::vector<float> LossesFor(const CacheSpec& spec, const ProfileData& profile, 
 
 }  // namespace
 
-int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + spec.window + spec.margin; }
+int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + RecentWorth(spec); }
 
 int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows, int64_t length) {
   const GroupRows layout = LayoutRows(spec, rows, length);
-  return (layout.tier_rows + layout.recent_rows) * BytesPerToken(spec, group) +
-         layout.tier_rows * kScoreBytes + BasisBytes(spec, group);
+  return LayoutBytes(spec, group, layout) + BasisBytes(spec, group);
 }
 
 CurveFit FitUtilityCurves(const CacheSpec& spec,

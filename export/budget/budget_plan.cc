@@ -138,6 +138,20 @@ void FitSpread(CacheSpec& spec, const Spread& spread, int64_t length, int64_t by
   SetRows(spec, spread(low), length);
 }
 
+std::optional<RowFormat> RecentFormat(const CacheGeometry& geometry,
+                                      const std::vector<Tier>& tiers,
+                                      const Policy& policy) {
+  if (policy.recent_format) {
+    const bool own = policy.recent_format != geometry.key_format;
+    return own ? policy.recent_format : std::nullopt;
+  }
+  for (const Tier& tier : tiers) {
+    const bool whole = tier.key_share >= 1.0 && tier.value_share >= 1.0;
+    if (whole && tier.key_format && tier.key_format == tier.value_format) return tier.key_format;
+  }
+  return std::nullopt;
+}
+
 CacheSpec MakeBudgetedSpec(const CacheGeometry& geometry,
                            const PlanRequest& request,
                            int64_t margin) {
@@ -151,6 +165,7 @@ CacheSpec MakeBudgetedSpec(const CacheGeometry& geometry,
   spec.tiers =
       request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
   spec.basis = request.policy.basis;
+  spec.recent_format = RecentFormat(geometry, spec.tiers, request.policy);
   const bool needs_queries = scorers::Scorer::Create(spec.scorer)->needs_queries();
   spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
   spec.by_share = request.budget.unit == Budget::Unit::kShare;
@@ -328,6 +343,7 @@ CacheSpec WithBudget(const Manifest& manifest, const Budget& budget, const std::
   request.sinks = cache.sinks;
   request.window = cache.window;
   if (cache.has_narrow_tiers() && !everything) request.policy.tiers = cache.tiers;
+  request.policy.recent_format = cache.recent_format.value_or(cache.key_format);
   request.policy.basis = cache.basis;
   request.bases = cache.bases;
   request.reference_length =

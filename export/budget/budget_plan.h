@@ -38,6 +38,9 @@ struct Policy {
   CurveLoss loss = CurveLoss::kImportance;  // lukv and lukv-mixed
   std::vector<Tier> tiers;                  // widest first; none: DefaultTiers(method)
   TierBasis basis = TierBasis::kOffline;
+  // Format of the recent rows. None: that of the widest tier in few bits, if one keeps all
+  // dimensions, else the cache's.
+  std::optional<RowFormat> recent_format = {};
 };
 
 struct PlanRequest {

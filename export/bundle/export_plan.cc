@@ -60,6 +60,7 @@ Json RecordOf(const ExportOptions& options) {
   json["policy"] = texts.policy;
   json["tiers"] = texts.tiers;
   json["basis"] = texts.basis;
+  json["recent"] = texts.recent;
   json["dtype"] = texts.dtype;
   json["cache_dtype"] = texts.cache_dtype;
   json["reference_length"] = texts.reference_length;
@@ -89,6 +90,7 @@ void ExportOptions::SetPolicy(const std::string& name, const budget::Policy& pol
   loss = policy.loss;
   tiers = policy.tiers;
   basis = policy.basis;
+  recent_format = policy.recent_format;
 }
 
 double ExportPlan::BudgetShare() const {
@@ -110,7 +112,8 @@ ExportPlan PlanExport(const ExportOptions& options) {
   const CacheGeometry geometry = onnx_export::MakeCacheGeometry(config, format, own);
   budget::PlanRequest request;
   request.budget = plan.budget;
-  request.policy = {MethodOf(options), options.scorer, options.loss, options.tiers, options.basis};
+  request.policy = {MethodOf(options), options.scorer, options.loss,
+                    options.tiers,     options.basis,  options.recent_format};
   request.sinks = options.sinks;
   request.window = options.window;
   request.reference_length = ReferenceLength(options, config, plan.profile);

@@ -26,6 +26,7 @@ struct OptionTexts {
   std::string policy;  // what --method auto chose, whatever method, scorer, loss and tiers say
   std::string tiers;
   std::string basis = "offline";
+  std::string recent = "auto";
   std::string dtype = "auto";
   std::string cache_dtype = "auto";
   std::string reference_length;
@@ -41,6 +42,7 @@ struct ExportOptions {
   budget::CurveLoss loss = budget::CurveLoss::kImportance;
   std::vector<Tier> tiers;  // none: budget::DefaultTiers
   TierBasis basis = TierBasis::kOffline;
+  std::optional<RowFormat> recent_format;   // none: budget::Policy says
   std::optional<DType> weights_dtype;       // of stored weights; none: the checkpoint's
   std::optional<RowFormat> cache_format;    // of keys and values; none: the weights'
   std::optional<int64_t> reference_length;  // none: the profile's context, or 4096
@@ -52,7 +54,7 @@ struct ExportOptions {
   uint64_t seed = 42;  // recorded
   OptionTexts texts;   // recorded
 
-  // Takes method, scorer, loss, tiers and basis from a policy, and records its name.
+  // Takes method, scorer, loss, tiers, basis and recent format from a policy, and records its name.
   void SetPolicy(const std::string& name, const budget::Policy& policy);
 };
 

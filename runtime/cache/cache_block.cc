@@ -15,16 +15,26 @@ int64_t BlockShape::BytesPerRow() const {
          (scores ? static_cast<int64_t>(sizeof(float)) : 0);
 }
 
+BlockShape WorkingShape(const CacheSpec& spec, int64_t layer, int64_t group) {
+  const CacheGroup& own = spec.layers[layer][group];
+  BlockShape shape;
+  shape.key_format = spec.key_format;
+  shape.value_format = spec.value_format;
+  shape.key_width = own.key_width;
+  shape.value_width = own.value_width;
+  shape.heads = static_cast<int64_t>(own.heads.size());
+  shape.positions = own.keeps_positions;
+  return shape;
+}
+
 BlockShape ShapeOf(const CacheSpec& spec, int64_t layer, int64_t group, int64_t tier) {
   const CacheGroup& own = spec.layers[layer][group];
   const Tier share = tier < 0 ? Tier{} : spec.tiers[tier];
-  BlockShape shape;
+  BlockShape shape = WorkingShape(spec, layer, group);
   shape.key_format = KeyFormat(spec, tier);
   shape.value_format = ValueFormat(spec, tier);
   shape.key_width = TierWidth(own.key_width, share.key_share);
   shape.value_width = TierWidth(own.value_width, share.value_share);
-  shape.heads = static_cast<int64_t>(own.heads.size());
-  shape.positions = own.keeps_positions;
   shape.scores = tier >= 0;
   if (NeedsSteps(shape.key_format)) {
     shape.key_steps = KeySteps(spec.bases->at(layer), shape.key_format, own.heads[0]);

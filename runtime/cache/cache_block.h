@@ -44,6 +44,9 @@ struct BlockShape {
 
 // The shape of a group's rows: in tier `tier` of the spec, or (-1) in the recent block.
 [[nodiscard]] BlockShape ShapeOf(const CacheSpec& spec, int64_t layer, int64_t group, int64_t tier);
+// The shape of a group's rows while a prompt is in its working block, which becomes the recent
+// block where every token is kept.
+[[nodiscard]] BlockShape WorkingShape(const CacheSpec& spec, int64_t layer, int64_t group);
 
 class CacheBlock {
  public:

@@ -214,7 +214,7 @@ void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_quer
   for (size_t n = 0; n < spec_.layers[layer].size(); ++n) {
     GroupCache& group = cache.groups.emplace_back();
     group.recent =
-        CacheBlock(ShapeOf(spec_, layer, static_cast<int64_t>(n), -1), rows, *device_, *meter_);
+        CacheBlock(WorkingShape(spec_, layer, static_cast<int64_t>(n)), rows, *device_, *meter_);
   }
   if (spec_.full()) return;
   cache.queries =

@@ -1,5 +1,7 @@
 #include "runtime/policy/tiering.h"
 
+#include <algorithm>
+
 #include "runtime/cache/kv_layout.h"
 #include "scorers/tier_loss.h"
 #include "solver/tier_choice.h"
@@ -7,12 +9,19 @@
 namespace kvc::runtime {
 namespace {
 
-// A token that competes: its place, and the tier whose widths it has, which is 0 also for rows of
-// the working and the recent block.
+// A token that competes: its place, and the tier whose widths and formats it has, which is 0 for
+// rows of the working block.
 struct Candidate {
   RowSource source;
   int64_t tier = 0;
 };
+
+// The tier that stores rows as the recent block does (CheckTiers: there is one).
+int64_t RecentTier(const CacheSpec& spec) {
+  if (!spec.recent_format) return 0;
+  const Tier same = {1.0, 1.0, spec.recent_format, spec.recent_format};
+  return std::ranges::find(spec.tiers, same) - spec.tiers.begin();
+}
 
 // Returns true if a row of `from` holds everything that `to` keeps.
 bool Covers(const BlockShape& from, const BlockShape& to) {
@@ -85,13 +94,16 @@ RowMoves DecideTiers(const CacheSpec& spec,
                      int64_t tier_rows) {
   RowMoves moves;
   moves.leave_recent = moving;
+  const int64_t recent_tier = RecentTier(spec);
   std::vector<Candidate> candidates;
   for (int64_t t = 0; t < std::ssize(group.tier_scores); ++t) {
     for (int64_t row = 0; row < std::ssize(group.tier_scores[t]); ++row) {
       candidates.push_back({{t, row}, t});
     }
   }
-  for (int64_t row = 0; row < moving; ++row) candidates.push_back({{kRecentBlock, row}, 0});
+  for (int64_t row = 0; row < moving; ++row) {
+    candidates.push_back({{kRecentBlock, row}, recent_tier});
+  }
   moves.tiers = Distribute(spec, layer, n, candidates, scores, tier_rows);
   return moves;
 }

@@ -118,6 +118,35 @@ TEST(CacheSpec, LayoutHoldsTheBudgetWithAFullRecentBlock) {
   EXPECT_EQ(LayoutRows(spec, 10, 10).tier_rows, 0);
 }
 
+// Recent rows in few bits leave bytes to the tiers, and let smaller budgets be possible.
+TEST(CacheSpec, RecentRowsInFewBitsAreWorthLess) {
+  CacheSpec spec = MakeSpec(2, 3, 64, false);
+  spec.key_format = kRowsBF16;
+  spec.value_format = kRowsBF16;
+  spec.tiers = {{1.0, 1.0}, {1.0, 1.0, kRowsX8, kRowsX8}};
+  EXPECT_EQ(RecentWorth(spec), 40);
+  EXPECT_EQ(MinRows(spec), 4 + 1 + 40);
+  spec.recent_format = kRowsX8;
+  EXPECT_NO_THROW(CheckTiers(spec));
+  EXPECT_EQ(KeyFormat(spec, -1), kRowsX8);
+  EXPECT_EQ(ValueFormat(spec, 0), kRowsBF16);
+  EXPECT_EQ(RecentWorth(spec), 20);
+  EXPECT_EQ(MinRows(spec), 4 + 1 + 20);
+  const GroupRows layout = LayoutRows(spec, 100, 400);
+  EXPECT_EQ(layout.tier_rows, 80);
+  EXPECT_EQ(layout.recent_rows, 40);
+  EXPECT_EQ(LayoutBytes(spec, spec.layers[0][0], layout), 80 * (256 + 4) + 40 * 128);
+  // 250 of 1,000 rows for each of six groups.
+  const int64_t ring = 8 * 9 * 64 * 4;
+  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 6 * (230 * 260 + 40 * 128) + 2 * ring);
+  // An odd number of rows rounds up.
+  spec.window = 31;
+  EXPECT_EQ(RecentWorth(spec), 20);
+  EXPECT_EQ(KeyFormat(FullCache(spec), -1), kRowsBF16);
+  spec.recent_format = kRowsX4;
+  EXPECT_KVC_ERROR(CheckTiers(spec), kBadInput, "add 1x4 to the tiers");
+}
+
 // Sums written out for one spec, independently of the code's loops.
 TEST(CacheSpec, PredictedBytesOfAJointLatent) {
   const CacheSpec spec = MakeSpec(2, 3, 48, true);

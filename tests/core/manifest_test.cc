@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/fuzz_file.h"
 #include "tests/support/temp_dir.h"
 
@@ -76,6 +77,25 @@ TEST(Manifest, FormatsOfKeysValuesAndTiers) {
   EXPECT_EQ(read.cache.tiers, manifest.cache.tiers);
   EXPECT_EQ(read.cache.original_dtype, DType::kF16);
   EXPECT_EQ(read.weights_dtype, DType::kBF16);
+}
+
+TEST(Manifest, RowsInFewBitsAreFormatsOfTiersAndRecentRows) {
+  Manifest manifest = MakeManifest();
+  manifest.cache.tiers = {{1.0, 1.0}, {1.0, 1.0, kRowsX8, kRowsX8}, {1.0, 1.0, kRowsX4, kRowsX2}};
+  manifest.cache.recent_format = kRowsX8;
+  Json json = ToJson(manifest);
+  EXPECT_EQ(json["cache"]["recent_dtype"], "x8");
+  const Manifest read = ManifestFromJson(json, "manifest.json");
+  EXPECT_EQ(ToJson(read), json);
+  EXPECT_EQ(read.cache.tiers, manifest.cache.tiers);
+  EXPECT_EQ(read.cache.recent_format, kRowsX8);
+  json["cache"]["recent_dtype"] = "x3";
+  EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kUnsupported, "x3");
+  json["cache"]["recent_dtype"] = "x2";
+  EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kBadInput, "add 1x2");
+  json["cache"].erase("recent_dtype");
+  json["cache"]["dtype"] = "x8";
+  EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kUnsupported, "formats of tiers");
 }
 
 // Bundles of older versions count budgets in the type of their weights and cache.

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/runtime/random_bases.h"
+
 namespace kvc::runtime {
 namespace {
 
@@ -91,6 +93,28 @@ TEST(DecideReallocation, NarrowTiersShareTheBytes) {
     bytes += held * ShapeOf(spec, 0, 0, static_cast<int64_t>(t)).BytesPerRow();
   }
   EXPECT_LE(bytes, 2 * ShapeOf(spec, 0, 0, 0).BytesPerRow());
+}
+
+// A recent row in eight bits may stay so or lose bits, and never gets sixteen again.
+TEST(DecideReallocation, RecentRowsInFewBitsKeepTheirBits) {
+  CacheSpec spec = OneGroup();
+  spec.tiers = {{1.0, 1.0}, {1.0, 1.0, kRowsX8, kRowsX8}, {1.0, 1.0, kRowsX2, kRowsX2}};
+  spec.recent_format = kRowsX8;
+  spec.bases = testing::RandomBases(spec, 3);
+  const std::vector<float> whole = {kPinned};
+  const std::vector<HeldRows> groups = {{{whole, {}, {}}, 5}};
+  std::vector<GroupScores> fresh = {{{0.0F, 6.0F, 5.0F, 4.0F, 0.0F, 0.0F}, {}}};
+  for (const double loss : {9.0, 6.0, 5.0, 4.0}) {
+    fresh[0].losses.insert(fresh[0].losses.end(), {loss, 0.01 * loss, 0.2 * loss});
+  }
+  // Room for everything in sixteen bits, which rows of eight cannot use.
+  const std::vector<int64_t> rows = {8};
+  const RowMoves group = DecideReallocation(spec, 0, 20, groups, fresh, rows).groups[0];
+  ASSERT_EQ(group.tiers.size(), 3U);
+  EXPECT_EQ(group.tiers[0].rows, (std::vector<RowSource>{{0, 0}}));
+  const std::vector<RowSource> expected = {{kRecentBlock, 0}, {kRecentBlock, 1}, {kRecentBlock, 2}};
+  EXPECT_EQ(group.tiers[1].rows, expected);
+  EXPECT_EQ(group.leave_recent, 3);
 }
 
 TEST(DecideGrowth, OnlyTheRecentBlockGrows) {
