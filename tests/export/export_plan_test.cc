@@ -62,7 +62,7 @@ TEST(ExportPlan, TheManifestRecordsOptionsAsWritten) {
   EXPECT_EQ(
       manifest.options.dump(),
       R"({"budget":"0.60","profile":"","method":"","scorer":"snapkv","loss":"importance",)"
-      R"("policy":"uniform/knorm","tiers":"","basis":"offline","dtype":"auto",)"
+      R"("policy":"uniform/knorm","tiers":"","basis":"offline","recent":"auto","dtype":"auto",)"
       R"("cache_dtype":"auto","reference_length":"0k5","sinks":2,"window":4,"verify":true,"seed":42})");
   EXPECT_EQ(manifest.cache.scorer.kind, ScorerKind::kKnorm);
   EXPECT_EQ(manifest.source_name, "llama");
