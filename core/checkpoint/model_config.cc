@@ -9,6 +9,7 @@
 #include "core/base/enum_names.h"
 #include "core/base/error.h"
 #include "core/checkpoint/config_fields.h"
+#include "core/checkpoint/windows.h"
 #include "core/io/json.h"
 
 namespace kvc {
@@ -122,39 +123,6 @@ std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::st
   return ids;
 }
 
-[[noreturn]] void RefuseWindow(const std::string& origin, const char* what) {
-  KVC_THROW(kUnsupported,
-            "{}: {}: expected attention over the whole context, got a sliding window in use",
-            origin, what);
-}
-
-// Refuses a sliding window where the family would use it at this context length.
-void CheckSlidingWindow(const Json& config, const ModelConfig& model, const std::string& origin) {
-  if (const Json* types = FindSet(config, "layer_types"); types != nullptr) {
-    for (const Json& type : GetArray(config, "layer_types", origin)) {
-      if (type != "full_attention") {
-        RefuseWindow(origin, "layer_types");
-      }
-    }
-  }
-  if (model.family == Family::kQwen2 || model.family == Family::kQwen3) {
-    if (GetBool(config, "use_sliding_window", origin, false)) {
-      RefuseWindow(origin, "use_sliding_window");
-    }
-    return;
-  }
-  if (model.family != Family::kMistral || !GetBool(config, "use_sliding_window", origin, true)) {
-    return;
-  }
-  // Absent and null differ: transformers' MistralConfig has a window of 4096 unless told otherwise.
-  const bool absent = !config.contains("sliding_window");
-  const int64_t window =
-      GetInt(config, "sliding_window", origin, absent ? 4096 : model.context_length);
-  if (window < model.context_length) {
-    RefuseWindow(origin, absent ? "sliding_window (absent, so 4096)" : "sliding_window");
-  }
-}
-
 void ParseGpt2(const Json& config, const std::string& origin, ModelConfig& model) {
   model.num_layers = GetSize(config, "n_layer", origin);
   model.num_heads = GetSize(config, "n_head", origin);
@@ -226,7 +194,7 @@ void ParseLlamaLike(const Json& config, const std::string& origin, ModelConfig& 
   model.qkv_bias = model.out_bias || model.family == Family::kQwen2;
   model.mlp_bias = model.family == Family::kLlama && GetBool(config, "mlp_bias", origin, false);
   model.qk_norm = model.family == Family::kQwen3;
-  CheckSlidingWindow(config, model, origin);
+  ParseWindows(config, origin, model);
 }
 
 }  // namespace

@@ -72,8 +72,8 @@ struct ModelConfig {
   [[nodiscard]] double logit_scale() const;
 };
 
-// Parses config.json. Throws kUnsupported, naming the feature, for an unknown architecture, a
-// sliding window in use, experts, an unknown rope type or activation; kBadInput for sizes that do
+// Parses config.json. Throws kUnsupported, naming the feature, for an unknown architecture,
+// experts, an unknown type of layer or rope, or an unknown activation; kBadInput for sizes that do
 // not divide or are missing.
 [[nodiscard]] ModelConfig ParseModelConfig(const Json& config, const std::string& origin);
 // Reads DIR/config.json and, for the end-of-sequence ids, DIR/generation_config.json if present.

@@ -136,23 +136,64 @@ TEST(ModelConfig, RopeOfBothVersions) {
                    "partial_rotary_factor");
 }
 
-TEST(ModelConfig, SlidingWindows) {
-  EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": null})")));
-  EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": 512})")));
-  EXPECT_NO_THROW((void)Parse(Mistral("{}")));  // absent means 4096, which covers 512 positions
-  EXPECT_NO_THROW((void)Parse(Mistral(R"({"sliding_window": 16, "use_sliding_window": false})")));
-  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"sliding_window": 511})")), kUnsupported,
-                   "sliding_window");
-  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"max_position_embeddings": 32768})")), kUnsupported,
-                   "absent, so 4096");
-  EXPECT_NO_THROW((void)Parse(With(
-      Llama(), R"({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": false})")));
-  EXPECT_KVC_ERROR(
-      (void)Parse(With(Llama(), R"({"model_type": "qwen2", "use_sliding_window": true})")),
-      kUnsupported, "use_sliding_window");
-  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"model_type": "qwen3",
+// The windows of all layers; 0 for none.
+std::vector<int64_t> Windows(const Json& config) {
+  const ModelConfig model = Parse(config);
+  std::vector<int64_t> windows;
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    windows.push_back(model.window(layer).value_or(0));
+  }
+  return windows;
+}
+
+TEST(ModelConfig, SlidingWindowsAsTransformersReadsThem) {
+  using Widths = std::vector<int64_t>;
+  EXPECT_EQ(Windows(Mistral(R"({"sliding_window": null})")), (Widths{0, 0}));
+  EXPECT_EQ(Windows(Mistral(R"({"sliding_window": 16})")), (Widths{16, 16}));
+  EXPECT_EQ(Windows(Mistral("{}")), (Widths{4096, 4096}));  // absent is not null
+  // Mistral has no such option.
+  EXPECT_EQ(Windows(Mistral(R"({"sliding_window": 16, "use_sliding_window": false})")),
+            (Widths{16, 16}));
+  EXPECT_EQ(Windows(Mistral(R"({"sliding_window": 16,
+      "layer_types": ["full_attention", "sliding_attention"]})")),
+            (Widths{0, 16}));
+  for (const char* family : {"qwen2", "qwen3"}) {
+    const auto qwen = [&](const char* changes) {
+      Json config = With(Llama(), changes);
+      config["model_type"] = family;
+      return config;
+    };
+    EXPECT_EQ(Windows(qwen(R"({"sliding_window": 16, "max_window_layers": 0})")), (Widths{0, 0}));
+    EXPECT_EQ(Windows(qwen(R"({"use_sliding_window": true, "sliding_window": 16})")),
+              (Widths{0, 0}));  // max_window_layers is 28 unless the file says less
+    EXPECT_EQ(Windows(qwen(R"({"use_sliding_window": true, "sliding_window": 16,
+        "max_window_layers": 1})")),
+              (Widths{0, 16}));
+    EXPECT_EQ(Windows(qwen(R"({"use_sliding_window": true, "max_window_layers": 0})")),
+              (Widths{4096, 4096}));
+    EXPECT_EQ(Windows(qwen(R"({"use_sliding_window": true, "sliding_window": 8,
+        "max_window_layers": 1, "layer_types": ["sliding_attention", "full_attention"]})")),
+              (Widths{8, 0}));
+  }
+}
+
+TEST(ModelConfig, SlidingWindowsThatContradictAreRefused) {
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"model_type": "qwen3", "sliding_window": 16,
           "layer_types": ["full_attention", "sliding_attention"]})")),
-                   kUnsupported, "layer_types");
+                   kBadInput, "use_sliding_window");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"sliding_window": null,
+          "layer_types": ["full_attention", "sliding_attention"]})")),
+                   kBadInput, "expected sliding_window for the sliding layer 1");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"layer_types": ["sliding_attention"]})")), kBadInput,
+                   "expected num_hidden_layers = 2 entries, got 1");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"layer_types": ["conv", "full_attention"]})")),
+                   kUnsupported, "got conv");
+  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"sliding_window": 16,
+          "layer_types": ["sliding_attention", "full_attention"]})")),
+                   kUnsupported, "model of type llama");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"sliding_window": 0})")), kBadInput, "sliding_window");
+  EXPECT_KVC_ERROR((void)Parse(Mistral(R"({"sliding_window": "all"})")), kBadInput,
+                   "sliding_window");
 }
 
 TEST(ModelConfig, RefusesByName) {
