@@ -38,8 +38,8 @@ std::vector<TensorSpec> ListTensors(const kvc::ModelConfig& config) {
   std::vector<TensorSpec> specs;
   const auto add = [&](const kvc::RoleRow& row, const std::string& prefix, int64_t layer) {
     if (kvc::HasRole(config, row.role)) {
-      specs.push_back(
-          {prefix + row.llama, kvc::DType::kBF16, kvc::StoredShape(config, row.role, layer)});
+      specs.push_back({prefix + kvc::LocalName(config, row.role), kvc::DType::kBF16,
+                       kvc::StoredShape(config, row.role, layer)});
     }
   };
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {

@@ -15,18 +15,24 @@ int64_t ValueWidth(const ModelConfig& config) {
   return config.num_layers * config.num_kv_heads * config.head_width;
 }
 
+int64_t NormParameters(const ModelConfig& config) {
+  return (config.norm == NormKind::kLayer ? 2 : 1) * config.model_width;
+}
+
 int64_t NumLayerParameters(const ModelConfig& config) {
   const int64_t E = config.model_width;
   const int64_t queries = config.num_heads * config.head_width;
   const int64_t keys = config.num_kv_heads * config.head_width;
-  const bool gpt2 = config.family == Family::kGpt2;
-  const int64_t projections = gpt2 ? 2 : 3;  // of the MLP: no gate in GPT-2
+  const int64_t projections = config.gated ? 3 : 2;  // of the MLP
   int64_t count = (2 * queries + 2 * keys) * E + projections * E * config.mlp_width;
-  count += gpt2 ? 4 * E : 2 * E;  // norms
+  count += 2 * NormParameters(config);
   if (config.qkv_bias) count += queries + 2 * keys;
   if (config.out_bias) count += E;
   if (config.mlp_bias) count += (projections - 1) * config.mlp_width + E;
-  if (config.qk_norm) count += 2 * config.head_width;
+  if (config.qk_norm == QkNorm::kHead) count += 2 * config.head_width;
+  if (config.qk_norm == QkNorm::kWhole) {
+    count += (config.num_heads + config.num_kv_heads) * config.head_width;
+  }
   return count;
 }
 
@@ -61,8 +67,8 @@ TokenCost CostOfLayer(const ModelConfig& config, KeyLayout layout, std::span<con
 int64_t NumParameters(const ModelConfig& config) {
   const int64_t E = config.model_width;
   int64_t count = config.vocab_size * E * (config.tied_embeddings ? 1 : 2);
-  if (config.family == Family::kGpt2) count += config.context_length * E + E;  // positions, norm
-  return count + E + config.num_layers * NumLayerParameters(config);
+  if (!config.has_rope) count += config.context_length * E;  // learned positions
+  return count + NormParameters(config) + config.num_layers * NumLayerParameters(config);
 }
 
 MemoryTable MakeMemoryTable(const ModelConfig& config,

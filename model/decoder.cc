@@ -24,37 +24,42 @@ Tensor RmsNorm(const Tensor& x, const Tensor& weight, double epsilon) {
   return x * inverse * weight;
 }
 
-// The family's norm over the model width: LayerNorm with bias for GPT-2, RMS norm for the others.
+// The family's norm over the model width.
 Tensor Norm(const ModelConfig& config, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  if (config.family == Family::kGpt2) {
+  if (config.norm == NormKind::kLayer) {
     return torch::layer_norm(x, {x.size(-1)}, weight, bias, config.norm_epsilon);
   }
   return RmsNorm(x, weight, config.norm_epsilon);
 }
 
-// cos and sin [T, D/2] of position * inverse frequency, positions from `first` on. Frequencies and
-// their product with the position are rounded to float as transformers does: the model was trained
-// with those angles.
+// cos and sin [T, r/2] of position * inverse frequency, times the attention factor, positions from
+// `first` on. The frequencies are those of a sequence that ends with the last of these tokens, as
+// in a forward pass of transformers with or without a cache. Frequencies and their product with the
+// position are rounded to float as transformers does: the model was trained with those angles.
 std::pair<Tensor, Tensor> RotaryTables(const ModelConfig& config,
                                        int64_t first,
                                        int64_t num_tokens,
                                        torch::Device device) {
-  const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
+  const std::vector<double> inverse =
+      RopeInverseFrequencies(config.rope, config.head_width, first + num_tokens);
   const Tensor frequencies =
-      torch::tensor(inverse, torch::kFloat64).to(device, torch::kFloat32);  // [D/2]
+      torch::tensor(inverse, torch::kFloat64).to(device, torch::kFloat32);  // [r/2]
   const Tensor positions = torch::arange(first, first + num_tokens,
                                          torch::dtype(torch::kFloat32).device(device));  // [T]
-  const Tensor angles = positions.unsqueeze(1) * frequencies;                            // [T, D/2]
-  return {angles.cos(), angles.sin()};
+  const Tensor angles = positions.unsqueeze(1) * frequencies;                            // [T, r/2]
+  if (config.rope.attention_factor == 1.0) return {angles.cos(), angles.sin()};
+  return {angles.cos() * config.rope.attention_factor, angles.sin() * config.rope.attention_factor};
 }
 
-// Rotates pairs (j, j + D/2): x [N, heads, T, D], cos and sin [T, D/2].
+// Rotates pairs (j, j + r/2) of the first r dimensions: x [N, heads, T, D], cos and sin [T, r/2].
 Tensor Rotate(const Tensor& x, const std::pair<Tensor, Tensor>& tables) {
   const auto& [cos, sin] = tables;
-  const int64_t half = x.size(-1) / 2;
-  const Tensor first = x.narrow(-1, 0, half);      // [N, heads, T, D/2]
-  const Tensor second = x.narrow(-1, half, half);  // [N, heads, T, D/2]
-  return torch::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+  const int64_t half = cos.size(-1);
+  const Tensor first = x.narrow(-1, 0, half);      // [N, heads, T, r/2]
+  const Tensor second = x.narrow(-1, half, half);  // [N, heads, T, r/2]
+  std::vector<Tensor> parts = {first * cos - second * sin, second * cos + first * sin};
+  if (2 * half < x.size(-1)) parts.push_back(x.narrow(-1, 2 * half, x.size(-1) - 2 * half));
+  return torch::cat(parts, -1);
 }
 
 // [N, T, heads*W] -> [N, heads, T, W], a view.
@@ -181,6 +186,8 @@ Projections ProjectPairs(const ModelConfig& config,
                              ThinWidths(config, layer, config.group_size()));
   p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), ThinWidths(config, layer, 1));
   p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  p.q = p.q_pre_rope;
+  if (!config.rotated(layer)) return p;
   const auto tables = RotaryTables(config, first, x.size(1), x.device());
   const auto& pairs = config.keys.pairs.at(static_cast<size_t>(layer));
   p.q = RotatePairs(p.q_pre_rope, tables, pairs);
@@ -218,19 +225,24 @@ Projections ProjectAt(const ModelConfig& config,
   if (layout == KeyLayout::kRopePairs) {
     return ProjectPairs(config, weights, layer, x, first);
   }
-  const Tensor keys = layout == KeyLayout::kLatent
-                          ? RebuildKeys(config, weights, layer, torch::linear(x, weights.k))
-                          : torch::linear(x, weights.k, weights.k_bias);  // [N, T, G*D]
   Projections p;
-  p.q_pre_rope = SplitHeads(torch::linear(x, weights.q, weights.q_bias), config.num_heads);
+  Tensor keys = layout == KeyLayout::kLatent
+                    ? RebuildKeys(config, weights, layer, torch::linear(x, weights.k))
+                    : torch::linear(x, weights.k, weights.k_bias);  // [N, T, G*D]
+  Tensor queries = torch::linear(x, weights.q, weights.q_bias);     // [N, T, H*D]
+  if (config.qk_norm == QkNorm::kWhole) {
+    queries = RmsNorm(queries, weights.q_norm, config.norm_epsilon);
+    keys = RmsNorm(keys, weights.k_norm, config.norm_epsilon);
+  }
+  p.q_pre_rope = SplitHeads(queries, config.num_heads);
   p.k = SplitHeads(keys, config.num_kv_heads);
   p.v = SplitValues(config, weights, x);
-  if (config.qk_norm) {
+  if (config.qk_norm == QkNorm::kHead) {
     p.q_pre_rope = RmsNorm(p.q_pre_rope, weights.q_norm, config.norm_epsilon);
     p.k = RmsNorm(p.k, weights.k_norm, config.norm_epsilon);
   }
   p.q = p.q_pre_rope;
-  if (config.has_rope) {
+  if (config.rotated(layer)) {
     const auto tables = RotaryTables(config, first, x.size(1), x.device());
     p.q = Rotate(p.q_pre_rope, tables);
     p.k = Rotate(p.k, tables);
@@ -305,7 +317,13 @@ Tensor FinishLayer(const ModelConfig& config,
                    const LayerWeights& weights,
                    const Tensor& hidden,
                    const Tensor& attention) {
-  const Tensor middle = hidden + torch::linear(attention, weights.o, weights.o_bias);
+  const Tensor out = torch::linear(attention, weights.o, weights.o_bias);  // [N, T, E]
+  if (config.norm_place == NormPlace::kBehind) {
+    const Tensor middle = hidden + Norm(config, out, weights.attn_norm, weights.attn_norm_bias);
+    const Tensor inner = Mlp(config, weights, middle);
+    return middle + Norm(config, inner, weights.mlp_norm, weights.mlp_norm_bias);
+  }
+  const Tensor middle = hidden + out;
   return middle +
          Mlp(config, weights, Norm(config, middle, weights.mlp_norm, weights.mlp_norm_bias));
 }
@@ -315,6 +333,7 @@ Tensor FinishLayer(const ModelConfig& config,
 Tensor AttentionInput(const ModelConfig& config,
                       const LayerWeights& weights,
                       const Tensor& hidden) {
+  if (config.norm_place == NormPlace::kBehind) return hidden;
   return Norm(config, hidden, weights.attn_norm, weights.attn_norm_bias);
 }
 

@@ -117,7 +117,7 @@ std::vector<Parameter> Vectors(const ModelConfig& c) {
     all.push_back(LayerVector(l, "input_layernorm.weight", &W::attn_norm, c.model_width, 1));
     all.push_back(
         LayerVector(l, "post_attention_layernorm.weight", &W::mlp_norm, c.model_width, 1));
-    if (c.qk_norm) {
+    if (c.qk_norm != QkNorm::kNone) {
       all.push_back(LayerVector(l, "self_attn.q_norm.weight", &W::q_norm, c.head_width, 1));
       all.push_back(LayerVector(l, "self_attn.k_norm.weight", &W::k_norm, c.head_width, 1));
     }
@@ -136,8 +136,11 @@ std::vector<Parameter> Vectors(const ModelConfig& c) {
 }  // namespace
 
 ParameterList::ParameterList(const ModelConfig& config) {
-  KVC_CHECK(config.has_rope && config.family != Family::kGpt2, kUnsupported,
-            "config.json: model_type: expected llama, mistral, qwen2 or qwen3 to train, got {}",
+  const bool known = config.has_rope && config.gated && config.norm == NormKind::kRms &&
+                     config.norm_place == NormPlace::kBefore && config.qk_norm != QkNorm::kWhole;
+  KVC_CHECK(known, kUnsupported,
+            "config.json: model_type: expected llama, mistral, qwen2, qwen3 or smollm3 to train, "
+            "got {}",
             FamilyName(config.family));
   KVC_CHECK(!config.thin() || config.keys.layout == KeyLayout::kRopePairs, kUnsupported,
             "config.json: kvc.layout: expected full keys or rope-pairs to train, got {}",

@@ -127,9 +127,8 @@ bool Checkpoint::Has(Role role, int64_t layer) const {
 }
 
 WeightPlace Checkpoint::Place(Role role, int64_t layer) const {
-  const RoleRow& row = RowOf(role);
   const bool gpt2 = config_.family == Family::kGpt2;
-  const std::string local = gpt2 ? row.gpt2 : row.llama;
+  const std::string local = LocalName(config_, role);
   KVC_CHECK(Has(role, layer) && !local.empty(), kInternal,
             "{}: expected a role of this model, got role {} of layer {}", directory_.string(),
             static_cast<int>(role), layer);

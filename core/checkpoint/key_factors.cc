@@ -154,9 +154,19 @@ std::string_view LayoutObstacle(const ModelConfig& config, KeyLayout layout) {
     return "there is no rotation, and absorb caches the same keys without a factor beside the "
            "projections";
   }
-  return layout == KeyLayout::kRopePairs && config.qk_norm
-             ? "its key norm needs all dimensions of a head"
-             : "";
+  if (layout == KeyLayout::kRopePairs) {
+    if (config.qk_norm != QkNorm::kNone) return "its key norm needs all dimensions of a head";
+    return config.rotary_width() < config.head_width
+               ? "a part of each head is not rotated, and has no pairs"
+               : "";
+  }
+  if (layout == KeyLayout::kLatent) {
+    if (config.qk_norm == QkNorm::kWhole) return "its key norm spans all heads of a layer";
+    return config.rope.scaling == RopeScaling::kLongRope
+               ? "rebuilt keys cannot keep the angles that longrope gave them at another length"
+               : "";
+  }
+  return "";
 }
 
 std::string PossibleLayouts(const ModelConfig& config) {

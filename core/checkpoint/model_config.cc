@@ -6,7 +6,6 @@
 #include <limits>
 #include <utility>
 
-#include "core/base/enum_names.h"
 #include "core/base/error.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/windows.h"
@@ -14,14 +13,6 @@
 
 namespace kvc {
 namespace {
-
-constexpr std::array<std::pair<Family, std::string_view>, 5> kFamilies = {{
-    {Family::kGpt2, "gpt2"},
-    {Family::kLlama, "llama"},
-    {Family::kMistral, "mistral"},
-    {Family::kQwen2, "qwen2"},
-    {Family::kQwen3, "qwen3"},
-}};
 
 constexpr std::array<std::pair<std::string_view, Activation>, 6> kActivations = {{
     {"gelu_new", Activation::kGeluTanh},
@@ -31,19 +22,6 @@ constexpr std::array<std::pair<std::string_view, Activation>, 6> kActivations = 
     {"silu", Activation::kSilu},
     {"swish", Activation::kSilu},
 }};
-
-Family ParseFamily(const Json& config, const std::string& origin) {
-  const std::string type = GetString(config, "model_type", origin);
-  for (const auto& [family, name] : kFamilies) {
-    if (name == type) {
-      return family;
-    }
-  }
-  KVC_THROW(kUnsupported,
-            "{}: expected model_type gpt2, llama, mistral, qwen2 or qwen3, got \"{}\"; kvc does "
-            "not have this architecture",
-            origin, type);
-}
 
 // Refuses features that would silently change the result if they were ignored.
 void RefuseUnsupported(const Json& config, const std::string& origin) {
@@ -58,8 +36,10 @@ void RefuseUnsupported(const Json& config, const std::string& origin) {
             origin);
   KVC_CHECK(!GetBool(config, "add_cross_attention", origin, false), kUnsupported,
             "{}: add_cross_attention: expected a decoder alone, got true", origin);
-  KVC_CHECK(GetDouble(config, "partial_rotary_factor", origin, 1.0) == 1.0, kUnsupported,
-            "{}: partial_rotary_factor: expected 1, got another share", origin);
+  for (const char* key : {"use_parallel_residual", "qk_layernorm"}) {  // StableLM
+    KVC_CHECK(!GetBool(config, key, origin, false), kUnsupported,
+              "{}: {}: expected false, got true", origin, key);
+  }
 }
 
 Activation ParseActivation(const Json& config,
@@ -81,6 +61,7 @@ std::optional<DType> ParseWeightType(const Json& config, const std::string& orig
   const char* key = FindSet(config, "dtype") != nullptr ? "dtype" : "torch_dtype";
   if (FindSet(config, key) == nullptr) return std::nullopt;
   std::string name = GetString(config, key, origin);
+  if (name == "auto") return std::nullopt;  // that of the file
   if (name.starts_with("torch.")) {
     name = name.substr(6);
   }
@@ -99,7 +80,7 @@ std::optional<DType> ParseWeightType(const Json& config, const std::string& orig
             name);
 }
 
-// Reads one id, a list of ids, or null.
+// Reads one id, a list of ids, or null. Negative ids, which some write for "none", are left out.
 std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::string& origin) {
   std::vector<int32_t> ids;
   const Json* value = FindSet(config, key);
@@ -107,11 +88,11 @@ std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::st
     return ids;
   }
   const auto add = [&](const Json& id) {
-    const bool valid = id.is_number_integer() && id.get<int64_t>() >= 0 &&
-                       id.get<int64_t>() <= std::numeric_limits<int32_t>::max();
+    constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+    const bool valid = id.is_number_integer() && id >= -kMost && id <= kMost;
     KVC_CHECK(valid, kBadInput, "{}: {}: expected token ids, got {}", origin, key,
               id.is_structured() ? "a nested value" : id.dump());
-    ids.push_back(static_cast<int32_t>(id.get<int64_t>()));
+    if (id >= 0) ids.push_back(id.get<int32_t>());
   };
   if (value->is_array()) {
     for (const Json& id : *value) {
@@ -123,45 +104,66 @@ std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::st
   return ids;
 }
 
-void ParseGpt2(const Json& config, const std::string& origin, ModelConfig& model) {
-  model.num_layers = GetSize(config, "n_layer", origin);
-  model.num_heads = GetSize(config, "n_head", origin);
+// The biases, norms and defaults that the family's row and config.json decide together.
+void ApplyFacts(const Json& config,
+                const std::string& origin,
+                const FamilyFacts& facts,
+                ModelConfig& model) {
+  const auto has_bias = [&](const BiasRule& rule) {
+    return rule.always || (rule.key != nullptr && GetBool(config, rule.key, origin, false));
+  };
+  model.family = facts.family;
+  model.norm = facts.norm;
+  model.norm_place = facts.norm_place;
+  model.qk_norm = facts.qk_norm;
+  model.gated = facts.gated;
+  model.qkv_bias = has_bias(facts.qkv_bias);
+  model.out_bias = has_bias(facts.out_bias);
+  model.mlp_bias = has_bias(facts.mlp_bias);
+  model.has_rope = facts.rotary;
+  model.tied_embeddings = GetBool(config, "tie_word_embeddings", origin, facts.tied);
+  model.norm_epsilon = GetPositive(config, facts.norm_epsilon_key, origin, facts.norm_epsilon);
+  model.activation = ParseActivation(config, facts.activation_key, facts.activation, origin);
+}
+
+// GPT-2's sizes have two names; the general one wins where both are given, as in transformers.
+int64_t GetEither(const Json& config,
+                  const char* general,
+                  const char* own,
+                  const std::string& origin) {
+  return GetSize(config, FindSet(config, general) != nullptr ? general : own, origin);
+}
+
+void ParseGpt2(const Json& config,
+               const std::string& origin,
+               const FamilyFacts& facts,
+               ModelConfig& model) {
+  model.num_layers = GetEither(config, "num_hidden_layers", "n_layer", origin);
+  model.num_heads = GetEither(config, "num_attention_heads", "n_head", origin);
   model.num_kv_heads = model.num_heads;
-  model.model_width = GetSize(config, "n_embd", origin);
+  model.model_width = GetEither(config, "hidden_size", "n_embd", origin);
   KVC_CHECK(model.model_width % model.num_heads == 0, kBadInput,
             "{}: expected n_embd to be a multiple of n_head, got {} and {}", origin,
             model.model_width, model.num_heads);
   model.head_width = model.model_width / model.num_heads;
   model.mlp_width = GetSize(config, "n_inner", origin, 4 * model.model_width);
-  model.context_length = GetSize(config, "n_positions", origin);
-  model.norm_epsilon = GetPositive(config, "layer_norm_epsilon", origin, 1e-5);
-  model.activation = ParseActivation(config, "activation_function", "gelu_new", origin);
-  model.has_rope = false;
-  model.qkv_bias = model.out_bias = model.mlp_bias = true;
-  model.tied_embeddings = GetBool(config, "tie_word_embeddings", origin, true);
+  model.context_length = GetSize(config, "max_position_embeddings", origin,
+                                 GetSize(config, "n_positions", origin, facts.context));
   KVC_CHECK(GetBool(config, "scale_attn_weights", origin, true), kUnsupported,
             "{}: scale_attn_weights: expected true, got false", origin);
   KVC_CHECK(!GetBool(config, "scale_attn_by_inverse_layer_idx", origin, false), kUnsupported,
             "{}: scale_attn_by_inverse_layer_idx: expected false, got true", origin);
 }
 
-// The number of kv heads. Only Llama's config need not name it.
-int64_t KvHeads(const Json& config, const ModelConfig& model, const std::string& origin) {
-  const bool must_be_named =
-      model.family != Family::kLlama && !config.contains("num_key_value_heads");
-  KVC_CHECK(!must_be_named, kBadInput, "{}: expected the key \"num_key_value_heads\", got none",
-            origin);
-  return GetSize(config, "num_key_value_heads", origin, model.num_heads);
-}
-
 // The width of a head, which follows from the other sizes in families that need not name it.
-int64_t HeadWidth(const Json& config, const ModelConfig& model, const std::string& origin) {
+int64_t HeadWidth(const Json& config,
+                  const ModelConfig& model,
+                  const FamilyFacts& facts,
+                  const std::string& origin) {
   if (FindSet(config, "head_dim") != nullptr) {
     return GetSize(config, "head_dim", origin);
   }
-  if (model.family == Family::kQwen3) {
-    return 128;  // Qwen3Config's default, whatever the model's width
-  }
+  if (facts.head_width > 0) return facts.head_width;
   KVC_CHECK(model.model_width % model.num_heads == 0, kBadInput,
             "{}: expected head_dim, or hidden_size to be a multiple of num_attention_heads, got {} "
             "and {}",
@@ -169,37 +171,58 @@ int64_t HeadWidth(const Json& config, const ModelConfig& model, const std::strin
   return model.model_width / model.num_heads;
 }
 
-void ParseLlamaLike(const Json& config, const std::string& origin, ModelConfig& model) {
+// Marks the layers whose queries and keys are not rotated: those with 0 in no_rope_layers; without
+// that list every no_rope_layer_interval-th.
+void ParseUnrotatedLayers(const Json& config, const std::string& origin, ModelConfig& model) {
+  constexpr char kKey[] = "no_rope_layers";
+  model.attention.resize(static_cast<size_t>(model.num_layers));
+  if (FindSet(config, kKey) == nullptr) {
+    const int64_t interval = GetSize(config, "no_rope_layer_interval", origin, 4);
+    for (int64_t l = interval - 1; l < model.num_layers; l += interval) {
+      model.attention[static_cast<size_t>(l)].rotated = false;
+    }
+    return;
+  }
+  const Json& flags = GetArray(config, kKey, origin);
+  KVC_CHECK(std::ssize(flags) >= model.num_layers, kBadInput,
+            "{}: {}: expected one entry for each of {} layers, got {}", origin, kKey,
+            model.num_layers, flags.size());
+  for (size_t l = 0; l < model.attention.size(); ++l) {
+    const Json& flag = flags[l];
+    KVC_CHECK(flag.is_boolean() || flag == 0 || flag == 1, kBadInput,
+              "{}: {}: expected 0 or 1 for layer {}, got {}", origin, kKey, l,
+              flag.is_structured() ? "a nested value" : flag.dump());
+    model.attention[l].rotated = flag == 1 || flag == true;
+  }
+}
+
+void ParseLlamaLike(const Json& config,
+                    const std::string& origin,
+                    const FamilyFacts& facts,
+                    ModelConfig& model) {
   model.num_layers = GetSize(config, "num_hidden_layers", origin);
   model.num_heads = GetSize(config, "num_attention_heads", origin);
   model.model_width = GetSize(config, "hidden_size", origin);
-  model.num_kv_heads = KvHeads(config, model, origin);
+  // Absent and null differ.
+  const bool named = config.contains("num_key_value_heads") || facts.num_kv_heads == 0;
+  model.num_kv_heads =
+      GetSize(config, "num_key_value_heads", origin, named ? model.num_heads : facts.num_kv_heads);
   KVC_CHECK(
       model.num_heads % model.num_kv_heads == 0, kBadInput,
-      "{}: expected num_attention_heads to be a multiple of num_key_value_heads, got {} and {}",
-      origin, model.num_heads, model.num_kv_heads);
-  model.head_width = HeadWidth(config, model, origin);
+      "{}: expected num_attention_heads to be a multiple of num_key_value_heads, got {} and {}{}",
+      origin, model.num_heads, model.num_kv_heads, named ? "" : ", the default");
+  model.head_width = HeadWidth(config, model, facts, origin);
   KVC_CHECK(model.head_width % 2 == 0, kBadInput,
             "{}: head_dim: expected an even width for the rotation, got {}", origin,
             model.head_width);
   model.mlp_width = GetSize(config, "intermediate_size", origin);
-  model.context_length = GetSize(config, "max_position_embeddings", origin);
-  model.norm_epsilon = GetPositive(config, "rms_norm_eps", origin, 1e-6);
-  model.activation = ParseActivation(config, "hidden_act", "silu", origin);
-  model.rope = ParseRope(config, origin);
-  model.tied_embeddings = GetBool(config, "tie_word_embeddings", origin, false);
-  const bool attention_bias = GetBool(config, "attention_bias", origin, false);
-  const bool reads_bias = model.family == Family::kLlama || model.family == Family::kQwen3;
-  model.out_bias = reads_bias && attention_bias;
-  model.qkv_bias = model.out_bias || model.family == Family::kQwen2;
-  model.mlp_bias = model.family == Family::kLlama && GetBool(config, "mlp_bias", origin, false);
-  model.qk_norm = model.family == Family::kQwen3;
+  model.context_length = GetSize(config, "max_position_embeddings", origin, facts.context);
+  model.rope = ParseRope(config, origin, facts, {model.head_width, model.context_length});
+  if (facts.unrotated_layers) ParseUnrotatedLayers(config, origin, model);
   ParseWindows(config, origin, model);
 }
 
 }  // namespace
-
-std::string_view FamilyName(Family family) { return EnumName(kFamilies, family); }
 
 int64_t ModelConfig::num_key_groups() const {
   return keys.layout == KeyLayout::kLatent ? keys.num_groups : num_kv_heads;
@@ -220,18 +243,21 @@ bool ModelConfig::rotated(int64_t layer) const {
   return has_rope && (attention.empty() || attention[static_cast<size_t>(layer)].rotated);
 }
 
+int64_t ModelConfig::rotary_width() const { return has_rope ? RotaryWidth(rope, head_width) : 0; }
+
 double ModelConfig::logit_scale() const { return 1.0 / std::sqrt(static_cast<double>(head_width)); }
 
 ModelConfig ParseModelConfig(const Json& config, const std::string& origin) {
   KVC_CHECK(config.is_object(), kBadInput, "{}: expected an object, got {}", origin,
             config.type_name());
   ModelConfig model;
-  model.family = ParseFamily(config, origin);
+  const FamilyFacts& facts = ReadFamily(config, origin);
   RefuseUnsupported(config, origin);
-  if (model.family == Family::kGpt2) {
-    ParseGpt2(config, origin, model);
+  ApplyFacts(config, origin, facts, model);
+  if (facts.rotary) {
+    ParseLlamaLike(config, origin, facts, model);
   } else {
-    ParseLlamaLike(config, origin, model);
+    ParseGpt2(config, origin, facts, model);
   }
   model.vocab_size = GetSize(config, "vocab_size", origin);
   model.dtype = ParseWeightType(config, origin);

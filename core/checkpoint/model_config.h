@@ -11,15 +11,12 @@
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "core/checkpoint/family.h"
 #include "core/checkpoint/key_factors.h"
 #include "core/checkpoint/rope.h"
 #include "core/io/json_fwd.h"
 
 namespace kvc {
-
-enum class Family { kGpt2, kLlama, kMistral, kQwen2, kQwen3 };
-// The model_type of config.json: "gpt2", "llama", ...
-[[nodiscard]] std::string_view FamilyName(Family family);
 
 enum class Activation { kGeluTanh, kGelu, kSilu };
 
@@ -41,7 +38,10 @@ struct ModelConfig {
   int64_t mlp_width = 0;
   int64_t vocab_size = 0;
   int64_t context_length = 0;  // max_position_embeddings / n_positions
+  NormKind norm = NormKind::kRms;
+  NormPlace norm_place = NormPlace::kBefore;
   double norm_epsilon = 1e-5;
+  bool gated = true;
   Activation activation = Activation::kSilu;
   bool has_rope = true;  // false: learned positions (GPT-2)
   RopeConfig rope;
@@ -50,7 +50,7 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool out_bias = false;  // bias of the attention's output projection
   bool mlp_bias = false;
-  bool qk_norm = false;        // Qwen3: RMS norm of each head's q and k before the rotation
+  QkNorm qk_norm = QkNorm::kNone;
   std::optional<DType> dtype;  // of the weights, as config.json claims; none: it does not say
   std::vector<int32_t> bos_ids;
   std::vector<int32_t> eos_ids;
@@ -68,13 +68,15 @@ struct ModelConfig {
   [[nodiscard]] std::optional<int64_t> window(int64_t layer) const;
   // True where a layer's queries and keys are rotated: never without rotary embedding.
   [[nodiscard]] bool rotated(int64_t layer) const;
+  // The dimensions of a head that a rotated layer turns; 0 without rotary embedding.
+  [[nodiscard]] int64_t rotary_width() const;
   // The logit scale, 1/sqrt(D) of the original width.
   [[nodiscard]] double logit_scale() const;
 };
 
-// Parses config.json. Throws kUnsupported, naming the feature, for an unknown architecture,
-// experts, an unknown type of layer or rope, or an unknown activation; kBadInput for sizes that do
-// not divide or are missing.
+// Parses config.json, with transformers 5's precedence and defaults. Throws kUnsupported, naming
+// the feature, for an unknown architecture, experts, an unknown type of layer or rope, or an
+// unknown activation; kBadInput for sizes that do not divide or are missing.
 [[nodiscard]] ModelConfig ParseModelConfig(const Json& config, const std::string& origin);
 // Reads DIR/config.json and, for the end-of-sequence ids, DIR/generation_config.json if present.
 [[nodiscard]] ModelConfig ReadModelConfig(const std::filesystem::path& directory);

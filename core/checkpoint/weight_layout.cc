@@ -71,19 +71,28 @@ const RoleRow& RowOf(Role role) {
   return *row;
 }
 
+const char* LocalName(const ModelConfig& config, Role role) {
+  if (config.norm_place == NormPlace::kBehind) {
+    if (role == Role::kAttnNorm) return ".post_attention_layernorm.weight";
+    if (role == Role::kMlpNorm) return ".post_feedforward_layernorm.weight";
+  }
+  const RoleRow& row = RowOf(role);
+  return config.family == Family::kGpt2 ? row.gpt2 : row.llama;
+}
+
 bool IsOuter(Role role) {
   return role == Role::kEmbedding || role == Role::kPositionEmbedding || role == Role::kFinalNorm ||
          role == Role::kFinalNormBias || role == Role::kLmHead;
 }
 
 bool HasRole(const ModelConfig& config, Role role) {
-  const bool gpt2 = config.family == Family::kGpt2;
   switch (role) {
     case Role::kPositionEmbedding:
+      return !config.has_rope;
     case Role::kFinalNormBias:
     case Role::kAttnNormBias:
     case Role::kMlpNormBias:
-      return gpt2;
+      return config.norm == NormKind::kLayer;
     case Role::kQBias:
     case Role::kVBias:
       return config.qkv_bias;
@@ -93,7 +102,7 @@ bool HasRole(const ModelConfig& config, Role role) {
       return config.out_bias;
     case Role::kQNorm:
     case Role::kKNorm:
-      return config.qk_norm;
+      return config.qk_norm != QkNorm::kNone;
     case Role::kKRebuild:
       return config.keys.layout == KeyLayout::kLatent;
     case Role::kKReduce:
@@ -101,9 +110,9 @@ bool HasRole(const ModelConfig& config, Role role) {
     case Role::kQReduce:
       return config.keys.layout == KeyLayout::kPostRope;
     case Role::kGate:
-      return !gpt2;
+      return config.gated;
     case Role::kGateBias:
-      return !gpt2 && config.mlp_bias;
+      return config.gated && config.mlp_bias;
     case Role::kUpBias:
     case Role::kDownBias:
       return config.mlp_bias;
@@ -136,8 +145,11 @@ std::vector<int64_t> ShapeOf(const ModelConfig& config, Role role, int64_t layer
     case Role::kO:
       return {width, config.num_heads * config.head_width};
     case Role::kQNorm:
-    case Role::kKNorm:
-      return {config.head_width};
+    case Role::kKNorm: {
+      const bool whole = config.qk_norm == QkNorm::kWhole;
+      const int64_t heads = role == Role::kQNorm ? config.num_heads : config.num_kv_heads;
+      return {(whole ? heads : 1) * config.head_width};
+    }
     case Role::kKRebuild: {
       const auto& ranks = config.keys.ranks.at(static_cast<size_t>(layer));
       return {value_rows, *std::max_element(ranks.begin(), ranks.end())};

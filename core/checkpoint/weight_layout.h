@@ -23,10 +23,10 @@ inline constexpr std::array<RoleRow, 29> kRoles = {{
     {Role::kEmbedding, "wte.weight", "embed_tokens.weight"},
     {Role::kPositionEmbedding, "wpe.weight", ""},
     {Role::kFinalNorm, "ln_f.weight", "norm.weight"},
-    {Role::kFinalNormBias, "ln_f.bias", ""},
+    {Role::kFinalNormBias, "ln_f.bias", "norm.bias"},
     {Role::kLmHead, "lm_head.weight", "lm_head.weight"},
     {Role::kAttnNorm, ".ln_1.weight", ".input_layernorm.weight"},
-    {Role::kAttnNormBias, ".ln_1.bias", ""},
+    {Role::kAttnNormBias, ".ln_1.bias", ".input_layernorm.bias"},
     {Role::kQ, ".attn.c_attn.weight", ".self_attn.q_proj.weight"},
     {Role::kQBias, ".attn.c_attn.bias", ".self_attn.q_proj.bias"},
     {Role::kK, ".attn.c_attn.weight", ".self_attn.k_proj.weight"},
@@ -42,7 +42,7 @@ inline constexpr std::array<RoleRow, 29> kRoles = {{
     {Role::kKReduceBias, "", ".self_attn.k_reduce.bias"},
     {Role::kQReduce, "", ".self_attn.q_reduce.weight"},
     {Role::kMlpNorm, ".ln_2.weight", ".post_attention_layernorm.weight"},
-    {Role::kMlpNormBias, ".ln_2.bias", ""},
+    {Role::kMlpNormBias, ".ln_2.bias", ".post_attention_layernorm.bias"},
     {Role::kGate, "", ".mlp.gate_proj.weight"},
     {Role::kGateBias, "", ".mlp.gate_proj.bias"},
     {Role::kUp, ".mlp.c_fc.weight", ".mlp.up_proj.weight"},
@@ -52,6 +52,8 @@ inline constexpr std::array<RoleRow, 29> kRoles = {{
 }};
 
 [[nodiscard]] const RoleRow& RowOf(Role role);
+// The name of a role that the model has, without prefix and, of a layer's, the layer's number.
+[[nodiscard]] const char* LocalName(const ModelConfig& config, Role role);
 // True when the role belongs to the whole model instead of a layer.
 [[nodiscard]] bool IsOuter(Role role);
 [[nodiscard]] bool HasRole(const ModelConfig& config, Role role);

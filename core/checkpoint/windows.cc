@@ -19,6 +19,9 @@ bool IsQwen(Family family) { return family == Family::kQwen2 || family == Family
 
 // The width of the windows; none: no layer may have one.
 std::optional<int64_t> Width(const Json& config, const std::string& origin, Family family) {
+  KVC_CHECK(family != Family::kSmolLm3 || !GetBool(config, "use_sliding_window", origin, false),
+            kUnsupported, "{}: use_sliding_window: expected false in a model of type {}, got true",
+            origin, FamilyName(family));
   const bool windows = family == Family::kMistral ||
                        (IsQwen(family) && GetBool(config, "use_sliding_window", origin, false));
   if (!windows) return std::nullopt;

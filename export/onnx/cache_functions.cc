@@ -89,7 +89,7 @@ std::string AddRebuild(FunctionBody& body, const ModelConfig& config, const std:
     body.Add("Add", {keys, "rebuild_bias"}, "keys_biased");
     keys = "keys_biased";
   }
-  if (config.qk_norm) {
+  if (config.qk_norm != QkNorm::kNone) {
     body.AddReshape(keys, {0, 0, config.num_kv_heads, config.head_width}, "keys_by_head");
     body.Add("RMSNormalization", {"keys_by_head", "key_norm"}, "keys_normed",
              {IntAttribute("axis", -1), {"epsilon", static_cast<float>(config.norm_epsilon), ""}});
@@ -155,10 +155,10 @@ Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& 
                                     std::string("rope.cos"), std::string("rope.sin")}) {
       node.inputs.push_back(name);
     }
-    if (config.qkv_bias || config.qk_norm) {
+    if (config.qkv_bias || config.qk_norm != QkNorm::kNone) {
       node.inputs.push_back(config.qkv_bias ? prefix + "k_rebuild.bias" : "");
     }
-    if (config.qk_norm) {
+    if (config.qk_norm != QkNorm::kNone) {
       node.inputs.push_back(prefix + "k_norm.weight");
     }
   }

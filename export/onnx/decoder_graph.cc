@@ -118,7 +118,7 @@ void DecoderBuilder::DeclareConstants() {
   graph_.AddConstant({"const.one", {}, {1}});
   graph_.AddConstant({"const.axis_1", {1}, {1}});
   graph_.AddConstant({"const.axes_1_2", {2}, {1, 2}});
-  if (config_.qk_norm) {
+  if (config_.qk_norm != QkNorm::kNone) {
     graph_.AddConstant({"const.split_q", {4}, {0, 0, config_.num_heads, config_.head_width}});
     if (!latent()) {
       graph_.AddConstant({"const.split_k", {4}, {0, 0, config_.num_kv_heads, config_.head_width}});
@@ -279,7 +279,7 @@ std::string DecoderBuilder::AddAttention(int64_t layer, const std::string& input
   // The bias of a latent's keys is added after the rebuild, inside the cache function.
   cache.key = AddLinear(prefix + "k", input, {Role::kK, Role::kKBias, !latent()}, layer);
   cache.value = AddLinear(prefix + "v", input, {Role::kV, Role::kVBias}, layer);
-  if (config_.qk_norm) {
+  if (config_.qk_norm != QkNorm::kNone) {
     cache.query = AddHeadNorm(prefix + "q_norm", cache.query, Role::kQNorm, layer, "const.split_q");
     if (!latent()) {
       cache.key = AddHeadNorm(prefix + "k_norm", cache.key, Role::kKNorm, layer, "const.split_k");
@@ -294,7 +294,7 @@ std::string DecoderBuilder::AddAttention(int64_t layer, const std::string& input
   }
   if (reduced()) ReduceHeads(layer, cache);
   if (latent()) {
-    if (config_.qk_norm) AddWeight(prefix + "k_norm.weight", Role::kKNorm, layer);
+    if (config_.qk_norm != QkNorm::kNone) AddWeight(prefix + "k_norm.weight", Role::kKNorm, layer);
     AddWeight(prefix + "k_rebuild.weight", Role::kKRebuild, layer);
     if (config_.qkv_bias) AddWeight(prefix + "k_rebuild.bias", Role::kKBias, layer);
   }
