@@ -1,6 +1,39 @@
 #include "factorize/factorization.h"
 
+#include <numeric>
+#include <utility>
+
 namespace kvc::factorize {
+namespace {
+
+Json DescribeLayers(const std::vector<LayerFit>& fits) {
+  Json layers = Json::array();
+  for (const LayerFit& layer : fits) {
+    double mean = 0.0;
+    for (const double error : layer.head_logit_errors) mean += error;
+    Json entry;
+    entry["rank"] = std::accumulate(layer.group_ranks.begin(), layer.group_ranks.end(), int64_t{0});
+    entry["logit_error"] = mean / static_cast<double>(layer.head_logit_errors.size());
+    entry["group_ranks"] = layer.group_ranks;
+    entry["head_logit_errors"] = layer.head_logit_errors;
+    entry["spectra"] = layer.spectra;
+    layers.push_back(std::move(entry));
+  }
+  return layers;
+}
+
+Json DescribeClosedForms(const FactorizationResult& result) {
+  const ClosedForms& forms = *result.closed_forms;
+  Json json;
+  if (forms.layout_choice) json["layout_choice"] = ToJson(*forms.layout_choice);
+  json["objective"] = result.objective;
+  if (forms.sensitivity) json["sensitivity"] = *forms.sensitivity;
+  json["calibration_windows"] = forms.calibration_windows;
+  json["layers"] = DescribeLayers(forms.layers);
+  return json;
+}
+
+}  // namespace
 
 Json ToJson(const FactorizationPlan& plan) {
   Json json;
@@ -18,14 +51,15 @@ Json ToJson(const FactorizationPlan& plan) {
 }
 
 Json ToJson(const ControlResult& control) {
-  Json json = control.training;
+  Json json = control.training ? ToJson(*control.training)
+                               : Json{{"loss", OutputLossName(control.loss)}, {"steps", 0}};
   json["kld"] = control.kld;
   json["perplexity"] = control.perplexity;
   return json;
 }
 
 Json ToJson(const FactorizationResult& result) {
-  Json json = result.closed_forms;
+  Json json = result.closed_forms ? DescribeClosedForms(result) : result.inherited;
   json["layout"] = LayoutText(result.layout);
   json["key_bytes_share"] = result.key_bytes_share;
   json["token_cost"] = DescribeCost(result.token_cost);
@@ -33,16 +67,16 @@ Json ToJson(const FactorizationResult& result) {
     json["kld_before_tuning"] = result.untuned->kld;
     json["perplexity_before_tuning"] = result.untuned->perplexity;
   }
-  if (!result.local_tuning.is_null()) json["tuning"] = result.local_tuning;
-  if (!result.global_tuning.is_null()) json["global_tuning"] = result.global_tuning;
+  for (const LayerTuning& layer : result.local_tuning) json["tuning"].push_back(ToJson(layer));
+  if (result.global_tuning) json["global_tuning"] = ToJson(*result.global_tuning);
   if (result.control) json["control"] = ToJson(*result.control);
   if (result.written) {
-    json[result.tuned ? "kld_after_tuning" : "kld_before_tuning"] = result.written->kld;
+    json[result.options.tunes() ? "kld_after_tuning" : "kld_before_tuning"] = result.written->kld;
     json["perplexity"] = result.written->perplexity;
     json["perplexity_source"] = result.written->reference_perplexity;
     json["held_back_tokens"] = result.written->tokens;
   }
-  json["options"] = result.options;
+  json["options"] = ToJson(result.options, result.calibration);
   return json;
 }
 

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "core/io/json.h"
+#include "factorize/factorize_options.h"
 #include "factorize/layout_choice.h"
 #include "factorize/memory_table.h"
+#include "factorize/tuning_result.h"
 #include "model/compare.h"
 
 namespace kvc::factorize {
@@ -29,13 +31,28 @@ struct FactorizationPlan {
 // Returns the keys of --dry-run.
 [[nodiscard]] Json ToJson(const FactorizationPlan& plan);
 
+// Thin keys of one layer, and how well they fit.
+struct LayerFit {
+  std::vector<int64_t> group_ranks;          // [n]
+  std::vector<double> head_logit_errors;     // [G] relative
+  std::vector<std::vector<double>> spectra;  // [n] of [m]
+};
+// The closed forms that were computed.
+struct ClosedForms {
+  std::optional<LayoutReport> layout_choice;       // --layout auto
+  std::optional<std::vector<double>> sensitivity;  // [L] --spread
+  int64_t calibration_windows = 0;
+  std::vector<LayerFit> layers;
+};
+
 // The full model after the training that the thin one had, on the held-back windows.
 struct ControlResult {
-  Json training;     // what TuneGlobally returns; with kKl {"loss", "steps": 0}
-  double kld = 0.0;  // to the untrained source, nats
+  OutputLoss loss = OutputLoss::kKl;
+  std::optional<GlobalTuning> training;  // none with kKl, which has nothing to train
+  double kld = 0.0;                      // to the untrained source, nats
   double perplexity = 0.0;
 };
-// Returns the training's keys, "kld" and "perplexity".
+// Returns the training's keys ({"loss", "steps": 0} without one), "kld" and "perplexity".
 [[nodiscard]] Json ToJson(const ControlResult& control);
 
 // The thin model that was written, and how it was made.
@@ -44,18 +61,18 @@ struct FactorizationResult {
   std::string objective;         // "unknown" for a thin MODEL without factorization.json
   double key_bytes_share = 0.0;  // of the original's
   TokenCost token_cost;
-  // Records of the closed forms under factorization.json's keys: "layout_choice", "objective",
-  // "sensitivity", "calibration_windows", "layers". With --source they are MODEL's, copied from its
-  // file, and "started_from" has its tunings.
-  Json closed_forms = Json::object();
-  bool tuned = false;
+  std::optional<ClosedForms> closed_forms;  // none with --source
+  // With --source: MODEL's record of its closed forms, copied from its file as it stands;
+  // "started_from" has its tunings.
+  Json inherited;
   // Distances from the source on the held-back windows; none if there are no such windows.
   std::optional<model::ModelDistance> untuned;  // only if the model was tuned
   std::optional<model::ModelDistance> written;
-  Json local_tuning;   // what TuneLocally returns; null without
-  Json global_tuning;  // what TuneGlobally returns; null without
+  std::vector<LayerTuning> local_tuning;  // [L]; empty without
+  std::optional<GlobalTuning> global_tuning;
   std::optional<ControlResult> control;
-  Json options;  // all of them, with the SHA-256 of each text
+  FactorizeOptions options;
+  FileHashes calibration;  // of the texts
 };
 // Returns the content of factorization.json except "kvc".
 [[nodiscard]] Json ToJson(const FactorizationResult& result);

@@ -30,12 +30,6 @@ std::vector<std::filesystem::path> InputsOf(const FactorizeOptions& options) {
   return inputs;
 }
 
-// Returns the value of --tune.
-const char* TuneText(const FactorizeOptions& options) {
-  if (options.tune) return options.tune_global ? "local,global" : "local";
-  return options.tune_global ? "global" : "none";
-}
-
 TextRequest RequestText(const FactorizeOptions& options) {
   TextRequest request;
   request.files = options.calibration;
@@ -53,62 +47,12 @@ double KeyBytesShare(const ModelConfig& config, const KeyFactors& keys) {
          static_cast<double>(config.num_layers * config.num_kv_heads * config.head_width);
 }
 
-// Describes the tuning options for factorization.json and for the state of an unfinished run.
-void DescribeTuning(const FactorizeOptions& options, Json& json) {
-  json["tune"] = TuneText(options);
-  if (!options.tunes()) return;
-  json["tune_tokens"] = options.tune_tokens;
-  json["device"] = options.tuning.cuda || options.global.compute.cuda ? "cuda" : "cpu";
-  if (options.tune) {
-    json["tune_passes"] = options.tuning.passes;
-    json["lr"] = options.tuning.learning_rate;
-    json["step_tokens"] = options.tuning.step_tokens;
-    json["seed"] = options.tuning.seed;
-  }
-  if (options.tune_global) {
-    json["global"] = {{"loss", OutputLossName(options.global.loss)},
-                      {"passes", options.global.passes},
-                      {"step_tokens", options.global.step_tokens},
-                      {"lr", options.global.learning_rate},
-                      {"precision", model::PrecisionName(options.global.compute.precision)},
-                      {"seed", options.global.seed}};
-  }
-}
-
-Json DescribeOptions(const FactorizeOptions& options) {
-  Json json;
-  if (options.source.empty()) {
-    json["rank"] = options.rank.is_share ? Json(options.rank.share) : Json(options.rank.dims);
-    json["layout"] = ToText(options.layout);
-    json["objective"] = ObjectiveName(options.objective);
-    json["svd"] = linalg::SvdBackendName(options.svd);
-    json["spread"] = options.spread;
-  }
-  json["calib_tokens"] = options.calibration_tokens;
-  json["window"] = options.window;
-  json["held_back"] = options.held_back;
-  DescribeTuning(options, json);
-  json["calibration"] = Json::object();
+FileHashes HashCalibration(const FactorizeOptions& options) {
+  FileHashes hashes;
   for (const auto& file : options.calibration) {
-    json["calibration"][file.filename().string()] = Sha256File(file);
+    hashes.emplace_back(file.filename().string(), Sha256File(file));
   }
-  return json;
-}
-
-Json DescribeLayers(const std::vector<LayerFactors>& factors) {
-  Json layers = Json::array();
-  for (const LayerFactors& layer : factors) {
-    double mean = 0.0;
-    for (const double error : layer.logit_errors) mean += error;
-    Json entry;
-    entry["rank"] = std::accumulate(layer.ranks.begin(), layer.ranks.end(), int64_t{0});
-    entry["logit_error"] = mean / static_cast<double>(layer.logit_errors.size());
-    entry["group_ranks"] = layer.ranks;
-    entry["head_logit_errors"] = layer.logit_errors;
-    entry["spectra"] = layer.spectra;
-    layers.push_back(std::move(entry));
-  }
-  return layers;
+  return hashes;
 }
 
 // The hash of every file of a checkpoint's tensors.
@@ -180,13 +124,14 @@ struct ThinKeys {
 };
 
 // Computes the closed forms of the requested layout, or of the best one with --layout auto, with
-// ranks spread if requested. Adds FactorizationResult::closed_forms to `record`.
+// ranks spread if requested. Fills result.closed_forms and result.objective.
 ThinKeys MakeClosedForms(const FactorizeOptions& options,
                          const Checkpoint& source,
                          const Windows& calibration,
                          const HeldBack& held_back,
                          Progress& progress,
-                         Json& record) {
+                         FactorizationResult& result) {
+  ClosedForms& record = result.closed_forms.emplace();
   const ModelConfig& config = source.config();
   FactorRequest request =
       MakeRequest(options, ResolveLayout(options.layout, config, options.objective), config);
@@ -198,24 +143,27 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
                        *svd, progress);
     request = MakeRequest(options, comparison.choice, config);
     factors = std::move(comparison.factors);
-    record["layout_choice"] = std::move(comparison.report);
+    record.layout_choice = std::move(comparison.report);
   }
-  record["objective"] = ObjectiveName(request.objective);
+  result.objective = ObjectiveName(request.objective);
   if (factors.empty()) {
     factors = FactorLayers(source, request, calibration, *svd, progress);
   }
   if (options.spread) {
-    record["sensitivity"] = SpreadFactors(source, request, calibration, *svd, progress, factors);
+    record.sensitivity = SpreadFactors(source, request, calibration, *svd, progress, factors);
   }
-  record["calibration_windows"] = calibration.size();
-  record["layers"] = DescribeLayers(factors);
+  record.calibration_windows = std::ssize(calibration);
+  for (const LayerFactors& layer : factors) {
+    record.layers.push_back({layer.ranks, layer.logit_errors, layer.spectra});
+  }
   KeyFactors keys = MakeKeys(request, factors);
   return {std::move(keys), std::move(factors)};
 }
 
-// Reads the thin model whose source is --source. Adds what is known about its closed forms to
-// `record`.
-ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source, Json& record) {
+// Reads the thin model whose source is --source. Fills result.inherited and result.objective.
+ThinKeys ReadThinKeys(const FactorizeOptions& options,
+                      const Checkpoint& source,
+                      FactorizationResult& result) {
   const Checkpoint thin = Checkpoint::Open(options.model);
   KVC_CHECK(thin.config().thin(), kBadInput,
             "--source: expected a MODEL with thin keys, which was made from it, got full ones");
@@ -223,11 +171,12 @@ ThinKeys ReadThinKeys(const FactorizeOptions& options, const Checkpoint& source,
   const auto path = options.model / "factorization.json";
   const Json before = std::filesystem::exists(path) ? ReadJsonFile(path) : Json::object();
   for (const char* key : {"layout_choice", "sensitivity", "calibration_windows", "layers"}) {
-    if (before.contains(key)) record[key] = before[key];
+    if (before.contains(key)) result.inherited[key] = before[key];
   }
-  record["objective"] = before.value("objective", "unknown");
+  result.objective = before.value("objective", "unknown");
+  result.inherited["objective"] = result.objective;
   for (const char* key : {"options", "tuning", "global_tuning", "started_from"}) {
-    if (before.contains(key)) record["started_from"][key] = before[key];
+    if (before.contains(key)) result.inherited["started_from"][key] = before[key];
   }
   return {thin.config().keys, ReadFactors(thin)};
 }
@@ -295,18 +244,18 @@ FactorizationResult FactorizeModel(const FactorizeOptions& options, Progress& pr
                          /*resumable=*/options.tunes());
 
   FactorizationResult result;
-  result.options = DescribeOptions(options);
-  result.tuned = options.tunes();
+  result.options = options;
+  result.calibration = HashCalibration(options);
   const HeldBack held_back(source, text.held_back, progress);
-  ThinKeys thin = goes_on ? ReadThinKeys(options, source, result.closed_forms)
-                          : MakeClosedForms(options, source, text.calibration, held_back, progress,
-                                            result.closed_forms);
+  ThinKeys thin =
+      goes_on ? ReadThinKeys(options, source, result)
+              : MakeClosedForms(options, source, text.calibration, held_back, progress, result);
   result.layout = {thin.keys.layout, thin.keys.num_groups};
-  result.objective = result.closed_forms["objective"];
   result.key_bytes_share = KeyBytesShare(config, thin.keys);
   result.token_cost = CostOfKeys(config, thin.keys);
   if (options.tunes()) {
-    const TuneState state(output.path(), TuneSettings(options, source, result.options));
+    const TuneState state(output.path(),
+                          TuneSettings(options, source, ToJson(options, result.calibration)));
     model::RunOn(options.global.compute,
                  [&] { Tune(options, source, text, held_back, state, progress, thin, result); });
     state.Remove();

@@ -65,7 +65,7 @@ class GlobalTraining {
   }
 
   // Leaves the best weights in the model.
-  Json Run() {
+  GlobalTuning Run() {
     if (std::filesystem::exists(path_)) {
       Resume();
     } else {
@@ -75,7 +75,7 @@ class GlobalTraining {
       state_.best = state_.values.clone();
       Check();
     }
-    const double loss_before = curve_[0]["check_loss"].get<double>();
+    const double loss_before = curve_[0].check_loss;
     const double rate =
         options_.learning_rate * GlobalRateShare(options_.loss, loss_before, model_.config());
     while (step_ < adamw_.steps && !Stopped()) {
@@ -201,8 +201,7 @@ class GlobalTraining {
     const double train_loss =
         loss_steps_ == 0 ? check_loss : loss_sum_ / static_cast<double>(loss_steps_);
     const double rate = step_ == 0 ? 0.0 : model::LearningRate(adamw_, step_ - 1);
-    curve_.push_back(
-        {{"step", step_}, {"lr", rate}, {"train_loss", train_loss}, {"check_loss", check_loss}});
+    curve_.push_back({step_, rate, train_loss, check_loss});
     progress_.Log(stage_ + ": step " + std::to_string(step_) + " of " +
                   std::to_string(adamw_.steps) + ": loss " + std::to_string(train_loss) +
                   ", on windows not trained on " + std::to_string(check_loss));
@@ -210,33 +209,37 @@ class GlobalTraining {
     loss_steps_ = 0;
   }
 
-  [[nodiscard]] double BestLoss() const { return curve_[kept_row_]["check_loss"].get<double>(); }
+  [[nodiscard]] double BestLoss() const { return curve_[kept_row_].check_loss; }
 
-  [[nodiscard]] Json NoiseTokens() const {
+  [[nodiscard]] std::optional<int64_t> NoiseTokens() const {
     const std::optional<double> windows = noise_.Windows();
-    if (!windows) return nullptr;
+    if (!windows) return std::nullopt;
     const auto unit =
         static_cast<double>(batch_windows_) * static_cast<double>(text_.windows[0].size());
     return std::llround(*windows * unit);
   }
 
-  [[nodiscard]] Json Report() const {
+  [[nodiscard]] GlobalTuning Report() const {
     const auto length = static_cast<int64_t>(text_.windows[0].size());
-    return {{"loss", OutputLossName(options_.loss)},
-            {"lr", options_.learning_rate},
-            {"steps", step_},
-            {"kept_step", curve_[kept_row_]["step"]},
-            {"tokens", std::ssize(split_.training) * length},
-            {"loss_before", curve_[0]["check_loss"]},
-            {"loss_after", BestLoss()},
-            {"backoff", backoff_},
-            {"noise_tokens", NoiseTokens()},
-            {"curve", curve_}};
+    GlobalTuning tuning;
+    tuning.loss = options_.loss;
+    tuning.learning_rate = options_.learning_rate;
+    tuning.steps = step_;
+    tuning.kept_step = curve_[kept_row_].step;
+    tuning.tokens = std::ssize(split_.training) * length;
+    tuning.loss_before = curve_[0].check_loss;
+    tuning.loss_after = BestLoss();
+    tuning.backoff = backoff_;
+    tuning.noise_tokens = NoiseTokens();
+    tuning.curve = curve_;
+    return tuning;
   }
 
   void Save() {
+    Json curve = Json::array();
+    for (const TuningCheck& check : curve_) curve.push_back(ToJson(check));
     state_.progress = {
-        {"step", step_},           {"kept_row", kept_row_},     {"curve", curve_},
+        {"step", step_},           {"kept_row", kept_row_},     {"curve", curve},
         {"loss_sum", loss_sum_},   {"loss_steps", loss_steps_}, {"backoff", backoff_},
         {"noise", noise_.ToJson()}};
     model::SaveTrainingState(state_, path_);
@@ -253,7 +256,9 @@ class GlobalTraining {
     KVC_CHECK(state_.best.defined(), kBadInput, "{}: expected the best weights, got none", origin);
     step_ = GetInt(state_.progress, "step", origin);
     kept_row_ = GetInt(state_.progress, "kept_row", origin);
-    curve_ = GetArray(state_.progress, "curve", origin);
+    for (const Json& check : GetArray(state_.progress, "curve", origin)) {
+      curve_.push_back(TuningCheckFromJson(check, origin));
+    }
     loss_sum_ = GetDouble(state_.progress, "loss_sum", origin);
     loss_steps_ = GetInt(state_.progress, "loss_steps", origin);
     backoff_ = GetDouble(state_.progress, "backoff", origin);
@@ -278,9 +283,9 @@ class GlobalTraining {
   model::AdamWOptions adamw_;
   model::TrainingState state_;  // of the scaled matrices
   int64_t step_ = 0;            // steps done
-  Json curve_ = Json::array();  // one row for each check
-  int64_t kept_row_ = 0;        // of the curve: the best check
-  double loss_sum_ = 0.0;       // of the steps since the last check
+  std::vector<TuningCheck> curve_;
+  int64_t kept_row_ = 0;   // of the curve: the best check
+  double loss_sum_ = 0.0;  // of the steps since the last check
   int64_t loss_steps_ = 0;
   double backoff_ = 1.0;  // of the rate
   GradientNoise noise_;
@@ -303,13 +308,13 @@ TrainingText ReadTrainingText(const Checkpoint& source,
   return text;
 }
 
-Json TrainGlobally(TrainedModel& model,
-                   const TrainingText& text,
-                   const GlobalTuneOptions& options,
-                   const std::filesystem::path& state,
-                   const std::string& stage,
-                   int workers,
-                   Progress& progress) {
+GlobalTuning TrainGlobally(TrainedModel& model,
+                           const TrainingText& text,
+                           const GlobalTuneOptions& options,
+                           const std::filesystem::path& state,
+                           const std::string& stage,
+                           int workers,
+                           Progress& progress) {
   return GlobalTraining(model, text, options, state, stage, workers, progress).Run();
 }
 

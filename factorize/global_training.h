@@ -8,9 +8,9 @@
 
 #include "core/base/progress.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/io/json_fwd.h"
 #include "factorize/calibration_text.h"
 #include "factorize/model_gradient.h"
+#include "factorize/tuning_result.h"
 
 namespace kvc::factorize {
 
@@ -33,12 +33,12 @@ struct TrainingText {
 // Trains `model`, or resumes from the state in the file `state`, and leaves it with the best
 // weights. `stage` names the training in progress and messages; on the CPU it has `workers`
 // threads. Returns and throws what TuneGlobally does.
-[[nodiscard]] Json TrainGlobally(TrainedModel& model,
-                                 const TrainingText& text,
-                                 const GlobalTuneOptions& options,
-                                 const std::filesystem::path& state,
-                                 const std::string& stage,
-                                 int workers,
-                                 Progress& progress);
+[[nodiscard]] GlobalTuning TrainGlobally(TrainedModel& model,
+                                         const TrainingText& text,
+                                         const GlobalTuneOptions& options,
+                                         const std::filesystem::path& state,
+                                         const std::string& stage,
+                                         int workers,
+                                         Progress& progress);
 
 }  // namespace kvc::factorize

@@ -16,12 +16,14 @@ namespace kvc::factorize {
 namespace {
 
 struct Candidate {
-  LayoutChoice choice;
   FactorRequest request;
   std::vector<LayerFactors> factors;
-  double kld = 0.0;
-  int64_t macs = 0;  // of one cached token
-  Json row;
+  MeasuredLayout measured;
+
+  // Returns the multiply-adds of one cached token.
+  [[nodiscard]] int64_t Macs() const {
+    return measured.cost.rebuild_macs + measured.cost.score_macs;
+  }
 };
 
 // Returns every layout of the family that can have the objective.
@@ -40,7 +42,7 @@ std::vector<Candidate> ListCandidates(const ModelConfig& config,
     if (!LayoutObstacle(config, choice.layout).empty()) continue;
     if (!CanHaveObjective(choice.layout, objective)) continue;
     Candidate& candidate = candidates.emplace_back();
-    candidate.choice = choice;
+    candidate.measured.choice = choice;
     candidate.request.layout = choice.layout;
     candidate.request.num_groups = choice.num_groups;
     candidate.request.objective =
@@ -57,27 +59,23 @@ void Measure(const Checkpoint& source,
   const ModelConfig& config = source.config();
   const KeyFactors keys = MakeKeys(candidate.request, candidate.factors);
   const auto distance = MeasureFactors(reference, source, keys, candidate.factors, progress);
-  const TokenCost cost = CostOfLayout(config, keys.layout, keys.ranks[0]);
   int64_t width = 0;
   for (const int64_t group_rank : keys.ranks[0]) width += group_rank;
-  candidate.kld = distance.kld;
-  candidate.macs = cost.rebuild_macs + cost.score_macs;
-  candidate.row = {
-      {"layout", LayoutText(candidate.choice)},
-      {"objective", ObjectiveName(candidate.request.objective)},
-      {"rank", keys.ranks[0][0]},
-      {"key_bytes_share",
-       static_cast<double>(width) / static_cast<double>(config.num_kv_heads * config.head_width)},
-      {"kld", distance.kld},
-      {"perplexity", distance.perplexity}};
-  candidate.row.update(DescribeCost(cost));
+  MeasuredLayout& measured = candidate.measured;
+  measured.objective = candidate.request.objective;
+  measured.rank = keys.ranks[0][0];
+  measured.key_bytes_share =
+      static_cast<double>(width) / static_cast<double>(config.num_kv_heads * config.head_width);
+  measured.kld = distance.kld;
+  measured.perplexity = distance.perplexity;
+  measured.cost = CostOfLayout(config, keys.layout, keys.ranks[0]);
 }
 
 std::string Kld(const Candidate& candidate) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.4f", candidate.kld);
-  return LayoutText(candidate.choice) + " (KLD " + text + ", " + std::to_string(candidate.macs) +
-         " multiply-adds for a cached token)";
+  std::snprintf(text, sizeof text, "%.4f", candidate.measured.kld);
+  return LayoutText(candidate.measured.choice) + " (KLD " + text + ", " +
+         std::to_string(candidate.Macs()) + " multiply-adds for a cached token)";
 }
 
 // Returns the reason for a choice. The candidates, at least two, are in the order of their KLD.
@@ -139,6 +137,23 @@ std::string LayoutText(const LayoutChoice& choice) {
                                              : name;
 }
 
+Json ToJson(const LayoutReport& report) {
+  Json json;
+  json["candidates"] = Json::array();
+  for (const MeasuredLayout& candidate : report.candidates) {
+    Json row = {{"layout", LayoutText(candidate.choice)},
+                {"objective", ObjectiveName(candidate.objective)},
+                {"rank", candidate.rank},
+                {"key_bytes_share", candidate.key_bytes_share},
+                {"kld", candidate.kld},
+                {"perplexity", candidate.perplexity}};
+    row.update(DescribeCost(candidate.cost));
+    json["candidates"].push_back(std::move(row));
+  }
+  json["reason"] = report.reason;
+  return json;
+}
+
 LayoutComparison CompareLayouts(const Checkpoint& source,
                                 const RankRequest& rank,
                                 Objective objective,
@@ -152,16 +167,15 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
             FamilyName(source.config().family), PossibleLayouts(source.config()),
             ObjectiveName(objective));
   LayoutComparison comparison;
-  comparison.choice = candidates.front().choice;
-  comparison.report["candidates"] = Json::array();
+  comparison.choice = candidates.front().measured.choice;
   if (candidates.size() == 1) {
-    comparison.report["reason"] = "the only layout of " +
-                                  std::string(FamilyName(source.config().family)) +
-                                  " with this objective";
+    comparison.report.reason = "the only layout of " +
+                               std::string(FamilyName(source.config().family)) +
+                               " with this objective";
     return comparison;
   }
   if (reference == nullptr || !rank.is_share) {
-    comparison.report["reason"] =
+    comparison.report.reason =
         reference == nullptr ? "no text is held back to compare layouts on; loses least on SmolLM2"
                              : "a rank in dimensions does not compare layouts; use a share";
     return comparison;
@@ -174,15 +188,15 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
     Measure(source, *reference, progress, candidates[i]);
   }
   std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const auto& a, const auto& b) { return a.kld < b.kld; });
-  const double equal = candidates.front().kld * kEqualKldRatio + kEqualKldMargin;
+                   [](const auto& a, const auto& b) { return a.measured.kld < b.measured.kld; });
+  const double equal = candidates.front().measured.kld * kEqualKldRatio + kEqualKldMargin;
   Candidate* chosen = &candidates.front();
   for (Candidate& candidate : candidates) {
-    if (candidate.kld <= equal && candidate.macs < chosen->macs) chosen = &candidate;
-    comparison.report["candidates"].push_back(candidate.row);
+    if (candidate.measured.kld <= equal && candidate.Macs() < chosen->Macs()) chosen = &candidate;
+    comparison.report.candidates.push_back(candidate.measured);
   }
-  comparison.choice = chosen->choice;
-  comparison.report["reason"] = Reason(candidates, *chosen);
+  comparison.choice = chosen->measured.choice;
+  comparison.report.reason = Reason(candidates, *chosen);
   comparison.factors = std::move(chosen->factors);
   return comparison;
 }

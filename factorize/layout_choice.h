@@ -8,9 +8,10 @@
 
 #include "core/base/progress.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/io/json.h"
+#include "core/io/json_fwd.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
+#include "factorize/memory_table.h"
 #include "model/compare.h"
 
 namespace kvc::factorize {
@@ -47,11 +48,30 @@ struct LayoutRequest {
 inline constexpr double kEqualKldRatio = 1.1;
 inline constexpr double kEqualKldMargin = 0.001;  // nats
 
+// A layout that was measured.
+struct MeasuredLayout {
+  LayoutChoice choice;
+  Objective objective = Objective::kAuto;
+  int64_t rank = 0;              // of the first group
+  double key_bytes_share = 0.0;  // of the original's
+  double kld = 0.0;
+  double perplexity = 0.0;
+  TokenCost cost;
+};
+// Why a layout was chosen, and among which, in the order of their KLD; none if nothing was
+// compared.
+struct LayoutReport {
+  std::string reason;
+  std::vector<MeasuredLayout> candidates;
+};
+// Returns {"candidates": [{"layout", "objective", "rank", "key_bytes_share", "kld", "perplexity",
+// "key_bytes", "rebuild_macs", "score_macs"}], "reason"}.
+[[nodiscard]] Json ToJson(const LayoutReport& report);
+
 struct LayoutComparison {
   LayoutChoice choice;
   std::vector<LayerFactors> factors;  // of the choice; empty when nothing was compared
-  Json report;  // {"reason", "candidates": [{"layout", "objective", "rank", "key_bytes_share",
-                // "kld", "perplexity", "rebuild_macs", "score_macs"}]}, in the order of their KLD
+  LayoutReport report;
 };
 // Factors every layout that the family and the objective can have at the same share of the key
 // bytes, in one pass over the calibration windows, and measures each on the reference's windows

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <utility>
 
-#include "core/io/json.h"
 #include "factorize/global_training.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
@@ -42,13 +41,13 @@ double GlobalRateShare(OutputLoss loss, double loss_before, const ModelConfig& c
   return share * kReferenceWidth / static_cast<double>(config.model_width) / depth;
 }
 
-Json TuneGlobally(const Checkpoint& source,
-                  const KeyFactors& keys,
-                  const Windows& windows,
-                  const GlobalTuneOptions& options,
-                  const std::filesystem::path& state,
-                  Progress& progress,
-                  std::vector<LayerFactors>& factors) {
+GlobalTuning TuneGlobally(const Checkpoint& source,
+                          const KeyFactors& keys,
+                          const Windows& windows,
+                          const GlobalTuneOptions& options,
+                          const std::filesystem::path& state,
+                          Progress& progress,
+                          std::vector<LayerFactors>& factors) {
   const TrainingText text = ReadTrainingText(source, windows, options, progress);
   const model::OuterWeights outer = model::LoadOuter(source);
   const ModelConfig thin = ThinConfig(source.config(), keys);
@@ -60,12 +59,12 @@ Json TuneGlobally(const Checkpoint& source,
   ThreadPool pool(single.outer_threads());
   TrainedModel model(thin, layers, outer, SizeWindows(text), options.compute, pool);
   layers.clear();
-  Json report =
+  GlobalTuning tuning =
       TrainGlobally(model, text, options, state, "global tuning", single.outer_threads(), progress);
-  if (report["kept_step"].get<int64_t>() > 0) {
+  if (tuning.kept_step > 0) {
     for (int64_t l = 0; l < thin.num_layers; ++l) TakeFactors(model.layers()[l], factors[l]);
   }
-  return report;
+  return tuning;
 }
 
 ControlResult TuneControl(const Checkpoint& source,
@@ -74,7 +73,8 @@ ControlResult TuneControl(const Checkpoint& source,
                           const GlobalTuneOptions& options,
                           const std::filesystem::path& state,
                           Progress& progress) {
-  Json report = {{"loss", OutputLossName(options.loss)}, {"steps", 0}};
+  ControlResult control;
+  control.loss = options.loss;
   std::vector<Tensor> hidden = model::EmbedWindows(source, held_back.windows);  // [T, E] each
   if (options.loss == OutputLoss::kKl) {
     hidden = held_back.hidden;
@@ -89,7 +89,7 @@ ControlResult TuneControl(const Checkpoint& source,
     TrainedModel model(source.config(), layers, held_back.outer, SizeWindows(text), options.compute,
                        pool);
     layers.clear();
-    report =
+    control.training =
         TrainGlobally(model, text, options, state, "control", single.outer_threads(), progress);
     for (int64_t l = 0; l < source.config().num_layers; ++l) {
       RunLayer(source.config(), model.layers()[l], l, pool, hidden);
@@ -97,7 +97,9 @@ ControlResult TuneControl(const Checkpoint& source,
   }
   const auto distance =
       model::CompareHidden(held_back, source.config(), held_back.outer, hidden, progress);
-  return {std::move(report), distance.kld, distance.perplexity};
+  control.kld = distance.kld;
+  control.perplexity = distance.perplexity;
+  return control;
 }
 
 }  // namespace kvc::factorize

@@ -41,20 +41,16 @@ inline constexpr int64_t kPatience = 4;
                                      const ModelConfig& config);
 
 // Tunes `factors` (one per layer) in place. `state` is a file from which a run that was
-// interrupted, or that met a NaN, resumes; it is written at every check and left there. Returns
-// {"loss", "lr", "steps", "kept_step", "tokens", "loss_before", "loss_after", "backoff" (share of
-// the rate that was left), "noise_tokens", "curve": [{"step", "lr", "train_loss", "check_loss"}]}.
-// kept_step 0 means that nothing was better than the start. noise_tokens is the number of tokens
-// whose mean gradient is half noise (factorize/gradient_noise.h), or null if it cannot be
-// determined. Throws kNumeric when a loss or a gradient is not finite (the state of the last check
-// stays), kInterrupted from `progress` after writing the state, kBadInput for a broken state.
-[[nodiscard]] Json TuneGlobally(const Checkpoint& source,
-                                const KeyFactors& keys,
-                                const Windows& windows,
-                                const GlobalTuneOptions& options,
-                                const std::filesystem::path& state,
-                                Progress& progress,
-                                std::vector<LayerFactors>& factors);
+// interrupted, or that met a NaN, resumes; it is written at every check and left there. Throws
+// kNumeric when a loss or a gradient is not finite (the state of the last check stays),
+// kInterrupted from `progress` after writing the state, kBadInput for a broken state.
+[[nodiscard]] GlobalTuning TuneGlobally(const Checkpoint& source,
+                                        const KeyFactors& keys,
+                                        const Windows& windows,
+                                        const GlobalTuneOptions& options,
+                                        const std::filesystem::path& state,
+                                        Progress& progress,
+                                        std::vector<LayerFactors>& factors);
 
 // Runs the control: the full model's own W_Q and W_K get the same training and are measured on
 // `held_back`. With kKl the loss and its gradient are zero from the start, so the source is the

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/io/json.h"
 #include "factorize/layer_tuner.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
@@ -39,13 +38,6 @@ std::vector<AttentionTarget> RunFullLayer(const ModelConfig& config,
   return targets;
 }
 
-Json Describe(const LayerTuneReport& report, double learning_rate) {
-  return {{"error_before", report.error_before},
-          {"error_after", report.error_after},
-          {"kept_pass", report.kept_pass},
-          {"lr", learning_rate}};
-}
-
 class LocalTuning {
  public:
   LocalTuning(const Checkpoint& source,
@@ -65,36 +57,38 @@ class LocalTuning {
     thin_hidden_ = full_hidden_;
   }
 
-  Json RunLayers(const TuneState& state, std::vector<LayerFactors>& factors) {
-    Json reports = Json::array();
+  std::vector<LayerTuning> RunLayers(const TuneState& state, std::vector<LayerFactors>& factors) {
+    std::vector<LayerTuning> results;
     for (int64_t l = 0; l < config_.num_layers; ++l) {
       const model::LayerWeights full = model::LoadLayer(source_, l);
       source_.ReleaseLayer(l);
       const std::vector<AttentionTarget> targets =
           RunFullLayer(config_, model::PlaceOn(full, device_), l, pool_, full_hidden_);
-      std::optional<Json> report = state.Load(l, factors[l]);
+      std::optional<LayerTuning> result = state.Load(l, factors[l]);
       model::LayerWeights thin = model::PlaceOn(ThinLayer(thin_, full, factors[l]), device_);
-      if (!report) {
-        report = Tune(l, targets, thin);
+      if (!result) {
+        result = Tune(l, targets, thin);
         TakeFactors(thin, factors[l]);
-        state.Save(l, factors[l], *report);
+        state.Save(l, factors[l], *result);
       }
-      reports.push_back(std::move(*report));
+      results.push_back(*result);
       RunLayer(thin_, thin, l, pool_, thin_hidden_);
     }
-    return reports;
+    return results;
   }
 
  private:
-  Json Tune(int64_t layer, const std::vector<AttentionTarget>& targets, model::LayerWeights& thin) {
+  LayerTuning Tune(int64_t layer,
+                   const std::vector<AttentionTarget>& targets,
+                   model::LayerWeights& thin) {
     std::vector<TuneWindow> windows;
     for (size_t i = 0; i < targets.size(); ++i) windows.push_back({thin_hidden_[i], targets[i]});
     // Reports progress in hundredths of a layer, because only the tuner knows the number of steps.
     const auto report = [&](int64_t done, int64_t total) {
       progress_.Report("tune", 100 * layer + 100 * done / total, 100 * config_.num_layers);
     };
-    return Describe(TuneLayer(thin_, layer, windows, options_, pool_, report, thin),
-                    options_.learning_rate);
+    const LayerTuneReport tuned = TuneLayer(thin_, layer, windows, options_, pool_, report, thin);
+    return {tuned.error_before, tuned.error_after, tuned.kept_pass, options_.learning_rate};
   }
 
   const Checkpoint& source_;
@@ -111,13 +105,13 @@ class LocalTuning {
 
 }  // namespace
 
-Json TuneLocally(const Checkpoint& source,
-                 const KeyFactors& keys,
-                 const Windows& windows,
-                 const TuneOptions& options,
-                 const TuneState& state,
-                 Progress& progress,
-                 std::vector<LayerFactors>& factors) {
+std::vector<LayerTuning> TuneLocally(const Checkpoint& source,
+                                     const KeyFactors& keys,
+                                     const Windows& windows,
+                                     const TuneOptions& options,
+                                     const TuneState& state,
+                                     Progress& progress,
+                                     std::vector<LayerFactors>& factors) {
   return LocalTuning(source, keys, windows, options, progress).RunLayers(state, factors);
 }
 

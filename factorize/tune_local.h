@@ -12,18 +12,19 @@
 #include "factorize/layer_factors.h"
 #include "factorize/tune_options.h"
 #include "factorize/tune_state.h"
+#include "factorize/tuning_result.h"
 
 namespace kvc::factorize {
 
 // Tunes `factors` (one per layer) in place. Layers that `state` holds are taken from it, every
-// further one is saved there. Returns [{"error_before", "error_after", "kept_pass", "lr"}], one per
-// layer. Throws kUnsupported for layouts that cannot be tuned, kNumeric like TuneLayer.
-[[nodiscard]] Json TuneLocally(const Checkpoint& source,
-                               const KeyFactors& keys,
-                               const Windows& windows,
-                               const TuneOptions& options,
-                               const TuneState& state,
-                               Progress& progress,
-                               std::vector<LayerFactors>& factors);
+// further one is saved there. Returns one result per layer. Throws kUnsupported for layouts that
+// cannot be tuned, kNumeric like TuneLayer.
+[[nodiscard]] std::vector<LayerTuning> TuneLocally(const Checkpoint& source,
+                                                   const KeyFactors& keys,
+                                                   const Windows& windows,
+                                                   const TuneOptions& options,
+                                                   const TuneState& state,
+                                                   Progress& progress,
+                                                   std::vector<LayerFactors>& factors);
 
 }  // namespace kvc::factorize

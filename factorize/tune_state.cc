@@ -34,7 +34,7 @@ TuneState::TuneState(std::filesystem::path directory, const Json& settings)
   }
 }
 
-std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const {
+std::optional<LayerTuning> TuneState::Load(int64_t layer, LayerFactors& factors) const {
   if (!std::filesystem::exists(LayerPath(layer))) return std::nullopt;
   const SafetensorsReader reader = SafetensorsReader::OpenFile(LayerPath(layer));
   const std::string origin = LayerPath(layer).filename().string();
@@ -51,16 +51,16 @@ std::optional<Json> TuneState::Load(int64_t layer, LayerFactors& factors) const 
     std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
   }
   KVC_CHECK(reader.metadata().contains(kReportKey), kBadInput, "{}: expected a report", origin);
-  return ParseJson(reader.metadata().at(kReportKey), origin);
+  return LayerTuningFromJson(ParseJson(reader.metadata().at(kReportKey), origin), origin);
 }
 
-void TuneState::Save(int64_t layer, const LayerFactors& factors, const Json& report) const {
+void TuneState::Save(int64_t layer, const LayerFactors& factors, const LayerTuning& tuning) const {
   std::vector<TensorSpec> specs;
   for (const TunedWeight& tuned : TunedWeights()) {
     const std::vector<float>& values = factors.*tuned.values;
     if (!values.empty()) specs.push_back({tuned.name, DType::kF32, {std::ssize(values)}});
   }
-  SafetensorsWriter writer(LayerPath(layer), specs, {{kReportKey, report.dump()}});
+  SafetensorsWriter writer(LayerPath(layer), specs, {{kReportKey, ToJson(tuning).dump()}});
   for (const TunedWeight& tuned : TunedWeights()) {
     const std::vector<float>& values = factors.*tuned.values;
     if (!values.empty()) writer.WriteFloats(tuned.name, values);

@@ -6,8 +6,9 @@
 #include <filesystem>
 #include <optional>
 
-#include "core/io/json.h"
+#include "core/io/json_fwd.h"
 #include "factorize/layer_factors.h"
+#include "factorize/tuning_result.h"
 
 namespace kvc::factorize {
 
@@ -21,8 +22,8 @@ class TuneState {
   // Loads the tuned factors into `factors` (which holds the untuned ones) and returns what Save was
   // told about them; nothing when the layer is not finished. Throws kBadInput when its file is
   // broken.
-  [[nodiscard]] std::optional<Json> Load(int64_t layer, LayerFactors& factors) const;
-  void Save(int64_t layer, const LayerFactors& factors, const Json& report) const;
+  [[nodiscard]] std::optional<LayerTuning> Load(int64_t layer, LayerFactors& factors) const;
+  void Save(int64_t layer, const LayerFactors& factors, const LayerTuning& tuning) const;
   // Returns the file of the whole model's tuning: "thin", or "control". The tuning itself writes
   // it.
   [[nodiscard]] std::filesystem::path GlobalPath(const char* model) const;

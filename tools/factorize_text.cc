@@ -65,7 +65,7 @@ void PrintFactorization(const factorize::FactorizationResult& result) {
   if (result.untuned) {
     PrintDistance("untuned", result.untuned->kld, result.untuned->perplexity, source);
   }
-  PrintDistance(result.tuned ? "tuned" : "held back", result.written->kld,
+  PrintDistance(result.options.tunes() ? "tuned" : "held back", result.written->kld,
                 result.written->perplexity, source);
   if (!result.control) return;
   PrintDistance("control", result.control->kld, result.control->perplexity, source);
