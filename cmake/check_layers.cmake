@@ -47,8 +47,8 @@ room(pipeline/choose ${core} runtime eval/tasks eval/compare export/budget expor
 room(pipeline/recipe core/base core/io)
 room(pipeline/report core/base core/io)
 room(pipeline ${core} linalg eval/tasks model factorize profile)
-room(bench/support core/base core/cache linalg kernels runtime eval/compare)
-room(bench/device core/base core/cache kernels/cuda runtime bench/support)
+room(bench/support core/base core/io core/cache linalg kernels runtime eval/compare)
+room(bench/device core/base core/io core/cache kernels/cuda runtime bench/support)
 room(tools ${core} linalg kernels solver scorers runtime/device runtime/create_backend runtime
      eval/tasks eval/compare model factorize profile export/budget export/onnx export/bundle
      pipeline/choose pipeline/recipe pipeline/report pipeline bench/support bench/device)

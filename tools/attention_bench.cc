@@ -4,56 +4,22 @@
 
 #include <CLI/CLI.hpp>
 
-#include "bench/support/attention_problem.h"
-#include "bench/support/read_bandwidth.h"
-#include "bench/support/repeat.h"
+#include "bench/support/host_attention.h"
 #include "core/base/sizes.h"
+#include "core/io/json.h"
 #include "tools/bench_command.h"
 
 namespace kvc::tools {
 namespace {
 
-// More than a usual last-level cache holds.
-constexpr int64_t kColdBytes = int64_t{160} << 20;
-
-// A shape and the times of a step on it; none with --dry-run.
-struct ShapeResult {
-  std::string shape;
-  int64_t layer_bytes = 0;
-  std::optional<bench::Times> times;
-
-  [[nodiscard]] double Rate() const { return static_cast<double>(layer_bytes) / times->best; }
-};
-
-struct AttentionResult {
-  int threads = 0;
-  double read_bandwidth = 0.0;  // bytes per second of this machine's memory
-  std::vector<ShapeResult> shapes;
-};
-
-Json ToJson(const AttentionResult& result, bool dry_run) {
-  Json json = {{"threads", result.threads}, {"shapes", Json::array()}};
-  if (!dry_run) json["read_gb_per_second"] = result.read_bandwidth * 1e-9;
-  for (const ShapeResult& shape : result.shapes) {
-    Json line = {{"shape", shape.shape}, {"layer_bytes", shape.layer_bytes}};
-    if (shape.times) {
-      line["microseconds"] = {{"best", shape.times->best * 1e6},
-                              {"median", shape.times->median * 1e6}};
-      line["gb_per_second"] = shape.Rate() * 1e-9;
-      line["of_read_bandwidth"] = shape.Rate() / result.read_bandwidth;
-    }
-    json["shapes"].push_back(std::move(line));
-  }
-  return json;
-}
-
-void Print(const AttentionResult& result) {
-  std::printf("%d threads, memory reads %.2f GB/s\n", result.threads, result.read_bandwidth * 1e-9);
+void Print(const bench::HostAttention& result) {
+  std::printf("%d threads, memory reads %.2f GB/s\n", result.threads,
+              *result.read_bandwidth * 1e-9);
   std::printf("%-52s %12s %10s %8s %12s\n", "shape", "cache", "best us", "GB/s", "of reading");
-  for (const ShapeResult& shape : result.shapes) {
+  for (const bench::ShapeTimes& shape : result.shapes) {
     std::printf("%-52s %12s %10.1f %8.2f %10.1f %%\n", shape.shape.c_str(),
                 FormatBytes(shape.layer_bytes).c_str(), shape.times->best * 1e6,
-                shape.Rate() * 1e-9, 100.0 * shape.Rate() / result.read_bandwidth);
+                shape.Rate() * 1e-9, 100.0 * shape.Rate() / *result.read_bandwidth);
   }
 }
 
@@ -84,26 +50,10 @@ CommandResult RunAttentionBench(const AttentionBenchOptions& options, const Comm
 CommandResult RunHostAttentionBench(const AttentionBenchOptions& options,
                                     const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common));
-  std::vector<bench::AttentionShape> shapes;
-  for (const std::string& text : options.shapes) shapes.push_back(bench::ParseAttentionShape(text));
-  AttentionResult result;
-  result.threads = pool.num_threads();
-  if (!common.dry_run) result.read_bandwidth = bench::MeasureReadBandwidth(pool);
-  const auto progress = MakeProgress(common);
-  for (size_t s = 0; s < shapes.size(); ++s) {
-    ShapeResult line{options.shapes[s], shapes[s].LayerBytes(), {}};
-    if (!common.dry_run) {
-      bench::AttentionProblem problem(shapes[s], kColdBytes);
-      line.times = bench::Repeat(options.repetitions, [&] {
-        const auto start = std::chrono::steady_clock::now();
-        problem.Step(pool);
-        return bench::SecondsSince(start);
-      });
-    }
-    result.shapes.push_back(std::move(line));
-    progress->Report("shapes", static_cast<int64_t>(s) + 1, std::ssize(shapes));
-  }
-  CommandResult finished{ToJson(result, common.dry_run), {}};
+  const int64_t repetitions = common.dry_run ? 0 : options.repetitions;
+  const bench::HostAttention result =
+      bench::MeasureHostAttention(options.shapes, repetitions, pool, *MakeProgress(common));
+  CommandResult finished{ToJson(result), {}};
   if (!common.dry_run) finished.print = [result] { Print(result); };
   return finished;
 }

@@ -5,17 +5,15 @@
 
 #include <CLI/CLI.hpp>
 
-#include "bench/support/bundle_speed.h"
-#include "bench/support/read_bandwidth.h"
+#include "bench/support/bundle_result.h"
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"
+#include "core/io/json.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
-#include "eval/compare/results_json.h"
 #include "export/budget/budget_plan.h"
-#include "runtime/device.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -67,80 +65,6 @@ std::vector<int32_t> MakeIds(const BenchOptions& options, const Manifest& manife
   return ids;
 }
 
-Json DryRun(const bench::SpeedPlan& plan, const Manifest& manifest) {
-  const CacheSpec& cache = plan.cache ? *plan.cache : manifest.cache;
-  Json result = {{"prompt", plan.prompt}, {"decode", plan.decode}, {"depths", Json::array()}};
-  for (const int64_t depth : plan.depths) {
-    const int64_t prompt = plan.PrefillAt(depth);
-    const CacheBytes bytes = PredictBytes(cache, prompt);
-    result["depths"].push_back({{"depth", depth},
-                                {"prefill_tokens", prompt},
-                                {"full_bytes", bytes.full},
-                                {"logical_bytes", bytes.logical},
-                                {"allocated_bytes", bytes.allocated}});
-  }
-  return result;
-}
-
-// Measurements of a bundle.
-struct BenchResult {
-  Method method = Method::kFull;
-  std::string budget;
-  DType weights_dtype = DType::kF32;
-  RowFormat cache_format;
-  int threads = 0;
-  bool random_ids = false;
-  std::string device;
-  std::optional<int64_t> peak_device_bytes;  // none where the device is the processor
-  double read_bandwidth = 0.0;               // bytes per second of this machine's memory
-  bench::SpeedPlan plan;
-  bench::Rates prompt;
-  std::vector<bench::DepthSpeed> depths;
-};
-
-Json ToJson(const bench::Rates& rates) {
-  return {{"best", rates.best},
-          {"median", rates.median},
-          {"mean", rates.mean},
-          {"deviation", rates.deviation}};
-}
-
-Json ToJson(const bench::DepthSpeed& speed, int64_t decode) {
-  Json json = {{"depth", speed.depth},
-               {"prefill_tokens", speed.prefill_tokens},
-               {"prefill_tokens_per_second", speed.prefill_rate},
-               {"decode_tokens", decode},
-               {"decode_tokens_per_second", ToJson(speed.decode)},
-               {"cache", eval::CacheToJson(speed.cache)},
-               {"attention_gb_per_second", nullptr}};
-  if (speed.attention_bytes_per_second) {
-    json["attention_gb_per_second"] = *speed.attention_bytes_per_second * 1e-9;
-  }
-  return json;
-}
-
-Json ToJson(const BenchResult& result) {
-  Json json = {
-      {"method", MethodName(result.method)},
-      {"budget", result.budget},
-      {"dtype", ShortName(result.weights_dtype)},
-      {"cache_dtype", RowFormatName(result.cache_format)},
-      {"device", result.device},
-      {"batch", result.plan.batch},
-      {"threads", result.threads},
-      {"ids", result.random_ids ? "random" : "text"},
-      {"read_gb_per_second", result.read_bandwidth * 1e-9},
-      {"repetitions", result.plan.repetitions},
-      {"prompt", {{"tokens", result.plan.prompt}, {"tokens_per_second", ToJson(result.prompt)}}},
-      {"depths", Json::array()}};
-  for (const bench::DepthSpeed& depth : result.depths) {
-    json["depths"].push_back(ToJson(depth, result.plan.decode));
-  }
-  if (!result.depths.empty()) json["cache"] = eval::CacheToJson(result.depths.back().cache);
-  if (result.peak_device_bytes) json["peak_device_bytes"] = *result.peak_device_bytes;
-  return json;
-}
-
 std::string GigabytesText(const std::optional<double>& bytes_per_second) {
   if (!bytes_per_second) return "-";
   char text[32];
@@ -161,7 +85,7 @@ void PrintRates(const std::string& test, const bench::Rates& rates) {
               rates.best, rates.median);
 }
 
-void Print(const BenchResult& result) {
+void Print(const bench::BundleResult& result) {
   std::printf("%s cache (%s, %s) on %s, %d threads, %s tokens; the host's memory reads %.2f GB/s\n",
               std::string(MethodName(result.method)).c_str(), result.budget.c_str(),
               std::string(RowFormatName(result.cache_format)).c_str(), result.device.c_str(),
@@ -213,29 +137,14 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
             "BUNDLE: expected a bundle's directory or attention, got neither");
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const Manifest manifest = ReadManifest(options.bundle);
-  BenchResult result;
-  result.plan = Resolve(options, manifest);
-  if (common.dry_run) return {DryRun(result.plan, manifest), {}};
+  const bench::SpeedPlan plan = Resolve(options, manifest);
+  if (common.dry_run) return {bench::PlanToJson(plan, manifest), {}};
   const std::vector<int32_t> ids = MakeIds(options, manifest, common.seed);
   const auto session = eval::OpenSession(options.bundle, SessionOptions(common, pool));
-  const auto progress = MakeProgress(common);
-  const auto stages = std::ssize(result.plan.depths) + 1;
-  result.method = (result.plan.cache ? *result.plan.cache : manifest.cache).method;
+  bench::BundleResult result =
+      bench::MeasureBundle(*session, manifest, plan, ids, pool, *MakeProgress(common));
   result.budget = options.budget.empty() ? ToString(manifest.budget) : options.budget;
-  result.weights_dtype = manifest.weights_dtype;
-  result.cache_format = manifest.cache.key_format;
-  result.threads = pool.num_threads();
   result.random_ids = options.text.empty();
-  result.device = session->device_name();
-  result.read_bandwidth = bench::MeasureReadBandwidth(pool);
-  bench::BundleSpeed speed(*session, result.plan, ids);
-  result.prompt = speed.Prompt();
-  progress->Report("bench", 1, stages);
-  for (const int64_t depth : result.plan.depths) {
-    result.depths.push_back(speed.Depth(depth));
-    progress->Report("bench", std::ssize(result.depths) + 1, stages);
-  }
-  result.peak_device_bytes = session->peak_device_bytes();
   return {ToJson(result), [result] { Print(result); }};
 }
 

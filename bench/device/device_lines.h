@@ -1,0 +1,72 @@
+#pragma once
+// Lines of kvc-bench on a device: a shape of the attention, or of what turns working blocks into
+// tiers, timed and checked, and their JSON (tools/bench_command.h).
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bench/device/launch_timer.h"
+#include "bench/support/attention_shape.h"
+#include "core/io/json_fwd.h"
+
+namespace kvc::bench {
+
+// The attention's launch of one decode step.
+struct AttentionLine {
+  std::string shape;
+  int64_t bytes = 0;
+  std::string reader;
+  Times times;
+  double error = 0.0;  // largest
+
+  // Returns bytes per second of the median launch.
+  [[nodiscard]] double Rate() const { return static_cast<double>(bytes) / times.median; }
+};
+// Measures a shape, called `text`; the error is that of `checked_heads` query heads.
+[[nodiscard]] AttentionLine MeasureAttention(const std::string& text,
+                                             const AttentionShape& shape,
+                                             int64_t repetitions,
+                                             int64_t checked_heads,
+                                             LaunchTimer& timer);
+
+// The launch that turns a working block into tiers.
+struct CompressLine {
+  std::string shape;
+  std::string launch;  // "gather", or "project" where tiers are narrow
+  int64_t full_bytes = 0;
+  int64_t read_bytes = 0;
+  int64_t kept_bytes = 0;
+  Times times;
+  Times with_lists;    // behind the upload of what the launch reads from the host
+  double error = 0.0;  // largest
+
+  [[nodiscard]] double Kept() const {
+    return static_cast<double>(kept_bytes) / static_cast<double>(full_bytes);
+  }
+  // Returns bytes read and written per second of the median launch.
+  [[nodiscard]] double Rate() const {
+    return static_cast<double>(read_bytes + kept_bytes) / times.median;
+  }
+};
+[[nodiscard]] CompressLine MeasureCompression(const std::string& text,
+                                              const AttentionShape& shape,
+                                              int64_t repetitions,
+                                              LaunchTimer& timer);
+
+// The place where lines were measured.
+struct Place {
+  std::string device;
+  std::string name;
+  int64_t flushed_bytes = 0;
+  double copy_rate = 0.0;  // bytes per second
+  int64_t peak_bytes = 0;
+};
+template <class Line>
+struct DeviceResult : Place {
+  std::vector<Line> shapes;
+};
+[[nodiscard]] Json ToJson(const DeviceResult<AttentionLine>& result);
+[[nodiscard]] Json ToJson(const DeviceResult<CompressLine>& result);
+
+}  // namespace kvc::bench
