@@ -10,6 +10,7 @@
 #include "core/base/thread_pool.h"
 #include "core/cache/tier_list.h"
 #include "export/bundle/export_bundle.h"
+#include "export/bundle/export_json.h"
 #include "pipeline/choose/comparison_json.h"
 #include "pipeline/choose/export_chosen.h"
 #include "tools/export_output.h"
@@ -88,7 +89,7 @@ CommandResult ExportBest(const ExportArguments& arguments, const CommonOptions& 
   const auto chosen = std::make_shared<const choose::ChosenExport>(
       choose::ExportChosen(MakeRequest(arguments), options, *MakeProgress(common)));
   const choose::Choice& choice = chosen->choice;
-  CommandResult result{ExportToJson(chosen->plan, chosen->written), {}};
+  CommandResult result{ToJson(chosen->plan, chosen->written), {}};
   result.json["chosen"] = choice.line;
   result.json["tried"] = ToJson(choice.comparison.lines);
   result.json["screened"] = ToJson(choice.screened);
@@ -103,7 +104,7 @@ CommandResult ExportBest(const ExportArguments& arguments, const CommonOptions& 
 CommandResult Check(const std::string& directory, int threads) {
   ThreadPool pool(threads);
   const bundle::CheckResult checked = bundle::CheckBundle(directory, pool);
-  return {CheckToJson(checked), [checked] { PrintCheck(checked); }};
+  return {ToJson(checked), [checked] { PrintCheck(checked); }};
 }
 
 }  // namespace
@@ -122,7 +123,7 @@ CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) 
   // Shared: a checkpoint is mapped and cannot be copied into the closures that print.
   const auto plan = std::make_shared<const bundle::ExportPlan>(bundle::PlanExport(options));
   if (common.dry_run) {
-    CommandResult result{PlanToJson(*plan), [plan] {
+    CommandResult result{ToJson(*plan), [plan] {
                            PrintPlan(*plan);
                            std::printf("dry run: nothing written\n");
                          }};
@@ -131,7 +132,7 @@ CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) 
   }
   const bundle::ExportResult written =
       bundle::ExportBundle(*plan, options, nullptr, *MakeProgress(common));
-  return {ExportToJson(*plan, written), [plan, written] {
+  return {ToJson(*plan, written), [plan, written] {
             PrintPlan(*plan);
             PrintWritten(written);
           }};

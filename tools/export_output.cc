@@ -5,22 +5,11 @@
 #include <string_view>
 
 #include "core/base/sizes.h"
+#include "core/io/json.h"
 #include "export/budget/budget_plan.h"
 
 namespace kvc::tools {
 namespace {
-
-Json HeadsToJson(const budget::BudgetPlan& plan) {
-  Json heads = Json::array();
-  for (const auto& layer : budget::HeadShares(plan)) {
-    Json row = Json::array();
-    for (const budget::HeadShare& head : layer) {
-      row.push_back({{"tokens", head.tokens}, {"bytes", head.bytes}});
-    }
-    heads.push_back(std::move(row));
-  }
-  return heads;
-}
 
 std::string VerifiedText(const std::optional<double>& error) {
   return error ? "max abs error " + Json(*error).dump() : "not verified";
@@ -38,28 +27,6 @@ void PrintLines(const std::vector<choose::ComparisonLine>& lines, std::string_vi
 
 }  // namespace
 
-Json PlanToJson(const bundle::ExportPlan& plan) {
-  const budget::BudgetPlan& cache = plan.cache;
-  return {{"method", MethodName(cache.spec.method)},
-          {"scorer", ToString(cache.spec.scorer)},
-          {"dtype", ShortName(plan.weights_dtype)},
-          {"cache_dtype", RowFormatName(cache.spec.key_format)},
-          {"original_dtype", ShortName(cache.spec.original_dtype)},
-          {"budget", ToString(plan.budget)},
-          {"reference_length", cache.reference_length},
-          {"budget_bytes_per_token_share", plan.BudgetShare()},
-          {"cache",
-           {{"full_bytes", cache.bytes.full},
-            {"logical_bytes", cache.bytes.logical},
-            {"allocated_bytes", cache.bytes.allocated}}},
-          {"heads", HeadsToJson(cache)},
-          {"solver",
-           {{"objective", cache.solver.objective},
-            {"bound", cache.solver.bound},
-            {"gap", cache.solver.gap}}},
-          {"verified_max_abs_error", nullptr}};
-}
-
 void PrintPlan(const bundle::ExportPlan& plan) {
   const budget::BudgetPlan& cache = plan.cache;
   std::printf("method %s, scorer %s, weights %s, cache %s\n",
@@ -75,26 +42,8 @@ void PrintPlan(const bundle::ExportPlan& plan) {
               cache.solver.bound, cache.solver.gap);
 }
 
-Json ExportToJson(const bundle::ExportPlan& plan, const bundle::ExportResult& written) {
-  Json json = PlanToJson(plan);
-  json["bundle"] = written.bundle.string();
-  if (written.max_abs_error) json["verified_max_abs_error"] = *written.max_abs_error;
-  return json;
-}
-
 void PrintWritten(const bundle::ExportResult& written) {
   std::printf("%s: %s\n", written.bundle.c_str(), VerifiedText(written.max_abs_error).c_str());
-}
-
-Json CheckToJson(const bundle::CheckResult& checked) {
-  Json json = {{"bundle", checked.bundle.string()},
-               {"files", checked.files},
-               {"verified_max_abs_error", nullptr}};
-  if (checked.verification) {
-    json["verified_max_abs_error"] = checked.verification->max_abs_error;
-    json["tolerance"] = checked.verification->tolerance;
-  }
-  return json;
 }
 
 void PrintCheck(const bundle::CheckResult& checked) {
