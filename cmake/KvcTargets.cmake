@@ -1,29 +1,33 @@
-# kvc_library(NAME core SOURCES a.cc b.cc TORCH_SOURCES c.cc DEPS kvc::x PRIVATE_DEPS Eigen3::Eigen)
+# kvc_library(NAME core SOURCES a.cc b.cc APART d.cc TORCH_SOURCES c.cc DEPS kvc::x
+#             PRIVATE_DEPS Eigen3::Eigen)
 #   -> target kvc_<NAME>, alias kvc::<NAME>. Headers are found from the repository root. TORCH_SOURCES
-#   are the ones that parse LibTorch's headers, which no other source can find.
+#   are the ones that parse LibTorch's headers, which no other source can find. APART: what is never
+#   compiled together with another source (cmake/Unity.cmake).
 function(kvc_library)
-  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "SOURCES;TORCH_SOURCES;DEPS;PRIVATE_DEPS")
-  add_library(kvc_${A_NAME} STATIC ${A_SOURCES})
+  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "SOURCES;APART;TORCH_SOURCES;DEPS;PRIVATE_DEPS")
+  kvc_unity(units kvc_${A_NAME} ${A_SOURCES})
+  add_library(kvc_${A_NAME} STATIC ${units} ${A_APART})
   add_library(kvc::${A_NAME} ALIAS kvc_${A_NAME})
   target_include_directories(kvc_${A_NAME} PUBLIC ${PROJECT_SOURCE_DIR})
   target_compile_features(kvc_${A_NAME} PUBLIC cxx_std_20)
   target_link_libraries(kvc_${A_NAME} PUBLIC ${A_DEPS} PRIVATE ${A_PRIVATE_DEPS} kvc_warnings)
   kvc_precompile(kvc_${A_NAME} "" ${A_DEPS})
   if(A_TORCH_SOURCES)
-    kvc_torch_sources(kvc_${A_NAME} "" "${A_TORCH_SOURCES}" ${A_DEPS} ${A_PRIVATE_DEPS})
+    kvc_torch_sources(kvc_${A_NAME} "${A_TORCH_SOURCES}" ${A_DEPS} ${A_PRIVATE_DEPS})
     target_link_libraries(kvc_${A_NAME} INTERFACE $<LINK_ONLY:torch>)
   endif()
 endfunction()
 
 # The sources of a target that parse LibTorch's headers: compiled apart from its others, which thus
 # neither see these headers nor pay for their precompiled set.
-function(kvc_torch_sources target suffix sources)
-  add_library(${target}_torch OBJECT ${sources})
+function(kvc_torch_sources target sources)
+  kvc_unity(units ${target}_torch ${sources})
+  add_library(${target}_torch OBJECT ${units})
   target_include_directories(${target}_torch PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_features(${target}_torch PRIVATE cxx_std_20)
   target_link_libraries(${target}_torch PRIVATE ${ARGN} torch kvc_warnings)
   if(KVC_PCH)
-    target_precompile_headers(${target}_torch REUSE_FROM kvc_pch_torch${suffix})
+    target_precompile_headers(${target}_torch REUSE_FROM kvc_pch_torch)
   endif()
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_torch>)
 endfunction()
@@ -31,7 +35,8 @@ endfunction()
 # kvc_tool(NAME kvc-run SOURCES kvc_run.cc DEPS kvc::runtime) -> build/bin/kvc-run
 function(kvc_tool)
   cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "SOURCES;DEPS")
-  add_executable(${A_NAME} ${A_SOURCES})
+  kvc_unity(units ${A_NAME} ${A_SOURCES})
+  add_executable(${A_NAME} ${units})
   target_include_directories(${A_NAME} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_features(${A_NAME} PRIVATE cxx_std_20)
   target_link_libraries(${A_NAME} PRIVATE ${A_DEPS} kvc_warnings)
@@ -47,20 +52,22 @@ endfunction()
 #   tests that may skip have Shared, SmolLm2 or Cuda in their names; they get an entry of their own,
 #   <NAME>_a_test_needs, so that a skip is visible and hides no passed test. Its label is gpu where
 #   Cuda is all that the source asks for. TORCH: which of the sources parse LibTorch's headers.
+#   COMPILED: which of them an object library in SUPPORT has compiled.
 function(kvc_tests)
   set(kinds UNIT GOLDEN SLOW GPU)
-  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "DEPS;SUPPORT;TORCH;${kinds}")
+  cmake_parse_arguments(PARSE_ARGV 0 A "" "NAME" "DEPS;SUPPORT;COMPILED;TORCH;${kinds}")
   set(target ${A_NAME}_tests)
   set(sources ${A_UNIT} ${A_GOLDEN} ${A_SLOW} ${A_GPU} ${A_SUPPORT})
-  list(REMOVE_ITEM sources "" ${A_TORCH})
-  add_executable(${target} ${sources} $<TARGET_OBJECTS:kvc_test_main>)
+  list(REMOVE_ITEM sources "" ${A_TORCH} ${A_COMPILED})
+  kvc_unity(units ${target} ${sources})
+  add_executable(${target} ${units} $<TARGET_OBJECTS:kvc_test_main>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_features(${target} PRIVATE cxx_std_20)
   target_link_libraries(${target} PRIVATE ${A_DEPS} GTest::gtest kvc_warnings)
   kvc_precompile(${target} _test ${A_DEPS})
   kvc_compile_quickly(${target})
   if(A_TORCH)
-    kvc_torch_sources(${target} _test "${A_TORCH}" ${A_DEPS} GTest::gtest)
+    kvc_torch_sources(${target} "${A_TORCH}" ${A_DEPS} GTest::gtest)
     kvc_compile_quickly(${target}_torch)
   endif()
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
@@ -84,12 +91,6 @@ function(kvc_device_tests)
   else()
     kvc_tests(NAME ${A_NAME} DEPS ${A_DEPS} kvc::device SUPPORT ${A_SUPPORT} UNIT ${A_SOURCES})
   endif()
-endfunction()
-
-# Tests and commands of a release build: what they call is optimised, they themselves compile in two
-# thirds of the time.
-function(kvc_compile_quickly target)
-  target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
 endfunction()
 
 # The ctest entries of one source.

@@ -21,11 +21,18 @@ function(kvc_add_precompiled)
   target_precompile_headers(kvc_pch_${A_NAME} PRIVATE ${A_HEADERS})
 endfunction()
 
+# Tests and commands of a release build: what they call is optimised, they themselves compile in two
+# thirds of the time.
+function(kvc_compile_quickly target)
+  target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
+endfunction()
+
 if(KVC_PCH)
   set(base <algorithm> <filesystem> <functional> <memory> <string> <vector> <nlohmann/json.hpp>)
   kvc_add_precompiled(NAME base HEADERS ${base} DEPS nlohmann_json::nlohmann_json)
   kvc_add_precompiled(NAME cli HEADERS ${base} <CLI/CLI.hpp>
                       DEPS nlohmann_json::nlohmann_json CLI11::CLI11)
+  kvc_compile_quickly(kvc_pch_cli)
   if(KVC_TORCH)
     kvc_add_precompiled(NAME torch HEADERS ${base} <torch/types.h>
                         DEPS nlohmann_json::nlohmann_json torch)
@@ -33,10 +40,7 @@ if(KVC_PCH)
   if(KVC_TESTS)
     kvc_add_precompiled(NAME base_test HEADERS ${base} <gtest/gtest.h>
                         DEPS nlohmann_json::nlohmann_json GTest::gtest)
-    if(KVC_TORCH)
-      kvc_add_precompiled(NAME torch_test HEADERS ${base} <torch/types.h> <gtest/gtest.h>
-                          DEPS nlohmann_json::nlohmann_json torch GTest::gtest)
-    endif()
+    kvc_compile_quickly(kvc_pch_base_test)
   endif()
 endif()
 
