@@ -50,7 +50,8 @@ TEST(ModelConfig, Llama) {
   EXPECT_TRUE(model.has_rope);
   EXPECT_EQ(model.rope.theta, 10000.0);
   EXPECT_FALSE(model.tied_embeddings);  // transformers' default of the family
-  EXPECT_FALSE(model.qkv_bias || model.out_bias || model.mlp_bias || model.qk_norm || model.thin());
+  EXPECT_FALSE(model.qkv_bias || model.out_bias || model.mlp_bias || model.thin());
+  EXPECT_EQ(model.qk_norm, QkNorm::kNone);
   EXPECT_EQ(model.eos_ids, std::vector<int32_t>{2});
   EXPECT_EQ(model.num_key_groups(), 4);
   EXPECT_EQ(model.key_width(1, 3), 8);
@@ -70,7 +71,12 @@ TEST(ModelConfig, Defaults) {
   EXPECT_EQ(Parse(With(Llama(), R"({"head_dim": 24})")).head_width, 24);
   config = Mistral(R"({"sliding_window": null})");
   config.erase("num_key_value_heads");  // MistralConfig's own default is 8, whatever the heads
-  EXPECT_KVC_ERROR((void)Parse(config), kBadInput, "num_key_value_heads");
+  EXPECT_EQ(Parse(With(config, R"({"num_attention_heads": 16})")).num_kv_heads, 8);
+  EXPECT_EQ(Parse(With(config, R"({"num_attention_heads": 16, "num_key_value_heads": null})"))
+                .num_kv_heads,
+            16);
+  EXPECT_KVC_ERROR((void)Parse(With(config, R"({"num_attention_heads": 4})")), kBadInput,
+                   "got 4 and 8, the default");
   EXPECT_EQ(Parse(With(Llama(), R"({"model_type": "qwen3"})")).head_width, 128);
 }
 
@@ -98,9 +104,9 @@ TEST(ModelConfig, BiasesAndNormsOfTheFamilies) {
   const ModelConfig mistral = Parse(Mistral(R"({"sliding_window": null, "attention_bias": true})"));
   EXPECT_FALSE(mistral.qkv_bias || mistral.out_bias);  // Mistral has no such option
   const ModelConfig qwen2 = Parse(With(Llama(), R"({"model_type": "qwen2"})"));
-  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.out_bias && !qwen2.qk_norm);
+  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.out_bias && qwen2.qk_norm == QkNorm::kNone);
   const ModelConfig qwen3 = Parse(With(Llama(), R"({"model_type": "qwen3", "head_dim": 8})"));
-  EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias);
+  EXPECT_TRUE(qwen3.qk_norm == QkNorm::kHead && !qwen3.qkv_bias);
 }
 
 TEST(ModelConfig, RopeOfBothVersions) {
@@ -124,16 +130,51 @@ TEST(ModelConfig, RopeOfBothVersions) {
   const ModelConfig none = Parse(With(Llama(), R"({"rope_scaling": {"rope_type": "default"}})"));
   EXPECT_EQ(none.rope.scaling, RopeScaling::kNone);
   EXPECT_EQ(Parse(With(Llama(), R"({"rope_scaling": null})")).rope.scaling, RopeScaling::kNone);
-  for (const char* type : {"yarn", "dynamic", "longrope", "mrope"}) {
-    const Json config =
-        With(Llama(), std::string(R"({"rope_scaling": {"factor": 2.0, "type": ")") + type + "\"}}");
-    EXPECT_KVC_ERROR((void)Parse(config), kUnsupported, type);
+}
+
+TEST(ModelConfig, AbsentContextIsTheFamilysDefault) {
+  for (const auto& [type, context] :
+       {std::pair{"llama", 2048}, std::pair{"qwen2", 32768}, std::pair{"qwen3", 32768},
+        std::pair{"smollm3", 32768}, std::pair{"stablelm", 4096}, std::pair{"olmo2", 2048}}) {
+    Json config = Llama();
+    config.erase("max_position_embeddings");
+    config["model_type"] = type;
+    EXPECT_EQ(Parse(config).context_length, context) << type;
   }
-  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"rope_scaling": {"type": "linear"}})")), kBadInput,
-                   "factor");
-  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"rope_theta": 0})")), kBadInput, "rope_theta");
-  EXPECT_KVC_ERROR((void)Parse(With(Llama(), R"({"partial_rotary_factor": 0.5})")), kUnsupported,
-                   "partial_rotary_factor");
+  Json config = Gpt2();
+  config.erase("n_positions");
+  EXPECT_EQ(Parse(config).context_length, 1024);
+}
+
+TEST(ModelConfig, ValuesThatStandForNone) {
+  const ModelConfig model = Parse(
+      With(Llama(), R"({"torch_dtype": "auto", "eos_token_id": -1, "bos_token_id": [-1, 3]})"));
+  EXPECT_FALSE(model.dtype.has_value());
+  EXPECT_TRUE(model.eos_ids.empty());
+  EXPECT_EQ(model.bos_ids, std::vector<int32_t>{3});
+}
+
+TEST(ModelConfig, Gpt2HasTwoNamesForItsSizes) {
+  const char* general = R"({"hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 2,
+      "max_position_embeddings": 128})";
+  Json alone = With(Gpt2(), general);
+  for (const char* own : {"n_embd", "n_head", "n_layer", "n_positions"}) alone.erase(own);
+  for (const Json& config : {alone, With(Gpt2(), general)}) {  // as in transformers, they win
+    const ModelConfig model = Parse(config);
+    EXPECT_EQ(model.model_width, 64);
+    EXPECT_EQ(model.num_heads, 8);
+    EXPECT_EQ(model.num_layers, 2);
+    EXPECT_EQ(model.context_length, 128);
+  }
+}
+
+TEST(ModelConfig, StableLmVariantsAreRefused) {
+  for (const char* key : {"use_parallel_residual", "qk_layernorm"}) {
+    Json config = With(Llama(), R"({"model_type": "stablelm"})");
+    EXPECT_EQ(Parse(config).norm, NormKind::kLayer);
+    config[key] = true;
+    EXPECT_KVC_ERROR((void)Parse(config), kUnsupported, key);
+  }
 }
 
 // The windows of all layers; 0 for none.
@@ -217,7 +258,7 @@ TEST(ModelConfig, RefusesByName) {
       {R"({"head_dim": 7})", "even"},
       {R"({"rms_norm_eps": -1})", "rms_norm_eps"},
       {R"({"eos_token_id": "x"})", "eos_token_id"},
-      {R"({"eos_token_id": [-1]})", "eos_token_id"},
+      {R"({"eos_token_id": [2.5]})", "eos_token_id"},
   };
   for (const auto& [changes, text] : bad) {
     EXPECT_KVC_ERROR((void)Parse(With(Llama(), changes)), kBadInput, text);
