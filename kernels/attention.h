@@ -41,7 +41,7 @@ struct KeyRebuild {
   const float* bias = nullptr;         // [D] or null
   const float* norm_weight = nullptr;  // [D] or null: RMS norm after the rebuild (Qwen3)
   float norm_epsilon = 0.0F;
-  ConstMatrixF cos, sin;  // [max_position, D/2]
+  ConstMatrixF cos, sin;  // [max_position, r/2] of the first r dimensions; no rows: no rotation
   UnitRows units;         // FindUnitRows(rebuild), or empty: every row is multiplied
 };
 

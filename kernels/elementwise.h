@@ -27,8 +27,9 @@ void SiluMul(ConstMatrixF gate, ConstMatrixF up, MatrixF y, ThreadPool& pool);
 void GeluTanh(MatrixF x, ThreadPool& pool);
 void GeluExact(MatrixF x, ThreadPool& pool);
 
-// Rotates `heads` consecutive head-wide slices of each row in place, half-split pairs (j, j + D/2):
-// x [T, heads*D]; row t has position positions[t]; cos, sin [max_position, D/2].
+// Rotates the first r dimensions of `heads` consecutive head-wide slices of each row in place, as
+// half-split pairs (j, j + r/2): x [T, heads*D]; row t has the angles positions[t]; cos, sin
+// [max_position, r/2].
 void Rope(MatrixF x,
           int64_t heads,
           std::span<const int32_t> positions,

@@ -51,7 +51,8 @@ struct ActivationSize {
 enum class SectionPart { kWhole, kBeforeAttention, kBehindAttention };
 
 // The rows of one run: rows first .. first + positions.size() - 1 of the activation between
-// sections, row i being token ids[i] at positions[i] of its sequence.
+// sections, row i being token ids[i] at row positions[i] of the plan's tables (RotationRow), which
+// is the position in its sequence but for rotations that depend on the length.
 struct RowBatch {
   std::span<const int32_t> ids;  // read by the first section alone
   std::span<const int32_t> positions;
@@ -67,7 +68,7 @@ struct RowRange {
 struct ScoreRequest {
   int64_t layer = 0;
   const scorers::Scorer* scorer = nullptr;
-  std::span<const double> rope_frequencies;  // [D/2]; empty: no rotation
+  LayerRotation rotation;  // of the layer's queries, in a sequence of this length
   // Activations that hold the queries of the whole prompt; null: the ring's queries are used.
   const Activations* prompt = nullptr;
   // Set if the scorer or narrow tiers need what the output projection does to norms.

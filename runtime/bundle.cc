@@ -83,8 +83,9 @@ struct Bundle::Contents {
   Model model;
   Plan plan;
   bool pack_weights = true;
-  std::vector<double> rope_frequencies;
-  std::mutex mutex;  // guards prepared
+  std::vector<double> frequencies;       // [r/2] of sequences up to the original context
+  std::vector<double> long_frequencies;  // of longer ones; empty where they are the same
+  std::mutex mutex;                      // guards prepared
   std::map<std::string, std::weak_ptr<const PreparedModel>, std::less<>> prepared;
 };
 
@@ -93,7 +94,15 @@ Bundle::~Bundle() = default;
 const Manifest& Bundle::manifest() const { return contents_->manifest; }
 const std::filesystem::path& Bundle::directory() const { return contents_->directory; }
 const Plan& Bundle::plan() const { return contents_->plan; }
-std::span<const double> Bundle::rope_frequencies() const { return contents_->rope_frequencies; }
+
+LayerRotation Bundle::rotation(int64_t layer, int64_t length) const {
+  const ModelConfig& config = contents_->manifest.model;
+  if (!config.rotated(layer)) return {};
+  const Plan& plan = contents_->plan;
+  const bool is_long = RotationRow(plan, 0, length) > 0;
+  return {is_long ? contents_->long_frequencies : contents_->frequencies,
+          config.rope.attention_factor, RotationRow(plan, 0, length)};
+}
 
 std::shared_ptr<const PreparedModel> Bundle::PreparedFor(Backend& backend) const {
   const std::lock_guard<std::mutex> guard(contents_->mutex);
@@ -133,7 +142,12 @@ std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& director
   CheckPlanAgainstManifest(contents->plan, contents->manifest);
   const ModelConfig& config = contents->manifest.model;
   if (config.has_rope) {
-    contents->rope_frequencies = RopeInverseFrequencies(config.rope, config.head_width);
+    const int64_t original = contents->plan.short_context;
+    contents->frequencies = RopeInverseFrequencies(config.rope, config.head_width);
+    if (original > 0) {
+      contents->long_frequencies =
+          RopeInverseFrequencies(config.rope, config.head_width, original + 1);
+    }
   }
   return std::shared_ptr<const Bundle>(new Bundle(std::move(contents)));
 }

@@ -14,9 +14,10 @@ struct Manifest;  // core/cache/manifest.h
 
 namespace kvc::runtime {
 
-class Backend;        // runtime/backend.h
-class PreparedModel;  // likewise
-struct Plan;          // runtime/plan/plan.h
+class Backend;         // runtime/backend.h
+class PreparedModel;   // likewise
+struct LayerRotation;  // runtime/plan/plan.h
+struct Plan;           // likewise
 
 struct LoadOptions {
   bool check_hashes = false;  // sizes are always checked
@@ -43,8 +44,8 @@ class Bundle {
   [[nodiscard]] const Manifest& manifest() const;
   [[nodiscard]] const std::filesystem::path& directory() const;
   [[nodiscard]] const Plan& plan() const;
-  // Returns the frequencies [D/2]; empty for models without rotation.
-  [[nodiscard]] std::span<const double> rope_frequencies() const;
+  // Returns how a layer turns the queries of a sequence of `length` tokens.
+  [[nodiscard]] LayerRotation rotation(int64_t layer, int64_t length) const;
   // Returns the model prepared for a backend: it is made for the first session on a backend of this
   // name, and shared by later ones while it lives. The bundle must outlive it.
   [[nodiscard]] std::shared_ptr<const PreparedModel> PreparedFor(Backend& backend) const;

@@ -161,8 +161,8 @@ void Session::Prefill(std::span<Sequence* const> sequences,
   const auto length = static_cast<int64_t>(ids.size());  // T
   const int64_t chunk = std::min(sequences[0]->options_.chunk, length);
   CheckRoom(sequences, length, chunk, logits.rows);
-  std::vector<int32_t> positions(ids.size());
-  std::iota(positions.begin(), positions.end(), 0);
+  std::vector<int32_t> positions(ids.size());  // as rows of the model's tables
+  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(RotationRow(plan, 0, length)));
   const bool by_prompt = std::ranges::any_of(sequences, [](const Sequence* sequence) {
     return sequence->scorer_ != nullptr && sequence->scorer_->needs_prompt_queries();
   });
@@ -239,7 +239,8 @@ void Session::CompressLayer(Sequence& sequence,
   const double before = ProcessorSeconds();
   const PromptScores::Scored* scored = shared.Find(scorer, spec);
   if (scored == nullptr) {
-    ScoreRequest request = {layer, scorer, bundle_->rope_frequencies(), nullptr, false};
+    const int64_t length = cache.layer(layer).groups[0].recent.rows();
+    ScoreRequest request = {layer, scorer, bundle_->rotation(layer, length), nullptr, false};
     request.prompt = scorer->needs_prompt_queries() ? prompt : nullptr;
     request.wants_output = scorer->needs_output() || spec.has_narrow_tiers();
     PromptScores::Scored fresh;
@@ -294,8 +295,8 @@ void Session::Reallocate(Sequence& sequence, int64_t layer) {
     alone.scorer.options.pool = 1;
     scorer = ScorerOf(alone);
   }
-  const ScoreRequest request = {layer, scorer.get(), bundle_->rope_frequencies(), nullptr,
-                                wants_output};
+  const ScoreRequest request = {layer, scorer.get(), bundle_->rotation(layer, cache.length()),
+                                nullptr, wants_output};
   std::vector<GroupScores> fresh = backend_->Score(request, *model_, cache);
   const std::vector<int64_t> rows = TierRows(cache, layer, cache.length());
   backend_->Apply(
@@ -335,7 +336,9 @@ void Session::Decode(std::span<Sequence* const> sequences,
   positions_.clear();
   caches_.clear();
   for (Sequence* sequence : sequences) {
-    positions_.push_back(static_cast<int32_t>(sequence->length()));
+    const int64_t position = sequence->length();
+    positions_.push_back(
+        static_cast<int32_t>(RotationRow(bundle_->plan(), position, position + 1)));
     caches_.push_back(sequence->cache_.get());
   }
   const RowBatch batch = {ids, positions_, 0};
@@ -344,7 +347,7 @@ void Session::Decode(std::span<Sequence* const> sequences,
     backend_->Run(1 + layer, SectionPart::kBeforeAttention, batch, *step_);
     for (int64_t b = 0; b < batch_size; ++b) {
       MakeRoom(*sequences[b], layer);
-      backend_->Store(layer, {b, 1}, positions_[b], *step_, *caches_[b]);
+      backend_->Store(layer, {b, 1}, sequences[b]->length(), *step_, *caches_[b]);
     }
     backend_->AttendTokens(layer, caches_, *step_);
     backend_->Run(1 + layer, SectionPart::kBehindAttention, batch, *step_);

@@ -54,10 +54,11 @@ void CheckInput(const Scorer& scorer, const HeadInput& head, std::span<const flo
 }
 
 void CheckFrequencies(const Scorer& scorer, const HeadInput& head) {
-  KVC_CHECK(
-      head.rope_frequencies.empty() || 2 * std::ssize(head.rope_frequencies) == head.keys.cols,
-      kBadShape, "{}: expected {} rope frequencies, got {}", ScorerName(scorer.kind()),
-      head.keys.cols / 2, head.rope_frequencies.size());
+  const int64_t rotary = head.rotary_width > 0 ? head.rotary_width : head.keys.cols;
+  KVC_CHECK(rotary <= head.keys.cols &&
+                (head.rope_frequencies.empty() || 2 * std::ssize(head.rope_frequencies) == rotary),
+            kBadShape, "{}: expected {} rope frequencies, got {}", ScorerName(scorer.kind()),
+            rotary / 2, head.rope_frequencies.size());
 }
 
 void CheckFinite(const Scorer& scorer, std::span<const float> scores) {

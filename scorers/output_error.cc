@@ -144,7 +144,7 @@ class OutputError : public Scorer {
   void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
     const int64_t position = ExpectedPosition(i, head.keys.rows, options_.future);
     std::copy_n(query, head.keys.cols, turned);
-    Rotate(AverageRotation(head.rope_frequencies, position, 1), turned, 1);
+    Rotate(AverageRotation(head.rope_frequencies, position, 1, head.rope_factor), turned, 1);
   }
 
   // errors_j <- errors_j + sum or max over the rows of e [count, T].

@@ -5,7 +5,10 @@
 
 namespace kvc::scorers {
 
-MeanRotation AverageRotation(std::span<const double> frequencies, int64_t first, int64_t count) {
+MeanRotation AverageRotation(std::span<const double> frequencies,
+                             int64_t first,
+                             int64_t count,
+                             double factor) {
   MeanRotation mean;
   for (const double frequency : frequencies) {
     double cos = 0.0;
@@ -14,8 +17,8 @@ MeanRotation AverageRotation(std::span<const double> frequencies, int64_t first,
       cos += std::cos(static_cast<double>(p) * frequency);
       sin += std::sin(static_cast<double>(p) * frequency);
     }
-    mean.cos.push_back(cos / static_cast<double>(count));
-    mean.sin.push_back(sin / static_cast<double>(count));
+    mean.cos.push_back(factor * cos / static_cast<double>(count));
+    mean.sin.push_back(factor * sin / static_cast<double>(count));
   }
   return mean;
 }

@@ -8,15 +8,18 @@
 namespace kvc::scorers {
 
 // The mean over some positions of the rotation matrices [[cos, -sin], [sin, cos]], for each pair
-// (d, d + D/2). It is in double, because it can be small and positions are large.
+// (d, d + r/2) of the first r dimensions. It is in double, because it can be small and positions
+// are large.
 struct MeanRotation {
-  std::vector<double> cos, sin;  // [D_k/2]; empty: identity
+  std::vector<double> cos, sin;  // [r/2]; empty: identity
 };
 
-// The mean rotation over positions first .. first + count - 1; frequencies [D_k/2], or none.
+// The mean rotation over positions first .. first + count - 1, times `factor`; frequencies [r/2],
+// or none.
 [[nodiscard]] MeanRotation AverageRotation(std::span<const double> frequencies,
                                            int64_t first,
-                                           int64_t count);
+                                           int64_t count,
+                                           double factor = 1.0);
 
 // x <- Rbar x for a vector [D_k] whose elements lie `stride` apart.
 void Rotate(const MeanRotation& rotation, float* x, int64_t stride);

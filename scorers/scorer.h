@@ -24,7 +24,11 @@ struct HeadInput {
   std::vector<ConstMatrixF> queries;         // for each query head of the group: [W, D_k]
   std::vector<ConstMatrixF> prompt_queries;  // likewise [T', D_k], BEFORE rotation; only for
                                              // scorers with needs_prompt_queries()
-  std::span<const double> rope_frequencies;  // [D_k/2] inverse frequencies; empty: no rotation
+  // Inverse frequencies [r/2] of the first r = rotary_width dimensions (0: all D_k); empty: no
+  // rotation. Rotated rows are rope_factor times as long as before (RopeConfig::attention_factor).
+  std::span<const double> rope_frequencies;
+  int64_t rotary_width = 0;
+  double rope_factor = 1.0;
   // Likewise M_h = W_O^hT W_O^h [D, D], W_O^h [E, D] being the head's columns of the output
   // projection, so that |x W_O^hT|^2 = x M_h x^T; only for scorers with needs_output().
   std::vector<ConstMatrixF> output_grams;

@@ -100,9 +100,10 @@ void GeluTanhRow(float* x, int64_t count) {
   });
 }
 
-void RopeRow(float* row, int64_t heads, int64_t width, const float* cos, const float* sin) {
+void RopeRow(
+    float* row, int64_t heads, int64_t width, const float* cos, const float* sin, int64_t half) {
   for (int64_t h = 0; h < heads; ++h, row += width) {
-    RotateHalves(row, row + width / 2, cos, sin, width / 2);
+    RotateHalves(row, row + half, cos, sin, half);
   }
 }
 
@@ -217,15 +218,16 @@ void Rope(MatrixF x,
           ConstMatrixF cos,
           ConstMatrixF sin,
           ThreadPool& pool) {
-  const bool fits = heads > 0 && x.cols % (2 * heads) == 0 && cos.cols == x.cols / heads / 2 &&
+  const bool fits = heads > 0 && x.cols % heads == 0 && 2 * cos.cols <= x.cols / heads &&
                     sin.cols == cos.cols && std::ssize(positions) == x.rows;
   KVC_CHECK(fits, kBadShape,
-            "Rope: expected x [{}, {} heads * 2 * {} angles], got x [{}, {}] and cos [{}, {}]",
+            "Rope: expected x [{}, {} heads of 2 * {} angles or more], got x [{}, {}] and cos [{}, "
+            "{}]",
             positions.size(), heads, cos.cols, x.rows, x.cols, cos.rows, cos.cols);
   ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     const int64_t position = PositionOf("Rope", positions, t, cos.rows);
     HWY_DYNAMIC_DISPATCH(RopeRow)
-    (x.row(t), heads, x.cols / heads, cos.row(position), sin.row(position));
+    (x.row(t), heads, x.cols / heads, cos.row(position), sin.row(position), cos.cols);
   });
 }
 

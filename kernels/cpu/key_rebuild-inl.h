@@ -37,7 +37,7 @@ struct LatentPanel {
 
 // Their angles; the same for all heads that keep the same tokens.
 struct AnglePanel {
-  const float* cos = nullptr;  // [D/2, kPanel]
+  const float* cos = nullptr;  // [r/2, kPanel]
   const float* sin = nullptr;
 };
 
@@ -63,7 +63,8 @@ inline LatentPanel LayOutLatents(const RowBlock& latents,
 
 // Angles at `count` <= kPanel positions. This thread's until the next panel.
 inline AnglePanel LayOutAngles(const int32_t* positions, int64_t count, const KeyRebuild& rebuild) {
-  const int64_t half = rebuild.rebuild.rows / 2;
+  const int64_t half = rebuild.cos.cols;
+  if (half == 0) return {};
   int64_t row[kPanel];
   for (int64_t i = 0; i < count; ++i) {
     row[i] = CheckedPosition(positions[i], rebuild);
@@ -159,7 +160,7 @@ inline void RebuildPanel(const LatentPanel& panel,
   if (rebuild.bias != nullptr || rebuild.norm_weight != nullptr) {
     AddBiasAndNorm(rebuild, keys);
   }
-  RotatePanel(angles, rebuild.rebuild.rows / 2, keys);
+  RotatePanel(angles, rebuild.cos.cols, keys);
 }
 
 }  // namespace kvc::kernels::HWY_NAMESPACE

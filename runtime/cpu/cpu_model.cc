@@ -14,12 +14,14 @@ CpuModel::CpuModel(const Graph& graph, const Plan& plan, bool pack_weights, Thre
     for (const Step& step : section) data.push_back(Resolve(step));
   }
   for (const AttentionStep& step : plan.attentions) rebuilds_.push_back(RebuildsOf(step));
-  if (plan.sections.size() < 2) return;
-  for (size_t i = 0; i < plan.sections[1].size(); ++i) {
-    if (plan.sections[1][i].kind != StepKind::kRope) continue;
-    cos_ = sections_[1][i].cos;
-    sin_ = sections_[1][i].sin;
+}
+
+StepData CpuModel::QueryRotation(int64_t layer) const {
+  const std::vector<Step>& section = plan_.sections[1 + layer];
+  for (size_t i = 0; i < section.size(); ++i) {
+    if (section[i].kind == StepKind::kRope) return sections_[1 + layer][i];
   }
+  return {};
 }
 
 ConstMatrixF CpuModel::TableOf(DataId id) const {
@@ -54,8 +56,8 @@ std::vector<kernels::KeyRebuild> CpuModel::RebuildsOf(const AttentionStep& step)
   const float* matrix = FloatsOf(graph_, plan_, named.matrix).data();
   const float* bias = named.bias ? FloatsOf(graph_, plan_, named.bias).data() : nullptr;
   kernels::KeyRebuild rebuild;
-  rebuild.cos = TableOf(named.cos);
-  rebuild.sin = TableOf(named.sin);
+  if (named.cos) rebuild.cos = TableOf(named.cos);
+  if (named.sin) rebuild.sin = TableOf(named.sin);
   if (named.norm_weight) {
     rebuild.norm_weight = FloatsOf(graph_, plan_, named.norm_weight).data();
     rebuild.norm_epsilon = named.norm_epsilon;

@@ -23,7 +23,7 @@ struct StepData {
   const Tensor* table = nullptr;
   const float* weight = nullptr;
   const float* bias = nullptr;
-  ConstMatrixF cos, sin;  // [positions, D/2]
+  ConstMatrixF cos, sin;  // [positions, r/2]
   ConstMatrixF columns;   // [groups*D, R]
 };
 
@@ -43,9 +43,10 @@ class CpuModel : public PreparedModel {
   [[nodiscard]] std::span<const kernels::KeyRebuild> rebuild(int64_t layer) const {
     return rebuilds_[layer];
   }
-  // The rotation that queries get in the plan [positions, D/2]; no rows where there is none.
-  [[nodiscard]] ConstMatrixF cos() const { return cos_; }
-  [[nodiscard]] ConstMatrixF sin() const { return sin_; }
+  // The rotation that a layer's queries get in the plan [positions, r/2]; no rows where there is
+  // none.
+  [[nodiscard]] ConstMatrixF cos(int64_t layer) const { return QueryRotation(layer).cos; }
+  [[nodiscard]] ConstMatrixF sin(int64_t layer) const { return QueryRotation(layer).sin; }
   // M_h of each query head of a layer (output_grams.h) [H]. Throws kUnsupported naming the
   // attention node when no product with a weight follows it.
   [[nodiscard]] std::span<const ConstMatrixF> output_grams(int64_t layer, ThreadPool& pool) const;
@@ -54,6 +55,7 @@ class CpuModel : public PreparedModel {
   [[nodiscard]] ConstMatrixF TableOf(DataId id) const;
   [[nodiscard]] kernels::WeightView WeightOf(const LinearWeight& weight) const;
   [[nodiscard]] StepData Resolve(const Step& step) const;
+  [[nodiscard]] StepData QueryRotation(int64_t layer) const;
   [[nodiscard]] std::vector<kernels::KeyRebuild> RebuildsOf(const AttentionStep& step) const;
 
   const Graph& graph_;
@@ -61,7 +63,6 @@ class CpuModel : public PreparedModel {
   std::vector<std::vector<StepData>> sections_;             // [1 + L + 1]
   std::vector<kernels::PackedWeight> linears_;              // [plan's]
   std::vector<std::vector<kernels::KeyRebuild>> rebuilds_;  // [L]
-  ConstMatrixF cos_, sin_;
   mutable std::mutex grams_mutex_;
   mutable std::vector<OutputGrams> grams_;  // [L]; empty before they are asked for
 };

@@ -113,16 +113,18 @@ FloatRows Approximate(ConstMatrixF x,
   return rows;
 }
 
-// Turns the rows of x, queries of positions first, first + 1, ..., back by their rotation.
-void Unrotate(MatrixF x, int64_t first, ConstMatrixF cos, ConstMatrixF sin) {
-  const int64_t half = x.cols / 2;
+// Turns the rows of x back by their rotation, rows first, first + 1, ... of the tables, which hold
+// cosines and sines times `factor`.
+void Unrotate(MatrixF x, int64_t first, ConstMatrixF cos, ConstMatrixF sin, double factor) {
+  const int64_t half = cos.cols;
+  const auto shrink = static_cast<float>(1.0 / (factor * factor));
   for (int64_t t = 0; t < x.rows; ++t) {
     const float* c = cos.row(first + t);
     const float* s = sin.row(first + t);
     float* row = x.row(t);
     for (int64_t j = 0; j < half; ++j) {
-      const float a = row[j];
-      const float b = row[j + half];
+      const float a = row[j] * shrink;
+      const float b = row[j + half] * shrink;
       row[j] = a * c[j] + b * s[j];
       row[j + half] = b * c[j] - a * s[j];
     }
@@ -144,7 +146,9 @@ class HeadScorer {
     input.values = values.view;
     input.scale = scoring_.attention->scale;
     input.sinks = spec_.sinks;
-    input.rope_frequencies = scoring_.rope_frequencies;
+    input.rope_frequencies = scoring_.rotation.frequencies;
+    input.rotary_width = 2 * std::ssize(input.rope_frequencies);
+    input.rope_factor = scoring_.rotation.factor;
     std::vector<std::vector<float>> storage;  // what the query views point into
     AddQueries(head, keys.view.rows, input, storage);
     if (!scoring_.output_grams.empty()) {
@@ -262,7 +266,9 @@ class HeadScorer {
       // Scorers count positions in rows; where tokens are missing the rotation is taken back only
       // as far as that count has come.
       if (scoring_.cos.rows > 0) {
-        Unrotate(queries, rows - queries.rows, scoring_.cos, scoring_.sin);
+        const LayerRotation& rotation = scoring_.rotation;
+        Unrotate(queries, rotation.first_row + rows - queries.rows, scoring_.cos, scoring_.sin,
+                 rotation.factor);
       }
       input.prompt_queries.push_back(queries);
     }
@@ -303,9 +309,9 @@ LayerScoring MakeScoring(const ScoreRequest& request,
   scoring.scorer = request.scorer;
   scoring.attention = &model.plan().attentions[request.layer];
   scoring.rebuild = model.rebuild(request.layer);
-  scoring.cos = model.cos();
-  scoring.sin = model.sin();
-  scoring.rope_frequencies = request.rope_frequencies;
+  scoring.cos = model.cos(request.layer);
+  scoring.sin = model.sin(request.layer);
+  scoring.rotation = request.rotation;
   scoring.prompt_queries = prompt_queries;
   if (request.wants_output) scoring.output_grams = model.output_grams(request.layer, pool);
   scoring.pool = &pool;

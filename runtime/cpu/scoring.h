@@ -21,7 +21,7 @@ struct LayerScoring {
   const AttentionStep* attention = nullptr;
   std::span<const kernels::KeyRebuild> rebuild;  // [G]; latent only
   ConstMatrixF cos, sin;                         // rotation of the queries; no rows: none
-  std::span<const double> rope_frequencies;      // [D/2]; empty: no rotation
+  LayerRotation rotation;                        // the same as numbers
   // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
   // stand for them.
   ConstMatrixF prompt_queries;

@@ -134,13 +134,12 @@ std::vector<DeviceRebuild> CudaModel::RebuildsOf(const AttentionStep& step) {
   return rebuilds;
 }
 
-cuda::RotationTable CudaModel::query_rotation() const {
-  cuda::RotationTable rotation;
-  if (plan_.sections.size() < 2) return rotation;
-  for (size_t i = 0; i < plan_.sections[1].size(); ++i) {
-    if (plan_.sections[1][i].kind == StepKind::kRope) rotation = sections_[1][i].rotation;
+cuda::RotationTable CudaModel::query_rotation(int64_t layer) const {
+  const std::vector<Step>& section = plan_.sections[1 + layer];
+  for (size_t i = 0; i < section.size(); ++i) {
+    if (section[i].kind == StepKind::kRope) return sections_[1 + layer][i].rotation;
   }
-  return rotation;
+  return {};
 }
 
 const float* CudaModel::output_grams(int64_t layer, ThreadPool& pool) const {

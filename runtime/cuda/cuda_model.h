@@ -56,8 +56,8 @@ class CudaModel : public PreparedModel {
   [[nodiscard]] std::span<const DeviceRebuild> rebuild(int64_t layer) const {
     return rebuilds_[layer];
   }
-  // The rotation of the layers' queries; none where keys are rotated otherwise.
-  [[nodiscard]] cuda::RotationTable query_rotation() const;
+  // The rotation of a layer's queries; none where there is none, or keys are rotated otherwise.
+  [[nodiscard]] cuda::RotationTable query_rotation(int64_t layer) const;
   // M_h of a layer's query heads (runtime/cpu/output_grams.h), on the device [H, D, D]. They are
   // made when they are first asked for, and kept; counted in no budget, like weights. Throws
   // kUnsupported where the plan has no output projection.

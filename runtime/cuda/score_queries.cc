@@ -72,9 +72,9 @@ cuda::QueryTurn ScoreQueries::Turn(int64_t rows) {
   // Scorers count positions in rows; where tokens are missing the rotation is taken back only as
   // far as that count has come.
   turn.first = Int(rows - queries);
-  turn.cos = model_.query_rotation().cos;
-  turn.sin = model_.query_rotation().sin;
-  if (request_.rope_frequencies.empty()) return turn;
+  turn.cos = model_.query_rotation(request_.layer).cos;
+  turn.sin = model_.query_rotation(request_.layer).sin;
+  if (request_.rotation.frequencies.empty()) return turn;
   const Rotation& coming = Coming(rows, turn.count);
   turn.to_cos = coming.first.data();
   turn.to_sin = coming.second.data();
@@ -87,9 +87,9 @@ void ScoreQueries::AddExpected(int64_t first_head, cuda::ExpectedHead& head) {
   head.first_position = Int(head.rows - head.prompt.rows + skip);
   head.prompt.first += Int(skip);
   head.prompt.rows -= Int(skip);
-  head.cos = model_.query_rotation().cos;
-  head.sin = model_.query_rotation().sin;
-  if (request_.rope_frequencies.empty()) return;
+  head.cos = model_.query_rotation(request_.layer).cos;
+  head.sin = model_.query_rotation(request_.layer).sin;
+  if (request_.rotation.frequencies.empty()) return;
   const Rotation& mean = Mean(head.rows);
   head.mean_cos = mean.first.data();
   head.mean_sin = mean.second.data();
@@ -103,7 +103,7 @@ const ScoreQueries::Rotation& ScoreQueries::Coming(int64_t rows, int64_t count) 
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position =
         scorers::ExpectedPosition(i, rows, cache_.spec().scorer.options.future);
-    Append(scorers::AverageRotation(request_.rope_frequencies, position, 1), cos, sin);
+    Append(scorers::AverageRotation(request_.rotation.frequencies, position, 1), cos, sin);
   }
   place->second.first.Set(cos, device_);
   place->second.second.Set(sin, device_);
@@ -115,7 +115,7 @@ const ScoreQueries::Rotation& ScoreQueries::Mean(int64_t rows) {
   if (!fresh) return place->second;
   std::vector<float> cos;
   std::vector<float> sin;
-  Append(scorers::AverageRotation(request_.rope_frequencies, rows,
+  Append(scorers::AverageRotation(request_.rotation.frequencies, rows,
                                   cache_.spec().scorer.options.future),
          cos, sin);
   place->second.first.Set(cos, device_);

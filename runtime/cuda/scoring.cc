@@ -347,14 +347,17 @@ bool CanScore(const ScoreRequest& request, const CudaModel& model, const Sequenc
   if (by_queries && attention.num_heads > cuda::kMostScoreGroup * attention.num_kv_heads) {
     return false;
   }
-  const cuda::RotationTable rotation = model.query_rotation();
-  const int64_t frequencies = std::ssize(request.rope_frequencies);
+  const cuda::RotationTable rotation = model.query_rotation(request.layer);
+  const int64_t frequencies = std::ssize(request.rotation.frequencies);
+  // The kernels take rotations back whose tables begin with position 0 and change no length.
+  const bool plain = request.rotation.factor == 1.0 && request.rotation.first_row == 0;
   for (const CacheGroup& group : spec.layers[request.layer]) {
     const int64_t width = KeyWidth(attention, group);
     const int64_t most = by_queries ? cuda::kMostScoreWidth : cuda::kMostKeyWidth;
     if (width > most || ((wanted.errors() || wanted.expected) && group.value_width > most))
       return false;
     if (!wanted.prompt && !wanted.expected) continue;
+    if (!plain) return false;
     if (frequencies > 0 && 2 * frequencies != width) return false;
     if (rotation.cos != nullptr && 2 * rotation.half != width) return false;
   }

@@ -49,7 +49,8 @@ class Lowerer {
       return;
     }
     if (node.domain == kCacheDomain &&
-        (node.op == "CompressedAttention" || node.op == "CompressedLatentAttention")) {
+        (node.op == "CompressedAttention" || node.op == "CompressedLatentAttention" ||
+         node.op == "CompressedPlainLatentAttention")) {
       Attention(node);
       return;
     }
@@ -59,6 +60,10 @@ class Lowerer {
     }
     if (node.domain == kCacheDomain && node.op == "PairRotation") {
       LowerPairRotation(node, context_);
+      return;
+    }
+    if (node.domain == kCacheDomain && node.op == "RotationRows") {
+      LowerRotationRows(node, context_);
       return;
     }
     const auto handler = kHandlers.find(node.op);
@@ -244,14 +249,17 @@ class Lowerer {
     const int64_t x = context_.Flat(node, 0);
     const int64_t width = context_.WidthOf(x);
     const int64_t heads = node.Int("num_heads");
-    SupportNode(node.inputs.size() == 4 &&
-                    context_.Input(node, 3).kind == Value::Kind::kPositions &&
-                    node.Int("interleaved", 0) == 0 && node.Int("rotary_embedding_dim", 0) == 0,
-                node, "expected a rotation of whole heads in half-split pairs at position_ids");
+    SupportNode(
+        node.inputs.size() == 4 && context_.AtPositions(node, 3) && node.Int("interleaved", 0) == 0,
+        node, "expected a rotation in half-split pairs at position_ids");
     RequireNode(heads > 0 && heads <= width && width % (2 * heads) == 0, node,
                 "expected num_heads that divides {} into even widths, got {}", width, heads);
-    const DataId cos = context_.Table(node, 1, width / heads / 2);
-    const DataId sin = context_.Table(node, 2, width / heads / 2);
+    const int64_t part = node.Int("rotary_embedding_dim", 0);
+    const int64_t rotary = part == 0 ? width / heads : part;
+    RequireNode(rotary > 0 && rotary % 2 == 0 && rotary <= width / heads, node,
+                "expected an even rotary_embedding_dim up to {}, got {}", width / heads, rotary);
+    const DataId cos = context_.Table(node, 1, rotary / 2);
+    const DataId sin = context_.Table(node, 2, rotary / 2);
     LoweredStep& step = context_.AddStep(node, StepKind::kRope, {x}, width);
     step.step.heads = heads;
     step.step.cos = cos;

@@ -52,8 +52,17 @@ void AddRebuild(const Node& node,
               attention.stored_width);
   RebuildStep& rebuild = attention.rebuild;
   rebuild.matrix = context.IdOf(matrix);
-  rebuild.cos = context.Table(node, 8, head_width / 2);
-  rebuild.sin = context.Table(node, 9, head_width / 2);
+  if (node.op == "CompressedLatentAttention") {
+    const Tensor& table = context.Weight(node, 8);
+    const int64_t half = table.dims.size() == 2 ? table.dims[1] : 0;  // r/2
+    RequireNode(half > 0 && 2 * half <= head_width, node,
+                "initializer {}: expected a table of up to {} angles, got {}", table.name,
+                head_width / 2, half);
+    SupportNode(context.lowered().plan.short_context == 0, node,
+                "expected latents without a rotation that depends on the length");
+    rebuild.cos = context.Table(node, 8, half);
+    rebuild.sin = context.Table(node, 9, half);
+  }
   const bool has_bias = node.inputs.size() > 10 && !node.inputs[10].empty();
   const bool has_norm = node.inputs.size() > 11 && !node.inputs[11].empty();
   if (has_bias) rebuild.bias = context.Vector(node, 10, rows);
@@ -100,8 +109,7 @@ void LowerPairRotation(const Node& node, LoweringContext& context) {
   RequireNode(node.inputs.size() == 5 && node.outputs.size() == 1, node,
               "expected five inputs and one output");
   const int64_t x = context.Flat(node, 0);
-  SupportNode(context.Input(node, 3).kind == Value::Kind::kPositions, node,
-              "expected a rotation at position_ids");
+  SupportNode(context.AtPositions(node, 3), node, "expected a rotation at position_ids");
   const Tensor& pairs = context.Weight(node, 4);
   RequireNode(pairs.dtype == DType::kI64 &&
                   pairs.dims == std::vector<int64_t>({context.WidthOf(x) / 2}) &&
@@ -122,9 +130,25 @@ void LowerPairRotation(const Node& node, LoweringContext& context) {
   step.step.sin = sin;
 }
 
+void LowerRotationRows(const Node& node, LoweringContext& context) {
+  RequireNode(node.inputs.size() == 2 && node.outputs.size() == 1, node,
+              "expected two inputs and one output");
+  SupportNode(context.Input(node, 0).kind == Value::Kind::kPositions, node,
+              "expected rows of position_ids");
+  const Tensor& length = context.Weight(node, 1);
+  int64_t& short_context = context.lowered().plan.short_context;
+  RequireNode(length.dtype == DType::kI64 && length.elements == 1 && length.as<int64_t>()[0] > 0 &&
+                  short_context == 0,
+              node, "expected one length above 0, once");
+  short_context = length.as<int64_t>()[0];
+  Value value;
+  value.kind = Value::Kind::kRotationRows;
+  context.Define(node, node.outputs[0], value);
+}
+
 AttentionStep ReadAttention(const Node& node, LoweringContext& context) {
   AttentionStep attention;
-  attention.latent = node.op == "CompressedLatentAttention";
+  attention.latent = node.op != "CompressedAttention";
   RequireNode(node.inputs.size() >= (attention.latent ? 10U : 6U) && node.outputs.size() == 3, node,
               "expected the inputs and outputs of docs/formats/onnx.md, got {} and {}",
               node.inputs.size(), node.outputs.size());

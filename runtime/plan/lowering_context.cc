@@ -75,11 +75,19 @@ DataId LoweringContext::Vector(const Node& node, size_t index, int64_t width) {
   return IdOf(tensor);
 }
 
+bool LoweringContext::AtPositions(const Node& node, size_t index) const {
+  return Input(node, index).kind ==
+         (lowered_.plan.short_context > 0 ? Value::Kind::kRotationRows : Value::Kind::kPositions);
+}
+
 DataId LoweringContext::Table(const Node& node, size_t index, int64_t width) {
   const Tensor& tensor = Weight(node, index);
   RequireNode(tensor.dtype == DType::kF32 && tensor.dims.size() == 2 && tensor.dims[1] == width,
               node, "initializer {}: expected a float table [positions, {}]", tensor.name, width);
-  LimitPositions(tensor.dims[0]);
+  RequireNode(tensor.dims[0] > lowered_.plan.short_context, node,
+              "initializer {}: expected more than {} positions, got {}", tensor.name,
+              lowered_.plan.short_context, tensor.dims[0]);
+  LimitPositions(tensor.dims[0] - lowered_.plan.short_context);
   return IdOf(tensor);
 }
 

@@ -15,11 +15,12 @@ struct Value {
   enum class Kind {
     kTokenIds,
     kPositions,
-    kShapeMath,   // mask and index arithmetic: no step
-    kWeight,      // an initializer, through casts and a transposition
-    kActivation,  // a register
-    kSigmoid,     // sigmoid(reg), pending
-    kSilu,        // reg * sigmoid(reg), pending
+    kRotationRows,  // of positions, com.kvc.RotationRows
+    kShapeMath,     // mask and index arithmetic: no step
+    kWeight,        // an initializer, through casts and a transposition
+    kActivation,    // a register
+    kSigmoid,       // sigmoid(reg), pending
+    kSilu,          // reg * sigmoid(reg), pending
   };
   Kind kind = Kind::kShapeMath;
   const Tensor* tensor = nullptr;
@@ -50,6 +51,8 @@ class LoweringContext {
   [[nodiscard]] DataId IdOf(const Tensor& tensor);
   // Returns a float initializer of `width` elements.
   [[nodiscard]] DataId Vector(const Node& node, size_t index, int64_t width);
+  // Returns true for the positions at which the plan's rotations look into their tables.
+  [[nodiscard]] bool AtPositions(const Node& node, size_t index) const;
   // Returns a float initializer [positions, width], which limits the plan's positions.
   [[nodiscard]] DataId Table(const Node& node, size_t index, int64_t width);
   void LimitPositions(int64_t rows);
@@ -89,9 +92,10 @@ void SupportNode(bool holds,
 // Returns true for F32, F16, BF16.
 [[nodiscard]] bool IsFloat(const Tensor& tensor);
 
-// Lower com.kvc.HeadProjection and com.kvc.PairRotation.
+// Lower com.kvc.HeadProjection, com.kvc.PairRotation and com.kvc.RotationRows.
 void LowerHeadProjection(const Node& node, LoweringContext& context);
 void LowerPairRotation(const Node& node, LoweringContext& context);
+void LowerRotationRows(const Node& node, LoweringContext& context);
 
 // Reads the cache node: checks that heads, ranks and widths fit together, reads the rebuild of a
 // latent.

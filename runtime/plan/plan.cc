@@ -38,6 +38,11 @@ const Tensor& FirstTensorOf(const Graph& graph, const Plan& plan, const LinearWe
   return first;
 }
 
+int64_t RotationRow(const Plan& plan, int64_t position, int64_t length) {
+  const bool is_long = plan.short_context > 0 && length > plan.short_context;
+  return is_long ? position + plan.short_context : position;
+}
+
 std::vector<const Step*> AttentionStepsOf(const Plan& plan) {
   std::vector<const Step*> attentions(plan.attentions.size());
   for (const auto& section : plan.sections) {

@@ -62,7 +62,7 @@ struct RebuildStep {
   DataId bias;         // [G * D] or none
   DataId norm_weight;  // [D] or none
   float norm_epsilon = 0.0F;
-  DataId cos, sin;  // [positions, D/2]
+  DataId cos, sin;  // [positions, r/2] of the first r dimensions; none: no rotation
 };
 
 // Columns offset .. offset + width of a workspace slot [rows, slot width].
@@ -101,7 +101,7 @@ struct Step {
   DataId bias;          // norms, kLinear and kProjectHeads, or none
   float epsilon = 0.0F;
   int64_t heads = 1;
-  DataId cos, sin;             // kRope, kPairRope: [positions, D/2]
+  DataId cos, sin;             // kRope: [positions, r/2] of the first r dimensions; kPairRope: D/2
   std::vector<int64_t> pairs;  // kPairRope: [width/2] of 0..D/2-1
   int64_t groups = 1;          // kProjectHeads
   DataId columns;              // kProjectHeads: [groups*D, R]
@@ -110,8 +110,12 @@ struct Step {
 
 struct Plan {
   int64_t vocab_size = 0;
-  int64_t model_width = 0;                  // E
-  int64_t max_positions = 0;                // rows of the rotation or position tables
+  int64_t model_width = 0;    // E
+  int64_t max_positions = 0;  // positions in the rotation or position tables
+  // Where the rotation depends on the length (longrope): the longest sequence whose tokens are
+  // turned by row `position` of the tables; those of longer ones, by row position + short_context.
+  // 0: all are turned by row `position`.
+  int64_t short_context = 0;
   std::vector<std::vector<Step>> sections;  // [1 + L + 1]
   std::vector<int64_t> slot_widths;         // floats in a row of each slot; 0 for kLogitsSlot
   std::vector<LinearWeight> linears;
@@ -129,6 +133,17 @@ struct Plan {
 [[nodiscard]] const Tensor& FirstTensorOf(const Graph& graph,
                                           const Plan& plan,
                                           const LinearWeight& weight);
+
+// How a layer turns its queries: the first 2 * |frequencies| dimensions of a head, by position *
+// frequency, and times `factor`.
+struct LayerRotation {
+  std::span<const double> frequencies;  // [r/2]; empty: no rotation
+  double factor = 1.0;
+  int64_t first_row = 0;  // the row of position 0 in the plan's tables
+};
+
+// Returns the row of the tables for a token that is computed when the sequence has `length` tokens.
+[[nodiscard]] int64_t RotationRow(const Plan& plan, int64_t position, int64_t length);
 
 // Returns the attention step of each layer [L].
 [[nodiscard]] std::vector<const Step*> AttentionStepsOf(const Plan& plan);
