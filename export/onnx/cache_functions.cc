@@ -99,8 +99,19 @@ std::string AddRebuild(FunctionBody& body, const ModelConfig& config, const std:
   return keys;
 }
 
-Function MakeLatentFunction(const ModelConfig& config, DType dtype) {
-  Function function{kLatentFunction,
+// Adds the rotation of all rebuilt keys. Returns their name.
+std::string AddKeyRotation(FunctionBody& body, const ModelConfig& config, const std::string& keys) {
+  std::vector<Attribute> attributes = {Reference("num_heads", "num_kv_heads")};
+  if (config.rotary_width() < config.head_width) {
+    attributes.push_back(IntAttribute("rotary_embedding_dim", config.rotary_width()));
+  }
+  body.Add("RotaryEmbedding", {keys, "cos", "sin", "key_positions"}, "keys_rotated",
+           std::move(attributes));
+  return "keys_rotated";
+}
+
+Function MakeLatentFunction(const ModelConfig& config, DType dtype, bool rotated) {
+  Function function{rotated ? kLatentFunction : kPlainLatentFunction,
                     {"query", "latent", "value", "past_key", "past_value", "mask", "key_positions",
                      "rebuild", "cos", "sin", "rebuild_bias", "key_norm"},
                     {"output", "present_key", "present_value"},
@@ -109,11 +120,10 @@ Function MakeLatentFunction(const ModelConfig& config, DType dtype) {
   FunctionBody body;
   const std::string latents = AddPresent(body, "latent", "key", config.keys.num_groups, dtype);
   const std::string values = AddPresent(body, "value", "value", config.num_kv_heads, dtype);
-  const std::string keys = AddRebuild(body, config, latents);
-  body.Add("RotaryEmbedding", {keys, "cos", "sin", "key_positions"}, "keys_rotated",
-           {Reference("num_heads", "num_kv_heads")});
-  body.AddSplitHeads("keys_rotated", config.num_kv_heads, "keys");  // [B, G, T, D]
-  body.AddSplitHeads("query", config.num_heads, "queries");         // [B, H, S, D]
+  std::string rebuilt = AddRebuild(body, config, latents);
+  if (rotated) rebuilt = AddKeyRotation(body, config, rebuilt);
+  body.AddSplitHeads(rebuilt, config.num_kv_heads, "keys");  // [B, G, T, D]
+  body.AddSplitHeads("query", config.num_heads, "queries");  // [B, H, S, D]
   body.Add("Attention", {"queries", "keys", values, "mask"}, "output_heads", {ScaleReference()});
   body.AddTranspose("output_heads", {0, 2, 1, 3}, "output_rows");  // [B, S, H, D]
   body.AddReshape("output_rows", {0, 0, -1}, "output");
@@ -132,8 +142,12 @@ int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer) {
 }
 
 Function MakeCacheFunction(const ModelConfig& config, DType dtype) {
-  return config.keys.layout == KeyLayout::kLatent ? MakeLatentFunction(config, dtype)
+  return config.keys.layout == KeyLayout::kLatent ? MakeLatentFunction(config, dtype, true)
                                                   : MakeAttentionFunction(dtype);
+}
+
+Function MakePlainLatentFunction(const ModelConfig& config, DType dtype) {
+  return MakeLatentFunction(config, dtype, false);
 }
 
 Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& inputs) {
@@ -141,7 +155,9 @@ Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& 
   const std::string prefix = "layers." + number + ".";
   const bool latent = config.keys.layout == KeyLayout::kLatent;
   Node node;
-  node.op = latent ? kLatentFunction : kAttentionFunction;
+  const bool rotated = config.rotated(layer);
+  const char* latent_function = rotated ? kLatentFunction : kPlainLatentFunction;
+  node.op = latent ? latent_function : kAttentionFunction;
   node.domain = kFunctionDomain;
   node.name = prefix + "attention";
   node.inputs = {inputs.query,
@@ -151,9 +167,10 @@ Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& 
                  "past_key_values." + number + ".value",
                  "mask"};
   if (latent) {
-    for (const std::string& name : {std::string("key_positions"), prefix + "k_rebuild.weight",
-                                    std::string("rope.cos"), std::string("rope.sin")}) {
-      node.inputs.push_back(name);
+    node.inputs.emplace_back(rotated ? "key_positions" : "");
+    node.inputs.push_back(prefix + "k_rebuild.weight");
+    for (const char* table : {"rope.cos", "rope.sin"}) {
+      node.inputs.emplace_back(rotated ? table : "");
     }
     if (config.qkv_bias || config.qk_norm != QkNorm::kNone) {
       node.inputs.push_back(config.qkv_bias ? prefix + "k_rebuild.bias" : "");

@@ -15,6 +15,8 @@ namespace kvc::onnx_export {
 
 // Returns the function that the configuration's key layout calls, with past and present in `dtype`.
 [[nodiscard]] Function MakeCacheFunction(const ModelConfig& config, DType dtype);
+// Returns the function of layers whose latents are rebuilt without a rotation.
+[[nodiscard]] Function MakePlainLatentFunction(const ModelConfig& config, DType dtype);
 
 // The values that enter a layer's cache node.
 struct CacheInputs {

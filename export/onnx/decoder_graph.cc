@@ -36,9 +36,13 @@ class DecoderBuilder {
     }
     AddHead(hidden);
     Graph graph = graph_.Take();
-    graph.functions.push_back(MakeCacheFunction(config_, types_.cache));
+    if (AnyLayer(true)) graph.functions.push_back(MakeCacheFunction(config_, types_.cache));
+    if (latent() && AnyLayer(false)) {
+      graph.functions.push_back(MakePlainLatentFunction(config_, types_.cache));
+    }
     if (reduced()) graph.functions.push_back(MakeProjectionFunction(config_));
     if (paired()) graph.functions.push_back(MakePairFunction());
+    if (ShortContext(config_) > 0) graph.functions.push_back(MakeRowFunction());
     return graph;
   }
 
@@ -46,6 +50,10 @@ class DecoderBuilder {
   [[nodiscard]] bool latent() const { return config_.keys.layout == KeyLayout::kLatent; }
   [[nodiscard]] bool reduced() const { return config_.keys.layout == KeyLayout::kPostRope; }
   [[nodiscard]] bool paired() const { return config_.keys.layout == KeyLayout::kRopePairs; }
+
+  // True if a layer calls the cache function for rotated keys, or the one for others; only latents
+  // have the latter.
+  [[nodiscard]] bool AnyLayer(bool rotated) const;
 
   void DeclareInterface();
   void DeclareConstants();
@@ -88,9 +96,17 @@ class DecoderBuilder {
   const ModelConfig& config_;
   GraphTypes types_;
   GraphBuilder graph_;
+  std::string rows_ = "position_ids";  // of the rotation tables
 };
 
 std::string LayerPrefix(int64_t layer) { return "layers." + std::to_string(layer) + "."; }
+
+bool DecoderBuilder::AnyLayer(bool rotated) const {
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    if ((!latent() || config_.rotated(layer)) == rotated) return true;
+  }
+  return false;
+}
 
 void DecoderBuilder::DeclareInterface() {
   graph_.AddInput({"input_ids", DType::kI64, {"batch", "sequence"}});
@@ -118,7 +134,10 @@ void DecoderBuilder::DeclareConstants() {
   graph_.AddConstant({"const.one", {}, {1}});
   graph_.AddConstant({"const.axis_1", {1}, {1}});
   graph_.AddConstant({"const.axes_1_2", {2}, {1, 2}});
-  if (config_.qk_norm != QkNorm::kNone) {
+  if (ShortContext(config_) > 0) {
+    graph_.AddConstant({"const.short_context", {}, {ShortContext(config_)}});
+  }
+  if (config_.qk_norm == QkNorm::kHead) {
     graph_.AddConstant({"const.split_q", {4}, {0, 0, config_.num_heads, config_.head_width}});
     if (!latent()) {
       graph_.AddConstant({"const.split_k", {4}, {0, 0, config_.num_kv_heads, config_.head_width}});
@@ -173,9 +192,13 @@ void DecoderBuilder::AddRopeTables() {
     Weight table;
     table.name = name;
     table.kind = kind;
-    table.dims = {config_.context_length, config_.head_width / 2};
+    table.dims = {ShortContext(config_) + config_.context_length, config_.rotary_width() / 2};
     graph_.AddWeight(std::move(table));
   }
+  if (ShortContext(config_) == 0) return;
+  rows_ = "rope.rows";
+  graph_.AddNode(
+      {kRowFunction, kFunctionDomain, rows_, {"position_ids", "const.short_context"}, {rows_}, {}});
 }
 
 std::string DecoderBuilder::AddWeight(const std::string& name, Role role, int64_t layer) {
@@ -188,24 +211,27 @@ std::string DecoderBuilder::AddNorm(const std::string& name,
                                     WeightAndBias roles,
                                     int64_t layer) {
   std::vector<std::string> inputs = {input, AddWeight(name + ".weight", roles.weight, layer)};
-  const bool layer_norm = checkpoint_.Has(roles.bias, layer);
+  const bool layer_norm = config_.norm == NormKind::kLayer;
   if (layer_norm) inputs.push_back(AddWeight(name + ".bias", roles.bias, layer));
   return graph_.Add(
       layer_norm ? "LayerNormalization" : "RMSNormalization", std::move(inputs), name,
       {{"axis", int64_t{-1}, ""}, {"epsilon", static_cast<float>(config_.norm_epsilon), ""}});
 }
 
-// Adds the RMS norm of each head: [B, S, heads*D] split, normalised, joined.
+// Adds the RMS norm of each head: [B, S, heads*D] split, normalised, joined; or that of all heads.
 std::string DecoderBuilder::AddHeadNorm(const std::string& name,
                                         const std::string& input,
                                         Role role,
                                         int64_t layer,
                                         const std::string& split) {
   const std::string weight = AddWeight(name + ".weight", role, layer);
+  const std::vector<Attribute> attributes = {
+      {"axis", int64_t{-1}, ""}, {"epsilon", static_cast<float>(config_.norm_epsilon), ""}};
+  if (config_.qk_norm == QkNorm::kWhole) {
+    return graph_.Add("RMSNormalization", {input, weight}, name, attributes);
+  }
   graph_.Add("Reshape", {input, split}, name + ".split");
-  graph_.Add(
-      "RMSNormalization", {name + ".split", weight}, name,
-      {{"axis", int64_t{-1}, ""}, {"epsilon", static_cast<float>(config_.norm_epsilon), ""}});
+  graph_.Add("RMSNormalization", {name + ".split", weight}, name, attributes);
   return graph_.Add("Reshape", {name, "const.flat"}, name + ".flat");
 }
 
@@ -234,8 +260,12 @@ std::string DecoderBuilder::AddLinear(const std::string& name,
 std::string DecoderBuilder::AddRope(const std::string& name,
                                     const std::string& input,
                                     int64_t heads) {
-  return graph_.Add("RotaryEmbedding", {input, "rope.cos", "rope.sin", "position_ids"}, name,
-                    {{"num_heads", heads, ""}});
+  std::vector<Attribute> attributes = {{"num_heads", heads, ""}};
+  if (config_.rotary_width() < config_.head_width) {
+    attributes.push_back({"rotary_embedding_dim", config_.rotary_width(), ""});
+  }
+  return graph_.Add("RotaryEmbedding", {input, "rope.cos", "rope.sin", rows_}, name,
+                    std::move(attributes));
 }
 
 // Adds the rotation of the layer's kept pairs.
@@ -245,7 +275,7 @@ std::string DecoderBuilder::AddPairRope(const std::string& name,
                                         int64_t heads) {
   const std::vector<int64_t> pairs = StoredPairs(config_, layer, heads);
   graph_.AddConstant({name + ".pairs", {static_cast<int64_t>(pairs.size())}, pairs});
-  graph_.AddNode(MakePairNode(name, input, name + ".pairs"));
+  graph_.AddNode(MakePairNode(name, input, rows_, name + ".pairs"));
   return name;
 }
 
@@ -285,10 +315,11 @@ std::string DecoderBuilder::AddAttention(int64_t layer, const std::string& input
       cache.key = AddHeadNorm(prefix + "k_norm", cache.key, Role::kKNorm, layer, "const.split_k");
     }
   }
-  if (paired()) {
+  const bool rotated = config_.rotated(layer);
+  if (paired() && rotated) {
     cache.query = AddPairRope(prefix + "q.rope", cache.query, layer, config_.num_heads);
     cache.key = AddPairRope(prefix + "k.rope", cache.key, layer, config_.num_kv_heads);
-  } else if (config_.has_rope) {
+  } else if (rotated) {
     cache.query = AddRope(prefix + "q.rope", cache.query, config_.num_heads);
     if (!latent()) cache.key = AddRope(prefix + "k.rope", cache.key, config_.num_kv_heads);
   }
@@ -319,13 +350,18 @@ std::string DecoderBuilder::AddMlp(int64_t layer, const std::string& input) {
 
 std::string DecoderBuilder::AddLayer(int64_t layer, const std::string& input) {
   const std::string prefix = LayerPrefix(layer);
-  const std::string attn_norm =
-      AddNorm(prefix + "attn_norm", input, {Role::kAttnNorm, Role::kAttnNormBias}, layer);
-  const std::string attention = AddAttention(layer, attn_norm);
+  const bool before = config_.norm_place == NormPlace::kBefore;
+  const auto attn_norm = [&](const std::string& x) {
+    return AddNorm(prefix + "attn_norm", x, {Role::kAttnNorm, Role::kAttnNormBias}, layer);
+  };
+  const auto mlp_norm = [&](const std::string& x) {
+    return AddNorm(prefix + "mlp_norm", x, {Role::kMlpNorm, Role::kMlpNormBias}, layer);
+  };
+  std::string attention = AddAttention(layer, before ? attn_norm(input) : input);
+  if (!before) attention = attn_norm(attention);
   const std::string middle = graph_.Add("Add", {input, attention}, prefix + "attn_residual");
-  const std::string mlp_norm =
-      AddNorm(prefix + "mlp_norm", middle, {Role::kMlpNorm, Role::kMlpNormBias}, layer);
-  const std::string mlp = AddMlp(layer, mlp_norm);
+  std::string mlp = AddMlp(layer, before ? mlp_norm(middle) : middle);
+  if (!before) mlp = mlp_norm(mlp);
   return graph_.Add("Add", {middle, mlp}, prefix + "mlp_residual");
 }
 

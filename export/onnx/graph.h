@@ -56,7 +56,7 @@ enum class WeightKind {
   kPlain,       // the checkpoint's role as it is
   kPaddedRows,  // `ranks[i]` rows for each group, zero rows up to `stride`
   kRebuild,     // the role's [rows, stride] matrix, columns beyond a group's rank set to zero
-  kRopeCos,     // rotation tables, from the configuration
+  kRopeCos,     // rotation tables [rows, r/2], from the configuration
   kRopeSin,
 };
 
@@ -97,7 +97,9 @@ struct Graph {
 inline constexpr char kFunctionDomain[] = "com.kvc";
 inline constexpr char kAttentionFunction[] = "CompressedAttention";
 inline constexpr char kLatentFunction[] = "CompressedLatentAttention";
+inline constexpr char kPlainLatentFunction[] = "CompressedPlainLatentAttention";
 inline constexpr char kProjectionFunction[] = "HeadProjection";
 inline constexpr char kPairFunction[] = "PairRotation";
+inline constexpr char kRowFunction[] = "RotationRows";
 
 }  // namespace kvc::onnx_export

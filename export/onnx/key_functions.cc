@@ -55,10 +55,29 @@ Function MakePairFunction() {
           body.Take().nodes};
 }
 
-Node MakePairNode(const std::string& name, const std::string& input, const std::string& pairs) {
+Node MakePairNode(const std::string& name,
+                  const std::string& input,
+                  const std::string& rows,
+                  const std::string& pairs) {
   return {kPairFunction, kFunctionDomain,
-          name,          {input, "rope.cos", "rope.sin", "position_ids", pairs},
+          name,          {input, "rope.cos", "rope.sin", rows, pairs},
           {name},        {}};
+}
+
+int64_t ShortContext(const ModelConfig& config) {
+  const bool changes = config.has_rope && config.rope.scaling == RopeScaling::kLongRope &&
+                       config.rope.original_context < config.context_length;
+  return changes ? config.rope.original_context : 0;
+}
+
+Function MakeRowFunction() {
+  FunctionBody body;
+  body.Add("ReduceMax", {"position_ids"}, "last", {{"keepdims", int64_t{0}, ""}});
+  body.Add("GreaterOrEqual", {"last", "short_context"}, "is_long");
+  body.AddCast("is_long", DType::kI64, "long");
+  body.Add("Mul", {"long", "short_context"}, "first_row");
+  body.Add("Add", {"position_ids", "first_row"}, "rows");
+  return {kRowFunction, {"position_ids", "short_context"}, {"rows"}, {}, body.Take().nodes};
 }
 
 std::vector<int64_t> StoredPairs(const ModelConfig& config, int64_t layer, int64_t heads) {

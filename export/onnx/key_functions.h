@@ -24,9 +24,18 @@ namespace kvc::onnx_export {
 // [heads*R/2]) -> [B, S, heads*R], which turns adjacent dimensions (2i, 2i+1) by the angle of pair
 // pairs[i] (kRopePairs).
 [[nodiscard]] Function MakePairFunction();
+// `rows` names the rows of the tables: position_ids, or what RotationRows makes of them.
 [[nodiscard]] Node MakePairNode(const std::string& name,
                                 const std::string& input,
+                                const std::string& rows,
                                 const std::string& pairs);
+// Returns the original context of a rotation whose frequencies depend on the length within the
+// model's context (longrope); 0 for every other. Its tables hold a row for each position below it,
+// for sequences that are no longer, and then one for each position of longer sequences.
+[[nodiscard]] int64_t ShortContext(const ModelConfig& config);
+// Returns RotationRows(position_ids [B, S], short_context []) -> [B, S]: the rows of such tables,
+// position_ids + (max(position_ids) >= short_context) * short_context.
+[[nodiscard]] Function MakeRowFunction();
 // Returns the `pairs` of a layer's query heads (`heads` = H) or kv heads (G), padded with 0 to the
 // stored width.
 [[nodiscard]] std::vector<int64_t> StoredPairs(const ModelConfig& config,

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/base/error.h"
+#include "export/onnx/key_functions.h"
 #include "export/onnx/unit_rows.h"
 
 namespace kvc::onnx_export {
@@ -23,18 +24,33 @@ int64_t AlignUp(int64_t value) {
   return (value + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
 }
 
-// Returns cos or sin of position * inverse frequency [C, D/2], in double, rounded once.
+// Appends cos or sin of position * inverse frequency [positions, r/2] for sequences of `length`
+// tokens, times the attention factor, in double, rounded once.
+void AppendAngles(const ModelConfig& config,
+                  int64_t positions,
+                  int64_t length,
+                  bool cosine,
+                  std::vector<float>& table) {
+  const std::vector<double> frequencies =
+      RopeInverseFrequencies(config.rope, config.head_width, length);
+  const double factor = config.rope.attention_factor;
+  for (int64_t position = 0; position < positions; ++position) {
+    for (const double frequency : frequencies) {
+      const double angle = static_cast<double>(position) * frequency;
+      table.push_back(static_cast<float>(factor * (cosine ? std::cos(angle) : std::sin(angle))));
+    }
+  }
+}
+
+// Returns the rows of a rotation table (ShortContext): those of short sequences, if the length
+// matters, and those of sequences of any other length within the context.
 std::vector<float> RopeTable(const ModelConfig& config, const Weight& weight) {
-  const std::vector<double> frequencies = RopeInverseFrequencies(config.rope, config.head_width);
+  const int64_t short_context = ShortContext(config);
   const bool cosine = weight.kind == WeightKind::kRopeCos;
   std::vector<float> table;
   table.reserve(static_cast<size_t>(NumElements(weight)));
-  for (int64_t position = 0; position < weight.dims[0]; ++position) {
-    for (const double frequency : frequencies) {
-      const double angle = static_cast<double>(position) * frequency;
-      table.push_back(static_cast<float>(cosine ? std::cos(angle) : std::sin(angle)));
-    }
-  }
+  AppendAngles(config, short_context, short_context, cosine, table);
+  AppendAngles(config, weight.dims[0] - short_context, short_context + 1, cosine, table);
   return table;
 }
 

@@ -109,7 +109,9 @@ TEST_P(DecoderGraphTest, OneCacheNodeForEachLayer) {
   ASSERT_FALSE(graph.functions.empty());
   int64_t layer = 0;
   for (const Node& node : graph.nodes) {
-    if (node.op != graph.functions[0].name) continue;
+    if (node.op != graph.functions[0].name && node.op != kPlainLatentFunction) continue;
+    EXPECT_EQ(node.op == kPlainLatentFunction,
+              config.keys.layout == KeyLayout::kLatent && !config.rotated(layer));
     EXPECT_EQ(node.domain, kFunctionDomain);
     EXPECT_LE(node.inputs.size(), graph.functions[0].inputs.size());
     ASSERT_EQ(node.attributes.size(), graph.functions[0].attributes.size());
