@@ -95,8 +95,9 @@ std::vector<std::vector<LayerFactors>> FactorEach(const Checkpoint& checkpoint,
   };
   (void)model::StreamWindows(
       checkpoint, windows, stream,
-      [&](int64_t, int64_t, const model::LayerTaps& taps, const model::LayerWeights& weights) {
-        for (KeyStatisticsCollector& collector : collectors) collector.Add(taps, weights);
+      [&](int64_t layer, int64_t, const model::LayerTaps& taps,
+          const model::LayerWeights& weights) {
+        for (KeyStatisticsCollector& collector : collectors) collector.Add(layer, taps, weights);
       },
       progress, "factorize");
   return factors;

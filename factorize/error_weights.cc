@@ -57,28 +57,33 @@ Tensor PairWeights(const ModelConfig& config,
 }
 
 RotationTables MakeRotationTables(const ModelConfig& config, int64_t num_tokens) {
-  const std::vector<double> inverse = RopeInverseFrequencies(config.rope, config.head_width);
-  const Tensor frequencies = torch::tensor(inverse, torch::kDouble);   // [D/2]
+  const std::vector<double> inverse =
+      RopeInverseFrequencies(config.rope, config.head_width, num_tokens);
+  const Tensor frequencies = torch::tensor(inverse, torch::kDouble);   // [r/2]
   const Tensor positions = torch::arange(num_tokens, torch::kDouble);  // [T]
-  const Tensor angles = positions.unsqueeze(1) * frequencies;          // [T, D/2]
-  return {angles.cos().to(torch::kFloat), angles.sin().to(torch::kFloat)};
+  const Tensor angles = positions.unsqueeze(1) * frequencies;          // [T, r/2]
+  const double factor = config.rope.attention_factor;
+  return {(angles.cos() * factor).to(torch::kFloat), (angles.sin() * factor).to(torch::kFloat)};
 }
 
 Tensor MetQueries(const Tensor& q, const Tensor& w, const RotationTables& tables) {
   const int64_t share = q.size(0);
   const int64_t T = q.size(1);
-  const int64_t half = q.size(2) / 2;
-  Tensor met = torch::zeros({2 * half, 2 * half}, torch::kDouble);
+  const int64_t D = q.size(2);
+  const int64_t half = tables.cos.size(1);  // r/2
+  Tensor met = torch::zeros({D, D}, torch::kDouble);
   const auto turn_back = [&](int64_t i) {
     const int64_t keys = i + 1;
-    const Tensor cos = tables.cos.narrow(0, 0, keys);  // [i+1, D/2]
+    const Tensor cos = tables.cos.narrow(0, 0, keys);  // [i+1, r/2]
     const Tensor sin = tables.sin.narrow(0, 0, keys);
     const Tensor root = w.select(1, i).narrow(1, 0, keys).sqrt().unsqueeze(2);  // [H/G, i+1, 1]
     const Tensor query = q.select(1, i).unsqueeze(1);                           // [H/G, 1, D]
     const Tensor first = query.narrow(2, 0, half);
     const Tensor second = query.narrow(2, half, half);
-    const Tensor turned = torch::cat({first * cos + second * sin, second * cos - first * sin}, 2);
-    const Tensor rows = turned.mul_(root).reshape({share * keys, 2 * half});
+    const Tensor rest = query.narrow(2, 2 * half, D - 2 * half).expand({share, keys, D - 2 * half});
+    const Tensor turned =
+        torch::cat({first * cos + second * sin, second * cos - first * sin, rest}, 2);
+    const Tensor rows = turned.mul_(root).reshape({share * keys, D});
     met += torch::mm(rows.t(), rows).to(torch::kDouble);
   };
   for (int64_t i = std::min(kQueryStride, T) - 1; i < T; i += kQueryStride) turn_back(i);

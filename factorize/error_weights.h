@@ -21,7 +21,7 @@ namespace kvc::factorize {
                                         const model::LayerWeights& weights,
                                         int64_t head);
 
-// cos and sin [T, D/2] of the positions 0..T-1.
+// cos and sin [T, r/2] of the positions 0..T-1, times the attention factor.
 struct RotationTables {
   torch::Tensor cos;
   torch::Tensor sin;
@@ -30,8 +30,9 @@ struct RotationTables {
 
 // Returns the second moment of the queries that a head's keys meet. A query that rotation turned to
 // position i meets the raw key of position t as z_it = q_i R_t^T, turned back by the key's
-// position. The result is the sum of w_it z_it^T z_it [D, D], double, over the query heads of q
-// [H/G, T, D] with w [H/G, T, T], over the last query of every 32 and all keys up to it.
+// position; tables without columns say that nothing was turned. The result is the sum of w_it
+// z_it^T z_it [D, D], double, over the query heads of q [H/G, T, D] with w [H/G, T, T], over the
+// last query of every 32 and all keys up to it.
 [[nodiscard]] torch::Tensor MetQueries(const torch::Tensor& q,
                                        const torch::Tensor& w,
                                        const RotationTables& tables);

@@ -19,6 +19,7 @@ std::vector<double> PairEnergies(const ModelConfig& config,
                                  int64_t first) {
   const int64_t D = config.head_width;
   const int64_t E = config.model_width;
+  const int64_t rotary = config.rotary_width();
   std::vector<double> energies(D, 0.0);
   for (int64_t d = 0; d < D; ++d) {
     double energy = 0.0;
@@ -28,7 +29,7 @@ std::vector<double> PairEnergies(const ModelConfig& config,
     }
     if (!bias.empty()) energy += static_cast<double>(bias[first + d]) * bias[first + d];
     energies[d] += energy / 2;
-    energies[(d + D / 2) % D] += energy / 2;
+    energies[d < rotary ? (d + rotary / 2) % rotary : d] += energy / 2;
   }
   return energies;
 }

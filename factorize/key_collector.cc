@@ -68,7 +68,8 @@ void KeyStatisticsCollector::AddWeighted(const model::LayerTaps& taps,
   const int64_t in_group = config_.num_kv_heads / options_.num_groups;
   const int64_t m = keys.size(1) / options_.num_groups;
   const bool by_output = options_.weights == ErrorWeights::kOutput;
-  const RotationTables tables = options_.met ? MakeRotationTables(config_, T) : RotationTables{};
+  RotationTables tables = {torch::empty({T, 0}), torch::empty({T, 0})};
+  if (options_.met && rotated_) tables = MakeRotationTables(config_, T);
   torch::Tensor of_group;  // [T, 1] sum over the group's heads so far
   for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
     const torch::Tensor pairs = PairWeights(config_, options_.weights, taps, weights, g);
@@ -92,8 +93,11 @@ void KeyStatisticsCollector::AddWeighted(const model::LayerTaps& taps,
   }
 }
 
-void KeyStatisticsCollector::Add(const model::LayerTaps& taps, const model::LayerWeights& weights) {
+void KeyStatisticsCollector::Add(int64_t layer,
+                                 const model::LayerTaps& taps,
+                                 const model::LayerWeights& weights) {
   const torch::NoGradGuard no_grad;
+  rotated_ = config_.rotated(layer);
   KVC_CHECK(taps.input.size(0) == 1, kInternal, "key statistics: one window at a time");
   const int64_t G = config_.num_kv_heads;
   const int64_t D = config_.head_width;
@@ -119,9 +123,11 @@ KeyStatistics KeyStatisticsCollector::Finish() {
   KeyStatistics statistics;
   for (const torch::Tensor& gram : gram_) statistics.gram.push_back(ToMatrix(gram / count));
   torch::Tensor energy = query_energy_.reshape({G, config_.group_size(), D}).sum(1) / count;
-  if (config_.has_rope) {
-    const torch::Tensor halves = energy.reshape({G, 2, D / 2});
-    energy = halves.mean(1, true).expand({G, 2, D / 2}).reshape({G, D});
+  if (rotated_) {
+    const int64_t half = config_.rotary_width() / 2;
+    torch::Tensor halves = energy.narrow(1, 0, 2 * half).reshape({G, 2, half});
+    halves = halves.mean(1, true).expand({G, 2, half}).reshape({G, 2 * half});
+    energy = torch::cat({halves, energy.narrow(1, 2 * half, D - 2 * half)}, 1);
   }
   statistics.query_energy = ToVector(energy);
   for (int64_t g = 0; g < G; ++g) {

@@ -13,7 +13,7 @@ namespace kvc::factorize {
 struct CollectOptions {
   int64_t num_groups = 1;
   ErrorWeights weights = ErrorWeights::kNone;
-  bool met = false;  // head_gram and met_gram: kOutput, with rotation
+  bool met = false;  // head_gram and met_gram: kOutput, of a model with rotation
 };
 
 // Sums over windows; Finish divides. All sums are in double and follow the order of the windows.
@@ -21,7 +21,7 @@ class KeyStatisticsCollector {
  public:
   KeyStatisticsCollector(const ModelConfig& config, const CollectOptions& options);
   // Adds one window [1, T] of one layer. `taps` needs projections, and what the weights need.
-  void Add(const model::LayerTaps& taps, const model::LayerWeights& weights);
+  void Add(int64_t layer, const model::LayerTaps& taps, const model::LayerWeights& weights);
   // Returns the layer's statistics and resets the collector to zero.
   [[nodiscard]] KeyStatistics Finish();
 
@@ -35,6 +35,7 @@ class KeyStatisticsCollector {
 
   ModelConfig config_;
   CollectOptions options_;
+  bool rotated_ = false;  // the layer's queries and keys
   int64_t tokens_ = 0;
   std::vector<torch::Tensor> gram_;           // [n] of [m, m] double
   std::vector<torch::Tensor> weighted_gram_;  // [n], with `met` [G], of [m, m] double

@@ -117,9 +117,10 @@ LayoutChoice ResolveLayout(const LayoutRequest& request,
                            Objective objective) {
   if (request.automatic) {
     if (!config.has_rope) return {KeyLayout::kAbsorb, config.num_kv_heads};
-    return CanHaveObjective(KeyLayout::kLatent, objective)
-               ? LayoutChoice{KeyLayout::kLatent, 1}
-               : LayoutChoice{KeyLayout::kPostRope, config.num_kv_heads};
+    const bool latent = LayoutObstacle(config, KeyLayout::kLatent).empty() &&
+                        CanHaveObjective(KeyLayout::kLatent, objective);
+    return latent ? LayoutChoice{KeyLayout::kLatent, 1}
+                  : LayoutChoice{KeyLayout::kPostRope, config.num_kv_heads};
   }
   const std::string_view obstacle = LayoutObstacle(config, request.layout);
   KVC_CHECK(obstacle.empty(), kUsage, "--layout: expected {} for {}, got {}: {}",

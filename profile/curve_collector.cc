@@ -35,7 +35,9 @@ CurveCollector::CurveCollector(const ModelConfig& config,
                                ProfileSums& sums)
     : config_(config), options_(options), sums_(sums) {
   const bool behind_rotation = KeysBehindRotation(config.keys.layout);
-  if (config.has_rope) frequencies_ = RopeInverseFrequencies(config.rope, config.head_width);
+  if (config.has_rope) {
+    frequencies_ = RopeInverseFrequencies(config.rope, config.head_width, options.context);
+  }
   const int64_t size = config.num_layers * config.num_kv_heads * kCurvePoints;
   const auto add_sums = [&](const std::string& name) {
     sums_[CurveSum(name)].assign(size, 0.0);
@@ -110,7 +112,11 @@ scorers::HeadInput CurveCollector::InputOf(const View& view,
     }
   }
   input.residual_energy = view.residual_energy;
-  input.rope_frequencies = frequencies_;
+  if (config_.rotated(weights_layer_)) {
+    input.rope_frequencies = frequencies_;
+    input.rotary_width = config_.rotary_width();
+    input.rope_factor = config_.rope.attention_factor;
+  }
   input.scale = config_.logit_scale();
   input.sinks = options_.sinks;
   return input;

@@ -78,7 +78,7 @@ class CurveCollector {
     std::unique_ptr<scorers::Scorer> scorer;
   };
   std::vector<NamedScorer> scorers_;
-  std::vector<double> frequencies_;  // [D/2]; empty without rotation
+  std::vector<double> frequencies_;  // [r/2] of the rotated layers
   ProfileSums& sums_;
   std::optional<ValueNorms> norms_;  // of layer weights_layer_
   torch::Tensor grams_;              // likewise: [H, D, D]

@@ -33,7 +33,7 @@ class KeyStatisticsTest : public ::testing::TestWithParam<ErrorWeights> {
     NoProgress progress;
     const auto visit = [&](int64_t layer, int64_t, const auto& taps, const auto& weights) {
       if (layer != kLayer) return;
-      collector.Add(taps, weights);
+      collector.Add(layer, taps, weights);
       statistics_ = collector.Finish();
       const auto exact = [](const torch::Tensor& x) { return x.to(torch::kDouble).contiguous(); };
       probabilities_ = exact(taps.probabilities[0]);
