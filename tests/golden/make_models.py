@@ -141,6 +141,57 @@ def make_small_models():
          generation_config=dict(eos_token_id=[5, 7]))  # fmt: skip
 
 
+def write_cached(name, first):
+    """Logits with a cache: the first tokens of the prompt at once, then one after the other."""
+    directory = MODELS / name
+    ids = prompt(name)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    cache = transformers.DynamicCache(config=model.config)
+    parts = [ids[:first]] + [ids[t : t + 1] for t in range(first, len(ids))]
+    with torch.no_grad():
+        rows = [model.eval()(torch.tensor([list(part)]), past_key_values=cache).logits[0] for part in parts]
+    save_numpy(
+        {"ids": np.asarray(ids, np.int64), "first": np.asarray([first], np.int64),
+         "logits": np.ascontiguousarray(torch.cat(rows).numpy(), np.float32)},
+        directory / "cached.safetensors",
+    )  # fmt: skip
+
+
+def make_rotation_models():
+    """Every rotation that transformers knows, prompts beyond the original context, and the families that need them."""
+    t = transformers
+    sizes = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=56, num_hidden_layers=2,
+                 num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    # Beyond max_position_embeddings, where the base depends on the length.
+    make("llama-dynamic", t.LlamaForCausalLM,
+         t.LlamaConfig(**sizes, max_position_embeddings=32,
+                       rope_parameters=dict(rope_type="dynamic", rope_theta=100.0, factor=3.0)))  # fmt: skip
+    # All three bands of the ramp within 8 pairs, an attention factor, the original context of 16.
+    make("llama-yarn", t.LlamaForCausalLM,
+         t.LlamaConfig(**sizes, head_dim=16, max_position_embeddings=128,
+                       rope_parameters=dict(rope_type="yarn", rope_theta=500.0, factor=4.0, beta_fast=2.0,
+                                            beta_slow=0.2, original_max_position_embeddings=16)),
+         changes=dict(rope_parameters=..., rope_theta=500.0, original_max_position_embeddings=16,
+                      rope_scaling=dict(type="yarn", factor=4.0, beta_fast=2.0, beta_slow=0.2)))  # fmt: skip
+    # Short factors up to 24 tokens, long ones beyond.
+    make("mistral-longrope", t.MistralForCausalLM,
+         t.MistralConfig(**sizes, max_position_embeddings=128, sliding_window=None,
+                         rope_parameters=dict(rope_type="longrope", rope_theta=100.0, short_factor=[1.0, 1.1, 1.2, 1.4],
+                                              long_factor=[1.5, 2.0, 3.0, 5.0],
+                                              original_max_position_embeddings=24)))  # fmt: skip
+    write_cached("mistral-longrope", 20)
+    # Half of each head rotated, layer norms with bias around a gated MLP, biases of q, k, v.
+    make("stablelm", t.StableLmForCausalLM,
+         t.StableLmConfig(**sizes, max_position_embeddings=128, use_qkv_bias=True, partial_rotary_factor=0.5))  # fmt: skip
+    # The second layer is not rotated.
+    make("smollm3", t.SmolLM3ForCausalLM,
+         t.SmolLM3Config(**sizes, max_position_embeddings=128, no_rope_layers=[1, 0], pad_token_id=0,
+                         bos_token_id=1, eos_token_id=2, rope_parameters=dict(rope_type="default", rope_theta=1000.0)))  # fmt: skip
+    # Norms behind attention and MLP, norms of q and k over all heads.
+    make("olmo2", t.Olmo2ForCausalLM,
+         t.Olmo2Config(**sizes, max_position_embeddings=128, pad_token_id=0, eos_token_id=2))  # fmt: skip
+
+
 def thin_copy(source, name, layout, groups, ranks):
     """Directory of a thin checkpoint, its tensors, and a scratch directory for the dense equivalent."""
     directory, dense = MODELS / name, MODELS / (name + ".dense")
@@ -295,6 +346,20 @@ def make_thin_models():
     make_rope_pairs("mistral", "mistral-rope-pairs", [[6], [10]])
 
 
+def make_thin_rotation_models():
+    make_latent("llama-yarn", "llama-yarn-latent", 1, [[9], [5]])
+    make_post_rope("llama-yarn", "llama-yarn-post-rope", [[5, 16], [3, 8]])
+    make_rope_pairs("llama-yarn", "llama-yarn-rope-pairs", [[2, 6], [16, 4]])
+    make_post_rope("mistral-longrope", "mistral-longrope-post-rope", [[5, 8], [3, 7]])
+    make_rope_pairs("mistral-longrope", "mistral-longrope-rope-pairs", [[2, 6], [8, 4]])
+    make_latent("stablelm", "stablelm-latent", 2, [[6, 3], [5, 8]])
+    make_post_rope("stablelm", "stablelm-post-rope", [[5, 8], [3, 7]])
+    make_latent("smollm3", "smollm3-latent", 1, [[7], [5]])
+    make_post_rope("smollm3", "smollm3-post-rope", [[5, 8], [3, 7]])
+    make_rope_pairs("smollm3", "smollm3-rope-pairs", [[2, 6], [8, 4]])
+    make_post_rope("olmo2", "olmo2-post-rope", [[5, 8], [3, 7]])
+
+
 def first_ids(directory, text, count):
     tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     return tokenizer.encode(text, add_special_tokens=False).ids[:count]
@@ -348,6 +413,8 @@ def main():
         MODELS.mkdir(exist_ok=True)
         make_small_models()
         make_thin_models()
+        make_rotation_models()
+        make_thin_rotation_models()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,10 @@ INSTANTIATE_TEST_SUITE_P(All,
                          GoldenTest,
                          ::testing::ValuesIn(testing::GoldenNames()),
                          testing::ParameterName());
+INSTANTIATE_TEST_SUITE_P(LengthDependent,
+                         GoldenTest,
+                         ::testing::ValuesIn(testing::LengthDependentNames()),
+                         testing::ParameterName());
 
 TEST(GoldenTest, SharedStories260kLogitsEqualTransformers) {
   const fs::path directory = kvc::testing::SourceRoot() / "../shared/data/models/stories260k";

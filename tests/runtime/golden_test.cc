@@ -68,6 +68,57 @@ TEST_P(GoldenTest, DecodeFromOneToken) {
   }
 }
 
+// Longrope: a prompt beyond the original context is turned by the long factors, and tokens behind a
+// shorter one by those of the length that they make, while cached keys stay as they are.
+class LongRopeTest : public ::testing::TestWithParam<LayoutCase> {};
+
+TEST_P(LongRopeTest, PromptIsTurnedByItsLength) {
+  Loaded loaded(GetParam());
+  const GoldenLogits golden =
+      testing::ReadGolden(testing::GoldenModel(GetParam().model) / "golden.safetensors");
+  for (const int64_t chunk : {1, 7, 512}) {
+    SequenceOptions options;
+    options.chunk = chunk;
+    const auto sequence = loaded.session->NewSequence(options);
+    EXPECT_LE(MaxDifference(PrefillAll(*loaded.session, *sequence, golden.ids), golden.logits),
+              kTolerance)
+        << "chunk " << chunk;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models,
+                         LongRopeTest,
+                         ::testing::ValuesIn(OnBackends(std::vector<std::string>{
+                             "mistral-longrope", "mistral-longrope-post-rope",
+                             "mistral-longrope-rope-pairs"})),
+                         LayoutName);
+
+TEST(LongRopeTest, CachedKeysStayAsTheyAre) {
+  Loaded loaded("mistral-longrope");
+  constexpr int64_t kFirst = 20;  // as in make_models.py
+  const GoldenLogits golden =
+      testing::ReadGolden(testing::GoldenModel("mistral-longrope") / "cached.safetensors");
+  const auto sequence = loaded.session->NewSequence({});
+  const auto expected = [&](int64_t t) {
+    const auto row = golden.logits.begin() + t * kVocabulary;
+    return std::vector<float>(row, row + kVocabulary);
+  };
+  EXPECT_LE(MaxDifference(PrefillLast(*loaded.session, *sequence,
+                                      {golden.ids.begin(), golden.ids.begin() + kFirst}),
+                          expected(kFirst - 1)),
+            kTolerance);
+  for (int64_t t = kFirst; t < std::ssize(golden.ids); ++t) {
+    EXPECT_LE(MaxDifference(DecodeOne(*loaded.session, *sequence, golden.ids[t]), expected(t)),
+              kTolerance)
+        << "token " << t;
+  }
+}
+
+TEST(DynamicRopeTest, BundleEndsWithTheOriginalContext) {
+  Loaded loaded("llama-dynamic");
+  EXPECT_EQ(loaded.session->context_length(), 32);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models,
                          GoldenTest,
                          ::testing::ValuesIn(OnBackends(testing::GoldenNames())),

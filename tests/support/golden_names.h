@@ -9,7 +9,7 @@
 
 namespace kvc::testing {
 
-// The directories in tests/golden/models.
+// Directories in tests/golden/models.
 inline std::vector<std::string> GoldenNames() {
   return {"gpt2",
           "gpt2-bare",
@@ -25,7 +25,26 @@ inline std::vector<std::string> GoldenNames() {
           "llama-post-rope",
           "qwen3-post-rope",
           "qwen2-rope-pairs",
-          "mistral-rope-pairs"};
+          "mistral-rope-pairs",
+          "llama-yarn",
+          "stablelm",
+          "smollm3",
+          "olmo2",
+          "llama-yarn-latent",
+          "llama-yarn-post-rope",
+          "llama-yarn-rope-pairs",
+          "stablelm-latent",
+          "stablelm-post-rope",
+          "smollm3-latent",
+          "smollm3-post-rope",
+          "smollm3-rope-pairs",
+          "olmo2-post-rope"};
+}
+// Those whose angles depend on the length, so that a prompt's logits are not those of its tokens
+// one after the other.
+inline std::vector<std::string> LengthDependentNames() {
+  return {"llama-dynamic", "mistral-longrope", "mistral-longrope-post-rope",
+          "mistral-longrope-rope-pairs"};
 }
 
 // For INSTANTIATE_TEST_SUITE_P: a test is called as its parameter, which is a text; gtest allows no
