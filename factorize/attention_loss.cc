@@ -1,7 +1,7 @@
 #include "factorize/attention_loss.h"
 
 #include <algorithm>
-#include <limits>
+#include <optional>
 
 namespace kvc::factorize {
 namespace {
@@ -19,15 +19,13 @@ Tensor SplitHeads(const Tensor& x, int64_t groups, int64_t share) {
       .reshape({groups, share * x.size(0), -1});  // [G, m*C, D]
 }
 
-// softmax of queries rows [G, m*C, D_k] over keys [G, J, D_k]; the last C keys are causal.
-Tensor Probabilities(const Tensor& rows, const Tensor& keys, int64_t block) {
-  Tensor logits = torch::bmm(rows, keys.transpose(1, 2));  // [G, m*C, J]
-  const Tensor mask =
-      torch::full({block, block}, -std::numeric_limits<float>::infinity(), logits.options())
-          .triu_(1);
-  logits.view({logits.size(0), -1, block, logits.size(2)})
-      .narrow(-1, logits.size(2) - block, block)
-      .add_(mask);
+// softmax of queries rows [G, m*C, D_k] over keys [G, J, D_k], the last C of which are their own.
+Tensor Probabilities(const Tensor& rows,
+                     const Tensor& keys,
+                     int64_t block,
+                     std::optional<int64_t> window) {
+  const Tensor logits = torch::bmm(rows, keys.transpose(1, 2));  // [G, m*C, J]
+  model::HideUnseenKeys(logits.view({logits.size(0), -1, block, logits.size(2)}), window);
   return torch::softmax(logits, -1);
 }
 
@@ -53,12 +51,13 @@ AttentionError MeasureAttention(const ModelConfig& config,
   }
   const int64_t step = BlockQueries(q);
   for (int64_t first = 0; first < T; first += step) {
-    const int64_t block = std::min(step, T - first);                            // C
-    const int64_t seen = first + block;                                         // J
+    const int64_t block = std::min(step, T - first);  // C
+    const int64_t begin = model::FirstSeenKey(first, p.window);
+    const int64_t seen = first + block - begin;                                 // J
     const Tensor rows = q.narrow(2, first, block).reshape({G, m * block, -1});  // [G, m*C, D_k]
-    const Tensor keys = k.narrow(1, 0, seen);
-    const Tensor values = v.narrow(1, 0, seen);
-    const Tensor a = Probabilities(rows, keys, block);                                // [G, m*C, J]
+    const Tensor keys = k.narrow(1, begin, seen);
+    const Tensor values = v.narrow(1, begin, seen);
+    const Tensor a = Probabilities(rows, keys, block, p.window);                      // [G, m*C, J]
     const Tensor heads = torch::bmm(a, values);                                       // [G, m*C, D]
     const Tensor y = torch::matmul(JoinHeads(heads.view({G, m, block, -1})), o.t());  // [C, E]
     const Tensor difference = y - target.output.narrow(0, first, block);
@@ -70,7 +69,7 @@ AttentionError MeasureAttention(const ModelConfig& config,
     Tensor ds = torch::bmm(dheads, values.transpose(1, 2));        // [G, m*C, J]
     ds.sub_((dheads * heads).sum(-1, /*keepdim=*/true)).mul_(a);
     dq.narrow(2, first, block).copy_(torch::bmm(ds, keys).view({G, m, block, -1}));
-    dk.narrow(1, 0, seen).add_(torch::bmm(ds.transpose(1, 2), rows));  // rows hold the scale
+    dk.narrow(1, begin, seen).add_(torch::bmm(ds.transpose(1, 2), rows));  // rows hold the scale
   }
   if (with_gradient) {
     result.q = dq.mul_(config.logit_scale()).view(p.q.sizes());

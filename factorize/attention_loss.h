@@ -23,7 +23,8 @@ struct AttentionError {
   torch::Tensor k;  // [1, G, T, D_k]
 };
 
-// Returns the error of y = softmax(q k^T / sqrt(D)) v W_O^T for one window, causal, with
+// Returns the error of y = softmax(q k^T / sqrt(D)) v W_O^T for one window of text, causal
+// and within the layer's own window (Projections::window), with
 //   dP = (dy W_O) v^T,  dS = P (dP - rowsum(dP P)),  dq = dS k / sqrt(D),  dk = dS^T q / sqrt(D).
 // Works through blocks of queries, so that no [T, T] matrix is ever held and the keys after a block
 // are never touched. o [E, H*D] is W_O. Uses no autograd; works in float32, with the error summed

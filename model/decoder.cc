@@ -1,7 +1,6 @@
 #include "model/decoder.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -86,17 +85,6 @@ Tensor PadHeads(const Tensor& rows, const std::vector<int64_t>& widths) {
     heads.push_back(torch::constant_pad_nd(head, {0, 0, 0, widest - head.size(0)}, 0));
   }
   return torch::stack(heads);
-}
-
-// Adds -inf above the diagonal of the last C columns: `logits` [B, m*C, i + C] of queries i ..
-// i+C-1.
-void MaskFuture(Tensor& logits, int64_t block) {
-  const Tensor mask =
-      torch::full({block, block}, -std::numeric_limits<float>::infinity(), logits.options())
-          .triu_(1);
-  const int64_t keys = logits.size(-1);
-  Tensor square = logits.view({logits.size(0), -1, block, keys}).narrow(-1, keys - block, block);
-  square.add_(mask);
 }
 
 // Keys before norm and rotation from the joint latents: k_g = c_n B_g^T + bias_g. [N, T, G*D]
@@ -255,16 +243,21 @@ Projections ProjectAt(const ModelConfig& config,
   return p;
 }
 
-// softmax(scale q k^T) of queries first .. first + block - 1 over keys 0 .. first + block - 1:
-// q [N, G, m, T, D_k] (already scaled), k [N*G, T, D_k] -> [N*G, m*block, first + block].
-Tensor BlockProbabilities(const Tensor& q, const Tensor& k, int64_t first, int64_t block) {
-  const Tensor rows = q.narrow(3, first, block).reshape({k.size(0), -1, k.size(2)});
-  Tensor logits = torch::bmm(rows, k.narrow(1, 0, first + block).transpose(1, 2));
-  MaskFuture(logits, block);
+// softmax(scale q k^T) of queries first .. first + block - 1 over keys begin .. first + block - 1,
+// n of them: q [N, G, m, T, D_k] (already scaled), keys [N*G, n, D_k] -> [N*G, m*block, n].
+Tensor BlockProbabilities(const Tensor& q,
+                          const Tensor& keys,
+                          int64_t first,
+                          int64_t block,
+                          std::optional<int64_t> window) {
+  const Tensor rows = q.narrow(3, first, block).reshape({keys.size(0), -1, keys.size(2)});
+  const Tensor logits = torch::bmm(rows, keys.transpose(1, 2));
+  HideUnseenKeys(logits.view({logits.size(0), -1, block, logits.size(2)}), window);
   return torch::softmax(logits, -1);
 }
 
-// Causal attention: [N, T, H*D]. Fills `probabilities` [N, H, T, T] when not null.
+// Causal attention within the layer's window: [N, T, H*D]. Fills `probabilities` [N, H, T, T] when
+// not null.
 Tensor Attend(const ModelConfig& config, const Projections& p, Tensor* probabilities) {
   const int64_t windows = p.q.size(0);
   const int64_t tokens = p.q.size(2);
@@ -278,12 +271,14 @@ Tensor Attend(const ModelConfig& config, const Projections& p, Tensor* probabili
   std::vector<Tensor> blocks;  // each [N, G, m, block, D]
   for (int64_t first = 0; first < tokens; first += step) {
     const int64_t block = std::min(step, tokens - first);
-    const Tensor a = BlockProbabilities(q, k, first, block);
+    const int64_t begin = FirstSeenKey(first, p.window);
+    const int64_t keys = first + block - begin;
+    const Tensor a = BlockProbabilities(q, k.narrow(1, begin, keys), first, block, p.window);
     if (probabilities != nullptr) {
       *probabilities = a.view({windows, groups * share, tokens, tokens});
     }
     blocks.push_back(
-        torch::bmm(a, v.narrow(1, 0, first + block)).view({windows, groups, share, block, -1}));
+        torch::bmm(a, v.narrow(1, begin, keys)).view({windows, groups, share, block, -1}));
   }
   const Tensor out = blocks.size() == 1 ? blocks[0] : torch::cat(blocks, 3);
   return out.permute({0, 3, 1, 2, 4}).reshape({windows, tokens, -1});
@@ -341,7 +336,9 @@ Projections Project(const ModelConfig& config,
                     const LayerWeights& weights,
                     int64_t layer,
                     const Tensor& x) {
-  return ProjectAt(config, weights, layer, x, 0);
+  Projections p = ProjectAt(config, weights, layer, x, 0);
+  p.window = config.window(layer);
+  return p;
 }
 
 Tensor Embed(const ModelConfig& config, const OuterWeights& outer, const Tensor& ids) {
@@ -371,6 +368,7 @@ Tensor LayerForward(const ModelConfig& config,
     taps->q = p.q;
     taps->k = p.k;
     taps->v = p.v;
+    taps->window = p.window;
   }
   if (taps != nullptr && request.attention) {
     taps->attention = attention;
@@ -388,12 +386,14 @@ Tensor LayerStep(const ModelConfig& config,
   rows.k.narrow(2, rows.tokens, 1).copy_(p.k);
   rows.v.narrow(2, rows.tokens, 1).copy_(p.v);
   ++rows.tokens;
+  const int64_t begin = FirstSeenKey(rows.tokens - 1, config.window(layer));
+  const int64_t seen = rows.tokens - begin;
   const int64_t sequences = hidden.size(0);
   const Tensor q = (p.q * config.logit_scale())
                        .reshape({sequences, config.num_kv_heads, config.group_size(), -1});
-  const Tensor logits =  // [N, G, H/G, T]
-      torch::matmul(q, rows.k.narrow(2, 0, rows.tokens).transpose(2, 3));
-  const Tensor out = torch::matmul(torch::softmax(logits, -1), rows.v.narrow(2, 0, rows.tokens));
+  const Tensor logits =  // [N, G, H/G, seen]
+      torch::matmul(q, rows.k.narrow(2, begin, seen).transpose(2, 3));
+  const Tensor out = torch::matmul(torch::softmax(logits, -1), rows.v.narrow(2, begin, seen));
   return FinishLayer(config, weights, hidden, out.reshape({sequences, 1, -1}));
 }
 

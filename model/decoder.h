@@ -7,6 +7,7 @@
 // vocabulary.
 
 #include <cstdint>
+#include <optional>
 
 #include <torch/types.h>
 
@@ -55,19 +56,20 @@ struct LayerTaps {
   // q, k and v are as they enter the dot product; with kLatent the keys are rebuilt. In the other
   // thin layouts q and k are as wide as the layer's largest rank, and narrower heads are padded
   // with zeros.
-  torch::Tensor q;              // [N, H, T, D]
-  torch::Tensor k;              // [N, G, T, D]
-  torch::Tensor v;              // [N, G, T, D]
-  torch::Tensor probabilities;  // [N, H, T, T] softmax rows, causal
-  torch::Tensor attention;      // [N, T, H*D] before the output projection
+  torch::Tensor q;                // [N, H, T, D]
+  torch::Tensor k;                // [N, G, T, D]
+  torch::Tensor v;                // [N, G, T, D]
+  std::optional<int64_t> window;  // of the layer; set with the projections
+  torch::Tensor probabilities;    // [N, H, T, T] softmax rows, causal
+  torch::Tensor attention;        // [N, T, H*D] before the output projection
 };
 
 // Returns the sum of token and position embedding: ids [N, T] int64 -> [N, T, E].
 [[nodiscard]] torch::Tensor Embed(const ModelConfig& config,
                                   const OuterWeights& outer,
                                   const torch::Tensor& ids);
-// Runs one decoder layer over whole sequences at positions 0..T-1, causally: hidden [N, T, E] ->
-// [N, T, E]. `taps` may be null.
+// Runs one decoder layer over whole sequences at positions 0..T-1, causally and within its window:
+// hidden [N, T, E] -> [N, T, E]. `taps` may be null.
 [[nodiscard]] torch::Tensor LayerForward(const ModelConfig& config,
                                          const LayerWeights& weights,
                                          int64_t layer,

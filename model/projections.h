@@ -4,6 +4,7 @@
 // (model/decoder.h) runs the same functions. Autograd works through them.
 
 #include <cstdint>
+#include <optional>
 
 #include <torch/types.h>
 
@@ -17,6 +18,7 @@ struct Projections {
   torch::Tensor q;           // [N, H, T, D_k] as it enters the dot product, without the logit scale
   torch::Tensor k;           // [N, G, T, D_k] likewise
   torch::Tensor v;           // [N, G, T, D]
+  std::optional<int64_t> window;  // of the layer (ModelConfig::window)
 };
 
 // Applies the norm before the attention: hidden [N, T, E] -> x [N, T, E].
@@ -30,5 +32,12 @@ struct Projections {
                                   const LayerWeights& weights,
                                   int64_t layer,
                                   const torch::Tensor& x);
+
+// Returns the first key that any query from token `first` on sees.
+[[nodiscard]] int64_t FirstSeenKey(int64_t first, std::optional<int64_t> window);
+// Adds -inf in place to the logits [..., C, J] of C consecutive queries over J consecutive keys,
+// the last query's own key last, where a query does not see a key: those of later tokens, and with
+// a window those of all tokens but the query's last `window`.
+void HideUnseenKeys(const torch::Tensor& logits, std::optional<int64_t> window);
 
 }  // namespace kvc::model

@@ -239,6 +239,11 @@ std::optional<int64_t> ModelConfig::window(int64_t layer) const {
   return attention.empty() ? std::nullopt : attention[static_cast<size_t>(layer)].window;
 }
 
+bool ModelConfig::has_windows() const {
+  return std::ranges::any_of(attention,
+                             [](const LayerAttention& own) { return own.window.has_value(); });
+}
+
 bool ModelConfig::rotated(int64_t layer) const {
   return has_rope && (attention.empty() || attention[static_cast<size_t>(layer)].rotated);
 }

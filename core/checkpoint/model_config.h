@@ -66,6 +66,8 @@ struct ModelConfig {
   [[nodiscard]] int64_t key_width(int64_t layer, int64_t group) const;
   // The window of a layer; none: its queries see every token before them.
   [[nodiscard]] std::optional<int64_t> window(int64_t layer) const;
+  // True if some layer has a window.
+  [[nodiscard]] bool has_windows() const;
   // True where a layer's queries and keys are rotated: never without rotary embedding.
   [[nodiscard]] bool rotated(int64_t layer) const;
   // The dimensions of a head that a rotated layer turns; 0 without rotary embedding.

@@ -2,7 +2,10 @@
 
 #include "factorize/attention_loss.h"
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -33,10 +36,12 @@ torch::Tensor ToFloat(const std::vector<double>& values, std::vector<int64_t> sh
 
 struct Problem {
   int64_t tokens;
+  std::optional<int64_t> window;  // of the layer
   std::vector<double> q, k, v, o, output, weight;
 
-  explicit Problem(int64_t T)
+  explicit Problem(int64_t T, std::optional<int64_t> a_window = {})
       : tokens(T),
+        window(a_window),
         q(Random(kHeads * T * kWidth, 1)),
         k(Random(kGroups * T * kWidth, 2)),
         v(Random(kGroups * T * kValue, 3)),
@@ -64,7 +69,8 @@ struct Problem {
     const int64_t g = h / kShare;
     std::vector<double> a(t + 1);
     double sum = 0.0;
-    for (int64_t j = 0; j <= t; ++j) {
+    const int64_t first = window ? std::max<int64_t>(0, t - *window + 1) : 0;
+    for (int64_t j = first; j <= t; ++j) {
       double dot = 0.0;
       for (int64_t d = 0; d < kWidth; ++d) {
         dot += q[(h * tokens + t) * kWidth + d] * k[(g * tokens + j) * kWidth + d];
@@ -72,7 +78,7 @@ struct Problem {
       a[j] = std::exp(dot / std::sqrt(static_cast<double>(kWidth)));
       sum += a[j];
     }
-    for (int64_t j = 0; j <= t; ++j) {
+    for (int64_t j = first; j <= t; ++j) {
       for (int64_t d = 0; d < kValue; ++d) {
         const double value = a[j] / sum * v[(g * tokens + j) * kValue + d];
         for (int64_t e = 0; e < kModel; ++e) {
@@ -92,17 +98,25 @@ struct Problem {
     p.q = ToFloat(q, {1, kHeads, tokens, kWidth});
     p.k = ToFloat(k, {1, kGroups, tokens, kWidth});
     p.v = ToFloat(v, {1, kGroups, tokens, kValue});
+    p.window = window;
     const AttentionTarget target{ToFloat(output, {tokens, kModel}), ToFloat(weight, {tokens})};
     return MeasureAttention(config, p, ToFloat(o, {kModel, kHeads * kValue}), target,
                             with_gradient);
   }
 };
 
-class AttentionLoss : public ::testing::TestWithParam<int64_t> {};
+// Tokens, and the layer's window: 0 for none.
+class AttentionLoss : public ::testing::TestWithParam<std::pair<int64_t, int64_t>> {
+ protected:
+  static Problem MakeProblem() {
+    const auto [tokens, window] = GetParam();
+    return Problem(tokens, window > 0 ? std::optional(window) : std::nullopt);
+  }
+};
 
 // Float sums of at most 150 terms of order one: relative errors of a few 1e-6.
 TEST_P(AttentionLoss, ErrorIsThatOfTheFormula) {
-  const Problem problem(GetParam());
+  const Problem problem = MakeProblem();
   const double expected = problem.Error();
   const AttentionError measured = problem.Measure(false);
   EXPECT_NEAR(measured.error, expected, 1e-5 * expected);
@@ -111,7 +125,7 @@ TEST_P(AttentionLoss, ErrorIsThatOfTheFormula) {
 
 // Central differences in double with a step of 1e-5 are good to about 1e-9.
 TEST_P(AttentionLoss, GradientIsThatOfTheError) {
-  Problem problem(GetParam());
+  Problem problem = MakeProblem();
   const AttentionError measured = problem.Measure(true);
   const auto check = [&](std::vector<double>& values, const torch::Tensor& gradient) {
     const torch::Tensor flat = gradient.reshape({-1}).to(torch::kFloat64);
@@ -134,7 +148,14 @@ TEST_P(AttentionLoss, GradientIsThatOfTheError) {
 }
 
 // 150 tokens cross the border of a block of queries.
-INSTANTIATE_TEST_SUITE_P(Lengths, AttentionLoss, ::testing::Values(1, 7, 150));
+INSTANTIATE_TEST_SUITE_P(Lengths,
+                         AttentionLoss,
+                         ::testing::Values(std::pair(1, 0),
+                                           std::pair(7, 0),
+                                           std::pair(150, 0),
+                                           std::pair(7, 3),
+                                           std::pair(150, 1),
+                                           std::pair(150, 40)));
 
 TEST(AttentionLoss, NothingIsLostAgainstItself) {
   Problem problem(33);
