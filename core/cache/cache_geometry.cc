@@ -14,4 +14,12 @@ int64_t OriginalBytesPerToken(const CacheGeometry& geometry) {
          DTypeBytes(geometry.original_dtype);
 }
 
+int64_t OriginalBytes(const CacheGeometry& geometry, int64_t length) {
+  if (geometry.attention_windows.empty()) return OriginalBytesPerToken(geometry) * length;
+  int64_t rows = 0;  // of a kv head, over the layers
+  for (int64_t l = 0; l < geometry.num_layers(); ++l) rows += geometry.SeenTokens(l, length);
+  return 2 * rows * geometry.num_kv_heads * geometry.head_width *
+         DTypeBytes(geometry.original_dtype);
+}
+
 }  // namespace kvc

@@ -3,6 +3,7 @@
 // format they lie. It belongs to the model and its bundle; how many tokens stay is the policy's
 // business (core/cache/cache_policy.h).
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -28,7 +29,20 @@ struct CacheGeometry {
   int64_t num_heads = 0;                        // H
   int64_t num_kv_heads = 0;                     // G
   int64_t head_width = 0;                       // D
+  // [L]: the last tokens that a layer's queries see (LayerAttention::window), 0 for all of them;
+  // empty: every layer's see all.
+  std::vector<int64_t> attention_windows = {};
 
+  // The window of a layer; 0: there is none.
+  [[nodiscard]] int64_t AttentionWindow(int64_t layer) const {
+    return attention_windows.empty() ? 0 : attention_windows[static_cast<size_t>(layer)];
+  }
+  // Tokens of a sequence of `length` that a layer's next query can see, itself counted as one of
+  // them once the window is full: min(length, window).
+  [[nodiscard]] int64_t SeenTokens(int64_t layer, int64_t length) const {
+    const int64_t window = AttentionWindow(layer);
+    return window > 0 ? std::min(length, window) : length;
+  }
   [[nodiscard]] int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
 };
 
@@ -37,5 +51,8 @@ struct CacheGeometry {
 
 // Bytes that the ORIGINAL model caches for one token: 2 L G D elements of original_dtype.
 [[nodiscard]] int64_t OriginalBytesPerToken(const CacheGeometry& geometry);
+// Bytes that it caches for `length` tokens: what 100 % of a budget means. A layer with a window
+// caches the tokens in it.
+[[nodiscard]] int64_t OriginalBytes(const CacheGeometry& geometry, int64_t length);
 
 }  // namespace kvc

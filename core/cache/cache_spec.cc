@@ -172,7 +172,9 @@ std::vector<int64_t> TierCosts(const CacheGeometry& geometry,
 std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) {
   std::vector<std::vector<int64_t>> rows;
   if (spec.full()) {
-    for (const auto& groups : spec.layers) rows.emplace_back(groups.size(), length);
+    for (int64_t l = 0; l < spec.num_layers(); ++l) {
+      rows.emplace_back(spec.layers[l].size(), spec.SeenTokens(l, length));
+    }
     return rows;
   }
   std::vector<double> wanted;  // flat over (layer, group)
@@ -180,20 +182,64 @@ std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length) 
     KVC_CHECK(
         spec.budget.size() == spec.layers.size() && spec.budget[l].size() == spec.layers[l].size(),
         kBadShape, "cache budget: expected one value for each group of layer {}", l);
+    const auto seen = static_cast<double>(spec.SeenTokens(l, length));
     for (const double budget : spec.budget[l]) {
-      wanted.push_back(spec.by_share ? budget * static_cast<double>(length) : budget);
+      wanted.push_back(spec.by_share ? budget * seen : budget);
     }
   }
   const std::vector<int64_t> flat = RoundByLargestRemainder(wanted);
-  const int64_t least = std::min(length, MinRows(spec));
   size_t next = 0;
-  for (const auto& groups : spec.layers) {
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
     std::vector<int64_t>& layer_rows = rows.emplace_back();
-    for (size_t n = 0; n < groups.size(); ++n) {
-      layer_rows.push_back(std::clamp(flat[next++], least, length));
+    const int64_t seen = spec.SeenTokens(l, length);
+    for (size_t n = 0; n < spec.layers[l].size(); ++n) {
+      const int64_t least = HoldsWindow(spec, l) ? seen : std::min(seen, MinRows(spec));
+      layer_rows.push_back(std::clamp(flat[next++], least, seen));
     }
   }
   return rows;
+}
+
+bool HoldsWindow(const CacheSpec& spec, int64_t layer) {
+  const int64_t window = spec.AttentionWindow(layer);
+  if (window == 0) return false;
+  if (spec.full() || spec.sinks + 1 + spec.window + spec.margin >= window) return true;
+  if (spec.budget.empty()) return false;
+  const double everything = spec.by_share ? 1.0 : static_cast<double>(window);
+  return std::ranges::all_of(spec.budget[layer],
+                             [&](double budget) { return budget >= everything; });
+}
+
+GroupRows LayoutLayerRows(const CacheSpec& spec, int64_t layer, int64_t rows, int64_t length) {
+  const int64_t window = spec.AttentionWindow(layer);
+  const int64_t seen = spec.SeenTokens(layer, length);
+  if (HoldsWindow(spec, layer)) {
+    const int64_t room = spec.full() ? GrownRows(seen) : seen + std::max<int64_t>(spec.margin, 1);
+    return {0, std::min(window, room)};
+  }
+  GroupRows layout = LayoutRows(spec, rows, seen);
+  if (window > 0) layout.tier_rows = std::min(layout.tier_rows, window - layout.recent_rows);
+  return layout;
+}
+
+int64_t FirstRowSeen(const CacheSpec& spec, int64_t layer, int64_t length, int64_t steps) {
+  const int64_t window = spec.AttentionWindow(layer);
+  return window > 0 ? std::max<int64_t>(0, length + steps - window) : 0;
+}
+
+int64_t LayerLayoutBytes(const CacheSpec& spec,
+                         int64_t layer,
+                         const CacheGroup& group,
+                         const GroupRows& layout) {
+  // The working block stays.
+  if (HoldsWindow(spec, layer)) return layout.recent_rows * BytesPerToken(spec, group);
+  const int64_t extra = TierRowExtraBytes(spec, layer) - kScoreBytes;
+  return LayoutBytes(spec, group, layout) + layout.tier_rows * extra + BasisBytes(spec, group);
+}
+
+int64_t TierRowExtraBytes(const CacheSpec& spec, int64_t layer) {
+  const bool leaves = spec.AttentionWindow(layer) > 0;
+  return kScoreBytes + (leaves ? kPositionBytes : 0);
 }
 
 int64_t QueryRingBytes(const CacheSpec& spec, int64_t layer) {
@@ -220,26 +266,39 @@ int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group) {
   return elements * static_cast<int64_t>(group.heads.size() * sizeof(float));
 }
 
+namespace {
+
+// The rows of one group of a budget in use right after the prompt; tiers and recent block.
+GroupRows UsedRows(const CacheSpec& spec, int64_t layer, const GroupRows& layout, int64_t length) {
+  const int64_t seen = spec.SeenTokens(layer, length);
+  if (HoldsWindow(spec, layer)) return {0, seen};
+  const int64_t recent = std::min(seen, spec.window);
+  const int64_t left = FirstRowSeen(spec, layer, seen, layout.recent_rows - recent);
+  return {std::clamp<int64_t>(seen - recent - left, 0, layout.tier_rows), recent};
+}
+
+}  // namespace
+
 CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
   CacheBytes bytes;
-  bytes.full = OriginalBytesPerToken(spec) * length;
+  bytes.full = OriginalBytes(spec, length);
   const auto rows = RowsAt(spec, length);
   for (int64_t l = 0; l < spec.num_layers(); ++l) {
     for (size_t n = 0; n < spec.layers[l].size(); ++n) {
       const int64_t token_bytes = BytesPerToken(spec, spec.layers[l][n]);
+      const int64_t seen = spec.SeenTokens(l, length);
       if (spec.full()) {
-        const int64_t allocated =
-            (length + kFullCacheGranularity - 1) / kFullCacheGranularity * kFullCacheGranularity;
-        bytes.logical += length * token_bytes;
-        bytes.allocated += allocated * token_bytes;
+        bytes.logical += seen * token_bytes;
+        bytes.allocated +=
+            (HoldsWindow(spec, l) ? LayoutLayerRows(spec, l, seen, length).recent_rows
+                                  : GrownRows(length)) *
+            token_bytes;
         continue;
       }
-      const int64_t basis = BasisBytes(spec, spec.layers[l][n]);
-      const GroupRows layout = LayoutRows(spec, rows[l][n], length);
-      const int64_t recent_used = std::min(length, spec.window);
-      const int64_t tier_used = std::min(length - recent_used, layout.tier_rows);
-      bytes.logical += LayoutBytes(spec, spec.layers[l][n], {tier_used, recent_used}) + basis;
-      bytes.allocated += LayoutBytes(spec, spec.layers[l][n], layout) + basis;
+      const CacheGroup& group = spec.layers[l][n];
+      const GroupRows layout = LayoutLayerRows(spec, l, rows[l][n], length);
+      bytes.logical += LayerLayoutBytes(spec, l, group, UsedRows(spec, l, layout, length));
+      bytes.allocated += LayerLayoutBytes(spec, l, group, layout);
     }
     if (!spec.full()) {
       bytes.logical += QueryRingBytes(spec, l);

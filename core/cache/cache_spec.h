@@ -21,9 +21,10 @@
 //
 // Beside its rows a group with a budget holds one float score for each tier row (re-allocation
 // compares new tokens with it), and with kLatent one int32 position for each row (the rotation is
-// applied at use). A layer with a budget holds its last `query_ring` queries [ring, H, D] in float,
-// and with TierBasis::kPrompt the coordinates that were found in the prompt. All of it counts: see
-// PredictBytes.
+// applied at use). In a layer with a window every row of the tiers has such a position, because its
+// token leaves the window. A layer with a budget holds its last `query_ring` queries [ring, H, D]
+// in float, and with TierBasis::kPrompt the coordinates that were found in the prompt. All of it
+// counts: see PredictBytes.
 
 #include <cstdint>
 #include <memory>
@@ -87,13 +88,51 @@ struct GroupRows {
                                              const CacheGroup& group,
                                              const std::vector<Tier>& tiers);
 
-// Rows of every group [L][n] for a sequence of `length` tokens: min(length, budget); floors of the
-// shares plus largest remainders (ties: lower layer, then lower group first); at least MinRows (or
-// `length`, if shorter). With kFull: `length`.
+// Rows allocated for a block that only grows and must hold `rows`: a multiple of
+// kFullCacheGranularity.
+inline constexpr int64_t kFullCacheGranularity = 64;
+[[nodiscard]] constexpr int64_t GrownRows(int64_t rows) {
+  return (rows + kFullCacheGranularity - 1) / kFullCacheGranularity * kFullCacheGranularity;
+}
+
+// Rows of every group [L][n] for a sequence of `length` tokens: min(n, budget), n being what the
+// layer sees of them (SeenTokens), of which a share is one; floors of the shares plus largest
+// remainders (ties: lower layer, then lower group first); at least MinRows (or n, if shorter). With
+// kFull: n.
 [[nodiscard]] std::vector<std::vector<int64_t>> RowsAt(const CacheSpec& spec, int64_t length);
+
+// True for a layer with a window that has no tiers: its recent blocks hold the whole window, each
+// new row in the place of the oldest. So it is with kFull, where sinks and tiers have no room
+// beside the recent block, and where the budget is the window.
+[[nodiscard]] bool HoldsWindow(const CacheSpec& spec, int64_t layer);
+
+// LayoutRows for a group of a layer: of the tokens that it sees. With a window, tiers and recent
+// block have room for at most the window's rows.
+[[nodiscard]] GroupRows LayoutLayerRows(const CacheSpec& spec,
+                                        int64_t layer,
+                                        int64_t rows,
+                                        int64_t length);
+
+// LayoutBytes of a group of a layer, with the positions that stand beside the rows of its tiers and
+// the coordinates that it holds.
+[[nodiscard]] int64_t LayerLayoutBytes(const CacheSpec& spec,
+                                       int64_t layer,
+                                       const CacheGroup& group,
+                                       const GroupRows& layout);
+
+// The first of a layer's rows that the last of the next `steps` queries sees, of a sequence of
+// `length` tokens: max(0, length + steps - window); 0 without a window.
+[[nodiscard]] int64_t FirstRowSeen(const CacheSpec& spec,
+                                   int64_t layer,
+                                   int64_t length,
+                                   int64_t steps);
 
 // Bytes of the score that stands beside a row of the tiers.
 inline constexpr int64_t kScoreBytes = sizeof(float);
+// Bytes of the position by which a row of a layer with a window leaves its tier.
+inline constexpr int64_t kPositionBytes = sizeof(int32_t);
+// Bytes of what stands beside a row of a layer's tiers: the score, and with a window the position.
+[[nodiscard]] int64_t TierRowExtraBytes(const CacheSpec& spec, int64_t layer);
 
 // Bytes of one layer's query ring: query_ring rows of all H query heads, as wide as the keys are in
 // the dot product (D with a latent), in float.
@@ -112,15 +151,12 @@ struct NarrowWidths {
 [[nodiscard]] int64_t BasisBytes(const CacheSpec& spec, const CacheGroup& group);
 
 struct CacheBytes {
-  int64_t full = 0;       // OriginalBytesPerToken x length
+  int64_t full = 0;       // OriginalBytes(length)
   int64_t logical = 0;    // rows that hold tokens, with positions and scores, and the query rings
   int64_t allocated = 0;  // what the runtime's allocations take
 };
 // What a sequence of `length` tokens takes after prefill (before the first decoded token). With
 // narrow tiers the runtime takes at most that: the last bytes of a group may buy no tier.
 [[nodiscard]] CacheBytes PredictBytes(const CacheSpec& spec, int64_t length);
-
-// Rows the runtime allocates for a kFull group that must hold `length`: rounded up to this.
-inline constexpr int64_t kFullCacheGranularity = 64;
 
 }  // namespace kvc

@@ -44,6 +44,7 @@ Json CacheToJson(const CacheSpec& spec) {
   json["num_heads"] = spec.num_heads;
   json["num_kv_heads"] = spec.num_kv_heads;
   json["head_width"] = spec.head_width;
+  if (!spec.attention_windows.empty()) json["attention_windows"] = spec.attention_windows;
   json["layers"] = Json::array();
   for (const auto& groups : spec.layers) {
     Json layer = Json::array();
@@ -168,11 +169,24 @@ void ReadHeads(const Json& json, CacheSpec& spec, const std::string& origin) {
             spec.num_heads, spec.num_kv_heads);
 }
 
+void ReadWindows(const Json& json, CacheSpec& spec, const std::string& origin) {
+  if (!json.contains("attention_windows")) return;
+  for (const Json& window : GetArray(json, "attention_windows", origin)) {
+    KVC_CHECK(window.is_number_integer() && window.get<int64_t>() >= 0, kBadInput,
+              "{}: attention_windows: expected numbers of tokens, 0 for all, got {}", origin,
+              window.dump());
+    spec.attention_windows.push_back(window.get<int64_t>());
+  }
+  KVC_CHECK(spec.attention_windows.size() == spec.layers.size(), kBadInput,
+            "{}: attention_windows: expected one for each of {} layers, got {}", origin,
+            spec.layers.size(), spec.attention_windows.size());
+}
+
 CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   CheckKeys(json,
             {"dtype", "key_dtype", "value_dtype", "method", "scorer", "sinks", "window", "margin",
              "query_ring", "tiers", "recent_dtype", "basis", "num_heads", "num_kv_heads",
-             "head_width", "layers", "budget"},
+             "head_width", "attention_windows", "layers", "budget"},
             origin);
   CacheSpec spec;
   ReadFormats(json, spec, origin);
@@ -193,6 +207,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   }
   spec.basis = TierBasisFromName(GetString(json, "basis", origin, "offline"));
   ReadLayers(json, spec, origin);
+  ReadWindows(json, spec, origin);
   CheckTiers(spec);
   ReadBudget(GetObject(json, "budget", origin), spec, origin + ": budget");
   return spec;

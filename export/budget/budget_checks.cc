@@ -17,6 +17,12 @@ void CheckModelThreshold(const CacheGeometry& geometry, const PlanRequest& reque
             "--method ada-model: expected scores that layers can be compared by, got {}; use "
             "--scorer output-error",
             ToString(request.policy.scorer));
+  for (int64_t l = 0; l < geometry.num_layers(); ++l) {
+    KVC_CHECK(geometry.AttentionWindow(l) == geometry.AttentionWindow(0), kUnsupported,
+              "--method ada-model: expected layers that see the same tokens, got windows of {} and "
+              "{} tokens; use --method lukv",
+              geometry.AttentionWindow(0), geometry.AttentionWindow(l));
+  }
   const int64_t bytes = BytesPerToken(geometry, geometry.layers[0][0]);
   for (const auto& groups : geometry.layers) {
     for (const CacheGroup& group : groups) {

@@ -27,16 +27,17 @@ GroupCurve MakeGroupCurve(const CacheSpec& spec,
                           const std::vector<float>& curves,
                           int64_t length) {
   GroupCurve curve;
-  const int64_t evictable = std::max<int64_t>(0, length - spec.sinks - spec.window);
+  const int64_t seen = spec.SeenTokens(layer, length);
+  const int64_t evictable = std::max<int64_t>(0, seen - spec.sinks - spec.window);
   for (int64_t point = 0; point <= kCurveIntervals; ++point) {
     const int64_t kept = (point * evictable + kCurveIntervals / 2) / kCurveIntervals;
-    const int64_t rows = std::min(length, std::max(MinRows(spec), ProtectedRows(spec) + kept));
+    const int64_t rows = std::min(seen, std::max(MinRows(spec), ProtectedRows(spec) + kept));
     double loss = 0.0;
     for (const int64_t head : group.heads) {
       const int64_t first = (layer * spec.num_kv_heads + head) * (kCurveIntervals + 1);
       loss += static_cast<double>(curves[static_cast<size_t>(first + point)]);
     }
-    const auto cost = static_cast<double>(GroupBytes(spec, group, rows, length));
+    const auto cost = static_cast<double>(GroupBytes(spec, layer, group, rows, length));
     if (!curve.points.empty() && curve.points.back().cost >= cost) {
       curve.points.back().loss = loss;  // the same rows: more of the curve's tokens fit
       continue;
@@ -54,9 +55,11 @@ void SpendRest(const CacheSpec& spec,
                int64_t bytes_left,
                std::vector<int64_t>& rows) {
   std::vector<double> slopes(curves.size(), 0.0);  // loss saved by a byte, to the next point
-  std::vector<const CacheGroup*> groups;
-  for (const auto& layer : spec.layers) {
-    for (const CacheGroup& group : layer) groups.push_back(&group);
+  std::vector<int64_t> row_bytes;
+  for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    for (const CacheGroup& group : spec.layers[l]) {
+      row_bytes.push_back(BytesPerToken(spec, group) + TierRowExtraBytes(spec, l));
+    }
   }
   std::vector<size_t> order;
   for (size_t i = 0; i < curves.size(); ++i) {
@@ -70,12 +73,11 @@ void SpendRest(const CacheSpec& spec,
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return slopes[a] > slopes[b]; });
   for (const size_t i : order) {
-    const int64_t row_bytes = BytesPerToken(spec, *groups[i]) + kScoreBytes;
     const auto at = static_cast<size_t>(allocation.choice[i]);
     const int64_t room = curves[i].rows[at + 1] - curves[i].rows[at] - 1;
-    const int64_t extra = std::clamp<int64_t>(bytes_left / row_bytes, 0, room);
+    const int64_t extra = std::clamp<int64_t>(bytes_left / row_bytes[i], 0, room);
     rows[i] += extra;
-    bytes_left -= extra * row_bytes;
+    bytes_left -= extra * row_bytes[i];
   }
 }
 
@@ -112,9 +114,10 @@ std::vector<float> LossesFor(const CacheSpec& spec, const ProfileData& profile, 
 
 int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + RecentWorth(spec); }
 
-int64_t GroupBytes(const CacheSpec& spec, const CacheGroup& group, int64_t rows, int64_t length) {
-  const GroupRows layout = LayoutRows(spec, rows, length);
-  return LayoutBytes(spec, group, layout) + BasisBytes(spec, group);
+int64_t GroupBytes(
+    const CacheSpec& spec, int64_t layer, const CacheGroup& group, int64_t rows, int64_t length) {
+  const GroupRows layout = LayoutLayerRows(spec, layer, rows, length);
+  return LayerLayoutBytes(spec, layer, group, layout);
 }
 
 CurveFit FitUtilityCurves(const CacheSpec& spec,

@@ -15,12 +15,10 @@ namespace kvc::budget {
 // Rows of a group that hold no chosen token: sinks, window and margin.
 [[nodiscard]] int64_t ProtectedRows(const CacheSpec& spec);
 
-// What a budgeted group with `rows` rows allocates for a sequence of `length` tokens, as
+// What a budgeted group of a layer allocates with `rows` rows for a sequence of `length` tokens, as
 // PredictBytes counts it.
-[[nodiscard]] int64_t GroupBytes(const CacheSpec& spec,
-                                 const CacheGroup& group,
-                                 int64_t rows,
-                                 int64_t length);
+[[nodiscard]] int64_t GroupBytes(
+    const CacheSpec& spec, int64_t layer, const CacheGroup& group, int64_t rows, int64_t length);
 
 // Which loss of a profile decides (docs/formats/profile.md).
 enum class CurveLoss {

@@ -52,12 +52,14 @@ int64_t MarginFor(const CacheGeometry& geometry, int64_t bytes) {
 
 // Sets the budget from rows at the reference length, held within what a group can use.
 void SetRows(CacheSpec& spec, const Rows& rows, int64_t length) {
-  const auto least = static_cast<double>(std::min(length, MinRows(spec)));
   spec.budget.assign(rows.size(), {});
   for (size_t l = 0; l < rows.size(); ++l) {
+    const int64_t seen = spec.SeenTokens(static_cast<int64_t>(l), length);
+    const auto most = static_cast<double>(seen);
+    const auto least = static_cast<double>(std::min(seen, MinRows(spec)));
     for (const double wanted : rows[l]) {
-      const double held = std::clamp(wanted, least, static_cast<double>(length));
-      spec.budget[l].push_back(spec.by_share ? held / static_cast<double>(length) : held);
+      const double held = std::clamp(wanted, least, most);
+      spec.budget[l].push_back(spec.by_share ? held / most : held);
     }
   }
 }
@@ -187,9 +189,11 @@ std::string LeastBudget(const CacheSpec& spec,
     text << bytes << "@" << length;
   } else if (budget.unit == Budget::Unit::kTokens) {
     const int64_t token = OriginalBytesPerToken(spec);
-    text << (bytes + token - 1) / token << "tok";
+    int64_t tokens = (bytes + token - 1) / token;
+    while (tokens < length && OriginalBytes(spec, tokens) < bytes) ++tokens;
+    text << tokens << "tok";
   } else {
-    const double full = static_cast<double>(OriginalBytesPerToken(spec) * length);
+    const auto full = static_cast<double>(OriginalBytes(spec, length));
     text << std::ceil(static_cast<double>(bytes) / full * 1e4) / 100.0 << "%";
   }
   return text.str();
@@ -267,13 +271,12 @@ BudgetPlan MakeSpreadPlan(const CacheGeometry& geometry,
 }  // namespace
 
 int64_t BudgetBytes(const CacheGeometry& geometry, const Budget& budget, int64_t length) {
-  const int64_t token_bytes = OriginalBytesPerToken(geometry);
   switch (budget.unit) {
     case Budget::Unit::kShare:
       return static_cast<int64_t>(
-          std::floor(budget.share * static_cast<double>(token_bytes * length)));
+          std::floor(budget.share * static_cast<double>(OriginalBytes(geometry, length))));
     case Budget::Unit::kTokens:
-      return token_bytes * std::min(budget.tokens, length);
+      return OriginalBytes(geometry, std::min(budget.tokens, length));
     case Budget::Unit::kBytes:
       return budget.bytes;
   }
@@ -313,7 +316,7 @@ std::vector<std::vector<HeadShare>> HeadShares(const BudgetPlan& plan) {
       const CacheGroup& group = spec.layers[l][n];
       const int64_t rows = plan.rows[l][n];
       const int64_t bytes = spec.full() ? rows * BytesPerToken(spec, group)
-                                        : GroupBytes(spec, group, rows, plan.reference_length);
+                                        : GroupBytes(spec, l, group, rows, plan.reference_length);
       const auto heads = static_cast<int64_t>(group.heads.size());
       for (int64_t i = 0; i < heads; ++i) {
         HeadShare& share = row[static_cast<size_t>(group.heads[i])];

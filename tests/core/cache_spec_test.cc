@@ -72,6 +72,62 @@ TEST(CacheSpec, BytesPerTokenCountsKeysValuesAndPositions) {
   EXPECT_EQ(BytesPerToken(apart, {18, 64, {0, 1}, false}), (4 + 20) + 2 * 64 * 2);
 }
 
+// Two layers of one head, of which the second sees 128 tokens; rows of 64 + 64 floats.
+CacheSpec WithWindow() {
+  CacheSpec spec = MakeSpec(2, 1, 64, false);
+  spec.attention_windows = {0, 128};
+  spec.sinks = 4;
+  spec.window = 32;
+  return spec;
+}
+
+TEST(CacheSpec, AWindowIsAllThatALayerHolds) {
+  CacheSpec spec = WithWindow();
+  constexpr int64_t kRow = 2 * 64 * 4;
+  EXPECT_EQ(RowsAt(spec, 400), (std::vector<std::vector<int64_t>>{{100}, {45}}));  // at least 45
+  spec.budget = {{0.5}, {0.5}};
+  EXPECT_EQ(RowsAt(spec, 400), (std::vector<std::vector<int64_t>>{{200}, {64}}));
+  EXPECT_EQ(RowsAt(spec, 100), (std::vector<std::vector<int64_t>>{{50}, {50}}));
+  EXPECT_EQ(OriginalBytes(spec, 100), 2 * 100 * kRow);
+  EXPECT_EQ(OriginalBytes(spec, 400), (400 + 128) * kRow);
+  // 64 rows: 24 in the tier, 40 in the recent block, 32 of them in use.
+  const CacheBytes bytes = PredictBytes(spec, 400);
+  const int64_t first = 200 * kRow + 160 * kScoreBytes;
+  EXPECT_EQ(bytes.allocated - 2 * QueryRingBytes(spec, 0),
+            first + 64 * kRow + 24 * (kScoreBytes + kPositionBytes));
+  EXPECT_EQ(bytes.logical - 2 * QueryRingBytes(spec, 0),
+            first - 8 * kRow + 56 * kRow + 24 * (kScoreBytes + kPositionBytes));
+  EXPECT_EQ(bytes.full, OriginalBytes(spec, 400));
+  // Everything: nothing but the window's rows, whatever the length.
+  const CacheSpec full = FullCache(spec);
+  EXPECT_EQ(RowsAt(full, 400), (std::vector<std::vector<int64_t>>{{400}, {128}}));
+  EXPECT_EQ(PredictBytes(full, 400).logical, (400 + 128) * kRow);
+  EXPECT_EQ(PredictBytes(full, 400).allocated, (448 + 128) * kRow);
+}
+
+TEST(CacheSpec, ALayerHoldsItsWindowWhereNothingIsLeftOut) {
+  CacheSpec spec = WithWindow();
+  EXPECT_FALSE(HoldsWindow(spec, 0));
+  EXPECT_FALSE(HoldsWindow(spec, 1));
+  spec.budget[1] = {1.0};
+  EXPECT_TRUE(HoldsWindow(spec, 1));
+  EXPECT_TRUE(HoldsWindow(FullCache(spec), 1));
+  spec.budget[1] = {0.5};
+  spec.attention_windows[1] = MinRows(spec);  // no room for a tier
+  EXPECT_TRUE(HoldsWindow(spec, 1));
+  EXPECT_EQ(LayoutLayerRows(spec, 1, 45, 400).recent_rows, 45);
+  EXPECT_EQ(LayoutLayerRows(spec, 1, 45, 400).tier_rows, 0);
+}
+
+// The query of the last of `steps` tokens behind `length` sees its window's rows.
+TEST(CacheSpec, RowsLeaveTheWindowFromTheFront) {
+  const CacheSpec spec = WithWindow();
+  EXPECT_EQ(FirstRowSeen(spec, 0, 1000, 8), 0);
+  EXPECT_EQ(FirstRowSeen(spec, 1, 120, 8), 0);
+  EXPECT_EQ(FirstRowSeen(spec, 1, 121, 8), 1);  // token 128 sees 1 .. 128
+  EXPECT_EQ(FirstRowSeen(spec, 1, 200, 1), 73);
+}
+
 TEST(CacheSpec, RowsOfSharesAddUpToTheFloorOfTheSum) {
   CacheSpec spec = MakeSpec(5, 3, 64, false);
   double sum = 0.0;

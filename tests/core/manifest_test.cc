@@ -62,6 +62,17 @@ TEST(Manifest, RoundTripKeepsEveryField) {
   EXPECT_EQ(read.model.num_layers, 2);
 }
 
+// Bundles of models without windows keep their bytes.
+TEST(Manifest, WindowsOfLayers) {
+  Manifest manifest = MakeManifest();
+  EXPECT_FALSE(ToJson(manifest)["cache"].contains("attention_windows"));
+  manifest.cache.attention_windows = {0, 64};
+  const Json json = ToJson(manifest);
+  const Manifest read = ManifestFromJson(json, "manifest.json");
+  EXPECT_EQ(read.cache.attention_windows, (std::vector<int64_t>{0, 64}));
+  EXPECT_EQ(ToJson(read), json);
+}
+
 TEST(Manifest, FormatsOfKeysValuesAndTiers) {
   Manifest manifest = MakeManifest();
   manifest.cache.key_format = kRowsInt8;
@@ -142,6 +153,13 @@ TEST(Manifest, BrokenFilesAreRefusedByName) {
        },
        "../x"},
       {"width as text", [](Json& j) { j["cache"]["head_width"] = "8"; }, "head_width"},
+      {"windows of other layers", [](Json& j) { j["cache"]["attention_windows"] = {1}; },
+       "attention_windows"},
+      {"negative window",
+       [](Json& j) {
+         j["cache"]["attention_windows"] = {0, -1};
+       },
+       "attention_windows"},
       {"unknown format", [](Json& j) { j["cache"]["dtype"] = "int4"; }, "dtype: expected a row"},
       {"two formats", [](Json& j) { j["cache"]["key_dtype"] = "f16"; }, "key_dtype"},
       {"one of two formats",

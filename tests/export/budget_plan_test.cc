@@ -294,7 +294,7 @@ std::vector<LayerPoint> PointsOf(const CacheSpec& spec,
   for (int64_t i = 0; i <= kCurveIntervals; ++i) {
     const int64_t kept = std::llround(static_cast<double>(i * evictable) / kCurveIntervals);
     const int64_t rows = std::min(length, std::max(MinRows(spec), ProtectedRows(spec) + kept));
-    LayerPoint point{GroupBytes(spec, spec.layers[layer][0], rows, length), 0.0};
+    LayerPoint point{GroupBytes(spec, layer, spec.layers[layer][0], rows, length), 0.0};
     for (int64_t head = 0; head < kKvHeads; ++head) {
       const int64_t at = (layer * kKvHeads + head) * (kCurveIntervals + 1) + i;
       point.loss += double{curves[static_cast<size_t>(at)]};
