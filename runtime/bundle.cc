@@ -27,6 +27,7 @@ void CheckLayer(const AttentionStep& step, const CacheSpec& spec) {
   const auto& groups = spec.layers[step.layer];
   CheckEqual(layer + "heads", step.num_heads, spec.num_heads);
   CheckEqual(layer + "kv heads", step.num_kv_heads, spec.num_kv_heads);
+  CheckEqual(layer + "window", step.window, spec.AttentionWindow(step.layer));
   CheckEqual(layer + "key groups", std::ssize(step.key_ranks), std::ssize(groups));
   for (size_t n = 0; n < groups.size(); ++n) {
     const CacheGroup& group = groups[n];
@@ -49,7 +50,9 @@ void CheckSameGeometry(const CacheGeometry& cache, const CacheGeometry& manifest
       cache.num_heads == manifest.num_heads && cache.num_kv_heads == manifest.num_kv_heads &&
       cache.head_width == manifest.head_width && cache.layers.size() == manifest.layers.size();
   for (size_t l = 0; same && l < cache.layers.size(); ++l) {
-    same = cache.layers[l].size() == manifest.layers[l].size();
+    same = cache.layers[l].size() == manifest.layers[l].size() &&
+           cache.AttentionWindow(static_cast<int64_t>(l)) ==
+               manifest.AttentionWindow(static_cast<int64_t>(l));
     for (size_t n = 0; same && n < cache.layers[l].size(); ++n) {
       const CacheGroup& a = cache.layers[l][n];
       const CacheGroup& b = manifest.layers[l][n];

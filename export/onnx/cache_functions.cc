@@ -14,19 +14,20 @@ Attribute Reference(std::string name, std::string function_attribute) {
 }
 Attribute ScaleReference() { return {"scale", 0.0F, "scale"}; }
 
-const std::vector<std::string>& FunctionAttributes() {
-  static const std::vector<std::string> kNames = {"layer", "num_heads", "num_kv_heads", "key_ranks",
-                                                  "scale"};
-  return kNames;
+// "window" only in models that have some, so that the others' files keep their bytes.
+std::vector<std::string> FunctionAttributes(const ModelConfig& config) {
+  std::vector<std::string> names = {"layer", "num_heads", "num_kv_heads", "key_ranks", "scale"};
+  if (config.has_windows()) names.emplace_back("window");
+  return names;
 }
 
 // Makes a function with new and past rows in `dtype` around a float Attention. Rows are rounded
 // first, so that a row is the same number whether it comes from this call or from the past.
-Function MakeAttentionFunction(DType dtype) {
+Function MakeAttentionFunction(const ModelConfig& config, DType dtype) {
   Function function{kAttentionFunction,
                     {"query", "key", "value", "past_key", "past_value", "mask"},
                     {"output", "present_key", "present_value"},
-                    FunctionAttributes(),
+                    FunctionAttributes(config),
                     {}};
   FunctionBody body;
   const bool cast = dtype != DType::kF32;
@@ -115,7 +116,7 @@ Function MakeLatentFunction(const ModelConfig& config, DType dtype, bool rotated
                     {"query", "latent", "value", "past_key", "past_value", "mask", "key_positions",
                      "rebuild", "cos", "sin", "rebuild_bias", "key_norm"},
                     {"output", "present_key", "present_value"},
-                    FunctionAttributes(),
+                    FunctionAttributes(config),
                     {}};
   FunctionBody body;
   const std::string latents = AddPresent(body, "latent", "key", config.keys.num_groups, dtype);
@@ -133,6 +134,8 @@ Function MakeLatentFunction(const ModelConfig& config, DType dtype, bool rotated
 
 }  // namespace
 
+std::string WindowMaskName(int64_t window) { return "mask.window_" + std::to_string(window); }
+
 int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer) {
   int64_t width = 0;
   for (int64_t group = 0; group < config.num_key_groups(); ++group) {
@@ -143,7 +146,7 @@ int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer) {
 
 Function MakeCacheFunction(const ModelConfig& config, DType dtype) {
   return config.keys.layout == KeyLayout::kLatent ? MakeLatentFunction(config, dtype, true)
-                                                  : MakeAttentionFunction(dtype);
+                                                  : MakeAttentionFunction(config, dtype);
 }
 
 Function MakePlainLatentFunction(const ModelConfig& config, DType dtype) {
@@ -154,6 +157,7 @@ Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& 
   const std::string number = std::to_string(layer);
   const std::string prefix = "layers." + number + ".";
   const bool latent = config.keys.layout == KeyLayout::kLatent;
+  const int64_t window = config.window(layer).value_or(0);
   Node node;
   const bool rotated = config.rotated(layer);
   const char* latent_function = rotated ? kLatentFunction : kPlainLatentFunction;
@@ -165,7 +169,7 @@ Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& 
                  inputs.value,
                  "past_key_values." + number + ".key",
                  "past_key_values." + number + ".value",
-                 "mask"};
+                 window > 0 ? WindowMaskName(window) : "mask"};
   if (latent) {
     node.inputs.emplace_back(rotated ? "key_positions" : "");
     node.inputs.push_back(prefix + "k_rebuild.weight");
@@ -189,6 +193,7 @@ Node MakeCacheNode(const ModelConfig& config, int64_t layer, const CacheInputs& 
                      IntAttribute("num_kv_heads", config.num_kv_heads),
                      {"key_ranks", std::move(ranks), ""},
                      {"scale", static_cast<float>(config.logit_scale()), ""}};
+  if (config.has_windows()) node.attributes.push_back(IntAttribute("window", window));
   return node;
 }
 

@@ -1,5 +1,7 @@
 #include "export/onnx/decoder_graph.h"
 
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,6 +60,7 @@ class DecoderBuilder {
   void DeclareInterface();
   void DeclareConstants();
   void AddMask();
+  void AddWindowMasks();
   void AddRopeTables();
   std::string AddEmbedding();
   std::string AddTable(const std::string& name, const std::string& ids, Role role);
@@ -162,10 +165,25 @@ void DecoderBuilder::AddMask() {
   graph_.Add("Unsqueeze", {"mask.valid", "const.axes_1_2"}, "mask.valid_keys");
   graph_.Add("And", {"mask.causal", "mask.valid_keys"}, "mask.visible");
   graph_.Add("Or", {"mask.visible", "mask.self"}, "mask");  // [B, 1, S, T]
+  AddWindowMasks();
   if (latent()) {
     graph_.Add("CumSum", {"attention_mask", "const.one"}, "key_positions.count");
     graph_.Add("Sub", {"key_positions.count", "const.one"}, "key_positions.previous");
     graph_.Add("Max", {"key_positions.previous", "const.zero"}, "key_positions");  // [B, T]
+  }
+}
+
+// For each width of window the mask without the keys in front of the query's window.
+void DecoderBuilder::AddWindowMasks() {
+  std::set<int64_t> widths;
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const std::optional<int64_t> window = config_.window(layer);
+    if (!window || !widths.insert(*window).second) continue;
+    const std::string name = WindowMaskName(*window);
+    graph_.AddConstant({name + ".tokens", {}, {*window}});
+    graph_.Add("Sub", {"mask.query_column", name + ".tokens"}, name + ".before");  // [S, 1]
+    graph_.Add("Less", {name + ".before", "mask.key_slots"}, name + ".near");      // [S, T]
+    graph_.Add("And", {"mask", name + ".near"}, name);                             // [B, 1, S, T]
   }
 }
 

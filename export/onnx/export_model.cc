@@ -77,6 +77,11 @@ CacheGeometry MakeCacheGeometry(const ModelConfig& config,
       groups.push_back(std::move(group));
     }
   }
+  if (config.has_windows()) {
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      geometry.attention_windows.push_back(config.window(layer).value_or(0));
+    }
+  }
   return geometry;
 }
 

@@ -78,8 +78,8 @@ class Lowerer {
   // activations nor floating-point weights.
   bool IsShapeMath(const Node& node) const {
     static constexpr std::array kOps = {
-        "Shape",          "Gather", "Sub", "Range", "Unsqueeze", "Cast",
-        "GreaterOrEqual", "Equal",  "And", "Or",    "CumSum",    "Max"};
+        "Shape", "Gather", "Sub", "Range",  "Unsqueeze", "Cast", "GreaterOrEqual",
+        "Equal", "And",    "Or",  "CumSum", "Max",       "Less"};
     if (!node.domain.empty() || node.inputs.empty()) return false;
     if (std::find(kOps.begin(), kOps.end(), node.op) == kOps.end()) return false;
     return std::all_of(node.inputs.begin(), node.inputs.end(), [&](const std::string& name) {

@@ -157,10 +157,13 @@ AttentionStep ReadAttention(const Node& node, LoweringContext& context) {
   attention.num_kv_heads = node.Int("num_kv_heads");
   attention.key_ranks = node.Ints("key_ranks");
   attention.scale = node.Float("scale", 0.0F);
+  attention.window = node.Int("window", 0);
   const auto layers = static_cast<int64_t>(context.lowered().plan.attentions.size());
   RequireNode(attention.layer == layers, node, "expected layer {}, got {}", layers,
               attention.layer);
   RequireNode(attention.scale > 0.0F, node, "expected a scale above 0, got {}", attention.scale);
+  RequireNode(attention.window >= 0, node, "expected a window of 0 or more tokens, got {}",
+              attention.window);
   const InputWidths widths = {context.WidthOf(context.Flat(node, 0)),
                               context.WidthOf(context.Flat(node, 1)),
                               context.WidthOf(context.Flat(node, 2))};

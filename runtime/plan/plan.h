@@ -85,6 +85,7 @@ struct AttentionStep {
   int64_t stored_width = 0;        // R: columns of a group in in[1]; true widths in key_ranks
   std::vector<int64_t> key_ranks;  // [n]
   float scale = 0.0F;
+  int64_t window = 0;  // tokens that a query sees, its own among them; 0: all before it
   bool latent = false;
   int64_t head_width = 0;  // D: columns of a kv head in in[2]
   RebuildStep rebuild;     // latent only
