@@ -69,7 +69,8 @@ struct DecodeHead {
 void DecodeAttention(std::span<const DecodeHead> heads, float scale, ThreadPool& pool);
 
 // One kv head's work in a prefill chunk: queries at positions first .. first + T_c - 1 attend,
-// causally, to keys 0 .. first + T_c - 1 of this sequence's working block.
+// causally, to keys 0 .. first + T_c - 1 of this sequence's working block; with a window (above 0)
+// to the last `window` keys of those that each would see.
 struct PrefillHead {
   RowBlock keys;                        // [first + T_c, width]
   RowBlock values;                      // [first + T_c, D_v]
@@ -80,7 +81,8 @@ struct PrefillHead {
 void PrefillAttention(std::span<const PrefillHead> heads,
                       int64_t first,
                       float scale,
-                      ThreadPool& pool);
+                      ThreadPool& pool,
+                      int64_t window = 0);
 
 // Keys of `rows` latents, or of prefixes of them, as they enter the dot product: keys [rows, D].
 // For scorers.

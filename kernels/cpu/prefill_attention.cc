@@ -62,7 +62,7 @@ Buffers MakeBuffers(std::span<const PrefillHead> heads, const Chunk& chunk) {
   float* next_states = Scratch(ScratchUse::kPrefillStates, states);
   Buffers buffers;
   for (const PrefillHead& head : heads) {
-    buffers.blocks.push_back({next_keys, next_values, 0});
+    buffers.blocks.push_back({next_keys, next_values, 0, true});
     buffers.states.push_back(next_states);
     next_keys += kKeyBlock * head.queries[0].cols;
     next_values += kKeyBlock * PaddedWidth(head.values.width);
@@ -76,17 +76,25 @@ Buffers MakeBuffers(std::span<const PrefillHead> heads, const Chunk& chunk) {
 void PrefillAttention(std::span<const PrefillHead> heads,
                       int64_t first,
                       float scale,
-                      ThreadPool& pool) {
+                      ThreadPool& pool,
+                      int64_t window) {
   if (heads.empty()) {
     return;
   }
+  KVC_CHECK(window >= 0, kBadShape, "prefill attention: expected a window of 0 or more, got {}",
+            window);
   const Chunk chunk = CheckHeads(heads, first);
+  // No query sees the keys of tiles in front of this one.
+  const int64_t begin =
+      window > 0 ? std::max<int64_t>(0, first - window + 1) / kKeyTile * kKeyTile : 0;
   const auto num_heads = static_cast<int64_t>(heads.size());
   const int64_t query_parts = (chunk.tokens + kQueryRows - 1) / kQueryRows;
   Buffers buffers = MakeBuffers(heads, chunk);
-  for (int64_t block_first = 0; block_first < chunk.rows; block_first += kKeyBlock) {
+  const ChunkQueries queries = {first, window, scale};
+  for (int64_t block_first = begin; block_first < chunk.rows; block_first += kKeyBlock) {
     for (KeyBlock& block : buffers.blocks) {
       block.first = block_first;
+      block.starts = block_first == begin;
     }
     const int64_t keys = std::min(kKeyBlock, chunk.rows - block_first);
     const int64_t tiles = (keys + kKeyTile - 1) / kKeyTile;
@@ -97,9 +105,9 @@ void PrefillAttention(std::span<const PrefillHead> heads,
     // The last rows see the most keys: they come first, so that threads end together.
     pool.ParallelFor(num_heads * query_parts, 1, [&](int64_t part, int64_t /*end*/) {
       const auto h = static_cast<size_t>(part % num_heads);
-      const int64_t begin = (query_parts - 1 - part / num_heads) * kQueryRows;
-      AccumulateBlock(heads[h], buffers.blocks[h], first, begin,
-                      std::min(chunk.tokens, begin + kQueryRows), scale, buffers.states[h]);
+      const int64_t row = (query_parts - 1 - part / num_heads) * kQueryRows;
+      AccumulateBlock(heads[h], buffers.blocks[h], queries, row,
+                      std::min(chunk.tokens, row + kQueryRows), buffers.states[h]);
     });
   }
 }

@@ -53,12 +53,14 @@ void LayOut(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
                block.values + tile * kKeyTile * PaddedWidth(head.values.width));
 }
 
-// Row `row` of scores, of which the first `seen` count: exp(s - maximum), zeros up to `count`;
-// updates maximum and sum and returns the factor by which the output so far must shrink.
-HWY_INLINE float UpdateSoftmax(float* scores, int64_t seen, int64_t count, float* state) {
+// A row of scores, of which hidden .. seen - 1 count: exp(s - maximum), zeros elsewhere up to
+// `count`; updates maximum and sum and returns the factor by which the output so far must shrink.
+HWY_INLINE float UpdateSoftmax(
+    float* scores, int64_t hidden, int64_t seen, int64_t count, float* state) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
   const int64_t padded = (count + lanes - 1) / lanes * lanes;
+  std::fill(scores, scores + hidden, -std::numeric_limits<float>::infinity());
   std::fill(scores + seen, scores + padded, -std::numeric_limits<float>::infinity());
   VecF largest = hn::Set(tag, state[0]);
   for (int64_t i = 0; i < padded; i += lanes) {
@@ -95,6 +97,12 @@ struct Strip {
   MatrixF outputs;       // [rows, D_v]
   float* states = nullptr;
   int64_t position = 0;  // of its first row
+  int64_t window = 0;    // ChunkQueries::window
+
+  // The first key that a row sees.
+  [[nodiscard]] int64_t FirstSeen(int64_t row) const {
+    return window > 0 ? std::max<int64_t>(0, position + row + 1 - window) : 0;
+  }
 };
 
 void AccumulateTile(
@@ -105,7 +113,13 @@ void AccumulateTile(
   MultiplyStrip(strip.queries, keys, strip.queries.cols * kPanel, {}, view);
   for (int64_t r = 0; r < view.rows; ++r) {
     const int64_t seen = std::clamp<int64_t>(strip.position + r + 1 - first, 0, count);
-    const float shrink = UpdateSoftmax(view.row(r), seen, count, strip.states + 2 * r);
+    const int64_t hidden = std::clamp<int64_t>(strip.FirstSeen(r) - first, 0, count);
+    if (hidden > 0 &&
+        hidden >= seen) {  // in front of the row's window: there may be no maximum yet
+      std::fill_n(view.row(r), count, 0.0F);
+      continue;
+    }
+    const float shrink = UpdateSoftmax(view.row(r), hidden, seen, count, strip.states + 2 * r);
     Scale(strip.outputs.row(r), strip.outputs.cols, shrink);
   }
   MultiplyStrip(view, values, kKeyTile * kPanel, {true, nullptr}, strip.outputs);
@@ -117,6 +131,7 @@ void AccumulateStrip(const PrefillHead& head, const KeyBlock& block, const Strip
   const int64_t key_tile = kKeyTile * strip.queries.cols;
   const int64_t value_tile = kKeyTile * PaddedWidth(head.values.width);
   for (int64_t first = block.first; first < end; first += kKeyTile) {
+    if (first + kKeyTile <= strip.FirstSeen(0)) continue;
     const int64_t tile = (first - block.first) / kKeyTile;
     AccumulateTile(strip, block.keys + tile * key_tile, block.values + tile * value_tile, first,
                    std::min(kKeyTile, end - first));
@@ -131,10 +146,9 @@ void AccumulateStrip(const PrefillHead& head, const KeyBlock& block, const Strip
 
 void Accumulate(const PrefillHead& head,
                 const KeyBlock& block,
-                int64_t first,
+                const ChunkQueries& chunk,
                 int64_t begin,
                 int64_t end,
-                float scale,
                 float* states) {
   const int64_t width = head.queries[0].cols;
   const int64_t tokens = head.queries[0].rows;
@@ -143,18 +157,19 @@ void Accumulate(const PrefillHead& head,
   for (size_t h = 0; h < head.queries.size(); ++h) {
     for (int64_t row = begin; row < end; row += kStrip) {
       const int64_t rows = std::min<int64_t>(kStrip, end - row);
-      if (first + row + rows <= block.first) {
+      if (chunk.first + row + rows <= block.first) {
         continue;
       }
       Strip strip;
       strip.queries = {scaled, rows, width, stride};
       strip.outputs = head.outputs[h].RowRange(row, rows);
       strip.states = states + 2 * (static_cast<int64_t>(h) * tokens + row);
-      strip.position = first + row;
+      strip.position = chunk.first + row;
+      strip.window = chunk.window;
       for (int64_t r = 0; r < rows; ++r) {
         std::copy_n(head.queries[h].row(row + r), width, scaled + r * stride);
-        Scale(scaled + r * stride, width, scale);
-        if (block.first == 0) {
+        Scale(scaled + r * stride, width, chunk.scale);
+        if (block.starts) {
           strip.states[2 * r] = -std::numeric_limits<float>::infinity();
           strip.states[2 * r + 1] = 0.0F;
           std::fill_n(strip.outputs.row(r), strip.outputs.cols, 0.0F);
@@ -180,12 +195,11 @@ void LayOutTile(const PrefillHead& head, const KeyBlock& block, int64_t tile) {
 
 void AccumulateBlock(const PrefillHead& head,
                      const KeyBlock& block,
-                     int64_t first,
+                     const ChunkQueries& queries,
                      int64_t begin,
                      int64_t end,
-                     float scale,
                      float* states) {
-  HWY_DYNAMIC_DISPATCH(Accumulate)(head, block, first, begin, end, scale, states);
+  HWY_DYNAMIC_DISPATCH(Accumulate)(head, block, queries, begin, end, states);
 }
 
 }  // namespace kvc::kernels

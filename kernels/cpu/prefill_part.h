@@ -26,20 +26,27 @@ struct KeyBlock {
   float* keys = nullptr;    // [kKeyBlock * D_k]
   float* values = nullptr;  // [kKeyBlock * PaddedWidth(D_v)]
   int64_t first = 0;        // position of its first key
+  bool starts = true;       // the first block of the chunk: results begin with it
+};
+
+// What the query rows of a chunk have in common.
+struct ChunkQueries {
+  int64_t first = 0;   // position of the first row
+  int64_t window = 0;  // keys that a row sees, its own among them; 0: all before it
+  float scale = 0.0F;
 };
 
 // Fills tile `tile` of a block from rows block.first + tile * kKeyTile ...
 void LayOutTile(const PrefillHead& head, const KeyBlock& block, int64_t tile);
 
 // Adds the block to the running results of query rows begin .. end - 1 (<= kQueryRows) of every
-// query head of the group; position of row t: first + t. states [heads of the group, T_c, 2]:
-// maximum and sum. The block that holds a row's own key finishes the row.
+// query head of the group; position of row t: queries.first + t. states [heads of the group, T_c,
+// 2]: maximum and sum. The block that holds a row's own key finishes the row.
 void AccumulateBlock(const PrefillHead& head,
                      const KeyBlock& block,
-                     int64_t first,
+                     const ChunkQueries& queries,
                      int64_t begin,
                      int64_t end,
-                     float scale,
                      float* states);
 
 }  // namespace kvc::kernels

@@ -21,6 +21,7 @@ struct Shape {
   RowFormat format = {};
   int64_t rank = 0;
   bool norm = false;
+  int64_t window = 0;
 };
 
 struct Case {
@@ -70,8 +71,10 @@ void ExpectMatches(const Case& test, int64_t step) {
   }
   for (size_t h = 0; h < test.queries.size(); ++h) {
     for (int64_t t = test.shape.tokens - 1; t >= 0; t -= step) {
-      const std::span<const Token> seen(tokens.data(),
-                                        static_cast<size_t>(test.shape.first + t + 1));
+      const int64_t end = test.shape.first + t + 1;
+      const int64_t begin =
+          test.shape.window > 0 ? std::max<int64_t>(0, end - test.shape.window) : 0;
+      const std::span<const Token> seen(tokens.data() + begin, static_cast<size_t>(end - begin));
       const Bounded expected =
           AttentionReference(StoredValue(test.queries[h], t), seen, kScale, test.shape.value_width);
       for (int64_t c = 0; c < test.shape.value_width; ++c) {
@@ -88,7 +91,7 @@ class PrefillAttentionTest : public SimdTargetTest {
  protected:
   void Check(const Shape& shape, int64_t step = 1) {
     const auto test = MakeCase(++seed_, shape);
-    PrefillAttention({&test->head, 1}, shape.first, kScale, pool_);
+    PrefillAttention({&test->head, 1}, shape.first, kScale, pool_, shape.window);
     ExpectMatches(*test, step);
   }
   ThreadPool pool_{2};
@@ -120,6 +123,21 @@ TEST_P(PrefillAttentionTest, SeveralBlocksOfKeys) {
   Check({955, 10, 1, 16, 16, kRowsF32});  // the last rows' own keys begin the second block
   Check({959, 1, 1, 16, 16, kRowsF32});
   Check({960, 1, 1, 16, 16, kRowsF32});
+}
+
+// Windows of a key, around the edges of strips, tiles and blocks, and longer than the sequence.
+TEST_P(PrefillAttentionTest, Windows) {
+  for (const int64_t window : {1, 2, 12, 13, 48, 191, 192, 193, 960, 3000}) {
+    for (const auto& [first, tokens] :
+         {std::pair<int64_t, int64_t>(0, 230), {300, 60}, {1900, 100}}) {
+      Shape shape{first, tokens, 2, 16, 16, kRowsF32};
+      shape.window = window;
+      Check(shape, 3);
+    }
+  }
+  Shape latent{130, 70, 2, 32, 40, kRowsF16, 17, true};
+  latent.window = 20;
+  Check(latent, 5);
 }
 
 TEST_P(PrefillAttentionTest, Rebuild) {
