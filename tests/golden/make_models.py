@@ -139,6 +139,25 @@ def make_small_models():
          t.Qwen3Config(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=24,
                        max_position_embeddings=128, eos_token_id=5), torch.bfloat16,
          generation_config=dict(eos_token_id=[5, 7]))  # fmt: skip
+    make_window_models(sizes)
+
+
+def make_window_models(sizes):
+    """Sliding windows, several of them in the prompt's 48 tokens: in all layers, and in some."""
+    t = transformers
+    heads = dict(num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128)
+    make("mistral-window", t.MistralForCausalLM,
+         t.MistralConfig(**sizes, **heads, head_dim=8, sliding_window=16))  # fmt: skip
+    # The layers from the second on.
+    make("qwen2-window", t.Qwen2ForCausalLM,
+         t.Qwen2Config(**{**sizes, "num_hidden_layers": 3}, **heads, tie_word_embeddings=True,
+                       use_sliding_window=True, sliding_window=12, max_window_layers=1),
+         changes=dict(layer_types=...))  # fmt: skip
+    # Layer by layer, as transformers 5 writes it.
+    make("qwen3-window", t.Qwen3ForCausalLM,
+         t.Qwen3Config(**{**sizes, "num_hidden_layers": 3}, **heads, head_dim=16, use_sliding_window=True,
+                       sliding_window=10,
+                       layer_types=["sliding_attention", "full_attention", "sliding_attention"]))  # fmt: skip
 
 
 def write_cached(name, first):
@@ -300,7 +319,9 @@ def make_post_rope(source, name, ranks):
         key, value = (x.repeat_interleave(share, dim=1) for x in (key, value))
         logits = query @ key.transpose(2, 3) * scaling
         positions = torch.arange(query.shape[2])
-        logits = logits.masked_fill(positions[:, None] < positions[None, :], -math.inf)
+        age = positions[:, None] - positions[None, :]
+        window = options.get("sliding_window") or len(positions)
+        logits = logits.masked_fill((age < 0) | (age >= window), -math.inf)
         return (logits.softmax(dim=-1) @ value).transpose(1, 2).contiguous(), None
 
     transformers.AttentionInterface.register("thin", attention)
@@ -344,6 +365,9 @@ def make_thin_models():
     make_post_rope("qwen3", "qwen3-post-rope", [[7, 11], [24, 2]])
     make_rope_pairs("qwen2", "qwen2-rope-pairs", [[2, 6], [8, 4]])
     make_rope_pairs("mistral", "mistral-rope-pairs", [[6], [10]])
+    make_latent("mistral-window", "mistral-window-latent", 1, [[5], [9]])
+    make_rope_pairs("mistral-window", "mistral-window-rope-pairs", [[2, 6], [8, 4]])
+    make_post_rope("qwen3-window", "qwen3-window-post-rope", [[5, 16], [3, 8], [16, 2]])
 
 
 def make_thin_rotation_models():
