@@ -34,7 +34,7 @@ int64_t PromptBytes(const Plan& plan,
   int64_t bytes = floats * kFloatBytes;
   for (const CacheSpec* spec : specs) {
     bytes += PredictBytes(*spec, length).allocated;
-    if (!spec->full()) bytes += WorkingBytes(*spec, length);
+    if (!spec->full() || !spec->attention_windows.empty()) bytes += WorkingBytes(*spec, length);
   }
   return bytes;
 }

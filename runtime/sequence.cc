@@ -16,7 +16,7 @@ std::vector<int64_t> TierTokens(const SequenceCache& cache) {
     for (const GroupCache& group : cache.layer(l).groups) {
       for (size_t t = 0; t < group.tiers.size(); ++t) tokens[t] += group.tiers[t].rows();
       tokens.front() += group.recent.rows();
-      tokens.back() += cache.length() - group.rows();
+      tokens.back() += cache.spec().SeenTokens(l, cache.length()) - group.rows();
     }
   }
   return tokens;
@@ -55,7 +55,7 @@ int64_t Sequence::length() const { return cache_->length(); }
 
 CacheCounters Sequence::counters() const {
   CacheCounters counters;
-  counters.full_bytes = OriginalBytesPerToken(cache_->spec()) * cache_->length();
+  counters.full_bytes = OriginalBytes(cache_->spec(), cache_->length());
   counters.logical_bytes = cache_->logical_bytes();
   counters.allocated_bytes = cache_->meter().live_bytes();
   counters.peak_bytes = cache_->meter().peak_bytes();

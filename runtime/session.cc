@@ -33,14 +33,47 @@ void CheckMixed(CacheSpec& spec, const CacheSpec& manifest) {
             ScorerName(kind));
 }
 
+// Executes a decision on a layer of a sequence of `length` tokens. Where tokens leave by their
+// positions, those of the tiers are written down.
+void Move(Backend& backend,
+          const LayerMoves& moves,
+          int64_t layer,
+          int64_t length,
+          SequenceCache& cache) {
+  if (cache.spec().AttentionWindow(layer) == 0) return backend.Apply(moves, layer, cache);
+  const std::vector<GroupCache>& groups = cache.layer(layer).groups;
+  std::vector<std::vector<std::vector<int32_t>>> before;  // [n][tiers][rows]
+  for (const GroupCache& group : groups) {
+    auto& tiers = before.emplace_back();
+    for (size_t t = 0; t < group.tiers.size(); ++t) {
+      const std::span<const int32_t> positions = group.PositionsOf(t);
+      tiers.emplace_back(positions.begin(), positions.end());
+    }
+  }
+  const int64_t first_recent = length - groups[0].recent.rows();
+  backend.Apply(moves, layer, cache);
+  cache.SetTierPositions(layer, moves, before, first_recent);
+}
+
 // Turns a layer's working blocks into tiers and recent blocks.
 void BuildLayer(Backend& backend,
                 int64_t layer,
+                int64_t length,
                 std::vector<GroupScores> scores,
                 SequenceCache& cache) {
-  const int64_t length = cache.layer(layer).groups[0].recent.rows();
   const std::vector<int64_t> rows = TierRows(cache, layer, length);
-  backend.Apply(DecidePrompt(cache.spec(), layer, length, scores, rows), layer, cache);
+  Move(backend, DecidePrompt(cache.spec(), layer, length, scores, rows), layer, length, cache);
+}
+
+// The end of a prompt of `length` tokens in a layer with a window: the working blocks are left what
+// the layer sees of it. Returns true if nothing else is to be decided.
+bool LeaveWindow(Backend& backend, int64_t layer, int64_t length, SequenceCache& cache) {
+  const CacheSpec& spec = cache.spec();
+  const bool holds = HoldsWindow(spec, layer);
+  if (length > spec.SeenTokens(layer, length) || (holds && !spec.full())) {
+    backend.Apply(DecideWindow(spec, layer, length), layer, cache);
+  }
+  return holds;
 }
 
 }  // namespace
@@ -177,7 +210,7 @@ void Session::Prefill(std::span<Sequence* const> sequences,
   for (int64_t layer = 0; layer < std::ssize(plan.attentions); ++layer) {
     PrefillLayer(sequences, layer, positions, *x);
   }
-  for (Sequence* sequence : sequences) CompressModel(*sequence);
+  for (Sequence* sequence : sequences) CompressModel(*sequence, length);
   const int64_t first = length - logits.rows;
   for (int64_t t = first; t < length; t += chunk) {
     const RowBatch batch = batch_at(t);
@@ -205,7 +238,8 @@ void Session::PrefillLayer(std::span<Sequence* const> sequences,
   }
   PromptScores shared;
   for (Sequence* sequence : sequences) {
-    if (!sequence->cache().spec().full()) CompressLayer(*sequence, layer, &x, shared);
+    if (LeaveWindow(*backend_, layer, length, *sequence->cache_)) continue;
+    if (!sequence->cache().spec().full()) CompressLayer(*sequence, layer, length, &x, shared);
   }
 }
 
@@ -226,6 +260,7 @@ void Session::BeginLayer(Sequence& sequence, int64_t layer, int64_t length, cons
 // all layers are there, so that the whole prompt is in memory until then.
 void Session::CompressLayer(Sequence& sequence,
                             int64_t layer,
+                            int64_t length,
                             const Activations* prompt,
                             PromptScores& shared) {
   SequenceCache& cache = *sequence.cache_;
@@ -250,23 +285,23 @@ void Session::CompressLayer(Sequence& sequence,
   }
   const double after = ProcessorSeconds();
   std::vector<GroupScores> scores = scored->groups;
-  PinSinks(spec, scores);
+  PinSinks(spec, layer, length, scores);
   if (spec.method == Method::kAdaModel) {
     cache.layer(layer).prompt_scores = std::move(scores);
   } else {
-    SpreadOverLayer(cache, layer, cache.layer(layer).groups[0].recent.rows(), scores);
-    BuildLayer(*backend_, layer, std::move(scores), cache);
+    SpreadOverLayer(cache, layer, length, scores);
+    BuildLayer(*backend_, layer, length, std::move(scores), cache);
   }
   // What it takes the cache on its own, shared scores included.
   sequence.choosing_seconds_ += before - start + scored->seconds + ProcessorSeconds() - after;
 }
 
-void Session::CompressModel(Sequence& sequence) {
+void Session::CompressModel(Sequence& sequence, int64_t length) {
   SequenceCache& cache = *sequence.cache_;
-  if (cache.spec().method != Method::kAdaModel) return;
-  SpreadOverModel(cache, cache.layer(0).groups[0].recent.rows());
+  if (cache.spec().method != Method::kAdaModel || HoldsWindow(cache.spec(), 0)) return;
+  SpreadOverModel(cache, length);
   for (int64_t l = 0; l < cache.spec().num_layers(); ++l) {
-    BuildLayer(*backend_, l, std::move(cache.layer(l).prompt_scores), cache);
+    BuildLayer(*backend_, l, length, std::move(cache.layer(l).prompt_scores), cache);
   }
 }
 
@@ -275,13 +310,15 @@ void Session::MakeRoom(Sequence& sequence, int64_t layer) {
   SequenceCache& cache = *sequence.cache_;
   const LayerCache& store = cache.layer(layer);
   if (!store.groups[0].recent.full()) return;
-  if (!cache.spec().full() && sequence.options_.decode == DecodePolicy::kReallocate) {
+  const bool has_tiers = !store.groups[0].tiers.empty();
+  if (has_tiers && sequence.options_.decode == DecodePolicy::kReallocate) {
     const double start = ProcessorSeconds();
     Reallocate(sequence, layer);
     sequence.choosing_seconds_ += ProcessorSeconds() - start;
     return;
   }
-  backend_->Apply(DecideGrowth(cache.spec(), RowsOf(store)), layer, cache);
+  Move(*backend_, DecideGrowth(cache.spec(), layer, cache.length(), RowsOf(store)), layer,
+       cache.length(), cache);
 }
 
 void Session::Reallocate(Sequence& sequence, int64_t layer) {
@@ -299,9 +336,9 @@ void Session::Reallocate(Sequence& sequence, int64_t layer) {
                                 nullptr, wants_output};
   std::vector<GroupScores> fresh = backend_->Score(request, *model_, cache);
   const std::vector<int64_t> rows = TierRows(cache, layer, cache.length());
-  backend_->Apply(
-      DecideReallocation(spec, layer, cache.length(), RowsOf(cache.layer(layer)), fresh, rows),
-      layer, cache);
+  Move(*backend_,
+       DecideReallocation(spec, layer, cache.length(), RowsOf(cache.layer(layer)), fresh, rows),
+       layer, cache.length(), cache);
 }
 
 void Session::CheckStep(std::span<Sequence* const> sequences,

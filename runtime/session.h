@@ -91,9 +91,10 @@ class Session {
   void BeginLayer(Sequence& sequence, int64_t layer, int64_t length, const Activations& x);
   void CompressLayer(Sequence& sequence,
                      int64_t layer,
+                     int64_t length,
                      const Activations* prompt,
                      PromptScores& shared);
-  void CompressModel(Sequence& sequence);
+  void CompressModel(Sequence& sequence, int64_t length);
   void MakeRoom(Sequence& sequence, int64_t layer);
   void Reallocate(Sequence& sequence, int64_t layer);
   void CheckStep(std::span<Sequence* const> sequences,

@@ -24,6 +24,7 @@ BlockShape WorkingShape(const CacheSpec& spec, int64_t layer, int64_t group) {
   shape.value_width = own.value_width;
   shape.heads = static_cast<int64_t>(own.heads.size());
   shape.positions = own.keeps_positions;
+  shape.window = spec.AttentionWindow(layer);
   return shape;
 }
 
@@ -36,6 +37,7 @@ BlockShape ShapeOf(const CacheSpec& spec, int64_t layer, int64_t group, int64_t 
   shape.key_width = TierWidth(own.key_width, share.key_share);
   shape.value_width = TierWidth(own.value_width, share.value_share);
   shape.scores = tier >= 0;
+  if (tier >= 0) shape.window = 0;
   if (NeedsSteps(shape.key_format)) {
     shape.key_steps = KeySteps(spec.bases->at(layer), shape.key_format, own.heads[0]);
   }
@@ -82,6 +84,7 @@ void CacheBlock::Reserve(int64_t capacity, CacheMeter& meter) {
   KVC_CHECK(capacity >= rows_, kInternal,
             "cache block: expected a capacity of at least {} rows, got {}", rows_, capacity);
   if (capacity == capacity_) return;
+  KVC_CHECK(oldest_ == 0, kInternal, "cache block: expected a ring to stay as large as its window");
   CacheBlock larger(shape_, capacity, *keys_.device(), meter);
   larger.CopyRows(*this);
   *this = std::move(larger);
@@ -89,6 +92,7 @@ void CacheBlock::Reserve(int64_t capacity, CacheMeter& meter) {
 
 void CacheBlock::CopyRows(const CacheBlock& from) {
   rows_ = from.rows_;
+  oldest_ = from.oldest_;
   if (rows_ == 0) return;
   Device& device = *keys_.device();
   device.Copy(from.keys_, 0, keys_, 0, rows_ * shape_.KeyRowBytes());
@@ -100,21 +104,30 @@ void CacheBlock::CopyRows(const CacheBlock& from) {
   std::ranges::copy(from.scores(), scores_.data());
 }
 
-void CacheBlock::Appended(int64_t count, int64_t first_position) {
+void CacheBlock::CheckRoom(int64_t count) const {
   KVC_CHECK(rows_ + count <= capacity_, kInternal, "cache block: expected room for {} rows, got {}",
             count, capacity_ - rows_);
+}
+
+void CacheBlock::Appended(int64_t count, int64_t first_position) {
+  const int64_t row = next_row();
+  const bool replaces = ring() && count == 1 && rows_ == capacity_;
+  if (!replaces) CheckRoom(count);
   if (shape_.positions) {
-    int32_t* first = positions_.data() + rows_;
+    int32_t* first = positions_.data() + row;
     std::iota(first, first + count, static_cast<int32_t>(first_position));
   }
-  rows_ += count;
+  if (replaces) {
+    oldest_ = (oldest_ + 1) % capacity_;
+  } else {
+    rows_ += count;
+  }
 }
 
 void CacheBlock::Appended(int64_t count,
                           std::span<const int32_t> positions,
                           std::span<const float> scores) {
-  KVC_CHECK(rows_ + count <= capacity_, kInternal, "cache block: expected room for {} rows, got {}",
-            count, capacity_ - rows_);
+  CheckRoom(count);
   if (shape_.positions) std::copy_n(positions.data(), count, positions_.data() + rows_);
   if (shape_.scores) std::copy_n(scores.data(), count, scores_.data() + rows_);
   rows_ += count;

@@ -9,6 +9,10 @@
 //
 // Rows 0 .. rows()-1 hold tokens, oldest first. The block knows how many there are and what is
 // decided from; elements are moved by a backend (runtime/cpu/cache_rows.h), which then says so.
+//
+// The recent block of a layer with a window is a ring once it has room for exactly the window: when
+// it holds that many rows, a new one takes the place of the oldest, so that nothing else moves.
+// Attention does not ask for the order of rows; nothing else reads such a block.
 
 #include <cstdint>
 #include <span>
@@ -29,6 +33,7 @@ struct BlockShape {
   int64_t heads = 1;  // planes of values
   bool positions = false;
   bool scores = false;
+  int64_t window = 0;  // a block of this capacity is a ring; 0: none is
   // Of the formats that need steps; they lie in the spec's bases, which must outlive the block.
   CodeSteps key_steps = nullptr;
   std::vector<CodeSteps> value_steps = {};  // [heads]; empty: none
@@ -56,7 +61,11 @@ class CacheBlock {
   [[nodiscard]] const BlockShape& shape() const { return shape_; }
   [[nodiscard]] int64_t rows() const { return rows_; }
   [[nodiscard]] int64_t capacity() const { return capacity_; }
-  [[nodiscard]] bool full() const { return rows_ == capacity_; }
+  // True when there is no place for one row more.
+  [[nodiscard]] bool full() const { return rows_ == capacity_ && !ring(); }
+  [[nodiscard]] bool ring() const { return shape_.window > 0 && capacity_ == shape_.window; }
+  // Where the next row goes.
+  [[nodiscard]] int64_t next_row() const { return rows_ < capacity_ ? rows_ : oldest_; }
   // [rows]; empty where the block has none.
   [[nodiscard]] std::span<const int32_t> positions() const;
   [[nodiscard]] std::span<float> scores();
@@ -72,8 +81,8 @@ class CacheBlock {
   void Reserve(int64_t capacity, CacheMeter& meter);
 
   // What a backend says when it has moved elements; rows, positions and scores follow.
-  // `count` rows behind the last one, of positions first_position, first_position + 1, ... Throws
-  // kInternal when there is no room.
+  // `count` rows behind the last one, of positions first_position, first_position + 1, ..., or one
+  // row in the place of a full ring's oldest. Throws kInternal when there is no room.
   void Appended(int64_t count, int64_t first_position);
   // The same with positions and scores [count] of their own; not read where the block keeps none.
   void Appended(int64_t count, std::span<const int32_t> positions, std::span<const float> scores);
@@ -84,10 +93,12 @@ class CacheBlock {
 
  private:
   void CopyRows(const CacheBlock& from);
+  void CheckRoom(int64_t count) const;
 
   BlockShape shape_;
   int64_t rows_ = 0;
   int64_t capacity_ = 0;
+  int64_t oldest_ = 0;  // row of the oldest token; above 0 only in a full ring
   Buffer keys_;
   Buffer values_;
   MeteredArray<int32_t> positions_;

@@ -84,6 +84,13 @@ int64_t GroupCache::tier_rows() const {
   return sum;
 }
 
+std::span<const int32_t> GroupCache::PositionsOf(size_t t) const {
+  if (tier_positions.size() == 0) return {};
+  int64_t first = 0;
+  for (size_t i = 0; i < t; ++i) first += tiers[i].rows();
+  return {tier_positions.data() + first, static_cast<size_t>(tiers[t].rows())};
+}
+
 QueryRing::QueryRing(
     const CacheSpec& spec, int64_t layer, int64_t rows, Device& device, CacheMeter& meter)
     : rows_(rows) {
@@ -160,6 +167,7 @@ std::unique_ptr<SequenceCache> SequenceCache::Clone() const {
         target_group.tiers.push_back(tier.Clone(*copy->meter_));
       }
       target_group.recent = group.recent.Clone(*copy->meter_);
+      target_group.tier_positions = group.tier_positions.Clone(*copy->meter_);
     }
     target.queries = layers_[l].queries.Clone(*copy->meter_);
     target.residual_energy = layers_[l].residual_energy;
@@ -179,6 +187,7 @@ int64_t SequenceCache::logical_bytes() const {
     }
     for (const GroupCache& group : layers_[l].groups) {
       for (const CacheBlock& tier : group.tiers) bytes += tier.rows() * tier.shape().BytesPerRow();
+      if (spec_.AttentionWindow(l) > 0) bytes += group.tier_rows() * kPositionBytes;
       bytes += group.recent.rows() * group.recent.shape().BytesPerRow();
     }
     if (!spec_.full() && !layers_[l].groups.empty()) bytes += QueryRingBytes(spec_, l);
@@ -192,11 +201,11 @@ std::vector<int64_t> SequenceCache::RowsOfLayer(int64_t layer, int64_t length) {
     rows_length_ = length;
   }
   if (shares_[layer].empty()) return rows_[layer];
+  const int64_t seen = spec_.SeenTokens(layer, length);
   const int64_t total = std::accumulate(rows_[layer].begin(), rows_[layer].end(), int64_t{0});
   // A group that kept every token would be laid out with a margin beyond them (LayoutRows).
-  const bool drops = total < length * std::ssize(rows_[layer]);
-  return Apportion(shares_[layer], total, std::min(length, MinRows(spec_)),
-                   drops ? length - 1 : length);
+  const bool drops = total < seen * std::ssize(rows_[layer]);
+  return Apportion(shares_[layer], total, std::min(seen, MinRows(spec_)), drops ? seen - 1 : seen);
 }
 
 void SequenceCache::set_layer_shares(int64_t layer, std::vector<double> shares) {
@@ -210,7 +219,10 @@ void SequenceCache::set_budget(std::vector<std::vector<double>> budget) {
 
 void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_queries) {
   LayerCache& cache = layers_[layer];
-  const int64_t rows = spec_.full() ? GrownRows(std::max(length, reserve_)) : length;
+  int64_t rows = spec_.full() ? GrownRows(std::max(length, reserve_)) : length;
+  const int64_t window = spec_.AttentionWindow(layer);
+  // What the prompt's own queries see is all there until they have been answered.
+  if (window > 0) rows = std::max(length, std::min(rows, window));
   for (size_t n = 0; n < spec_.layers[layer].size(); ++n) {
     GroupCache& group = cache.groups.emplace_back();
     group.recent =
@@ -219,6 +231,26 @@ void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_quer
   if (spec_.full()) return;
   cache.queries =
       QueryRing(spec_, layer, std::max(spec_.query_ring, least_queries), *device_, *meter_);
+}
+
+void SequenceCache::SetTierPositions(int64_t layer,
+                                     const LayerMoves& moves,
+                                     std::span<const std::vector<std::vector<int32_t>>> before,
+                                     int64_t first_recent) {
+  for (size_t n = 0; n < moves.groups.size(); ++n) {
+    GroupCache& group = layers_[layer].groups[n];
+    if (moves.groups[n].tiers.empty()) continue;
+    int64_t room = 0;
+    for (const TierMoves& tier : moves.groups[n].tiers) room += tier.capacity;
+    group.tier_positions = MeteredArray<int32_t>(room, *meter_);
+    int32_t* next = group.tier_positions.data();
+    for (const TierMoves& tier : moves.groups[n].tiers) {
+      for (const RowSource& source : tier.rows) {
+        *next++ = source.block == kRecentBlock ? static_cast<int32_t>(first_recent + source.row)
+                                               : before[n][source.block][source.row];
+      }
+    }
+  }
 }
 
 void SequenceCache::MakeCoordinates(int64_t layer) {

@@ -5,7 +5,8 @@
 //   empty
 //   prompt   the recent block of each group holds every token so far at full width (the working
 //            block), the query ring the newest queries
-//   ready    with kFull the same; with a budget tiers and a recent block of window + margin rows
+//   ready    with kFull the same; with a budget tiers and a recent block of window + margin rows;
+//            in a layer that HoldsWindow a ring of the window's rows (cache_block.h)
 // BeginLayer starts the second, Backend::Apply makes the third of it. With narrow tiers a tier has
 // exactly the rows that it holds, and all of a group's tiers together take at most the bytes of its
 // rows at full width.
@@ -18,6 +19,8 @@
 #include "core/cache/cache_spec.h"
 #include "runtime/cache/cache_block.h"
 #include "runtime/cache/coordinates.h"
+#include "runtime/cache/metered_array.h"
+#include "runtime/cache/row_moves.h"
 #include "runtime/device.h"
 
 namespace kvc::runtime {
@@ -25,8 +28,12 @@ namespace kvc::runtime {
 struct GroupCache {
   std::vector<CacheBlock> tiers;  // by descending width, tokens oldest first in each
   CacheBlock recent;
+  // In a layer with a window: positions of the tiers' rows, tier after tier.
+  MeteredArray<int32_t> tier_positions;
 
   [[nodiscard]] int64_t tier_rows() const;  // tokens in the tiers
+  // Positions of the rows of tier t; empty without a window.
+  [[nodiscard]] std::span<const int32_t> PositionsOf(size_t t) const;
   [[nodiscard]] int64_t rows() const { return tier_rows() + recent.rows(); }
 };
 
@@ -130,6 +137,13 @@ class SequenceCache {
   // Allocates the working blocks of a layer for a prompt of `length` tokens, and a ring of at least
   // `least_queries` rows.
   void BeginLayer(int64_t layer, int64_t length, int64_t least_queries);
+  // In a layer with a window: writes down the positions of the tiers' rows after `moves` have been
+  // executed. before: of each group what PositionsOf said of all tiers; first_recent: the position
+  // of the first row that the recent (or working) blocks then had.
+  void SetTierPositions(int64_t layer,
+                        const LayerMoves& moves,
+                        std::span<const std::vector<std::vector<int32_t>>> before,
+                        int64_t first_recent);
   // The calibrated coordinates of a layer, or room for those of its prompt; only with narrow tiers.
   void MakeCoordinates(int64_t layer);
 

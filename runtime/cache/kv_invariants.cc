@@ -31,13 +31,17 @@ class Validator {
         const GroupSnapshot& group = snapshot_.layers[l][n];
         where_ = "layer " + std::to_string(l) + ", group " + std::to_string(n) + ": ";
         Blocks(group);
-        bytes_ += BasisBytes(snapshot_.spec, snapshot_.spec.layers[l][n]);
-        if (snapshot_.spec.full()) {
+        window_ = snapshot_.spec.AttentionWindow(static_cast<int64_t>(l));
+        if (window_ > 0) Window(group);
+        if (!group.tiers.empty()) {
+          bytes_ += BasisBytes(snapshot_.spec, snapshot_.spec.layers[l][n]);
+        }
+        if (snapshot_.spec.full() || (window_ > 0 && group.tiers.empty())) {
           FullGroup(group);
         } else {
           BudgetGroup(group);
         }
-        Positions(group);
+        if (!IsRing(group)) Positions(group);
         Require(group.recent.rows == snapshot_.layers[l][0].recent.rows,
                 "recent rows differ from group 0: ", group.recent.rows);
       }
@@ -71,10 +75,36 @@ class Validator {
     check(group.recent, "recent block");
   }
 
+  [[nodiscard]] bool IsRing(const GroupSnapshot& group) const {
+    return window_ > 0 && group.recent.capacity == window_;
+  }
+
+  void Window(const GroupSnapshot& group) {
+    int64_t rows = group.recent.capacity;
+    int64_t held = 0;
+    for (const BlockSnapshot& tier : group.tiers) {
+      rows += tier.capacity;
+      held += tier.rows;
+    }
+    bytes_ += std::ssize(group.tier_positions) * kPositionBytes;
+    Require(group.recent.rows <= window_ && held + group.recent.rows <= window_, "holds ",
+            held + group.recent.rows, " rows of a window of ", window_);
+    if (!snapshot_.spec.has_narrow_tiers()) {
+      Require(rows <= window_, "has room for ", rows, " rows of a window of ", window_);
+    }
+    for (int64_t i = 0; i < held && i < std::ssize(group.tier_positions); ++i) {
+      Require(group.tier_positions[i] >= snapshot_.length - window_, "holds token ",
+              group.tier_positions[i], " of ", snapshot_.length, " with a window of ", window_);
+    }
+    Require(std::ssize(group.tier_positions) >= held, "knows ", group.tier_positions.size(),
+            " positions of ", held, " rows");
+  }
+
   void FullGroup(const GroupSnapshot& group) {
     Require(group.tiers.empty(), "tiers in a full cache");
-    Require(group.recent.rows == snapshot_.length, "holds ", group.recent.rows, " of ",
-            snapshot_.length, " tokens");
+    const int64_t seen = window_ > 0 ? std::min(window_, snapshot_.length) : snapshot_.length;
+    Require(group.recent.rows == seen, "holds ", group.recent.rows, " of ", seen, " tokens");
+    if (window_ > 0) return;
     Require(group.recent.capacity % kFullCacheGranularity == 0, "capacity ", group.recent.capacity,
             " is no multiple of ", kFullCacheGranularity);
   }
@@ -83,7 +113,8 @@ class Validator {
     const CacheSpec& spec = snapshot_.spec;
     int64_t tier_rows = 0;
     for (const BlockSnapshot& tier : group.tiers) tier_rows += tier.rows;
-    Require(group.recent.rows >= std::min(snapshot_.length, spec.window), "recent block holds ",
+    const int64_t most = window_ > 0 ? std::min(window_, snapshot_.length) : snapshot_.length;
+    Require(group.recent.rows >= std::min(most, spec.window), "recent block holds ",
             group.recent.rows, " rows, less than the window");
     Require(tier_rows + group.recent.rows <= snapshot_.length, "holds ",
             tier_rows + group.recent.rows, " rows of ", snapshot_.length, " tokens");
@@ -96,7 +127,9 @@ class Validator {
         if (score == std::numeric_limits<float>::infinity()) ++pinned;
       }
     }
-    Require(pinned == std::min(left, spec.sinks), "pins ", pinned, " sinks of ", spec.sinks);
+    const int64_t sinks = std::min(left, spec.sinks);
+    Require(window_ > 0 ? pinned <= sinks : pinned == sinks, "pins ", pinned, " sinks of ",
+            spec.sinks);
   }
 
   void Positions(const GroupSnapshot& group) {
@@ -127,6 +160,7 @@ class Validator {
 
   const CacheSnapshot& snapshot_;
   std::string where_;
+  int64_t window_ = 0;  // of the layer
   int64_t bytes_ = 0;
   std::vector<std::string> violations_;
 };
@@ -144,6 +178,8 @@ CacheSnapshot TakeSnapshot(const SequenceCache& cache) {
       GroupSnapshot& target = groups.emplace_back();
       for (const CacheBlock& tier : group.tiers) target.tiers.push_back(Snapshot(tier));
       target.recent = Snapshot(group.recent);
+      const MeteredArray<int32_t>& positions = group.tier_positions;
+      target.tier_positions.assign(positions.data(), positions.data() + positions.size());
     }
   }
   return snapshot;

@@ -22,6 +22,7 @@ struct BlockSnapshot {
 struct GroupSnapshot {
   std::vector<BlockSnapshot> tiers;
   BlockSnapshot recent;
+  std::vector<int32_t> tier_positions;  // with a window: room for those of the tiers' rows
 };
 
 struct CacheSnapshot {
@@ -35,9 +36,11 @@ struct CacheSnapshot {
 
 // All violations, one line each, empty when there are none:
 //   rows fit their blocks; the meter counts what the blocks and rings take;
-//   kFull holds every token; else the newest `window` tokens lie in the recent block and no token
-//   is held twice; groups of a layer have the same recent rows; positions ascend (with narrow tiers
-//   only in the recent block) and end with the newest token; sinks are pinned, no score is a NaN.
+//   kFull holds every token, with a window the last ones; else the newest `window` tokens lie in
+//   the recent block and no token is held twice; groups of a layer have the same recent rows;
+//   positions ascend (with narrow tiers only in the recent block) and end with the newest token;
+//   sinks are pinned, no score is a NaN; with a window, a layer holds at most its rows, and none
+//   that the newest query did not see.
 [[nodiscard]] std::vector<std::string> Violations(const CacheSnapshot& snapshot);
 
 // Throws kInternal with all violations.

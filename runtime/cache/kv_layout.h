@@ -8,12 +8,6 @@
 
 namespace kvc::runtime {
 
-// Rows allocated for a block that only grows and must hold `rows`: a multiple of
-// kFullCacheGranularity.
-[[nodiscard]] constexpr int64_t GrownRows(int64_t rows) {
-  return (rows + kFullCacheGranularity - 1) / kFullCacheGranularity * kFullCacheGranularity;
-}
-
 // Tokens of a prompt of `length` that the recent block starts with; the older ones are candidates
 // for the tiers.
 [[nodiscard]] inline int64_t RecentAfterPrompt(const CacheSpec& spec, int64_t length) {

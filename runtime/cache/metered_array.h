@@ -29,6 +29,15 @@ class MeteredArray {
     return *this;
   }
 
+  // A copy that counts on `meter`.
+  [[nodiscard]] MeteredArray Clone(CacheMeter& meter) const {
+    if (meter_ == nullptr) return {};
+    MeteredArray copy(size(), meter);
+    copy.values_ = values_;
+    return copy;
+  }
+
+  [[nodiscard]] int64_t size() const { return static_cast<int64_t>(values_.size()); }
   [[nodiscard]] T* data() { return values_.data(); }
   [[nodiscard]] const T* data() const { return values_.data(); }
 

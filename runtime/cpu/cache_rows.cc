@@ -18,16 +18,17 @@ std::byte* ValueRow(const CacheBlock& block, int64_t plane, int64_t row) {
          row * block.shape().ValueRowBytes();
 }
 
-// Writes rows behind the last one; the block does not know of them yet.
+// Writes rows to the block's next places; the block does not know of them yet.
 void WriteElements(ConstMatrixF keys, ConstMatrixF values, const CacheBlock& to) {
-  KVC_CHECK(to.rows() + keys.rows <= to.capacity(), kInternal,
+  const int64_t row = to.next_row();
+  KVC_CHECK(!to.full() && row + keys.rows <= to.capacity(), kInternal,
             "cache block: expected room for {} rows, got {}", keys.rows, to.capacity() - to.rows());
   const BlockShape& shape = to.shape();
   EncodeRows({keys.data, keys.rows, shape.key_width, keys.stride}, shape.key_format,
-             KeyRow(to, to.rows()), shape.KeyRowBytes(), shape.key_steps);
+             KeyRow(to, row), shape.KeyRowBytes(), shape.key_steps);
   for (int64_t plane = 0; plane < shape.heads; ++plane) {
     EncodeRows(values.ColRange(plane * shape.value_width, shape.value_width), shape.value_format,
-               ValueRow(to, plane, to.rows()), shape.ValueRowBytes(), shape.ValueSteps(plane));
+               ValueRow(to, plane, row), shape.ValueRowBytes(), shape.ValueSteps(plane));
   }
 }
 

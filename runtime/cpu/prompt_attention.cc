@@ -31,7 +31,7 @@ void AttendWorkingBlocks(const AttentionStep& step,
       head.outputs.push_back(out.ColRange(h * value_width, value_width));
     }
   }
-  kernels::PrefillAttention(heads, first, step.scale, pool);
+  kernels::PrefillAttention(heads, first, step.scale, pool, step.window);
 }
 
 }  // namespace kvc::runtime

@@ -261,7 +261,7 @@ class HeadScorer {
       }
       if (!scoring_.scorer->needs_prompt_queries()) continue;
       MatrixF queries = scoring_.prompt_queries.rows > 0
-                            ? FromPrompt(h, storage)
+                            ? FromPrompt(h, rows, storage)
                             : FromRing(h, layer_.queries.count(), storage);
       // Scorers count positions in rows; where tokens are missing the rotation is taken back only
       // as far as that count has come.
@@ -282,8 +282,12 @@ class HeadScorer {
     return queries;
   }
 
-  MatrixF FromPrompt(int64_t h, std::vector<std::vector<float>>& storage) const {
-    const ConstMatrixF all = scoring_.prompt_queries;
+  // Of a head, the queries of the tokens whose rows are there: of the last `rows` tokens, where the
+  // layer's window has left no others.
+  MatrixF FromPrompt(int64_t h, int64_t rows, std::vector<std::vector<float>>& storage) const {
+    const int64_t count = std::min(rows, scoring_.prompt_queries.rows);
+    const ConstMatrixF all =
+        scoring_.prompt_queries.RowRange(scoring_.prompt_queries.rows - count, count);
     const int64_t stored = all.cols / scoring_.attention->num_heads;
     const int64_t width = layer_.queries.width(h);
     std::vector<float>& data = storage.emplace_back(static_cast<size_t>(all.rows * width));

@@ -52,13 +52,17 @@ void DecodeStep::Run(int64_t section, SectionPart part) {
 
 void DecodeStep::Store(int64_t layer, int64_t b, int64_t position, SequenceCache& cache) {
   LayerCache& store = cache.layer(layer);
-  const int64_t held = store.groups[0].recent.rows();
-  counters_[layer * batch_ + b] = {static_cast<int32_t>(held), static_cast<int32_t>(held + 1),
+  const CacheBlock& first = store.groups[0].recent;
+  const int64_t row = first.next_row();
+  const int64_t live = std::min(first.rows() + 1, first.capacity());
+  // A new position in the place of an old one: the tables have those of the rows as they were.
+  if (first.shape().positions && first.rows() == first.capacity()) tables_[layer].Forget();
+  counters_[layer * batch_ + b] = {static_cast<int32_t>(row), static_cast<int32_t>(live),
                                    static_cast<int32_t>(store.queries.pushed())};
   for (GroupCache& group : store.groups) {
-    KVC_CHECK(group.recent.rows() == held, kInternal,
-              "cache block: expected {} recent rows as in the layer's others, got {}", held,
-              group.recent.rows());
+    KVC_CHECK(group.recent.next_row() == row, kInternal,
+              "cache block: expected {} recent rows as in the layer's others, got {}", row,
+              group.recent.next_row());
     group.recent.Appended(1, position);
   }
   if (store.queries.rows() > 0 && !cache.spec().full()) store.queries.Pushed(1);

@@ -23,8 +23,9 @@ namespace kvc::runtime {
 
 // What a step counts of a layer of a sequence.
 struct RowCounters {
-  int32_t held = 0;    // rows of the recent block before the step's row is stored
-  int32_t live = 0;    // and after
+  int32_t held = 0;    // where the step's row goes in the recent block: behind those it holds, or
+                       // in a full ring to the oldest's place
+  int32_t live = 0;    // rows of the recent block with it
   int32_t pushed = 0;  // queries that the ring has been given before the step
 };
 

@@ -122,6 +122,7 @@ void AttendWorkingBlocks(int64_t layer,
   chunk.first = static_cast<int32_t>(x.first());
   chunk.group = static_cast<int32_t>(group);
   chunk.scale = step.scale;
+  chunk.window = static_cast<int32_t>(step.window);
   chunk.query_stride = q.stride;
   chunk.output_stride = out.stride;
   cuda::PrefillAttention(table.data(), cuda::PlanPrefill(heads), chunk, device.stream());

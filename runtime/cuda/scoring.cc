@@ -344,6 +344,8 @@ bool CanScore(const ScoreRequest& request, const CudaModel& model, const Sequenc
   const Wanted wanted = WantedOf(kind, spec);
   const AttentionStep& attention = model.plan().attentions[request.layer];
   const bool by_queries = wanted.queries() || wanted.expected;
+  // The kernels take the queries of the whole prompt; a window has left fewer rows.
+  if (request.prompt != nullptr && attention.window > 0) return false;
   if (by_queries && attention.num_heads > cuda::kMostScoreGroup * attention.num_kv_heads) {
     return false;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "runtime/cache/kv_layout.h"
 #include "runtime/policy/tiering.h"
@@ -9,9 +10,11 @@
 namespace kvc::runtime {
 namespace {
 
-// Makes the best candidates of a working block of `length` rows the only tier.
+// Makes the best candidates of a working block of `length` rows, from row `first` on, the only
+// tier.
 RowMoves KeepBest(const CacheSpec& spec,
                   int64_t length,
+                  int64_t first,
                   std::span<const float> scores,
                   int64_t tier_rows) {
   RowMoves moves;
@@ -19,10 +22,12 @@ RowMoves KeepBest(const CacheSpec& spec,
   moves.recent_capacity = spec.window + spec.margin;
   TierMoves& tier = moves.tiers.emplace_back();
   tier.capacity = tier_rows;
-  const std::span<const float> ranked = scores.first(static_cast<size_t>(moves.leave_recent));
-  for (const int64_t row : SelectTop(ranked, std::min(tier_rows, moves.leave_recent))) {
-    tier.rows.push_back({kRecentBlock, row});
-    tier.scores.push_back(scores[row]);
+  const int64_t candidates = std::max<int64_t>(0, moves.leave_recent - first);
+  const auto ranked =
+      scores.subspan(static_cast<size_t>(moves.leave_recent - candidates), candidates);
+  for (const int64_t i : SelectTop(ranked, std::min(tier_rows, candidates))) {
+    tier.rows.push_back({kRecentBlock, moves.leave_recent - candidates + i});
+    tier.scores.push_back(ranked[i]);
   }
   return moves;
 }
@@ -49,18 +54,49 @@ void Compete(const CacheSpec& spec,
   for (int64_t i = 0; i < moving && first + i < spec.sinks; ++i) scores[next + i] = kPinned;
 }
 
-// Keeps the best of the only tier's rows and the moving ones.
+// The rows of tier t in front of position `seen`, if its rows are in the order of their positions.
+int64_t GoneRows(const HeldRows& group, size_t t, int64_t seen) {
+  if (group.tier_positions.empty()) return 0;
+  const std::span<const int32_t> positions = group.tier_positions[t];
+  return std::ranges::lower_bound(positions, seen) - positions.begin();
+}
+
+// Leaves in the tiers of `group` what lies at position `seen` or behind it; nothing is moved where
+// that is all.
+void DropGone(const HeldRows& group, int64_t seen, RowMoves& moves) {
+  std::vector<TierMoves> tiers(group.tier_scores.size());
+  bool drops = false;
+  for (size_t t = 0; t < tiers.size(); ++t) {
+    for (int64_t row = 0; row < std::ssize(group.tier_scores[t]); ++row) {
+      if (group.tier_positions[t][row] < seen) {
+        drops = true;
+        continue;
+      }
+      tiers[t].rows.push_back({static_cast<int64_t>(t), row});
+      tiers[t].scores.push_back(group.tier_scores[t][row]);
+    }
+    tiers[t].capacity = std::ssize(tiers[t].rows);
+  }
+  if (drops) moves.tiers = std::move(tiers);
+}
+
+// Keeps the best of the only tier's rows, those in front of position `seen` left out, and the
+// moving ones.
 RowMoves KeepBestOfBoth(const HeldRows& group,
-                        std::span<const float> scores,
+                        std::span<const float> all_scores,
                         int64_t moving,
+                        int64_t seen,
                         int64_t tier_rows) {
-  const int64_t old_rows = std::ssize(group.tier_scores[0]);
+  const int64_t gone = GoneRows(group, 0, seen);
+  const std::span<const float> scores = all_scores.subspan(static_cast<size_t>(gone));
+  const int64_t old_rows = std::ssize(group.tier_scores[0]) - gone;
   RowMoves moves;
   moves.leave_recent = moving;
   TierMoves& tier = moves.tiers.emplace_back();
   tier.capacity = tier_rows;
   for (const int64_t i : SelectTop(scores, std::min<int64_t>(tier_rows, std::ssize(scores)))) {
-    tier.rows.push_back(i < old_rows ? RowSource{0, i} : RowSource{kRecentBlock, i - old_rows});
+    tier.rows.push_back(i < old_rows ? RowSource{0, gone + i}
+                                     : RowSource{kRecentBlock, i - old_rows});
     tier.scores.push_back(scores[i]);
   }
   return moves;
@@ -74,6 +110,10 @@ std::vector<HeldRows> RowsOf(const LayerCache& layer) {
     HeldRows& rows = groups.emplace_back();
     for (const CacheBlock& tier : group.tiers) rows.tier_scores.push_back(tier.scores());
     rows.recent = group.recent.rows();
+    if (group.tier_positions.size() == 0) continue;
+    for (size_t t = 0; t < group.tiers.size(); ++t) {
+      rows.tier_positions.push_back(group.PositionsOf(t));
+    }
   }
   return groups;
 }
@@ -93,7 +133,11 @@ std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count) {
   return order;
 }
 
-void PinSinks(const CacheSpec& spec, std::vector<GroupScores>& scores) {
+void PinSinks(const CacheSpec& spec,
+              int64_t layer,
+              int64_t length,
+              std::vector<GroupScores>& scores) {
+  if (spec.SeenTokens(layer, length) < length) return;
   for (GroupScores& group : scores) {
     const int64_t sinks = std::min<int64_t>(spec.sinks, std::ssize(group.scores));
     std::fill_n(group.scores.begin(), sinks, kPinned);
@@ -106,12 +150,15 @@ LayerMoves DecidePrompt(const CacheSpec& spec,
                         std::vector<GroupScores>& scores,
                         std::span<const int64_t> tier_rows) {
   LayerMoves moves;
+  const int64_t seen = spec.SeenTokens(layer, length);
+  const int64_t free = spec.window + spec.margin - RecentAfterPrompt(spec, seen);
+  const int64_t first = FirstRowSeen(spec, layer, seen, free);
   for (size_t n = 0; n < scores.size(); ++n) {
     const auto group = static_cast<int64_t>(n);
     moves.groups.push_back(
         spec.has_narrow_tiers()
-            ? DecidePromptTiers(spec, layer, group, length, scores[n], tier_rows[n])
-            : KeepBest(spec, length, scores[n].scores, tier_rows[n]));
+            ? DecidePromptTiers(spec, layer, group, {first, seen}, scores[n], tier_rows[n])
+            : KeepBest(spec, seen, first, scores[n].scores, tier_rows[n]));
   }
   moves.query_rows = spec.query_ring;
   return moves;
@@ -128,19 +175,48 @@ LayerMoves DecideReallocation(const CacheSpec& spec,
     const HeldRows& group = groups[n];
     const int64_t moving = std::min(RowsToReallocate(spec), group.recent);
     Compete(spec, group, moving, length - group.recent, fresh[n].scores);
-    moves.groups.push_back(spec.has_narrow_tiers()
-                               ? DecideTiers(spec, layer, static_cast<int64_t>(n), group, fresh[n],
-                                             moving, tier_rows[n])
-                               : KeepBestOfBoth(group, fresh[n].scores, moving, tier_rows[n]));
+    const int64_t seen = FirstRowSeen(spec, layer, length, moving);
+    moves.groups.push_back(
+        spec.has_narrow_tiers()
+            ? DecideTiers(spec, layer, static_cast<int64_t>(n), group, fresh[n], moving, seen,
+                          tier_rows[n])
+            : KeepBestOfBoth(group, fresh[n].scores, moving, seen, tier_rows[n]));
   }
   return moves;
 }
 
-LayerMoves DecideGrowth(const CacheSpec& spec, std::span<const HeldRows> groups) {
+LayerMoves DecideWindow(const CacheSpec& spec, int64_t layer, int64_t length) {
+  const int64_t seen = spec.SeenTokens(layer, length);
+  const bool holds = HoldsWindow(spec, layer);
+  const int64_t capacity = holds ? LayoutLayerRows(spec, layer, seen, length).recent_rows : seen;
+  LayerMoves moves;
+  if (holds && !spec.full()) moves.query_rows = spec.query_ring;
+  for (size_t n = 0; n < spec.layers[layer].size(); ++n) {
+    RowMoves& group = moves.groups.emplace_back();
+    group.leave_recent = length - seen;
+    group.recent_capacity = capacity;
+  }
+  return moves;
+}
+
+LayerMoves DecideGrowth(const CacheSpec& spec,
+                        int64_t layer,
+                        int64_t length,
+                        std::span<const HeldRows> groups) {
+  const int64_t window = spec.AttentionWindow(layer);
   LayerMoves moves;
   for (const HeldRows& group : groups) {
-    moves.groups.emplace_back().recent_capacity =
-        spec.full() ? GrownRows(group.recent + 1) : group.recent + kFullCacheGranularity;
+    int64_t step = kFullCacheGranularity;
+    if (window > 0 && !group.tier_scores.empty()) {
+      step = std::clamp<int64_t>(window / 8, 1, kFullCacheGranularity);
+    }
+    int64_t capacity = spec.full() ? GrownRows(group.recent + 1) : group.recent + step;
+    if (window > 0) capacity = std::min(capacity, window);
+    RowMoves& own = moves.groups.emplace_back();
+    own.recent_capacity = capacity;
+    if (window > 0) {
+      DropGone(group, FirstRowSeen(spec, layer, length, capacity - group.recent), own);
+    }
   }
   return moves;
 }

@@ -4,6 +4,11 @@
 //
 // Sinks and the newest `window` tokens are always kept. Of the others, a group keeps those with the
 // highest scores; ties go to the older token. With narrow tiers runtime/policy/tiering.h chooses.
+//
+// In a layer with a window (CacheGeometry) the prompt is what the layer still sees of it. Rows move
+// only when a recent block is full, so each decision also drops the tokens that will have left the
+// window by the last query before the next one, sinks among them: what attention reads needs no
+// mask. They are as many tokens of the window's far end as the recent block then has free rows.
 
 #include <cstdint>
 #include <limits>
@@ -23,18 +28,28 @@ inline constexpr float kPinned = std::numeric_limits<float>::infinity();
 struct HeldRows {
   std::vector<std::span<const float>> tier_scores;  // [tiers][rows]
   int64_t recent = 0;                               // rows of the recent block
+  // [tiers][rows] positions; empty without a window.
+  std::vector<std::span<const int32_t>> tier_positions = {};
 };
 [[nodiscard]] std::vector<HeldRows> RowsOf(const LayerCache& layer);
 
 // Returns the indices of the `count` highest scores, ascending.
 [[nodiscard]] std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count);
 
-// Gives a prompt's sinks the score kPinned in every group.
-void PinSinks(const CacheSpec& spec, std::vector<GroupScores>& scores);
+// Gives the sinks of a prompt of `length` tokens the score kPinned in every group, unless the first
+// tokens are out of the layer's window.
+void PinSinks(const CacheSpec& spec,
+              int64_t layer,
+              int64_t length,
+              std::vector<GroupScores>& scores);
 
-// Turns the working blocks of a layer, which hold a prompt of `length` tokens, into tiers and
-// recent blocks. scores [n] are those of all tokens, with sinks pinned; they are used up. tier_rows
-// [n] are the rows that each group's tiers are allocated for.
+// Leaves of the working blocks of a layer, which hold a prompt of `length` tokens, what its window
+// sees. Where the layer HoldsWindow, that is what it keeps.
+[[nodiscard]] LayerMoves DecideWindow(const CacheSpec& spec, int64_t layer, int64_t length);
+
+// Turns the working blocks of a layer, which hold the `length` tokens of a prompt, or those that
+// its window sees, into tiers and recent blocks. scores [n] are those of all tokens, with sinks
+// pinned; they are used up. tier_rows [n] are the rows that each group's tiers are allocated for.
 [[nodiscard]] LayerMoves DecidePrompt(const CacheSpec& spec,
                                       int64_t layer,
                                       int64_t length,
@@ -51,7 +66,12 @@ void PinSinks(const CacheSpec& spec, std::vector<GroupScores>& scores);
                                             std::vector<GroupScores>& fresh,
                                             std::span<const int64_t> tier_rows);
 
-// Makes room in recent blocks that only grow: kFull, or a policy whose decoding appends.
-[[nodiscard]] LayerMoves DecideGrowth(const CacheSpec& spec, std::span<const HeldRows> groups);
+// Makes room in recent blocks of a layer that only grow: kFull, or a policy whose decoding appends,
+// of a sequence of `length` tokens. With a window they grow up to it, in steps of at most an eighth
+// where that takes tokens from the tiers.
+[[nodiscard]] LayerMoves DecideGrowth(const CacheSpec& spec,
+                                      int64_t layer,
+                                      int64_t length,
+                                      std::span<const HeldRows> groups);
 
 }  // namespace kvc::runtime

@@ -10,12 +10,12 @@
 namespace kvc::runtime {
 namespace {
 
-// Adds the scores of what may be dropped: without sinks and window.
+// Adds the scores of what may be dropped of a layer's `rows` rows: without sinks and window.
 void AddFree(const CacheSpec& spec,
-             int64_t length,
+             int64_t rows,
              std::span<const GroupScores> scores,
              std::vector<std::vector<float>>& free) {
-  const int64_t candidates = length - RecentAfterPrompt(spec, length);
+  const int64_t candidates = rows - RecentAfterPrompt(spec, rows);
   for (const GroupScores& group : scores) {
     free.emplace_back(group.scores.begin() + spec.sinks, group.scores.begin() + candidates);
   }
@@ -51,12 +51,13 @@ void SpreadOverLayer(SequenceCache& cache,
                      std::span<const GroupScores> scores) {
   const CacheSpec& spec = cache.spec();
   if (spec.method != Method::kAda) return;
-  const int64_t least = std::min(length, MinRows(spec));
-  if (least == length) return;
+  const int64_t seen = spec.SeenTokens(layer, length);
+  const int64_t least = std::min(seen, MinRows(spec));
+  if (least == seen) return;
   std::vector<std::vector<float>> free;
-  AddFree(spec, length, scores, free);
+  AddFree(spec, seen, scores, free);
   std::vector<double> shares;
-  for (const int64_t rows : AdaRows(free, cache.RowsOfLayer(layer, length), least, length - 1)) {
+  for (const int64_t rows : AdaRows(free, cache.RowsOfLayer(layer, length), least, seen - 1)) {
     shares.push_back(static_cast<double>(rows - least));
   }
   cache.set_layer_shares(layer, std::move(shares));
@@ -64,25 +65,27 @@ void SpreadOverLayer(SequenceCache& cache,
 
 void SpreadOverModel(SequenceCache& cache, int64_t length) {
   const CacheSpec& spec = cache.spec();
-  const int64_t least = std::min(length, MinRows(spec));
-  if (least == length) return;
+  // The layers see the same tokens (budget::MakeBudgetPlan).
+  const int64_t seen = spec.SeenTokens(0, length);
+  const int64_t least = std::min(seen, MinRows(spec));
+  if (least == seen) return;
   std::vector<std::vector<float>> free;
   std::vector<int64_t> rows;
   for (int64_t l = 0; l < spec.num_layers(); ++l) {
-    AddFree(spec, length, cache.layer(l).prompt_scores, free);
+    AddFree(spec, seen, cache.layer(l).prompt_scores, free);
     const std::vector<int64_t> of_layer = cache.RowsOfLayer(l, length);
     rows.insert(rows.end(), of_layer.begin(), of_layer.end());
   }
   const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
   // A group that kept every token would be laid out with a margin beyond them (LayoutRows).
-  const int64_t most = total < length * std::ssize(rows) ? length - 1 : length;
+  const int64_t most = total < seen * std::ssize(rows) ? seen - 1 : seen;
   const std::vector<int64_t> chosen = AdaRows(free, rows, least, most, 0.0);
   std::vector<std::vector<double>> budget = spec.budget;
   size_t next = 0;
   for (auto& layer : budget) {
     for (double& value : layer) {
       value = static_cast<double>(chosen[next++]);
-      if (spec.by_share) value /= static_cast<double>(length);
+      if (spec.by_share) value /= static_cast<double>(seen);
     }
   }
   cache.set_budget(std::move(budget));
@@ -90,7 +93,9 @@ void SpreadOverModel(SequenceCache& cache, int64_t length) {
 
 std::vector<int64_t> TierRows(SequenceCache& cache, int64_t layer, int64_t length) {
   std::vector<int64_t> rows = cache.RowsOfLayer(layer, length);
-  for (int64_t& count : rows) count = LayoutRows(cache.spec(), count, length).tier_rows;
+  for (int64_t& count : rows) {
+    count = LayoutLayerRows(cache.spec(), layer, count, length).tier_rows;
+  }
   return rows;
 }
 

@@ -30,6 +30,16 @@ bool Covers(const BlockShape& from, const BlockShape& to) {
          ElementBits(from.value_format) >= ElementBits(to.value_format);
 }
 
+// Leaves the rows `chosen` (ascending) of scores and losses.
+void Pick(std::span<const int64_t> chosen, const CacheSpec& spec, GroupScores& scores) {
+  const int64_t columns = std::ssize(spec.tiers);
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    scores.scores[i] = scores.scores[chosen[i]];
+    std::copy_n(scores.losses.begin() + chosen[i] * columns, columns,
+                scores.losses.begin() + static_cast<int64_t>(i) * columns);
+  }
+}
+
 // Returns the tiers of the candidates by least loss within the bytes of `tier_rows` rows of full
 // width.
 std::vector<TierMoves> Distribute(const CacheSpec& spec,
@@ -39,11 +49,12 @@ std::vector<TierMoves> Distribute(const CacheSpec& spec,
                                   GroupScores& scores,
                                   int64_t tier_rows) {
   const int64_t tiers = std::ssize(spec.tiers);
+  const bool leaves = spec.AttentionWindow(layer) > 0;
   std::vector<BlockShape> shapes;
   std::vector<int64_t> bytes;
   for (int64_t t = 0; t < tiers; ++t) {
     shapes.push_back(ShapeOf(spec, layer, n, t));
-    bytes.push_back(shapes.back().BytesPerRow());
+    bytes.push_back(shapes.back().BytesPerRow() + (leaves ? kPositionBytes : 0));
   }
   std::vector<uint8_t> reaches;  // [tiers, tiers]
   for (const BlockShape& from : shapes) {
@@ -71,16 +82,19 @@ std::vector<TierMoves> Distribute(const CacheSpec& spec,
 RowMoves DecidePromptTiers(const CacheSpec& spec,
                            int64_t layer,
                            int64_t n,
-                           int64_t length,
+                           PromptRows rows,
                            GroupScores& scores,
                            int64_t tier_rows) {
   RowMoves moves;
-  moves.leave_recent = length - RecentAfterPrompt(spec, length);
+  moves.leave_recent = rows.count - RecentAfterPrompt(spec, rows.count);
   moves.recent_capacity = spec.window + spec.margin;
   std::vector<Candidate> candidates;
-  for (int64_t row = 0; row < moves.leave_recent; ++row) {
+  std::vector<int64_t> chosen;
+  for (int64_t row = rows.first; row < moves.leave_recent; ++row) {
     candidates.push_back({{kRecentBlock, row}, 0});
+    chosen.push_back(row);
   }
+  if (rows.first > 0) Pick(chosen, spec, scores);
   moves.tiers = Distribute(spec, layer, n, candidates, scores, tier_rows);
   return moves;
 }
@@ -91,19 +105,26 @@ RowMoves DecideTiers(const CacheSpec& spec,
                      const HeldRows& group,
                      GroupScores& scores,
                      int64_t moving,
+                     int64_t seen,
                      int64_t tier_rows) {
   RowMoves moves;
   moves.leave_recent = moving;
   const int64_t recent_tier = RecentTier(spec);
   std::vector<Candidate> candidates;
+  std::vector<int64_t> chosen;  // of the scores
+  int64_t next = 0;
   for (int64_t t = 0; t < std::ssize(group.tier_scores); ++t) {
-    for (int64_t row = 0; row < std::ssize(group.tier_scores[t]); ++row) {
+    for (int64_t row = 0; row < std::ssize(group.tier_scores[t]); ++row, ++next) {
+      if (!group.tier_positions.empty() && group.tier_positions[t][row] < seen) continue;
       candidates.push_back({{t, row}, t});
+      chosen.push_back(next);
     }
   }
-  for (int64_t row = 0; row < moving; ++row) {
+  for (int64_t row = 0; row < moving; ++row, ++next) {
     candidates.push_back({{kRecentBlock, row}, recent_tier});
+    chosen.push_back(next);
   }
+  if (std::ssize(chosen) < next) Pick(chosen, spec, scores);
   moves.tiers = Distribute(spec, layer, n, candidates, scores, tier_rows);
   return moves;
 }

@@ -14,24 +14,32 @@
 
 namespace kvc::runtime {
 
-// Turns the working block of group n, which holds a prompt of `length` tokens, into tiers of at
-// most `tier_rows` rows' bytes and a recent block. scores are those of all tokens, +infinity for
-// those that are never dropped; they are used up.
+// Rows of a working block: it has `count`, and the candidates for the tiers begin with `first`.
+struct PromptRows {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+// Turns the working block of group n into tiers of at most `tier_rows` rows' bytes and a recent
+// block. scores are those of all its rows, +infinity for those that are never dropped; they are
+// used up.
 [[nodiscard]] RowMoves DecidePromptTiers(const CacheSpec& spec,
                                          int64_t layer,
                                          int64_t n,
-                                         int64_t length,
+                                         PromptRows rows,
                                          GroupScores& scores,
                                          int64_t tier_rows);
 
-// Moves the recent block's oldest `moving` rows into the tiers, for which all rows compete again.
-// scores are those of the tier rows, then of the moving ones; likewise used up.
+// Moves the recent block's oldest `moving` rows into the tiers, for which all rows compete again
+// but those in front of position `seen`, which are dropped. scores are those of the tier rows, then
+// of the moving ones; likewise used up.
 [[nodiscard]] RowMoves DecideTiers(const CacheSpec& spec,
                                    int64_t layer,
                                    int64_t n,
                                    const HeldRows& group,
                                    GroupScores& scores,
                                    int64_t moving,
+                                   int64_t seen,
                                    int64_t tier_rows);
 
 }  // namespace kvc::runtime

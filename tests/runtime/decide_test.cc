@@ -32,7 +32,7 @@ std::vector<RowSource> Recent(const std::vector<int64_t>& rows) {
 
 TEST(DecidePrompt, KeepsSinksAndTheBest) {
   std::vector<GroupScores> scores = {{{0.0F, 5.0F, 1.0F, 5.0F, 4.0F, 9.0F, 9.0F}, {}}};
-  PinSinks(OneGroup(), scores);
+  PinSinks(OneGroup(), 0, 7, scores);
   const std::vector<int64_t> rows = {3};
   const LayerMoves moves = DecidePrompt(OneGroup(), 0, 7, scores, rows);
   ASSERT_EQ(moves.groups.size(), 1U);
@@ -120,10 +120,10 @@ TEST(DecideReallocation, RecentRowsInFewBitsKeepTheirBits) {
 TEST(DecideGrowth, OnlyTheRecentBlockGrows) {
   CacheSpec spec = OneGroup();
   const std::vector<HeldRows> groups = {{{}, 5}};
-  EXPECT_EQ(DecideGrowth(spec, groups).groups[0].recent_capacity, 5 + kFullCacheGranularity);
+  EXPECT_EQ(DecideGrowth(spec, 0, 5, groups).groups[0].recent_capacity, 5 + kFullCacheGranularity);
   spec.method = Method::kFull;
-  EXPECT_EQ(DecideGrowth(spec, groups).groups[0].recent_capacity, kFullCacheGranularity);
-  EXPECT_TRUE(DecideGrowth(spec, groups).groups[0].tiers.empty());
+  EXPECT_EQ(DecideGrowth(spec, 0, 5, groups).groups[0].recent_capacity, kFullCacheGranularity);
+  EXPECT_TRUE(DecideGrowth(spec, 0, 5, groups).groups[0].tiers.empty());
 }
 
 }  // namespace
