@@ -65,12 +65,14 @@ void CurveCollector::Visit(int64_t layer,
     weights_layer_ = layer;
   }
   View view;
-  view.importance = OracleImportance(taps, *norms_, options_.context, config_.logit_scale());
+  const int64_t context = taps.k.size(2) - options_.horizon;
+  view.context = context;
+  view.importance = OracleImportance(taps, *norms_, context, config_.logit_scale());
   for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
-    view.errors.emplace_back(taps, grams_, energy, g, options_.context, config_.logit_scale());
+    view.errors.emplace_back(taps, grams_, energy, g, context, config_.logit_scale());
   }
   view.residual_energy =
-      energy.narrow(0, options_.context - options_.window, options_.window).mean().item<double>();
+      energy.narrow(0, context - options_.window, options_.window).mean().item<double>();
   view.rows.q_pre_rope = DenseRows(taps.q_pre_rope);
   view.rows.q = DenseRows(taps.q);
   view.rows.k = DenseRows(taps.k);
@@ -92,7 +94,7 @@ void CurveCollector::Visit(int64_t layer,
 scorers::HeadInput CurveCollector::InputOf(const View& view,
                                            int64_t kv_head,
                                            const scorers::Scorer& scorer) const {
-  const int64_t context = options_.context;
+  const int64_t context = view.context;
   const int64_t window = options_.window;
   const model::LayerTaps& rows = view.rows;
   scorers::HeadInput input;
@@ -119,17 +121,18 @@ scorers::HeadInput CurveCollector::InputOf(const View& view,
   }
   input.scale = config_.logit_scale();
   input.sinks = options_.sinks;
+  input.first_position = options_.context - context;
   return input;
 }
 
 std::vector<float> CurveCollector::GroupScores(const scorers::Scorer& scorer,
                                                const HeadRange& group,
                                                const View& view) const {
-  std::vector<std::vector<float>> head_scores(group.count, std::vector<float>(options_.context));
+  std::vector<std::vector<float>> head_scores(group.count, std::vector<float>(view.context));
   for (int64_t i = 0; i < group.count; ++i) {
     scorer.Score(InputOf(view, group.first + i, scorer), head_scores[i]);
   }
-  std::vector<float> scores(options_.context);
+  std::vector<float> scores(view.context);
   scorers::CombineHeads(scorer, head_scores, scores);
   return scores;
 }
@@ -139,7 +142,7 @@ void CurveCollector::AddCurves(const std::string& name,
                                std::span<const float> scores,
                                const View& view) {
   const std::vector<int64_t> order =
-      RankTokens(scores, options_.sinks, options_.context - options_.window);
+      RankTokens(scores, options_.sinks, view.context - options_.window);
   for (int64_t g = group.first; g < group.first + group.count; ++g) {
     const int64_t offset = (group.layer * config_.num_kv_heads + g) * kCurvePoints;
     AddUtilityCurve(HeadImportance(view.importance, g), order,

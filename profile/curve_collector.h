@@ -21,7 +21,8 @@ inline constexpr const char* kOracleName = "oracle";
 [[nodiscard]] std::string CurveSum(const std::string& name);
 [[nodiscard]] std::string ErrorSum(const std::string& name);
 
-// Scores of a window's tokens at a layer: [scorer][group] of [context].
+// Scores of a window's tokens at a layer: [scorer][group] of [context], or of what the layer sees
+// of the context.
 using WindowScores = std::vector<std::vector<std::vector<float>>>;
 
 // Collects the curves of steps 1 to 4 of profile/profile_model.h into sums that the caller owns.
@@ -30,9 +31,10 @@ class CurveCollector {
  public:
   CurveCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
 
-  // Adds one window at one layer. `taps` [1, ...] hold its projections, `energy` [T] the squared
-  // norms of what the layer reads (RowEnergies). The windows of a layer must come consecutively and
-  // in a fixed order for the sums to be the same.
+  // Adds one window at one layer. `taps` [1, ...] hold its projections, of the context, or of what
+  // the layer sees of it, and of the horizon; `energy` [T] the squared norms of what the layer
+  // reads (RowEnergies). The windows of a layer must come consecutively and in a fixed order for
+  // the sums to be the same.
   void Visit(int64_t layer,
              const model::LayerTaps& taps,
              const model::LayerWeights& weights,
@@ -56,6 +58,7 @@ class CurveCollector {
     torch::Tensor importance;             // [G, context]
     std::vector<HeadOutputError> errors;  // [G]
     double residual_energy = 0.0;         // mean over the window's queries
+    int64_t context = 0;                  // tokens of `rows` in front of the horizon
   };
 
   [[nodiscard]] scorers::HeadInput InputOf(const View& view,

@@ -102,7 +102,11 @@ std::vector<Tensor> MixedCollector::LatentTiers(int64_t layer,
       const int64_t rest = cut.k_rebuild.size(1) - kept;
       if (rest > 0) cut.k_rebuild.narrow(0, n * rows, rows).narrow(1, kept, rest).zero_();
     }
-    keys.push_back(model::Project(config_, cut, layer, taps.input).k[0].contiguous());
+    const int64_t tokens = taps.k.size(2);
+    keys.push_back(model::Project(config_, cut, layer, taps.input)
+                       .k[0]
+                       .narrow(1, taps.input.size(1) - tokens, tokens)
+                       .contiguous());
   }
   return keys;
 }
@@ -116,14 +120,16 @@ void MixedCollector::Visit(int64_t layer,
   if (scorers_.empty()) return;
   const torch::NoGradGuard no_grad;
   grams_ = output_grams;
-  const int64_t begin = options_.context - options_.window;
   Window window;
+  window.context = taps.k.size(2) - options_.horizon;
+  window.seen = taps.window;
+  const int64_t begin = window.context - options_.window;
   window.queries =
       taps.q[0].narrow(1, begin, options_.window + options_.horizon).clone().contiguous();
   window.keys = taps.k[0].contiguous();
   window.values = taps.v[0].contiguous();
   window.tier_keys = LatentTiers(layer, taps, weights);
-  window.weight = 1.0 / (energy.narrow(0, options_.context, options_.horizon) * options_.horizon);
+  window.weight = 1.0 / (energy.narrow(0, window.context, options_.horizon) * options_.horizon);
   window.residual_energy = energy.narrow(0, begin, options_.window).mean().item<double>();
   for (const size_t i : scorers_) window.scores.push_back(scores[i]);
   windows_.push_back(std::move(window));
@@ -133,15 +139,15 @@ std::vector<TierTensors> MixedCollector::TiersOf(int64_t layer,
                                                  const Window& window,
                                                  const LayerBases& bases,
                                                  int64_t kv_head) const {
-  const Tensor keys = window.keys[kv_head].narrow(0, 0, options_.context);      // [C, D_k]
-  const Tensor values = window.values[kv_head].narrow(0, 0, options_.context);  // [C, D_v]
+  const Tensor keys = window.keys[kv_head].narrow(0, 0, window.context);      // [C, D_k]
+  const Tensor values = window.values[kv_head].narrow(0, 0, window.context);  // [C, D_v]
   const int64_t group = kv_head * config_.num_key_groups() / config_.num_kv_heads;
   std::vector<TierTensors> tiers = {{keys, values}};
   for (size_t t = 1; t < tiers_.size(); ++t) {
     TierTensors tier = tiers.front();
     const int64_t kept = TierWidth(config_.key_width(layer, group), tiers_[t].key_share);
     if (!window.tier_keys.empty()) {
-      tier.keys = window.tier_keys[t - 1][kv_head].narrow(0, 0, options_.context);
+      tier.keys = window.tier_keys[t - 1][kv_head].narrow(0, 0, window.context);
     } else if (tiers_[t].key_share < 1.0 || tiers_[t].key_format) {
       const auto basis =
           HeadBasis(bases.key, bases.query, bases.key_mean, kv_head, bases.key_width);
@@ -169,7 +175,7 @@ std::vector<double> MixedCollector::Losses(const Window& window,
   const int64_t columns = std::ssize(tiers_);
   const int64_t share = config_.group_size();
   const int64_t width = config_.head_width;
-  std::vector<double> sum(options_.context * columns, 0.0);
+  std::vector<double> sum(window.context * columns, 0.0);
   std::vector<double> losses(sum.size());
   for (int64_t i = 0; i < std::ssize(tiers); ++i) {
     const int64_t head = first_head + i;
@@ -188,7 +194,7 @@ std::vector<double> MixedCollector::Losses(const Window& window,
       rows.push_back({View(tiers[i][t].keys), View(tiers[i][t].values)});
     }
     scorers::TierLosses(input, rows, scorers::TierLossOptionsOf(scorer),
-                        MatrixD(losses.data(), options_.context, columns));
+                        MatrixD(losses.data(), window.context, columns));
     for (size_t j = 0; j < sum.size(); ++j) sum[j] += losses[j];
   }
   return sum;
@@ -210,7 +216,7 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
     for (size_t s = 0; s < scorers_.size(); ++s) {
       const ScorerSpec& scorer = options_.scorers[scorers_[s]];
       std::vector<double> losses = Losses(window, tiers, n * group_heads, scorer);
-      const auto choices = Choices(layer, n, window.scores[s][n], losses);
+      const auto choices = Choices(layer, n, window.context, window.scores[s][n], losses);
       for (int64_t i = 0; i < group_heads; ++i) {
         const int64_t g = n * group_heads + i;
         const auto curve = std::span(curves).subspan(
@@ -227,10 +233,11 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
 
 std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
                                                           int64_t group,
+                                                          int64_t context,
                                                           std::span<const float> scores,
                                                           std::vector<double>& losses) const {
   const int64_t columns = std::ssize(tiers_);
-  const int64_t count = options_.context - options_.window - options_.sinks;  // n
+  const int64_t count = context - options_.window - options_.sinks;  // n
   const MatrixD shares(losses.data() + options_.sinks * columns, count, columns);
   scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
   CacheGroup rows{config_.key_width(layer, group), config_.head_width, {}, false};
@@ -252,7 +259,7 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
 TieredError MixedCollector::ErrorOf(const Window& window,
                                     const std::vector<TierTensors>& tiers,
                                     int64_t kv_head) const {
-  const int64_t count = options_.context - options_.window - options_.sinks;
+  const int64_t count = window.context - options_.window - options_.sinks;
   const int64_t share = config_.group_size();
   std::vector<TierTensors> evictable;
   for (const TierTensors& tier : tiers) {
@@ -267,7 +274,8 @@ TieredError MixedCollector::ErrorOf(const Window& window,
       evictable,
       grams_.narrow(0, kv_head * share, share),
       window.weight,
-      config_.logit_scale()};
+      config_.logit_scale(),
+      window.seen};
 }
 
 void MixedCollector::Finish(int64_t layer, const LayerBases& bases) {

@@ -16,6 +16,7 @@
 // group that has one) and of the values of the group's heads.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,6 +60,8 @@ class MixedCollector {
     std::vector<torch::Tensor> tier_keys;  // latents: of each narrow tier [G, T, D_k]
     torch::Tensor weight;                  // [horizon], double
     double residual_energy = 0.0;          // mean over the window's queries
+    int64_t context = 0;                   // of the T tokens; the horizon follows
+    std::optional<int64_t> seen;           // the layer's own window (LayerTaps::window)
     WindowScores scores;
   };
 
@@ -83,6 +86,7 @@ class MixedCollector {
   // Returns the group's choices at every point of its curve; `losses` are scaled to the scores.
   [[nodiscard]] std::vector<std::vector<uint8_t>> Choices(int64_t layer,
                                                           int64_t group,
+                                                          int64_t context,
                                                           std::span<const float> scores,
                                                           std::vector<double>& losses) const;
   [[nodiscard]] TieredError ErrorOf(const Window& window,

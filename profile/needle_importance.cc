@@ -1,11 +1,11 @@
 #include "profile/needle_importance.h"
 
 #include <algorithm>
-#include <limits>
 
 #include <torch/types.h>
 
 #include "core/base/error.h"
+#include "model/projections.h"
 #include "model/streamed.h"
 
 namespace kvc::profile {
@@ -38,9 +38,7 @@ Tensor LastAttention(const model::LayerTaps& taps, int64_t steps, double scale) 
   const Tensor queries = taps.q[0].narrow(1, tokens - steps, steps);  // [H, steps, D_k]
   const Tensor keys = taps.k[0].repeat_interleave(share, 0);          // [H, T, D_k]
   Tensor logits = torch::bmm(queries * scale, keys.transpose(1, 2));
-  const Tensor future =
-      torch::full({steps, steps}, -std::numeric_limits<float>::infinity()).triu_(1);
-  logits.narrow(2, tokens - steps, steps).add_(future);
+  model::HideUnseenKeys(logits, taps.window);
   return torch::softmax(logits, -1);
 }
 

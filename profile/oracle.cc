@@ -1,8 +1,7 @@
 #include "profile/oracle.h"
 
-#include <limits>
-
 #include "core/base/error.h"
+#include "model/projections.h"
 
 namespace kvc::profile {
 namespace {
@@ -10,8 +9,10 @@ namespace {
 using torch::Tensor;
 
 // Returns the maximum over the horizon's queries of the attention that each context token receives:
-// q [1, H, T, D_k], k [1, G, T, D_k] -> [G, H/G, context].
-Tensor PeakAttention(const Tensor& q, const Tensor& k, int64_t context, double scale) {
+// [G, H/G, context].
+Tensor PeakAttention(const model::LayerTaps& taps, int64_t context, double scale) {
+  const Tensor& q = taps.q;  // [1, H, T, D_k]
+  const Tensor& k = taps.k;  // [1, G, T, D_k]
   const int64_t num_tokens = k.size(2);
   const int64_t horizon = num_tokens - context;
   const int64_t num_kv_heads = k.size(1);
@@ -21,9 +22,7 @@ Tensor PeakAttention(const Tensor& q, const Tensor& k, int64_t context, double s
   Tensor logits = torch::bmm(queries * scale, k[0].transpose(1, 2))
                       .view({num_kv_heads, share, horizon, num_tokens});
   // Query k of the horizon sees the context and the horizon up to itself.
-  const Tensor future =
-      torch::full({horizon, horizon}, -std::numeric_limits<float>::infinity()).triu_(1);
-  logits.narrow(3, context, horizon).add_(future);
+  model::HideUnseenKeys(logits, taps.window);
   return torch::softmax(logits, -1).narrow(3, 0, context).amax(2);
 }
 
@@ -45,8 +44,8 @@ Tensor OracleImportance(const model::LayerTaps& taps,
                         const ValueNorms& norms,
                         int64_t context,
                         double scale) {
-  const Tensor peak = PeakAttention(taps.q, taps.k, context, scale);  // [G, H/G, C]
-  const Tensor norm = norms.Of(taps.v[0].narrow(1, 0, context));      // [G, H/G, C]
+  const Tensor peak = PeakAttention(taps, context, scale);        // [G, H/G, C]
+  const Tensor norm = norms.Of(taps.v[0].narrow(1, 0, context));  // [G, H/G, C]
   const double total = norm.to(torch::kFloat64).sum().item<double>();
   // A layer whose values are all zero adds nothing, so nothing can be lost.
   const Tensor relative = total > 0.0 ? norm / total : norm;

@@ -1,9 +1,8 @@
 #include "profile/output_error.h"
 
-#include <limits>
-
 #include "core/base/error.h"
 #include "core/cache/profile_file.h"
+#include "model/projections.h"
 
 namespace kvc::profile {
 namespace {
@@ -24,9 +23,7 @@ Tensor HorizonAttention(const model::LayerTaps& taps,
                              .narrow(1, context, horizon)
                              .reshape({share * horizon, keys.size(1)});
   Tensor logits = torch::mm(queries * scale, keys.t()).view({share, horizon, num_tokens});
-  const Tensor future =
-      torch::full({horizon, horizon}, -std::numeric_limits<float>::infinity()).triu_(1);
-  logits.narrow(2, context, horizon).add_(future);
+  model::HideUnseenKeys(logits, taps.window);
   return torch::softmax(logits, -1).view({share * horizon, num_tokens});
 }
 

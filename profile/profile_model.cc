@@ -209,6 +209,25 @@ std::vector<torch::Tensor> AllRowEnergies(const std::vector<torch::Tensor>& hidd
   return energies;
 }
 
+// What a layer with a window sees of a calibration window, and the horizon: the taps of the last
+// tokens. Its curves are shares of these tokens, as its budgets are (RowsAt); at least one of them
+// is neither sink nor in the runtime's window of newest tokens.
+int64_t SeenContext(const ModelConfig& config, const ProfileOptions& options, int64_t layer) {
+  const int64_t window = config.window(layer).value_or(options.context);
+  return std::clamp(window, options.sinks + options.window + 1, options.context);
+}
+
+// The last `tokens` of all but `input`, from which keys are made at their positions.
+model::LayerTaps SeenTaps(const model::LayerTaps& taps, int64_t tokens) {
+  model::LayerTaps seen = taps;
+  const int64_t first = taps.k.size(2) - tokens;
+  if (first == 0) return seen;
+  for (torch::Tensor* x : {&seen.q_pre_rope, &seen.q, &seen.k, &seen.v}) {
+    *x = x->narrow(2, first, tokens);
+  }
+  return seen;
+}
+
 void Save(const std::filesystem::path& directory,
           const Json& signature,
           int64_t next_layer,
@@ -284,10 +303,13 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
                          const model::LayerWeights& weights) {
     // A visit's operations are small; threads inside them cost more than they gain.
     const model::SingleThreadedOperations single;
-    curves.Visit(layer, taps, weights, energies[window]);
+    const int64_t tokens = SeenContext(config, options, layer) + options.horizon;
+    const model::LayerTaps seen = SeenTaps(taps, tokens);
+    const torch::Tensor energy = energies[window].narrow(0, length - tokens, tokens);
+    curves.Visit(layer, seen, weights, energy);
     grams.Visit(layer, taps, curves.output_grams());
     steps.Visit(taps);
-    mixed.Visit(layer, taps, weights, energies[window], curves.output_grams(), curves.scores());
+    mixed.Visit(layer, seen, weights, energy, curves.output_grams(), curves.scores());
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
   ProfileData data = Finish(sums, config, options, num_windows);

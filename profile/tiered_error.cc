@@ -5,11 +5,14 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "model/projections.h"
 
 namespace kvc::profile {
 namespace {
 
 using torch::Tensor;
+
+constexpr double kHidden = -std::numeric_limits<double>::infinity();  // a logit that counts nothing
 
 // Logits of rows [H/G * Q, D_k] over keys [n, D_k].
 Tensor LogitsOf(const Tensor& rows, const Tensor& keys) {
@@ -25,7 +28,8 @@ TieredError::TieredError(const Tensor& queries,
                          std::span<const TierTensors> tiers,
                          const Tensor& grams,
                          const Tensor& weight,
-                         double scale)
+                         double scale,
+                         std::optional<int64_t> window)
     : grams_(grams.to(torch::kFloat64)), weight_(weight) {
   const int64_t share = queries.size(0);
   const int64_t count = queries.size(1);
@@ -34,14 +38,12 @@ TieredError::TieredError(const Tensor& queries,
   const Tensor rows =
       queries.to(torch::kFloat64).mul(scale).reshape({share * count, queries.size(2)});
   Tensor all = LogitsOf(rows, keys);  // [H/G * Q, T]
-  const Tensor future =
-      torch::full({count, count}, -std::numeric_limits<double>::infinity(), torch::kFloat64)
-          .triu_(1);
-  all.view({share, count, tokens}).narrow(2, tokens - count, count).add_(future);
+  model::HideUnseenKeys(all.view({share, count, tokens}), window);
   std::vector<Tensor> logits;
   Tensor reference = all.amax(1, /*keepdim=*/true);  // [H/G * Q, 1]
   for (const TierTensors& tier : tiers) {
     logits.push_back(LogitsOf(rows, tier.keys));
+    if (window) logits.back().masked_fill_(all.narrow(1, first, evictable).isneginf(), kHidden);
     if (evictable > 0) reference = torch::maximum(reference, logits.back().amax(1, true));
     values_.push_back(tier.values.to(torch::kFloat64));
   }

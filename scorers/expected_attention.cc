@@ -135,7 +135,8 @@ class ExpectedAttention : public Scorer {
     const int64_t count = std::ssize(attention);
     const ConstMatrixF keys = head.keys.RowRange(sinks, count);
     const MeanRotation rotation =
-        AverageRotation(head.rope_frequencies, head.keys.rows, options_.future, head.rope_factor);
+        AverageRotation(head.rope_frequencies, head.first_position + head.keys.rows,
+                        options_.future, head.rope_factor);
     std::vector<float> logits(count);  // [T - sinks]
     std::ranges::fill(attention, 0.0F);
     for (const ConstMatrixF& queries : head.prompt_queries) {

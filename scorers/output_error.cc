@@ -142,7 +142,8 @@ class OutputError : public Scorer {
 
   // Turns query i, given before its rotation, to one of the coming positions.
   void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
-    const int64_t position = ExpectedPosition(i, head.keys.rows, options_.future);
+    const int64_t position =
+        ExpectedPosition(i, head.first_position + head.keys.rows, options_.future);
     std::copy_n(query, head.keys.cols, turned);
     Rotate(AverageRotation(head.rope_frequencies, position, 1, head.rope_factor), turned, 1);
   }

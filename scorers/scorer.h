@@ -18,6 +18,10 @@ namespace kvc::scorers {
 // The input of a scorer: one kv head g of a cache group. q and k stand as they enter the dot
 // product (after biases, norms and rotation). `queries` are those of the last W positions T-W ..
 // T-1.
+//
+// In a layer with a window (CacheGeometry::attention_windows) the T tokens are those that are still
+// in it, and all queries are theirs: what no later query sees gets no score and takes no part in a
+// softmax, a mean or a pool, and a query outside a token's window contributes nothing to it.
 struct HeadInput {
   ConstMatrixF keys;                         // [T, D_k]
   ConstMatrixF values;                       // [T, D]
@@ -36,6 +40,8 @@ struct HeadInput {
   double residual_energy = 1.0;
   double scale = 1.0;  // logit scale 1/sqrt(D)
   int64_t sinks = 4;
+  // Of the first key, where `prompt_queries` are turned to the positions behind the last one.
+  int64_t first_position = 0;
 };
 
 // A way to score tokens. Does not change: several threads may use one.
