@@ -3,6 +3,7 @@
 #include "export/onnx/decoder_graph.h"
 
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -124,6 +125,12 @@ TEST_P(DecoderGraphTest, OneCacheNodeForEachLayer) {
     }
     const auto scale = static_cast<double>(std::get<float>(node.attributes[4].value));
     EXPECT_NEAR(scale * scale * static_cast<double>(config.head_width), 1.0, 1e-6);
+    const std::optional<int64_t> window = config.window(layer);
+    EXPECT_EQ(node.inputs[5], window ? "mask.window_" + std::to_string(*window) : "mask");
+    if (config.has_windows()) {
+      EXPECT_EQ(node.attributes[5].name, "window");
+      EXPECT_EQ(std::get<int64_t>(node.attributes[5].value), window.value_or(0));
+    }
     ++layer;
   }
   EXPECT_EQ(layer, config.num_layers);
@@ -137,6 +144,7 @@ TEST_P(DecoderGraphTest, CacheSpecAgreesWithTheGraph) {
   EXPECT_EQ(spec.original_dtype, DType::kBF16);
   ASSERT_EQ(spec.num_layers(), config.num_layers);
   for (int64_t l = 0; l < spec.num_layers(); ++l) {
+    EXPECT_EQ(spec.AttentionWindow(l), config.window(l).value_or(0));
     std::vector<int64_t> heads;
     for (const CacheGroup& group : spec.layers[l]) {
       EXPECT_EQ(group.value_width, config.head_width);

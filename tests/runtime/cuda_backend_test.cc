@@ -28,6 +28,12 @@ INSTANTIATE_TEST_SUITE_P(Models,
                          EveryLayoutOnDevice,
                          ::testing::ValuesIn(Layouts()),
                          kvc::testing::ParameterName());
+// Rings that go round, tiers inside a window. (Latents in a ring make tables for each step:
+// window_test.cc.)
+INSTANTIATE_TEST_SUITE_P(Windows,
+                         EveryLayoutOnDevice,
+                         ::testing::Values("mistral-window", "qwen3-window-post-rope"),
+                         kvc::testing::ParameterName());
 
 TEST_P(EveryLayoutOnDevice, TheFullCacheIsTheProcessors) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
