@@ -274,7 +274,6 @@ void Session::CompressLayer(Sequence& sequence,
   const double before = ProcessorSeconds();
   const PromptScores::Scored* scored = shared.Find(scorer, spec);
   if (scored == nullptr) {
-    const int64_t length = cache.layer(layer).groups[0].recent.rows();
     ScoreRequest request = {layer, scorer, bundle_->rotation(layer, length), nullptr, false};
     request.prompt = scorer->needs_prompt_queries() ? prompt : nullptr;
     request.wants_output = scorer->needs_output() || spec.has_narrow_tiers();
