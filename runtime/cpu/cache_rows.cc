@@ -20,6 +20,7 @@ std::byte* ValueRow(const CacheBlock& block, int64_t plane, int64_t row) {
 
 // Writes rows to the block's next places; the block does not know of them yet.
 void WriteElements(ConstMatrixF keys, ConstMatrixF values, const CacheBlock& to) {
+  if (keys.rows == 0) return;
   const int64_t row = to.next_row();
   KVC_CHECK(!to.full() && row + keys.rows <= to.capacity(), kInternal,
             "cache block: expected room for {} rows, got {}", keys.rows, to.capacity() - to.rows());
