@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <list>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -155,6 +158,64 @@ TEST(Scorers, AcceptStridedRows) {
   strided.keys = {wide.data(), 90, 16, 40};
   for (const ScorerKind kind : kKinds) {
     EXPECT_EQ(ScoreOf(kind, strided), ScoreOf(kind, head.input)) << ScorerName(kind);
+  }
+}
+
+// A copy of rows with column c at `places[c]`; storage is kept by the caller.
+ConstMatrixF Permuted(ConstMatrixF rows,
+                      const std::vector<int64_t>& places,
+                      std::list<std::vector<float>>& storage) {
+  std::vector<float>& data = storage.emplace_back(rows.rows * rows.cols);
+  for (int64_t t = 0; t < rows.rows; ++t) {
+    for (int64_t c = 0; c < rows.cols; ++c) data[t * rows.cols + places[c]] = rows(t, c);
+  }
+  return {data.data(), rows.rows, rows.cols};
+}
+
+// Turning half of a head is turning all of it, the other half by nothing.
+TEST(Scorers, PartOfAHeadIsTurned) {
+  const RandomHead head = MakeRandomHead(700, {.tokens = 40});
+  HeadInput part = head.input;
+  part.rope_frequencies = part.rope_frequencies.first(4);
+  part.rotary_width = 8;  // pairs (j, j + 4), then 8 dimensions that stay
+  const std::vector<int64_t> places = {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15};
+  std::vector<double> frequencies(part.rope_frequencies.begin(), part.rope_frequencies.end());
+  frequencies.resize(8, 0.0);
+  std::list<std::vector<float>> storage;
+  HeadInput whole = head.input;
+  whole.rope_frequencies = frequencies;
+  whole.keys = Permuted(part.keys, places, storage);
+  for (ConstMatrixF& rows : whole.queries) rows = Permuted(rows, places, storage);
+  for (ConstMatrixF& rows : whole.prompt_queries) rows = Permuted(rows, places, storage);
+  for (const auto& [kind, options] :
+       {std::pair{ScorerKind::kExpectedAttention, ScorerOptions{}},
+        std::pair{ScorerKind::kOutputError, ScorerOptions{.prompt = 9}}}) {
+    const std::vector<float> actual = ScoreOf(kind, part, options);
+    const std::vector<float> expected = ScoreOf(kind, whole, options);
+    ExpectClose(actual, {expected.begin(), expected.end()}, 10 * kTolerance);
+    EXPECT_NE(ScoreOf(kind, head.input, options), actual) << ScorerName(kind);
+  }
+}
+
+// A rotation that makes queries longer is one of longer queries.
+TEST(Scorers, RotationThatScales) {
+  const RandomHead head = MakeRandomHead(701, {.tokens = 40});
+  HeadInput scaled = head.input;
+  scaled.rope_factor = 1.25;
+  std::list<std::vector<float>> storage;
+  HeadInput longer = head.input;
+  for (ConstMatrixF& rows : longer.prompt_queries) {
+    std::vector<float>& data = storage.emplace_back(rows.data, rows.data + rows.rows * rows.cols);
+    for (float& x : data) x *= 1.25F;
+    rows = {data.data(), rows.rows, rows.cols};
+  }
+  for (const auto& [kind, options] :
+       {std::pair{ScorerKind::kExpectedAttention, ScorerOptions{}},
+        std::pair{ScorerKind::kOutputError, ScorerOptions{.prompt = 9}}}) {
+    const std::vector<float> actual = ScoreOf(kind, scaled, options);
+    const std::vector<float> expected = ScoreOf(kind, longer, options);
+    ExpectClose(actual, {expected.begin(), expected.end()}, 10 * kTolerance);
+    EXPECT_NE(ScoreOf(kind, head.input, options), actual) << ScorerName(kind);
   }
 }
 
