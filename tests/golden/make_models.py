@@ -176,6 +176,16 @@ def write_cached(name, first):
     )  # fmt: skip
 
 
+def write_short(name, count):
+    """Logits of the first tokens of the prompt alone."""
+    ids = prompt(name)[:count]
+    directory = MODELS / name
+    save_numpy(
+        {"ids": np.asarray(ids, np.int64), "logits": np.ascontiguousarray(logits_of(directory, ids), np.float32)},
+        directory / "short.safetensors",
+    )
+
+
 def make_rotation_models():
     """Every rotation that transformers knows, prompts beyond the original context, and the families that need them."""
     t = transformers
@@ -185,6 +195,7 @@ def make_rotation_models():
     make("llama-dynamic", t.LlamaForCausalLM,
          t.LlamaConfig(**sizes, max_position_embeddings=32,
                        rope_parameters=dict(rope_type="dynamic", rope_theta=100.0, factor=3.0)))  # fmt: skip
+    write_short("llama-dynamic", 32)
     # All three bands of the ramp within 8 pairs, an attention factor, the original context of 16.
     make("llama-yarn", t.LlamaForCausalLM,
          t.LlamaConfig(**sizes, head_dim=16, max_position_embeddings=128,

@@ -35,6 +35,13 @@ INSTANTIATE_TEST_SUITE_P(Windows,
                          ::testing::Values("mistral-window", "qwen3-window-post-rope"),
                          kvc::testing::ParameterName());
 
+// Rotations of a part of the head, of some layers, by tables that scale, and by the length.
+INSTANTIATE_TEST_SUITE_P(
+    Rotations,
+    EveryLayoutOnDevice,
+    ::testing::Values("stablelm-latent", "smollm3-latent", "llama-yarn-latent", "mistral-longrope"),
+    kvc::testing::ParameterName());
+
 TEST_P(EveryLayoutOnDevice, TheFullCacheIsTheProcessors) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     Both both(GetParam(), dtype);

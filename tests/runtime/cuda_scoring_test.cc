@@ -86,6 +86,11 @@ INSTANTIATE_TEST_SUITE_P(Models,
                          ScoresOnDevice,
                          ::testing::ValuesIn(Layouts()),
                          kvc::testing::ParameterName());
+// One layer is rotated, the other is not.
+INSTANTIATE_TEST_SUITE_P(Rotations,
+                         ScoresOnDevice,
+                         ::testing::Values("smollm3", "smollm3-latent"),
+                         kvc::testing::ParameterName());
 
 std::vector<std::string> Scorers(bool can_turn) {
   std::vector<std::string> scorers = {

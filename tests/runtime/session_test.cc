@@ -20,6 +20,11 @@ using testing::PrefillLast;
 
 class EveryLayout : public ::testing::TestWithParam<LayoutCase> {};
 INSTANTIATE_TEST_SUITE_P(Models, EveryLayout, ::testing::ValuesIn(LayoutsOnBackends()), LayoutName);
+INSTANTIATE_TEST_SUITE_P(
+    Rotations,
+    EveryLayout,
+    ::testing::Values("llama-yarn", "stablelm", "smollm3-latent", "stablelm-latent", "olmo2"),
+    LayoutName);
 
 TEST_P(EveryLayout, AllocatedBytesAreThePredicted) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
