@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/io/file_kind.h"
 #include "core/io/files.h"
 #include "core/io/text_input.h"
 
@@ -86,7 +87,9 @@ Json ParseJson(std::string_view text, const std::string& origin) {
 }
 
 Json ReadJsonFile(const std::filesystem::path& path, int64_t max_bytes) {
-  return ParseJson(ReadFile(path, max_bytes), path.string());
+  const std::string text = ReadFile(path, max_bytes);
+  RefuseKnownKind(text, path.string(), "JSON");
+  return ParseJson(text, path.string());
 }
 
 void WriteJsonFile(const std::filesystem::path& path, const Json& json) {

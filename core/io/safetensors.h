@@ -26,26 +26,34 @@ struct TensorRef {
 };
 
 // One or several mapped files that together hold named tensors. Opening validates every header:
-// size cap (100 MB), UTF-8 JSON object, known dtypes, shape x dtype equals the byte range (checked
+// size cap (100 MB), UTF-8 JSON object, shape x dtype equals the byte range (checked
 // multiplication), ranges contiguous, not overlapping, covering the file; no duplicate names.
-// Throws kBadInput naming the file and the tensor; kIo when a file cannot be opened.
+// A tensor of a dtype that DType does not have (F8_E4M3, U16, ...) may stand in a file; nobody can
+// get it, and of its size only the range is checked. Throws kBadInput naming the file and the
+// tensor, or what the file is instead (core/io/file_kind.h); kIo when a file cannot be opened.
 class SafetensorsReader {
  public:
   // Opens one file.
   static SafetensorsReader OpenFile(const std::filesystem::path& path);
   // Opens DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json (every shard
-  // named there must exist inside DIR and hold the tensors that the index says it holds).
+  // named there must exist inside DIR; see missing() for tensors that it does not hold).
   static SafetensorsReader OpenDirectory(const std::filesystem::path& directory);
 
   SafetensorsReader(SafetensorsReader&&) noexcept;
   SafetensorsReader& operator=(SafetensorsReader&&) noexcept;
   ~SafetensorsReader();
 
+  // True when Get returns the tensor.
   [[nodiscard]] bool Contains(const std::string& name) const;
-  // Returns a tensor. Throws kBadInput when it is absent.
+  // Returns a tensor. Throws kBadInput when it is absent, kUnsupported for a dtype that is not
+  // read.
   [[nodiscard]] const TensorRef& Get(const std::string& name) const;
-  // Returns the sorted names.
+  // Returns the sorted names of the tensors that Get returns.
   [[nodiscard]] std::vector<std::string> names() const;
+  // The other tensors of the files, with the names of their dtypes.
+  [[nodiscard]] const std::map<std::string, std::string>& unreadable() const;
+  // The sorted names that the index gives to a shard which does not hold them.
+  [[nodiscard]] const std::vector<std::string>& missing() const;
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
   [[nodiscard]] const std::vector<std::filesystem::path>& files() const;
   // Appends the tensor's bytes to a file (AtomicFile::Copy). Throws kIo.

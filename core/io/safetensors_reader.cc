@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/io/atomic_file.h"
+#include "core/io/file_kind.h"
 #include "core/io/json.h"
 #include "core/io/mapped_file.h"
 #include "core/io/safetensors.h"
@@ -21,7 +23,8 @@ constexpr int64_t kMaxIndexBytes = 256 << 20;
 
 // Shape and offset of a tensor as a header gives them.
 struct Entry {
-  DType dtype = DType::kF32;
+  std::optional<DType> dtype;  // none: one that kvc does not read
+  std::string dtype_name;
   std::vector<int64_t> shape;
   int64_t begin = 0;  // relative to the end of the header
   int64_t end = 0;
@@ -68,7 +71,7 @@ int64_t NonNegative(const Json& value, const std::string& origin, const char* wh
 
 // Returns the bytes of a tensor; throws when the product does not fit.
 int64_t CheckedBytes(const Entry& entry, const std::string& origin) {
-  int64_t bytes = DTypeBytes(entry.dtype);
+  int64_t bytes = DTypeBytes(*entry.dtype);
   for (const int64_t size : entry.shape) {
     KVC_CHECK(!__builtin_mul_overflow(bytes, size, &bytes), kBadInput,
               "{}: expected a shape whose size fits 63 bits, got an overflow", origin);
@@ -76,18 +79,18 @@ int64_t CheckedBytes(const Entry& entry, const std::string& origin) {
   return bytes;
 }
 
-DType ParseDType(const Json& info, const std::string& origin) {
-  const std::string name = GetString(info, "dtype", origin);
+std::optional<DType> DTypeIfKnown(const std::string& name) {
   try {
     return DTypeFromSafetensors(name);
-  } catch (const Error& error) {
-    KVC_THROW(kUnsupported, "{}: {}", origin, error.what());
+  } catch (const Error&) {
+    return std::nullopt;
   }
 }
 
 Entry ParseEntry(const Json& info, const std::string& origin) {
   Entry entry;
-  entry.dtype = ParseDType(info, origin);
+  entry.dtype_name = GetString(info, "dtype", origin);
+  entry.dtype = DTypeIfKnown(entry.dtype_name);
   for (const Json& size : GetArray(info, "shape", origin)) {
     entry.shape.push_back(NonNegative(size, origin, "every size of the shape"));
   }
@@ -98,6 +101,7 @@ Entry ParseEntry(const Json& info, const std::string& origin) {
   entry.end = NonNegative(offsets[1], origin, "data_offsets");
   KVC_CHECK(entry.begin <= entry.end, kBadInput, "{}: expected data_offsets in order, got {}, {}",
             origin, entry.begin, entry.end);
+  if (!entry.dtype) return entry;
   const int64_t bytes = CheckedBytes(entry, origin);
   KVC_CHECK(entry.end - entry.begin == bytes, kBadInput,
             "{}: expected {} bytes for its shape and dtype, got {}", origin, bytes,
@@ -129,6 +133,8 @@ void CheckRanges(const Header& header, int64_t data_bytes, const std::string& or
 
 // Returns the header's JSON: the text after its length, within the file.
 std::string_view HeaderText(std::span<const std::byte> file, const std::string& origin) {
+  const bool has_brace = file.size() > 8 && file[8] == std::byte{'{'};
+  if (!has_brace) RefuseKnownKind(file, origin, "a safetensors file");
   KVC_CHECK(file.size() >= 8, kBadInput,
             "{}: expected a header length of 8 bytes, got {} bytes; the file is truncated", origin,
             file.size());
@@ -208,6 +214,8 @@ struct SafetensorsReader::Impl {
   std::vector<fs::path> paths;
   std::vector<MappedFile> files;
   std::map<std::string, Place> places;
+  std::map<std::string, std::string> unreadable;
+  std::vector<std::string> missing;
   std::map<std::string, std::string> metadata;
 
   void AddFile(const fs::path& path);
@@ -218,10 +226,14 @@ void SafetensorsReader::Impl::AddFile(const fs::path& path) {
   MappedFile mapped(path);
   const Header header = ParseHeader(mapped.bytes(), path.string());
   for (const auto& [name, entry] : header.entries) {
+    if (!entry.dtype) {
+      unreadable.emplace(name, entry.dtype_name);
+      continue;
+    }
     Place place;
     place.file = files.size();
     place.offset = header.data_begin + entry.begin;
-    place.tensor.dtype = entry.dtype;
+    place.tensor.dtype = *entry.dtype;
     place.tensor.shape = entry.shape;
     place.tensor.bytes = mapped.bytes().subspan(static_cast<size_t>(place.offset),
                                                 static_cast<size_t>(entry.end - entry.begin));
@@ -235,6 +247,10 @@ void SafetensorsReader::Impl::AddFile(const fs::path& path) {
 }
 
 const SafetensorsReader::Impl::Place& SafetensorsReader::Impl::Find(const std::string& name) const {
+  const auto other = unreadable.find(name);
+  KVC_CHECK(other == unreadable.end(), kUnsupported,
+            "{}: expected a dtype that kvc reads, got {}; convert the tensor to F32, F16 or BF16",
+            name, other->second);
   const auto it = places.find(name);
   KVC_CHECK(it != places.end(), kBadInput, "{}: expected a tensor \"{}\", got none",
             paths.empty() ? "safetensors" : paths[0].string(), name);
@@ -261,10 +277,12 @@ SafetensorsReader SafetensorsReader::OpenDirectory(const fs::path& directory) {
   }
   KVC_CHECK(fs::is_directory(directory, error), kIo, "{}: expected a model directory, got none",
             directory.string());
-  KVC_CHECK(fs::exists(index, error), kBadInput,
-            "{}: expected model.safetensors or model.safetensors.index.json, got neither; convert "
-            "other weight files to safetensors first",
-            directory.string());
+  if (!fs::exists(index, error)) {
+    const std::string others = ForeignWeights(directory);
+    KVC_THROW(kBadInput, "{}: expected model.safetensors or model.safetensors.index.json, got {}",
+              directory.string(),
+              others.empty() ? "neither; convert other weight files to safetensors first" : others);
+  }
   const std::string origin = index.string();
   auto impl = std::make_unique<Impl>();
   for (const auto& [shard, names] : ReadIndex(index)) {
@@ -273,10 +291,11 @@ SafetensorsReader SafetensorsReader::OpenDirectory(const fs::path& directory) {
     impl->AddFile(directory / shard);
     for (const std::string& name : names) {
       const auto it = impl->places.find(name);
-      KVC_CHECK(it != impl->places.end() && it->second.file + 1 == impl->files.size(), kBadInput,
-                "{}: expected {} to hold {}, got a shard without it", origin, shard, name);
+      const bool is_here = it != impl->places.end() && it->second.file + 1 == impl->files.size();
+      if (!is_here && !impl->unreadable.contains(name)) impl->missing.push_back(name);
     }
   }
+  std::ranges::sort(impl->missing);
   return SafetensorsReader(std::move(impl));
 }
 
@@ -295,6 +314,12 @@ std::vector<std::string> SafetensorsReader::names() const {
   }
   return names;
 }
+
+const std::map<std::string, std::string>& SafetensorsReader::unreadable() const {
+  return impl_->unreadable;
+}
+
+const std::vector<std::string>& SafetensorsReader::missing() const { return impl_->missing; }
 
 const std::map<std::string, std::string>& SafetensorsReader::metadata() const {
   return impl_->metadata;
