@@ -229,6 +229,7 @@ FactorizationPlan PlanFactorization(const FactorizeOptions& options) {
 FactorizationResult FactorizeModel(const FactorizeOptions& options, Progress& progress) {
   const bool goes_on = !options.source.empty();
   const Checkpoint source = Checkpoint::Open(goes_on ? options.source : options.model);
+  for (const std::string& warning : source.warnings()) progress.Warn(warning);
   const ModelConfig& config = source.config();
   CheckSource(config);
   CheckOptions(options);

@@ -174,6 +174,7 @@ ProfileData ProfileInto(const fs::path& directory,
 
 profile::ProfilePlan PlanProfileStage(const ProfileRequest& request, Progress& progress) {
   const Checkpoint checkpoint = Checkpoint::Open(request.model);
+  for (const std::string& warning : checkpoint.warnings()) progress.Warn(warning);
   CheckRequest(request, checkpoint.config());
   const auto inputs = ReadInputs(request, checkpoint, /*plan_only=*/true, progress);
   return profile::PlanProfile(checkpoint.config(), request.options, std::ssize(inputs.windows));
@@ -181,6 +182,7 @@ profile::ProfilePlan PlanProfileStage(const ProfileRequest& request, Progress& p
 
 ProfileResult RunProfileStage(const ProfileRequest& request, Progress& progress) {
   const Checkpoint checkpoint = Checkpoint::Open(request.model);
+  for (const std::string& warning : checkpoint.warnings()) progress.Warn(warning);
   CheckRequest(request, checkpoint.config());
   const auto inputs = ReadInputs(request, checkpoint, /*plan_only=*/false, progress);
   ProfileResult result;

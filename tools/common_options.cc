@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <set>
 #include <thread>
 
 #include <CLI/CLI.hpp>
@@ -61,6 +62,13 @@ class StderrProgress : public Progress {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
 
+  // Also when quiet, which is about progress.
+  void Warn(const std::string& line) override {
+    if (!warned_.insert(line).second) return;
+    EndBar();
+    std::fprintf(stderr, "warning: %s\n", line.c_str());
+  }
+
  private:
   void DrawBar(int64_t done, int64_t total) {
     const auto now = std::chrono::steady_clock::now();
@@ -85,6 +93,7 @@ class StderrProgress : public Progress {
   bool terminal_;
   bool bar_open_ = false;
   std::string stage_;
+  std::set<std::string> warned_;
   int64_t last_tenth_ = 0;
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_draw_;

@@ -122,7 +122,9 @@ CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) 
   if (options.texts.method == kAutoMethod) return ExportBest(arguments, common);
   // Shared: a checkpoint is mapped and cannot be copied into the closures that print.
   const auto plan = std::make_shared<const bundle::ExportPlan>(bundle::PlanExport(options));
+  const std::unique_ptr<Progress> progress = MakeProgress(common);
   if (common.dry_run) {
+    for (const std::string& warning : plan->checkpoint.warnings()) progress->Warn(warning);
     CommandResult result{ToJson(*plan), [plan] {
                            PrintPlan(*plan);
                            std::printf("dry run: nothing written\n");
@@ -130,8 +132,7 @@ CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) 
     result.json["dry_run"] = true;
     return result;
   }
-  const bundle::ExportResult written =
-      bundle::ExportBundle(*plan, options, nullptr, *MakeProgress(common));
+  const bundle::ExportResult written = bundle::ExportBundle(*plan, options, nullptr, *progress);
   return {ToJson(*plan, written), [plan, written] {
             PrintPlan(*plan);
             PrintWritten(written);

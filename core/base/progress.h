@@ -18,6 +18,9 @@ class Progress {
   virtual void Report(const std::string& stage, int64_t done, int64_t total) = 0;
   // Writes one line to the log.
   virtual void Log(const std::string& line) = 0;
+  // Writes a warning, one line: the work goes on, and the user should know. A warning that was
+  // written before is not repeated.
+  virtual void Warn(const std::string& line) { Log("warning: " + line); }
 };
 
 // A Progress that ignores every report; the default in tests.

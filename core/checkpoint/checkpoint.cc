@@ -4,10 +4,14 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/checkpoint/unannounced.h"
 #include "core/checkpoint/weight_layout.h"
+#include "core/io/file_kind.h"
+#include "core/io/mapped_file.h"
 
 namespace kvc {
 namespace {
@@ -20,13 +24,43 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
+bool IsFloating(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
+         dtype == DType::kF64;
+}
+
 // The prefix of the tensor names. A bare model was saved without one.
 std::string FindPrefix(const ModelConfig& config, const SafetensorsReader& tensors) {
   const bool gpt2 = config.family == Family::kGpt2;
   const std::string prefix = gpt2 ? "transformer." : "model.";
-  const RoleRow& row = RowOf(Role::kEmbedding);
-  const std::string bare = gpt2 ? row.gpt2 : row.llama;
-  return !tensors.Contains(prefix + bare) && tensors.Contains(bare) ? "" : prefix;
+  for (const Role role : {Role::kEmbedding, Role::kFinalNorm}) {
+    const RoleRow& row = RowOf(role);
+    const std::string bare = gpt2 ? row.gpt2 : row.llama;
+    if (tensors.Contains(prefix + bare)) return prefix;
+    if (tensors.Contains(bare)) return "";
+  }
+  return prefix;
+}
+
+// True when both hold the same numbers.
+bool SameNumbers(const TensorRef& a, const TensorRef& b) {
+  if (a.shape != b.shape) return false;
+  if (a.dtype == b.dtype) return std::ranges::equal(a.bytes, b.bytes);
+  if (!IsFloating(a.dtype) || !IsFloating(b.dtype)) return false;
+  constexpr int64_t kChunk = 1 << 16;
+  std::vector<float> left(kChunk);
+  std::vector<float> right(kChunk);
+  for (int64_t begin = 0; begin < a.num_elements(); begin += kChunk) {
+    const int64_t count = std::min(kChunk, a.num_elements() - begin);
+    const auto read = [&](const TensorRef& tensor, std::vector<float>& values) {
+      ConvertToFloat(tensor.dtype, tensor.bytes.data() + begin * DTypeBytes(tensor.dtype), count,
+                     values.data());
+    };
+    read(a, left);
+    read(b, right);
+    if (!std::equal(left.begin(), left.begin() + count, right.begin())) return false;
+  }
+  return true;
 }
 
 void CheckFinite(const std::vector<float>& values, int64_t cols, const std::string& name) {
@@ -83,42 +117,74 @@ Checkpoint::Checkpoint(std::filesystem::path directory,
       prefix_(FindPrefix(config_, tensors_)) {}
 
 Checkpoint Checkpoint::Open(const std::filesystem::path& directory) {
+  std::error_code error;
+  if (std::filesystem::is_regular_file(directory, error)) {
+    const MappedFile file(directory);
+    RefuseKnownKind(file.bytes(), directory.string(), "the directory of a model");
+    KVC_THROW(kBadInput, "{}: expected the directory of a model, got a file", directory.string());
+  }
+  KVC_CHECK(std::filesystem::is_directory(directory, error), kIo,
+            "{}: expected a model directory, got none", directory.string());
   ModelConfig config = ReadModelConfig(directory);
   Checkpoint checkpoint(directory, std::move(config), SafetensorsReader::OpenDirectory(directory));
+  checkpoint.SettleHead();
   checkpoint.CheckShapes();
+  checkpoint.NoteUnannounced();
   return checkpoint;
 }
 
+void Checkpoint::SettleHead() {
+  const std::string head = RowOf(Role::kLmHead).llama;
+  const std::string embedding = Place(Role::kEmbedding).name;
+  if (!config_.tied_embeddings || embedding == head || !tensors_.Contains(head)) return;
+  if (!tensors_.Contains(embedding)) return;  // CheckShapes names it
+  config_.tied_embeddings = SameNumbers(tensors_.Get(embedding), tensors_.Get(head));
+  tensors_.Release(embedding);
+  tensors_.Release(head);
+  if (config_.tied_embeddings) return;
+  warnings_.push_back(directory_.string() + ": " + head + " differs from " + embedding +
+                      ", though tie_word_embeddings is true: used as the head");
+}
+
+void Checkpoint::CheckTensor(Role role, int64_t layer) const {
+  const std::string name = Place(role, layer).name;
+  const std::vector<int64_t> expected = StoredShape(
+      config_, role == Role::kLmHead && config_.tied_embeddings ? Role::kEmbedding : role, layer);
+  const bool is_there = tensors_.Contains(name) || tensors_.unreadable().contains(name);
+  KVC_CHECK(is_there, kBadInput,
+            "{}: expected a tensor \"{}\", got none; check model_type and tie_word_embeddings in "
+            "config.json",
+            directory_.string(), name);
+  const TensorRef& tensor = tensors_.Get(name);
+  KVC_CHECK(tensor.shape == expected, kBadShape,
+            "{}: expected shape {}, got {}; check the sizes in config.json", name,
+            ShapeText(expected), ShapeText(tensor.shape));
+  KVC_CHECK(IsFloating(tensor.dtype), kUnsupported, "{}: expected floating-point weights, got {}",
+            name, SafetensorsName(tensor.dtype));
+}
+
 void Checkpoint::CheckShapes() const {
-  const auto check = [&](Role role, int64_t layer) {
-    const std::string name = Place(role, layer).name;
-    const std::vector<int64_t> expected = StoredShape(
-        config_, role == Role::kLmHead && config_.tied_embeddings ? Role::kEmbedding : role, layer);
-    KVC_CHECK(tensors_.Contains(name), kBadInput,
-              "{}: expected a tensor \"{}\", got none; check model_type and tie_word_embeddings in "
-              "config.json",
-              directory_.string(), name);
-    const TensorRef& tensor = tensors_.Get(name);
-    KVC_CHECK(tensor.shape == expected, kBadShape,
-              "{}: expected shape {}, got {}; check the sizes in config.json", name,
-              ShapeText(expected), ShapeText(tensor.shape));
-    const bool floating = tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 ||
-                          tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF64;
-    KVC_CHECK(floating, kUnsupported, "{}: expected floating-point weights, got {}", name,
-              SafetensorsName(tensor.dtype));
-  };
   for (const RoleRow& row : kRoles) {
-    if (IsOuter(row.role) && Has(row.role)) {
-      check(row.role, -1);
-    }
+    if (IsOuter(row.role) && Has(row.role)) CheckTensor(row.role, -1);
   }
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     for (const RoleRow& row : kRoles) {
-      if (!IsOuter(row.role) && Has(row.role, layer)) {
-        check(row.role, layer);
-      }
+      if (!IsOuter(row.role) && Has(row.role, layer)) CheckTensor(row.role, layer);
     }
   }
+}
+
+void Checkpoint::NoteUnannounced() {
+  std::set<std::string> used;
+  for (const RoleRow& row : kRoles) {
+    if (IsOuter(row.role) && Has(row.role)) used.insert(Place(row.role).name);
+    for (int64_t layer = 0; !IsOuter(row.role) && layer < config_.num_layers; ++layer) {
+      if (Has(row.role, layer)) used.insert(Place(row.role, layer).name);
+    }
+  }
+  if (config_.tied_embeddings) used.insert(RowOf(Role::kLmHead).llama);  // the same numbers
+  const std::string text = DescribeUnannounced(tensors_, used, config_.num_layers);
+  if (!text.empty()) warnings_.push_back(directory_.string() + ": " + text);
 }
 
 bool Checkpoint::Has(Role role, int64_t layer) const {
@@ -136,6 +202,13 @@ WeightPlace Checkpoint::Place(Role role, int64_t layer) const {
   if (role == Role::kLmHead) {
     // The head is outside the model proper, hence not under the prefix.
     place.name = config_.tied_embeddings ? Place(Role::kEmbedding).name : local;
+    return place;
+  }
+  if (role == Role::kEmbedding && config_.tied_embeddings) {
+    // A tied pair may be saved under the head's name alone.
+    const std::string head = RowOf(Role::kLmHead).llama;
+    const bool head_only = !tensors_.Contains(prefix_ + local) && tensors_.Contains(head);
+    place.name = head_only ? head : prefix_ + local;
     return place;
   }
   place.name = IsOuter(role) ? prefix_ + local
@@ -185,9 +258,10 @@ void Checkpoint::ReleaseLayer(int64_t layer) const {
 }
 
 std::vector<std::filesystem::path> CompanionFiles(const std::filesystem::path& directory) {
-  static constexpr std::array<const char*, 10> kNames = {"tokenizer.json",
+  static constexpr std::array<const char*, 11> kNames = {"tokenizer.json",
                                                          "tokenizer_config.json",
                                                          "special_tokens_map.json",
+                                                         "added_tokens.json",
                                                          "tokenizer.model",
                                                          "vocab.json",
                                                          "merges.txt",

@@ -64,13 +64,18 @@ struct WeightPlace {
 class Checkpoint {
  public:
   // Opens config.json and the tensors, and checks that every role that the config asks for is there
-  // with the right shape. Throws kBadInput or kBadShape naming the tensor, the expected and the
+  // with the right shape. As in transformers, a tied pair may be saved under either name, and a
+  // head of its own beside "tied" counts as one: config().tied_embeddings is false then. Throws kIo
+  // when there is no directory; kBadInput or kBadShape naming the tensor, the expected and the
   // actual shape; kUnsupported for weights that are not floating-point.
   static Checkpoint Open(const std::filesystem::path& directory);
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const SafetensorsReader& tensors() const { return tensors_; }
+  // What the user should know about the files, a line each: tensors that nothing reads, a head that
+  // is not tied. Mostly none.
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
   // True when the model has the role; `layer` is -1 for a role of the whole model. The functions
   // below throw kInternal for a role that it does not have.
@@ -91,18 +96,22 @@ class Checkpoint {
 
  private:
   Checkpoint(std::filesystem::path directory, ModelConfig config, SafetensorsReader tensors);
+  void SettleHead();
   void CheckShapes() const;
+  void CheckTensor(Role role, int64_t layer) const;
+  void NoteUnannounced();
 
   std::filesystem::path directory_;
   ModelConfig config_;
   SafetensorsReader tensors_;
   std::string prefix_;  // "model.", "transformer." or ""
+  std::vector<std::string> warnings_;
 };
 
 // The tokenizer and generation files of a directory that a derived checkpoint or bundle carries
 // along: those that exist of tokenizer.json, tokenizer_config.json, special_tokens_map.json,
-// tokenizer.model, vocab.json, merges.txt, encoder.json, vocab.bpe, generation_config.json and
-// chat_template.jinja.
+// added_tokens.json, tokenizer.model, vocab.json, merges.txt, encoder.json, vocab.bpe,
+// generation_config.json and chat_template.jinja.
 [[nodiscard]] std::vector<std::filesystem::path> CompanionFiles(
     const std::filesystem::path& directory);
 

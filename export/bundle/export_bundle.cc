@@ -118,7 +118,10 @@ ExportResult ExportBundle(const ExportPlan& plan,
                           const Json& evaluation,
                           OutputDirectory& output,
                           Progress& progress) {
-  CheckTokenizerMatches(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
+  for (const std::string& warning : plan.checkpoint.warnings()) progress.Warn(warning);
+  const auto other_tokenizer =
+      WarnOfOtherTokenizer(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
+  if (other_tokenizer) progress.Warn(*other_tokenizer);
   Manifest manifest = MakeManifest(plan, options);
   manifest.evaluation = evaluation;
   WriteModel(plan, manifest, output.path(), progress);

@@ -203,6 +203,120 @@ TEST(Checkpoint, BareLlamaWithoutPrefix) {
   EXPECT_EQ(bare.Load(Role::kK, 1), Checkpoint::Open(kModels / "llama").Load(Role::kK, 1));
 }
 
+// CopyModel, with tensors of its own behind.
+void CopyAndAdd(const std::string& name, const fs::path& dir, const std::vector<Copy>& more) {
+  CopyModel(name, dir, [](Copy&) { return true; });
+  const SafetensorsReader reader = SafetensorsReader::OpenDirectory(dir);
+  std::vector<TensorSpec> specs;
+  for (const std::string& tensor : reader.names()) {
+    specs.push_back({tensor, reader.Get(tensor).dtype, reader.Get(tensor).shape});
+  }
+  for (const Copy& copy : more) specs.push_back(copy.spec);
+  SafetensorsWriter writer(dir / "model.safetensors", specs);
+  for (const std::string& tensor : reader.names()) writer.Copy(tensor, reader);
+  for (const Copy& copy : more) {
+    const auto bytes = std::as_bytes(std::span(copy.values));
+    writer.Write(copy.spec.name, bytes.first(static_cast<size_t>(copy.spec.shape[0] *
+                                                                 DTypeBytes(copy.spec.dtype))));
+  }
+  writer.Close();
+}
+
+TEST(Checkpoint, NamesTensorsThatNobodyReads) {
+  EXPECT_TRUE(Checkpoint::Open(kModels / "llama").warnings().empty());
+  EXPECT_TRUE(Checkpoint::Open(kModels / "gpt2").warnings().empty());
+  const testing::TempDir dir;
+  const std::string attention = "model.layers.0.self_attn.";
+  const std::vector<float> values(16, 1.0F);
+  CopyAndAdd("llama", dir.path(),
+             {{{attention + "q_proj.bias", DType::kF32, {4}}, values},
+              {{"model.layers.1.self_attn.q_proj.bias", DType::kF32, {4}}, values},
+              {{attention + "q_proj.lora_A.weight", DType::kF16, {4}}, values},
+              {{attention + "rotary_emb.inv_freq", DType::kF32, {4}}, values},
+              {{"model.layers.2.mlp.up_proj.weight", DType::kF32, {4}}, values},
+              {{"model.layers.2.mlp.down_proj.weight", DType::kF32, {4}}, values},
+              {{"model.position_ids", DType::kI64, {2}}, values}});
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_EQ(checkpoint.warnings().size(), 1U);
+  EXPECT_EQ(checkpoint.warnings()[0],
+            dir.path().string() +
+                ": 6 tensors that config.json does not announce are left out: "
+                "model.layers.*.self_attn.q_proj.bias (2), "
+                "model.layers.*.self_attn.q_proj.lora_A.weight, model.layers.2.* (2), "
+                "model.position_ids");
+  EXPECT_EQ(checkpoint.Load(Role::kQ, 1), Checkpoint::Open(kModels / "llama").Load(Role::kQ, 1));
+}
+
+TEST(Checkpoint, AnIndexMayNameUnusedTensorsInVain) {
+  const testing::TempDir dir;
+  CopyModel("llama", dir.path(), [](Copy&) { return true; });
+  Json map;
+  {
+    const SafetensorsReader reader = SafetensorsReader::OpenDirectory(dir.path());
+    for (const std::string& name : reader.names()) map[name] = "one.safetensors";
+  }
+  fs::rename(dir / "model.safetensors", dir / "one.safetensors");
+  map["model.layers.0.self_attn.k_scale"] = "one.safetensors";
+  WriteJsonFile(dir / "model.safetensors.index.json", {{"weight_map", map}});
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_EQ(checkpoint.warnings().size(), 1U);
+  EXPECT_NE(checkpoint.warnings()[0].find(
+                "the index names tensors that no file holds: model.layers.*.self_attn.k_scale"),
+            std::string::npos);
+}
+
+TEST(Checkpoint, TiedPairUnderTheHeadsName) {
+  const testing::TempDir dir;
+  CopyModel("llama", dir.path(), [](Copy& copy) {
+    if (copy.spec.name == "model.embed_tokens.weight") copy.spec.name = "lm_head.weight";
+    return true;
+  });
+  const Checkpoint renamed = Checkpoint::Open(dir.path());
+  const Checkpoint usual = Checkpoint::Open(kModels / "llama");
+  EXPECT_TRUE(renamed.warnings().empty() && renamed.config().tied_embeddings);
+  EXPECT_EQ(renamed.Load(Role::kEmbedding), usual.Load(Role::kEmbedding));
+  EXPECT_EQ(renamed.Load(Role::kLmHead), usual.Load(Role::kLmHead));
+  EXPECT_EQ(renamed.Load(Role::kK, 1), usual.Load(Role::kK, 1));
+}
+
+TEST(Checkpoint, AHeadOfItsOwnBesideTiedIsUsed) {
+  const Checkpoint usual = Checkpoint::Open(kModels / "llama");
+  std::vector<float> head = usual.Load(Role::kEmbedding);
+  const auto open = [&](const fs::path& dir) {
+    CopyModel("llama", dir, [&](Copy&) { return true; });
+    const SafetensorsReader reader = SafetensorsReader::OpenDirectory(dir);
+    std::vector<TensorSpec> specs;
+    for (const std::string& name : reader.names()) {
+      specs.push_back({name, DType::kF32, reader.Get(name).shape});
+    }
+    specs.push_back({"lm_head.weight", DType::kF32, usual.Shape(Role::kEmbedding)});
+    SafetensorsWriter writer(dir / "model.safetensors", specs);
+    for (const std::string& name : reader.names()) writer.Copy(name, reader);
+    writer.WriteFloats("lm_head.weight", head);
+    writer.Close();
+    return Checkpoint::Open(dir);
+  };
+  const testing::TempDir same;
+  const Checkpoint tied = open(same.path());
+  EXPECT_TRUE(tied.warnings().empty() && tied.config().tied_embeddings);
+  head.back() += 1.0F;
+  const testing::TempDir other;
+  const Checkpoint apart = open(other.path());
+  EXPECT_FALSE(apart.config().tied_embeddings);
+  EXPECT_EQ(apart.Load(Role::kLmHead), head);
+  EXPECT_EQ(apart.Load(Role::kEmbedding), usual.Load(Role::kEmbedding));
+  ASSERT_EQ(apart.warnings().size(), 1U);
+  EXPECT_NE(apart.warnings()[0].find("lm_head.weight differs from model.embed_tokens.weight"),
+            std::string::npos);
+}
+
+TEST(Checkpoint, NamesAFileWhereADirectoryBelongs) {
+  const testing::TempDir dir;
+  WriteFile(dir / "model.gguf", std::string("GGUF\x03\0\0\0", 8));
+  EXPECT_KVC_ERROR((void)Checkpoint::Open(dir / "model.gguf"), kBadInput,
+                   "expected the directory of a model, got a GGUF file");
+}
+
 TEST(Checkpoint, BrokenFilesAreErrors) {
   for (const char* name : {"llama-latent", "gpt2", "qwen3-post-rope"}) {
     SCOPED_TRACE(name);
