@@ -6,8 +6,9 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
+
+#include "core/tokenizer/trie.h"
 
 namespace kvc::tokenizer {
 
@@ -48,9 +49,7 @@ class AddedTokenFinder {
 
   std::vector<AddedToken> tokens_;
   std::array<bool, 256> begins_{};  // bytes with which a token begins
-  // The trie: (node << 8 | byte) -> child; node 0 is the root.
-  std::unordered_map<uint64_t, uint32_t> children_;
-  std::vector<int64_t> token_at_;  // [node] index into tokens_, or -1
+  Trie trie_;                       // content -> index into tokens_
 };
 
 }  // namespace kvc::tokenizer

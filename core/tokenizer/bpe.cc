@@ -19,11 +19,6 @@ constexpr size_t kRememberedWords = size_t{1} << 16;
 
 int64_t PairOf(int32_t left, int32_t right) { return (static_cast<int64_t>(left) << 32) | right; }
 
-std::string ByteToken(size_t byte) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + '>';
-}
-
 }  // namespace
 
 BpeModel::BpeModel(Vocabulary vocabulary,
@@ -38,7 +33,7 @@ BpeModel::BpeModel(Vocabulary vocabulary,
               options_.unk_token);
   }
   for (size_t byte = 0; byte < byte_ids_.size(); ++byte) {
-    byte_ids_[byte] = vocabulary_.Id(ByteToken(byte));
+    byte_ids_[byte] = vocabulary_.Id(ByteToken(static_cast<uint8_t>(byte)));
   }
   for (size_t point = 0; point < kCharacterTable; ++point) {
     std::string character;
@@ -93,6 +88,10 @@ bool BpeModel::MayCut(const MergeList& merges) const {
     if (token.find(kMetaspace, first_other) != std::string::npos) return false;
   }
   return true;
+}
+
+std::unique_ptr<Encoder> BpeModel::NewEncoder() const {
+  return std::make_unique<BpeEncoder>(*this);
 }
 
 void BpeEncoder::Append(std::string_view word, std::vector<int32_t>& ids) {

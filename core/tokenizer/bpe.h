@@ -8,13 +8,14 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "core/tokenizer/vocab.h"
+#include "core/tokenizer/model.h"
 
 namespace kvc::tokenizer {
 
@@ -28,7 +29,7 @@ struct BpeOptions {
 };
 
 // Vocabulary and merges.
-class BpeModel {
+class BpeModel final : public Model {
  public:
   // The rank of a merge is its index in `merges` (the last one, if it stands there twice). Throws
   // kBadInput when the parts or the result of a merge, or the unknown token, are not in the
@@ -38,7 +39,8 @@ class BpeModel {
            BpeOptions options,
            const std::string& origin);
 
-  [[nodiscard]] const Vocabulary& vocabulary() const { return vocabulary_; }
+  [[nodiscard]] const Vocabulary& vocabulary() const override { return vocabulary_; }
+  [[nodiscard]] std::unique_ptr<Encoder> NewEncoder() const override;
 
  private:
   friend class BpeEncoder;
@@ -63,11 +65,11 @@ class BpeModel {
 
 // Encodes words with one model and remembers the short ones that it has seen. One object serves one
 // thread; it borrows the model.
-class BpeEncoder {
+class BpeEncoder final : public Encoder {
  public:
   explicit BpeEncoder(const BpeModel& model) : model_(model) {}
   // Appends the ids of `word` (valid UTF-8). Takes O(n log n) in its length.
-  void Append(std::string_view word, std::vector<int32_t>& ids);
+  void Append(std::string_view word, std::vector<int32_t>& ids) override;
 
  private:
   struct Symbol {

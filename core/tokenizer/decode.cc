@@ -200,6 +200,15 @@ std::unique_ptr<Decoder> ParseDecoder(const Json& json, const std::string& origi
       }));
 }
 
+std::unique_ptr<Decoder> MakeSentencePieceDecoder(bool byte_fallback, bool strips_prefix) {
+  std::vector<std::unique_ptr<Decoder>> steps;
+  steps.push_back(std::make_unique<Replace>(Regex::Literal("\u2581", "decoder"), " "));
+  if (byte_fallback) steps.push_back(std::make_unique<ByteFallback>());
+  if (byte_fallback || strips_prefix) steps.push_back(std::make_unique<Fuse>());
+  if (strips_prefix) steps.push_back(std::make_unique<Strip>(" ", 1, 0));
+  return std::make_unique<Chain>(std::move(steps));
+}
+
 std::unique_ptr<Decoder> MakeByteLevelDecoder() { return std::make_unique<ByteLevel>(); }
 
 }  // namespace kvc::tokenizer

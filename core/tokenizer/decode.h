@@ -25,4 +25,9 @@ class Decoder {
 // it is; bytes that are not UTF-8 become U+FFFD.
 [[nodiscard]] std::unique_ptr<Decoder> MakeByteLevelDecoder();
 
+// Makes the decoder of a tokenizer.model: U+2581 becomes a space, <0xHH> (with `byte_fallback`) a
+// byte, and with `strips_prefix` the text loses the space at its start.
+[[nodiscard]] std::unique_ptr<Decoder> MakeSentencePieceDecoder(bool byte_fallback,
+                                                                bool strips_prefix);
+
 }  // namespace kvc::tokenizer

@@ -1,11 +1,13 @@
 #include "core/tokenizer/hf.h"
 
+#include <algorithm>
 #include <limits>
 #include <unordered_map>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/io/text_input.h"
+#include "core/tokenizer/special_tokens.h"
 
 namespace kvc::tokenizer {
 namespace {
@@ -16,9 +18,10 @@ class HfTokenizer final : public Tokenizer {
  public:
   HfTokenizer(Pipeline pipeline, const TokenizerConfig& config, const std::string& origin)
       : pipeline_(std::move(pipeline)) {
+    AddConfiguredTokens(config, pipeline_.model->vocabulary(), pipeline_.added_tokens);
     IndexAddedTokens(origin);
-    bos_id_ = ConfiguredId(config.bos_token, "bos_token", origin);
-    eos_id_ = ConfiguredId(config.eos_token, "eos_token", origin);
+    bos_id_ = ConfiguredId(config.Text("bos_token"));
+    eos_id_ = ConfiguredId(config.Text("eos_token"));
     if (pipeline_.prefix.empty() && pipeline_.suffix.empty()) {
       if (config.add_bos_token.value_or(false) && bos_id_) pipeline_.prefix.push_back(*bos_id_);
       if (config.add_eos_token.value_or(false) && eos_id_) pipeline_.suffix.push_back(*eos_id_);
@@ -39,12 +42,12 @@ class HfTokenizer final : public Tokenizer {
     const bool adds = special == SpecialTokens::kAdd;
     std::vector<int32_t> ids;
     if (adds) ids = pipeline_.prefix;
-    BpeEncoder encoder(*pipeline_.model);
+    const std::unique_ptr<Encoder> encoder = pipeline_.model->NewEncoder();
     raw_finder_.Split(text, [&](const Section& section) {
       if (section.id >= 0) {
         ids.push_back(section.id);
       } else {
-        EncodeSection(section, encoder, ids);
+        EncodeSection(section, *encoder, ids);
       }
     });
     if (adds) ids.insert(ids.end(), pipeline_.suffix.begin(), pipeline_.suffix.end());
@@ -80,7 +83,7 @@ class HfTokenizer final : public Tokenizer {
  private:
   void IndexAddedTokens(const std::string& origin) {
     const Vocabulary& vocabulary = pipeline_.model->vocabulary();
-    vocab_size_ = vocabulary.size();
+    vocab_size_ = vocabulary.max_id() + 1;
     std::vector<AddedToken> raw;
     std::vector<AddedToken> normalized;
     for (const AddedToken& token : pipeline_.added_tokens) {
@@ -98,7 +101,7 @@ class HfTokenizer final : public Tokenizer {
           is_new, kBadInput,
           "{}: added token \"{}\" (id {}): expected content and id once, got one of them twice",
           origin, token.content, token.id);
-      if (model_id < 0) ++vocab_size_;
+      vocab_size_ = std::max<int64_t>(vocab_size_, token.id + 1);
       (token.normalized ? normalized : raw).push_back(token);
     }
     for (AddedToken& token : normalized) {
@@ -111,16 +114,9 @@ class HfTokenizer final : public Tokenizer {
     normalized_finder_ = AddedTokenFinder(normalized);
   }
 
-  std::optional<int32_t> ConfiguredId(const std::string& token,
-                                      const char* key,
-                                      const std::string& origin) const {
-    if (token.empty()) return std::nullopt;
-    const std::optional<int32_t> id = TokenId(token);
-    KVC_CHECK(id.has_value(), kBadInput,
-              "{}: {} of tokenizer_config.json: expected a token, got \"{}\", which is not in the "
-              "vocabulary; check that the files belong together",
-              origin, key, token);
-    return id;
+  // Every token of the configuration has been added.
+  [[nodiscard]] std::optional<int32_t> ConfiguredId(const std::string& token) const {
+    return token.empty() ? std::nullopt : TokenId(token);
   }
 
   [[nodiscard]] const std::string* TokenText(int32_t id) const {
@@ -128,7 +124,7 @@ class HfTokenizer final : public Tokenizer {
     return added != added_texts_.end() ? &added->second : pipeline_.model->vocabulary().Token(id);
   }
 
-  void EncodeSection(const Section& raw, BpeEncoder& encoder, std::vector<int32_t>& ids) const {
+  void EncodeSection(const Section& raw, Encoder& encoder, std::vector<int32_t>& ids) const {
     const std::string normalized = pipeline_.normalizer == nullptr
                                        ? std::string(raw.text)
                                        : pipeline_.normalizer->Apply(std::string(raw.text));

@@ -1,13 +1,15 @@
 #include "core/tokenizer/normalize.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/io/json.h"
+#include "core/tokenizer/base64.h"
+#include "core/tokenizer/charsmap.h"
 #include "core/tokenizer/components.h"
-#include "core/tokenizer/regex.h"
-#include "core/tokenizer/unicode.h"
+#include "core/tokenizer/pretok.h"
 
 namespace kvc::tokenizer {
 namespace {
@@ -59,6 +61,129 @@ class UnicodeForm final : public Normalizer {
   NormalForm form_;
 };
 
+class Lowercase final : public Normalizer {
+ public:
+  [[nodiscard]] std::string Apply(std::string text) const override { return ToLower(text); }
+};
+
+// Removes white space from the ends of the text.
+class Strip final : public Normalizer {
+ public:
+  Strip(bool left, bool right) : left_(left), right_(right) {}
+  [[nodiscard]] std::string Apply(std::string text) const override {
+    const size_t begin = left_ ? SpaceEnd(text, 0) : 0;
+    const size_t end = right_ ? std::max(begin, SpaceBegin(text, text.size())) : text.size();
+    return text.substr(begin, end - begin);
+  }
+
+ private:
+  bool left_;
+  bool right_;
+};
+
+std::string WithoutMarks(std::string_view text) {
+  std::string rest;
+  rest.reserve(text.size());
+  for (size_t position = 0; position < text.size();) {
+    const char32_t c = NextCodePoint(text, position);
+    if (!IsMark(c)) AppendUtf8(c, rest);
+  }
+  return rest;
+}
+
+class StripAccents final : public Normalizer {
+ public:
+  [[nodiscard]] std::string Apply(std::string text) const override { return WithoutMarks(text); }
+};
+
+struct BertOptions {
+  bool clean_text = true;
+  bool handle_chinese_chars = true;
+  bool strip_accents = true;
+  bool lowercase = true;
+};
+
+// The clean-up of BERT: control characters are removed, white space becomes a space, ideographs
+// stand apart, marks are removed after decomposition, capitals become small.
+class BertNormalizer final : public Normalizer {
+ public:
+  explicit BertNormalizer(BertOptions options) : options_(options) {}
+  [[nodiscard]] std::string Apply(std::string text) const override {
+    if (options_.clean_text) text = Cleaned(text);
+    if (options_.handle_chinese_chars) text = WithIdeographsApart(text);
+    if (options_.strip_accents)
+      text = WithoutNonSpacingMarks(NormalizeUnicode(text, NormalForm::kNfd));
+    return options_.lowercase ? ToLower(text) : text;
+  }
+
+ private:
+  static std::string Cleaned(std::string_view text) {
+    std::string cleaned;
+    for (size_t position = 0; position < text.size();) {
+      const char32_t c = NextCodePoint(text, position);
+      const bool space = c == '\t' || c == '\n' || c == '\r' || IsSpace(c);
+      const bool dropped = c == 0 || c == kReplacementCharacter || (!space && IsOther(c));
+      if (!dropped) AppendUtf8(space ? U' ' : c, cleaned);
+    }
+    return cleaned;
+  }
+  static std::string WithIdeographsApart(std::string_view text) {
+    std::string apart;
+    for (size_t position = 0; position < text.size();) {
+      const char32_t c = NextCodePoint(text, position);
+      if (IsIdeograph(c)) apart += ' ';
+      AppendUtf8(c, apart);
+      if (IsIdeograph(c)) apart += ' ';
+    }
+    return apart;
+  }
+  static std::string WithoutNonSpacingMarks(std::string_view text) {
+    std::string rest;
+    for (size_t position = 0; position < text.size();) {
+      const char32_t c = NextCodePoint(text, position);
+      if (!IsNonSpacingMark(c)) AppendUtf8(c, rest);
+    }
+    return rest;
+  }
+  static bool IsIdeograph(char32_t c) {
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+           (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+           (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+  }
+
+  BertOptions options_;
+};
+
+// Writes every byte as its character of a byte-level vocabulary.
+class ByteLevel final : public Normalizer {
+ public:
+  [[nodiscard]] std::string Apply(std::string text) const override {
+    std::string written;
+    for (const char byte : text)
+      AppendUtf8(ByteLevelCharacter(static_cast<uint8_t>(byte)), written);
+    return written;
+  }
+};
+
+class Precompiled final : public Normalizer {
+ public:
+  explicit Precompiled(Charsmap charsmap) : charsmap_(std::move(charsmap)) {}
+  [[nodiscard]] std::string Apply(std::string text) const override { return charsmap_.Apply(text); }
+
+ private:
+  Charsmap charsmap_;
+};
+
+std::unique_ptr<Normalizer> ParseBert(const Json& json, const std::string& origin) {
+  BertOptions options;
+  options.clean_text = GetBool(json, "clean_text", origin, true);
+  options.handle_chinese_chars = GetBool(json, "handle_chinese_chars", origin, true);
+  options.lowercase = GetBool(json, "lowercase", origin, true);
+  options.strip_accents = GetBool(json, "strip_accents", origin, options.lowercase);
+  return std::make_unique<BertNormalizer>(options);
+}
+
 std::unique_ptr<Normalizer> ParseOne(const Json& json,
                                      const std::string& type,
                                      const std::string& origin) {
@@ -71,6 +196,19 @@ std::unique_ptr<Normalizer> ParseOne(const Json& json,
   if (type == "NFD") return std::make_unique<UnicodeForm>(NormalForm::kNfd);
   if (type == "NFKC") return std::make_unique<UnicodeForm>(NormalForm::kNfkc);
   if (type == "NFKD") return std::make_unique<UnicodeForm>(NormalForm::kNfkd);
+  if (type == "Lowercase") return std::make_unique<Lowercase>();
+  if (type == "Strip") {
+    return std::make_unique<Strip>(GetBool(json, "strip_left", origin, true),
+                                   GetBool(json, "strip_right", origin, true));
+  }
+  if (type == "StripAccents") return std::make_unique<StripAccents>();
+  if (type == "BertNormalizer") return ParseBert(json, origin);
+  if (type == "ByteLevel") return std::make_unique<ByteLevel>();
+  if (type == "Precompiled") {
+    const std::string where = origin + ": precompiled_charsmap";
+    return MakePrecompiled(DecodeBase64(GetString(json, "precompiled_charsmap", origin), where),
+                           where);
+  }
   KVC_THROW(kUnsupported, "{}: normalizer \"{}\" is not supported", origin, type);
 }
 
@@ -82,6 +220,22 @@ std::unique_ptr<Normalizer> ParseNormalizer(const Json& json, const std::string&
       json, "normalizers", origin, [&](const Json& component, const std::string& type) {
         return ParseOne(component, type, origin);
       }));
+}
+
+std::unique_ptr<Normalizer> MakePrecompiled(std::string_view charsmap, const std::string& origin) {
+  return std::make_unique<Precompiled>(Charsmap(charsmap, origin));
+}
+
+std::unique_ptr<Normalizer> MakeReplace(Regex pattern, std::string content) {
+  return std::make_unique<Replace>(std::move(pattern), std::move(content));
+}
+
+std::unique_ptr<Normalizer> MakeChain(std::vector<std::unique_ptr<Normalizer>> steps) {
+  return std::make_unique<Chain>(std::move(steps));
+}
+
+std::unique_ptr<Normalizer> MakeUnicodeForm(NormalForm form) {
+  return std::make_unique<UnicodeForm>(form);
 }
 
 }  // namespace kvc::tokenizer

@@ -163,8 +163,6 @@ class ByteLevel final : public PreTokenizer {
   std::array<ByteCharacter, 256> characters_ = MakeByteCharacters();
 };
 
-enum class PrependScheme { kAlways, kFirst, kNever };
-
 // Turns spaces into `replacement` (U+2581), prepends one more, and begins a piece at each.
 class Metaspace final : public PreTokenizer {
  public:
@@ -252,10 +250,11 @@ std::unique_ptr<PreTokenizer> ParseWhitespace(const std::string& origin) {
 
 std::unique_ptr<PreTokenizer> ParseOne(const Json& json,
                                        const std::string& type,
-                                       const std::string& origin) {
+                                       const std::string& origin,
+                                       std::optional<bool> add_prefix_space) {
   if (type == "ByteLevel") {
-    return MakeByteLevel(GetBool(json, "add_prefix_space", origin, true),
-                         GetBool(json, "use_regex", origin, true));
+    const bool own = GetBool(json, "add_prefix_space", origin, true);
+    return MakeByteLevel(add_prefix_space.value_or(own), GetBool(json, "use_regex", origin, true));
   }
   if (type == "Split") {
     return std::make_unique<Split>(ParsePattern(json, origin),
@@ -284,16 +283,38 @@ std::unique_ptr<PreTokenizer> ParseOne(const Json& json,
 
 }  // namespace
 
-std::unique_ptr<PreTokenizer> ParsePreTokenizer(const Json& json, const std::string& origin) {
+std::unique_ptr<PreTokenizer> ParsePreTokenizer(const Json& json,
+                                                const std::string& origin,
+                                                std::optional<bool> add_prefix_space) {
   if (json.is_null()) return nullptr;
   return std::make_unique<Chain>(ParseComponents<PreTokenizer>(
       json, "pretokenizers", origin, [&](const Json& component, const std::string& type) {
-        return ParseOne(component, type, origin);
+        return ParseOne(component, type, origin, add_prefix_space);
       }));
 }
 
 std::unique_ptr<PreTokenizer> MakeByteLevel(bool add_prefix_space, bool use_regex) {
   return std::make_unique<ByteLevel>(add_prefix_space, use_regex);
+}
+
+std::unique_ptr<PreTokenizer> MakeByteLevelSplit(std::string_view expression,
+                                                 bool add_prefix_space) {
+  std::vector<std::unique_ptr<PreTokenizer>> steps;
+  steps.push_back(MakeSplit(expression, Behavior::kIsolated, false, "byte-level split"));
+  steps.push_back(MakeByteLevel(add_prefix_space, false));
+  return std::make_unique<Chain>(std::move(steps));
+}
+
+std::unique_ptr<PreTokenizer> MakeMetaspace(PrependScheme scheme) {
+  return std::make_unique<Metaspace>("\u2581", scheme, false);
+}
+
+std::unique_ptr<PreTokenizer> MakeIsolatingSplit(Regex expression) {
+  return std::make_unique<Split>(std::move(expression), Behavior::kIsolated, false);
+}
+
+std::unique_ptr<PreTokenizer> MakeChain(std::vector<std::unique_ptr<PreTokenizer>> steps) {
+  return std::make_unique<Chain>(std::move(steps));
 }
 
 char32_t ByteLevelCharacter(uint8_t byte) {

@@ -5,7 +5,9 @@
 //   Whitespace, WhitespaceSplit, Punctuation, CharDelimiterSplit
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/io/json_fwd.h"
@@ -31,12 +33,25 @@ class PreTokenizer {
 
 // Parses the pre-tokenizer; null gives nullptr. Throws kUnsupported naming a type that is not
 // listed above, kBadInput for a component that is broken.
-[[nodiscard]] std::unique_ptr<PreTokenizer> ParsePreTokenizer(const Json& json,
-                                                              const std::string& origin);
+// `add_prefix_space` (none: what the component says) replaces that of every ByteLevel.
+[[nodiscard]] std::unique_ptr<PreTokenizer> ParsePreTokenizer(
+    const Json& json, const std::string& origin, std::optional<bool> add_prefix_space = {});
 
 // Makes GPT-2's pre-tokenizer: it splits by GPT-2's regular expression (with `use_regex`), then
 // writes every byte as one printable character.
 [[nodiscard]] std::unique_ptr<PreTokenizer> MakeByteLevel(bool add_prefix_space, bool use_regex);
+
+// Makes the pre-tokenizer that splits by `expression`, isolating matches, then writes every byte as
+// one printable character, as Qwen2's.
+[[nodiscard]] std::unique_ptr<PreTokenizer> MakeByteLevelSplit(std::string_view expression,
+                                                               bool add_prefix_space);
+// Makes Metaspace with U+2581 and without a cut at each, and a split that isolates the matches of
+// an expression. core/tokenizer/sentencepiece.cc needs them.
+enum class PrependScheme { kAlways, kFirst, kNever };
+[[nodiscard]] std::unique_ptr<PreTokenizer> MakeMetaspace(PrependScheme scheme);
+[[nodiscard]] std::unique_ptr<PreTokenizer> MakeIsolatingSplit(Regex expression);
+[[nodiscard]] std::unique_ptr<PreTokenizer> MakeChain(
+    std::vector<std::unique_ptr<PreTokenizer>> steps);
 
 // The character that stands for a byte in a byte-level vocabulary (GPT-2's bytes_to_unicode):
 // printable Latin-1 stands for itself, the other 68 bytes for U+0100 and up.

@@ -4,10 +4,13 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/io/file_kind.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/tokenizer/bpe.h"
 #include "core/tokenizer/components.h"
 #include "core/tokenizer/hf.h"
+#include "core/tokenizer/unigram.h"
 
 namespace kvc::tokenizer {
 namespace {
@@ -35,15 +38,7 @@ std::pair<std::string, std::string> ParseMerge(const Json& json, const std::stri
   return {json[0].get<std::string>(), json[1].get<std::string>()};
 }
 
-std::unique_ptr<BpeModel> ParseModel(const Json& json,
-                                     TokenList vocabulary,
-                                     const std::string& origin) {
-  // Files from before tokenizers 0.10 do not name the type of a BPE model.
-  const bool untyped = json.contains("merges") && !json.contains("type");
-  const std::string type = untyped ? "BPE" : GetString(json, "type", origin);
-  KVC_CHECK(type == "BPE", kUnsupported,
-            "{} \"{}\" is not supported; kvc reads BPE, or Unigram as tokenizer.model", origin,
-            type);
+std::unique_ptr<Model> ParseBpe(const Json& json, TokenList vocabulary, const std::string& origin) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const std::string affix = GetString(json, key, origin, "");
     KVC_CHECK(affix.empty(), kUnsupported, "{}: {} \"{}\" is not supported", origin, key, affix);
@@ -61,6 +56,48 @@ std::unique_ptr<BpeModel> ParseModel(const Json& json,
   options.ignore_merges = GetBool(json, "ignore_merges", origin, false);
   return std::make_unique<BpeModel>(Vocabulary(std::move(vocabulary), origin), merges,
                                     std::move(options), origin);
+}
+
+std::unique_ptr<Model> ParseUnigram(const Json& json, const std::string& origin) {
+  ScoredTokens tokens;
+  const Json& list = GetArray(json, "vocab", origin);
+  tokens.reserve(list.size());
+  for (const Json& entry : list) {
+    KVC_CHECK(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(),
+              kBadInput, "{}: vocab {}: expected [token, score], got something else", origin,
+              tokens.size());
+    tokens.emplace_back(entry[0].get<std::string>(), entry[1].get<double>());
+  }
+  UnigramOptions options;
+  if (!Component(json, "unk_id").is_null()) options.unk_id = GetInt(json, "unk_id", origin);
+  options.byte_fallback = GetBool(json, "byte_fallback", origin, false);
+  return std::make_unique<UnigramModel>(std::move(tokens), options, origin);
+}
+
+// Files from before tokenizers 0.10 do not name the type of the model.
+std::string TypeOfModel(const Json& json, const std::string& origin) {
+  if (json.contains("type")) return GetString(json, "type", origin);
+  if (json.contains("merges")) return "BPE";
+  if (json.contains("vocab") && json.at("vocab").is_array()) return "Unigram";
+  return GetString(json, "type", origin);
+}
+
+std::unique_ptr<Model> ParseModel(const Json& json,
+                                  TokenList vocabulary,
+                                  const std::string& origin) {
+  const std::string type = TypeOfModel(json, origin);
+  if (type == "BPE") return ParseBpe(json, std::move(vocabulary), origin);
+  if (type == "Unigram") return ParseUnigram(json, origin);
+  KVC_THROW(kUnsupported, "{} \"{}\" is not supported; kvc reads BPE and Unigram", origin, type);
+}
+
+// The token before or behind the text, ["<s>", 0] under `key`.
+int32_t ParseEndToken(const Json& json, const char* key, const std::string& origin) {
+  const Json& pair = GetArray(json, key, origin);
+  KVC_CHECK(pair.size() == 2 && pair[1].is_number_integer() && pair[1] >= 0 &&
+                pair[1] <= std::numeric_limits<int32_t>::max(),
+            kBadInput, "{}: {}: expected a token and its id, got something else", origin, key);
+  return pair[1].get<int32_t>();
 }
 
 void ParseTemplate(const Json& json, const std::string& origin, Pipeline& pipeline) {
@@ -87,27 +124,42 @@ void ParseTemplate(const Json& json, const std::string& origin, Pipeline& pipeli
 void ParsePostProcessor(const Json& json, const std::string& origin, Pipeline& pipeline) {
   ForEachComponent(json, "processors", origin, [&](const Json& step, const std::string& type) {
     if (type == "ByteLevel") return;  // changes offsets only, which kvc does not report
+    KVC_CHECK(pipeline.prefix.empty() && pipeline.suffix.empty(), kUnsupported,
+              "{}: more than one post-processor that adds tokens is not supported", origin);
+    if (type == "RobertaProcessing" || type == "BertProcessing") {
+      pipeline.prefix.push_back(ParseEndToken(step, "cls", origin));
+      pipeline.suffix.push_back(ParseEndToken(step, "sep", origin));
+      return;
+    }
     KVC_CHECK(type == "TemplateProcessing", kUnsupported,
               "{}: post-processor \"{}\" is not supported", origin, type);
-    KVC_CHECK(pipeline.prefix.empty() && pipeline.suffix.empty(), kUnsupported,
-              "{}: more than one TemplateProcessing is not supported", origin);
     ParseTemplate(step, origin, pipeline);
   });
+}
+
+// add_prefix_space of tokenizer_config.json, which counts for the classes that build their
+// pre-tokenizer by it.
+std::optional<bool> PrefixSpaceOf(const TokenizerConfig& config) {
+  const std::string& name = config.tokenizer_class;
+  const bool counts = name == "GPT2Tokenizer" || name == "Qwen2Tokenizer";
+  return counts ? config.add_prefix_space : std::nullopt;
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> LoadTokenizerJson(const std::filesystem::path& file) {
   const std::string origin = file.string();
-  VocabularyJson parsed =
-      ParseVocabularyJson(ReadFile(file, kMaxFileBytes), origin, {"model", "vocab"});
+  const std::string text = ReadFile(file, kMaxFileBytes);
+  RefuseKnownKind(text, origin, "a tokenizer in JSON");
+  VocabularyJson parsed = ParseVocabularyJson(text, origin, {"model", "vocab"});
   const Json& json = parsed.rest;
+  const TokenizerConfig config = ReadTokenizerConfig(file.parent_path());
   Pipeline pipeline;
   pipeline.model = ParseModel(GetObject(json, "model", origin), std::move(parsed.vocabulary),
                               origin + ": model");
   pipeline.normalizer = ParseNormalizer(Component(json, "normalizer"), origin + ": normalizer");
-  pipeline.pre_tokenizer =
-      ParsePreTokenizer(Component(json, "pre_tokenizer"), origin + ": pre_tokenizer");
+  pipeline.pre_tokenizer = ParsePreTokenizer(Component(json, "pre_tokenizer"),
+                                             origin + ": pre_tokenizer", PrefixSpaceOf(config));
   pipeline.decoder = ParseDecoder(Component(json, "decoder"), origin + ": decoder");
   ParsePostProcessor(Component(json, "post_processor"), origin + ": post_processor", pipeline);
   const std::string where = origin + ": added_tokens";
@@ -116,7 +168,7 @@ std::unique_ptr<Tokenizer> LoadTokenizerJson(const std::filesystem::path& file) 
       pipeline.added_tokens.push_back(ParseAddedToken(token, GetInt(token, "id", where), where));
     }
   }
-  return MakeHfTokenizer(std::move(pipeline), ReadTokenizerConfig(file.parent_path()), origin);
+  return MakeHfTokenizer(std::move(pipeline), config, origin);
 }
 
 }  // namespace kvc::tokenizer

@@ -7,11 +7,13 @@
 //   X{n,m}+  X{n}?  X{,m}            (?:X{n,m})+, (?:X{n})?, X{0,m}: no possessive or lazy forms
 //   \p{Han}                          the script itself (PCRE2: also its script extensions)
 //   \v \uHHHH \x{H..}                one character
-// Constructs that mean something else in PCRE2 or have no counterpart (\h, [a&&b], [a[b]], back
-// references, inline flags other than (?i:...)) are refused. Known difference: under (?i:...)
-// Oniguruma also folds to several characters ("ss" matches U+00DF), PCRE2 does not; no tokenizer in
-// use depends on it. Properties are those of PCRE2, Unicode 14 with Debian 12's 10.42;
-// tokenizers 0.23 has Unicode 16. Checked over all code points that 14 knows: no difference.
+//   [a[b]] [^a[b]] [a&&b] [[:alpha:]]  alternatives and look-aheads that match one character
+//   a(?i)b|c  (?m:.)  \h              a(?i:b|c), (?s:.), a hexadecimal digit
+// Constructs that mean something else in PCRE2 or have no counterpart (back references, named
+// groups, the option x) are refused. Known difference: under (?i:...) Oniguruma also folds to
+// several characters ("ss" matches U+00DF), PCRE2 does not; no tokenizer in use depends on it.
+// Properties are those of PCRE2, Unicode 14 with Debian 12's 10.42; tokenizers 0.23 has Unicode 16.
+// Checked over all code points that 14 knows: no difference.
 
 #include <cstddef>
 #include <functional>

@@ -7,27 +7,13 @@
 
 #include "core/base/error.h"
 #include "core/tokenizer/regex.h"
+#include "core/tokenizer/regex_sets.h"
 #include "core/tokenizer/unicode.h"
 
 namespace kvc::tokenizer {
 namespace {
 
-constexpr std::string_view kSpace =
-    R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-constexpr std::string_view kNotSpace =
-    R"(\x{0}-\x{8}\x{e}-\x{1f}\x{21}-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff})"
-    R"(\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
-// Oniguruma's \w: letters, letter numbers, marks, decimal digits, connectors, enclosed letters, and
-// those of the other numbers that are in Latin-1.
-constexpr std::string_view kWord =
-    R"(\p{L}\p{Nl}\p{M}\p{Nd}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169})"
-    R"(\x{1f170}-\x{1f189}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
-
-// Properties that have the same short name and meaning in both.
-constexpr std::array<std::string_view, 37> kCategories = {
-    "C",  "Cc", "Cf", "Cn", "Co", "Cs", "L",  "Ll", "Lm", "Lo", "Lt", "Lu", "M",
-    "Mc", "Me", "Mn", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf", "Pi",
-    "Po", "Ps", "S",  "Sc", "Sk", "Sm", "So", "Z",  "Zl", "Zp", "Zs"};
+constexpr int kMaxClassDepth = 32;
 
 bool IsCategory(std::string_view name) {
   for (const std::string_view category : kCategories) {
@@ -49,6 +35,7 @@ class Translator {
 
   std::string Run() {
     while (at_ < in_.size()) Item();
+    CloseOptions();
     if (!groups_.empty()) Refuse("an unclosed group");
     return std::move(out_);
   }
@@ -114,22 +101,50 @@ class Translator {
   }
 
   void OpenGroup() {
-    std::string_view opening = "(";
+    std::string opening = "(";
     if (At("(?")) {
-      opening = {};
-      for (const std::string_view known : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:"}) {
+      opening.clear();
+      for (const char* known : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"}) {
         if (At(known)) opening = known;
       }
-      if (opening.empty()) Refuse("a group of this kind");
+      if (opening.empty()) return OpenOptions();
     }
-    groups_.push_back(out_.size());
-    out_ += opening == "(" ? "(?:" : opening;  // nothing refers to captures
     at_ += opening.size();
+    if (opening == "(") opening = "(?:";  // nothing refers to captures
+    Open(opening, false);
+  }
+
+  // (?i:...) and (?i), which reaches to the end of the group that it stands in: Ruby's a(?i)b|c is
+  // a(?i:b|c). Its m is PCRE2's s.
+  void OpenOptions() {
+    const size_t end = in_.find_first_not_of("im-", at_ + 2);
+    const char behind = end == std::string_view::npos ? '\0' : in_[end];
+    const std::string_view flags = in_.substr(at_ + 2, end - at_ - 2);
+    const bool known =
+        !flags.empty() && flags.find('-') == flags.rfind('-') && !flags.ends_with('-');
+    if (!known || (behind != ':' && behind != ')')) Refuse("a group of this kind");
+    std::string opening = "(?";
+    for (const char flag : flags) opening += flag == 'm' ? 's' : flag;
+    at_ = end + 1;
+    Open(opening + ':', behind == ')');
+  }
+
+  void Open(const std::string& opening, bool by_option) {
+    groups_.push_back({out_.size(), by_option});
+    out_ += opening;
     atom_.reset();
   }
+  // Closes the groups that options have opened within the innermost one.
+  void CloseOptions() {
+    while (!groups_.empty() && groups_.back().by_option) {
+      groups_.pop_back();
+      out_ += ')';
+    }
+  }
   void CloseGroup() {
+    CloseOptions();
     if (groups_.empty()) Refuse("an unmatched \")\"");
-    atom_ = groups_.back();
+    atom_ = groups_.back().begin;
     groups_.pop_back();
     out_ += ')';
     ++at_;
@@ -178,28 +193,67 @@ class Translator {
     atom_.reset();
   }
 
-  std::string CharacterClass() {
-    std::string text = "[";
+  // A class as an expression that matches one character. PCRE2 has no classes within classes: their
+  // union becomes an alternative, [a&&b] a look ahead, and the complement of either another.
+  std::string CharacterClass(int depth = 0) {
+    if (depth == kMaxClassDepth) Refuse("a class nested so deep");
     ++at_;
-    if (At("^")) {
-      text += '^';
-      ++at_;
-    }
+    const bool negated = At("^");
+    if (negated) ++at_;
     if (At("]")) Refuse("an empty class");
-    while (at_ < in_.size() && in_[at_] != ']') {
-      if (At("[")) Refuse("a class within a class");
-      if (At("&&")) Refuse("an intersection of classes");
-      if (At("\\")) {
-        text += Escape(true);
-        continue;
-      }
-      const std::string_view character = in_.substr(at_, CharacterBytes(in_[at_]));
-      text += character;
-      at_ += character.size();
-    }
+    std::vector<std::string> parts;
+    bool simple = true;
+    do {
+      if (At("&&")) at_ += 2;
+      parts.push_back(ClassUnion(depth, simple));
+    } while (At("&&"));
     if (at_ == in_.size()) Refuse("an unclosed class");
     ++at_;
-    return text + ']';
+    if (parts.size() == 1 && simple) return (negated ? "[^" : "[") + parts[0] + ']';
+    std::string text;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      text += i + 1 < parts.size() ? "(?=" + parts[i] + ")" : parts[i];
+    }
+    return negated ? "(?:(?!" + text + ")(?s:.))" : "(?:" + text + ")";
+  }
+
+  // The members up to "]" or "&&": bare when they are the whole class and none is a class (`simple`
+  // stays true), else as an expression.
+  std::string ClassUnion(int depth, bool& simple) {
+    std::string members;
+    std::vector<std::string> classes;
+    while (at_ < in_.size() && in_[at_] != ']' && !At("&&")) {
+      if (At("[:")) {
+        members += PosixClass();
+      } else if (At("[")) {
+        classes.push_back(CharacterClass(depth + 1));
+      } else if (At("\\W")) {
+        classes.push_back("[^" + std::string(kWord) + "]");
+        at_ += 2;
+      } else if (At("\\")) {
+        members += Escape(true);
+      } else {
+        const std::string_view character = in_.substr(at_, CharacterBytes(in_[at_]));
+        members += character;
+        at_ += character.size();
+      }
+    }
+    if (members.empty() && classes.empty()) Refuse("an empty class");
+    if (classes.empty() && simple && !At("&&")) return members;
+    simple = false;
+    std::string text = members.empty() ? "" : "[" + members + "]";
+    for (const std::string& inner : classes) text += (text.empty() ? "" : "|") + inner;
+    return "(?:" + text + ")";
+  }
+
+  // [:name:] within a class.
+  std::string PosixClass() {
+    for (const auto& [name, members] : kPosixClasses) {
+      if (!At(name)) continue;
+      at_ += name.size();
+      return std::string(members);
+    }
+    Refuse("a class of this name");
   }
 
   static std::string Set(std::string_view members, bool in_class) {
@@ -236,6 +290,8 @@ class Translator {
         return "\\p{Nd}";
       case 'D':
         return "\\P{Nd}";
+      case 'h':
+        return Set("0-9a-fA-F", in_class);
       case 'v':
         return "\\x{b}";
       case 'n':
@@ -251,6 +307,8 @@ class Translator {
     if (in_class) return std::nullopt;
     const std::string word = Set(kWord, false);
     switch (c) {
+      case 'H':
+        return "[^0-9a-fA-F]";
       case 'W':
         return "[^" + std::string(kWord) + "]";
       case 'b':
@@ -309,7 +367,11 @@ class Translator {
   size_t at_ = 0;
   std::string out_;
   std::optional<size_t> atom_;  // where in out_ the item begins that a quantifier would repeat
-  std::vector<size_t> groups_;  // where in out_ the open groups begin
+  struct Group {
+    size_t begin = 0;        // in out_
+    bool by_option = false;  // opened by (?i): it ends with the group around it
+  };
+  std::vector<Group> groups_;  // the open ones
 };
 
 }  // namespace

@@ -17,10 +17,10 @@ std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& director
     return tokenizer::LoadSentencePiece(directory / "tokenizer.model");
   }
   if (is_there("vocab.json") && is_there("merges.txt")) {
-    return tokenizer::LoadGpt2Files(directory / "vocab.json", directory / "merges.txt");
+    return tokenizer::LoadByteLevelFiles(directory / "vocab.json", directory / "merges.txt");
   }
   if (is_there("encoder.json") && is_there("vocab.bpe")) {
-    return tokenizer::LoadGpt2Files(directory / "encoder.json", directory / "vocab.bpe");
+    return tokenizer::LoadByteLevelFiles(directory / "encoder.json", directory / "vocab.bpe");
   }
   KVC_THROW(kBadInput,
             "{}: expected tokenizer.json, tokenizer.model, vocab.json + merges.txt or encoder.json "

@@ -1,10 +1,10 @@
 #pragma once
-// Tokenizers between text and token ids, equal to Hugging Face `tokenizers` (0.23) and to
-// SentencePiece.
+// Tokenizers between text and token ids, equal to those of Hugging Face transformers (5.24, with
+// tokenizers 0.23).
 //
-// tokenizer.json may hold BPE with the components that core/tokenizer/{normalize,pretok,decode}.h
-// list; its truncation and padding are ignored, as transformers does. A Tokenizer does not
-// change: several threads may use one.
+// tokenizer.json may hold BPE or a unigram model with the components that
+// core/tokenizer/{normalize,pretok,decode}.h list; its truncation and padding are ignored, as
+// transformers does. A Tokenizer does not change: several threads may use one.
 
 #include <cstdint>
 #include <filesystem>
@@ -25,8 +25,10 @@ enum class SpecialTokens {
 class Tokenizer {
  public:
   // Looks for tokenizer.json, then tokenizer.model (SentencePiece), then vocab.json + merges.txt or
-  // encoder.json + vocab.bpe. Throws kBadInput when none is there or it is broken, kUnsupported
-  // naming the component (model, normalizer, pre-tokenizer, decoder) that kvc does not have.
+  // encoder.json + vocab.bpe; tokenizer_config.json, special_tokens_map.json and added_tokens.json
+  // beside it add tokens (core/tokenizer/special_tokens.h). Throws kBadInput when none is there or
+  // it is broken, kUnsupported naming the component (model, normalizer, pre-tokenizer, decoder)
+  // that kvc does not have.
   static std::unique_ptr<Tokenizer> Load(const std::filesystem::path& directory);
 
   virtual ~Tokenizer() = default;
@@ -36,17 +38,16 @@ class Tokenizer {
   [[nodiscard]] virtual std::vector<int32_t> Encode(std::string_view text,
                                                     SpecialTokens special) const = 0;
   // The text of ids, as Hugging Face's decode(skip_special_tokens=false) without a clean-up of
-  // spaces gives it, or SentencePiece for a tokenizer.model (control tokens give nothing). Ids that
-  // name no token are left out. The result is UTF-8: bytes of an incomplete character become
-  // U+FFFD.
+  // spaces gives it. Ids that name no token are left out. The result is UTF-8: bytes of an
+  // incomplete character become U+FFFD.
   [[nodiscard]] virtual std::string Decode(std::span<const int32_t> ids) const = 0;
-  // The number of ids, added tokens included.
+  // One more than the largest id, added tokens included: the rows that an embedding must have.
   [[nodiscard]] virtual int64_t vocab_size() const = 0;
   // The id of a token by its text, if there is one.
   [[nodiscard]] virtual std::optional<int32_t> TokenId(std::string_view token) const = 0;
   // The ids that begin and end a sequence, from tokenizer_config.json, else
   // special_tokens_map.json; a tokenizer.model knows its own, and with GPT-2's files <|endoftext|>
-  // is both.
+  // is both, with Qwen2's the end.
   [[nodiscard]] virtual std::optional<int32_t> bos_id() const = 0;
   [[nodiscard]] virtual std::optional<int32_t> eos_id() const = 0;
 };

@@ -109,6 +109,11 @@ char32_t NextCodePoint(std::string_view text, size_t& position) {
   return code_point;
 }
 
+size_t CountCharacters(std::string_view text) {
+  return static_cast<size_t>(
+      std::ranges::count_if(text, [](char byte) { return !IsContinuation(byte); }));
+}
+
 void AppendUtf8(char32_t code_point, std::string& text) {
   std::array<utf8proc_uint8_t, 4> bytes{};
   const auto length = utf8proc_encode_char(static_cast<int32_t>(code_point), bytes.data());
@@ -168,6 +173,85 @@ bool IsWord(char32_t c) {
          (c >= 0x1F170 && c <= 0x1F189);
 }
 
+size_t CharacterBefore(std::string_view text, size_t end) {
+  size_t begin = end - 1;
+  while (begin > 0 && (static_cast<uint8_t>(text[begin]) & 0xC0) == 0x80) --begin;
+  return begin;
+}
+
+size_t SpaceBegin(std::string_view text, size_t end) {
+  while (end > 0) {
+    const size_t begin = CharacterBefore(text, end);
+    size_t at = begin;
+    if (!IsSpace(NextCodePoint(text, at))) break;
+    end = begin;
+  }
+  return end;
+}
+
+size_t SpaceEnd(std::string_view text, size_t begin) {
+  while (begin < text.size()) {
+    size_t at = begin;
+    if (!IsSpace(NextCodePoint(text, at))) break;
+    begin = at;
+  }
+  return begin;
+}
+
+bool IsOther(char32_t c) {
+  switch (utf8proc_category(static_cast<int32_t>(c))) {
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsNonSpacingMark(char32_t c) {
+  return utf8proc_category(static_cast<int32_t>(c)) == UTF8PROC_CATEGORY_MN;
+}
+
+bool IsMark(char32_t c) {
+  const utf8proc_category_t category = utf8proc_category(static_cast<int32_t>(c));
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME;
+}
+
+std::string ToLower(std::string_view text) {
+  constexpr char32_t kDottedCapitalI = 0x130;  // the one character with two in lower case
+  std::string lower;
+  lower.reserve(text.size());
+  for (size_t position = 0; position < text.size();) {
+    const char32_t c = NextCodePoint(text, position);
+    if (c == kDottedCapitalI) {
+      lower += "i\u0307";
+    } else {
+      AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<int32_t>(c))), lower);
+    }
+  }
+  return lower;
+}
+
+void ForEachGrapheme(std::string_view text, const std::function<void(std::string_view)>& found) {
+  size_t begin = 0;
+  int32_t before = 0;
+  int32_t state = 0;
+  for (size_t position = 0; position < text.size();) {
+    const size_t here = position;
+    const auto c = static_cast<int32_t>(NextCodePoint(text, position));
+    if (here > 0 && utf8proc_grapheme_break_stateful(before, c, &state)) {
+      found(text.substr(begin, here - begin));
+      begin = here;
+    }
+    before = c;
+  }
+  if (begin < text.size()) found(text.substr(begin));
+}
+
 std::string NormalizeUnicode(std::string_view text, NormalForm form) {
   if (IsUnchanged(text, form)) return std::string(text);
   const bool compatibility = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
@@ -199,6 +283,11 @@ std::string NormalizeUnicode(std::string_view text, NormalForm form) {
   normalized.reserve(text.size());
   for (const int32_t point : points) AppendUtf8(static_cast<char32_t>(point), normalized);
   return normalized;
+}
+
+std::string ByteToken(uint8_t byte) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + '>';
 }
 
 }  // namespace kvc::tokenizer

@@ -1,5 +1,6 @@
 #include "core/tokenizer/vocab.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "core/base/error.h"
@@ -127,6 +128,7 @@ Vocabulary::Vocabulary(TokenList tokens, const std::string& origin) : tokens_(st
     const auto id32 = static_cast<int32_t>(id);
     KVC_CHECK(ids_.emplace(token, id32).second, kBadInput,
               "{}: vocabulary: token \"{}\": expected once, got twice", origin, token);
+    max_id_ = std::max(max_id_, id);
     const auto [place, is_new] = positions_.emplace(id32, i);
     KVC_CHECK(is_new, kBadInput, "{}: vocabulary: id {}: expected one token, got \"{}\" and \"{}\"",
               origin, id, tokens_[place->second].first, token);

@@ -24,11 +24,13 @@ class Vocabulary {
   [[nodiscard]] int32_t Id(std::string_view token) const;    // -1: no such token
   [[nodiscard]] const std::string* Token(int32_t id) const;  // nullptr: no such id
   [[nodiscard]] int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
+  [[nodiscard]] int64_t max_id() const { return max_id_; }  // -1: no token
 
  private:
   TokenList tokens_;
   std::unordered_map<std::string_view, int32_t> ids_;  // views into tokens_
   std::unordered_map<int32_t, size_t> positions_;      // id -> index into tokens_
+  int64_t max_id_ = -1;
 };
 
 struct VocabularyJson {

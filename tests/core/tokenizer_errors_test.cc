@@ -1,8 +1,12 @@
 // Errors of tokenizers: features that kvc lacks are refused by name, broken files are called so.
 
+#include <cmath>
+#include <cstring>
+
 #include <gtest/gtest.h>
 
 #include "core/io/json.h"
+#include "core/tokenizer/match.h"
 #include "tests/core/tokenizer_cases.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -51,18 +55,16 @@ TEST_F(TokenizerErrors, NothingThere) {
 }
 
 TEST_F(TokenizerErrors, UnknownComponentsAreNamed) {
-  EXPECT_KVC_ERROR(LoadWith("normalizer", R"({"type": "BertNormalizer"})"), kUnsupported,
-                   "normalizer \"BertNormalizer\"");
+  EXPECT_KVC_ERROR(LoadWith("normalizer", R"({"type": "Nmt"})"), kUnsupported,
+                   "normalizer \"Nmt\"");
   EXPECT_KVC_ERROR(LoadWith("pre_tokenizer", R"({"type": "UnicodeScripts"})"), kUnsupported,
                    "pre-tokenizer \"UnicodeScripts\"");
   EXPECT_KVC_ERROR(LoadWith("decoder", R"({"type": "WordPiece"})"), kUnsupported,
                    "decoder \"WordPiece\"");
-  EXPECT_KVC_ERROR(LoadWith("post_processor", R"({"type": "RobertaProcessing"})"), kUnsupported,
-                   "post-processor \"RobertaProcessing\"");
+  EXPECT_KVC_ERROR(LoadWith("post_processor", R"({"type": "Other"})"), kUnsupported,
+                   "post-processor \"Other\"");
   EXPECT_KVC_ERROR(LoadWith("model", R"({"type": "WordPiece", "vocab": {"a": 0}})"), kUnsupported,
                    "WordPiece");
-  EXPECT_KVC_ERROR(LoadWith("model", R"({"type": "Unigram", "vocab": [["a", 0.0]]})"), kUnsupported,
-                   "Unigram");
   EXPECT_KVC_ERROR(LoadModelWith("end_of_word_suffix", "\"</w>\""), kUnsupported,
                    "end_of_word_suffix");
   EXPECT_KVC_ERROR(LoadModelWith("dropout", "0.1"), kUnsupported, "dropout");
@@ -70,8 +72,10 @@ TEST_F(TokenizerErrors, UnknownComponentsAreNamed) {
 
 TEST_F(TokenizerErrors, UntranslatableExpressionsAreRefused) {
   for (const char* expression :
-       {"[a[bc]]", "[a-z&&[^b]]", "\\h", "(?i)a", "(?m:.)", "\\1", "\\pL", "(?<name>a)", "[a", "(a",
-        "a)", "*a", "[]a]", "\\p{Foo}", "\\xe9", "\\u12", "\\", "\\K", "[\\W]"}) {
+       {"[a[b",     "[a-z&&",  "[a&&]", "[&&a]",  "[a[]b]", "[[:foo:]]", "(?x)a",
+        "(?i-)a",   "(?--i)a", "(?)",   "(?i",    "\\1",    "\\pL",      "(?<name>a)",
+        "[a",       "(a",      "a)",    "(?i)a)", "*a",     "(?i)*",     "[]a]",
+        "\\p{Foo}", "\\xe9",   "\\u12", "\\",     "\\K"}) {
     Json json = SmallTokenizer();
     json["pre_tokenizer"] = {{"type", "Split"},
                              {"pattern", {{"Regex", expression}}},
@@ -144,6 +148,15 @@ TEST_F(TokenizerErrors, SequencesKeepTheirOrder) {
 }
 
 TEST_F(TokenizerErrors, HostileRecursion) {
+  for (const char* opening : {"(?i)", "[a", "[^a&&"}) {
+    std::string expression;
+    for (int i = 0; i < 20000; ++i) expression += opening;
+    Json json = SmallTokenizer();
+    json["pre_tokenizer"] = {
+        {"type", "Split"}, {"pattern", {{"Regex", expression + "b"}}}, {"behavior", "Isolated"}};
+    SCOPED_TRACE(opening);
+    EXPECT_THROW((void)Load(json), Error);
+  }
   const std::string groups = std::string(100000, '(') + std::string(100000, ')');
   EXPECT_KVC_ERROR(LoadWith("pre_tokenizer",
                             (R"({"type": "Split", "behavior": "Isolated", "pattern": {"Regex": ")" +
@@ -227,9 +240,153 @@ TEST_F(TokenizerErrors, ConfigurationGivesSpecialTokens) {
   EXPECT_EQ(tokenizer->Encode("b", SpecialTokens::kAdd), (std::vector<int32_t>{3, 1}));
 }
 
-TEST_F(TokenizerErrors, ConfigurationOfAnotherTokenizer) {
+// As in transformers: the token gets the next id, which the embedding may not have.
+TEST_F(TokenizerErrors, ConfigurationOfAnotherTokenizerAddsTokens) {
   testing::WriteText(directory_ / "tokenizer_config.json", R"({"eos_token": "<|im_end|>"})");
-  EXPECT_KVC_ERROR(Load(SmallTokenizer()), kBadInput, "<|im_end|>");
+  const auto tokenizer = Load(SmallTokenizer());
+  EXPECT_EQ(tokenizer->eos_id(), 4);
+  EXPECT_EQ(tokenizer->vocab_size(), 5);
+  EXPECT_EQ(WarnOfOtherTokenizer(directory_.path(), 5), std::nullopt);
+  const auto warning = WarnOfOtherTokenizer(directory_.path(), 4);
+  ASSERT_TRUE(warning.has_value());
+  EXPECT_NE(warning->find("the tokenizer has 5 ids, the model's embedding 4 rows"), warning->npos);
+}
+
+TEST_F(TokenizerErrors, BrokenConfiguration) {
+  const auto expect = [&](const char* file, const char* text, const char* message) {
+    SCOPED_TRACE(text);
+    testing::WriteText(directory_ / file, text);
+    EXPECT_KVC_ERROR((void)Load(SmallTokenizer()), kBadInput, message);
+    std::filesystem::remove(directory_ / file);
+  };
+  const char* config = "tokenizer_config.json";
+  expect(config, R"({"added_tokens_decoder": {"x": {"content": "a"}}})", "expected ids as keys");
+  expect(config, R"({"added_tokens_decoder": {"-1": {"content": "a"}}})", "expected 0 or more");
+  expect(config, R"({"added_tokens_decoder": {"7": {}}})", "\"content\"");
+  expect(config, R"({"added_tokens_decoder": []})", "expected an object");
+  expect(config, R"({"bos_token": {"content": 5}})", "bos_token: content: expected a string");
+  expect(config, R"({"add_prefix_space": 1})", "expected true or false");
+  expect(config, "[]", "expected an object");
+  expect("special_tokens_map.json", R"({"pad_token": {}})", "\"content\"");
+  expect("added_tokens.json", R"({"<m>": "x"})", "expected an integer");
+  expect("added_tokens.json", R"({"<m>": -4})", "expected 0 or more");
+  expect("config.json", R"({"model_type": 5})", "expected a string");
+}
+
+TEST_F(TokenizerErrors, OtherFilesAreCalledByTheirNames) {
+  const std::string lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+  EXPECT_KVC_ERROR((void)LoadText(lfs), kBadInput, "a Git LFS pointer");
+  EXPECT_KVC_ERROR((void)LoadText("<html><body>"), kBadInput, "an HTML page");
+  std::filesystem::remove(directory_ / "tokenizer.json");
+  testing::WriteText(directory_ / "tokenizer.model", lfs);
+  EXPECT_KVC_ERROR((void)Tokenizer::Load(directory_.path()), kBadInput, "a Git LFS pointer");
+  testing::WriteText(directory_ / "tokenizer.model", "IQ== 0\nIg== 1\n");
+  EXPECT_KVC_ERROR((void)Tokenizer::Load(directory_.path()), kUnsupported, "tiktoken");
+  std::filesystem::remove(directory_ / "tokenizer.model");
+  testing::WriteText(directory_ / "vocab.json", R"({"a": 0})");
+  testing::WriteText(directory_ / "merges.txt", "<!DOCTYPE html>");
+  EXPECT_KVC_ERROR((void)Tokenizer::Load(directory_.path()), kBadInput, "an HTML page");
+}
+
+TEST_F(TokenizerErrors, BrokenUnigram) {
+  const auto load = [&](const char* model) { return LoadWith("model", model); };
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a"]]})"), kBadInput, "vocab 0");
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", "b"]]})"), kBadInput, "vocab 0");
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": {"a": 0}})"), kBadInput, "vocab");
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 0], ["a", 1]]})"), kBadInput,
+                   "twice");
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 1e999]]})"), kBadInput, "JSON");
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": 1})"), kBadInput,
+                   "unk_id: expected one of 1 tokens, got 1");
+  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": -1})"), kBadInput,
+                   "unk_id");
+}
+
+// Scores of any size, and pieces that are empty or as long as the text.
+TEST_F(TokenizerErrors, OddUnigramsWork) {
+  Json json = SmallTokenizer();
+  json["added_tokens"] = Json::array();
+  json["model"] = Json::parse(R"({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0],
+      ["", -1], ["a", -1e308], ["aa", 1e308], ["b", 1e308], ["ab", -1e308]]})");
+  const auto tokenizer = Load(json);
+  EXPECT_EQ(tokenizer->Encode("aab", SpecialTokens::kNone), (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(tokenizer->Encode("xyz", SpecialTokens::kNone), (std::vector<int32_t>{0}));
+  EXPECT_EQ(tokenizer->Encode("", SpecialTokens::kNone), (std::vector<int32_t>{}));
+  json["model"].erase("unk_id");
+  EXPECT_KVC_ERROR((void)Load(json)->Encode("xyz", SpecialTokens::kNone), kBadInput,
+                   "no unknown token");
+}
+
+TEST_F(TokenizerErrors, BrokenCharsmaps) {
+  const auto load = [&](const std::string& base64) {
+    return LoadWith(
+        "normalizer",
+        (R"({"type": "Precompiled", "precompiled_charsmap": ")" + base64 + "\"}").c_str());
+  };
+  EXPECT_KVC_ERROR(load("AAA"), kBadInput, "groups of 4");
+  EXPECT_KVC_ERROR(load("A?AA"), kBadInput, "offset 1");
+  EXPECT_KVC_ERROR(load("AAA="), kBadInput, "got 2 bytes");
+  EXPECT_KVC_ERROR(load("AAAAAA=="), kBadInput, "got 0 bytes");      // no trie
+  EXPECT_KVC_ERROR(load("/////wAAAAA="), kBadInput, "whole units");  // beyond the end
+  EXPECT_KVC_ERROR(load("BAAAAAAAAAD/"), kBadInput, "UTF-8");        // replacement 0xff
+  const auto tokenizer = load("BAAAAP////8=");                       // leads out of itself
+  EXPECT_EQ(tokenizer->Encode("ab", SpecialTokens::kNone), (std::vector<int32_t>{2}));
+}
+
+TEST_F(TokenizerErrors, BrokenEndTokens) {
+  for (const char* type : {"RobertaProcessing", "BertProcessing"}) {
+    const auto load = [&](const std::string& rest) {
+      return LoadWith("post_processor",
+                      ("{\"type\": \"" + std::string(type) + "\"" + rest + "}").c_str());
+    };
+    EXPECT_KVC_ERROR(load(""), kBadInput, "\"cls\"");
+    EXPECT_KVC_ERROR(load(R"(, "cls": ["a"], "sep": ["a", 0])"), kBadInput,
+                     "cls: expected a token");
+    EXPECT_KVC_ERROR(load(R"(, "cls": ["a", 0], "sep": ["b", -1])"), kBadInput, "sep: expected");
+    EXPECT_KVC_ERROR(load(R"(, "cls": ["a", 0], "sep": ["b", 77])"), kBadInput, "got 77");
+  }
+}
+
+// A message of one length-delimited field.
+std::string Wire(char number, const std::string& bytes) {
+  return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size()) +
+         bytes;
+}
+std::string Score(float score) {
+  std::string bytes(4, '\0');
+  std::memcpy(bytes.data(), &score, 4);
+  return "\x15" + bytes;
+}
+
+TEST_F(TokenizerErrors, BrokenSentencePieceModels) {
+  const auto expect = [&](const std::string& bytes, const char* message) {
+    SCOPED_TRACE(message);
+    testing::WriteText(directory_ / "tokenizer.model", bytes);
+    EXPECT_KVC_ERROR((void)Tokenizer::Load(directory_.path()), kBadInput, message);
+  };
+  const std::string a = Wire(1, Wire(1, "a"));
+  const std::string unk = Wire(1, Wire(1, "<unk>") + std::string("\x18\x02", 2));
+  const std::string bpe = Wire(2, std::string("\x18\x02", 2));
+  expect("", "without pieces");
+  expect(bpe, "without pieces");
+  expect(a.substr(0, a.size() - 1), "a broken one");
+  expect(std::string("\x0b", 1), "a broken one");   // a group
+  expect(std::string(12, '\xff'), "a broken one");  // an endless number
+  expect(std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11), "a broken one");
+  expect(Wire(1, Wire(1, "")), "piece 0: expected a text in UTF-8, got an empty one");
+  expect(Wire(1, Wire(1, "\xff")), "piece 0: expected a text in UTF-8, got other bytes");
+  expect(Wire(1, Wire(1, "a") + Score(std::nanf(""))), "piece 0 (\"a\"): expected a finite score");
+  expect(Wire(1, Wire(1, "a") + Score(HUGE_VALF)), "finite score");
+  expect(Wire(1, Wire(1, "a") + std::string("\x18\x09", 2)), "a type of 1 to 6, got 9");
+  expect(unk + a + a, "expected once, got twice");
+  expect(a + Wire(2, std::string("\xc0\x02\x07", 3)), "unk_id: expected one of 1 tokens, got 7");
+  expect(a + bpe, "unk_token: expected a token, got \"<unk>\"");
+  expect(unk + Wire(2, std::string("\x18\x09", 2)), "model_type: expected 1 to 4, got 9");
+  expect(unk + a + Wire(3, Wire(2, "abc")), "precompiled_charsmap: expected a table");
+  testing::WriteText(directory_ / "tokenizer.model", unk + a + Wire(2, std::string("\x18\x03", 2)));
+  EXPECT_KVC_ERROR((void)Tokenizer::Load(directory_.path()), kUnsupported, "got words");
+  testing::WriteText(directory_ / "tokenizer.model", unk + a + bpe);
+  EXPECT_EQ(Tokenizer::Load(directory_.path())->TokenId("a"), 1);
 }
 
 TEST_F(TokenizerErrors, SentencePieceModelThatIsNone) {
@@ -240,7 +397,7 @@ TEST_F(TokenizerErrors, SentencePieceModelThatIsNone) {
 TEST_F(TokenizerErrors, Gpt2FilesOfAnotherFamily) {
   testing::WriteText(directory_ / "vocab.json", R"({"a": 0})");
   testing::WriteText(directory_ / "merges.txt", "#version: 0.2\n");
-  EXPECT_EQ(Tokenizer::Load(directory_.path())->vocab_size(), 1);
+  EXPECT_EQ(Tokenizer::Load(directory_.path())->vocab_size(), 2);  // with <|endoftext|>
   testing::WriteText(directory_ / "tokenizer_config.json",
                      R"({"tokenizer_class": "RobertaTokenizer"})");
   EXPECT_KVC_ERROR(Tokenizer::Load(directory_.path()), kUnsupported, "RobertaTokenizer");

@@ -130,7 +130,24 @@ INSTANTIATE_TEST_SUITE_P(Files,
                          ::testing::Values(std::pair("llama2-style", "tokenizer.json"),
                                            std::pair("deepseek-style", "tokenizer.json"),
                                            std::pair("gpt2-style", "vocab.json"),
-                                           std::pair("gpt2-style", "merges.txt")));
+                                           std::pair("gpt2-style", "merges.txt"),
+                                           std::pair("unigram-style", "tokenizer.json")));
+
+TEST(FileFuzz, BrokenSentencePieceModelsAreErrors) {
+  std::mt19937 random(kSeed);
+  for (const char* name : {"bpe", "bpe-user", "bpe-plain", "unigram", "unigram-bytes"}) {
+    const std::string file = "spm-" + std::string(name) + ".model";
+    const std::string good = ReadFile(testing::GoldenTokenizers() / file);
+    const testing::TempDir directory;
+    int loaded = 0;
+    for (int i = 0; i < kFiles; ++i) {
+      testing::WriteText(directory / "tokenizer.model", testing::Mutated(good, random));
+      LoadAndUse(directory.path(), loaded);
+    }
+    EXPECT_GT(loaded, 0);
+    EXPECT_LT(loaded, kFiles);
+  }
+}
 
 }  // namespace
 }  // namespace kvc

@@ -3,7 +3,8 @@
 
     python3 make_tokenizer_golden.py [--shared ../../../shared] [--smollm2 ../../build/models/smollm2]
 
-Needs `tokenizers` and `sentencepiece` (made with 0.23.3 and 0.2.3). Writes tokenizers/:
+Needs `tokenizers`, `sentencepiece` and `transformers` (made with 0.23.3, 0.2.3 and 5.24.0). Writes
+tokenizers/ (transformers_tokenizers.py lists what it adds):
   STYLE/...          small tokenizers, trained here on a text of ../shared/data, as families write them
   STYLE.json         their ids of the texts below
   components.json    one base tokenizer and many variants of its components, with ids
@@ -20,9 +21,10 @@ import struct
 import sys
 from pathlib import Path
 
-import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors, trainers
+
+import transformers_tokenizers
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "tokenizers"
@@ -271,7 +273,12 @@ def variants():
                        r"a{2}?", r"a{1,2}+", r"x*", r"\bw", r"\Bo", r"\p{^L}+", r"\P{L}",
                        r"\u4e16|\x{4f60}|\x41", r"(?i:word)(?=\s)", r"(?<!s)word", r"(a|b)+?c?",
                        r"\p{Han}+", r"[\p{Han}\p{Hiragana}]", r"\v|\f|\e|\a", r"(?>ab?)", r"{|}",
-                       r"a++|o?+", r"[A-Z\-\]^]", "#", r"\.\.|\-", r"\p{Lu}\p{Ll}*", r"\Ax|\z"):
+                       r"a++|o?+", r"[A-Z\-\]^]", "#", r"\.\.|\-", r"\p{Lu}\p{Ll}*", r"\Ax|\z",
+                       r"[a-c[x-z]]+", r"[^a-z[0-9]\s]", r"[a-z&&[^aeiou]]+", r"[^a-z&&[^aeiou]]",
+                       r"[\w&&[^\d_]]", r"[[:alpha:]]+", r"[^[:space:]\d]+", r"[[:alnum:]-]+", r"[\W\d]",
+                       r"[\p{L}&&\p{Latin}]+", r"[[a-m]&&[k-z]]", r"(?i)word|HELLO", r"(?i)[h-w]+",
+                       r"x(?i)w|WORD", r"(w(?i)O)r|x", r"(?i:w(?-i)o)r", r"(?m:a.b)|(?m)y.", r"\h+", r"\H",
+                       r"(?i)(?m)c.?a|\s"):
         made.append(pre("expression " + expression, split([expression], "Isolated")))
     made += [
         pre("digits", {"type": "Digits", "individual_digits": False}),
@@ -299,6 +306,25 @@ def variants():
         "type": "Sequence", "pretokenizers": [split("H", "Removed"), {
             "type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "first",
             "split": True}]}}, {}))
+    made.append(("lowercase", {"normalizer": {"type": "Lowercase"}}, {}))
+    for left in (True, False):
+        for right in (True, False):
+            made.append((f"strip {left} {right}", {"normalizer": {
+                "type": "Strip", "strip_left": left, "strip_right": right}}, {}))
+    made.append(("strip accents", {"normalizer": {"type": "Sequence", "normalizers": [
+        {"type": "NFD"}, {"type": "StripAccents"}]}}, {}))
+    for chinese, accents, lower in ((True, None, True), (False, True, False), (True, False, True)):
+        made.append((f"bert {chinese} {accents} {lower}", {"normalizer": {
+            "type": "BertNormalizer", "clean_text": chinese, "handle_chinese_chars": chinese,
+            "strip_accents": accents, "lowercase": lower}}, {}))
+    made.append(("byte-level normalizer", {"normalizer": {"type": "ByteLevel"}}, {}))
+    for kind in ("RobertaProcessing", "BertProcessing"):
+        more = {"trim_offsets": True, "add_prefix_space": False} if kind[0] == "R" else {}
+        made.append((kind, {"post_processor": {"type": kind, "sep": ["</s>", 2], "cls": ["<s>", 1],
+                                               **more}}, {}))
+    made.append(("sequence of processors", {"post_processor": {"type": "Sequence", "processors": [
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1]}]}}, {}))
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         made.append((form, {"normalizer": {"type": form}}, {}))
     made.append(("replace by expression", {"normalizer": {
@@ -376,9 +402,19 @@ def write_shared(name, files, shared, encoders):
         "texts": shared_ids(encode, decode, shared)}, ["cases", "texts"])
 
 
-def sentencepiece_encoders(path):
-    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    return (model.encode, lambda t: model.encode(t, add_bos=True), model.decode)
+def bare_model_encoders(path):
+    """Of a tokenizer.model without other files, as transformers reads it. kvc puts <s> before a text."""
+    import os
+    import tempfile
+    import shutil
+    from transformers import AutoTokenizer
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copy(path, os.path.join(directory, "tokenizer.model"))
+        Path(directory, "config.json").write_text('{"model_type": "mistral"}')
+        made = AutoTokenizer.from_pretrained(directory)
+    return (lambda t: made.encode(t, add_special_tokens=False),
+            lambda t: [made.bos_token_id] + made.encode(t, add_special_tokens=False),
+            lambda ids: made.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def main():
@@ -395,6 +431,7 @@ def main():
         train_metaspace(text, 700, pre_tokenizers.Metaspace())))
     write_gpt2_files(text)
     write_components()
+    transformers_tokenizers.write_layouts(OUT, TEXTS, "".join(text), write)
 
     data = shared / "data"
     gpt2 = data / "tokenizers/gpt2"
@@ -415,7 +452,7 @@ def main():
         write_shared(f"mistral-{version}",
                      {"tokenizer.model":
                       f"../shared/data/tokenizers/mistral/tokenizer.model.{version}"},
-                     shared, sentencepiece_encoders(path))
+                     shared, bare_model_encoders(path))
 
 
 if __name__ == "__main__":
