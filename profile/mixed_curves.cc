@@ -129,7 +129,7 @@ void MixedCollector::Visit(int64_t layer,
   window.keys = taps.k[0].contiguous();
   window.values = taps.v[0].contiguous();
   window.tier_keys = LatentTiers(layer, taps, weights);
-  window.weight = 1.0 / (energy.narrow(0, window.context, options_.horizon) * options_.horizon);
+  window.weight = EnergyWeights(energy.narrow(0, window.context, options_.horizon));
   window.residual_energy = energy.narrow(0, begin, options_.window).mean().item<double>();
   for (const size_t i : scorers_) window.scores.push_back(scores[i]);
   windows_.push_back(std::move(window));

@@ -9,11 +9,11 @@ namespace {
 
 using torch::Tensor;
 
-// Softmax rows of the horizon's queries over all keys up to themselves: [H/G * horizon, T].
-Tensor HorizonAttention(const model::LayerTaps& taps,
-                        int64_t kv_head,
-                        int64_t context,
-                        double scale) {
+// Where a query has less than this of its attention left, the quotient below has lost its digits.
+constexpr double kLeastKept = 1e-4;
+
+// Logits of the horizon's queries over all keys up to themselves: [H/G * horizon, T].
+Tensor HorizonLogits(const model::LayerTaps& taps, int64_t kv_head, int64_t context, double scale) {
   const Tensor keys = taps.k[0][kv_head];  // [T, D_k]
   const int64_t num_tokens = keys.size(0);
   const int64_t horizon = num_tokens - context;
@@ -24,7 +24,7 @@ Tensor HorizonAttention(const model::LayerTaps& taps,
                              .reshape({share * horizon, keys.size(1)});
   Tensor logits = torch::mm(queries * scale, keys.t()).view({share, horizon, num_tokens});
   model::HideUnseenKeys(logits, taps.window);
-  return torch::softmax(logits, -1).view({share * horizon, num_tokens});
+  return logits.view({share * horizon, num_tokens});
 }
 
 // Returns the tokens of `count` that point i of a curve keeps.
@@ -44,20 +44,33 @@ Tensor RowEnergies(const Tensor& hidden) {
   return hidden.to(torch::kFloat64).square().sum(-1).contiguous();
 }
 
+Tensor EnergyWeights(const Tensor& energies) {
+  const Tensor weights = 1.0 / (energies * energies.size(0));
+  return torch::where(energies == 0.0, torch::zeros_like(weights), weights);
+}
+
 HeadOutputError::HeadOutputError(const model::LayerTaps& taps,
                                  const Tensor& grams,
                                  const Tensor& energy,
                                  int64_t kv_head,
                                  int64_t context,
                                  double scale)
-    : attention_(HorizonAttention(taps, kv_head, context, scale)),
+    : logits_(HorizonLogits(taps, kv_head, context, scale)),
+      attention_(torch::softmax(logits_, -1)),
       values_(taps.v[0][kv_head].contiguous()),
       output_(torch::mm(attention_, values_)) {
   const int64_t share = taps.q.size(1) / taps.k.size(1);
   const int64_t horizon = values_.size(0) - context;
   grams_ = grams.narrow(0, kv_head * share, share);
-  const Tensor weight = 1.0 / (energy.narrow(0, context, horizon) * horizon);
+  const Tensor weight = EnergyWeights(energy.narrow(0, context, horizon));
   weight_ = weight.to(torch::kFloat32).repeat({share});
+}
+
+Tensor HeadOutputError::ChangeWithout(const Tensor& rows, const Tensor& dropped) const {
+  Tensor logits = logits_.index_select(0, rows).to(torch::kFloat64);  // [r, T]
+  logits.index_fill_(1, dropped, -std::numeric_limits<double>::infinity());
+  const Tensor output = torch::mm(torch::softmax(logits, 1), values_.to(torch::kFloat64));
+  return output.to(torch::kFloat32) - output_.index_select(0, rows);
 }
 
 void HeadOutputError::AddCurve(std::span<const int64_t> order, std::span<double> curve) const {
@@ -80,7 +93,14 @@ void HeadOutputError::AddCurve(std::span<const int64_t> order, std::span<double>
   }
   // o(S) - o = (w o - sum) / (1 - w), w and sum of what is dropped.
   const Tensor kept = (1.0 - weights).clamp_min(1e-6);
-  const Tensor change = (weights.unsqueeze(2) * output_ - sums) / kept.unsqueeze(2);
+  Tensor change = (weights.unsqueeze(2) * output_ - sums) / kept.unsqueeze(2);
+  for (int64_t point = 0; point < kCurveIntervals; ++point) {
+    const Tensor faint = torch::nonzero(kept[point] < kLeastKept).flatten();
+    if (faint.numel() == 0) continue;
+    const int64_t begin = Kept(point, count);
+    change[point].index_copy_(0, faint,
+                              ChangeWithout(faint, index.narrow(0, begin, count - begin)));
+  }
   const int64_t share = grams_.size(0);
   const Tensor heads = change.view({kCurveIntervals + 1, share, queries / share, width});
   const Tensor squared = (torch::matmul(heads, grams_) * heads).sum(-1);  // [points, H/G, horizon]

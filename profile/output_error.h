@@ -25,6 +25,10 @@ namespace kvc::profile {
 // Returns the squared norms of the rows of hidden [T, E]: [T], double.
 [[nodiscard]] torch::Tensor RowEnergies(const torch::Tensor& hidden);
 
+// Returns the weights 1 / (n |x|^2) of the squared errors of n rows with energies [n]: [n], double.
+// A row of zeros (a token whose embedding is zero) has nothing to be relative to: weight 0.
+[[nodiscard]] torch::Tensor EnergyWeights(const torch::Tensor& energies);
+
 // Output error of one kv head at one layer and window.
 class HeadOutputError {
  public:
@@ -43,7 +47,13 @@ class HeadOutputError {
   void AddCurve(std::span<const int64_t> order, std::span<double> curve) const;
 
  private:
-  torch::Tensor attention_;  // [Q, T], Q = H/G * horizon
+  // Returns by how much the outputs of those rows [r] of queries change without the tokens
+  // `dropped`, through a softmax of their own: [r, D].
+  [[nodiscard]] torch::Tensor ChangeWithout(const torch::Tensor& rows,
+                                            const torch::Tensor& dropped) const;
+
+  torch::Tensor logits_;     // [Q, T], Q = H/G * horizon
+  torch::Tensor attention_;  // [Q, T]
   torch::Tensor values_;     // [T, D]
   torch::Tensor output_;     // [Q, D]: with all tokens
   torch::Tensor grams_;      // [H/G, D, D]

@@ -42,7 +42,14 @@ class TieredError {
 
  private:
   void Move(const std::vector<int64_t>& tokens, size_t tier, double sign);
+  // Returns the outputs [rows, D_v] of those rows [r] of queries with a softmax of their own.
+  [[nodiscard]] torch::Tensor OutputsOf(const torch::Tensor& rows,
+                                        std::span<const uint8_t> choice) const;
 
+  torch::Tensor all_;                        // logits of all tokens: [H/G * Q, T], double
+  torch::Tensor all_values_;                 // [T, D_v], double
+  int64_t first_;                            // of the evictable tokens
+  std::vector<torch::Tensor> logits_;        // of each tier: [H/G * Q, n], double
   std::vector<torch::Tensor> exponentials_;  // of each tier's logits: [H/G * Q, n], double
   std::vector<torch::Tensor> values_;        // of each tier: [n, D_v], double
   torch::Tensor sum_;                        // of what is kept, e^logit v: [H/G * Q, D_v]

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "core/base/error.h"
@@ -12,6 +13,11 @@
 
 namespace kvc::scorers {
 namespace {
+
+// What a dominant token leaves to all others together, at least. Where it leaves less than a float
+// says and its tier moves it below that, the two are as nothing against each other, and their
+// quotient would be no number.
+constexpr double kLeastRest = std::numeric_limits<float>::min();
 
 // How strongly a replaced row shows in the output: c and w of the header.
 struct ReplacementWeights {
@@ -130,7 +136,7 @@ void AddTier(const HeadInput& head,
       const double a = view.attention.view(i, j);
       if (a == 0.0) continue;
       const bool is_dominant = j == dominant.token;
-      const double rest = is_dominant ? dominant.rest : 1.0 - a;
+      const double rest = is_dominant ? std::max(dominant.rest, kLeastRest) : 1.0 - a;
       const double eps = tier.eps.data.empty() ? 0.0 : tier.eps.view(i, j);
       ReplacementWeights weights =
           first_order ? ReplacementWeights{a * eps, a} : ExactWeights(a, rest, eps);

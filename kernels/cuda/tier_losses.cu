@@ -13,6 +13,8 @@ namespace kvc::cuda {
 namespace {
 
 constexpr int kMostTiers = 65535;  // the grid's second dimension
+// As kLeastRest of scorers/tier_loss.cc: the smallest normal float, whose inverse is one too.
+constexpr float kLeastRest = 0x1p-126F;
 
 template <int kWidth>
 struct TierShared {
@@ -96,7 +98,8 @@ struct Weights {
 
   __device__ __forceinline__ Weights(float a, float rest, float eps) {
     if (eps > 0.0F) {
-      const float inverse = 1.0F / (rest * expf(-eps) + a);
+      // An attention below the normal floats has no inverse.
+      const float inverse = 1.0F / fmaxf(rest * expf(-eps) + a, kLeastRest);
       change = -a * expm1f(-eps) * inverse;
       value = a * inverse;
     } else {
@@ -140,8 +143,9 @@ __device__ __forceinline__ float DominantLoss(const TokenOfQuery& token,
                                               const float* change,
                                               int width,
                                               const float (&moved)[kWidth + 4]) {
-  Weights weights(token.a, state.rest, token.eps);
-  weights.change *= state.rest;
+  const float rest = state.rest > kLeastRest ? state.rest : kLeastRest;
+  Weights weights(token.a, rest, token.eps);
+  weights.change *= rest;
   float cross = 0.0F;
   for (int d = 0; d < width; ++d) {
     cross += change[d] * moved[d];

@@ -192,6 +192,29 @@ TEST_P(TierLossesTest, IsDeterministic) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, TierLossesTest, testing::ValuesIn(kRowFormats));
 
+// Logits in the thousands: a dominant token leaves the others no float, and a tier moves its key
+// back, or a token without attention to the front.
+TEST(TierLossesTest, StrongAttentionStaysFinite) {
+  Rng rng(5);
+  for (const double dominance : {40.0, 400.0, 4000.0}) {
+    ScoreCase scores({"", {90, 6}, 16, 64, 3, 8, 0, 0, true, dominance}, kRowsF32, rng);
+    std::vector<Tier> tiers(3);
+    tiers[0] = {Moved(rng, scores.keys, 2.0), {}};
+    for (const CodedRows& head : scores.keys) {
+      std::vector<float> x = head.values;
+      for (float& value : x) value = 0.0F;
+      tiers[1].keys.emplace_back(kRowsF32, head.rows, head.width, 0, x);
+      for (size_t i = 0; i < x.size(); ++i) x[i] = -head.values[i];
+      tiers[2].keys.emplace_back(kRowsF32, head.rows, head.width, 0, x);
+    }
+    for (const bool maximum : {false, true}) {
+      for (const std::vector<double>& head : LossesOf(scores, tiers, maximum)) {
+        for (const double loss : head) ASSERT_TRUE(std::isfinite(loss)) << dominance;
+      }
+    }
+  }
+}
+
 TEST(TierLossesTest, BrokenNumbersReachTheHost) {
   Rng rng(3);
   for (const bool maximum : {false, true}) {

@@ -77,6 +77,33 @@ TEST(HeadOutputError, EqualsSlowError) {
   }
 }
 
+// Queries that give all of their attention to one token, which is dropped: the rest must be told
+// from what rounding left of 1.
+TEST(HeadOutputError, StrongAttentionEqualsSlowError) {
+  for (const double strength : {3.0, 30.0, 3000.0}) {
+    Example e = MakeExample(6);
+    e.taps.k[0][0][2] = e.taps.q[0][0][kContext + 1] * strength;
+    e.taps.k[0][0][9] = e.taps.q[0][1][kContext + 3] * strength;
+    const std::vector<int64_t> order = {7, 2, 9, 4, 3};
+    const HeadOutputError head(e.taps, OutputProjectionGrams(e.o, kHeads), RowEnergies(e.hidden), 0,
+                               kContext, kScale);
+    std::vector<double> curve(kCurveIntervals + 1, 0.0);
+    head.AddCurve(order, curve);
+    const double nothing = SlowError(e, 0, order);
+    EXPECT_NEAR(curve[0], nothing, 1e-3 * nothing) << strength;
+  }
+}
+
+TEST(HeadOutputError, RowsOfZerosWeighNothing) {
+  Example e = MakeExample(7);
+  e.hidden[kContext + 1].zero_();
+  const HeadOutputError head(e.taps, OutputProjectionGrams(e.o, kHeads), RowEnergies(e.hidden), 0,
+                             kContext, kScale);
+  std::vector<double> curve(kCurveIntervals + 1, 0.0);
+  head.AddCurve(std::vector<int64_t>{3, 4}, curve);
+  EXPECT_GT(curve[0], 0.0);
+}
+
 TEST(HeadOutputError, AddsToTheCurve) {
   const Example e = MakeExample(4);
   const HeadOutputError head(e.taps, OutputProjectionGrams(e.o, kHeads), RowEnergies(e.hidden), 1,

@@ -47,6 +47,7 @@ class TieredErrorTest : public ::testing::Test {
   std::vector<double> SlowOutput(int64_t h, int64_t i, const std::vector<uint8_t>& choice) const {
     std::vector<double> sum(kValueWidth, 0.0);
     double total = 0.0;
+    double largest = -std::numeric_limits<double>::infinity();
     for (int64_t j = 0; j <= kTokens - kQueries + i; ++j) {
       Tensor key = keys_[j];
       Tensor value = values_[j];
@@ -60,6 +61,13 @@ class TieredErrorTest : public ::testing::Test {
       for (int64_t d = 0; d < kKeyWidth; ++d) {
         logit += kScale * queries_[h][i][d].item<double>() * key[d].item<double>();
       }
+      if (logit > largest) {
+        const double scale = std::exp(largest - logit);
+        for (double& x : sum) x *= scale;
+        total *= scale;
+        largest = logit;
+      }
+      logit -= largest;
       total += std::exp(logit);
       for (int64_t d = 0; d < kValueWidth; ++d) sum[d] += std::exp(logit) * value[d].item<double>();
     }
@@ -105,6 +113,30 @@ TEST_F(TieredErrorTest, FullWidthIsNoError) {
   TieredError error = Make();
   EXPECT_GT(error.Measure(std::vector<uint8_t>(kEvictable, 0)), 1e-3);
   EXPECT_NEAR(error.Measure(std::vector<uint8_t>(kEvictable, 1)), 0.0, 1e-20);
+}
+
+// Logits in the thousands: the double exponential of all tokens that are kept is 0 beside the
+// dropped one, and that of all full rows beside a tier's.
+TEST_F(TieredErrorTest, StrongAttentionStaysFinite) {
+  for (const double strength : {1e2, 1e3, 1e4}) {
+    SetUp();
+    keys_[kFirst + 2] = queries_[0][1] * strength;
+    keys_[kFirst + 4] = queries_[1][2] * strength;
+    tiers_[0].keys = keys_.narrow(0, kFirst, kEvictable);
+    tiers_[1].keys[3] = queries_[0][0] * strength;
+    TieredError error = Make();
+    Rng rng(10);
+    for (int round = 0; round < 40; ++round) {
+      std::vector<uint8_t> choice;
+      for (int64_t j = 0; j < kEvictable; ++j) {
+        choice.push_back(static_cast<uint8_t>(rng.NextBelow(4)));
+      }
+      const double expected = SlowError(choice);
+      ASSERT_TRUE(std::isfinite(expected));
+      EXPECT_NEAR(error.Measure(choice), expected, 1e-6 * (1.0 + expected))
+          << strength << " " << round;
+    }
+  }
 }
 
 TEST_F(TieredErrorTest, NothingEvictable) {

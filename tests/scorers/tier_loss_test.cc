@@ -214,6 +214,24 @@ TEST(TierLosses, ExtremeKeysStayFinite) {
   for (const double loss : losses) EXPECT_TRUE(std::isfinite(loss));
 }
 
+// A token with all of a query's attention, whose key a tier takes away: what the others are left
+// with and what the tier leaves of it are both 0 as floats.
+TEST(TierLosses, StrongAttentionStaysFinite) {
+  for (const float strength : {10.0F, 1e2F, 1e3F, 1e4F}) {
+    RandomHead head = MakeRandomHead(185, {.tokens = 20, .rope = false});
+    for (int64_t d = 0; d < 16; ++d) head.keys[9 * 16 + d] = strength * head.queries[1][3 * 16 + d];
+    Replaced tier = Replace(head, 186, 0.0F, 0.0F);
+    std::fill_n(tier.keys.begin() + 9 * 16, 16, 0.0F);
+    for (const bool mean : {false, true}) {
+      const std::vector<double> losses = LossesOf(head, {&tier}, {.mean = mean});
+      for (const double loss : losses) ASSERT_TRUE(std::isfinite(loss)) << strength;
+      // The tier leaves as little of token 9 as dropping it does.
+      EXPECT_GT(losses[9 * 2], 0.0);
+      EXPECT_NEAR(losses[9 * 2 + 1], losses[9 * 2], 0.2 * losses[9 * 2]) << strength;
+    }
+  }
+}
+
 TEST(TierLosses, RefusesWhatDoesNotFit) {
   const RandomHead head = MakeRandomHead(190, {.tokens = 6});
   Replaced tier = Replace(head, 191, 0.1F, 0.1F);
