@@ -8,6 +8,7 @@
 #include "core/base/sizes.h"
 #include "core/io/json.h"
 #include "tools/bench_command.h"
+#include "tools/number_checks.h"
 
 namespace kvc::tools {
 namespace {
@@ -34,11 +35,11 @@ void AddAttentionBenchOptions(CLI::App& app, AttentionBenchOptions& options) {
       ->required()
       ->take_all();
   app.add_option("--repetitions", options.repetitions, "Steps that are timed")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   app.add_option("--checked-heads", options.checked_heads,
                  "Query heads whose error is measured, on a device")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
 }
 

@@ -14,6 +14,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "export/budget/budget_plan.h"
+#include "tools/number_checks.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -122,13 +123,13 @@ void AddBenchOptions(CLI::App& app, BenchOptions& options) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--batch", options.batch, "Sequences that decode together")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   app.add_option("--budget", options.budget,
                  "Another budget than the bundle's: 25%, 512tok or 1GiB@128k");
   app.add_option("--text", options.text, "Text of the prompts, repeated; default: random tokens");
   app.add_option("--repetitions", options.repetitions, "Runs of each measurement")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
 }
 

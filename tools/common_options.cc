@@ -17,6 +17,7 @@
 #include "core/base/version.h"
 #include "core/io/json.h"
 #include "linalg/blas_kernels.h"
+#include "tools/number_checks.h"
 
 namespace kvc::tools {
 namespace {
@@ -225,6 +226,7 @@ int RunCommand(int argc,
   }
   const auto start = std::chrono::steady_clock::now();
   try {
+    CheckFiniteOptions(app);
     const CommandResult result = body();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     if (options.json || !result.print) {

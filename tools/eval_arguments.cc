@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "core/base/sizes.h"
+#include "tools/number_checks.h"
 
 namespace kvc::tools {
 
@@ -27,7 +28,7 @@ void AddNeedleOptions(CLI::App& app, NeedleArguments& args) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--distractors", args.options.distractors, "Needles with other keys and values")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   AddQuestionOption(app, args.question);
 }

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/export_command.h"
+#include "tools/number_checks.h"
 
 namespace kvc::tools {
 namespace {
@@ -28,11 +29,11 @@ void AddAutoOptions(CLI::App& app, AutoArguments& args) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--samples", args.request.samples, "Windows of text")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str()
       ->group(group);
   app.add_option("--needles", args.request.needles, "Needles at each of five depths")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str()
       ->group(group);
   app.add_option("--least-needles", args.request.least_needles,

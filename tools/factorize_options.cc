@@ -8,6 +8,7 @@
 #include "core/base/sizes.h"
 #include "factorize/tune_options.h"
 #include "model/compute.h"
+#include "tools/number_checks.h"
 
 namespace kvc::tools {
 namespace {
@@ -28,7 +29,7 @@ void AddSource(CLI::App& app, FactorizeArguments& args) {
   app.add_option("--calib-tokens", args.calib_tokens, "Tokens of it to use")->capture_default_str();
   app.add_option("--window", args.window, "Tokens of a window")->capture_default_str();
   app.add_option("--held-back", args.options.held_back, "Further windows that measure the result")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   app.add_option("--lengths", args.lengths, "Tokens in the memory table of --dry-run")
       ->delimiter(',')
@@ -52,7 +53,7 @@ void AddTuning(CLI::App& app, FactorizeArguments& args) {
       ->capture_default_str();
   app.add_option("--tune-passes", args.passes,
                  "Passes over them, at most; local 4, global 1. Of two tunings the last one's")
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_option("--lr", args.learning_rate,
                  "Step relative to the weights' size and their error; local 0.03, global 0.01. Of "
                  "two tunings the "

@@ -11,6 +11,7 @@
 #include "model/threads.h"
 #include "pipeline/train_stage.h"
 #include "tools/common_options.h"
+#include "tools/number_checks.h"
 
 namespace kvc::tools {
 namespace {
@@ -41,14 +42,14 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
   app.add_option("--curriculum", c.curriculum, "Stages of the needle task (JSON)");
   app.add_option("--steps", c.request.train.steps, "Optimizer steps")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_option("--batch", c.request.batch, "Sequences of --length tokens for each step")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_option("--length", c.length, "Tokens of a sequence")->capture_default_str();
   app.add_option("--lr", c.request.train.learning_rate, "Highest learning rate")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_option("--last-lr-share", c.request.train.last_rate_share,
                  "Share of --lr that is left at the last step")
       ->capture_default_str()
@@ -59,18 +60,18 @@ void AddOptions(CLI::App& app, TrainCommand& c) {
                "the token before");
   app.add_option("--weight-decay", c.request.train.weight_decay, "Weight decay of matrices")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(ZeroOrMore());
   app.add_option("--answer-weight", c.request.train.answer_weight,
                  "Needle task: weight of the answers' mean loss")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(ZeroOrMore());
   app.add_option("--log-every", c.request.train.log_every, "Steps between lines of the log")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_option("--checkpoint-every", c.request.train.checkpoint_every,
                  "Steps between checkpoints")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_option("--dtype", c.dtype, "Type of the written weights")
       ->capture_default_str()
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
