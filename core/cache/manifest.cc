@@ -9,6 +9,8 @@
 namespace kvc {
 namespace {
 
+constexpr char kManifestFile[] = "manifest.json";
+
 Json GroupToJson(const CacheGroup& group) {
   Json json;
   json["key_width"] = group.key_width;
@@ -321,7 +323,14 @@ Json ToJson(const Manifest& manifest) {
                           {"tokens", manifest.verification.tokens}};
   json["evaluation"] = manifest.evaluation;
   json["files"] = FilesToJson(manifest.files);
+  json["sha256"] = ManifestDigest(json);
   return json;
+}
+
+std::string ManifestDigest(Json manifest) {
+  manifest.erase("sha256");
+  const std::string text = manifest.dump();
+  return Sha256(std::as_bytes(std::span(text)));
 }
 
 std::string CacheDigest(const Manifest& manifest) {
@@ -338,7 +347,7 @@ Manifest ManifestFromJson(const Json& json, const std::string& origin) {
   CheckKeys(json,
             {"schema_version", "kvc", "options", "source", "model", "cache", "budget",
              "weights_dtype", "profile_sha256", "importance", "solver", "reference_length",
-             "expected_bytes", "verification", "evaluation", "files"},
+             "expected_bytes", "verification", "evaluation", "files", "sha256"},
             origin);
   Manifest manifest;
   manifest.tool_version = GetString(json, "kvc", origin);
@@ -365,7 +374,24 @@ Manifest ManifestFromJson(const Json& json, const std::string& origin) {
 }
 
 Manifest ReadManifest(const std::filesystem::path& bundle) {
-  return ManifestFromJson(ReadJsonFile(bundle / "manifest.json"), "manifest.json");
+  return ManifestFromJson(ReadJsonFile(bundle / kManifestFile), kManifestFile);
+}
+
+void CheckBundleIsWhole(const Manifest& manifest, const std::filesystem::path& bundle) {
+  const Json json = ReadJsonFile(bundle / kManifestFile);
+  const std::string expected = GetString(json, "sha256", kManifestFile, "");
+  const std::string actual = ManifestDigest(json);
+  KVC_CHECK(expected.empty() || actual == expected, kVerification,
+            "manifest.json: expected sha256 {} of what it says, got {}; export the bundle again",
+            expected, actual);
+  for (const auto& entry : std::filesystem::directory_iterator(bundle)) {
+    const std::string name = entry.path().filename().string();
+    const bool known = name == kManifestFile || manifest.files.contains(name);
+    KVC_CHECK(known || name.starts_with('.'), kVerification,
+              "{}: expected only files that manifest.json lists, got {}; remove it, or export the "
+              "bundle again",
+              bundle.string(), name);
+  }
 }
 
 void CheckBundleFiles(const Manifest& manifest, const std::filesystem::path& bundle, bool hashes) {

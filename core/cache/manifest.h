@@ -66,11 +66,18 @@ struct Manifest {
 // SHA-256 of the cache's policy as JSON, which model.onnx carries in its metadata_props
 // (docs/formats/onnx.md): graph and manifest belong together.
 [[nodiscard]] std::string CacheDigest(const Manifest& manifest);
+// SHA-256 of a manifest's JSON, compact and without its key "sha256", whose value it is: no field
+// changes unnoticed (kvc-export --verify).
+[[nodiscard]] std::string ManifestDigest(Json manifest);
 // Throws kBadInput naming the key that is missing, unknown or of the wrong type.
 [[nodiscard]] Manifest ManifestFromJson(const Json& json, const std::string& origin);
 [[nodiscard]] Manifest ReadManifest(const std::filesystem::path& bundle);
 // Checks that every file listed exists with its size and hash; throws kVerification naming the
 // file, expected and actual. `hashes` false checks sizes only (the runtime's quick start).
 void CheckBundleFiles(const Manifest& manifest, const std::filesystem::path& bundle, bool hashes);
+// Checks that manifest.json is as it was written (one of an older version, without "sha256", is
+// taken as it is), and that the bundle holds no file besides it and those that it lists, hidden
+// ones apart: a generation_config.json that was added changes what runs. Throws kVerification.
+void CheckBundleIsWhole(const Manifest& manifest, const std::filesystem::path& bundle);
 
 }  // namespace kvc

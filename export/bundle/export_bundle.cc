@@ -150,6 +150,7 @@ ExportResult ExportBundle(const ExportPlan& plan,
 
 CheckResult CheckBundle(const fs::path& directory, ThreadPool& pool) {
   const Manifest manifest = ReadManifest(directory);
+  CheckBundleIsWhole(manifest, directory);
   CheckBundleFiles(manifest, directory, true);
   CheckResult result{directory, std::ssize(manifest.files), {}};
   if (!manifest.verification.done) {

@@ -216,5 +216,35 @@ TEST(Manifest, ChangedFilesAreFound) {
   EXPECT_THROW(CheckBundleFiles(manifest, directory, false), Error);
 }
 
+// A byte that changes what runs, in any field, and a file beside those that are listed.
+TEST(Manifest, NoFieldChangesUnnoticed) {
+  const testing::TempDir dir;
+  const std::filesystem::path& directory = dir.path();
+  Manifest manifest = MakeManifest();
+  const Json written = ToJson(manifest);
+  WriteJsonFile(directory / "manifest.json", written);
+  EXPECT_NO_THROW(CheckBundleIsWhole(manifest, directory));
+  const std::string text = ReadFile(directory / "manifest.json");
+  for (const char* number : {"\"num_hidden_layers\": 2", "\"vocab_size\": 100", "\"sinks\": 4",
+                             "\"bytes\": 12", "\"seed\": 42", "\"reference_length\": 1024"}) {
+    const size_t at = text.find(number);
+    ASSERT_NE(at, std::string::npos) << number;
+    std::string changed = text;
+    changed[at + std::string(number).size() - 1] ^= 1;
+    WriteFile(directory / "manifest.json", changed);
+    EXPECT_THROW(CheckBundleIsWhole(manifest, directory), Error) << number;
+  }
+  Json older = written;
+  older.erase("sha256");
+  WriteJsonFile(directory / "manifest.json", older);
+  EXPECT_NO_THROW(CheckBundleIsWhole(manifest, directory));
+  WriteFile(directory / ".hidden", "");
+  EXPECT_NO_THROW(CheckBundleIsWhole(manifest, directory));
+  WriteFile(directory / "generation_config.json", "{}");
+  EXPECT_THROW(CheckBundleIsWhole(manifest, directory), Error);
+  manifest.files["generation_config.json"] = {std::string(64, 'c'), 2};
+  EXPECT_NO_THROW(CheckBundleIsWhole(manifest, directory));
+}
+
 }  // namespace
 }  // namespace kvc
