@@ -97,28 +97,39 @@ std::vector<std::string> Strings(const Json& json, const char* key, const std::s
   return values;
 }
 
-// A template, cut where {context} ends and around {input}.
+// A template with a record's {input} in all its places, cut at its context.
 struct Template {
   std::string before_context;
-  std::string between;  // {context} and {input}
-  std::string behind;   // {input}
-  bool has_input = false;
+  std::string asking;  // behind the context, up to the end of the first {input} there, or all of it
+  std::string behind;  // what follows
 };
 
-Template ParseTemplate(std::string_view text) {
-  constexpr std::string_view kContextMark = "{context}";
-  constexpr std::string_view kInputMark = "{input}";
+constexpr std::string_view kContextMark = "{context}";
+constexpr std::string_view kInputMark = "{input}";
+
+std::string WithInput(std::string_view text, const std::string& input) {
+  std::string result;
+  for (size_t mark = text.find(kInputMark); mark != std::string_view::npos;
+       mark = text.find(kInputMark)) {
+    result += text.substr(0, mark);
+    result += input;
+    text.remove_prefix(mark + kInputMark.size());
+  }
+  return result += text;
+}
+
+Template FillTemplate(std::string_view text, const Json& json, const std::string& origin) {
   const size_t context = text.find(kContextMark);
-  KVC_CHECK(context != std::string_view::npos, kUsage,
-            "--template: expected {{context}} and, behind it, {{input}}, got \"{}\"", text);
-  Template result;
-  result.before_context = text.substr(0, context);
+  KVC_CHECK(context != std::string_view::npos &&
+                text.find(kContextMark, context + 1) == std::string_view::npos,
+            kUsage, "--template: expected {{context}} once, and {{input}}, got \"{}\"", text);
+  const bool asks = text.find(kInputMark) != std::string_view::npos;
+  const std::string input = asks ? GetString(json, "input", origin) : "";
   const std::string_view rest = text.substr(context + kContextMark.size());
-  const size_t input = rest.find(kInputMark);
-  result.has_input = input != std::string_view::npos;
-  result.between = rest.substr(0, input);
-  if (result.has_input) result.behind = rest.substr(input + kInputMark.size());
-  return result;
+  const size_t mark = rest.find(kInputMark);
+  const size_t end = mark == std::string_view::npos ? rest.size() : mark + kInputMark.size();
+  return {WithInput(text.substr(0, context), input), WithInput(rest.substr(0, end), input),
+          WithInput(rest.substr(end), input)};
 }
 
 // Removes the middle when there are more than `room`.
@@ -137,11 +148,9 @@ AskedPrompt BuildPrompt(const Tokenizer& tokenizer,
                         int64_t answer_tokens) {
   AskedPrompt asked;
   asked.answer_tokens = answer_tokens;
-  const std::string input = parts.has_input ? GetString(json, "input", origin) : "";
-  const std::string asking = parts.between + input;
-  if (!(asking + parts.behind).empty()) {
-    asked.question = EncodeContinuation(tokenizer, asking + parts.behind);
-    const auto without = EncodeContinuation(tokenizer, asking);
+  if (!(parts.asking + parts.behind).empty()) {
+    asked.question = EncodeContinuation(tokenizer, parts.asking + parts.behind);
+    const auto without = EncodeContinuation(tokenizer, parts.asking);
     const auto same =
         std::mismatch(without.begin(), without.end(), asked.question.begin(), asked.question.end());
     asked.lead = std::max<int64_t>(1, asked.question.end() - same.second);
@@ -184,7 +193,8 @@ std::vector<TaskPrompt> PlanLongBench(const Tokenizer& tokenizer,
     TaskPrompt prompt;
     prompt.task = dataset.name;
     prompt.asked = BuildPrompt(
-        tokenizer, ParseTemplate(options.prompt.empty() ? dataset.prompt : options.prompt), json,
+        tokenizer,
+        FillTemplate(options.prompt.empty() ? dataset.prompt : options.prompt, json, origin), json,
         origin, options, dataset.answer_tokens);
     prompt.score = [&dataset, truths, classes](const std::string& answer) {
       const std::string_view counted = dataset.first_line ? FirstLine(answer) : answer;

@@ -14,9 +14,9 @@
 //   passage_count                                         NumberScore   ...How many different...
 //   lcc repobench-p                                       CodeSimilarity {context}{input}
 //
-// For trec, triviaqa and samsum the answer's first line counts. The text after {input} in the
-// prompt (if there is none, its last token) is fed after the compression. The best of the expected
-// answers counts. A name may end in "_e" (LongBench-E).
+// For trec, triviaqa and samsum the answer's first line counts. The text after the {input} that
+// follows the context (if there is none, the last token) is fed after the compression. The best of
+// the expected answers counts. A name may end in "_e" (LongBench-E).
 
 #include <cstdint>
 #include <filesystem>
@@ -32,7 +32,7 @@ struct LongBenchOptions {
   int64_t samples = 0;        // first prompts of the file; 0: all
   int64_t max_length = 4096;  // tokens of prompt and answer; of a longer context the middle is left
                               // out, as in LongBench
-  std::string prompt;         // with {context} and, after it, {input}; empty: as above
+  std::string prompt;         // with {context} and, anywhere, {input}; empty: as above
 };
 
 // Returns the prompts in the file's order. Throws kBadInput naming the line and the key,

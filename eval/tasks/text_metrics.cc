@@ -6,40 +6,56 @@
 #include <map>
 #include <set>
 
+#include "core/tokenizer/python_text.h"
+#include "core/tokenizer/unicode.h"
+
 namespace kvc::eval {
 namespace {
 
-using Words = std::vector<std::string>;
+using tokenizer::CodePoints;
+using tokenizer::IsPythonDigit;
+using tokenizer::IsPythonSpace;
+using tokenizer::IsPythonWord;
+using tokenizer::PythonLower;
+using Words = std::vector<std::u32string>;
 
-bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsPunctuation(char c) {
-  return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-         (c >= '{' && c <= '~');
+bool IsPunctuation(char32_t c) {
+  return (c >= U'!' && c <= U'/') || (c >= U':' && c <= U'@') || (c >= U'[' && c <= U'`') ||
+         (c >= U'{' && c <= U'~');
 }
 
-Words SplitWords(std::string_view text) {
+// str.split()
+Words SplitWords(std::u32string_view text) {
   Words words;
   size_t i = 0;
   while (i < text.size()) {
     const size_t begin = i;
-    while (i < text.size() && !IsSpace(text[i])) ++i;
+    while (i < text.size() && !IsPythonSpace(text[i])) ++i;
     if (i > begin) words.emplace_back(text.substr(begin, i - begin));
     ++i;
   }
   return words;
 }
 
-Words Normalised(std::string_view text) {
-  std::string kept;
-  for (const char c : text) {
-    if (IsPunctuation(c)) continue;
-    kept += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+// re.sub(r"\b(a|an|the)\b", " ", text): an article may stand between signs that are no letters.
+std::u32string WithoutArticles(std::u32string_view text) {
+  std::u32string kept;
+  size_t i = 0;
+  while (i < text.size()) {
+    const size_t begin = i;
+    while (i < text.size() && IsPythonWord(text[i])) ++i;
+    const std::u32string_view word = text.substr(begin, i - begin);
+    const bool article = word == U"a" || word == U"an" || word == U"the";
+    kept += article ? std::u32string_view(U" ") : word;
+    if (i < text.size()) kept += text[i++];
   }
-  Words words = SplitWords(kept);
-  std::erase_if(
-      words, [](const std::string& word) { return word == "a" || word == "an" || word == "the"; });
-  return words;
+  return kept;
+}
+
+Words Normalised(std::string_view text) {
+  std::u32string lower = PythonLower(text);
+  std::erase_if(lower, IsPunctuation);
+  return SplitWords(WithoutArticles(lower));
 }
 
 // Returns [n + 1][m + 1] lengths of the longest common subsequences of the first i and j elements.
@@ -57,7 +73,7 @@ std::vector<std::vector<int32_t>> LcsTable(const Sequence& x, const Sequence& y)
 
 // Adds the words of one longest common subsequence; if there are several, the one that drops words
 // of `y` first from the end.
-void AddCommonWords(const Words& x, const Words& y, std::set<std::string>& common) {
+void AddCommonWords(const Words& x, const Words& y, std::set<std::u32string>& common) {
   const auto table = LcsTable(x, y);
   size_t i = x.size();
   size_t j = y.size();
@@ -76,21 +92,23 @@ void AddCommonWords(const Words& x, const Words& y, std::set<std::string>& commo
 // Returns the pieces between full stops. A piece of spaces only is one empty word, as in the
 // package.
 std::vector<Words> Sentences(std::string_view text) {
+  const std::u32string points = CodePoints(text);
+  std::u32string_view rest = points;
   std::vector<Words> sentences;
-  while (!text.empty()) {
-    const size_t stop = text.find('.');
-    const std::string_view piece = text.substr(0, stop);
+  while (!rest.empty()) {
+    const size_t stop = rest.find(U'.');
+    const std::u32string_view piece = rest.substr(0, stop);
     if (!piece.empty()) {
       sentences.push_back(SplitWords(piece));
       if (sentences.back().empty()) sentences.back().emplace_back();
     }
-    text = stop == std::string_view::npos ? std::string_view() : text.substr(stop + 1);
+    rest = stop == std::u32string_view::npos ? std::u32string_view() : rest.substr(stop + 1);
   }
   return sentences;
 }
 
 size_t DistinctWords(const std::vector<Words>& sentences) {
-  std::set<std::string> words;
+  std::set<std::u32string> words;
   for (const Words& sentence : sentences) words.insert(sentence.begin(), sentence.end());
   return words.size();
 }
@@ -104,10 +122,10 @@ double HarmonicMean(double a, double b, double epsilon) {
 double QuestionF1(std::string_view answer, std::string_view truth) {
   const Words said = Normalised(answer);
   const Words meant = Normalised(truth);
-  std::map<std::string, int64_t> left;
-  for (const std::string& word : meant) ++left[word];
+  std::map<std::u32string, int64_t> left;
+  for (const std::u32string& word : meant) ++left[word];
   int64_t common = 0;
-  for (const std::string& word : said) {
+  for (const std::u32string& word : said) {
     const auto entry = left.find(word);
     if (entry != left.end() && entry->second-- > 0) ++common;
   }
@@ -145,8 +163,8 @@ double ClassScore(std::string_view answer,
 }
 
 double NumberScore(std::string_view answer, std::string_view truth) {
-  const Words meant = NumbersIn(truth);
-  const Words said = NumbersIn(answer);
+  const std::vector<std::string> meant = NumbersIn(truth);
+  const std::vector<std::string> said = NumbersIn(answer);
   if (meant.empty() || said.empty()) return 0.0;
   const auto right = std::count(said.begin(), said.end(), meant[0]);
   return static_cast<double>(right) / static_cast<double>(said.size());
@@ -168,16 +186,22 @@ double CodeSimilarity(std::string_view answer, std::string_view truth) {
     answer = end == std::string_view::npos ? std::string_view() : answer.substr(end + 1);
   }
   if (line.empty() || truth.empty()) return 0.0;
-  const auto common = static_cast<double>(LcsTable(line, truth).back().back());
-  return std::round(200.0 * common / static_cast<double>(line.size() + truth.size())) / 100.0;
+  const std::u32string code = CodePoints(line);
+  const std::u32string meant = CodePoints(truth);
+  const auto common = static_cast<double>(LcsTable(code, meant).back().back());
+  // Python's round() takes a half to the even number, as nearbyint does.
+  const double ratio = 2.0 * common / static_cast<double>(code.size() + meant.size());
+  return std::nearbyint(100.0 * ratio) / 100.0;
 }
 
 std::vector<std::string> NumbersIn(std::string_view text) {
-  Words numbers;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (!IsDigit(text[i])) continue;
-    if (i == 0 || !IsDigit(text[i - 1])) numbers.emplace_back();
-    numbers.back() += text[i];
+  std::vector<std::string> numbers;
+  bool inside = false;
+  for (const char32_t c : CodePoints(text)) {
+    const bool digit = IsPythonDigit(c);
+    if (digit && !inside) numbers.emplace_back();
+    if (digit) tokenizer::AppendUtf8(c, numbers.back());
+    inside = digit;
   }
   return numbers;
 }

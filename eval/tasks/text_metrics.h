@@ -1,6 +1,7 @@
 #pragma once
-// LongBench's marks of an answer [LongBench]: 0 to 1, higher is better. Words are separated by
-// whitespace.
+// LongBench's marks of an answer [LongBench]: 0 to 1, higher is better. Words, digits, small
+// letters and characters are those of LongBench's own code, which is Python's
+// (core/tokenizer/python_text.h): a no-break space separates words, and characters are code points.
 
 #include <string>
 #include <string_view>
@@ -27,7 +28,8 @@ namespace kvc::eval {
 [[nodiscard]] double NumberScore(std::string_view answer, std::string_view truth);
 
 // Returns the similarity of the answer's first line of code (neither comment nor fence) to the
-// truth: 2 LCS of the characters / their total, in whole percent, like fuzzywuzzy's ratio.
+// truth: 2 LCS of the characters / their total, in whole percent, like fuzzywuzzy's ratio (a half
+// percent goes to the even one).
 [[nodiscard]] double CodeSimilarity(std::string_view answer, std::string_view truth);
 
 // Returns the runs of digits, in order.

@@ -259,9 +259,26 @@ TEST_F(Files, LongBenchTemplatesAndLengths) {
   options.max_length = 130;
   EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage,
                    "--max-length");
+  options.prompt = "{context} {context} {input}";
+  EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage,
+                   "{context} once");
   options.prompt = "no mark";
   EXPECT_KVC_ERROR((void)PlanLongBench(tokenizer_, Write(Example("qasper")), options), kUsage,
                    "{context}");
+}
+
+// As str.format would: {input} before the context, behind it, and in both places.
+TEST_F(Files, LongBenchFillsEveryInput) {
+  LongBenchOptions options;
+  options.prompt = "Asked: {input} {context}\nNow:";
+  const auto before = PlanLongBench(tokenizer_, Write(Example("qasper")), options);
+  EXPECT_EQ(Context(tokenizer_, before[0]), "Asked: Who? one two three four five six");
+  EXPECT_EQ(Question(tokenizer_, before[0]), "\nNow:");
+  options.prompt = "{input} {context} {input} Again, {input}:";
+  const auto all = PlanLongBench(tokenizer_, Write(Example("qasper")), options);
+  EXPECT_EQ(Context(tokenizer_, all[0]), "Who? one two three four five six");
+  EXPECT_EQ(Question(tokenizer_, all[0]), " Who? Again, Who?:");
+  EXPECT_EQ(Lead(tokenizer_, all[0]), " Again, Who?:");
 }
 
 TEST_F(Files, LongBenchMarksFirstLinesAndClasses) {

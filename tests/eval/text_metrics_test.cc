@@ -57,5 +57,33 @@ TEST(TextMetrics, CodeSimilarity) {
   EXPECT_EQ(CodeSimilarity("", "abc"), 0.0);
 }
 
+// Values of LongBench's metrics.py (qa_f1_score, rouge_score, code_sim_score) in Python 3.11, the
+// ROUGE package 1.0.1 and fuzz.ratio.
+TEST(TextMetrics, UnicodeIsPythons) {
+  // str.split() takes a no-break space, an ideographic space and U+001F.
+  EXPECT_DOUBLE_EQ(QuestionF1("red blue", "red\u00a0blue"), 1.0);
+  EXPECT_DOUBLE_EQ(QuestionF1("red blue", "red\u3000blue"), 1.0);
+  EXPECT_DOUBLE_EQ(QuestionF1("red blue",
+                              "red\x1f"
+                              "blue"),
+                   1.0);
+  // str.lower()
+  EXPECT_DOUBLE_EQ(QuestionF1("\u00c9COLE \u041c\u041e\u0421\u041a\u0412\u0410",
+                              "\u00e9cole \u043c\u043e\u0441\u043a\u0432\u0430"),
+                   1.0);
+  EXPECT_DOUBLE_EQ(QuestionF1("\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c2"), 1.0);
+  EXPECT_DOUBLE_EQ(QuestionF1("\u0130", "i\u0307"), 1.0);
+  // \b stands between a letter and a quotation mark that is not ASCII, and not before an accent.
+  EXPECT_DOUBLE_EQ(QuestionF1("\u201cthe cat\u201d", "\u201c cat\u201d"), 1.0);
+  EXPECT_EQ(QuestionF1("\u00e0", "a"), 0.0);
+  EXPECT_EQ(QuestionF1("the\u00b2", "\u00b2"), 0.0);
+  EXPECT_NEAR(RougeL("one\u00a0two three", "one two three"), 1.0, 1e-8);
+  // 2 * 2 / (2 + 6) by characters; 0.40 by bytes.
+  EXPECT_DOUBLE_EQ(CodeSimilarity("ab", "ab\u65e5\u65e5\u65e5\u65e5"), 0.5);
+  // round(12.5) is 12.
+  EXPECT_DOUBLE_EQ(CodeSimilarity("axxxxxxx", "ayyyyyyy"), 0.12);
+  EXPECT_EQ(NumbersIn("\u0661\u0662 x3"), (std::vector<std::string>{"\u0661\u0662", "3"}));
+}
+
 }  // namespace
 }  // namespace kvc::eval
