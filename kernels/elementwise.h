@@ -21,6 +21,8 @@ void LayerNorm(ConstMatrixF x,
                ThreadPool& pool);
 // y += x
 void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool);
+// y *= x
+void Multiply(ConstMatrixF x, MatrixF y, ThreadPool& pool);
 // y = silu(gate) * up, silu(z) = z / (1 + e^-z). y may alias either.
 void SiluMul(ConstMatrixF gate, ConstMatrixF up, MatrixF y, ThreadPool& pool);
 // x = gelu(x) in place, by the tanh approximation (GPT-2's gelu_new) or the exact erf form.

@@ -77,6 +77,11 @@ void AddRow(const float* x, int64_t count, float* y) {
                         HWY_ATTR { store(hn::Add(load(x + c), load(y + c)), y + c); });
 }
 
+void MultiplyRow(const float* x, int64_t count, float* y) {
+  ForVectors(count, [&](int64_t c, auto load, auto store)
+                        HWY_ATTR { store(hn::Mul(load(x + c), load(y + c)), y + c); });
+}
+
 // z / (1 + e^-z)
 HWY_INLINE VecF Silu(VecF z) {
   const TagF tag;
@@ -135,6 +140,7 @@ namespace kvc::kernels {
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(LayerNormRow);
 HWY_EXPORT(AddRow);
+HWY_EXPORT(MultiplyRow);
 HWY_EXPORT(SiluMulRow);
 HWY_EXPORT(GeluTanhRow);
 HWY_EXPORT(RopeRow);
@@ -186,6 +192,13 @@ void Add(ConstMatrixF x, MatrixF y, ThreadPool& pool) {
   CheckSame("Add", x, y);
   ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
     HWY_DYNAMIC_DISPATCH(AddRow)(x.row(t), x.cols, y.row(t));
+  });
+}
+
+void Multiply(ConstMatrixF x, MatrixF y, ThreadPool& pool) {
+  CheckSame("Multiply", x, y);
+  ForRows(x.rows, x.cols, kGrain, pool, [&](int64_t t) {
+    HWY_DYNAMIC_DISPATCH(MultiplyRow)(x.row(t), x.cols, y.row(t));
   });
 }
 

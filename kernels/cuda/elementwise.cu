@@ -13,6 +13,10 @@ struct Sum {
   static constexpr bool kTwo = true;
   __device__ static float Of(float a, float b) { return a + b; }
 };
+struct Product {
+  static constexpr bool kTwo = true;
+  __device__ static float Of(float a, float b) { return a * b; }
+};
 struct Silu {
   __device__ static float Of(float z) { return z / (1.0F + Exp2(-kLog2E * z)); }
 };
@@ -211,6 +215,10 @@ void TakeRows(const int32_t* ids,
 
 void Add(const ConstRows& x, const Rows& y, StreamHandle stream) {
   Combine<Sum>(x, y, y, "add", stream);
+}
+
+void Multiply(const ConstRows& x, const Rows& y, StreamHandle stream) {
+  Combine<Product>(x, y, y, "multiply", stream);
 }
 
 void Activate(Activation f, const ConstRows& x, const Rows& y, StreamHandle stream) {

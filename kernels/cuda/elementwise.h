@@ -13,6 +13,8 @@ void Copy(const ConstRows& x, const Rows& y, StreamHandle stream);
 
 // y += x
 void Add(const ConstRows& x, const Rows& y, StreamHandle stream);
+// y *= x
+void Multiply(const ConstRows& x, const Rows& y, StreamHandle stream);
 
 // silu(z) = z / (1 + e^-z); gelu by its tanh approximation (GPT-2's gelu_new), and exact (erf).
 enum class Activation { kSilu, kGeluTanh, kGeluExact };

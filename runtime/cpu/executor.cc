@@ -64,13 +64,13 @@ void RunStep(
       Copy(in(0), out);
       return;
     case StepKind::kAdd:
-      if (step.out == step.in[1]) {
-        kernels::Add(in(0), out, pool);
-        return;
-      }
-      Copy(in(0), out);
-      kernels::Add(in(1), out, pool);
+    case StepKind::kMul: {
+      const bool second_is_out = step.out == step.in[1];
+      if (!second_is_out) Copy(in(0), out);
+      const auto combine = step.kind == StepKind::kAdd ? kernels::Add : kernels::Multiply;
+      combine(in(second_is_out ? 0 : 1), out, pool);
       return;
+    }
     case StepKind::kSiluMul:
       kernels::SiluMul(in(0), in(1), out, pool);
       return;

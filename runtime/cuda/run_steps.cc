@@ -25,7 +25,9 @@ class StepRunner {
       case StepKind::kCopy:
         return Copy(0);
       case StepKind::kAdd:
-        return Add();
+        return Combine(cuda::Add);
+      case StepKind::kMul:
+        return Combine(cuda::Multiply);
       case StepKind::kSiluMul:
         return cuda::ActivateMul(Activation::kSilu, In(0), In(1), out_, stream_);
       case StepKind::kGeluTanh:
@@ -62,10 +64,11 @@ class StepRunner {
     if (in.data != out_.data) cuda::Copy(in, out_, stream_);
   }
 
-  void Add() const {
+  // Adds or multiplies both inputs: `into` takes one of them into the other.
+  void Combine(void (*into)(const cuda::ConstRows&, const cuda::Rows&, cuda::StreamHandle)) const {
     const bool second_is_out = step_.out == step_.in[1];
     if (!second_is_out) Copy(0);
-    cuda::Add(In(second_is_out ? 0 : 1), out_, stream_);
+    into(In(second_is_out ? 0 : 1), out_, stream_);
   }
 
   void ProjectHeads() const {

@@ -204,8 +204,15 @@ class Lowerer {
       context_.Define(node, node.outputs[0], silu);
       return;
     }
+    if (left.kind == Value::Kind::kActivation && right.kind == Value::Kind::kActivation) {
+      const int64_t a = context_.Flat(node, 0);
+      const int64_t b = context_.Flat(node, 1);
+      RequireSameWidth(node, a, b);
+      context_.AddStep(node, StepKind::kMul, {a, b}, context_.WidthOf(a));
+      return;
+    }
     SupportNode(left.kind == Value::Kind::kSilu && right.kind == Value::Kind::kActivation, node,
-                "expected x * sigmoid(x), or that times a second activation");
+                "expected x * sigmoid(x), that times an activation, or a product of activations");
     RequireSameWidth(node, left.reg, right.reg);
     context_.AddStep(node, StepKind::kSiluMul, {left.reg, right.reg}, context_.WidthOf(left.reg));
   }

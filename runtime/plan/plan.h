@@ -23,6 +23,7 @@ enum class StepKind {
   kEmbedPositions,  // out = table[positions]
   kCopy,            // out = in[0]
   kAdd,             // out = in[0] + in[1]
+  kMul,             // out = in[0] * in[1]
   kSiluMul,         // out = silu(in[0]) * in[1]
   kGeluTanh,        // out = gelu(in[0])
   kGeluExact,

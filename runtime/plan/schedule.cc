@@ -88,6 +88,7 @@ std::vector<Cut> ChooseCuts(const LoweredGraph& lowered, const std::vector<Cut>&
 bool MayWriteInPlace(StepKind kind) {
   switch (kind) {
     case StepKind::kAdd:
+    case StepKind::kMul:
     case StepKind::kSiluMul:
     case StepKind::kGeluTanh:
     case StepKind::kGeluExact:

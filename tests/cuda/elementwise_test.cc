@@ -59,6 +59,17 @@ TEST_P(ElementwiseTest, Add) {
   });
 }
 
+TEST_P(ElementwiseTest, Multiply) {
+  UnderOrders([&] {
+    for (const auto& [rows, width, pad] : kSizes) {
+      const TestRows x = RandomRows(rng_, GetParam(), rows, width, pad);
+      const TestRows y = RandomRows(rng_, GetParam(), rows, width, 2 * pad);
+      Multiply(x.view(), y.view(), nullptr);
+      Compare(y, [&](int64_t r, int64_t c) { return x.at(r, c) * y.at(r, c); });
+    }
+  });
+}
+
 TEST_P(ElementwiseTest, Activations) {
   const std::vector<std::pair<Activation, double (*)(double)>> all = {
       {Activation::kSilu, Silu},

@@ -99,6 +99,20 @@ TEST_P(ElementwiseTest, Add) {
   }
 }
 
+TEST_P(ElementwiseTest, Multiply) {
+  for (const int64_t cols : kWidths) {
+    const TestArray x = RandomArray(rng_, 70, cols, DType::kF32, 1);
+    const TestArray before = RandomArray(rng_, 70, cols, DType::kF32, 2);
+    TestArray y = before;
+    Multiply(x.view(), y.view(), pool_);
+    for (int64_t t = 0; t < 70; ++t) {
+      for (int64_t c = 0; c < cols; ++c) {
+        ASSERT_EQ(y(t, c), static_cast<float>(x(t, c) * before(t, c)));
+      }
+    }
+  }
+}
+
 // Exponential 2^-22, one addition, one division, one product.
 TEST_P(ElementwiseTest, SiluMul) {
   for (const int64_t cols : kWidths) {

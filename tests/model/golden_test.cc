@@ -52,6 +52,11 @@ INSTANTIATE_TEST_SUITE_P(LengthDependent,
                          ::testing::ValuesIn(testing::LengthDependentNames()),
                          testing::ParameterName());
 
+INSTANTIATE_TEST_SUITE_P(Short,
+                         GoldenTest,
+                         ::testing::ValuesIn(testing::ShortGoldenNames()),
+                         testing::ParameterName());
+
 TEST(GoldenTest, SharedStories260kLogitsEqualTransformers) {
   const fs::path directory = kvc::testing::SourceRoot() / "../shared/data/models/stories260k";
   if (!fs::exists(directory)) {

@@ -127,6 +127,11 @@ TEST_P(EveryLayoutOnDevice, ABatchIsItsSequences) {
   }
 }
 
+TEST(CudaBackend, GatedGeluIsTheProcessors) {
+  Both both("llama-gelu");
+  ExpectAlike(both, both.processor.geometry(), "gelu");
+}
+
 TEST(CudaBackend, NothingIsLeftAllocated) {
   const size_t before = cuda::UsedBytes();
   {

@@ -129,6 +129,11 @@ INSTANTIATE_TEST_SUITE_P(Models,
                          ::testing::ValuesIn(OnBackends(testing::GoldenNames())),
                          LayoutName);
 
+INSTANTIATE_TEST_SUITE_P(Short,
+                         GoldenTest,
+                         ::testing::ValuesIn(OnBackends(testing::ShortGoldenNames())),
+                         LayoutName);
+
 TEST(RuntimeGolden, SharedStories260k) {
   const std::filesystem::path model =
       kvc::testing::SourceRoot() / ".." / "shared" / "data" / "models" / "stories260k";

@@ -53,6 +53,9 @@ inline std::vector<std::string> LengthDependentNames() {
           "mistral-longrope-rope-pairs"};
 }
 
+// Golden models of few tokens, for logits alone.
+inline std::vector<std::string> ShortGoldenNames() { return {"llama-gelu"}; }
+
 // For INSTANTIATE_TEST_SUITE_P: a test is called as its parameter, which is a text; gtest allows no
 // '-' in it.
 struct ParameterName {
