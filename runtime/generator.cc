@@ -4,8 +4,10 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "core/base/error.h"
+#include "core/base/error_place.h"
 #include "core/base/rng.h"
 #include "core/cache/manifest.h"
 #include "core/io/files.h"
@@ -16,6 +18,8 @@ namespace kvc::runtime {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr char kGenerationConfig[] = "generation_config.json";
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -42,20 +46,32 @@ class Generator {
         context_(session.bundle().manifest().model.context_length) {}
 
   GenerateResult Run(std::span<const std::vector<int32_t>> prompts, Progress& progress) {
+    CheckPromptLengths(prompts, context_);
     result_.outputs.resize(prompts.size());
     logits_.resize(prompts.size() * static_cast<size_t>(vocabulary_));
-    for (size_t i = 0; i < prompts.size(); ++i) Prefill(i, prompts[i]);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      AtPrompt(i, [&] { Prefill(i, prompts[i]); });
+    }
     const int64_t steps = options_.max_new_tokens - 1;
     for (int64_t step = 0; step < steps && DecodeStep(); ++step) {
       progress.Report("decode", step + 1, steps);
     }
     for (size_t i = 0; i < prompts.size(); ++i) {
-      result_.outputs[i].cache = streams_[i].sequence->counters();
+      Generation& output = result_.outputs[i];
+      output.cache = streams_[i].sequence->counters();
+      output.cut = !output.stopped && std::ssize(output.ids) < options_.max_new_tokens;
     }
     return std::move(result_);
   }
 
  private:
+  // Calls `body`, whose errors name prompt i where there are several.
+  template <class Body>
+  void AtPrompt(size_t i, const Body& body) const {
+    if (result_.outputs.size() == 1) return body();
+    AtPlace("prompt " + std::to_string(i + 1), body);
+  }
+
   void Prefill(size_t i, const std::vector<int32_t>& prompt) {
     SequenceOptions sequence = options_.sequence;
     const auto length = static_cast<int64_t>(prompt.size());
@@ -98,7 +114,8 @@ class Generator {
     result_.decode_tokens += rows;
     for (size_t b = 0; b < owners.size(); ++b) {
       const auto vocabulary = static_cast<size_t>(vocabulary_);
-      Accept(owners[b], std::span(logits_).subspan(b * vocabulary, vocabulary));
+      AtPrompt(owners[b],
+               [&] { Accept(owners[b], std::span(logits_).subspan(b * vocabulary, vocabulary)); });
     }
     return true;
   }
@@ -138,8 +155,8 @@ CacheCounters GenerateResult::MeanCache() const {
 
 std::vector<int32_t> StopIds(const Bundle& bundle, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids = bundle.manifest().model.eos_ids;
-  const std::filesystem::path file = bundle.directory() / "generation_config.json";
-  if (std::filesystem::exists(file)) {
+  const std::filesystem::path file = bundle.directory() / kGenerationConfig;
+  if (bundle.manifest().files.contains(kGenerationConfig)) {
     const Json config = ReadJsonFile(file);
     const Json eos = config.value("eos_token_id", Json());
     for (const Json& id : eos.is_array() ? eos : Json::array({eos})) {
@@ -150,6 +167,20 @@ std::vector<int32_t> StopIds(const Bundle& bundle, const Tokenizer& tokenizer) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
+}
+
+int64_t NewTokensWithin(int64_t context_length, int64_t length, int64_t wanted) {
+  // The last token is not fed any more.
+  return std::min(wanted, context_length - length + 1);
+}
+
+void CheckPromptLengths(std::span<const std::vector<int32_t>> prompts, int64_t context_length) {
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto length = std::ssize(prompts[i]);
+    KVC_CHECK(length > 0 && length <= context_length, kBadInput,
+              "prompt{}: expected 1 to {} tokens, got {}; shorten it",
+              prompts.size() > 1 ? " " + std::to_string(i + 1) : "", context_length, length);
+  }
 }
 
 GenerateResult Generate(Session& session,

@@ -27,7 +27,8 @@ struct GenerateOptions {
 
 struct Generation {
   std::vector<int32_t> ids;  // new tokens, without the stop token
-  bool stopped = false;      // at a stop token; otherwise by max_new_tokens or the context length
+  bool stopped = false;      // at a stop token
+  bool cut = false;          // by the context length, before max_new_tokens
   CacheCounters cache;       // when it ended
 };
 
@@ -46,12 +47,20 @@ struct GenerateResult {
   [[nodiscard]] CacheCounters MeanCache() const;
 };
 
-// Returns the ids that end a text: those of the model's configuration, of the bundle's
-// generation_config.json and of the tokenizer.
+// Returns the ids that end a text, for whatever generates one: those of the model's configuration,
+// of the bundle's own generation_config.json (one that its manifest lists) and of the tokenizer.
 [[nodiscard]] std::vector<int32_t> StopIds(const Bundle& bundle, const Tokenizer& tokenizer);
 
+// Returns how many new tokens follow a prompt of `length` tokens: `wanted`, or what the model's
+// context has room for.
+[[nodiscard]] int64_t NewTokensWithin(int64_t context_length, int64_t length, int64_t wanted);
+
+// Checks that every prompt has 1 to `context_length` tokens. Throws kBadInput naming the prompt.
+void CheckPromptLengths(std::span<const std::vector<int32_t>> prompts, int64_t context_length);
+
 // Generates. Reports progress as stage "decode". A sequence that has ended leaves the batch. Throws
-// kUsage for max_new_tokens < 1, and what the session throws.
+// kUsage for max_new_tokens < 1, and what the session throws, with the number of the prompt where
+// there are several. Prompts are checked before the first one is read.
 [[nodiscard]] GenerateResult Generate(Session& session,
                                       std::span<const std::vector<int32_t>> prompts,
                                       const GenerateOptions& options,

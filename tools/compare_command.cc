@@ -1,5 +1,6 @@
 // kvc-eval compare.
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "core/io/files.h"
 #include "core/io/output_directory.h"
 #include "core/tokenizer/tokenizer.h"
+#include "eval/compare/compare.h"
 #include "eval/compare/inputs.h"
 #include "pipeline/choose/comparison.h"
 #include "pipeline/choose/comparison_json.h"
@@ -19,6 +21,7 @@
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
+#include "tools/number_checks.h"
 #include "tools/results_text.h"
 
 namespace kvc::tools {
@@ -98,11 +101,35 @@ choose::CompareTasks MakeTasks(const CompareArguments& args,
   return tasks;
 }
 
+// Checks before anything is loaded that what the tasks feed fits every model.
+void CheckLengths(const choose::CompareRequest& request, const choose::CompareTasks& tasks) {
+  std::vector<fs::path> bundles = {request.reference};
+  bundles.insert(bundles.end(), request.bundles.begin(), request.bundles.end());
+  for (const auto& base : request.bases) bundles.push_back(base.bundle);
+  int64_t ruler = 0;
+  for (const eval::TaskPrompt& prompt : tasks.ruler) {
+    ruler = std::max(ruler, std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question) +
+                                prompt.asked.answer_tokens - 1);
+  }
+  for (const fs::path& bundle : bundles) {
+    if (!tasks.samples.empty()) {
+      eval::CheckFitsContext(bundle, "--context and --decode",
+                             tasks.walk.context + tasks.walk.decode - 1);
+    }
+    for (const eval::NeedleCell& cell : tasks.cells) {
+      eval::CheckFitsContext(bundle, "--lengths with the answers",
+                             eval::LongestNeedle(cell.prompts));
+    }
+    eval::CheckFitsContext(bundle, "--ruler-lengths", ruler);
+  }
+}
+
 CommandResult RunCompare(const CompareArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const choose::CompareRequest request = MakeRequest(args, BackendDevice(common));
   const auto tokenizer = Tokenizer::Load(request.reference);
   const choose::CompareTasks tasks = MakeTasks(args, *tokenizer, common.seed);
+  CheckLengths(request, tasks);
   for (const std::string& output : {args.output, args.prompts}) {
     CheckOutputApart(output, InputsOf(args));
   }
@@ -162,11 +189,11 @@ void AddTaskOptions(CLI::App& app, CompareArguments& args) {
   app.add_option("--haystack", args.needle.haystack, "UTF-8 text that hides needles");
   app.add_option("--needles", args.needle.options.samples,
                  "Needle prompts for each length and depth")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   AddNeedleOptions(app, args.needle);
   app.add_option("--ruler", args.ruler.samples, "RULER-style prompts for each task; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   app.add_option("--ruler-tasks", args.ruler.tasks, "Tasks as in kvc-eval ruler; default: all")
       ->delimiter(',');

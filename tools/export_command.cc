@@ -55,7 +55,7 @@ choose::Candidate ParseCandidate(const std::string& text) {
   choose::Candidate candidate{text.substr(0, comma), ""};
   if (comma != std::string::npos) candidate.profile = text.substr(comma + 1);
   KVC_CHECK(
-      fs::is_directory(candidate.model), kUsage,
+      fs::is_directory(candidate.model), kIo,
       "--candidate: expected CHECKPOINT[,PROFILE], got {}, which names no checkpoint directory",
       text);
   return candidate;

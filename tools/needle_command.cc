@@ -6,12 +6,14 @@
 #include <CLI/CLI.hpp>
 
 #include "core/tokenizer/tokenizer.h"
+#include "eval/compare/compare.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/needle.h"
 #include "eval/compare/results_json.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
+#include "tools/number_checks.h"
 #include "tools/results_text.h"
 #include "tools/session_options.h"
 
@@ -42,6 +44,10 @@ CommandResult RunNeedle(const NeedleCommand& args, const CommonOptions& common) 
   const auto tokenizer = Tokenizer::Load(args.bundle);
   const auto cells =
       eval::PlanNeedles(*tokenizer, eval::ReadHaystack(args.needle.haystack), options);
+  for (const eval::NeedleCell& cell : cells) {
+    eval::CheckFitsContext(args.bundle, "--lengths with the answers",
+                           eval::LongestNeedle(cell.prompts));
+  }
   if (common.dry_run) return {{{"cells", cells.size()}, {"samples", options.samples}}, {}};
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::NeedleResult measured =
@@ -65,7 +71,7 @@ EvalCommand AddNeedle(CLI::App& app) {
   sub->add_option("--haystack", args->needle.haystack, "UTF-8 text that hides the needles")
       ->required();
   sub->add_option("--samples", args->needle.options.samples, "Prompts for each cell")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   AddNeedleOptions(*sub, args->needle);
   AddNeedleGate(*sub, args->gates);

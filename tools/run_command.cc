@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "core/base/error.h"
+#include "core/base/error_place.h"
 #include "core/base/sizes.h"
 #include "core/cache/manifest.h"
 #include "core/io/json.h"
@@ -17,6 +18,7 @@
 #include "export/budget/budget_plan.h"
 #include "runtime/generator.h"
 #include "runtime/session.h"
+#include "tools/number_checks.h"
 #include "tools/session_options.h"
 
 namespace kvc::tools {
@@ -24,7 +26,9 @@ namespace {
 
 std::vector<std::string> ReadPrompts(const RunOptions& options) {
   std::vector<std::string> texts = options.prompts;
-  for (const std::string& text : texts) CheckUtf8(text, "--prompt");
+  for (size_t i = 0; i < texts.size(); ++i) {
+    CheckUtf8(texts[i], texts.size() > 1 ? "--prompt " + std::to_string(i + 1) : "--prompt");
+  }
   for (const std::string& file : options.prompt_files) {
     for (std::string& document : ReadDocuments(file)) texts.push_back(std::move(document));
   }
@@ -34,6 +38,7 @@ std::vector<std::string> ReadPrompts(const RunOptions& options) {
 
 Json DryRun(const CacheSpec& spec,
             const std::vector<std::vector<int32_t>>& prompts,
+            int64_t context_length,
             int64_t new_tokens) {
   Json plan;
   plan["method"] = MethodName(spec.method);
@@ -41,11 +46,12 @@ Json DryRun(const CacheSpec& spec,
   for (const auto& prompt : prompts) {
     const auto length = static_cast<int64_t>(prompt.size());
     const CacheBytes bytes = PredictBytes(spec, length);
-    plan["prompts"].push_back({{"prompt_tokens", length},
-                               {"new_tokens", new_tokens},
-                               {"full_bytes", bytes.full},
-                               {"logical_bytes", bytes.logical},
-                               {"allocated_bytes", bytes.allocated}});
+    plan["prompts"].push_back(
+        {{"prompt_tokens", length},
+         {"new_tokens", runtime::NewTokensWithin(context_length, length, new_tokens)},
+         {"full_bytes", bytes.full},
+         {"logical_bytes", bytes.logical},
+         {"allocated_bytes", bytes.allocated}});
   }
   return plan;
 }
@@ -57,6 +63,24 @@ struct RunResult {
   runtime::GenerateResult generated;
 };
 
+// Returns what ended a text: a stop token, -n, or the model's context.
+const char* EndOf(const runtime::Generation& output) {
+  if (output.stopped) return "stop";
+  return output.cut ? "context" : "length";
+}
+
+// Says which texts the context cut short.
+void LogCuts(const RunResult& result, int64_t context_length, int64_t wanted, Progress& progress) {
+  for (size_t i = 0; i < result.generated.outputs.size(); ++i) {
+    const runtime::Generation& output = result.generated.outputs[i];
+    if (!output.cut) continue;
+    progress.Log("prompt " + std::to_string(i + 1) + ": ended after " +
+                 std::to_string(output.ids.size()) + " of " + std::to_string(wanted) +
+                 " new tokens: the model's context of " + std::to_string(context_length) +
+                 " tokens is full");
+  }
+}
+
 Json ToJson(const RunResult& result) {
   Json json;
   json["outputs"] = Json::array();
@@ -65,7 +89,8 @@ Json ToJson(const RunResult& result) {
     json["outputs"].push_back({{"prompt_tokens", result.prompt_tokens[i]},
                                {"token_ids", output.ids},
                                {"text", result.texts[i]},
-                               {"stopped", output.stopped}});
+                               {"stopped", output.stopped},
+                               {"ended", EndOf(output)}});
   }
   json["prefill_tokens_per_second"] = result.generated.PrefillRate();
   json["decode_tokens_per_second"] = result.generated.DecodeRate();
@@ -87,6 +112,19 @@ void Print(const RunResult& result) {
                FormatBytes(cache.allocated_bytes).c_str(), FormatBytes(cache.peak_bytes).c_str());
 }
 
+// Returns the token ids of each text. Throws kBadInput naming the prompt.
+std::vector<std::vector<int32_t>> EncodePrompts(const Tokenizer& tokenizer,
+                                                const std::vector<std::string>& texts) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (const std::string& text : texts) {
+    const std::string place =
+        texts.size() > 1 ? "prompt " + std::to_string(prompts.size() + 1) : "prompt";
+    AtPlace(place, [&] { prompts.push_back(tokenizer.Encode(text, SpecialTokens::kAdd)); });
+    KVC_CHECK(!prompts.back().empty(), kBadInput, "{}: expected text, got no token", place);
+  }
+  return prompts;
+}
+
 // Returns the policy that --budget sets instead of the manifest's.
 std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifest& manifest) {
   if (options.budget.empty()) return std::nullopt;
@@ -101,13 +139,13 @@ void AddRunOptions(CLI::App& app, RunOptions& options) {
   app.add_option("--prompt-file", options.prompt_files, "UTF-8 text or .jsonl; repeatable")
       ->allow_extra_args(false);
   app.add_option("-n,--new-tokens", options.new_tokens, "New tokens at most")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   app.add_option("--temperature", options.sampling.temperature, "0: greedy")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   app.add_option("--top-k", options.sampling.top_k, "Sample from the k most probable; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   app.add_option("--top-p", options.sampling.top_p, "Sample from this mass of probability")
       ->check(CLI::Range(0.0, 1.0))
@@ -119,15 +157,13 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const std::vector<std::string> texts = ReadPrompts(options);
   const auto tokenizer = Tokenizer::Load(options.bundle);
-  std::vector<std::vector<int32_t>> prompts;
-  for (const std::string& text : texts) {
-    prompts.push_back(tokenizer->Encode(text, SpecialTokens::kAdd));
-    KVC_CHECK(!prompts.back().empty(), kBadInput, "prompt: expected text, got no token");
-  }
+  const Manifest manifest = ReadManifest(options.bundle);
+  const int64_t context = manifest.model.context_length;
+  const auto prompts = EncodePrompts(*tokenizer, texts);
+  runtime::CheckPromptLengths(prompts, context);
   if (common.dry_run) {
-    const Manifest manifest = ReadManifest(options.bundle);
     const auto cache = OverridePolicy(options, manifest);
-    const Json plan = DryRun(cache.value_or(manifest.cache), prompts, options.new_tokens);
+    const Json plan = DryRun(cache.value_or(manifest.cache), prompts, context, options.new_tokens);
     return {plan, [plan] { std::cout << plan["prompts"].dump(2) << '\n'; }};
   }
   const auto bundle = runtime::Bundle::Load(options.bundle, {}, pool);
@@ -139,7 +175,9 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
   generate.stop_ids = runtime::StopIds(*bundle, *tokenizer);
   generate.sequence.cache = OverridePolicy(options, bundle->manifest());
   RunResult result;
-  result.generated = runtime::Generate(*session, prompts, generate, *MakeProgress(common));
+  const auto progress = MakeProgress(common);
+  result.generated = runtime::Generate(*session, prompts, generate, *progress);
+  LogCuts(result, context, options.new_tokens, *progress);
   for (size_t i = 0; i < prompts.size(); ++i) {
     result.prompt_tokens.push_back(std::ssize(prompts[i]));
     result.texts.push_back(tokenizer->Decode(result.generated.outputs[i].ids));

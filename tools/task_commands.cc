@@ -19,6 +19,7 @@
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
+#include "tools/number_checks.h"
 #include "tools/results_text.h"
 #include "tools/session_options.h"
 
@@ -37,7 +38,7 @@ struct TaskArguments {
 void AddTaskOptions(CLI::App& app, TaskArguments& args) {
   app.add_option("bundle", args.bundle, "Bundle to measure")->required();
   app.add_option("--batch", args.batch, "Prompts answered together")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   AddQuestionOption(app, args.question);
   AddDecodePolicy(app, args.policy);
@@ -75,15 +76,10 @@ CommandResult RunTasks(const TaskArguments& args,
   const auto tokenizer = Tokenizer::Load(args.bundle);
   const std::vector<eval::TaskPrompt> prompts = plan(*tokenizer);
   const int64_t longest = LongestOf(prompts);
-  const ModelConfig model = ReadManifest(args.bundle).model;
-  KVC_CHECK(longest <= model.context_length, kUsage,
-            "{}: expected prompts and answers of at most the model's {} tokens, got {}; ask for "
-            "shorter ones",
-            args.bundle, model.context_length, longest);
+  eval::CheckFitsContext(args.bundle, "prompts and answers", longest);
   if (common.dry_run) return {{{"prompts", prompts.size()}, {"longest", longest}}, {}};
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
-  const eval::AskOptions options = {args.question == "before", ParseDecodePolicy(args.policy),
-                                    model.eos_ids};
+  const eval::AskOptions options = {args.question == "before", ParseDecodePolicy(args.policy)};
   const eval::TaskResult measured =
       eval::MeasureTasks(*session, *tokenizer, prompts, options, args.batch, *MakeProgress(common));
   return WithGates({{"question", args.question},
@@ -131,7 +127,7 @@ EvalCommand AddRuler(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   sub->add_option("--samples", args->ruler.samples, "Prompts for each task and length")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   return {sub, [args](const CommonOptions& common) {
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
@@ -149,9 +145,9 @@ EvalCommand AddLines(CLI::App& app) {
   sub->add_option("--lines", args->options.lines,
                   "Lines of the record that are kept: 25,50,100; default: all")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   return {sub, [args](const CommonOptions& common) {
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
@@ -166,12 +162,12 @@ EvalCommand AddLongBench(CLI::App& app) {
   AddTaskOptions(*sub, args->common);
   sub->add_option("file", args->file, "JSONL: input, context, answers, dataset")->required();
   sub->add_option("--template", args->prompt_file,
-                  "Text file with {context} and, behind it, {input} instead of the own prompts");
+                  "Text file with {context} and {input} instead of the own prompts");
   sub->add_option("--max-length", args->max_length,
                   "Tokens of prompt and answer; the middle of a longer context is left out")
       ->capture_default_str();
   sub->add_option("--samples", args->options.samples, "First prompts of the file; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(ZeroOrMore())
       ->capture_default_str();
   return {sub, [args](const CommonOptions& common) {
             eval::LongBenchOptions options = args->options;

@@ -14,6 +14,7 @@
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
+#include "tools/number_checks.h"
 #include "tools/results_text.h"
 #include "tools/session_options.h"
 
@@ -39,7 +40,7 @@ void AddWalkOptions(CLI::App& app, WalkArguments& args) {
   app.add_option("--samples", args.options.samples, "Windows, spread over the text")
       ->capture_default_str();
   app.add_option("--batch", args.options.batch, "Samples decoded together")
-      ->check(CLI::PositiveNumber)
+      ->check(AboveZero())
       ->capture_default_str();
   AddDecodePolicy(app, args.policy);
 }
@@ -61,6 +62,10 @@ struct PreparedWalk {
 PreparedWalk PrepareWalk(const WalkArguments& args) {
   PreparedWalk walk;
   walk.options = Resolve(args);
+  // The last token is predicted, not fed.
+  const int64_t fed = walk.options.context + walk.options.decode - 1;
+  eval::CheckFitsContext(args.bundle, "--context and --decode", fed);
+  if (!args.against.empty()) eval::CheckFitsContext(args.against, "--context and --decode", fed);
   const auto tokenizer = Tokenizer::Load(args.bundle);
   walk.samples = eval::CutSamples(*tokenizer, eval::ReadAll(args.text), walk.options);
   return walk;

@@ -6,6 +6,9 @@
 namespace kvc {
 
 std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& directory) {
+  std::error_code missing;
+  KVC_CHECK(std::filesystem::is_directory(directory, missing), kIo,
+            "{}: expected a directory with a tokenizer, got none", directory.string());
   const auto is_there = [&](const char* name) {
     std::error_code unreadable;  // the loader will say why
     return std::filesystem::is_regular_file(directory / name, unreadable);

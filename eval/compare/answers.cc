@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/error_place.h"
 #include "eval/compare/statistics.h"
+#include "runtime/generator.h"
 
 namespace kvc::eval {
 namespace {
@@ -75,6 +77,8 @@ std::vector<std::vector<Answer>> AnswerAll(std::span<const Contestant> contestan
                                            std::span<const AskedPrompt> prompts,
                                            const AskOptions& options) {
   Runner runner(contestants, prompts.size());
+  const std::vector<int32_t> stop_ids =
+      runtime::StopIds(contestants[0].session->bundle(), tokenizer);
   std::vector<Feed> feeds;
   for (const AskedPrompt& prompt : prompts) feeds.push_back(Split(prompt, options.question_before));
   std::vector<std::vector<Stream>> streams(prompts.size());
@@ -83,9 +87,9 @@ std::vector<std::vector<Answer>> AnswerAll(std::span<const Contestant> contestan
     base.decode = options.policy;
     base.reserve =
         std::ssize(feeds[p].prefill) + std::ssize(feeds[p].rest) + prompts[p].answer_tokens;
-    runner.Prefill(p, feeds[p].prefill, base);
+    AtPlace("prompt " + std::to_string(p + 1), [&] { runner.Prefill(p, feeds[p].prefill, base); });
     streams[p].assign(contestants.size(),
-                      Stream(feeds[p].rest, prompts[p].answer_tokens, options.stop_ids));
+                      Stream(feeds[p].rest, prompts[p].answer_tokens, stop_ids));
   }
   bool open = true;
   while (open) {

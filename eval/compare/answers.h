@@ -21,14 +21,15 @@ struct AskOptions {
   // decoded after the compression.
   bool question_before = true;
   runtime::DecodePolicy policy = runtime::DecodePolicy::kReallocate;
-  std::vector<int32_t> stop_ids;  // end an answer and do not belong to it
 };
 
 struct Answer {
   std::string text;
   runtime::CacheCounters cache;  // when it is given
 };
-// Answers all prompts: [prompt][contestant], all prompts together in memory.
+// Answers all prompts: [prompt][contestant], all prompts together in memory. An answer ends at a
+// token that ends a text of the first contestant's bundle (runtime::StopIds) and does not belong to
+// it, or with its number of tokens.
 [[nodiscard]] std::vector<std::vector<Answer>> AnswerAll(std::span<const Contestant> contestants,
                                                          const Tokenizer& tokenizer,
                                                          std::span<const AskedPrompt> prompts,

@@ -1,6 +1,9 @@
 #include "eval/compare/compare.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
+#include "core/base/error_place.h"
 #include "core/cache/manifest.h"
 #include "core/io/json.h"
 #include "eval/compare/answers.h"
@@ -79,7 +82,8 @@ std::vector<std::vector<SampleScores>> CompareSamples(std::span<const Contestant
   base.reserve = options.context + options.decode;
   std::vector<std::vector<SampleScores>> scores(samples.size(), std::vector<SampleScores>(count));
   for (size_t s = 0; s < samples.size(); ++s) {
-    runner.Prefill(s, std::span(samples[s]).first(options.context), base);
+    AtPlace("sample " + std::to_string(s + 1),
+            [&] { runner.Prefill(s, std::span(samples[s]).first(options.context), base); });
     for (size_t c = 0; c < count; ++c) scores[s][c].prompt = runner.counters(s, c);
   }
   for (int64_t step = 0; step < options.decode; ++step) {
@@ -108,6 +112,16 @@ std::vector<std::vector<SampleScores>> CompareSamples(std::span<const Contestant
   return scores;
 }
 
+int64_t LongestNeedle(std::span<const NeedlePrompt> prompts) {
+  int64_t longest = 0;
+  for (const NeedlePrompt& prompt : prompts) {
+    const int64_t answer = std::ssize(prompt.answer) + kExtraTokens;  // its last one is not fed
+    longest =
+        std::max(longest, std::ssize(prompt.context) + std::ssize(prompt.question) + answer - 1);
+  }
+  return longest;
+}
+
 std::vector<std::vector<NeedleScore>> CompareNeedles(std::span<const Contestant> contestants,
                                                      const Tokenizer& tokenizer,
                                                      std::span<const NeedlePrompt> prompts,
@@ -118,7 +132,7 @@ std::vector<std::vector<NeedleScore>> CompareNeedles(std::span<const Contestant>
     asked.push_back(
         {prompt.context, prompt.question, prompt.lead, std::ssize(prompt.answer) + kExtraTokens});
   }
-  const AskOptions options = {question_before, policy, {}};
+  const AskOptions options = {question_before, policy};
   const auto answers = AnswerAll(contestants, tokenizer, asked, options);
   std::vector<std::vector<NeedleScore>> scores(prompts.size());
   for (size_t p = 0; p < prompts.size(); ++p) {

@@ -60,6 +60,9 @@ struct NeedleScore {
     bool question_before,
     runtime::DecodePolicy policy);
 
+// Returns how many tokens the longest of the prompts and its answer feed at most.
+[[nodiscard]] int64_t LongestNeedle(std::span<const NeedlePrompt> prompts);
+
 // Summarises one contestant's scores over all samples; `reference` stays empty.
 [[nodiscard]] Divergence Summarise(std::span<const SampleScores> scores);
 

@@ -14,6 +14,12 @@ namespace kvc::eval {
 [[nodiscard]] std::unique_ptr<runtime::Session> OpenSession(const std::filesystem::path& directory,
                                                             const runtime::RuntimeOptions& options);
 
+// Checks that a sequence of `tokens` fits the model of the bundle in `directory`, before anything
+// is loaded; `options` names what asks for it. Throws kUsage, and what ReadManifest throws.
+void CheckFitsContext(const std::filesystem::path& directory,
+                      const std::string& options,
+                      int64_t tokens);
+
 // Returns the documents of all files, in order. Throws like ReadDocuments.
 [[nodiscard]] std::vector<std::string> ReadAll(const std::vector<std::filesystem::path>& files);
 // Returns the documents of one file, joined.

@@ -3,8 +3,10 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/base/error_place.h"
 #include "core/cache/manifest.h"
 #include "core/io/files.h"
+#include "runtime/generator.h"
 
 namespace kvc::eval {
 
@@ -14,13 +16,13 @@ std::vector<std::vector<int32_t>> ReadIdLines(const fs::path& file) {
   std::istringstream text(ReadFile(file));
   std::vector<std::vector<int32_t>> prompts;
   std::string line;
-  while (std::getline(text, line)) {
+  for (int64_t number = 1; std::getline(text, line); ++number) {
     std::istringstream words(line);
     std::vector<int32_t> ids;
     int32_t id = 0;
     while (words >> id) ids.push_back(id);
     KVC_CHECK(words.eof(), kBadInput, "{}: line {}: expected token ids, got \"{}\"", file.string(),
-              prompts.size() + 1, line);
+              number, line);
     if (!ids.empty()) prompts.push_back(std::move(ids));
   }
   KVC_CHECK(!prompts.empty(), kBadInput, "{}: expected lines of token ids, got none",
@@ -42,12 +44,22 @@ std::vector<WrittenLogits> WriteLogits(runtime::Session& session,
   const int64_t vocabulary = manifest.model.vocab_size;
   runtime::SequenceOptions options;
   options.cache = FullCache(manifest.cache);
+  // Before the first file is written.
+  runtime::CheckPromptLengths(prompts, manifest.model.context_length);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    for (const int32_t id : prompts[p]) {
+      KVC_CHECK(id >= 0 && id < vocabulary, kBadInput, "prompt {}: expected ids below {}, got {}",
+                p + 1, vocabulary, id);
+    }
+  }
   std::vector<WrittenLogits> written;
   for (size_t p = 0; p < prompts.size(); ++p) {
     const auto tokens = static_cast<int64_t>(prompts[p].size());
     std::vector<float> logits(tokens * vocabulary);  // [T, V]
     const auto sequence = session.NewSequence(options);
-    session.Prefill(*sequence, prompts[p], MatrixF(logits.data(), tokens, vocabulary));
+    AtPlace("prompt " + std::to_string(p + 1), [&] {
+      session.Prefill(*sequence, prompts[p], MatrixF(logits.data(), tokens, vocabulary));
+    });
     const fs::path name = LogitsFile(out, p);
     WriteNpy(name, logits, {tokens, vocabulary});
     written.push_back({name.string(), tokens});

@@ -95,8 +95,7 @@ void AskRuler(const CompareTasks& tasks,
     longest = std::max(longest, std::ssize(prompt.asked.context));
   }
   const int64_t batch = PromptsAtOnce(contestants, longest);
-  const eval::AskOptions options = {tasks.needle.question_before, tasks.needle.policy,
-                                    contestants.all[0].session->bundle().manifest().model.eos_ids};
+  const eval::AskOptions options = {tasks.needle.question_before, tasks.needle.policy};
   while (state.ruler.size() < tasks.ruler.size()) {
     const size_t first = state.ruler.size();
     std::vector<eval::AskedPrompt> asked;
@@ -128,14 +127,16 @@ void AddSeconds(std::span<const eval::SampleScores> scores, TextResult& result) 
   if (token > 0.0) result.token_seconds = token + decoding / tokens;
 }
 
-TextResult TextOf(const ComparisonProgress& state, size_t contestant) {
+TextResult TextOf(const ComparisonProgress& state, size_t contestant, bool full) {
   TextResult result;
   std::vector<eval::SampleScores> scores;
   int64_t prompt_bytes = 0;
   int64_t full_bytes = 0;
   for (const auto& sample : state.samples) {
     scores.push_back(sample[contestant]);
-    prompt_bytes += sample[contestant].prompt.allocated_bytes;
+    // What a full cache has allocated after the prompt is for the tokens to come, too.
+    prompt_bytes +=
+        full ? sample[contestant].prompt.logical_bytes : sample[contestant].prompt.allocated_bytes;
     full_bytes += sample[contestant].prompt.full_bytes;
   }
   AddSeconds(scores, result);
@@ -189,7 +190,7 @@ Comparison ResultOf(const CompareTasks& tasks,
                         {},
                         {},
                         {}};
-    if (!state.samples.empty()) line.text = TextOf(state, c);
+    if (!state.samples.empty()) line.text = TextOf(state, c, record.method == Method::kFull);
     if (!state.found.empty()) line.needles = NeedlesOf(tasks, state, c);
     if (!state.ruler.empty()) line.ruler = RulerOf(tasks, state, c);
     result.lines.push_back(std::move(line));

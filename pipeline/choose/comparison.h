@@ -35,7 +35,8 @@ struct TextResult {
   double choosing_seconds = 0.0;        // for a prompt, to choose what is kept
   std::optional<double> token_seconds;  // of a token decoded alone; none: no room to time one
   eval::Divergence divergence;          // against the first contestant; its `reference` is empty
-  double prompt_share = 0.0;            // bytes after the prefill over the original model's
+  // Bytes after the prefill over the original model's; of a full cache those of the prompt's rows.
+  double prompt_share = 0.0;
 };
 
 struct NeedlesFound {

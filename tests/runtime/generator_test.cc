@@ -1,14 +1,20 @@
 #include "runtime/generator.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "core/cache/manifest.h"
+#include "core/io/files.h"
+#include "core/io/json.h"
 #include "tests/runtime/loaded.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/word_tokenizer.h"
 
 namespace kvc::runtime {
 namespace {
@@ -84,6 +90,42 @@ TEST_P(GeneratorTest, ASeedRepeatsAndSeedsDiffer) {
   EXPECT_NE(one, Run({{3, 1, 4}}, options).outputs[0].ids);
 }
 
+TEST_P(GeneratorTest, ErrorsNameThePromptOfABatch) {
+  const int64_t context = loaded_.bundle->manifest().model.context_length;
+  GenerateOptions options;
+  const std::vector<int32_t> long_one(static_cast<size_t>(context + 1), 7);
+  EXPECT_KVC_ERROR(Run({{1}, long_one}, options), kBadInput, "prompt 2: expected 1 to");
+  EXPECT_KVC_ERROR(Run({long_one}, options), kBadInput, "prompt: expected 1 to");
+  EXPECT_KVC_ERROR(Run({{1}, {2}, {1 << 20}}, options), kBadInput, "prompt 3: token 0");
+}
+
+class EndingTokenizer : public kvc::testing::WordTokenizer {
+ public:
+  std::optional<int32_t> eos_id() const override { return 95; }
+};
+
+// One rule for everything that generates: what the configuration, a generation_config.json of the
+// bundle's own and the tokenizer name. A file that the manifest does not list says nothing.
+TEST(StopIds, AreThoseOfTheBundle) {
+  const Loaded loaded("qwen3");
+  const std::filesystem::path& directory = loaded.directory.path();
+  std::set<int32_t> expected(loaded.bundle->manifest().model.eos_ids.begin(),
+                             loaded.bundle->manifest().model.eos_ids.end());
+  expected.insert(95);
+  const auto ids_of = [](const Bundle& bundle) {
+    const std::vector<int32_t> ids = StopIds(bundle, EndingTokenizer());
+    return std::set<int32_t>(ids.begin(), ids.end());
+  };
+  EXPECT_EQ(ids_of(*loaded.bundle), expected);
+  std::ofstream(directory / "generation_config.json") << R"({"eos_token_id": [93, 94]})";
+  EXPECT_EQ(ids_of(*Bundle::Load(directory, {})), expected);
+  Manifest manifest = ReadManifest(directory);
+  manifest.files["generation_config.json"] = {"", 26};
+  WriteJsonFile(directory / "manifest.json", ToJson(manifest));
+  expected.insert({93, 94});
+  EXPECT_EQ(ids_of(*Bundle::Load(directory, {})), expected);
+}
+
 TEST_P(GeneratorTest, EndsWithTheContext) {
   const int64_t context = loaded_.bundle->manifest().model.context_length;
   GenerateOptions options;
@@ -91,6 +133,11 @@ TEST_P(GeneratorTest, EndsWithTheContext) {
   const auto output = Run({std::vector<int32_t>(static_cast<size_t>(context - 3), 7)}, options);
   // Three more tokens fit, and the last one's prediction needs no room.
   EXPECT_EQ(output.outputs[0].ids.size(), 4U);
+  EXPECT_TRUE(output.outputs[0].cut);
+  EXPECT_EQ(NewTokensWithin(context, context - 3, 1000), 4);
+  options.max_new_tokens = 4;
+  EXPECT_FALSE(
+      Run({std::vector<int32_t>(static_cast<size_t>(context - 3), 7)}, options).outputs[0].cut);
   options.max_new_tokens = 0;
   EXPECT_KVC_ERROR(Run({{1}}, options), kUsage, "-n");
 }
