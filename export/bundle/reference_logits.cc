@@ -24,6 +24,27 @@ constexpr double kF16Tolerance = 4e-3;
 constexpr double kBF16Tolerance = 3e-2;
 constexpr double kInt8Tolerance = 1e-1;
 
+constexpr double kFloatUnit = 0x1p-24;
+
+// u of the header, for rows `width` wide.
+double UnitOf(const RowFormat& format, int64_t width) {
+  if (format == kRowsF32) return kFloatUnit;
+  if (format == kRowsF16) return 0x1p-11;
+  if (format == kRowsBF16) return 0x1p-8;
+  const double codes = std::exp2(static_cast<double>(ElementBits(format))) - 2.0;  // 254 of int8
+  return std::sqrt(2.0 * std::log(2.0 * static_cast<double>(width))) / codes;
+}
+
+int64_t WidestRow(const CacheGeometry& cache) {
+  int64_t widest = 1;
+  for (const auto& groups : cache.layers) {
+    for (const CacheGroup& group : groups) {
+      widest = std::max({widest, group.key_width, group.value_width});
+    }
+  }
+  return widest;
+}
+
 double RelativeTolerance(const RowFormat& format) {
   if (format == kRowsF32) return 0.0;
   if (format == kRowsF16) return kF16Tolerance;
@@ -65,8 +86,13 @@ std::vector<double> VerificationTolerances(DType weights,
       std::max({RelativeTolerance(RowFormatOf(weights)), RelativeTolerance(cache.key_format),
                 RelativeTolerance(cache.value_format)});
   const double least = std::max(kFloatTolerance, relative * LargestMagnitude(reference.logits));
+  const int64_t width = WidestRow(cache);
+  const double unit =
+      std::max({UnitOf(RowFormatOf(weights), width), UnitOf(cache.key_format, width),
+                UnitOf(cache.value_format, width)});
+  const double roundings = std::max(kRoundings, unit / kFloatUnit);
   for (const float rounding : reference.rounding) {
-    tolerances.push_back(std::max(least, kRoundings * double{rounding}));
+    tolerances.push_back(std::max(least, roundings * double{rounding}));
   }
   return tolerances;
 }

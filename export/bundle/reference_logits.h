@@ -30,11 +30,23 @@ struct ReferenceLogits {
 [[nodiscard]] std::optional<ReferenceLogits> SourceLogits(const Checkpoint& checkpoint,
                                                           int num_threads);
 
-// Largest difference that passes for every token [T]. f32: 1e-3, or 16 times `rounding` where that
-// is more: sums in another order round in every layer, and a token that the source amplifies
-// (rare, with activations of hundreds) shows it. Weights or a cache of 16 bits or fewer are also
-// rounded, which moves logits by about sqrt(layers) roundings of their own size (the largest
-// reference logit); the coarsest of them decides.
+// Largest difference that passes for every token [T]: the largest of
+//
+//   1e-3
+//   16 r_t                what float32 itself may differ by: sums in another order
+//   (u / u_f32) r_t       what rounding to the bundle's formats moves
+//   c max |logit|         the least for a format, for tokens that hardly move and for bundles
+//                         without `rounding`
+//
+// r_t = `rounding` is what roundings of one float (u_f32 = 2^-24), at every place where the source
+// rounds, move the logits of token t: in L layers of seven products and an attention each, whose
+// errors add up as sqrt(L) does, amplified by what attention and norms of this model do. To first
+// order the logits move in proportion to the size of the roundings, so a format with roundings of u
+// moves them u / u_f32 times as far; weights and rows of the cache, the places where a bundle
+// rounds to it, are some of those places. u is 2^-11 for f16 and 2^-8 for bf16. A row of int8 has
+// steps of max |x| / 127, half of which is the rounding, and the largest of D normal elements is
+// about sqrt(2 ln 2D) times as large as one of them: u = sqrt(2 ln 2D) / 254, D being the widest
+// row. The coarsest of weights, keys and values decides. c is 4e-3, 3e-2 and 1e-1.
 [[nodiscard]] std::vector<double> VerificationTolerances(DType weights,
                                                          const CacheGeometry& cache,
                                                          const ReferenceLogits& reference);

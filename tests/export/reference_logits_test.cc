@@ -1,5 +1,7 @@
 #include "export/bundle/reference_logits.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "tests/support/temp_dir.h"
@@ -11,20 +13,20 @@ TEST(VerificationTolerances, FollowWhatTheSourceItselfRounds) {
   bundle::ReferenceLogits reference{
       {1, 2, 3}, {0.0F, 30.0F, -40.0F, 1.0F, 2.0F, 3.0F}, {0.0F, 5e-5F, 5e-4F}};
   CacheGeometry cache;
+  cache.layers = {{{16, 8, {0}, false}}, {{64, 8, {0}, false}}};
   EXPECT_EQ(bundle::VerificationTolerances(DType::kF32, cache, reference),
             (std::vector<double>{1e-3, 1e-3, 16.0 * double{5e-4F}}));
-  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
-    EXPECT_DOUBLE_EQ(tolerance, 4e-3 * 40.0);
-  }
+  // A rounding of f16 is 2^13 of float's.
+  EXPECT_EQ(bundle::VerificationTolerances(DType::kF16, cache, reference),
+            (std::vector<double>{4e-3 * 40.0, 0x1p13 * double{5e-5F}, 0x1p13 * double{5e-4F}}));
   // The coarsest of weights, keys and values decides.
   cache.value_format = kRowsBF16;
-  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
-    EXPECT_DOUBLE_EQ(tolerance, 3e-2 * 40.0);
-  }
+  EXPECT_EQ(bundle::VerificationTolerances(DType::kF16, cache, reference),
+            (std::vector<double>{3e-2 * 40.0, 0x1p16 * double{5e-5F}, 0x1p16 * double{5e-4F}}));
   cache.key_format = kRowsInt8;
-  for (const double tolerance : bundle::VerificationTolerances(DType::kF16, cache, reference)) {
-    EXPECT_DOUBLE_EQ(tolerance, 1e-1 * 40.0);
-  }
+  const std::vector<double> coarse = bundle::VerificationTolerances(DType::kF16, cache, reference);
+  EXPECT_DOUBLE_EQ(coarse[0], 1e-1 * 40.0);
+  EXPECT_NEAR(coarse[2], std::sqrt(2.0 * std::log(128.0)) / 254.0 * 0x1p24 * double{5e-4F}, 1e-6);
 }
 
 TEST(DecidingToken, IsTheLargestErrorUnlessAnotherFails) {
