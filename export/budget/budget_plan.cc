@@ -194,7 +194,13 @@ std::string LeastBudget(const CacheSpec& spec,
     text << tokens << "tok";
   } else {
     const auto full = static_cast<double>(OriginalBytes(spec, length));
-    text << std::ceil(static_cast<double>(bytes) / full * 1e4) / 100.0 << "%";
+    double hundredths = std::ceil(static_cast<double>(bytes) / full * 1e4) - 1.0;
+    // What is named must be enough when it is read again.
+    Budget named;
+    do {
+      named.share = ++hundredths / 100.0 / 100.0;
+    } while (BudgetBytes(spec, named, length) < bytes);
+    text << hundredths / 100.0 << "%";
   }
   return text.str();
 }
