@@ -101,6 +101,19 @@ class Run {
     return options_.output / "stages" / (stage.name + ".json");
   }
 
+  // Returns the record of a stage that has one; null for one that was cut short or overwritten with
+  // zeros, as a failing disk leaves it: its stage is run again.
+  [[nodiscard]] Json ReadRecord(const Stage& stage) const {
+    const std::string text = ReadFile(RecordOf(stage));
+    if (text.empty() || text[0] == '\0') return {};
+    try {
+      return ParseJson(text, RecordOf(stage).string());
+    } catch (const Error&) {
+      if (text[0] == '{') return {};
+      throw;
+    }
+  }
+
   // Checks that everything written lies apart from the recipe's inputs, with --force too.
   void CheckApart() const {
     std::vector<fs::path> inputs;
@@ -118,8 +131,9 @@ class Run {
   void CheckIsOurs(const Stage& stage) const {
     if (options_.force) return;
     const bool claimed = fs::exists(RecordOf(stage));
-    const Json record = claimed ? ReadJsonFile(RecordOf(stage)) : Json::object();
-    KVC_CHECK(!claimed || (record.is_object() && record.contains("kvc")), kUsage,
+    const Json record = claimed ? ReadRecord(stage) : Json::object();
+    const bool broken = record.is_null();
+    KVC_CHECK(!claimed || broken || (record.is_object() && record.contains("kvc")), kUsage,
               "{}: expected the record of a run of this recipe, got another file; use --force to "
               "replace it, or another -o",
               RecordOf(stage).string());
@@ -132,7 +146,7 @@ class Run {
     KVC_CHECK(!fs::exists(folder) || fs::is_directory(folder), kUsage,
               "{}: expected a folder or nothing there, got a file; use another -o",
               folder.string());
-    if (claimed && !record.contains("files")) return;
+    if (claimed && (broken || !record.contains("files"))) return;
     const Json made = record.value("files", Json::array());
     for (const auto& [name, path] : FilesIn(folder)) {
       KVC_CHECK(std::ranges::find(made, Json(name)) != made.end(), kUsage,
@@ -213,12 +227,13 @@ class Run {
   bool IsKept(const Stage& stage, const std::string& key) const {
     if (options_.force || !fs::exists(RecordOf(stage)) || !fs::exists(ResultOf(stage)))
       return false;
-    const Json record = ReadJsonFile(RecordOf(stage));
-    if (record.value("key", "") != key) return false;
-    if (record.value("result_sha256", "") != DigestOf(ResultOf(stage))) return false;
-    return !stage.writes_folder() ||
-           (fs::is_directory(Folder(stage.name)) &&
-            record.value("output_sha256", "") == DigestOf(Folder(stage.name)));
+    const Json record = ReadRecord(stage);
+    const auto says = [&record](const char* name, const std::string& value) {
+      return record.is_object() && record.contains(name) && record[name] == value;
+    };
+    if (!says("key", key) || !says("result_sha256", DigestOf(ResultOf(stage)))) return false;
+    return !stage.writes_folder() || (fs::is_directory(Folder(stage.name)) &&
+                                      says("output_sha256", DigestOf(Folder(stage.name))));
   }
 
   std::string Plan(const Stage& stage) {

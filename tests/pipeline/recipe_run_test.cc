@@ -152,5 +152,23 @@ TEST_F(RecipeRunTest, GoesOnAfterARunThatWasKilled) {
   EXPECT_EQ(Run(), "kept");
 }
 
+// A record that a full disk cut short, that a power failure left as zeros, or whose fields are of
+// another kind says nothing: the stage runs again. What never was a record is another's file.
+TEST_F(RecipeRunTest, RunsAStageWithABrokenRecordAgain) {
+  EXPECT_EQ(Run(), "ran");
+  const fs::path path = dir_ / "out/stages/thin.json";
+  const std::string record = ReadFile(path);
+  for (const std::string& broken :
+       {record.substr(0, record.size() / 2), std::string(), std::string(100, '\0'),
+        std::string(R"({"kvc": "0.1.0", "key": 3, "result_sha256": [], "files": ["weights"]})")}) {
+    WriteFile(path, broken);
+    EXPECT_EQ(Run(), "ran");
+    EXPECT_EQ(Run(), "kept");
+  }
+  WriteFile(path, "my notes");
+  EXPECT_THROW((void)Run(), Error);
+  EXPECT_EQ(ReadFile(path), "my notes");
+}
+
 }  // namespace
 }  // namespace kvc::recipe
