@@ -38,11 +38,15 @@ linalg::Matrix Function(const linalg::EigenResult& eigen, const std::function<do
   return Recompose(eigen, values);
 }
 
-// Inverse of a symmetric matrix; eigenvalues below kSmallestPivot count as that.
+// Inverse of a symmetric matrix; eigenvalues below kSmallestPivot count as that. Of a matrix of
+// zeros it is zero.
 linalg::Matrix Inverse(const linalg::Matrix& a, const linalg::Svd& svd) {
   const linalg::EigenResult eigen = svd.DecomposeSymmetric(a.view());
   const double least = kSmallestPivot * eigen.values[0];
-  return Function(eigen, [&](double value) { return 1.0 / std::max(value, least); });
+  return Function(eigen, [&](double value) {
+    const double pivot = std::max(value, least);
+    return pivot > 0.0 ? 1.0 / pivot : 0.0;
+  });
 }
 
 ConstMatrixD RowsOf(const HeadErrorWeights& head, const linalg::Matrix& rebuild) {

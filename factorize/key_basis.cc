@@ -31,6 +31,21 @@ double Trace(ConstMatrixD a, ConstMatrixD b) {
   return sum;
 }
 
+linalg::Matrix Identity(int64_t size) {
+  linalg::Matrix identity(size, size);
+  for (int64_t d = 0; d < size; ++d) identity(d, d) = 1.0;
+  return identity;
+}
+
+// A basis for keys that are all alike, of which every one is as good.
+KeyBasis AnyBasis(int64_t size) {
+  KeyBasis basis;
+  basis.spectrum.assign(static_cast<size_t>(size), 0.0);
+  basis.reduce = Identity(size);
+  basis.rebuild = Identity(size);
+  return basis;
+}
+
 }  // namespace
 
 linalg::Matrix Recompose(const linalg::EigenResult& eigen, std::span<const double> values) {
@@ -47,9 +62,11 @@ KeyBasis ScaledBasis(const linalg::Matrix& gram,
   const int64_t m = gram.rows;
   KVC_CHECK(static_cast<int64_t>(scale.size()) == m, kInternal, "one scale for each key dimension");
   const double largest = *std::max_element(scale.begin(), scale.end());
-  KVC_CHECK(largest > 0.0, kNumeric, "query energies: expected a positive one, got none");
   std::vector<double> s(scale.begin(), scale.end());
-  for (double& value : s) value = std::max(value, kSmallestScale * largest);
+  // Queries of zeros ask for nothing: every dimension counts alike.
+  for (double& value : s) {
+    value = largest > 0.0 ? std::max(value, kSmallestScale * largest) : 1.0;
+  }
 
   linalg::Matrix scaled = gram;
   for (int64_t r = 0; r < m; ++r) {
@@ -81,7 +98,7 @@ KeyBasis LogitBasis(const linalg::Matrix& key_gram,
   const linalg::EigenResult queries = svd.DecomposeSymmetric(query_gram.view());
   double trace = 0.0;
   for (const double value : keys.values) trace += std::max(value, 0.0);
-  KVC_CHECK(trace > 0.0, kNumeric, "keys: expected some that differ, got all alike");
+  if (trace == 0.0) return AnyBasis(key_gram.rows);
   std::vector<double> root, inverse_root, query_root;
   for (const double value : keys.values) {
     const bool there = value > kSmallestEigenvalue * trace;
@@ -111,8 +128,11 @@ KeyBasis BalancedLogitBasis(const linalg::Matrix& key_gram,
     keys(d, d) += kRidge * trace / static_cast<double>(keys.rows);
   }
   KeyBasis basis = LogitBasis(keys, query_gram, svd);
+  if (basis.spectrum[0] == 0.0) {  // nothing is asked: the axes of the keys alone
+    basis = LogitBasis(keys, Identity(keys.rows), svd);
+    if (basis.spectrum[0] == 0.0) return basis;
+  }
   const double largest = std::sqrt(basis.spectrum[0]);
-  KVC_CHECK(largest > 0.0, kNumeric, "queries: expected one that is not zero, got none");
   for (int64_t i = 0; i < keys.rows; ++i) {
     const double s = std::max(std::sqrt(basis.spectrum[i]), kSmallestBalance * largest);
     const double root = std::sqrt(s);

@@ -143,22 +143,30 @@ KeyStatistics KeyStatisticsCollector::Finish() {
 
 void KeyStatisticsCollector::FinishWeighted(KeyStatistics& statistics) const {
   const auto count = static_cast<double>(tokens_);
+  const int64_t in_group = config_.num_kv_heads / options_.num_groups;
   for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
-    const torch::Tensor mean = weighted_key_sum_[g] / head_mass_[g];  // [D]
+    // Errors that weigh nothing, because values are all alike or attention is all on one token,
+    // leave every key the same weight.
+    const double mass = head_mass_[g].item<double>();
+    const bool weighs = mass > 0.0;
+    const torch::Tensor mean = weighs ? weighted_key_sum_[g] / mass : key_sum_[g] / count;  // [D]
+    const torch::Tensor second = weighs ? weighted_key_second_[g] / mass : key_second_[g] / count;
     statistics.weighted_key_mean.push_back(ToVector(mean));
-    statistics.weighted_key_covariance.push_back(
-        ToMatrix(weighted_key_second_[g] / head_mass_[g] - mean.outer(mean)));
+    statistics.weighted_key_covariance.push_back(ToMatrix(second - mean.outer(mean)));
     if (options_.weights == ErrorWeights::kOutput) {
       statistics.weighted_query_gram.push_back(ToMatrix(weighted_query_second_[g] / count));
     }
     if (!options_.met) continue;
-    statistics.head_gram.push_back(ToMatrix(weighted_gram_[g] / head_mass_[g]));
+    statistics.head_gram.push_back(
+        ToMatrix(weighs ? weighted_gram_[g] / mass : gram_[g / in_group] / count));
     statistics.met_gram.push_back(ToMatrix(met_[g] / count));
   }
   if (options_.weights != ErrorWeights::kAttention) return;
   const torch::Tensor masses = head_mass_.reshape({options_.num_groups, -1}).sum(1);  // [n]
   for (int64_t n = 0; n < options_.num_groups; ++n) {
-    statistics.weighted_gram.push_back(ToMatrix(weighted_gram_[n] / masses[n]));
+    const double mass = masses[n].item<double>();
+    statistics.weighted_gram.push_back(
+        ToMatrix(mass > 0.0 ? weighted_gram_[n] / mass : gram_[n] / count));
   }
 }
 

@@ -101,13 +101,16 @@ std::vector<HeadErrorWeights> WeighHeads(const ModelConfig& config,
       energy += scale[begin + r] * scale[begin + r];
     }
   }
-  KVC_CHECK(met > 0.0 && energy > 0.0, kNumeric,
-            "queries: expected one that is not zero, got none");
+  // Where no error weighs anything, all of the metric comes from the queries; where they are zero,
+  // from what was met; where both are, every dimension counts alike.
+  const double of_met = met > 0.0 ? (energy > 0.0 ? kMetShare : 1.0) / met : 0.0;
+  const double of_scale = energy > 0.0 ? (met > 0.0 ? 1.0 - kMetShare : 1.0) / energy : 0.0;
+  const double alike = met > 0.0 || energy > 0.0 ? 0.0 : 1.0 / static_cast<double>(m);
   for (HeadErrorWeights& head : heads) {
-    for (double& value : head.metric.data) value *= kMetShare / met;
+    for (double& value : head.metric.data) value *= of_met;
     for (int64_t d = 0; d < D; ++d) {
       const double s = scale[head.begin + d];
-      head.metric(d, d) += (1.0 - kMetShare) * s * s / energy;
+      head.metric(d, d) += of_scale * s * s + alike;
     }
   }
   return heads;
