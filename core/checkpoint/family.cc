@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/checkpoint/thin_names.h"
 #include "core/io/json.h"
 
 namespace kvc {
@@ -89,7 +90,10 @@ const FamilyFacts& FactsOf(Family family) {
 std::string_view FamilyName(Family family) { return FactsOf(family).name; }
 
 const FamilyFacts& ReadFamily(const Json& config, const std::string& origin) {
-  const std::string type = GetString(config, "model_type", origin);
+  std::string type = GetString(config, "model_type", origin);
+  if (type == kThinModelType) {
+    type = GetString(GetObject(config, "kvc", origin), "family", origin + ": kvc");
+  }
   std::string names;
   for (const FamilyFacts& facts : kFamilies) {
     if (facts.name == type) return facts;

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/model_config.h"
+#include "core/checkpoint/thin_names.h"
 #include "core/io/json.h"
 
 namespace kvc {
@@ -188,10 +189,23 @@ Json ConfigWithKeys(const ModelConfig& config, const KeyFactors& keys) {
   Json result = *config.source;
   result.erase("kvc");
   if (keys.layout == KeyLayout::kFull) {
+    if (result["model_type"] == kThinModelType) {
+      result["model_type"] = std::string(FamilyName(config.family));
+      result.erase("architectures");
+      result.erase("auto_map");
+    }
     return result;
   }
+  const auto in_module = [](std::string_view name) {
+    return std::string(kModelingModule) + "." + std::string(name);
+  };
+  result["model_type"] = std::string(kThinModelType);
+  result["architectures"] = Json::array({std::string(kModelingModelClass)});
+  result["auto_map"] = {{"AutoConfig", in_module(kModelingConfigClass)},
+                        {"AutoModelForCausalLM", in_module(kModelingModelClass)}};
   Json block;
   block["format"] = 1;
+  block["family"] = std::string(FamilyName(config.family));
   block["layout"] = std::string(KeyLayoutName(keys.layout));
   block["groups"] = keys.num_groups;
   block["ranks"] = keys.ranks;

@@ -41,8 +41,8 @@ struct KeyFactors {
 [[nodiscard]] KeyFactors ParseKeys(const Json& config,
                                    const ModelConfig& model,
                                    const std::string& origin);
-// The config.json of a checkpoint whose keys are `keys`: the source's, with the "kvc" block
-// replaced.
+// The config.json of a checkpoint whose keys are `keys`: the source's with the "kvc" block and what
+// belongs to it (model_type, architectures, auto_map) replaced.
 [[nodiscard]] Json ConfigWithKeys(const ModelConfig& config, const KeyFactors& keys);
 
 // The reason why the model cannot have keys of this layout; "" when it can.

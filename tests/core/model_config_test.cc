@@ -278,10 +278,37 @@ TEST(ModelConfig, ThinKeys) {
   const ModelConfig again = Parse(ConfigWithKeys(model, model.keys));
   EXPECT_EQ(again.keys.layout, KeyLayout::kLatent);
   EXPECT_EQ(again.keys.ranks, model.keys.ranks);
+  EXPECT_EQ(again.family, Family::kLlama);
   EXPECT_FALSE(Parse(ConfigWithKeys(model, {})).thin());
   const ModelConfig absorb = Parse(With(Gpt2(), R"({"kvc": {"format": 1, "layout": "absorb",
       "groups": 4, "ranks": [[1, 2, 3, 12], [4, 4, 4, 4], [1, 1, 1, 1]]}})"));
   EXPECT_EQ(absorb.key_width(0, 3), 12);
+}
+
+// What is thin has a name of its own for other tools; its family stands in the block.
+TEST(ModelConfig, ThinModelType) {
+  const ModelConfig model = Parse(With(Mistral(R"({"architectures": ["MistralForCausalLM"],
+      "sliding_window": null})"),
+                                       R"({"kvc": {"format": 1, "layout": "latent", "groups": 1,
+      "ranks": [[4], [4]]}})"));
+  const Json thin = ConfigWithKeys(model, model.keys);
+  EXPECT_EQ(thin.at("model_type"), "kvc");
+  EXPECT_EQ(thin.at("kvc").at("family"), "mistral");
+  EXPECT_EQ(thin.at("architectures").dump(), R"(["KvcForCausalLM"])");
+  EXPECT_EQ(thin.at("auto_map").at("AutoModelForCausalLM"), "modeling_kvc.KvcForCausalLM");
+  const ModelConfig read = Parse(thin);
+  EXPECT_EQ(read.family, Family::kMistral);
+  EXPECT_EQ(ConfigWithKeys(read, read.keys), thin);
+  const Json full = ConfigWithKeys(read, {});
+  EXPECT_EQ(full.at("model_type"), "mistral");
+  EXPECT_FALSE(full.contains("auto_map") || full.contains("kvc"));
+  Json broken = thin;
+  broken["kvc"]["family"] = "mixtral";
+  EXPECT_KVC_ERROR((void)Parse(broken), kUnsupported, "mixtral");
+  broken["kvc"].erase("family");
+  EXPECT_KVC_ERROR((void)Parse(broken), kBadInput, "family");
+  broken.erase("kvc");
+  EXPECT_KVC_ERROR((void)Parse(broken), kBadInput, "kvc");
 }
 
 TEST(ModelConfig, RefusesBrokenThinKeys) {
