@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "factorize/modeling_file.h"
 
 namespace kvc::factorize {
 namespace {
@@ -217,7 +218,7 @@ void WriteThinCheckpoint(const Checkpoint& source,
     WriteJsonFile(directory / "model.safetensors.index.json",
                   {{"metadata", {{"total_size", all_bytes}}}, {"weight_map", weight_map}});
   }
-  WriteJsonFile(directory / "config.json", ConfigWithKeys(source.config(), keys));
+  WriteThinModel(source.config(), keys, directory);
   for (const auto& file : CompanionFiles(source.directory())) {
     CopyFile(file, directory / file.filename());
   }

@@ -15,8 +15,9 @@ namespace kvc::factorize {
 // Largest size of a file; after it the next shard begins.
 inline constexpr int64_t kShardBytes = 5LL << 30;
 
-// Writes config.json, model.safetensors or shards with their index, and the tokenizer's files into
-// `directory`. `factors` has one entry per layer. Peak memory is the largest fused matrix.
+// Writes config.json, modeling_kvc.py, model.safetensors or shards with their index, and the
+// tokenizer's files into `directory`. `factors` has one entry per layer. Peak memory is the largest
+// fused matrix.
 void WriteThinCheckpoint(const Checkpoint& source,
                          const KeyFactors& keys,
                          const std::vector<LayerFactors>& factors,

@@ -10,6 +10,7 @@
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
 #include "factorize/layer_factors.h"
+#include "factorize/modeling_file.h"
 #include "model/needle_source.h"
 #include "model/parameters.h"
 
@@ -114,7 +115,11 @@ model::TrainReport RunTraining(const TrainRequest& request,
   for (const fs::path& file : CompanionFiles(TokenizerOf(request))) {
     CopyFile(file, out.path() / file.filename());
   }
-  WriteJsonFile(out.path() / "config.json", *plan.config.source);
+  if (plan.config.thin()) {
+    factorize::WriteThinModel(plan.config, plan.config.keys, out.path());
+  } else {
+    WriteJsonFile(out.path() / "config.json", *plan.config.source);
+  }
   model::TrainOptions options = request.train;
   options.previous_token_head =
       request.task == TrainTask::kNeedle && options.initial.empty() && request.previous_token_head;
