@@ -11,6 +11,7 @@
 #include "export/onnx/graph_builder.h"
 #include "export/onnx/key_functions.h"
 #include "export/onnx/stored_weight.h"
+#include "export/onnx/value_shapes.h"
 
 namespace kvc::onnx_export {
 namespace {
@@ -45,6 +46,7 @@ class DecoderBuilder {
     if (reduced()) graph.functions.push_back(MakeProjectionFunction(config_));
     if (paired()) graph.functions.push_back(MakePairFunction());
     if (ShortContext(config_) > 0) graph.functions.push_back(MakeRowFunction());
+    graph.values = InferValues(graph);
     return graph;
   }
 

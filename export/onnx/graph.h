@@ -37,7 +37,7 @@ struct Node {
   std::vector<Attribute> attributes;
 };
 
-// A graph input or output. A dimension is a number or a named parameter.
+// A graph input or output, or a value inside. A dimension is a number or a named parameter.
 struct ValueInfo {
   std::string name;
   DType dtype = DType::kF32;
@@ -87,6 +87,7 @@ struct Function {
 struct Graph {
   std::vector<ValueInfo> inputs;
   std::vector<ValueInfo> outputs;
+  std::vector<ValueInfo> values;  // results of nodes that are no outputs (InferValues)
   std::vector<Constant> constants;
   std::vector<Weight> weights;
   std::vector<Node> nodes;

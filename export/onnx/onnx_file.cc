@@ -136,6 +136,9 @@ void FillGraph(const Graph& graph, const std::string& data_file, onnx::GraphProt
   for (const ValueInfo& output : graph.outputs) {
     FillValue(output, *proto.add_output());
   }
+  for (const ValueInfo& value : graph.values) {
+    FillValue(value, *proto.add_value_info());
+  }
   for (const Constant& constant : graph.constants) {
     FillConstant(constant, *proto.add_initializer());
   }

@@ -136,6 +136,34 @@ TEST_P(DecoderGraphTest, OneCacheNodeForEachLayer) {
   EXPECT_EQ(layer, config.num_layers);
 }
 
+// other_engines_test.py compares them with what onnx infers.
+TEST_P(DecoderGraphTest, EveryValueHasAShape) {
+  const ModelConfig& config = checkpoint_.config();
+  const Graph graph = BuildDecoderGraph(checkpoint_, {DType::kBF16, DType::kBF16});
+  std::set<std::string> outputs;
+  for (const ValueInfo& output : graph.outputs) outputs.insert(output.name);
+  std::vector<std::string> expected;
+  for (const Node& node : graph.nodes) {
+    for (const std::string& name : node.outputs) {
+      if (!outputs.contains(name)) expected.push_back(name);
+    }
+  }
+  std::vector<std::string> names;
+  for (const ValueInfo& value : graph.values) {
+    names.push_back(value.name);
+    if (value.name == "mask.causal") {
+      EXPECT_EQ(value.dtype, DType::kBool);
+      EXPECT_EQ(value.dims, (decltype(value.dims){"sequence", "total_sequence"}));
+    }
+    if (value.name == "layers.1.attention") {
+      EXPECT_EQ(value.dtype, DType::kF32);
+      EXPECT_EQ(value.dims,
+                (decltype(value.dims){"batch", "sequence", config.num_heads * config.head_width}));
+    }
+  }
+  EXPECT_EQ(names, expected);
+}
+
 TEST_P(DecoderGraphTest, CacheSpecAgreesWithTheGraph) {
   const ModelConfig& config = checkpoint_.config();
   const CacheGeometry spec = MakeCacheGeometry(config, kRowsF16, DType::kBF16);
