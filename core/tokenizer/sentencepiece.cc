@@ -223,7 +223,7 @@ Pipeline MakeLlamaPipeline(const SentencePieceFile& file,
 Pipeline MakePipeline(SentencePieceFile& file, TokenizerConfig& config, const std::string& origin) {
   KVC_CHECK(file.model_type == ModelType::kUnigram || file.model_type == ModelType::kBpe,
             kUnsupported, "{}: model_type: expected unigram or BPE, got {}", origin,
-            file.model_type == ModelType::kWord ? "words" : "characters");
+            file.model_type == ModelType::kWords ? "words" : "characters");
   AddPieceTokens(file, false, config);
   if (file.model_type == ModelType::kBpe) RenamePieces(config, file);
   if (file.add_dummy_prefix) {

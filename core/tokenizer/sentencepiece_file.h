@@ -16,7 +16,7 @@ struct SentencePieceFile {
     float score = 0.0F;
     PieceType type = PieceType::kNormal;
   };
-  enum class ModelType { kUnigram = 1, kBpe, kWord, kChar };
+  enum class ModelType { kUnigram = 1, kBpe, kWords, kCharacters };
 
   std::vector<Piece> pieces;  // [id]
   ModelType model_type = ModelType::kUnigram;
