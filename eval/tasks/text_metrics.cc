@@ -138,7 +138,7 @@ double RougeL(std::string_view answer, std::string_view truth) {
   const auto said = Sentences(answer);
   const auto meant = Sentences(truth);
   if (said.empty() || meant.empty()) return 0.0;
-  std::set<std::string> common;
+  std::set<std::u32string> common;
   for (const Words& sentence : meant) {
     for (const Words& other : said) AddCommonWords(sentence, other, common);
   }
