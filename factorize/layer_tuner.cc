@@ -18,11 +18,11 @@ using torch::Tensor;
 
 constexpr double kBeta1 = 0.9;
 constexpr double kBeta2 = 0.99;
-constexpr double kEpsilon = 1e-12;      // gradients of a relative error are small
-constexpr double kWarmupShare = 0.05;   // of all steps
-constexpr int64_t kSizeWindows = 8;     // that the sizes of inputs are taken from
-constexpr int64_t kPatience = 2;        // passes without a better one that end the training
-constexpr double kBackoff = 1.0 / 3.0;  // of the rate after a pass that made things worse
+constexpr double kEpsilon = 1e-12;          // gradients of a relative error are small
+constexpr double kWarmupShare = 0.05;       // of all steps
+constexpr int64_t kInputWindows = 8;        // that the sizes of inputs are taken from
+constexpr int64_t kPassPatience = 2;        // passes without a better one that end the training
+constexpr double kPassBackoff = 1.0 / 3.0;  // of the rate after a pass that made things worse
 
 // Error and gradients of one window.
 struct WindowResult {
@@ -94,7 +94,7 @@ class Tuner {
   // Returns inputs of the projections: [rows, E].
   [[nodiscard]] Tensor SomeInputs() const {
     std::vector<Tensor> rows;
-    const auto count = std::min<int64_t>(kSizeWindows, std::ssize(windows_));
+    const auto count = std::min<int64_t>(kInputWindows, std::ssize(windows_));
     for (int64_t i = 0; i < count; ++i) {
       rows.push_back(model::AttentionInput(thin_, weights_, windows_[i].hidden.unsqueeze(0))[0]);
     }
@@ -199,7 +199,7 @@ class Tuner {
     } else {
       Undo();
     }
-    return pass - result.kept_pass < kPatience;
+    return pass - result.kept_pass < kPassPatience;
   }
 
   // Returns to the best weights and continues more slowly from there.
@@ -211,7 +211,7 @@ class Tuner {
       states_[w].second.zero_();
     }
     moments_ = 0;
-    rate_ *= kBackoff;
+    rate_ *= kPassBackoff;
   }
 
   const ModelConfig& thin_;

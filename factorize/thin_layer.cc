@@ -15,7 +15,7 @@ Tensor ToTensor(const std::vector<float>& values, int64_t columns) {
   return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view({-1, columns});
 }
 
-std::vector<float> ToVector(const Tensor& tensor) {
+std::vector<float> ToFloats(const Tensor& tensor) {
   const Tensor dense = tensor.detach().cpu().contiguous();
   const auto* data = dense.data_ptr<float>();
   return {data, data + dense.numel()};
@@ -65,7 +65,7 @@ model::LayerWeights ThinLayer(const ModelConfig& thin,
 void TakeFactors(const model::LayerWeights& weights, LayerFactors& factors) {
   for (const TunedWeight& tuned : kTunedWeights) {
     const Tensor& weight = weights.*tuned.weight;
-    if (weight.defined()) factors.*tuned.values = ToVector(weight);
+    if (weight.defined()) factors.*tuned.values = ToFloats(weight);
   }
 }
 

@@ -19,7 +19,7 @@ using torch::Tensor;
 
 // Tokens whose logits are in memory at once, for each thread: 64 x 49,152 floats are 13 MB.
 constexpr int64_t kRowBlock = 64;
-constexpr int kMaxWorkers = 8;
+constexpr int kMaxBlocks = 8;  // in work at once
 
 struct Sums {
   double kl = 0.0;             // KL(reference || model)
@@ -100,7 +100,7 @@ ModelDistance CompareHidden(const ReferenceRun& reference,
   const auto count = static_cast<int64_t>(hidden.size());
   const SingleThreadedOperations single;
   const int workers =
-      static_cast<int>(std::min<int64_t>({single.outer_threads(), kMaxWorkers, count}));
+      static_cast<int>(std::min<int64_t>({single.outer_threads(), kMaxBlocks, count}));
   std::vector<Sums> windows(hidden.size());
   Sums sums;
   ModelDistance distance;

@@ -8,8 +8,6 @@
 namespace kvc::profile {
 namespace {
 
-constexpr int64_t kCurvePoints = kCurveIntervals + 1;
-
 // Rows [begin, begin + count) of head h of x [1, heads, T, W]; the last dimension is dense.
 ConstMatrixF HeadRows(const torch::Tensor& x, int64_t h, int64_t begin, int64_t count) {
   return {x.data_ptr<float>() + h * x.stride(1) + begin * x.stride(2), count, x.size(3),

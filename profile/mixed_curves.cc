@@ -10,6 +10,7 @@
 #include "model/ordered_work.h"
 #include "model/projections.h"
 #include "model/threads.h"
+#include "profile/utility_curve.h"
 #include "scorers/tier_loss.h"
 #include "solver/tier_choice.h"
 
@@ -17,8 +18,6 @@ namespace kvc::profile {
 namespace {
 
 using torch::Tensor;
-
-constexpr int64_t kCurvePoints = kCurveIntervals + 1;
 
 // A dense float matrix.
 ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.size(1)}; }

@@ -22,11 +22,10 @@
 #include "profile/needle_importance.h"
 #include "profile/profile_state.h"
 #include "profile/step_collector.h"
+#include "profile/utility_curve.h"
 
 namespace kvc::profile {
 namespace {
-
-constexpr int64_t kCurvePoints = kCurveIntervals + 1;
 
 Json OptionsJson(const ProfileOptions& options) {
   Json json;

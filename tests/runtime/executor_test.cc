@@ -17,20 +17,20 @@ namespace kvc::runtime {
 namespace {
 
 constexpr int64_t kWidth = 8;
-constexpr int64_t kVocabulary = 11;
+constexpr int64_t kVocabSize = 11;
 
 // Embedding; then x + silu(x W^T + b) * x, normed in two heads; then logits.
 struct Decoder {
   Decoder() {
     Rng rng(3);
-    Add("table", {kVocabulary, kWidth}, rng);
+    Add("table", {kVocabSize, kWidth}, rng);
     Add("weight", {kWidth, kWidth}, rng);
     Add("bias", {kWidth}, rng);
     Add("norm", {kWidth / 2}, rng);
-    plan.vocab_size = kVocabulary;
+    plan.vocab_size = kVocabSize;
     plan.model_width = kWidth;
     plan.slot_widths = {kWidth, 0, kWidth, kWidth};
-    plan.linears = {{{Id("weight")}, kWidth, kWidth}, {{Id("table")}, kVocabulary, kWidth}};
+    plan.linears = {{{Id("weight")}, kWidth, kWidth}, {{Id("table")}, kVocabSize, kWidth}};
     const Operand hidden = {kHiddenSlot, 0, kWidth};
     const Operand a = {2, 0, kWidth};
     const Operand b = {3, 0, kWidth};
@@ -43,7 +43,7 @@ struct Decoder {
     norm.weight = Id("norm");
     norm.heads = 2;
     norm.epsilon = 1e-5F;
-    Step logits = Make(StepKind::kLinear, {hidden}, {kLogitsSlot, 0, kVocabulary});
+    Step logits = Make(StepKind::kLinear, {hidden}, {kLogitsSlot, 0, kVocabSize});
     logits.linear = 1;
     plan.sections = {{embed},
                      {product, Make(StepKind::kSiluMul, {a, hidden}, a),
@@ -91,8 +91,8 @@ struct Decoder {
       const double scale = 1.0 / std::sqrt(square / (kWidth / 2) + 1e-5);
       for (int64_t c = 0; c < kWidth / 2; ++c) y[h * kWidth / 2 + c] *= scale * data.at("norm")[c];
     }
-    std::vector<double> logits(kVocabulary, 0.0);
-    for (int64_t v = 0; v < kVocabulary; ++v) {
+    std::vector<double> logits(kVocabSize, 0.0);
+    for (int64_t v = 0; v < kVocabSize; ++v) {
       for (int64_t c = 0; c < kWidth; ++c) logits[v] += y[c] * table[v * kWidth + c];
     }
     return logits;
@@ -112,7 +112,7 @@ TEST(Executor, RunsSectionsInChunks) {
   const std::vector<int32_t> positions = {0, 1, 2, 3, 4};
   for (const int64_t chunk : {1, 2, 5}) {
     const auto x = backend.NewActivations(model, {5, chunk, false});
-    std::vector<float> logits(5 * kVocabulary);
+    std::vector<float> logits(5 * kVocabSize);
     const auto batch = [&](int64_t t) {
       const auto rows = static_cast<size_t>(std::min<int64_t>(chunk, 5 - t));
       return RowBatch{std::span(ids).subspan(t, rows), std::span(positions).subspan(t, rows), t};
@@ -124,13 +124,13 @@ TEST(Executor, RunsSectionsInChunks) {
     }
     for (int64_t t = 0; t < 5; t += chunk) {
       const RowBatch rows = batch(t);
-      backend.ReadLogits(
-          rows, *x, MatrixF(logits.data() + t * kVocabulary, std::ssize(rows.ids), kVocabulary));
+      backend.ReadLogits(rows, *x,
+                         MatrixF(logits.data() + t * kVocabSize, std::ssize(rows.ids), kVocabSize));
     }
     for (int64_t t = 0; t < 5; ++t) {
       const std::vector<double> expected = decoder.Reference(ids[t]);
-      for (int64_t v = 0; v < kVocabulary; ++v) {
-        EXPECT_NEAR(logits[t * kVocabulary + v], expected[v], 1e-4) << "chunk " << chunk;
+      for (int64_t v = 0; v < kVocabSize; ++v) {
+        EXPECT_NEAR(logits[t * kVocabSize + v], expected[v], 1e-4) << "chunk " << chunk;
       }
     }
     // The mean squared norm of the last rows of what the last section reads, which is normed.
