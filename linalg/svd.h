@@ -67,12 +67,13 @@ class Svd {
   Svd();
 
  private:
-  virtual SvdResult DoDecompose(ConstMatrixD a) const = 0;
-  virtual EigenResult DoDecomposeSymmetric(ConstMatrixD a) const = 0;
+  [[nodiscard]] virtual SvdResult DoDecompose(ConstMatrixD a) const = 0;
+  [[nodiscard]] virtual EigenResult DoDecomposeSymmetric(ConstMatrixD a) const = 0;
   // Decomposes every block on its own, by DoDecomposeGram. That is DoDecomposeSymmetric unless a
   // backend has a form of its own.
-  virtual std::vector<GramResult> DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const;
-  virtual EigenResult DoDecomposeGram(const Matrix& gram) const;
+  [[nodiscard]] virtual std::vector<GramResult> DoDecomposeGrams(
+      std::span<const ConstMatrixF> blocks) const;
+  [[nodiscard]] virtual EigenResult DoDecomposeGram(const Matrix& gram) const;
 
   std::unique_ptr<ThreadPool> pool_;
 };

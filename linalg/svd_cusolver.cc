@@ -138,9 +138,10 @@ class CuSolverSvd : public Svd {
   [[nodiscard]] SvdBackend backend() const override { return SvdBackend::kCuSolver; }
 
  private:
-  SvdResult DoDecompose(ConstMatrixD a) const override;
-  EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override;
-  std::vector<GramResult> DoDecomposeGrams(std::span<const ConstMatrixF> blocks) const override;
+  [[nodiscard]] SvdResult DoDecompose(ConstMatrixD a) const override;
+  [[nodiscard]] EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override;
+  [[nodiscard]] std::vector<GramResult> DoDecomposeGrams(
+      std::span<const ConstMatrixF> blocks) const override;
 
   // Decomposes blocks of one shape, as many as kBatchBytes holds.
   void DecomposeBatch(std::span<const ConstMatrixF> blocks, std::span<GramResult> results) const;

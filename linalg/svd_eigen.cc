@@ -22,7 +22,7 @@ class EigenSvd : public Svd {
   [[nodiscard]] SvdBackend backend() const override { return SvdBackend::kEigen; }
 
  private:
-  SvdResult DoDecompose(ConstMatrixD a) const override {
+  [[nodiscard]] SvdResult DoDecompose(ConstMatrixD a) const override {
     const ColMajor copy = Strided(a.data, a.rows, a.cols, Eigen::OuterStride<>(a.stride));
     // BDCSVD of Eigen 3.4 loses accuracy on some graded matrices; Jacobi does not, and the sizes
     // here are a head's or a layer's.
@@ -37,7 +37,7 @@ class EigenSvd : public Svd {
     return result;
   }
 
-  EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override {
+  [[nodiscard]] EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override {
     const ColMajor copy = Strided(a.data, a.rows, a.cols, Eigen::OuterStride<>(a.stride));
     const Eigen::SelfAdjointEigenSolver<ColMajor> solver(copy);
     KVC_CHECK(solver.info() == Eigen::Success, kNumeric,

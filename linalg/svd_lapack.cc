@@ -99,7 +99,7 @@ class LapackSvd : public Svd {
   [[nodiscard]] SvdBackend backend() const override { return SvdBackend::kLapack; }
 
  private:
-  SvdResult DoDecompose(ConstMatrixD a) const override {
+  [[nodiscard]] SvdResult DoDecompose(ConstMatrixD a) const override {
     Matrix copy = Copy(a);  // dgesdd destroys its input
     const int64_t k = std::min(a.rows, a.cols);
     SvdResult result;
@@ -114,7 +114,7 @@ class LapackSvd : public Svd {
     return result;
   }
 
-  EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override {
+  [[nodiscard]] EigenResult DoDecomposeSymmetric(ConstMatrixD a) const override {
     // A symmetric matrix reads the same by columns, and LAPACKE need not transpose it; row i of
     // `rows` is then the i-th eigenvector, values ascending.
     Matrix rows = Copy(a);
@@ -135,7 +135,7 @@ class LapackSvd : public Svd {
 
   // The tridiagonal form and the eigenvalues are in double, the vectors in float, whose accuracy
   // the Gram matrix has. It takes two thirds of dsyevd's time.
-  EigenResult DoDecomposeGram(const Matrix& gram) const override {
+  [[nodiscard]] EigenResult DoDecomposeGram(const Matrix& gram) const override {
     const auto n = static_cast<lapack_int>(gram.rows);
     const Tridiagonal t = Tridiagonalise(gram);
     std::vector<float> rows = VectorsOf(t, gram.view());

@@ -100,11 +100,11 @@ class NeedleSource : public BatchSource {
     }
   }
 
-  std::string Describe() const override {
+  [[nodiscard]] std::string Describe() const override {
     return "stage " + std::to_string(stage_ + 1) + " of " + std::to_string(stages_.size());
   }
 
-  Json State() const override {
+  [[nodiscard]] Json State() const override {
     return {{"stage", stage_},
             {"steps", steps_},
             {"right", window_right_},

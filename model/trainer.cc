@@ -278,7 +278,7 @@ class Run {
     }
   }
 
-  Json LogJson() const {
+  [[nodiscard]] Json LogJson() const {
     Json rows = Json::array();
     for (const TrainLogRow& row : report_.log) {
       rows.push_back(ToJson(row));

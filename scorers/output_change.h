@@ -39,7 +39,7 @@ class OutputChange {
     float attention = 0.0F;
   };
 
-  Dominant TakeDominant(int64_t i) const;
+  [[nodiscard]] Dominant TakeDominant(int64_t i) const;
   void Complete(int64_t i, const Dominant& dominant) const;
   void FinishRow(int64_t i, const Dominant& dominant) const;
 

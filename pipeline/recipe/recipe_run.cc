@@ -224,7 +224,7 @@ class Run {
   }
 
   // Returns true if the stage would make again what it made before.
-  bool IsKept(const Stage& stage, const std::string& key) const {
+  [[nodiscard]] bool IsKept(const Stage& stage, const std::string& key) const {
     if (options_.force || !fs::exists(RecordOf(stage)) || !fs::exists(ResultOf(stage)))
       return false;
     const Json record = ReadRecord(stage);

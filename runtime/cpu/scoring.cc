@@ -137,7 +137,7 @@ class HeadScorer {
       : scoring_(scoring), spec_(spec), layer_(layer) {}
 
   // Scores of kv head `head`, plane `plane` of group n, and its losses with narrow tiers.
-  GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
+  [[nodiscard]] GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
     const std::vector<const CacheBlock*> blocks = BlocksOf(layer_.groups[n]);
     const FloatRows keys = GatherKeys(blocks, head);
     const FloatRows values = GatherValues(blocks, head, plane);
@@ -174,7 +174,8 @@ class HeadScorer {
     return blocks;
   }
 
-  FloatRows GatherKeys(const std::vector<const CacheBlock*>& blocks, int64_t head) const {
+  [[nodiscard]] FloatRows GatherKeys(const std::vector<const CacheBlock*>& blocks,
+                                     int64_t head) const {
     const AttentionStep& attention = *scoring_.attention;
     if (attention.latent) {
       const kernels::KeyRebuild& rebuild = scoring_.rebuild[head];
@@ -201,12 +202,12 @@ class HeadScorer {
     return tier != cache || tier.scales != RowScales::kNone ? &tier : nullptr;
   }
 
-  CodeSteps KeyStepsOf(const RowFormat& format, int64_t head) const {
+  [[nodiscard]] CodeSteps KeyStepsOf(const RowFormat& format, int64_t head) const {
     const LayerBases* bases = layer_.coordinates->calibrated();
     return bases != nullptr ? KeySteps(*bases, format, head) : nullptr;
   }
 
-  CodeSteps ValueStepsOf(const RowFormat& format, int64_t head) const {
+  [[nodiscard]] CodeSteps ValueStepsOf(const RowFormat& format, int64_t head) const {
     const LayerBases* bases = layer_.coordinates->calibrated();
     return bases != nullptr ? ValueSteps(*bases, format, head) : nullptr;
   }

@@ -76,7 +76,7 @@ class Lowerer {
 
   // Returns true for operators on shapes, masks and positions alone: their inputs are neither
   // activations nor floating-point weights.
-  bool IsShapeMath(const Node& node) const {
+  [[nodiscard]] bool IsShapeMath(const Node& node) const {
     static constexpr std::array kOps = {
         "Shape", "Gather", "Sub", "Range",  "Unsqueeze", "Cast", "GreaterOrEqual",
         "Equal", "And",    "Or",  "CumSum", "Max",       "Less"};

@@ -31,7 +31,7 @@ class PrefillCase {
  public:
   PrefillCase(const PrefillShape& shape, const RowFormat& keys, const RowFormat& values, Rng& rng);
   // Runs the chunk in pieces of `step` tokens and returns the outputs [tokens, all heads' D_v].
-  std::vector<float> Run(int32_t step = std::numeric_limits<int32_t>::max()) const;
+  [[nodiscard]] std::vector<float> Run(int32_t step = std::numeric_limits<int32_t>::max()) const;
   // The largest error of Run's outputs in units of its bound; NaN counts as infinite.
   [[nodiscard]] double WorstError(const std::vector<float>& outputs) const;
   [[nodiscard]] RowCode multiplied_as() const { return plan_.rows; }

@@ -30,7 +30,7 @@ class RebuildCase {
               const RowFormat& keys,
               Rng& rng);
   // Returns the bytes of all keys, decoded: [heads][rows * D]; NaN in rows that are not there.
-  std::vector<std::vector<float>> Run() const;
+  [[nodiscard]] std::vector<std::vector<float>> Run() const;
   // The largest error of Run's keys in units of its bound; NaN, and a row written that is not
   // there, count as infinite.
   [[nodiscard]] double WorstError(const std::vector<std::vector<float>>& keys) const;

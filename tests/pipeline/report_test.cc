@@ -63,7 +63,7 @@ class ReportTest : public ::testing::Test {
     WriteJsonFile(dir_ / (name + ".json"), json);
   }
   // The text in the quality table's cell; "" where there is no such row or column.
-  std::string Cell(const std::string& row, const std::string& column) const {
+  [[nodiscard]] std::string Cell(const std::string& row, const std::string& column) const {
     const Table table = QualityTable(ReadResults(dir_.path()));
     for (const auto& cells : table.rows) {
       for (size_t c = 1; c < cells.size(); ++c) {
@@ -72,7 +72,7 @@ class ReportTest : public ::testing::Test {
     }
     return "";
   }
-  std::vector<std::string> Columns() const {
+  [[nodiscard]] std::vector<std::string> Columns() const {
     const Table table = QualityTable(ReadResults(dir_.path()));
     return {table.heading.begin() + 1, table.heading.end()};
   }

@@ -39,12 +39,14 @@ class TieredErrorTest : public ::testing::Test {
     }
   }
 
-  TieredError Make() const {
+  [[nodiscard]] TieredError Make() const {
     return {queries_, keys_, values_, kFirst, tiers_, grams_, weight_, kScale};
   }
 
   // Output [D_v] of query i of head h with the tokens' tiers, by the definition of attention.
-  std::vector<double> SlowOutput(int64_t h, int64_t i, const std::vector<uint8_t>& choice) const {
+  [[nodiscard]] std::vector<double> SlowOutput(int64_t h,
+                                               int64_t i,
+                                               const std::vector<uint8_t>& choice) const {
     std::vector<double> sum(kValueWidth, 0.0);
     double total = 0.0;
     double largest = -std::numeric_limits<double>::infinity();
@@ -75,7 +77,7 @@ class TieredErrorTest : public ::testing::Test {
     return sum;
   }
 
-  double SlowError(const std::vector<uint8_t>& choice) const {
+  [[nodiscard]] double SlowError(const std::vector<uint8_t>& choice) const {
     double error = 0.0;
     for (int64_t h = 0; h < kShare; ++h) {
       for (int64_t i = 0; i < kQueries; ++i) {

@@ -16,7 +16,8 @@ class WordTokenizer : public Tokenizer {
   explicit WordTokenizer(bool marks = false, bool has_bos = false)
       : marks_(marks), has_bos_(has_bos) {}
 
-  std::vector<int32_t> Encode(std::string_view text, SpecialTokens special) const override {
+  [[nodiscard]] std::vector<int32_t> Encode(std::string_view text,
+                                            SpecialTokens special) const override {
     std::vector<int32_t> ids;
     if (special == SpecialTokens::kAdd && has_bos_) ids.push_back(Id("<bos>"));
     if (marks_ && !text.empty()) ids.push_back(Id("<mark>"));
@@ -30,23 +31,23 @@ class WordTokenizer : public Tokenizer {
     }
     return ids;
   }
-  std::string Decode(std::span<const int32_t> ids) const override {
+  [[nodiscard]] std::string Decode(std::span<const int32_t> ids) const override {
     std::string text;
     for (const int32_t id : ids) text += pieces_[static_cast<size_t>(id)];
     return text;
   }
   int64_t vocab_size() const override { return static_cast<int64_t>(pieces_.size()); }
-  std::optional<int32_t> TokenId(std::string_view token) const override {
+  [[nodiscard]] std::optional<int32_t> TokenId(std::string_view token) const override {
     return Id(std::string(token));
   }
-  std::optional<int32_t> bos_id() const override {
+  [[nodiscard]] std::optional<int32_t> bos_id() const override {
     return has_bos_ ? std::optional<int32_t>(Id("<bos>")) : std::nullopt;
   }
   std::optional<int32_t> eos_id() const override { return std::nullopt; }
 
  private:
   static bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-  int32_t Id(const std::string& piece) const {
+  [[nodiscard]] int32_t Id(const std::string& piece) const {
     const auto [place, is_new] = ids_.try_emplace(piece, static_cast<int32_t>(pieces_.size()));
     if (is_new) pieces_.push_back(piece);
     return place->second;
