@@ -49,6 +49,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   [[nodiscard]] const Bundle& bundle() const { return *bundle_; }
+  // Returns the most tokens that a sequence of it may have.
+  [[nodiscard]] int64_t context_length() const;
   // The device of its sequences' caches, and the most bytes of its own memory that kvc has held
   // (runtime/device.h).
   [[nodiscard]] std::string_view device_name() const;
@@ -74,7 +76,6 @@ class Session {
   void Decode(std::span<Sequence* const> sequences, std::span<const int32_t> ids, MatrixF logits);
 
  private:
-  [[nodiscard]] int64_t context_length() const;
   void CheckIds(std::span<const int32_t> ids) const;
   [[nodiscard]] std::shared_ptr<const scorers::Scorer> ScorerOf(const CacheSpec& spec);
   void CheckPrompt(std::span<Sequence* const> sequences,
