@@ -110,6 +110,14 @@ struct LongBenchCommand {
   eval::LongBenchOptions options;
 };
 
+// Returns a template without the line break that ends the file's last line.
+std::string ReadTemplate(const std::string& file) {
+  std::string text = ReadFile(file);
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
 }  // namespace
 
 EvalCommand AddRuler(CLI::App& app) {
@@ -161,8 +169,10 @@ EvalCommand AddLongBench(CLI::App& app) {
   auto args = std::make_shared<LongBenchCommand>();
   AddTaskOptions(*sub, args->common);
   sub->add_option("file", args->file, "JSONL: input, context, answers, dataset")->required();
-  sub->add_option("--template", args->prompt_file,
-                  "Text file with {context} and {input} instead of the own prompts");
+  sub->add_option(
+      "--template", args->prompt_file,
+      "Text file with {context} and {input} instead of the own prompts; the line break at "
+      "its end does not count");
   sub->add_option("--max-length", args->max_length,
                   "Tokens of prompt and answer; the middle of a longer context is left out")
       ->capture_default_str();
@@ -172,7 +182,7 @@ EvalCommand AddLongBench(CLI::App& app) {
   return {sub, [args](const CommonOptions& common) {
             eval::LongBenchOptions options = args->options;
             options.max_length = ParseLength(args->max_length, "--max-length");
-            if (!args->prompt_file.empty()) options.prompt = ReadFile(args->prompt_file);
+            if (!args->prompt_file.empty()) options.prompt = ReadTemplate(args->prompt_file);
             return RunTasks(args->common, common, [&](const Tokenizer& tokenizer) {
               return eval::PlanLongBench(tokenizer, args->file, options);
             });

@@ -222,5 +222,21 @@ TEST_F(JointBasisTest, EmptyHeadsAndDirections) {
   EXPECT_ANY_THROW((void)SummedBasis(problem.heads, *svd_));
 }
 
+// Heads whose keys are zero, one of them or all.
+TEST(JointBasis, HeadsOfZerosHaveABasis) {
+  const auto svd = linalg::Svd::Create(linalg::SvdBackend::kLapack);
+  for (const bool all : {false, true}) {
+    Problem problem = RandomProblem(3, 17);
+    for (size_t h = 0; h < problem.heads.size(); ++h) {
+      if (all || h == 1) std::ranges::fill(problem.heads[h].gram.data, 0.0);
+    }
+    const KeyBasis start = SummedBasis(problem.heads, *svd);
+    const KeyBasis basis = RefineBasis(problem.heads, start, 6, *svd);
+    for (const auto* values : {&basis.reduce.data, &basis.rebuild.data}) {
+      for (const double value : *values) ASSERT_TRUE(std::isfinite(value)) << all;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kvc::factorize

@@ -237,5 +237,27 @@ TEST_F(SelectPairsTest, CoordinatesAreTheDimensionsOfThePairs) {
   }
 }
 
+// Layers and heads of zeros, which ask for nothing or have nothing: finite at every rank, and the
+// full rank loses nothing.
+TEST_F(KeyBasisTest, ZerosHaveABasis) {
+  const linalg::Matrix none(kWidth, kWidth);
+  const linalg::Matrix gram = Gram(keys_);
+  const std::vector<double> nothing(kWidth, 0.0);
+  for (const KeyBasis& basis :
+       {ScaledBasis(gram, nothing, *svd_), ScaledBasis(none, nothing, *svd_),
+        ScaledBasis(none, scale_, *svd_), LogitBasis(none, Gram(queries_), *svd_),
+        BalancedLogitBasis(gram, none, *svd_), BalancedLogitBasis(none, Gram(queries_), *svd_),
+        BalancedLogitBasis(none, none, *svd_), SelectPairs(none, none).basis}) {
+    for (const auto* values : {&basis.reduce.data, &basis.rebuild.data, &basis.spectrum}) {
+      for (const double value : *values) ASSERT_TRUE(std::isfinite(value));
+    }
+    for (int64_t rank = 1; rank <= kWidth; ++rank) {
+      EXPECT_TRUE(std::isfinite(RelativeLogitError(basis, rank, gram, none)));
+    }
+    const linalg::Matrix same = Truncate(keys_, basis, kWidth);
+    for (size_t i = 0; i < same.data.size(); ++i) ASSERT_NEAR(same.data[i], keys_.data[i], 1e-6);
+  }
+}
+
 }  // namespace
 }  // namespace kvc::factorize
