@@ -65,6 +65,7 @@ class Run {
 
   RecipeResult All() {
     CheckApart();
+    CheckInputsExist();
     std::optional<DirectoryLock> lock;
     if (!options_.dry_run) {
       std::error_code error;
@@ -124,6 +125,21 @@ class Run {
     for (const Stage& stage : recipe_.stages) {
       if (stage.writes_folder()) CheckOutputApart(Folder(stage.name), inputs);
     }
+  }
+
+  // Checks, before anything is made, that what the stages read lies where the recipe says.
+  void CheckInputsExist() const {
+    const auto check = [this](const std::string& value) {
+      if (value.starts_with('$')) CheckExists(value, Resolve(value));
+    };
+    for (const Stage& stage : recipe_.stages) {
+      std::ranges::for_each(stage.arguments, check);
+      for (const auto& [name, values] : stage.options) std::ranges::for_each(values, check);
+    }
+  }
+  static void CheckExists(const std::string& value, const fs::path& path) {
+    KVC_CHECK(fs::exists(path), kIo, "input {}: expected {}, got nothing there; see --set", value,
+              path.string());
   }
 
   // Throws if the contents of a stage's place were not made by a run of this folder: a stage claims
@@ -200,8 +216,7 @@ class Run {
     const auto known = digests_.find(value);
     if (known != digests_.end()) return known->second;
     const fs::path path = Resolve(value);
-    KVC_CHECK(fs::exists(path), kIo, "input {}: expected {}, got nothing there; see --set", value,
-              path.string());
+    CheckExists(value, path);
     return digests_[value] = DigestOf(path);
   }
 

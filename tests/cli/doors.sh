@@ -54,11 +54,11 @@ kvc-eval tokenize nowhere --text t.txt
 kvc-eval tokenize model --text nowhere
 kvc-eval logits nowhere --ids ids -o o.npy
 kvc-eval logits full --ids nowhere -o o.npy
-kvc-eval ppl nowhere --text t.txt
-kvc-eval ppl full --text nowhere
-kvc-eval kld nowhere --against full --text t.txt
-kvc-eval kld full --against nowhere --text t.txt
-kvc-eval kld full --against full --text nowhere
+kvc-eval ppl nowhere --text t.txt --context 64 --decode 8
+kvc-eval ppl full --text nowhere --context 64 --decode 8
+kvc-eval kld nowhere --against full --text t.txt --context 64 --decode 8
+kvc-eval kld full --against nowhere --text t.txt --context 64 --decode 8
+kvc-eval kld full --against full --text nowhere --context 64 --decode 8
 kvc-eval needle nowhere --haystack t.txt
 kvc-eval needle full --haystack nowhere
 kvc-eval ruler nowhere --haystack t.txt
@@ -68,12 +68,12 @@ kvc-eval lines full --file nowhere
 kvc-eval longbench nowhere t.txt
 kvc-eval longbench full nowhere
 kvc-eval longbench full t.txt --template nowhere
-kvc-eval compare nowhere --policy uniform --budget 50% --text t.txt
-kvc-eval compare full --bundle nowhere --text t.txt
-kvc-eval compare full --base nowhere --policy uniform --budget 50% --text t.txt
-kvc-eval compare full --policy uniform --budget 50% --text nowhere
+kvc-eval compare nowhere --policy uniform --budget 50% --text t.txt --context 64 --decode 8
+kvc-eval compare full --bundle nowhere --text t.txt --context 64 --decode 8
+kvc-eval compare full --base nowhere --policy uniform --budget 50% --text t.txt --context 64 --decode 8
+kvc-eval compare full --policy uniform --budget 50% --text nowhere --context 64 --decode 8
 kvc-eval compare full --policy uniform --budget 50% --haystack nowhere
-kvc-eval compare full --policy lukv --budget 50% --text t.txt --profile nowhere
+kvc-eval compare full --policy lukv --budget 50% --text t.txt --profile nowhere --context 64 --decode 8
 kvc-train nowhere -o o --text t.txt
 kvc-train model/config.json -o o --text nowhere
 kvc-train model/config.json -o o --text t.txt --tokenizer nowhere

@@ -119,6 +119,12 @@ TEST_F(RecipeRunTest, NeverWritesOverAnInput) {
   EXPECT_EQ(ReadFile(dir_ / "out/thin/weights"), "mine");
 }
 
+TEST_F(RecipeRunTest, NamesAMissingInputAndLeavesNothing) {
+  fs::remove(dir_ / "m");
+  EXPECT_KVC_ERROR((void)Run(), kIo, "input $m");
+  EXPECT_FALSE(fs::exists(dir_ / "out"));
+}
+
 TEST_F(RecipeRunTest, IsOfOneAtATime) {
   fs::create_directory(dir_ / "out");
   {
