@@ -1,6 +1,8 @@
 // What calibration collects, against loops in double over what a layer does to one window.
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -17,10 +19,16 @@ const std::filesystem::path kModels = kvc::testing::SourceRoot() / "tests/golden
 constexpr int64_t kTokens = 70;  // two queries are turned back: 31 and 63
 constexpr int64_t kLayer = 1;
 
+struct StatisticsCase {
+  const char* model;
+  ErrorWeights weights;
+};
+
 // One layer's taps and weights in double, and what the collector makes of them.
-class KeyStatisticsTest : public ::testing::TestWithParam<ErrorWeights> {
+class KeyStatisticsTest : public ::testing::TestWithParam<StatisticsCase> {
  protected:
-  KeyStatisticsTest() : source_(Checkpoint::Open(kModels / "llama")), config_(source_.config()) {
+  KeyStatisticsTest()
+      : source_(Checkpoint::Open(kModels / GetParam().model)), config_(source_.config()) {
     Rng rng(11);
     std::vector<int32_t> window;
     for (int64_t t = 0; t < kTokens; ++t) {
@@ -28,8 +36,8 @@ class KeyStatisticsTest : public ::testing::TestWithParam<ErrorWeights> {
     }
     model::StreamOptions stream;
     stream.taps = {/*projections=*/true, /*probabilities=*/true, /*attention=*/true};
-    KeyStatisticsCollector collector(config_,
-                                     {.num_groups = 1, .weights = GetParam(), .met = by_output()});
+    KeyStatisticsCollector collector(
+        config_, {.num_groups = 1, .weights = GetParam().weights, .met = by_output()});
     NoProgress progress;
     const auto visit = [&](int64_t layer, int64_t, const auto& taps, const auto& weights) {
       if (layer != kLayer) return;
@@ -46,7 +54,7 @@ class KeyStatisticsTest : public ::testing::TestWithParam<ErrorWeights> {
     (void)model::StreamWindows(source_, {window}, stream, visit, progress, "test");
   }
 
-  [[nodiscard]] static bool by_output() { return GetParam() == ErrorWeights::kOutput; }
+  [[nodiscard]] static bool by_output() { return GetParam().weights == ErrorWeights::kOutput; }
   static double At(const torch::Tensor& x, std::initializer_list<int64_t> index) {
     const double* data = x.data_ptr<double>();
     int64_t offset = 0;
@@ -91,14 +99,16 @@ class KeyStatisticsTest : public ::testing::TestWithParam<ErrorWeights> {
   // Query i turned back by position t, from the angles' definition.
   [[nodiscard]] std::vector<double> TurnedBack(int64_t h, int64_t i, int64_t t) const {
     const std::vector<double> inverse = RopeInverseFrequencies(config_.rope, config_.head_width);
-    const int64_t half = config_.head_width / 2;
     std::vector<double> z(config_.head_width);
+    for (int64_t d = 0; d < config_.head_width; ++d) z[d] = At(q_, {h, i, d});
+    const int64_t half = config_.rotated(kLayer) ? std::ssize(inverse) : 0;
+    const double factor = config_.rope.attention_factor;  // of the key's rotation
     for (int64_t j = 0; j < half; ++j) {
       const double angle = -static_cast<double>(t) * inverse[j];
-      const double x = At(q_, {h, i, j});
-      const double y = At(q_, {h, i, j + half});
-      z[j] = x * std::cos(angle) - y * std::sin(angle);
-      z[j + half] = y * std::cos(angle) + x * std::sin(angle);
+      const double x = z[j];
+      const double y = z[j + half];
+      z[j] = factor * (x * std::cos(angle) - y * std::sin(angle));
+      z[j + half] = factor * (y * std::cos(angle) + x * std::sin(angle));
     }
     return z;
   }
@@ -205,10 +215,40 @@ TEST_P(KeyStatisticsTest, MetQueriesEqualLoops) {
 
 INSTANTIATE_TEST_SUITE_P(Weights,
                          KeyStatisticsTest,
-                         ::testing::Values(ErrorWeights::kAttention, ErrorWeights::kOutput),
-                         [](const auto& weights) {
-                           return weights.param == ErrorWeights::kOutput ? "output" : "attention";
+                         ::testing::Values(StatisticsCase{"llama", ErrorWeights::kAttention},
+                                           StatisticsCase{"llama", ErrorWeights::kOutput}),
+                         [](const auto& test) {
+                           const bool output = test.param.weights == ErrorWeights::kOutput;
+                           return output ? "output" : "attention";
                          });
+// Angles that scale, a part of each head, a layer without rotation.
+INSTANTIATE_TEST_SUITE_P(Rotations,
+                         KeyStatisticsTest,
+                         ::testing::Values(StatisticsCase{"llama-yarn", ErrorWeights::kOutput},
+                                           StatisticsCase{"stablelm", ErrorWeights::kOutput},
+                                           StatisticsCase{"smollm3", ErrorWeights::kOutput}),
+                         [](const auto& test) {
+                           std::string name = test.param.model;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+TEST_P(KeyStatisticsTest, QueryEnergyIsThatOfItsPair) {
+  const int64_t rotary = config_.rotated(kLayer) ? config_.rotary_width() : 0;
+  for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
+    for (int64_t d = 0; d < config_.head_width; ++d) {
+      const int64_t partner = d < rotary ? (d + rotary / 2) % rotary : d;
+      double energy = 0.0;
+      for (int64_t h = g * config_.group_size(); h < (g + 1) * config_.group_size(); ++h) {
+        for (int64_t t = 0; t < kTokens; ++t) {
+          energy += At(q_, {h, t, d}) * At(q_, {h, t, d}) / (2 * kTokens);
+          energy += At(q_, {h, t, partner}) * At(q_, {h, t, partner}) / (2 * kTokens);
+        }
+      }
+      EXPECT_NEAR(statistics_.query_energy[g * config_.head_width + d], energy, 1e-5 * energy);
+    }
+  }
+}
 
 }  // namespace
 }  // namespace kvc::factorize

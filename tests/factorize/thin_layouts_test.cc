@@ -147,11 +147,20 @@ TEST_P(FamilyTest, RefusesWhatItCannotHave) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Golden,
-    FamilyTest,
-    ::testing::Values("gpt2", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
-    testing::ParameterName());
+INSTANTIATE_TEST_SUITE_P(Golden,
+                         FamilyTest,
+                         ::testing::Values("gpt2",
+                                           "llama",
+                                           "llama-bias",
+                                           "mistral",
+                                           "qwen2",
+                                           "qwen3",
+                                           "smollm3",
+                                           "stablelm",
+                                           "olmo2",
+                                           "llama-yarn",
+                                           "mistral-longrope"),
+                         testing::ParameterName());
 
 TEST(Objectives, NamesThoseOfTheLayout) {
   const auto resolve = [](Objective objective, KeyLayout layout, int64_t width = 1024) {
