@@ -72,8 +72,13 @@ double LargestDifference(std::span<const float> actual, std::span<const float> e
 
 std::vector<int32_t> VerificationIds(const ModelConfig& config) {
   Rng rng(kVerificationSeed);
-  std::vector<int32_t> ids(
-      static_cast<size_t>(std::min(kVerificationTokens, config.context_length)));
+  int64_t count = std::min(kVerificationTokens, config.context_length);
+  // The source runs them at once, the bundle some one by one: within the original context both turn
+  // them alike.
+  if (config.has_rope && DependsOnLength(config.rope)) {
+    count = std::min(count, config.rope.original_context);
+  }
+  std::vector<int32_t> ids(static_cast<size_t>(count));
   for (int32_t& id : ids) id = static_cast<int32_t>(rng.NextBelow(config.vocab_size));
   return ids;
 }

@@ -23,7 +23,7 @@ struct ReferenceLogits {
 };
 
 // Token ids of the verification: fixed for a vocabulary, spread over all of it; at most 32, fewer
-// when the context is shorter.
+// when the context is shorter, or the context in which a rotation does not depend on the length.
 [[nodiscard]] std::vector<int32_t> VerificationIds(const ModelConfig& config);
 
 // Logits of the source checkpoint by the LibTorch decoder; nothing in a build without LibTorch.

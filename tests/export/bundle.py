@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnxruntime as ort
+from safetensors.numpy import load_file
 
 ONNX_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 
@@ -61,6 +62,18 @@ class Bundle:
             out, past = self.run(ids[:, span], mask, np.arange(span.start, done)[None], past)
             logits.append(out[0])
         return np.concatenate(logits)
+
+
+def read_golden(directory):
+    """ids [T] and logits [T, V] of a golden model: those of the prompt that its context has room for."""
+    short = directory / "short.safetensors"
+    golden = load_file(short if short.exists() else directory / "golden.safetensors")
+    return golden["ids"], golden["logits"]
+
+
+def can_be_cut(name):
+    """Longrope turns a token by the length of the call that brings it: parts of a prompt are not the prompt."""
+    return "longrope" not in name
 
 
 def padded_batch(ids, lengths, side):

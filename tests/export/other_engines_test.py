@@ -20,7 +20,7 @@ import onnx  # noqa: E402
 import openvino as ov  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
-from bundle import Bundle, padded_batch  # noqa: E402
+from bundle import Bundle, can_be_cut, padded_batch, read_golden  # noqa: E402
 from inline_functions import inline_functions  # noqa: E402
 
 GOLDEN = SOURCE / "tests" / "golden" / "models"
@@ -77,9 +77,8 @@ class OtherEngines(unittest.TestCase):
     def each(self, check):
         """Calls check(dtype, bundle's directory, ids, golden logits) for every bundle."""
         for (name, dtype), directory in self.bundles.items():
-            golden = load_file(GOLDEN / name / "golden.safetensors")
             with self.subTest(model=name, dtype=dtype):
-                check(dtype, directory, golden["ids"], golden["logits"])
+                check(dtype, directory, *read_golden(GOLDEN / name))
 
     def assert_close(self, actual, expected, absolute, relative=0.0):
         self.assertEqual(actual.shape, expected.shape)
@@ -91,11 +90,12 @@ class OtherEngines(unittest.TestCase):
             in_openvino = OpenVinoBundle(directory)
             for bundle in (Bundle(directory), in_openvino):
                 self.assert_close(bundle.whole(ids), logits, *TOLERANCES[dtype])
-                steps = bundle.in_steps(ids, [20, 1, 1, len(ids) - 22])
-                self.assert_close(steps, logits, *TOLERANCES[dtype])
+                if can_be_cut(directory.name):
+                    steps = bundle.in_steps(ids, [20, 1, 1, len(ids) - 22])
+                    self.assert_close(steps, logits, *TOLERANCES[dtype])
             self.assert_close(in_openvino.whole(ids), Bundle(directory).whole(ids), 1e-3, AGREEMENT[dtype])
             for side in ("left", "right"):
-                lengths = [40, 7, 1]
+                lengths = [len(ids) - 8, 7, 1]
                 rows, mask, positions = padded_batch(ids, lengths, side)
                 out, _ = in_openvino.run(rows, mask, positions)
                 for b, length in enumerate(lengths):

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/checkpoint/model_config.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvc::bundle {
@@ -27,6 +29,15 @@ TEST(VerificationTolerances, FollowWhatTheSourceItselfRounds) {
   const std::vector<double> coarse = bundle::VerificationTolerances(DType::kF16, cache, reference);
   EXPECT_DOUBLE_EQ(coarse[0], 1e-1 * 40.0);
   EXPECT_NEAR(coarse[2], std::sqrt(2.0 * std::log(128.0)) / 254.0 * 0x1p24 * double{5e-4F}, 1e-6);
+}
+
+TEST(VerificationIds, StayWhereTheLengthTurnsNothing) {
+  const auto models = testing::SourceRoot() / "tests/golden/models";
+  const auto count = [&](const char* name) {
+    return bundle::VerificationIds(ReadModelConfig(models / name)).size();
+  };
+  EXPECT_EQ(count("llama"), 32U);
+  EXPECT_EQ(count("mistral-longrope"), 24U);  // its original context
 }
 
 TEST(DecidingToken, IsTheLargestErrorUnlessAnotherFails) {
