@@ -34,7 +34,9 @@ CurveCollector::CurveCollector(const ModelConfig& config,
     : config_(config), options_(options), sums_(sums) {
   const bool behind_rotation = KeysBehindRotation(config.keys.layout);
   if (config.has_rope) {
-    frequencies_ = RopeInverseFrequencies(config.rope, config.head_width, options.context);
+    // Those by which the model turned the whole window.
+    frequencies_ =
+        RopeInverseFrequencies(config.rope, config.head_width, options.context + options.horizon);
   }
   const int64_t size = config.num_layers * config.num_kv_heads * kCurvePoints;
   const auto add_sums = [&](const std::string& name) {
