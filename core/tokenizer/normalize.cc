@@ -121,8 +121,9 @@ class BertNormalizer final : public Normalizer {
     std::string cleaned;
     for (size_t position = 0; position < text.size();) {
       const char32_t c = NextCodePoint(text, position);
-      const bool space = c == '\t' || c == '\n' || c == '\r' || IsSpace(c);
-      const bool dropped = c == 0 || c == kReplacementCharacter || (!space && IsOther(c));
+      const bool kept = c == '\t' || c == '\n' || c == '\r';  // of the control characters
+      const bool dropped = c == 0 || c == kReplacementCharacter || (!kept && IsOther(c));
+      const bool space = kept || IsSpace(c);
       if (!dropped) AppendUtf8(space ? U' ' : c, cleaned);
     }
     return cleaned;

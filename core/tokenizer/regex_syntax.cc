@@ -203,10 +203,11 @@ class Translator {
     if (At("]")) Refuse("an empty class");
     std::vector<std::string> parts;
     bool simple = true;
-    do {
-      if (At("&&")) at_ += 2;
+    parts.push_back(ClassUnion(depth, simple));
+    while (At("&&")) {
+      at_ += 2;
       parts.push_back(ClassUnion(depth, simple));
-    } while (At("&&"));
+    }
     if (at_ == in_.size()) Refuse("an unclosed class");
     ++at_;
     if (parts.size() == 1 && simple) return (negated ? "[^" : "[") + parts[0] + ']';

@@ -295,7 +295,8 @@ TEST_F(TokenizerErrors, BrokenUnigram) {
   EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": {"a": 0}})"), kBadInput, "vocab");
   EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 0], ["a", 1]]})"), kBadInput,
                    "twice");
-  EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 1e999]]})"), kBadInput, "JSON");
+  EXPECT_KVC_ERROR(LoadText(R"({"model": {"type": "Unigram", "vocab": [["a", 1e999]]}})"),
+                   kBadInput, "JSON");
   EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": 1})"), kBadInput,
                    "unk_id: expected one of 1 tokens, got 1");
   EXPECT_KVC_ERROR(load(R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": -1})"), kBadInput,

@@ -275,7 +275,7 @@ def variants():
                        r"\p{Han}+", r"[\p{Han}\p{Hiragana}]", r"\v|\f|\e|\a", r"(?>ab?)", r"{|}",
                        r"a++|o?+", r"[A-Z\-\]^]", "#", r"\.\.|\-", r"\p{Lu}\p{Ll}*", r"\Ax|\z",
                        r"[a-c[x-z]]+", r"[^a-z[0-9]\s]", r"[a-z&&[^aeiou]]+", r"[^a-z&&[^aeiou]]",
-                       r"[\w&&[^\d_]]", r"[[:alpha:]]+", r"[^[:space:]\d]+", r"[[:alnum:]-]+", r"[\W\d]",
+                       r"[[:alpha:]]+", r"[^[:space:]\d]+", r"[[:alnum:]-]+", r"[\W\d]",
                        r"[\p{L}&&\p{Latin}]+", r"[[a-m]&&[k-z]]", r"(?i)word|HELLO", r"(?i)[h-w]+",
                        r"x(?i)w|WORD", r"(w(?i)O)r|x", r"(?i:w(?-i)o)r", r"(?m:a.b)|(?m)y.", r"\h+", r"\H",
                        r"(?i)(?m)c.?a|\s"):
