@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "core/base/error.h"
-#include "kernels/cuda/decode_any_rows.cuh"
 #include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/decode_latent_rows.cuh"
 #include "kernels/cuda/decode_mixed_rows.cuh"
 #include "kernels/cuda/decode_rows.cuh"
 
@@ -28,8 +28,8 @@ struct WarpResults {
 
 template <class Rows, int kWidth>
 struct DecodeShared {
-  uint4 keys[kWarps][Rows::kStages][Rows::kTileChunks];
-  uint4 values[kWarps][Rows::kStages][Rows::kTileChunks];
+  uint4 keys[kWarps][Rows::kStages][Rows::kKeyChunks];
+  uint4 values[kWarps][Rows::kStages][Rows::kValueChunks];
   typename Rows::QueryShared queries;
   WarpResults<kWidth> results;
 };
@@ -104,8 +104,8 @@ class CopiesAhead {
       }
     }
     if (row_ < row_end_) {
-      Rows::Copy(shared.keys[warp][stage_], segment_.keys, row_, row_end_);
-      Rows::Copy(shared.values[warp][stage_], segment_.values, row_, row_end_);
+      Rows::CopyKeys(shared.keys[warp][stage_], segment_.keys, row_, row_end_);
+      Rows::CopyValues(shared.values[warp][stage_], segment_.values, row_, row_end_);
       row_ += kDecodeTileRows;
     }
     if constexpr (Rows::kStages > 1) {
@@ -278,9 +278,9 @@ __global__ void __launch_bounds__(kThreads, Rows::kBlocks) DecodeKernel(const De
         }
         SyncWarp();  // all lanes' copies are there, and the stage that Next fills has been read
         float s[4] = {};
-        Rows::Scores(shared.keys[warp][stage], segment.keys.width, queries, s);
+        Rows::Scores({shared.keys[warp][stage], segment, row, rows_end}, queries, s);
         state.Weigh(s, rows_end - row, scale);
-        Rows::Accumulate(state.o, shared.values[warp][stage], segment.values.width, s);
+        Rows::Accumulate(state.o, shared.values[warp][stage], segment.values, s);
         if constexpr (Rows::kStages > 1) {
           copies.Next(shared);
         }
@@ -309,9 +309,11 @@ void LaunchOfWidth(const DecodeArguments& in, const DecodeLaunch& launch, Stream
     case DecodeReader::kF32:
       return LaunchKernel<FloatRows<kWidth>, kWidth>(in, launch.blocks, stream);
     case DecodeReader::kMixed:
-      return LaunchKernel<MixedRows<kWidth>, kWidth>(in, launch.blocks, stream);
+      return LaunchKernel<MixedRows<kWidth, 1>, kWidth>(in, launch.blocks, stream);
     case DecodeReader::kAny:
-      return LaunchKernel<AnyRows<kWidth>, kWidth>(in, launch.blocks, stream);
+      return LaunchKernel<MixedRows<kWidth, 2>, kWidth>(in, launch.blocks, stream);
+    case DecodeReader::kLatents:
+      return LaunchKernel<LatentRows<kWidth>, kWidth>(in, launch.blocks, stream);
   }
 }
 

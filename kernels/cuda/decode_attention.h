@@ -7,6 +7,9 @@
 //
 //   outputs = softmax(scale * queries . keys) values
 //
+// Where a head's rows are latents, its keys are made of them on the way (latent_keys.h), tile by
+// tile, and never stored.
+//
 // Every head has its own number of rows. The rows are dealt out to blocks in equal shares of bytes,
 // over all heads and sequences, so that long heads cost no more than short ones. Where several
 // blocks work on a head, each leaves a partial result (maximum, sum, outputs), and the block that
@@ -26,6 +29,7 @@
 #include <vector>
 
 #include "kernels/cuda/cached_rows.h"
+#include "kernels/cuda/latent_keys.h"
 #include "kernels/cuda/launch_shape.h"
 
 namespace kvc::cuda {
@@ -35,12 +39,15 @@ constexpr int kDecodeTileRows = 64;    // rows of a block's step
 constexpr int kMostDecodeWidth = 128;  // of keys and of values
 
 struct DecodeSegment {
-  CachedRows keys;    // 1 to the head's query_width elements wide
+  CachedRows keys;    // 1 to the head's query_width elements wide; latents: 1 to their rank
   CachedRows values;  // 1 to the head's output_width elements wide
   int32_t rows = 0;   // with `live`: the most that there will be
   // On the device, or null: the rows that are there, 0 to `rows`, read by each launch. Rows from
   // there on are not read; they need not be written.
   const int32_t* live = nullptr;
+  // Of latents [rows] on the device, all within the rotation's tables, which nothing checks; null:
+  // a row's number is its position.
+  const int32_t* positions = nullptr;
 };
 
 // One kv head of one sequence.
@@ -54,6 +61,7 @@ struct DecodeHead {
   int32_t output_width = 0;
   int32_t first_partial = 0;  // filled by PlanDecode
   int32_t partials = 0;       // 1: one block does all of it
+  LatentKeys latents;         // D = query_width; in a plan all heads have them, or none
 };
 
 // Rows begin .. end - 1 of a segment, the work of one block.
@@ -72,12 +80,12 @@ enum class DecodeReader {
   kF32,
   kF16,
   kBF16,
-  // bf16 and int8 rows of any width and address, on tensor cores, with queries and weights as sums
-  // of two bf16 numbers.
+  // Rows of any width and address on tensor cores, with queries and weights as sums of two bf16
+  // numbers: bf16 and int8 rows, or any mixture of formats, those of f16 and f32 being such sums.
   kMixed,
-  // Any mixture of formats, widths and addresses, decoded as core/base/row_format.h says and
-  // multiplied in float.
   kAny,
+  // Latents in any mixture of formats; values as kAny.
+  kLatents,
 };
 
 // What a launch is, apart from the plan's arrays; a captured launch keeps it.
@@ -103,9 +111,10 @@ struct DecodePlan {
 
 // Deals out the rows to `blocks` blocks so that each has the same bytes to read, to within one
 // tile. segment_first [heads + 1]: head h has the segments segment_first[h] .. segment_first[h + 1]
-// - 1. A head without rows gets zeros. The reader is kF32, kF16 or kBF16 where all rows, keys and
-// values, are of that format and dense (stride = width * element bytes), begin at multiples of 16
-// bytes and have widths that are multiples of 8; else kMixed where all are bf16 or int8; else kAny.
+// - 1. A head without rows gets zeros. The reader is kLatents where heads have latents; kF32, kF16
+// or kBF16 where all rows, keys and values, are of that format and dense (stride = width * element
+// bytes), begin at multiples of 16 bytes and have widths that are multiples of 8; else kMixed where
+// all are bf16 or int8; else kAny.
 // Throws kBadShape, kUnsupported (widths).
 [[nodiscard]] DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
                                     const std::vector<int32_t>& segment_first,

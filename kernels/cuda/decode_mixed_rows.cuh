@@ -1,20 +1,25 @@
 #pragma once
-// The reader of bf16 rows and rows of codes (decode_rows.cuh), mixed, of any width and at any
-// address, on tensor cores. Codes of 8 bits are bf16 numbers, so tiles hold them as they are, with
-// the scales of the rows beside them: a row's scale multiplies its score, or its weight. Queries
-// and weights are each the sum of two bf16 numbers, within 2^-17 of what they are.
+// The reader of any rows (decode_rows.cuh): each segment's keys and values in a format of their
+// own, of any width and at any address, on tensor cores. Codes of 8 bits are bf16 numbers, so tiles
+// hold them as they are, with the scales of the rows beside them: a row's scale multiplies its
+// score, or its weight. f16 and f32 rows are sums of two bf16 numbers, in two planes of a tile.
+// Queries and weights are such sums too. A product is within 2^-15 of what it is in float.
 
 #include "kernels/cuda/cached_rows.h"
-#include "kernels/cuda/decode_any_rows.cuh"
 #include "kernels/cuda/decode_rows.cuh"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/row_decoders.cuh"
+#include "kernels/cuda/split_pair.cuh"
 
 namespace kvc::cuda {
 
-// bf16 rows, whose scale is 1.
-struct BrainRows : PlainDecoder<__nv_bfloat16> {
-  using PlainDecoder<__nv_bfloat16>::PlainDecoder;
+// Tiles are a multiple of 8 dimensions wide; those beyond a row's width are zeros.
+__device__ __forceinline__ int PaddedWidth(int width) { return (width + 7) / 8 * 8; }
+
+// Rows of plain elements, whose scale is 1.
+template <class T>
+struct PlainRows : PlainDecoder<T> {
+  using PlainDecoder<T>::PlainDecoder;
   __device__ __forceinline__ float ScaleOfRow(int /*row*/) const { return 1.0F; }
 };
 
@@ -40,84 +45,71 @@ struct CodeRows {
   }
 };
 
-// Two floats as pairs of bf16 numbers: what they round to, and the rest.
-struct SplitPair {
-  uint32_t high;
-  uint32_t low;
-
-  SplitPair() = default;
-  __device__ __forceinline__ SplitPair(float x, float y) {
-    const float x_high = ToFloat(FromFloat<__nv_bfloat16>(x));
-    const float y_high = ToFloat(FromFloat<__nv_bfloat16>(y));
-    high = Pack<__nv_bfloat16>(x_high, y_high);
-    low = Pack<__nv_bfloat16>(x - x_high, y - y_high);
-  }
-};
-
-template <int kWidth>
+// kPlanes: 1 for bf16 rows and codes alone, 2 for all formats.
+template <int kWidth, int kPlanes>
 struct MixedRows {
   using Element = __nv_bfloat16;
   static constexpr int kStages = 1;
-  static constexpr int kBlocks = 3;
+  static constexpr int kBlocks = kWidth > 128 ? 1 : kPlanes == 1 ? 3 : 2;
   static constexpr int kSteps = kWidth / 16;
-  static constexpr int kScales = kTileRows * kWidth / 8;  // the chunk where they begin
-  static constexpr int kTileChunks = kScales + kTileRows / 4;
+  static constexpr int kPlaneChunks = kTileRows * kWidth / 8;
+  static constexpr int kScales = kPlanes * kPlaneChunks;  // the chunk where they begin
+  static constexpr int kKeyChunks = kScales + kTileRows / 4;
+  static constexpr int kValueChunks = kKeyChunks;
   struct QueryShared {};
   struct Queries {
-    SplitPair pair[kSteps][2];  // as MatrixRows has them
+    SplitPair pair[kSteps][2];
   };
 
-  __device__ static __forceinline__ void Copy(uint4* tile,
-                                              const CachedRows& rows,
-                                              int row,
-                                              int end) {
-    if (rows.code == RowCode::kInt8) {
-      Fill(tile, CodeRows(rows), row, end);
-    } else {
-      Fill(tile, BrainRows(rows), row, end);
-    }
+  __device__ static __forceinline__ void CopyKeys(uint4* tile,
+                                                  const CachedRows& rows,
+                                                  int row,
+                                                  int end) {
+    Copy(tile, rows, row, end);
   }
-
+  __device__ static __forceinline__ void CopyValues(uint4* tile,
+                                                    const CachedRows& rows,
+                                                    int row,
+                                                    int end) {
+    Copy(tile, rows, row, end);
+  }
   __device__ static __forceinline__ void LoadQueries(const DecodeHead& head,
                                                      QueryShared& /*shared*/,
                                                      Queries& queries) {
-    const int g = LaneIndex() / 4;
-    const int t = LaneIndex() % 4;
-    const float* row = head.queries + static_cast<int64_t>(g) * head.query_stride;
-    const int width = g < head.group ? head.query_width : 0;
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int d = 16 * k + 8 * half + 2 * t;
-        queries.pair[k][half] =
-            SplitPair(d < width ? row[d] : 0.0F, d + 1 < width ? row[d + 1] : 0.0F);
-      }
-    }
+    LoadQueryPairs(head, queries.pair);
   }
 
-  __device__ static __forceinline__ void Scores(const uint4* tile,
-                                                int width,
+  __device__ static __forceinline__ void Scores(const KeyTile& keys,
                                                 const Queries& queries,
                                                 float (&s)[4]) {
-    const int padded = PaddedWidth(width);
+    const CachedRows& rows = keys.segment.keys;
+    const int padded = PaddedWidth(rows.width);
     const TileLayout layout = LayoutOf<Element>(padded);
     const int lane = LaneIndex();
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
       if (16 * k < padded) {
         const int chunk = min(2 * k + lane / 16, layout.chunks - 1);
+        const uint4* at = keys.chunks + layout.At(lane % 16, chunk);
+        const bool half = 16 * k + 8 >= padded;
+        const SplitPair(&q)[2] = queries.pair[k];
         uint32_t a[4];
-        LoadMatrices(a, tile + layout.At(lane % 16, chunk));
-        if (16 * k + 8 >= padded) {
+        LoadMatrices(a, at);
+        if (half) {
           a[2] = a[3] = 0;  // the last 8 dimensions are not there
         }
-        const SplitPair(&q)[2] = queries.pair[k];
         MultiplyAdd<Element>(s, a, {q[0].high, q[1].high});
         MultiplyAdd<Element>(s, a, {q[0].low, q[1].low});
+        if (HasLow(rows)) {
+          LoadMatrices(a, at + kPlaneChunks);
+          if (half) {
+            a[2] = a[3] = 0;
+          }
+          MultiplyAdd<Element>(s, a, {q[0].high, q[1].high});  // of the low plane
+        }
       }
     }
-    const auto* scales = reinterpret_cast<const float*>(tile + kScales);
+    const auto* scales = reinterpret_cast<const float*>(keys.chunks + kScales);
     s[0] *= scales[lane / 4];
     s[1] *= scales[lane / 4];
     s[2] *= scales[lane / 4 + 8];
@@ -126,9 +118,9 @@ struct MixedRows {
 
   __device__ static __forceinline__ void Accumulate(float (&o)[kSteps][4],
                                                     const uint4* tile,
-                                                    int width,
+                                                    const CachedRows& values,
                                                     const float (&p)[4]) {
-    const int padded = PaddedWidth(width);
+    const int padded = PaddedWidth(values.width);
     const TileLayout layout = LayoutOf<Element>(padded);
     const int lane = LaneIndex();
     const auto* scales = reinterpret_cast<const float*>(tile + kScales);
@@ -140,21 +132,69 @@ struct MixedRows {
     for (int m = 0; m < kSteps; ++m) {
       if (16 * m < padded) {
         const int chunk = min(2 * m + lane / 8 % 2, layout.chunks - 1);
+        const uint4* at = tile + layout.At(lane % 8 + lane / 16 * 8, chunk);
+        const bool half = 16 * m + 8 >= padded;
         uint32_t a[4];
-        LoadMatricesTransposed(a, tile + layout.At(lane % 8 + lane / 16 * 8, chunk));
-        if (16 * m + 8 >= padded) {
+        LoadMatricesTransposed(a, at);
+        if (half) {
           a[1] = a[3] = 0;
         }
         MultiplyAdd<Element>(o[m], a, high);
         MultiplyAdd<Element>(o[m], a, low);
+        if (HasLow(values)) {
+          LoadMatricesTransposed(a, at + kPlaneChunks);
+          if (half) {
+            a[1] = a[3] = 0;
+          }
+          MultiplyAdd<Element>(o[m], a, high);  // of the low plane
+        }
       }
     }
   }
 
  private:
+  __device__ static __forceinline__ bool HasLow(const CachedRows& rows) {
+    return kPlanes == 2 && (rows.code == RowCode::kF16 || rows.code == RowCode::kF32);
+  }
+
+  __device__ static __forceinline__ void Copy(uint4* tile,
+                                              const CachedRows& rows,
+                                              int row,
+                                              int end) {
+    if (rows.code == RowCode::kInt8) {
+      return Fill<1>(tile, CodeRows(rows), row, end);
+    }
+    if constexpr (kPlanes == 2) {
+      if (rows.code == RowCode::kF32) {
+        return Fill<2>(tile, PlainRows<float>(rows), row, end);
+      }
+      if (rows.code == RowCode::kF16) {
+        return Fill<2>(tile, PlainRows<__half>(rows), row, end);
+      }
+    }
+    Fill<1>(tile, PlainRows<__nv_bfloat16>(rows), row, end);
+  }
+
+  // Stores 8 elements, and in another plane what they lose.
+  template <int kUsed>
+  __device__ static __forceinline__ void StoreChunk(uint4* to, const float (&x)[8]) {
+    uint32_t high[4];
+    uint32_t low[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const SplitPair pair(x[2 * j], x[2 * j + 1]);
+      high[j] = pair.high;
+      low[j] = pair.low;
+    }
+    Store16(to, {high[0], high[1], high[2], high[3]});
+    if constexpr (kUsed == 2) {
+      Store16(to + kPlaneChunks, {low[0], low[1], low[2], low[3]});
+    }
+  }
+
   // Brings rows row .. row + 15 and their scales; rows from `end` on become zeros. A lane takes
   // chunks of eight dimensions, with the loads of several under way.
-  template <class Decoder>
+  template <int kUsed, class Decoder>
   __device__ static __forceinline__ void Fill(uint4* tile,
                                               const Decoder& decoder,
                                               int row,
@@ -192,7 +232,7 @@ struct MixedRows {
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         if (place[b] >= 0) {
-          StoreElements<8>(reinterpret_cast<Element*>(tile + place[b]), x[b]);
+          StoreChunk<kUsed>(tile + place[b], x[b]);
         }
       }
     }

@@ -25,7 +25,18 @@ void CheckHead(const DecodeHead& head, int index) {
                 std::max(head.query_width, head.output_width) <= kMostDecodeWidth,
             kUnsupported, "decode head {}: expected widths of 1 to {}, got {} and {}", index,
             kMostDecodeWidth, head.query_width, head.output_width);
+  const LatentKeys& latents = head.latents;
+  if (latents.packed == nullptr) return;
+  KVC_CHECK(latents.width == head.query_width &&
+                latents.places == LatentPlaces(latents.width, latents.rotation.half),
+            kBadShape, "decode head {}: expected latents of keys {} wide, got {} in {} places",
+            index, head.query_width, latents.width, latents.places);
+  KVC_CHECK(latents.places <= kMostDecodeWidth, kUnsupported,
+            "decode head {}: expected keys of at most {} places, got {}", index, kMostDecodeWidth,
+            latents.places);
 }
+
+bool HasLatents(const DecodeHead& head) { return head.latents.packed != nullptr; }
 
 void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index) {
   KVC_CHECK(rows.width >= 1 && rows.width <= most, kBadShape,
@@ -46,7 +57,7 @@ void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index
 void CheckSegment(const DecodeSegment& segment, const DecodeHead& head, int index) {
   KVC_CHECK(segment.rows >= 0, kBadShape, "decode segment {}: expected rows, got {}", index,
             segment.rows);
-  CheckRows(segment.keys, head.query_width, "keys", index);
+  CheckRows(segment.keys, HasLatents(head) ? head.latents.rank : head.query_width, "keys", index);
   CheckRows(segment.values, head.output_width, "values", index);
 }
 
@@ -61,7 +72,13 @@ bool IsMixed(const CachedRows& rows) {
 }
 
 // What reads all segments, whether they have rows or not: more rows change no reader.
-DecodeReader ReaderOf(const std::vector<DecodeSegment>& segments) {
+DecodeReader ReaderOf(const std::vector<DecodeSegment>& segments,
+                      const std::vector<DecodeHead>& heads) {
+  const auto latents = std::count_if(heads.begin(), heads.end(), HasLatents);
+  KVC_CHECK(latents == 0 || latents == std::ssize(heads), kBadShape,
+            "decode plan: expected latents in all heads or in none, got them in {} of {}", latents,
+            heads.size());
+  if (latents > 0) return DecodeReader::kLatents;
   const RowCode code = segments.empty() ? RowCode::kF32 : segments[0].keys.code;
   bool whole = code != RowCode::kInt8;
   bool mixed = true;
@@ -169,7 +186,7 @@ int64_t CheckAndSum(const std::vector<DecodeSegment>& segments,
 int32_t WidthOf(const std::vector<DecodeHead>& heads) {
   int32_t widest = 0;
   for (const DecodeHead& head : heads) {
-    widest = std::max({widest, head.query_width, head.output_width});
+    widest = std::max({widest, head.query_width, head.output_width, head.latents.places});
   }
   return widest <= 64 ? 64 : 128;
 }
@@ -185,7 +202,7 @@ DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
             heads.size() + 1, segment_first.size(), blocks);
   DecodePlan plan;
   const int64_t total = CheckAndSum(segments, segment_first, heads);
-  plan.launch = {ReaderOf(segments), WidthOf(heads), blocks};
+  plan.launch = {ReaderOf(segments, heads), WidthOf(heads), blocks};
   Dealer dealer(plan, total, blocks);
   for (size_t h = 0; h < heads.size(); ++h) {
     for (DecodeHead part : PartsOf(heads[h])) {

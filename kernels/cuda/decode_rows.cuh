@@ -1,17 +1,16 @@
 #pragma once
-// Readers of cached rows: how decode attention copies a tile of 16 rows into shared memory and what
+// Readers of cached rows: how decode attention brings a tile of 16 rows into shared memory and what
 // it multiplies there. A row format is a type with
 //
-//   Element                   of the tiles in shared memory
-//   kTileChunks               16 bytes each: of a tile of keys, or of values
+//   kKeyChunks, kValueChunks  16 bytes each: of a tile of keys, of values
 //   kStages                   tiles of a warp under way; 1: a tile is loaded when it is needed
 //   kBlocks                   of a multiprocessor: bounds the registers
 //   Queries, QueryShared      the group's queries, in registers and in shared memory
-//   Copy(tile, rows, row, end)                     begins to bring rows row .. row + 15; rows from
+//   CopyKeys(tile, rows, row, end), CopyValues     begin to bring rows row .. row + 15; rows from
 //                                                  `end` on become zeros
 //   LoadQueries(head, shared, queries)             may meet the block
-//   Scores(tile, width, queries, s)                s += K Q^T
-//   Accumulate(o, tile, width, p)                  o += V^T P
+//   Scores(keys, queries, s)                       s += K Q^T
+//   Accumulate(o, tile, rows, p)                   o += V^T P
 //
 // Fragments, lane 4 g + t: s and p hold (row g, query 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t +
 // 1); o[m] holds dimensions 16 m + g and 16 m + g + 8 in place of the rows.
@@ -22,6 +21,40 @@
 namespace kvc::cuda {
 
 constexpr int kTileRows = 16;  // of a warp
+
+// A tile of keys: rows row .. row + 15 of a segment, those from `end` on being zeros.
+struct KeyTile {
+  const uint4* chunks;
+  const DecodeSegment& segment;
+  int row;
+  int end;
+};
+
+// The group's queries as the second operand: Q^T, dimensions 16 k + 8 half + 2t, + 1 of query g.
+template <class Pair, int kSteps>
+__device__ __forceinline__ void LoadQueryPairs(const DecodeHead& head, Pair (&pairs)[kSteps][2]) {
+  const int g = LaneIndex() / 4;
+  const int t = LaneIndex() % 4;
+  const float* row = head.queries + static_cast<int64_t>(g) * head.query_stride;
+  const int width = g < head.group ? head.query_width : 0;
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int d = 16 * k + 8 * half + 2 * t;
+      pairs[k][half] = Pair(d < width ? row[d] : 0.0F, d + 1 < width ? row[d + 1] : 0.0F);
+    }
+  }
+}
+
+// Two floats rounded to T.
+template <class T>
+struct RoundedPair {
+  uint32_t bits;
+
+  RoundedPair() = default;
+  __device__ __forceinline__ RoundedPair(float x, float y) : bits(Pack<T>(x, y)) {}
+};
 
 // Where chunk c (16 bytes) of row r stands in a tile: chunks are swapped within a row so that the
 // same chunk of eight consecutive rows falls on all 32 banks.
@@ -63,44 +96,38 @@ __device__ __forceinline__ void CopyTile(uint4* tile, const CachedRows& rows, in
 // queries the 8 columns.
 template <class T, int kWidth>
 struct MatrixRows {
-  using Element = T;
-  static constexpr int kStages = 3;
-  static constexpr int kBlocks = 2;
+  static constexpr int kStages = kWidth <= 128 ? 3 : 2;
+  static constexpr int kBlocks = kWidth <= 128 ? 2 : 1;
   static constexpr int kSteps = kWidth / 16;
-  static constexpr int kTileChunks = kTileRows * kWidth / kPerChunk<Element>;
+  static constexpr int kKeyChunks = kTileRows * kWidth / kPerChunk<T>;
+  static constexpr int kValueChunks = kKeyChunks;
   struct QueryShared {};
-  __device__ static __forceinline__ void Copy(uint4* tile,
-                                              const CachedRows& rows,
-                                              int row,
-                                              int end) {
-    CopyTile<T>(tile, rows, row, end);
-  }
   struct Queries {
-    uint32_t pair[kSteps][2];  // Q^T: dimensions 16 k + 8 half + 2t, + 1 of query g
+    RoundedPair<T> pair[kSteps][2];
   };
 
+  __device__ static __forceinline__ void CopyKeys(uint4* tile,
+                                                  const CachedRows& rows,
+                                                  int row,
+                                                  int end) {
+    CopyTile<T>(tile, rows, row, end);
+  }
+  __device__ static __forceinline__ void CopyValues(uint4* tile,
+                                                    const CachedRows& rows,
+                                                    int row,
+                                                    int end) {
+    CopyTile<T>(tile, rows, row, end);
+  }
   __device__ static __forceinline__ void LoadQueries(const DecodeHead& head,
                                                      QueryShared& /*shared*/,
                                                      Queries& queries) {
-    const int g = LaneIndex() / 4;
-    const int t = LaneIndex() % 4;
-    const float* row = head.queries + static_cast<int64_t>(g) * head.query_stride;
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int d = 16 * k + 8 * half + 2 * t;
-        const bool valid = g < head.group;
-        queries.pair[k][half] = Pack<T>(valid && d < head.query_width ? row[d] : 0.0F,
-                                        valid && d + 1 < head.query_width ? row[d + 1] : 0.0F);
-      }
-    }
+    LoadQueryPairs(head, queries.pair);
   }
 
-  __device__ static __forceinline__ void Scores(const uint4* tile,
-                                                int width,
+  __device__ static __forceinline__ void Scores(const KeyTile& keys,
                                                 const Queries& queries,
                                                 float (&s)[4]) {
+    const int width = keys.segment.keys.width;
     const TileLayout layout = LayoutOf<T>(width);
     const int lane = LaneIndex();
 #pragma unroll
@@ -108,19 +135,20 @@ struct MatrixRows {
       if (16 * k < width) {
         const int chunk = min(2 * k + lane / 16, layout.chunks - 1);
         uint32_t a[4];
-        LoadMatrices(a, tile + layout.At(lane % 16, chunk));
+        LoadMatrices(a, keys.chunks + layout.At(lane % 16, chunk));
         if (16 * k + 8 >= width) {
           a[2] = a[3] = 0;  // the last 8 dimensions are not there
         }
-        MultiplyAdd<T>(s, a, queries.pair[k]);
+        MultiplyAdd<T>(s, a, {queries.pair[k][0].bits, queries.pair[k][1].bits});
       }
     }
   }
 
   __device__ static __forceinline__ void Accumulate(float (&o)[kSteps][4],
                                                     const uint4* tile,
-                                                    int width,
+                                                    const CachedRows& values,
                                                     const float (&p)[4]) {
+    const int width = values.width;
     const TileLayout layout = LayoutOf<T>(width);
     const int lane = LaneIndex();
     const uint32_t b[2] = {TransposeMatrix(Pack<T>(p[0], p[1])),
@@ -143,15 +171,21 @@ struct MatrixRows {
 // Floats, multiplied in float: a lane takes two rows and two queries at a time.
 template <int kWidth>
 struct FloatRows {
-  using Element = float;
   static constexpr int kStages = kWidth <= 64 ? 3 : 2;
   static constexpr int kBlocks = 2;
   static constexpr int kSteps = kWidth / 16;
-  static constexpr int kTileChunks = kTileRows * kWidth / kPerChunk<Element>;
-  __device__ static __forceinline__ void Copy(uint4* tile,
-                                              const CachedRows& rows,
-                                              int row,
-                                              int end) {
+  static constexpr int kKeyChunks = kTileRows * kWidth / kPerChunk<float>;
+  static constexpr int kValueChunks = kKeyChunks;
+  __device__ static __forceinline__ void CopyKeys(uint4* tile,
+                                                  const CachedRows& rows,
+                                                  int row,
+                                                  int end) {
+    CopyTile<float>(tile, rows, row, end);
+  }
+  __device__ static __forceinline__ void CopyValues(uint4* tile,
+                                                    const CachedRows& rows,
+                                                    int row,
+                                                    int end) {
     CopyTile<float>(tile, rows, row, end);
   }
   struct QueryShared {
@@ -177,10 +211,10 @@ struct FloatRows {
     queries.shared = &shared;
   }
 
-  __device__ static __forceinline__ void Scores(const uint4* tile,
-                                                int width,
+  __device__ static __forceinline__ void Scores(const KeyTile& keys,
                                                 const Queries& queries,
                                                 float (&s)[4]) {
+    const int width = keys.segment.keys.width;
     const TileLayout layout = LayoutOf<float>(width);
     const int g = LaneIndex() / 4;
     const int t = LaneIndex() % 4;
@@ -189,7 +223,7 @@ struct FloatRows {
       float q[2][4];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        Unpack<float>(Load16(tile + layout.At(g + 8 * half, chunk)), k[half]);
+        Unpack<float>(Load16(keys.chunks + layout.At(g + 8 * half, chunk)), k[half]);
         Unpack<float>(Load16(&queries.shared->row[2 * t + half][4 * chunk]), q[half]);
       }
 #pragma unroll
@@ -204,8 +238,9 @@ struct FloatRows {
 
   __device__ static __forceinline__ void Accumulate(float (&o)[kSteps][4],
                                                     const uint4* tile,
-                                                    int width,
+                                                    const CachedRows& values,
                                                     const float (&p)[4]) {
+    const int width = values.width;
     const TileLayout layout = LayoutOf<float>(width);
     const int g = LaneIndex() / 4;
     const int t = LaneIndex() % 4;

@@ -20,12 +20,14 @@ void CheckRebuild(const KeyRebuild& rebuild, size_t number) {
   KVC_CHECK(rebuild.keys.width >= 1 && rebuild.keys.width <= kMostRebuiltWidth, kUnsupported,
             "key rebuild {}: expected keys 1 to {} wide, got {}", number, kMostRebuiltWidth,
             rebuild.keys.width);
-  KVC_CHECK(rebuild.latents.width >= 1 && rebuild.latents.width <= rebuild.matrix_stride, kBadShape,
-            "key rebuild {}: expected latents 1 to {} wide, got {}", number, rebuild.matrix_stride,
+  const LatentKeys& how = rebuild.how;
+  KVC_CHECK(rebuild.latents.width >= 1 && rebuild.latents.width <= how.rank, kBadShape,
+            "key rebuild {}: expected latents 1 to {} wide, got {}", number, how.rank,
             rebuild.latents.width);
-  KVC_CHECK(rebuild.rotation.half >= 0 && 2 * rebuild.rotation.half <= rebuild.keys.width,
-            kBadShape, "key rebuild {}: expected at most {} pairs to turn, got {}", number,
-            rebuild.keys.width / 2, rebuild.rotation.half);
+  KVC_CHECK(
+      how.width == rebuild.keys.width && how.places == LatentPlaces(how.width, how.rotation.half),
+      kBadShape, "key rebuild {}: expected keys {} wide, got {} in {} places", number,
+      rebuild.keys.width, how.width, how.places);
   KVC_CHECK(rebuild.rows >= 0, kBadShape, "key rebuild {}: expected 0 rows or more, got {}", number,
             rebuild.rows);
   CheckRows(rebuild.latents, "latents", number);
@@ -34,14 +36,13 @@ void CheckRebuild(const KeyRebuild& rebuild, size_t number) {
 
 }  // namespace
 
-RebuildSize SizeOf(const std::vector<KeyRebuild>& rebuilds) {
-  RebuildSize size;
+int32_t MostRows(const std::vector<KeyRebuild>& rebuilds) {
+  int32_t most = 0;
   for (size_t i = 0; i < rebuilds.size(); ++i) {
     CheckRebuild(rebuilds[i], i);
-    size.most_rows = std::max(size.most_rows, rebuilds[i].rows);
-    size.most_width = std::max(size.most_width, rebuilds[i].keys.width);
+    most = std::max(most, rebuilds[i].rows);
   }
-  return size;
+  return most;
 }
 
 }  // namespace kvc::cuda

@@ -79,17 +79,6 @@ void AppendQueryMoves(const cuda::Rows& q,
   }
 }
 
-cuda::KeyRebuild RebuildOf(const DeviceRebuild& head) {
-  cuda::KeyRebuild rebuild;
-  rebuild.matrix = head.matrix;
-  rebuild.matrix_stride = head.matrix_stride;
-  rebuild.bias = head.bias;
-  rebuild.norm_weight = head.norm_weight;
-  rebuild.norm_epsilon = head.norm_epsilon;
-  rebuild.rotation = head.rotation;
-  return rebuild;
-}
-
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device) {
   if (moves.empty()) return;
   DeviceTable<cuda::RowMove> table;

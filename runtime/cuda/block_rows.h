@@ -12,7 +12,6 @@
 #include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/move_rows.h"
 #include "kernels/cuda/project_rows.h"
-#include "kernels/cuda/rebuild_keys.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/runtime.h"
 #include "runtime/cache/cache_block.h"
@@ -36,9 +35,6 @@ void AppendQueryMoves(const cuda::Rows& q,
                       int64_t stored_width,
                       const QueryRing& ring,
                       std::vector<cuda::RowMove>& moves);
-
-// What all rebuilds of a kv head's keys have in common.
-[[nodiscard]] cuda::KeyRebuild RebuildOf(const DeviceRebuild& head);
 
 // Execute a table of the host once, if there is anything in it.
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);

@@ -14,8 +14,15 @@ std::vector<DataId> NamedBy(const Step& step) {
   return {step.table, step.weight, step.bias, step.cos, step.sin, step.columns};
 }
 
-std::vector<DataId> NamedBy(const RebuildStep& step) {
-  return {step.matrix, step.bias, step.norm_weight, step.cos, step.sin};
+// Pairs that a layer's rebuilt keys turn.
+int64_t HalfOf(const Graph& graph, const Plan& plan, const RebuildStep& step) {
+  return step.cos ? TensorOf(graph, plan, step.cos).dims[1] : 0;
+}
+
+int64_t PackedBytes(const Graph& graph, const Plan& plan, const AttentionStep& step) {
+  const int64_t half = HalfOf(graph, plan, step.rebuild);
+  return step.num_kv_heads * static_cast<int64_t>(sizeof(uint32_t)) *
+         cuda::PackedLatentWords(step.stored_width, step.head_width, half);
 }
 
 }  // namespace
@@ -32,7 +39,7 @@ CudaModel::CudaModel(const Graph& graph, const Plan& plan, CudaDevice& device)
     std::vector<DeviceStepData>& data = sections_.emplace_back();
     for (const Step& step : section) data.push_back(Resolve(step));
   }
-  for (const AttentionStep& step : plan.attentions) rebuilds_.push_back(RebuildsOf(step));
+  for (const AttentionStep& step : plan.attentions) latents_.push_back(LatentsOf(step));
   device_.Synchronize();
 }
 
@@ -61,10 +68,13 @@ void CudaModel::CheckRoom() const {
       for (const DataId id : NamedBy(step)) add(id);
     }
   }
-  for (const AttentionStep& step : plan_.attentions) {
-    for (const DataId id : NamedBy(step.rebuild)) add(id);
-  }
   size_t need = 0;
+  for (const AttentionStep& step : plan_.attentions) {
+    if (!step.latent) continue;
+    add(step.rebuild.cos);
+    add(step.rebuild.sin);
+    need += static_cast<size_t>(PackedBytes(graph_, plan_, step));
+  }
   for (const auto& [data, bytes] : sources) need += static_cast<size_t>(bytes);
   const auto have = static_cast<size_t>(device_.FreeBytes().value());
   KVC_CHECK(need <= have, kDevice,
@@ -115,23 +125,34 @@ DeviceStepData CudaModel::Resolve(const Step& step) {
   return data;
 }
 
-std::vector<DeviceRebuild> CudaModel::RebuildsOf(const AttentionStep& step) {
-  std::vector<DeviceRebuild> rebuilds;
-  if (!step.latent) return rebuilds;
+std::vector<cuda::LatentKeys> CudaModel::LatentsOf(const AttentionStep& step) {
+  std::vector<cuda::LatentKeys> latents;
+  if (!step.latent) return latents;
   const RebuildStep& named = step.rebuild;
-  const auto* matrix = OnDevice<float>(named.matrix);
-  const auto* bias = OnDevice<float>(named.bias);
-  DeviceRebuild rebuild;
-  rebuild.norm_weight = OnDevice<float>(named.norm_weight);
-  rebuild.norm_epsilon = named.norm_epsilon;
-  rebuild.rotation = RotationOf(named.cos, named.sin);
-  rebuild.matrix_stride = step.stored_width;
+  const auto floats = [&](DataId id) {
+    return id ? FloatsOf(graph_, plan_, id) : std::span<const float>();
+  };
+  const std::span<const float> bias = floats(named.bias);
+  cuda::LatentFactors factors;
+  factors.norm_weight = floats(named.norm_weight).data();
+  factors.matrix_stride = factors.rank = step.stored_width;
+  factors.width = step.head_width;
+  factors.half = HalfOf(graph_, plan_, named);
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
-    rebuild.matrix = matrix + g * step.head_width * step.stored_width;
-    rebuild.bias = bias != nullptr ? bias + g * step.head_width : nullptr;
-    rebuilds.push_back(rebuild);
+    factors.matrix = floats(named.matrix).data() + g * step.head_width * step.stored_width;
+    factors.bias = bias.empty() ? nullptr : bias.data() + g * step.head_width;
+    const std::vector<uint32_t> packed = cuda::PackLatentKeys(factors);
+    cuda::DeviceBuffer& own = packed_.emplace_back(packed.size() * sizeof(uint32_t));
+    device_.Upload(std::as_bytes(std::span(packed)), own.data());
+    cuda::LatentKeys& keys = latents.emplace_back();
+    keys.packed = static_cast<const uint32_t*>(own.data());
+    keys.rotation = RotationOf(named.cos, named.sin);
+    keys.rank = static_cast<int32_t>(step.stored_width);
+    keys.width = static_cast<int32_t>(step.head_width);
+    keys.places = static_cast<int32_t>(cuda::LatentPlaces(factors.width, factors.half));
+    keys.norm_epsilon = factors.norm_weight != nullptr ? named.norm_epsilon : 0.0F;
   }
-  return rebuilds;
+  return latents;
 }
 
 cuda::RotationTable CudaModel::query_rotation(int64_t layer) const {

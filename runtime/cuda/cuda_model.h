@@ -11,6 +11,7 @@
 
 #include "core/base/thread_pool.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/latent_keys.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/runtime.h"
 #include "runtime/backend.h"
@@ -31,16 +32,6 @@ struct DeviceStepData {
   const float* columns = nullptr;  // [groups * D, R]
 };
 
-// What a kv head's rebuild of keys from latents reads (runtime/plan/plan.h).
-struct DeviceRebuild {
-  const float* matrix = nullptr;  // [D, R]
-  int64_t matrix_stride = 0;      // floats between its rows
-  const float* bias = nullptr;    // [D] or null
-  const float* norm_weight = nullptr;
-  float norm_epsilon = 0.0F;
-  cuda::RotationTable rotation;
-};
-
 // Immutable but for Gram matrices and the processor's model, which are made when they are first
 // asked for.
 class CudaModel : public PreparedModel {
@@ -53,8 +44,8 @@ class CudaModel : public PreparedModel {
   [[nodiscard]] std::span<const DeviceStepData> section(int64_t s) const { return sections_[s]; }
   [[nodiscard]] const cuda::ConstRows& linear(int64_t i) const { return linears_[i]; }
   // [G] of a layer; empty where keys are stored as they are.
-  [[nodiscard]] std::span<const DeviceRebuild> rebuild(int64_t layer) const {
-    return rebuilds_[layer];
+  [[nodiscard]] std::span<const cuda::LatentKeys> latents(int64_t layer) const {
+    return latents_[layer];
   }
   // The rotation of a layer's queries; none where there is none, or keys are rotated otherwise.
   [[nodiscard]] cuda::RotationTable query_rotation(int64_t layer) const;
@@ -77,17 +68,18 @@ class CudaModel : public PreparedModel {
   const T* OnDevice(DataId id);
   [[nodiscard]] DeviceStepData Resolve(const Step& step);
   [[nodiscard]] cuda::RotationTable RotationOf(DataId cos, DataId sin);
-  [[nodiscard]] std::vector<DeviceRebuild> RebuildsOf(const AttentionStep& step);
+  [[nodiscard]] std::vector<cuda::LatentKeys> LatentsOf(const AttentionStep& step);
 
   const Graph& graph_;
   const Plan& plan_;
   CudaDevice& device_;
   std::map<Source, cuda::DeviceBuffer> uploaded_;
   std::vector<cuda::DeviceBuffer> pairs_;
-  std::vector<std::vector<DeviceStepData>> sections_;  // [1 + L + 1]
-  std::vector<cuda::ConstRows> linears_;               // [plan's]
-  std::vector<std::vector<DeviceRebuild>> rebuilds_;   // [L]
-  mutable std::vector<cuda::DeviceBuffer> grams_;      // [L], empty before they are asked for
+  std::vector<std::vector<DeviceStepData>> sections_;   // [1 + L + 1]
+  std::vector<cuda::ConstRows> linears_;                // [plan's]
+  std::vector<std::vector<cuda::LatentKeys>> latents_;  // [L]
+  std::vector<cuda::DeviceBuffer> packed_;              // of latents_
+  mutable std::vector<cuda::DeviceBuffer> grams_;       // [L], empty before they are asked for
   mutable std::mutex host_mutex_;
   mutable std::unique_ptr<CpuModel> host_;
 };

@@ -74,23 +74,12 @@ void DecodeStep::Attend(int64_t layer,
                         DeviceBases& bases) {
   DecodeTables& tables = tables_[layer];
   if (!tables.Hold(layer, caches)) {
-    MakeRoomForKeys(RebuiltFloats(x.plan().attentions[layer], caches));
     const auto* counters =
         reinterpret_cast<const RowCounters*>(DeviceMemory::Of(device_counters_)) + layer * batch_;
     tables.Make(layer, caches, x, counters, scratch_, bases);
     tables_changed_ = true;
   }
   notes_.push_back({0, SectionPart::kWhole, layer});
-}
-
-// Tables name the room where keys are rebuilt: where it moves they are made anew, but not those of
-// layers that have been noted already, which still run in the old one.
-void DecodeStep::MakeRoomForKeys(int64_t floats) {
-  const int64_t bytes = floats * kFloatBytes;
-  if (bytes <= rebuilt_.bytes()) return;
-  if (rebuilt_.bytes() > 0) retired_.push_back(std::move(rebuilt_));
-  rebuilt_ = Buffer(bytes + bytes / 4, device_, nullptr);
-  scratch_.rebuilt = DeviceMemory::Floats(rebuilt_);
 }
 
 void DecodeStep::RunNotes(CudaActivations& x) const {
@@ -123,10 +112,6 @@ void DecodeStep::Finish(CudaActivations& x) {
     ++counts_.captured;
   }
   notes_.clear();
-  if (!retired_.empty()) {
-    for (DecodeTables& tables : tables_) tables.Forget();
-    retired_.clear();
-  }
 }
 
 }  // namespace kvc::runtime

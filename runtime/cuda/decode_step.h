@@ -50,7 +50,6 @@ class DecodeStep {
     friend bool operator==(const Note&, const Note&) = default;
   };
   void RunNotes(CudaActivations& x) const;
-  void MakeRoomForKeys(int64_t floats);
 
   int64_t batch_;  // the most sequences
   CudaDevice& device_;
@@ -59,8 +58,6 @@ class DecodeStep {
   Buffer device_counters_;             // likewise
   Buffer floats_;                      // coordinates of queries and outputs, partials
   Buffer arrived_;
-  Buffer rebuilt_;               // keys from latents, of one layer at a time
-  std::vector<Buffer> retired_;  // that what was noted still reads
   DecodeScratch scratch_;
   std::vector<Note> notes_;
   std::vector<Note> captured_notes_;

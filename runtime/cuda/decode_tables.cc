@@ -24,17 +24,6 @@ cuda::Rows RowOf(cuda::Rows rows, int64_t row) {
 
 }  // namespace
 
-int64_t RebuiltFloats(const AttentionStep& step, std::span<SequenceCache* const> caches) {
-  int64_t rows = 0;
-  for (const SequenceCache* cache : caches) {
-    if (!step.latent) continue;
-    for (const GroupCache& group : cache->layer(step.layer).groups) {
-      rows += group.recent.shape().heads * (group.tier_rows() + group.recent.capacity());
-    }
-  }
-  return rows * step.head_width;
-}
-
 // Collects the tables of all sequences on the host, then brings them to the device.
 class DecodeTables::Maker {
  public:
@@ -46,9 +35,8 @@ class DecodeTables::Maker {
       : layer_(layer),
         step_(x.plan().attentions[layer]),
         device_(x.device()),
-        rebuild_(x.model().rebuild(layer)),
+        latents_(x.model().latents(layer)),
         scratch_(scratch),
-        next_rebuilt_(scratch.rebuilt),
         bases_(bases),
         tables_(tables),
         group_(step_.num_heads / step_.num_kv_heads),
@@ -68,10 +56,9 @@ class DecodeTables::Maker {
     SetTable(into_, cuda::SizeOf(into_), tables_.into_coordinates_);
     SetTable(out_of_, cuda::SizeOf(out_of_), tables_.out_of_coordinates_);
     tables_.positions_.Set(positions_, device_);
-    for (size_t i = 0; i < rebuilds_.size(); ++i) {
-      rebuilds_[i].positions = tables_.positions_.data() + first_position_[i];
+    for (size_t i = 0; i < first_position_.size(); ++i) {
+      segments_[i].positions = tables_.positions_.data() + first_position_[i];
     }
-    SetTable(rebuilds_, cuda::SizeOf(rebuilds_), tables_.rebuilds_);
     const cuda::DecodePlan plan =
         cuda::PlanDecode(segments_, segment_first_, heads_, scratch_.blocks);
     tables_.segments_.Set(segments_, device_);
@@ -149,30 +136,21 @@ class DecodeTables::Maker {
   }
 
   // `rows` of a block: as many as it has, or may come to have where `live` counts them.
-  void AddSegment(
-      int64_t g, int64_t plane, const CacheBlock& block, int64_t rows, const int32_t* live) {
+  void AddSegment(int64_t plane, const CacheBlock& block, int64_t rows, const int32_t* live) {
     if (rows == 0) return;
-    cuda::CachedRows keys = KeysOnDevice(block);
     if (step_.latent) {
-      cuda::KeyRebuild& rebuild = rebuilds_.emplace_back(RebuildOf(rebuild_[g]));
-      rebuild.latents = keys;
-      keys = FloatRows(next_rebuilt_, step_.head_width, step_.head_width);
-      next_rebuilt_ += rows * step_.head_width;
-      rebuild.keys = keys;
-      rebuild.rows = static_cast<int32_t>(rows);
-      rebuild.live = live;
       first_position_.push_back(static_cast<int64_t>(positions_.size()));
       AddPositions(block, rows);
     }
-    segments_.push_back({keys, ValuesOnDevice(block, plane), static_cast<int32_t>(rows), live});
+    segments_.push_back({KeysOnDevice(block), ValuesOnDevice(block, plane),
+                         static_cast<int32_t>(rows), live, nullptr});
   }
 
   void AddSegments(int64_t g, const LayerCache& layer, const RowCounters* counters) {
     const int64_t planes = step_.num_kv_heads / std::ssize(layer.groups);
     const GroupCache& group = layer.groups[g / planes];
-    for (const CacheBlock& tier : group.tiers)
-      AddSegment(g, g % planes, tier, tier.rows(), nullptr);
-    AddSegment(g, g % planes, group.recent, group.recent.capacity(), &counters->live);
+    for (const CacheBlock& tier : group.tiers) AddSegment(g % planes, tier, tier.rows(), nullptr);
+    AddSegment(g % planes, group.recent, group.recent.capacity(), &counters->live);
     segment_first_.push_back(static_cast<int32_t>(segments_.size()));
   }
 
@@ -195,6 +173,7 @@ class DecodeTables::Maker {
     head.group = static_cast<int32_t>(group_);
     head.query_width = static_cast<int32_t>(key_width);
     head.output_width = static_cast<int32_t>(value_width);
+    if (step_.latent) head.latents = latents_[g];
     if (layer.in_coordinates()) TurnHead(b, g, cache, *layer.coordinates, head);
     heads_.push_back(head);
     AddSegments(g, layer, counters);
@@ -239,17 +218,15 @@ class DecodeTables::Maker {
   int64_t layer_;
   const AttentionStep& step_;
   CudaDevice& device_;
-  std::span<const DeviceRebuild> rebuild_;  // [G]; latents only
+  std::span<const cuda::LatentKeys> latents_;  // [G]; of no size where keys are as stored
   const DecodeScratch& scratch_;
-  float* next_rebuilt_;
   DeviceBases& bases_;
   DecodeTables& tables_;
   int64_t group_;  // query heads of a kv head
   cuda::Rows q_, k_, v_, out_;
   std::vector<cuda::RowMove> moves_;
   std::vector<cuda::RowProjection> into_, out_of_;
-  std::vector<cuda::KeyRebuild> rebuilds_;
-  std::vector<int64_t> first_position_;  // [rebuilds], in positions_
+  std::vector<int64_t> first_position_;  // [segments] of latents, in positions_
   std::vector<int32_t> positions_;
   std::vector<cuda::DecodeSegment> segments_;
   std::vector<int32_t> segment_first_ = {0};
@@ -287,9 +264,6 @@ void DecodeTables::Launch(cuda::StreamHandle stream) const {
   if (into_coordinates_.count > 0) {
     cuda::ProjectRows(into_coordinates_.entries.data(), into_coordinates_.count,
                       into_coordinates_.size, stream);
-  }
-  if (rebuilds_.count > 0) {
-    cuda::RebuildKeys(rebuilds_.entries.data(), rebuilds_.count, rebuilds_.size, stream);
   }
   cuda::DecodeAttention(arguments_, launch_, stream);
   if (out_of_coordinates_.count > 0) {

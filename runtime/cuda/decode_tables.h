@@ -11,7 +11,6 @@
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/move_rows.h"
 #include "kernels/cuda/project_rows.h"
-#include "kernels/cuda/rebuild_keys.h"
 #include "runtime/backend.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/cuda/block_rows.h"
@@ -33,7 +32,6 @@ struct RowCounters {
 struct DecodeScratch {
   float* queries = nullptr;   // [B, H, D], in coordinates
   float* outputs = nullptr;   // likewise
-  float* rebuilt = nullptr;   // keys from latents: as many floats as RebuiltFloats says
   float* partials = nullptr;  // of decode attention
   int32_t* arrived = nullptr;
   int32_t blocks = 0;  // of decode attention
@@ -44,16 +42,10 @@ struct RowsStay : LayerTables {
   std::shared_ptr<const char> token = std::make_shared<const char>();
 };
 
-// Floats that the keys of a layer of latents take while a step attends to them; 0 for other layers.
-[[nodiscard]] int64_t RebuiltFloats(const AttentionStep& step,
-                                    std::span<SequenceCache* const> caches);
-
 class DecodeTables {
  public:
   // Whether the tables are of these caches' rows as they lie.
   [[nodiscard]] bool Hold(int64_t layer, std::span<SequenceCache* const> caches) const;
-  // From here on they hold for nothing.
-  void Forget() { stay_.clear(); }
   // Makes them anew. `counters` [B]: on the device.
   void Make(int64_t layer,
             std::span<SequenceCache* const> caches,
@@ -61,7 +53,7 @@ class DecodeTables {
             const RowCounters* counters,
             const DecodeScratch& scratch,
             DeviceBases& bases);
-  // Stores the rows of all sequences and attends: at most five launches.
+  // Stores the rows of all sequences and attends: at most four launches.
   void Launch(cuda::StreamHandle stream) const;
 
  private:
@@ -78,7 +70,6 @@ class DecodeTables {
   Table<cuda::RowMove, int32_t> moves_;
   Projections into_coordinates_;  // new rows and queries
   Projections out_of_coordinates_;
-  Table<cuda::KeyRebuild, cuda::RebuildSize> rebuilds_;
   DeviceTable<int32_t> positions_;  // of latents
   DeviceTable<cuda::DecodeSegment> segments_;
   DeviceTable<cuda::DecodeHead> heads_;

@@ -53,7 +53,8 @@ std::vector<cuda::CachedRows> RebuildChunk(int64_t layer,
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     keys.push_back({next, cuda::RowCode::kF32, static_cast<int32_t>(step.head_width), row_bytes});
     next += x.hidden().rows * step.head_width;
-    cuda::KeyRebuild& rebuild = rebuilds.emplace_back(RebuildOf(x.model().rebuild(layer)[g]));
+    cuda::KeyRebuild& rebuild = rebuilds.emplace_back();
+    rebuild.how = x.model().latents(layer)[g];
     rebuild.latents = RowsAt(KeysOnDevice(store.groups[g / planes].recent), x.first());
     rebuild.keys = RowsAt(keys.back(), x.first());
     rebuild.positions = x.positions();
@@ -61,7 +62,7 @@ std::vector<cuda::CachedRows> RebuildChunk(int64_t layer,
   }
   DeviceTable<cuda::KeyRebuild> table;
   table.Set(rebuilds, device);
-  cuda::RebuildKeys(table.data(), static_cast<int32_t>(rebuilds.size()), cuda::SizeOf(rebuilds),
+  cuda::RebuildKeys(table.data(), static_cast<int32_t>(rebuilds.size()), cuda::MostRows(rebuilds),
                     device.stream());
   return keys;
 }

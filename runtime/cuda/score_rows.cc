@@ -93,7 +93,8 @@ cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
       Room(cuda::RowCode::kF32, Rows(place), model_.plan().attentions[layer_].head_width);
   int64_t first = 0;
   for (const CacheBlock* block : BlocksOf(place.group)) {
-    cuda::KeyRebuild one = RebuildOf(model_.rebuild(layer_)[place.head]);
+    cuda::KeyRebuild one;
+    one.how = model_.latents(layer_)[place.head];
     one.latents = KeysOnDevice(*block);
     const int64_t kept = std::min<int64_t>(one.latents.width, width);
     if (format != nullptr) {
@@ -184,7 +185,7 @@ void ScoreRows::Launch() {
   if (!rebuilds_.empty()) {
     DeviceTable<cuda::KeyRebuild> table;
     table.Set(rebuilds_, device_);
-    cuda::RebuildKeys(table.data(), Int(std::ssize(rebuilds_)), cuda::SizeOf(rebuilds_),
+    cuda::RebuildKeys(table.data(), Int(std::ssize(rebuilds_)), cuda::MostRows(rebuilds_),
                       device_.stream());
   }
   LaunchProjections(restored_, device_);

@@ -146,6 +146,44 @@ TEST(DecodeAttentionOfAnyRowsTest, AnyRowsAgreeWithDouble) {
   ExpectAllRight(AnyShapes(), DecodeReader::kAny);
 }
 
+std::vector<DecodeShape> LatentShapes() {
+  const std::optional<RowFormat> f32 = kRowsF32;
+  const std::optional<RowFormat> f16 = kRowsF16;
+  const std::optional<RowFormat> bf16 = kRowsBF16;
+  const std::optional<RowFormat> int8 = kRowsInt8;
+  return {
+      {"one row", 1, 1, {{{1, 32, 64}}}, 0, {64, 32}},
+      {"no rows", 2, 3, {{{0, 32, 64}}, {}}, 0, {64, 32}},
+      {"unit rows", 4, 5, {{{130, 32, 64}}, {{40, 32, 64}}}, 0, {64, 32, -1, false, false, true}},
+      {"positions are numbers", 3, 4, {{{90, 16, 64}}}, 0, {64, 16}, false},
+      {"bias and norm", 3, 4, {{{90, 24, 64}, {33, 13, 64}}}, 0, {64, 24, -1, true, true}},
+      {"odd ranks", 8, 3, {{{70, 7, 64}, {1, 1, 63}}, {{20, 33, 17}}}, 0, {48, 33}},
+      {"odd pairs", 2, 3, {{{70, 20, 64}}}, 0, {46, 20, 11, true, true}},
+      {"nothing turns", 2, 3, {{{70, 20, 64}}}, 0, {64, 20, 0}},
+      {"wider latents than keys", 3, 4, {{{100, 200, 64}, {50, 90, 32}}}, 0, {64, 200}},
+      {"wide keys", 4, 3, {{{70, 48, 128}}, {{33, 40, 128}}}, 0, {128, 48, -1, true, true, true}},
+      {"sixteen query heads", 16, 4, {{{70, 33, 64}}}, 0, {64, 33}},
+      {"formats of their own",
+       4,
+       5,
+       {{{90, 40, 64, bf16, bf16}, {140, 24, 64, int8, int8}, {50, 16, 64, f32, f32, 4, 4}},
+        {{17, 40, 64, f16, int8}, {30, 5, 64, bf16, bf16, 2}}},
+       0,
+       {64, 40}},
+      {"rows to come", 2, 3, {{{20, 16, 16, bf16, bf16, 0, 0, 90}}}, 0, {16, 16}},
+  };
+}
+
+TEST_P(DecodeAttentionTest, LatentsAgreeWithDouble) {
+  for (const DecodeShape& shape : LatentShapes()) {
+    DecodeCase decode(shape, GetParam(), rng_);
+    ASSERT_EQ(decode.plan().launch.reader, DecodeReader::kLatents) << shape.name;
+    const auto outputs = decode.Run();
+    EXPECT_LE(decode.WorstError(outputs), 1.0) << shape.name;
+    EXPECT_EQ(decode.Run(2), outputs) << shape.name;
+  }
+}
+
 // A row of NaN, which is how broken int8 rows are stored, is seen.
 TEST(DecodeAttentionOfAnyRowsTest, ABrokenRowIsNotRoundedAway) {
   Rng rng(23);

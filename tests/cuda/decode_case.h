@@ -11,6 +11,7 @@
 
 #include "kernels/cuda/decode_attention.h"
 #include "tests/cuda/encoded_rows.h"
+#include "tests/cuda/latent_case.h"
 #include "tests/cuda/test_rows.h"
 
 namespace kvc::cuda {
@@ -28,7 +29,9 @@ struct DecodeShape {
   int32_t group;
   int32_t blocks;
   std::vector<std::vector<SegmentSize>> heads;
-  int32_t query_width = 0;  // 0: of the widest segment
+  int32_t query_width = 0;   // 0: of the widest segment
+  LatentShape latents = {};  // key widths are then of latents
+  bool positions = true;     // of latents: other than their numbers
 };
 
 // A plan's arrays on the device, with room for any plan of its launch.
@@ -108,6 +111,9 @@ class DecodeCase {
   [[nodiscard]] DType Rounding() const;
 
   float scale_ = 0.0F;
+  std::deque<LatentCase> latents_;  // [heads]; empty where keys are as they are
+  std::vector<std::vector<int32_t>> positions_;
+  std::deque<DeviceArray<int32_t>> device_positions_;
   std::deque<EncodedRows> keys_, values_;
   std::deque<TestRows> queries_, outputs_;
   std::vector<DecodeSegment> segments_;
@@ -126,8 +132,14 @@ inline void DecodeCase::AddSegment(const SegmentSize& size, const RowFormat& for
                        size.offset, size.pad);
   rows_.push_back(static_cast<int32_t>(size.rows));
   live_.emplace_back(std::vector<int32_t>(1, rows_.back()));
+  std::vector<int32_t> positions;
+  for (int64_t row = 0; row < room; ++row) {
+    positions.push_back(static_cast<int32_t>(rng.NextBelow(LatentCase::kPositions)));
+  }
+  device_positions_.emplace_back(positions);
+  positions_.push_back(positions);
   segments_.push_back({keys_.back().view(), values_.back().view(), static_cast<int32_t>(room),
-                       size.grows > 0 ? live_.back().data() : nullptr});
+                       size.grows > 0 ? live_.back().data() : nullptr, nullptr});
 }
 
 inline DecodeCase::DecodeCase(const DecodeShape& shape, const RowFormat& format, Rng& rng) {
@@ -135,9 +147,21 @@ inline DecodeCase::DecodeCase(const DecodeShape& shape, const RowFormat& format,
     DecodeHead head;
     head.query_width = shape.query_width == 0 ? 8 : shape.query_width;
     head.output_width = head.query_width;
+    if (shape.latents.width > 0) {
+      head.query_width = shape.latents.width;
+      head.latents = latents_.emplace_back(shape.latents, rng).view();
+    }
     for (const SegmentSize& size : sizes) {
       AddSegment(size, format, rng);
-      head.query_width = std::max(head.query_width, segments_.back().keys.width);
+      if (shape.latents.width == 0) {
+        head.query_width = std::max(head.query_width, segments_.back().keys.width);
+      } else if (shape.positions) {
+        segments_.back().positions = device_positions_.back().data();
+      } else {
+        for (int64_t r = 0; r < segments_.back().rows; ++r) {
+          positions_.back()[r] = static_cast<int32_t>(r);
+        }
+      }
       head.output_width = std::max(head.output_width, segments_.back().values.width);
     }
     segment_first_.push_back(static_cast<int32_t>(segments_.size()));
@@ -214,6 +238,15 @@ inline DType DecodeCase::Rounding() const {
 
 inline double DecodeCase::Score(size_t head, int32_t query, int32_t segment, int64_t row) const {
   double score = 0.0;
+  if (!latents_.empty()) {
+    const LatentCase::Key key =
+        latents_[head].KeyOf(segments_[segment].keys.width, positions_[segment][row],
+                             [&](int32_t r) { return keys_[segment].at(row, r); });
+    for (int32_t d = 0; d < heads_[head].query_width; ++d) {
+      score += queries_[head].at(query, d) * key.value[d];
+    }
+    return score * static_cast<double>(scale_);
+  }
   for (int64_t d = 0; d < segments_[segment].keys.width; ++d) {
     auto q = static_cast<float>(queries_[head].at(query, d));
     std::byte rounded[4];
@@ -225,7 +258,8 @@ inline double DecodeCase::Score(size_t head, int32_t query, int32_t segment, int
 }
 
 // Weights are rounded to the dtype on tensor cores (not their sum). Scores, of size 10 at most, and
-// sums are in float: a relative error of each weight of 2^-16 holds for widths up to 128.
+// sums are in float: a relative error of each weight of 2^-16 holds for widths up to 128, of 2^-14
+// where keys are sums of two bf16 numbers before and behind their products with a latent.
 inline DecodeCase::Reference DecodeCase::ReferenceOf(size_t head, int32_t query) const {
   const int32_t width = heads_[head].output_width;
   Reference result = {std::vector<double>(width, 0.0), std::vector<double>(width, 0.0)};
@@ -249,7 +283,8 @@ inline DecodeCase::Reference DecodeCase::ReferenceOf(size_t head, int32_t query)
       }
     }
   }
-  const double unit = (Rounding() == DType::kF32 ? 0.0 : UnitOf(Rounding())) + 0x1p-16;
+  const double unit = (Rounding() == DType::kF32 ? 0.0 : UnitOf(Rounding())) +
+                      (latents_.empty() ? 0x1p-16 : 0x1p-14);
   for (int32_t d = 0; d < width; ++d) {
     result.output[d] /= sum;
     result.bound[d] *= unit / sum;

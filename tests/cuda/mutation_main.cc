@@ -63,6 +63,10 @@ double RunDecode(Rng& rng) {
     DecodeCase decode({"", 4, 5, segments}, kRowsInt8, rng);
     worst = std::max(worst, decode.WorstError(decode.Run(2)));
   }
+  const std::vector<std::vector<SegmentSize>> latents = {
+      {{90, 20, 64}, {33, 13, 48, kRowsBF16, kRowsF16}}, {grows}};
+  DecodeCase decode({"", 4, 5, latents, 0, {46, 20, 11, true, true}}, kRowsF32, rng);
+  worst = std::max(worst, decode.WorstError(decode.Run(2)));
   return worst;
 }
 
@@ -86,7 +90,7 @@ double RunRebuild(Rng& rng) {
   for (const RowFormat& latents : {kRowsBF16, kRowsF32}) {
     RebuildShape all = {"", 70, 100, 64};
     all.bias = all.norm = all.positions = true;
-    RebuildShape some = {"", 90, 13, 48};
+    RebuildShape some = {"", 90, 13, 48, 11};
     some.live = 66;
     const RebuildCase rebuild({all, some}, latents, kRowsBF16, rng);
     worst = std::max(worst, rebuild.WorstError(rebuild.Run()));

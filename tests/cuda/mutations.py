@@ -20,7 +20,9 @@ PREFILL = "kernels/cuda/prefill_attention.cu"
 REBUILD = "kernels/cuda/rebuild_keys.cu"
 TILE = "kernels/cuda/row_tile.cuh"
 PRODUCTS = "kernels/cuda/prefill_products.cuh"
-ANY = "kernels/cuda/decode_any_rows.cuh"
+LATENT_ROWS = "kernels/cuda/decode_latent_rows.cuh"
+LATENTS = "kernels/cuda/latent_keys.cuh"
+SPLIT = "kernels/cuda/split_pair.cuh"
 MIXED = "kernels/cuda/decode_mixed_rows.cuh"
 DECODERS = "kernels/cuda/row_decoders.cuh"
 NORM = "kernels/cuda/norm.cu"
@@ -40,7 +42,8 @@ SCORE_SUMS = "kernels/cuda/score_sums.cuh"
 PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 
 # What is run for a source, and the source to compile for it.
-PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), ANY: ("decode", DECODE),
+PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), LATENT_ROWS: ("decode", DECODE),
+         LATENTS: ("decode", DECODE), SPLIT: ("decode", DECODE),
          MIXED: ("decode", DECODE), DECODERS: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
@@ -129,7 +132,22 @@ MUTATIONS = [
     ("unsigned codes", DECODERS, "static_cast<int8_t>(codes", "static_cast<uint8_t>(codes", "wrong"),
     ("four elements at any address", DECODERS, "together = address % (4 * sizeof(T)) == 0",
      "together = true", "misaligned"),
-    ("a decoded row too many", ANY, "row + r < end)", "row + r <= end)", "report: "),
+    ("rows without their low plane", MIXED, "MultiplyAdd<Element>(s, a, {q[0].high, q[1].high});  // of the",
+     "//", "wrong"),
+    ("values without their low plane", MIXED, "MultiplyAdd<Element>(o[m], a, high);  // of the", "//", "wrong"),
+    ("latents: no barrier after the queries", LATENT_ROWS, "SyncBlock();  // the queries", "//", "report: "),
+    ("latents: a norm of a lane's dimensions", LATENTS, "WarpSum<3>(squares_[r])", "squares_[r]", "wrong"),
+    ("latents: scores without their norm", LATENT_ROWS, "s[2 * r + 1] *= factor;", "", "wrong"),
+    ("latents: turned the other way", LATENTS, "a * cos - b * sin", "a * cos + b * sin", "wrong"),
+    ("latents: dimensions that do not turn", LATENTS, "if (pair < how_.rotation.half)", "if (true)",
+     "report: "),
+    ("latents: a row too many", LATENTS, "at < visible.end", "at <= visible.end", "report: "),
+    ("latents: f32 taken for bf16", LATENTS, "exact = tile.rows.code == RowCode::kBF16", "exact = true",
+     "wrong"),
+    ("latents: low parts are always there", LATENTS, "exact = tile.rows.code == RowCode::kBF16",
+     "exact = false", "silent"),
+    ("latents: a matrix of one bf16 number", SPLIT, "MultiplyAdd<__nv_bfloat16>(d, a.high, b.low);", "",
+     "wrong"),
     ("nothing changed in prefill", PREFILL, "", "", "silent"),
     ("prefill: no wait for copies", PREFILL, "WaitCopies<0>();", "", "copy in flight"),
     ("prefill: a wait for one group too few", PREFILL, "WaitCopies<0>();", "WaitCopies<1>();",
@@ -173,25 +191,14 @@ MUTATIONS = [
     ("prefill: no warp barrier before the weights", PRODUCTS, "SyncWarp();  // the weights", "//",
      "shared memory: expected"),
     ("nothing changed in rebuild", REBUILD, "", "", "silent"),
-    ("rebuild: no wait for copies", REBUILD, "WaitCopies<0>();", "", "copy in flight"),
-    ("rebuild: no barrier at a slice", REBUILD, "SyncBlock();  // the slice is complete", "//",
-     "shared memory: expected"),
-    ("rebuild: the next latents over these", REBUILD, "shared.latents[stage ^ 1].Fill",
-     "shared.latents[stage].Fill", "report: "),
-    ("rebuild: the next matrix over this", REBUILD, "shared.matrix[stage ^ 1].Fill",
-     "shared.matrix[stage].Fill", "report: "),
-    ("rebuild: the same slice again", REBUILD, "first, rows, column + kSlice", "first, rows, column",
-     "wrong"),
-    ("rebuild: no barrier before keys are finished", REBUILD, "SyncBlock();  // all dimensions", "//",
+    ("rebuild: no barrier before keys are encoded", REBUILD, "SyncWarp();  // all dimensions", "//",
      "shared memory: expected"),
     ("rebuild: rows that are not there", REBUILD, "in.live != nullptr ? *in.live : in.rows", "in.rows",
      "got an unwritten read"),
-    ("rebuild: keys beyond the last", REBUILD, "k < kBlockKeys && first + k < rows.end", "k < kBlockKeys",
+    ("rebuild: keys beyond the last", REBUILD, "k < kWarpKeys && first + k < end", "k < kWarpKeys",
      "out of bounds"),
-    ("rebuild: turned the other way", REBUILD, "a * cos[j] - b * sin[j]", "a * cos[j] + b * sin[j]",
-     "wrong"),
-    ("rebuild: a norm of half a warp", REBUILD, "RSqrt(WarpSum(squares)", "RSqrt(WarpSum<28>(squares)",
-     "wrong"),
+    ("rebuild: places without a dimension", REBUILD, "if (d >= 0)", "if (true)", "report: "),
+    ("rebuild: no factor of the norm", REBUILD, "keys[k][d] * factors[k]", "keys[k][d]", "wrong"),
     ("no barrier in a norm's sum", NORM, "SyncBlock();", "", "report: "),
     ("one place for both sums of a norm", NORM, "(sum, power - 1)", "(sum, 0)", "got a race"),
     ("slices beyond the last", NORM, "if (slice >= in.slices)", "if (false)", "out of bounds"),

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/rebuild_keys.h"
 #include "tests/cuda/encoded_rows.h"
+#include "tests/cuda/latent_case.h"
 #include "tests/cuda/test_rows.h"
 
 namespace kvc::cuda {
@@ -36,31 +37,19 @@ class RebuildCase {
   [[nodiscard]] double WorstError(const std::vector<std::vector<float>>& keys) const;
 
  private:
-  static constexpr int32_t kPositions = 1000;
-  static constexpr float kEpsilon = 1e-3F;
-
   struct Head {
     RebuildShape shape;
     EncodedRows latents;
-    std::deque<TestRows> floats;  // matrix [D, columns], bias, weight [1, D], cos, sin [.., half]
+    std::unique_ptr<LatentCase> how;
     std::vector<int32_t> positions, live;
     DeviceArray<int32_t> device_positions, device_live;
     int64_t stride;
     DeviceArray<std::byte> keys;
-    [[nodiscard]] int32_t half() const { return shape.half < 0 ? shape.width / 2 : shape.half; }
     [[nodiscard]] int32_t there() const { return shape.live < 0 ? shape.rows : shape.live; }
   };
-  struct Reference {
-    std::vector<double> key, bound;  // [D]
-  };
-  static const float* On(const TestRows& rows) {
-    return static_cast<const float*>(rows.view().data);
-  }
+  using Reference = LatentCase::Key;
   [[nodiscard]] KeyRebuild RebuildOf(const Head& head) const;
   [[nodiscard]] Reference ReferenceOf(const Head& head, int32_t row) const;
-  static Reference Products(const Head& head, int32_t row);
-  static void Norm(const Head& head, Reference& key);
-  static Reference Turned(const Head& head, const Reference& key, int32_t row);
   void Round(Reference& key) const;
 
   RowFormat keys_;
@@ -76,7 +65,8 @@ inline RebuildCase::RebuildCase(const std::vector<RebuildShape>& shapes,
     const int32_t there = shape.live < 0 ? shape.rows : shape.live;
     std::vector<int32_t> positions;
     for (int32_t r = 0; r < shape.rows; ++r) {
-      positions.push_back(shape.positions ? static_cast<int32_t>(rng.NextBelow(kPositions)) : r);
+      positions.push_back(
+          shape.positions ? static_cast<int32_t>(rng.NextBelow(LatentCase::kPositions)) : r);
     }
     const int64_t stride = RowBytes(keys, shape.width) + shape.pad;
     // Rows that nobody writes stay NaN in every format: 0xff.
@@ -93,18 +83,8 @@ inline RebuildCase::RebuildCase(const std::vector<RebuildShape>& shapes,
              stride,
              DeviceArray<std::byte>(nothing)});
     const int32_t columns = shape.columns == 0 ? shape.rank : shape.columns;
-    head.floats.push_back(RandomRows(rng, DType::kF32, shape.width, columns, 3 * (columns % 2)));
-    head.floats.push_back(RandomRows(rng, DType::kF32, 1, shape.width));
-    head.floats.push_back(RandomRows(rng, DType::kF32, 1, shape.width));
-    std::vector<float> cos;
-    std::vector<float> sin;
-    for (int64_t i = 0; i < int64_t{kPositions} * head.half(); ++i) {
-      const double angle = 6.0 * rng.NextDouble();
-      cos.push_back(static_cast<float>(std::cos(angle)));
-      sin.push_back(static_cast<float>(std::sin(angle)));
-    }
-    head.floats.emplace_back(DType::kF32, kPositions, head.half(), 0, cos);
-    head.floats.emplace_back(DType::kF32, kPositions, head.half(), 0, sin);
+    head.how = std::make_unique<LatentCase>(
+        LatentShape{shape.width, columns, shape.half, shape.bias, shape.norm}, rng);
   }
 }
 
@@ -113,12 +93,7 @@ inline KeyRebuild RebuildCase::RebuildOf(const Head& head) const {
   KeyRebuild rebuild;
   rebuild.latents = head.latents.view();
   rebuild.keys = {head.keys.data() + shape.ahead, RowCodeOf(keys_), shape.width, head.stride};
-  rebuild.matrix = On(head.floats[0]);
-  rebuild.matrix_stride = head.floats[0].stride;
-  rebuild.bias = shape.bias ? On(head.floats[1]) : nullptr;
-  rebuild.norm_weight = shape.norm ? On(head.floats[2]) : nullptr;
-  rebuild.norm_epsilon = kEpsilon;
-  rebuild.rotation = {On(head.floats[3]), On(head.floats[4]), head.half()};
+  rebuild.how = head.how->view();
   rebuild.positions = shape.positions ? head.device_positions.data() : nullptr;
   rebuild.live = shape.live < 0 ? nullptr : head.device_live.data();
   rebuild.rows = shape.rows;
@@ -129,7 +104,7 @@ inline std::vector<std::vector<float>> RebuildCase::Run() const {
   std::vector<KeyRebuild> rebuilds;
   for (const Head& head : heads_) rebuilds.push_back(RebuildOf(head));
   const DeviceArray<KeyRebuild> table(rebuilds);
-  RebuildKeys(table.data(), static_cast<int32_t>(rebuilds.size()), SizeOf(rebuilds), nullptr);
+  RebuildKeys(table.data(), static_cast<int32_t>(rebuilds.size()), MostRows(rebuilds), nullptr);
   std::vector<std::vector<float>> result;
   for (const Head& head : heads_) {
     const std::vector<std::byte> bytes = head.keys.Host();
@@ -141,74 +116,14 @@ inline std::vector<std::vector<float>> RebuildCase::Run() const {
   return result;
 }
 
-// A float sum of n terms is off by (n + 1) 2^-24 of the sum of their magnitudes.
-inline RebuildCase::Reference RebuildCase::Products(const Head& head, int32_t row) {
-  Reference key;
-  for (int32_t d = 0; d < head.shape.width; ++d) {
-    double sum = 0.0;
-    double magnitude = 0.0;
-    for (int32_t r = 0; r < head.shape.rank; ++r) {
-      const double product = head.latents.at(row, r) * head.floats[0].at(d, r);
-      sum += product;
-      magnitude += std::abs(product);
-    }
-    const double bias = head.shape.bias ? head.floats[1].at(0, d) : 0.0;
-    key.key.push_back(sum + bias);
-    key.bound.push_back(0x1p-24 * (head.shape.rank + 2) * (magnitude + std::abs(bias)));
-  }
-  return key;
-}
-
-inline void RebuildCase::Norm(const Head& head, Reference& key) {
-  if (!head.shape.norm) return;
-  const int32_t width = head.shape.width;
-  double squares = 0.0;
-  double error = 0.0;
-  for (int32_t d = 0; d < width; ++d) {
-    squares += key.key[d] * key.key[d];
-    error += 2.0 * std::abs(key.key[d]) * key.bound[d] + key.bound[d] * key.bound[d];
-  }
-  const double mean = squares / width + static_cast<double>(kEpsilon);
-  const double factor = 1.0 / std::sqrt(mean);
-  // Of the factor, relative: half of the mean's, and a few roundings.
-  const double relative = 0.5 * error / width / mean + 0x1p-24 * (width / 2 + 6);
-  for (int32_t d = 0; d < width; ++d) {
-    const double weight = factor * head.floats[2].at(0, d);
-    key.key[d] *= weight;
-    key.bound[d] = std::abs(weight) * key.bound[d] + std::abs(key.key[d]) * relative;
-  }
-}
-
-inline RebuildCase::Reference RebuildCase::Turned(const Head& head,
-                                                  const Reference& key,
-                                                  int32_t row) {
-  Reference turned = key;
-  const int32_t half = head.half();
-  for (int32_t j = 0; j < half; ++j) {
-    const double cos = head.floats[3].at(head.positions[row], j);
-    const double sin = head.floats[4].at(head.positions[row], j);
-    const double a = key.key[j];
-    const double b = key.key[j + half];
-    const auto bound = [&](double of_a, double of_b) {
-      return std::abs(of_a) * key.bound[j] + std::abs(of_b) * key.bound[j + half] +
-             0x1p-23 * (std::abs(of_a * a) + std::abs(of_b * b));
-    };
-    turned.key[j] = a * cos - b * sin;
-    turned.bound[j] = bound(cos, sin);
-    turned.key[j + half] = b * cos + a * sin;
-    turned.bound[j + half] = bound(sin, cos);
-  }
-  return turned;
-}
-
 // Adds what the format of the keys takes away.
 inline void RebuildCase::Round(Reference& key) const {
   double largest = 0.0;
-  for (size_t d = 0; d < key.key.size(); ++d) {
-    largest = std::max(largest, std::abs(key.key[d]) + key.bound[d]);
+  for (size_t d = 0; d < key.value.size(); ++d) {
+    largest = std::max(largest, std::abs(key.value[d]) + key.bound[d]);
   }
-  for (size_t d = 0; d < key.key.size(); ++d) {
-    const double size = std::abs(key.key[d]) + key.bound[d];
+  for (size_t d = 0; d < key.value.size(); ++d) {
+    const double size = std::abs(key.value[d]) + key.bound[d];
     key.bound[d] += keys_ == kRowsBF16   ? UnitOf(DType::kBF16) * size
                     : keys_ == kRowsF16  ? UnitOf(DType::kF16) * size + 0x1p-25
                     : keys_ == kRowsInt8 ? (0.5 + 0x1p-15) * largest / 127.0
@@ -217,9 +132,8 @@ inline void RebuildCase::Round(Reference& key) const {
 }
 
 inline RebuildCase::Reference RebuildCase::ReferenceOf(const Head& head, int32_t row) const {
-  Reference key = Products(head, row);
-  Norm(head, key);
-  key = Turned(head, key, row);
+  Reference key = head.how->KeyOf(head.shape.rank, head.positions[row],
+                                  [&](int32_t r) { return head.latents.at(row, r); });
   Round(key);
   return key;
 }
@@ -238,7 +152,7 @@ inline double RebuildCase::WorstError(const std::vector<std::vector<float>>& key
           continue;
         }
         const double error =
-            std::abs(static_cast<double>(got) - reference.key[d]) / reference.bound[d];
+            std::abs(static_cast<double>(got) - reference.value[d]) / reference.bound[d];
         worst = std::isnan(error) ? INFINITY : std::max(worst, error);
       }
     }
