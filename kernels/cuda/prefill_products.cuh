@@ -7,13 +7,17 @@
 //
 // and a type of products has
 //
-//   Element, kKeys                     of a tile of keys or values, and its rows
+//   kKeys                              rows of a tile of keys or values
+//   kRebuilds                          keys are made of latents: Rebuild(shared, head, row,
+//   visible)
+//                                      makes those of a tile, between two barriers of the block
 //   Keys, Values, Shared               in shared memory: tiles, and what else the block needs
-//   LoadQueries(shared, rows, width)   may be read after a barrier of the block
-//   Scores(shared, keys, width, s)     s = Q K^T
+//   LoadQueries(shared, rows, head)    may be read after a barrier of the block
+//   Scores(shared, keys, head, s)      s = Q K^T
 //   Accumulate(shared, values, width, s, o)   o += P V
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/prefill_attention.h"
 #include "kernels/cuda/row_tile.cuh"
 
 namespace kvc::cuda {
@@ -29,8 +33,8 @@ struct QueryRows {
 // 16-bit floats on tensor cores: queries and weights are the tall operand, rounded to T.
 template <class T, int kKeyWidth, int kValueWidth>
 struct MatrixProducts {
-  using Element = T;
   static constexpr int kKeys = 64;
+  static constexpr bool kRebuilds = false;
   static constexpr int kValueSteps = kValueWidth / 16;
   using Keys = RowTile<T, kKeys, kKeyWidth>;
   using Values = RowTile<T, kKeys, kValueWidth>;
@@ -45,7 +49,8 @@ struct MatrixProducts {
 
   __device__ __forceinline__ void LoadQueries(Shared& /*shared*/,
                                               const QueryRows& rows,
-                                              int width) {
+                                              const PrefillHead& head) {
+    const int width = head.keys.width;
     const int t = LaneIndex() % 4;
 #pragma unroll
     for (int k = 0; k < kKeyWidth / 16; ++k) {
@@ -62,8 +67,9 @@ struct MatrixProducts {
 
   __device__ __forceinline__ void Scores(const Shared& /*shared*/,
                                          const Keys& keys,
-                                         int width,
+                                         const PrefillHead& head,
                                          float (&s)[kKeys / 8][4]) const {
+    const int width = head.keys.width;
     const int lane = LaneIndex();
 #pragma unroll
     for (int k = 0; k < kKeyWidth / 16; ++k) {
@@ -110,8 +116,8 @@ struct MatrixProducts {
 // Floats: queries and weights lie in shared memory, where a lane reads four of a row at a time.
 template <int kKeyWidth, int kValueWidth>
 struct FloatProducts {
-  using Element = float;
   static constexpr int kKeys = 32;
+  static constexpr bool kRebuilds = false;
   static constexpr int kValueSteps = kValueWidth / 16;
   using Keys = RowTile<float, kKeys, kKeyWidth>;
   using Values = RowTile<float, kKeys, kValueWidth>;
@@ -126,7 +132,10 @@ struct FloatProducts {
     return 16 * m + 4 * (LaneIndex() % 4) + i;
   }
 
-  __device__ __forceinline__ void LoadQueries(Shared& shared, const QueryRows& rows, int width) {
+  __device__ __forceinline__ void LoadQueries(Shared& shared,
+                                              const QueryRows& rows,
+                                              const PrefillHead& head) {
+    const int width = head.keys.width;
     const int g = LaneIndex() / 4;
     const int t = LaneIndex() % 4;
 #pragma unroll
@@ -141,8 +150,9 @@ struct FloatProducts {
 
   __device__ __forceinline__ void Scores(const Shared& shared,
                                          const Keys& keys,
-                                         int width,
+                                         const PrefillHead& head,
                                          float (&s)[kKeys / 8][4]) const {
+    const int width = head.keys.width;
     const int g = LaneIndex() / 4;
     const int t = LaneIndex() % 4;
     const int warp = WarpIndex();

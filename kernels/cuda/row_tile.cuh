@@ -48,6 +48,12 @@ struct RowTile {
     return chunks + Index(row, chunk);
   }
 
+  // Sets two elements of 16 bits: `column`, which is even, and the next.
+  __device__ __forceinline__ void StorePair(int row, int column, uint32_t pair) {
+    static_assert(sizeof(Element) == 2, "pairs of 16 bits");
+    reinterpret_cast<uint32_t*>(chunks + Index(row, column / 8))[column % 8 / 2] = pair;
+  }
+
   // Starts to fill the tile with the rows that follow `row`, and their columns from `column`, a
   // multiple of 16, on, by all of the block's threads. It is complete after WaitCopies and
   // SyncBlock.

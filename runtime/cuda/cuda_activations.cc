@@ -94,10 +94,18 @@ Buffer& CudaActivations::MakeLogits() {
   return logits;
 }
 
-float* CudaActivations::MakeRebuiltKeys(int64_t width) {
-  const int64_t bytes = size_.rows * width * kFloatBytes;
-  if (rebuilt_keys_.bytes() < bytes) rebuilt_keys_ = Buffer(bytes, device_, nullptr);
-  return DeviceMemory::Floats(rebuilt_keys_);
+cuda::PrefillRoom CudaActivations::MakeSplitRoom(const cuda::PrefillRoomSize& size) {
+  if (size.floats == 0) return {};
+  if (split_partials_.bytes() < size.floats * kFloatBytes) {
+    split_partials_ = Buffer(size.floats * kFloatBytes, device_, nullptr);
+  }
+  const int64_t counters = size.counters * static_cast<int64_t>(sizeof(int32_t));
+  if (split_arrived_.bytes() < counters) {
+    split_arrived_ = Buffer(counters, device_, nullptr);
+    cuda::FillZero(DeviceMemory::Of(split_arrived_), static_cast<size_t>(counters),
+                   device_.stream());
+  }
+  return {DeviceMemory::Floats(split_partials_), DeviceMemory::Ints(split_arrived_)};
 }
 
 void CudaActivations::KeepQueries(const cuda::Rows& q) {

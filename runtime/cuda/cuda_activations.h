@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cuda/prefill_attention.h"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/rows.h"
 #include "runtime/backend.h"
@@ -45,9 +46,8 @@ class CudaActivations : public Activations {
   // Room for the logits of the batch's rows [rows, V]: a prompt's are read for its last token, or
   // chunk by chunk.
   Buffer& MakeLogits();
-  // Room for a layer's keys where they are rebuilt from latents: `width` floats for each row of the
-  // prompt. What one chunk wrote is there for the next.
-  [[nodiscard]] float* MakeRebuiltKeys(int64_t width);
+  // Room for the partial results of a prompt's attention where rows are split; counters are zero.
+  [[nodiscard]] cuda::PrefillRoom MakeSplitRoom(const cuda::PrefillRoomSize& size);
   // Operand `index` of a layer's attention, and its output.
   [[nodiscard]] cuda::Rows AttentionIn(int64_t layer, size_t index) const;
   [[nodiscard]] cuda::Rows AttentionOut(int64_t layer) const;
@@ -77,7 +77,7 @@ class CudaActivations : public Activations {
   std::vector<Buffer> slots_;             // [slots]; the logits' is made when it is needed
   Buffer queries_;                        // [rows, widest H * W], dense rows of query_width_
   int64_t query_width_ = 0;
-  Buffer rebuilt_keys_;
+  Buffer split_partials_, split_arrived_;
   Buffer workspace_;  // before products_, which work there
   cuda::ProductLibrary products_;
   std::unique_ptr<DecodeStep> step_;

@@ -37,36 +37,6 @@ void AppendBlockMoves(const AttentionStep& step,
   }
 }
 
-// Keys of each kv head [G] in floats, where a layer's are latents: the chunk's are rebuilt behind
-// those of the chunks before it.
-std::vector<cuda::CachedRows> RebuildChunk(int64_t layer,
-                                           const LayerCache& store,
-                                           CudaActivations& x,
-                                           CudaDevice& device) {
-  const AttentionStep& step = x.plan().attentions[layer];
-  std::vector<cuda::CachedRows> keys;
-  if (!step.latent) return keys;
-  std::vector<cuda::KeyRebuild> rebuilds;
-  const int64_t planes = step.num_kv_heads / std::ssize(store.groups);
-  const int64_t row_bytes = step.head_width * static_cast<int64_t>(sizeof(float));
-  float* next = x.MakeRebuiltKeys(step.num_kv_heads * step.head_width);  // [G][rows, D]
-  for (int64_t g = 0; g < step.num_kv_heads; ++g) {
-    keys.push_back({next, cuda::RowCode::kF32, static_cast<int32_t>(step.head_width), row_bytes});
-    next += x.hidden().rows * step.head_width;
-    cuda::KeyRebuild& rebuild = rebuilds.emplace_back();
-    rebuild.how = x.model().latents(layer)[g];
-    rebuild.latents = RowsAt(KeysOnDevice(store.groups[g / planes].recent), x.first());
-    rebuild.keys = RowsAt(keys.back(), x.first());
-    rebuild.positions = x.positions();
-    rebuild.rows = static_cast<int32_t>(x.batch_rows());
-  }
-  DeviceTable<cuda::KeyRebuild> table;
-  table.Set(rebuilds, device);
-  cuda::RebuildKeys(table.data(), static_cast<int32_t>(rebuilds.size()), cuda::MostRows(rebuilds),
-                    device.stream());
-  return keys;
-}
-
 cuda::Rows RowsFrom(cuda::Rows rows, RowRange range) {
   rows.data = static_cast<float*>(rows.data) + range.first * rows.stride;
   rows.rows = range.count;
@@ -104,12 +74,12 @@ void AttendWorkingBlocks(int64_t layer,
   const cuda::Rows out = x.AttentionOut(layer);
   const int64_t group = step.num_heads / step.num_kv_heads;
   const int64_t planes = step.num_kv_heads / std::ssize(store.groups);
-  const std::vector<cuda::CachedRows> rebuilt = RebuildChunk(layer, store, x, device);
   std::vector<cuda::PrefillHead> heads;
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     const CacheBlock& block = store.groups[g / planes].recent;
     cuda::PrefillHead& head = heads.emplace_back();
-    head.keys = step.latent ? rebuilt[g] : KeysOnDevice(block);
+    head.keys = KeysOnDevice(block);
+    if (step.latent) head.latents = x.model().latents(layer)[g];
     head.values = ValuesOnDevice(block, g % planes);
     head.query_head_stride = q.width / step.num_heads;
     head.output_head_stride = out.width / step.num_heads;
@@ -126,7 +96,10 @@ void AttendWorkingBlocks(int64_t layer,
   chunk.window = static_cast<int32_t>(step.window);
   chunk.query_stride = q.stride;
   chunk.output_stride = out.stride;
-  cuda::PrefillAttention(table.data(), cuda::PlanPrefill(heads), chunk, device.stream());
+  const cuda::PrefillPlan plan = cuda::PlanPrefill(heads);
+  chunk.splits = cuda::PrefillSplits(plan, chunk, device.blocks());
+  const cuda::PrefillRoom room = x.MakeSplitRoom(cuda::PrefillRoomOf(plan, chunk));
+  cuda::PrefillAttention(table.data(), plan, chunk, room, device.stream());
 }
 
 }  // namespace kvc::runtime

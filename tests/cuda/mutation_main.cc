@@ -75,8 +75,13 @@ double RunPrefill(Rng& rng) {
   for (const RowFormat& format : {kRowsBF16, kRowsF32}) {
     PrefillShape windowed = {"", 90, 103, 1, 37, {{24, 64}}};
     windowed.dropped = 67;
-    for (const PrefillShape& shape : {PrefillShape{"", 45, 50, 3, 0, {{64, 64}, {64, 40}}},
-                                      PrefillShape{"", 20, 50, 2, 0, {{13, 64}}}, windowed}) {
+    PrefillShape latents = {"", 20, 50, 2, 0, {{20, 64}}};
+    latents.latents = {46, 20, 11, true, true};
+    PrefillShape split = {"", 10, 150, 2, 0, {{64, 64}}};
+    split.splits = 3;
+    for (const PrefillShape& shape :
+         {PrefillShape{"", 45, 50, 3, 0, {{64, 64}, {64, 40}}},
+          PrefillShape{"", 20, 50, 2, 0, {{13, 64}}}, windowed, latents, split}) {
       const PrefillCase prefill(shape, format, format, rng);
       const double error = prefill.WorstError(prefill.Run());
       worst = std::max(worst, error);

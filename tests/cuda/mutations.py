@@ -20,6 +20,7 @@ PREFILL = "kernels/cuda/prefill_attention.cu"
 REBUILD = "kernels/cuda/rebuild_keys.cu"
 TILE = "kernels/cuda/row_tile.cuh"
 PRODUCTS = "kernels/cuda/prefill_products.cuh"
+PREFILL_LATENTS = "kernels/cuda/prefill_latents.cuh"
 LATENT_ROWS = "kernels/cuda/decode_latent_rows.cuh"
 LATENTS = "kernels/cuda/latent_keys.cuh"
 SPLIT = "kernels/cuda/split_pair.cuh"
@@ -46,7 +47,8 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), LATENT_ROWS: ("de
          LATENTS: ("decode", DECODE), SPLIT: ("decode", DECODE),
          MIXED: ("decode", DECODE), DECODERS: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
-         PRODUCTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
+         PRODUCTS: ("prefill", PREFILL),
+         PREFILL_LATENTS: ("prefill", PREFILL), REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
          SAMPLING: ("sample", SAMPLING), BEST: ("sample", SAMPLING),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
@@ -188,6 +190,21 @@ MUTATIONS = [
      "got an unwritten read"),
     ("prefill: rows out of line copied in chunks", TILE, "if (InChunks(rows))", "if (true)", "misaligned"),
     ("prefill: chunks not swapped", TILE, "(chunk ^ (row & 7))", "chunk", "conflicts"),
+    ("prefill: no barrier before latents' keys are read", PREFILL, "SyncBlock();  // the tile's keys", "//",
+     "report: "),
+    ("prefill: latents' scores without their norm", PREFILL_LATENTS, "s[n][2 + i % 2] *= factor;", "",
+     "wrong"),
+    ("prefill: squares of a part of the places", PREFILL_LATENTS,
+     "squares += shared.squares[part][key];", "", "wrong"),
+    ("prefill: no barrier before arriving", PREFILL, "SyncBlock();  // the split's partial", "//",
+     "got a race"),
+    ("prefill: no fence before arriving", PREFILL, "Fence();\n    last =", "last =", "got a race"),
+    ("prefill: no fence after arriving", PREFILL, "== call.chunk.splits - 1;\n    Fence();",
+     "== call.chunk.splits - 1;", "got a race"),
+    ("prefill: no barrier after arriving", PREFILL, "SyncBlock();  // all know", "//", "report: "),
+    ("prefill: a counter that stays", PREFILL, "call.room.arrived[unit] = 0;", "", "wrong"),
+    ("prefill: a split's outputs not rescaled", PREFILL, "value += weight * LoadFromOthers(part + d);",
+     "value += LoadFromOthers(part + d);", "wrong"),
     ("prefill: no warp barrier before the weights", PRODUCTS, "SyncWarp();  // the weights", "//",
      "shared memory: expected"),
     ("nothing changed in rebuild", REBUILD, "", "", "silent"),

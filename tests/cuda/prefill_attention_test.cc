@@ -35,6 +35,24 @@ std::vector<PrefillShape> Shapes() {
   };
 }
 
+std::vector<PrefillShape> LatentShapes() {
+  const auto with = [](PrefillShape shape, const LatentShape& latents, int32_t splits = 1) {
+    shape.latents = latents;
+    shape.splits = splits;
+    return shape;
+  };
+  return {
+      with({"one token", 1, 0, 1, 0, {{32, 64}}}, {64, 32}),
+      with({"unit rows", 30, 45, 3, 0, {{32, 64}, {20, 64}}}, {64, 32, -1, false, false, true}),
+      with({"bias and norm", 21, 50, 4, 0, {{24, 64}}}, {64, 24, -1, true, true}),
+      with({"odd pairs", 20, 40, 2, 0, {{13, 40}}}, {46, 13, 11, true, true}),
+      with({"nothing turns, wide", 9, 70, 8, 0, {{40, 128}}}, {128, 40, 0}),
+      with({"wide latents", 12, 60, 2, 0, {{130, 64}}}, {64, 130}),
+      with({"a window", 50, 90, 2, 37, {{16, 64}}}, {64, 16, -1, true, true}),
+      with({"splits", 20, 300, 2, 0, {{16, 64}}}, {64, 16, -1, true, true}, 3),
+  };
+}
+
 class PrefillAttentionTest : public testing::TestWithParam<std::string> {
  protected:
   [[nodiscard]] RowFormat format() const { return RowFormatFromName(GetParam()); }
@@ -45,6 +63,28 @@ TEST_P(PrefillAttentionTest, AgreesWithDoubleOverOddShapes) {
   for (const PrefillShape& shape : Shapes()) {
     const PrefillCase prefill(shape, format(), format(), rng_);
     EXPECT_LE(prefill.WorstError(prefill.Run()), 1.0) << shape.name;
+  }
+}
+
+TEST_P(PrefillAttentionTest, LatentsAgreeWithDouble) {
+  for (const PrefillShape& shape : LatentShapes()) {
+    const PrefillCase prefill(shape, format(), format(), rng_);
+    EXPECT_LE(prefill.WorstError(prefill.Run()), 1.0) << shape.name;
+  }
+}
+
+// Parts of the rows agree too, even where there are more than tiles, and merge in one order.
+TEST_P(PrefillAttentionTest, SplitsAgreeWithDouble) {
+  for (PrefillShape shape : {PrefillShape{"few tiles", 3, 70, 3, 0, {{64, 64}, {7, 40}}},
+                             PrefillShape{"long", 30, 400, 4, 0, {{64, 64}}},
+                             PrefillShape{"a window", 40, 400, 2, 100, {{32, 128}}}}) {
+    for (const int32_t splits : {2, 5}) {
+      shape.splits = splits;
+      const PrefillCase prefill(shape, format(), format(), rng_);
+      const std::vector<float> outputs = prefill.Run();
+      EXPECT_LE(prefill.WorstError(outputs), 1.0) << shape.name << ", " << splits;
+      if (splits == 5) UnderOrders([&] { EXPECT_EQ(prefill.Run(), outputs) << shape.name; });
+    }
   }
 }
 
@@ -123,7 +163,7 @@ TEST(PrefillPlanTest, RefusesWhatTheKernelCannotRead) {
 TEST(PrefillPlanTest, RefusesAChunkThatCannotBe) {
   const PrefillPlan plan = PlanPrefill({HeadOf(RowCode::kF32, 8, 8, 32)});
   const auto run = [&](int32_t tokens, int32_t first, int32_t group, int32_t window, float scale) {
-    PrefillAttention(nullptr, plan, {tokens, first, group, window, scale, 8, 8}, nullptr);
+    PrefillAttention(nullptr, plan, {tokens, first, group, window, scale, 8, 8}, {}, nullptr);
   };
   EXPECT_NO_THROW(run(0, 0, 1, 0, 1.0F));
   EXPECT_THROW(run(-1, 0, 1, 0, 1.0F), Error);
@@ -133,6 +173,24 @@ TEST(PrefillPlanTest, RefusesAChunkThatCannotBe) {
   EXPECT_THROW(run(1, 0, 1, 0, 0.0F), Error);
   EXPECT_THROW(run(0x7fffffff, 0, 1, 0, 1.0F), Error);
   EXPECT_THROW(run(1, 0x7fffffff, 1, 0, 1.0F), Error);
+}
+
+TEST(PrefillSplitsTest, FillTheDeviceButKeepSomeRows) {
+  const PrefillPlan plan = PlanPrefill({HeadOf(RowCode::kF32, 8, 8, 32)});
+  const auto splits = [&](int32_t tokens, int32_t first, int32_t window) {
+    return PrefillSplits(plan, {tokens, first, 2, window, 1.0F, 8, 8}, 20);
+  };
+  EXPECT_EQ(splits(64, 0, 0), 1);
+  EXPECT_EQ(splits(32, 2000, 0), 7);     // of 256 rows
+  EXPECT_EQ(splits(32, 100000, 0), 20);  // one unit
+  EXPECT_EQ(splits(100, 100000, 0), 5);  // four units
+  EXPECT_EQ(splits(32, 100000, 700), 2);
+  EXPECT_EQ(splits(4000, 100000, 0), 1);
+  PrefillChunk chunk = {32, 100, 2, 0, 1.0F, 8, 8};
+  EXPECT_EQ(PrefillRoomOf(plan, chunk).floats, 0);
+  chunk.splits = 3;
+  EXPECT_EQ(PrefillRoomOf(plan, chunk).floats, 3 * 64 * 10);
+  EXPECT_EQ(PrefillRoomOf(plan, chunk).counters, 1);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/prefill_attention.h"
 #include "tests/cuda/encoded_rows.h"
+#include "tests/cuda/latent_case.h"
 #include "tests/cuda/test_rows.h"
 
 namespace kvc::cuda {
@@ -25,6 +26,8 @@ struct PrefillShape {
   int64_t ahead = 0;    // bytes before the first row
   int32_t unseen = 0;   // rows of NaN behind the last
   int32_t dropped = 0;  // first rows that are NaN
+  int32_t splits = 1;
+  LatentShape latents = {};  // key widths are then of latents
 };
 
 class PrefillCase {
@@ -51,8 +54,13 @@ class PrefillCase {
     return shape_.window == 0 ? 0 : std::max(0, shape_.first + token - shape_.window + 1);
   }
 
+  [[nodiscard]] int32_t QueryWidth(size_t head) const {
+    return shape_.latents.width > 0 ? shape_.latents.width : shape_.heads[head].key;
+  }
+
   PrefillShape shape_;
   float scale_;
+  std::deque<LatentCase> latents_;  // [heads]; empty where keys are as they are
   std::deque<EncodedRows> keys_, values_;
   std::deque<TestRows> queries_;  // [tokens, all heads' D_k]
   std::vector<int64_t> query_first_ = {0};
@@ -65,7 +73,7 @@ inline PrefillCase::PrefillCase(const PrefillShape& shape,
                                 const RowFormat& values,
                                 Rng& rng)
     : shape_(shape),
-      scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.heads[0].key)))) {
+      scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(QueryWidth(0))))) {
   std::vector<PrefillHead> heads;
   for (const PrefillWidths& widths : shape.heads) {
     const int64_t rows = shape.first + shape.tokens + shape.unseen;
@@ -77,11 +85,12 @@ inline PrefillCase::PrefillCase(const PrefillShape& shape,
         values_.back().Break(row);
       }
     }
-    query_first_.push_back(query_first_.back() + shape.group * widths.key);
+    query_first_.push_back(query_first_.back() + shape.group * QueryWidth(heads.size()));
     output_first_.push_back(output_first_.back() + shape.group * widths.value);
     PrefillHead head;
     head.keys = keys_.back().view();
     head.values = values_.back().view();
+    if (shape.latents.width > 0) head.latents = latents_.emplace_back(shape.latents, rng).view();
     heads.push_back(head);
   }
   plan_ = PlanPrefill(heads);
@@ -103,7 +112,8 @@ inline std::vector<float> PrefillCase::Run(int32_t step) const {
       head.queries =
           static_cast<const float*>(queries.view().data) + from * queries.stride + query_first_[h];
       head.outputs = outputs.data() + from * (output_width + 1) + output_first_[h];
-      head.query_head_stride = shape_.heads[h].key;
+      head.query_head_stride = QueryWidth(h);
+      if (!latents_.empty()) head.latents = latents_[h].view();
       head.output_head_stride = shape_.heads[h].value;
       heads.push_back(head);
     }
@@ -115,8 +125,15 @@ inline std::vector<float> PrefillCase::Run(int32_t step) const {
     chunk.scale = scale_;
     chunk.query_stride = queries.stride;
     chunk.output_stride = output_width + 1;
+    chunk.splits = shape_.splits;
     const DeviceArray<PrefillHead> table(heads);
-    PrefillAttention(table.data(), plan_, chunk, nullptr);
+    const PrefillRoomSize size = PrefillRoomOf(plan_, chunk);
+    const DeviceArray<float> partials(static_cast<size_t>(size.floats));
+    const DeviceArray<int32_t> arrived(std::vector<int32_t>(static_cast<size_t>(size.counters)));
+    // Counters return to zero.
+    for (int i = 0; i < (shape_.splits == 1 ? 1 : 2); ++i) {
+      PrefillAttention(table.data(), plan_, chunk, {partials.data(), arrived.data()}, nullptr);
+    }
     Synchronize(nullptr);
   }
   const std::vector<float> rows = outputs.Host();
@@ -135,21 +152,29 @@ inline std::vector<float> PrefillCase::Run(int32_t step) const {
 inline std::vector<double> PrefillCase::Scores(size_t head,
                                                int32_t query_head,
                                                int32_t token) const {
-  const int32_t width = shape_.heads[head].key;
+  const int32_t width = QueryWidth(head);
   std::vector<float> query(static_cast<size_t>(width));
   for (int32_t d = 0; d < width; ++d) {
     query[d] =
         static_cast<float>(queries_.front().at(token, query_first_[head] + query_head * width + d));
   }
-  // The kernel rounds queries to the type that they are multiplied in.
-  std::vector<std::byte> rounded(query.size() * sizeof(float));
-  ConvertFromFloat(query.data(), width, multiplied(), rounded.data());
-  ConvertToFloat(multiplied(), rounded.data(), width, query.data());
+  if (latents_.empty()) {
+    // The kernel rounds queries to the type that they are multiplied in.
+    std::vector<std::byte> rounded(query.size() * sizeof(float));
+    ConvertFromFloat(query.data(), width, multiplied(), rounded.data());
+    ConvertToFloat(multiplied(), rounded.data(), width, query.data());
+  }
   std::vector<double> scores;
   for (int32_t row = FirstVisible(token); row <= shape_.first + token; ++row) {
     double score = 0.0;
+    LatentCase::Key key;
+    if (!latents_.empty()) {
+      key = latents_[head].KeyOf(shape_.heads[head].key, row,
+                                 [&](int32_t r) { return keys_[head].at(row, r); });
+    }
     for (int32_t d = 0; d < width; ++d) {
-      score += static_cast<double>(query[d]) * keys_[head].at(row, d);
+      score += static_cast<double>(query[d]) *
+               (latents_.empty() ? keys_[head].at(row, d) : key.value[d]);
     }
     scores.push_back(score * static_cast<double>(scale_));
   }
@@ -176,7 +201,8 @@ inline PrefillCase::Reference PrefillCase::ReferenceOf(size_t head,
       result.bound[d] += (weight + small) * std::abs(value);
     }
   }
-  const double unit = (multiplied() == DType::kF32 ? 0.0 : UnitOf(multiplied())) + 0x1p-16;
+  const double unit = (multiplied() == DType::kF32 ? 0.0 : UnitOf(multiplied())) +
+                      (latents_.empty() ? 0x1p-16 : 0x1p-14);
   for (int32_t d = 0; d < width; ++d) {
     result.output[d] /= sum;
     result.bound[d] *= unit / sum;
