@@ -317,15 +317,31 @@ void LaunchOfWidth(const DecodeArguments& in, const DecodeLaunch& launch, Stream
   }
 }
 
+// Few models are so wide: rows of any format but bf16 share a reader.
+void LaunchWidest(const DecodeArguments& in, const DecodeLaunch& launch, StreamHandle stream) {
+  constexpr int kWidth = kMostDecodeWidth;
+  switch (launch.reader) {
+    case DecodeReader::kBF16:
+      return LaunchKernel<MatrixRows<__nv_bfloat16, kWidth>, kWidth>(in, launch.blocks, stream);
+    case DecodeReader::kLatents:
+      return LaunchKernel<LatentRows<kWidth>, kWidth>(in, launch.blocks, stream);
+    default:
+      return LaunchKernel<MixedRows<kWidth, 2>, kWidth>(in, launch.blocks, stream);
+  }
+}
+
 }  // namespace
 
 void DecodeAttention(const DecodeArguments& in, const DecodeLaunch& launch, StreamHandle stream) {
-  KVC_CHECK(launch.width == 64 || launch.width == 128, kInternal,
-            "decode attention: expected the plan's width 64 or 128, got {}", launch.width);
-  if (launch.width == 64) {
-    LaunchOfWidth<64>(in, launch, stream);
-  } else {
-    LaunchOfWidth<128>(in, launch, stream);
+  switch (launch.width) {
+    case 64:
+      return LaunchOfWidth<64>(in, launch, stream);
+    case 128:
+      return LaunchOfWidth<128>(in, launch, stream);
+    case kMostDecodeWidth:
+      return LaunchWidest(in, launch, stream);
+    default:
+      KVC_THROW(kInternal, "decode attention: expected the plan's width, got {}", launch.width);
   }
 }
 

@@ -36,7 +36,7 @@ namespace kvc::cuda {
 
 constexpr int kDecodeQueries = 8;      // query heads that read a row together
 constexpr int kDecodeTileRows = 64;    // rows of a block's step
-constexpr int kMostDecodeWidth = 128;  // of keys and of values
+constexpr int kMostDecodeWidth = 256;  // of keys and of values
 
 struct DecodeSegment {
   CachedRows keys;    // 1 to the head's query_width elements wide; latents: 1 to their rank
@@ -91,7 +91,7 @@ enum class DecodeReader {
 // What a launch is, apart from the plan's arrays; a captured launch keeps it.
 struct DecodeLaunch {
   DecodeReader reader = DecodeReader::kAny;
-  int32_t width = 0;  // 64 or 128: what the widest head needs
+  int32_t width = 0;  // 64, 128 or 256: what the widest head needs
   int32_t blocks = 0;
 
   friend bool operator==(const DecodeLaunch& a, const DecodeLaunch& b) {
@@ -114,7 +114,7 @@ struct DecodePlan {
 // - 1. A head without rows gets zeros. The reader is kLatents where heads have latents; kF32, kF16
 // or kBF16 where all rows, keys and values, are of that format and dense (stride = width * element
 // bytes), begin at multiples of 16 bytes and have widths that are multiples of 8; else kMixed where
-// all are bf16 or int8; else kAny.
+// all are bf16 or int8; else kAny. Above a width of 128 it is one of kBF16, kAny and kLatents.
 // Throws kBadShape, kUnsupported (widths).
 [[nodiscard]] DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
                                     const std::vector<int32_t>& segment_first,

@@ -188,7 +188,7 @@ int32_t WidthOf(const std::vector<DecodeHead>& heads) {
   for (const DecodeHead& head : heads) {
     widest = std::max({widest, head.query_width, head.output_width, head.latents.places});
   }
-  return widest <= 64 ? 64 : 128;
+  return widest <= 64 ? 64 : widest <= 128 ? 128 : kMostDecodeWidth;
 }
 
 }  // namespace
@@ -203,6 +203,9 @@ DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
   DecodePlan plan;
   const int64_t total = CheckAndSum(segments, segment_first, heads);
   plan.launch = {ReaderOf(segments, heads), WidthOf(heads), blocks};
+  const bool own =
+      plan.launch.reader == DecodeReader::kBF16 || plan.launch.reader == DecodeReader::kLatents;
+  if (plan.launch.width > 128 && !own) plan.launch.reader = DecodeReader::kAny;
   Dealer dealer(plan, total, blocks);
   for (size_t h = 0; h < heads.size(); ++h) {
     for (DecodeHead part : PartsOf(heads[h])) {

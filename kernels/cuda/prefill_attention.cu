@@ -2,6 +2,7 @@
 // of a token, and walks over the rows that they see in tiles; while one is multiplied, the next is
 // copied. A warp has 16 rows of queries and meets the others once a tile.
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -33,7 +34,29 @@ struct PrefillCall {
   PrefillChunk chunk;
   PrefillRoom room;
   int32_t num_heads;
+  int32_t passes;         // blocks for the columns of a head's values
   int32_t partial_width;  // of a row's outputs
+};
+
+// What a block does: 64 rows of queries of a head, a part of the rows, some columns of values.
+struct BlockPlace {
+  int unit;  // of those that have splits of their own
+  int split;
+  int head;
+  int first_query;
+  int column;
+
+  __device__ __forceinline__ BlockPlace(const PrefillCall& call, int block)
+      : unit(block / call.chunk.splits), split(block % call.chunk.splits) {
+    const int rest = unit / call.passes;
+    column = unit % call.passes * kPrefillColumns;
+    head = rest % call.num_heads;
+    first_query = rest / call.num_heads * kPrefillQueries;
+  }
+  // Columns of values with these.
+  __device__ __forceinline__ int Columns(const CachedRows& values) const {
+    return min(values.width - column, kPrefillColumns);
+  }
 };
 
 // Rows that the query at `position` sees.
@@ -181,7 +204,8 @@ struct LaneRows {
 };
 __device__ __forceinline__ LaneRows RowsOfLane(const PrefillHead& head,
                                                const PrefillChunk& chunk,
-                                               int warp_query) {
+                                               int warp_query,
+                                               int column) {
   LaneRows rows;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -192,9 +216,9 @@ __device__ __forceinline__ LaneRows RowsOfLane(const PrefillHead& head,
     rows.queries.row[h] =
         exists ? head.queries + token * chunk.query_stride + query_head * head.query_head_stride
                : nullptr;
-    rows.outputs[h] =
-        exists ? head.outputs + token * chunk.output_stride + query_head * head.output_head_stride
-               : nullptr;
+    rows.outputs[h] = exists ? head.outputs + token * chunk.output_stride +
+                                   query_head * head.output_head_stride + column
+                             : nullptr;
     rows.visible[h] = VisibleFrom(chunk, chunk.first + min(token, chunk.tokens - 1));
   }
   return rows;
@@ -204,11 +228,12 @@ __device__ __forceinline__ LaneRows RowsOfLane(const PrefillHead& head,
 // saw.
 __device__ __forceinline__ void MergeSplits(const PrefillCall& call,
                                             const PrefillHead& head,
-                                            int query,
+                                            const BlockPlace& place,
                                             const float* partials) {
   const PrefillChunk& chunk = call.chunk;
   const float scale = chunk.scale * kLog2E;
-  const int width = head.values.width;
+  const int width = place.Columns(head.values);
+  const int query = place.first_query;
   const int stride = call.partial_width + 2;
   for (int i = static_cast<int>(threadIdx.x); i < kPrefillQueries * width; i += kThreads) {
     const int row = i / width;
@@ -231,34 +256,34 @@ __device__ __forceinline__ void MergeSplits(const PrefillCall& call,
       value += weight * LoadFromOthers(part + d);
     }
     head.outputs[token * chunk.output_stride +
-                 (query + row) % chunk.group * head.output_head_stride + d] = value / sum;
+                 (query + row) % chunk.group * head.output_head_stride + place.column + d] =
+        value / sum;
   }
 }
 
-// Ends a split: the last one of unit `unit` merges all.
+// Ends a split: the last one of the unit merges all.
 template <class Products>
 __device__ __forceinline__ void FinishSplit(const PrefillCall& call,
                                             const PrefillHead& head,
                                             const RowState<Products>& state,
-                                            int unit,
-                                            int split,
+                                            const BlockPlace& place,
                                             bool& last) {
   const int stride = call.partial_width + 2;
-  float* partials = call.room.partials +
-                    static_cast<int64_t>(unit) * call.chunk.splits * (kPrefillQueries * stride);
-  StorePartial(state, head.values.width, stride,
-               partials + (split * kPrefillQueries + WarpIndex() * kWarpQueries) * stride);
+  float* partials = call.room.partials + static_cast<int64_t>(place.unit) * call.chunk.splits *
+                                             (kPrefillQueries * stride);
+  StorePartial(state, place.Columns(head.values), stride,
+               partials + (place.split * kPrefillQueries + WarpIndex() * kWarpQueries) * stride);
   SyncBlock();  // the split's partial result is complete
   if (threadIdx.x == 0) {
     Fence();
-    last = AtomicAdd(call.room.arrived + unit, 1) == call.chunk.splits - 1;
+    last = AtomicAdd(call.room.arrived + place.unit, 1) == call.chunk.splits - 1;
     Fence();
   }
   SyncBlock();  // all know whether it is the last
   if (last) {
-    MergeSplits(call, head, unit / call.num_heads * kPrefillQueries, partials);
+    MergeSplits(call, head, place, partials);
     if (threadIdx.x == 0) {
-      call.room.arrived[unit] = 0;
+      call.room.arrived[place.unit] = 0;
     }
   }
 }
@@ -281,20 +306,21 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) PrefillKernel(const Pre
   auto& shared = SharedMemory<PrefillShared<Products>>();
   const PrefillChunk& chunk = call.chunk;
   // The last tokens see most: their blocks come first.
-  const auto block = static_cast<int>(gridDim.x - 1 - blockIdx.x);
-  const int split = block % chunk.splits;
-  const int unit = block / chunk.splits;  // a head of 64 rows of queries
-  const PrefillHead& head = call.heads[unit % call.num_heads];
-  const int first_query = unit / call.num_heads * kPrefillQueries;
-  const int warp_query = first_query + WarpIndex() * kWarpQueries;
-  const RowRange rows = VisibleFromAny(chunk, first_query, kPrefillQueries);
+  const BlockPlace place(call, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+  const PrefillHead& head = call.heads[place.head];
+  const int columns = place.Columns(head.values);
+  if (columns <= 0) {
+    return;  // another head's values are wider
+  }
+  const int warp_query = place.first_query + WarpIndex() * kWarpQueries;
+  const RowRange rows = VisibleFromAny(chunk, place.first_query, kPrefillQueries);
   const RowRange warp_rows = VisibleFromAny(chunk, warp_query, kWarpQueries);
-  const RowRange tiles = TilesOfSplit(rows, kKeys, split, chunk.splits);
-  const LaneRows lane_rows = RowsOfLane(head, chunk, warp_query);
+  const RowRange tiles = TilesOfSplit(rows, kKeys, place.split, chunk.splits);
+  const LaneRows lane_rows = RowsOfLane(head, chunk, warp_query, place.column);
 
   if (tiles.begin < tiles.end) {
     shared.keys[0].Fill(head.keys, tiles.begin, rows);
-    shared.values[0].Fill(head.values, tiles.begin, rows);
+    shared.values[0].Fill(head.values, tiles.begin, rows, place.column);
   }
   CommitCopies();
   Products products;
@@ -308,7 +334,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) PrefillKernel(const Pre
     SyncBlock();  // the tile is complete, and the other stage has been read
     if (tile + kKeys < tiles.end) {
       shared.keys[stage ^ 1].Fill(head.keys, tile + kKeys, rows);
-      shared.values[stage ^ 1].Fill(head.values, tile + kKeys, rows);
+      shared.values[stage ^ 1].Fill(head.values, tile + kKeys, rows, place.column);
       CommitCopies();
     }
     if constexpr (Products::kRebuilds) {
@@ -319,14 +345,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) PrefillKernel(const Pre
       float s[kKeys / 8][4] = {};
       products.Scores(shared.products, shared.keys[stage], head, s);
       state.Weigh(s, tile, scale);
-      products.Accumulate(shared.products, shared.values[stage], head.values.width, s, state.o);
+      products.Accumulate(shared.products, shared.values[stage], columns, s, state.o);
     }
     stage ^= 1;
   }
   if (chunk.splits == 1) {
-    StoreOutputs(state, lane_rows.outputs, head.values.width);
+    StoreOutputs(state, lane_rows.outputs, columns);
   } else {
-    FinishSplit(call, head, state, unit, split, shared.last);
+    FinishSplit(call, head, state, place, shared.last);
   }
 }
 
@@ -336,7 +362,8 @@ void LaunchPrefill(const PrefillCall& call, StreamHandle stream) {
   const int64_t tiles =
       (int64_t{chunk.tokens} * chunk.group + kPrefillQueries - 1) / kPrefillQueries;
   Launch(PrefillKernel<Products>,
-         LaunchShape("PrefillKernel", static_cast<unsigned>(tiles * call.num_heads * chunk.splits),
+         LaunchShape("PrefillKernel",
+                     static_cast<unsigned>(tiles * call.num_heads * call.passes * chunk.splits),
                      kThreads, sizeof(PrefillShared<Products>)),
          stream, call);
 }
@@ -355,7 +382,10 @@ void LaunchPrefillOf(const PrefillPlan& plan, const PrefillCall& call, StreamHan
     case RowCode::kBF16:
       return LaunchPrefill<MatrixProducts<__nv_bfloat16, kKeyWidth, kValueWidth>>(call, stream);
     case RowCode::kF16:
-      return LaunchPrefill<MatrixProducts<__half, kKeyWidth, kValueWidth>>(call, stream);
+      if constexpr (kKeyWidth <= 128) {
+        return LaunchPrefill<MatrixProducts<__half, kKeyWidth, kValueWidth>>(call, stream);
+      }
+      [[fallthrough]];
     default:
       return LaunchPrefill<FloatProducts<kKeyWidth, kValueWidth>>(call, stream);
   }
@@ -370,12 +400,14 @@ void CheckChunk(const PrefillPlan& plan, const PrefillChunk& chunk) {
             chunk.tokens, chunk.first, chunk.window, chunk.group, chunk.splits);
   constexpr int64_t kMost = 0x7fffffff - kPrefillQueries;
   const int64_t queries = int64_t{chunk.tokens} * chunk.group;
-  KVC_CHECK(queries <= kMost && queries / kPrefillQueries * plan.heads <= kMost / chunk.splits &&
-                int64_t{chunk.first} + chunk.tokens <= kMost,
-            kBadShape,
-            "prefill attention: expected fewer than 2^31 queries and positions, got {} tokens at "
-            "{} of {} x {} heads; use smaller chunks",
-            chunk.tokens, chunk.first, plan.heads, chunk.group);
+  KVC_CHECK(
+      queries <= kMost &&
+          queries / kPrefillQueries * plan.heads <= kMost / PrefillPasses(plan) / chunk.splits &&
+          int64_t{chunk.first} + chunk.tokens <= kMost,
+      kBadShape,
+      "prefill attention: expected fewer than 2^31 queries and positions, got {} tokens at "
+      "{} of {} x {} heads; use smaller chunks",
+      chunk.tokens, chunk.first, plan.heads, chunk.group);
   KVC_CHECK(chunk.scale > 0.0F, kBadShape, "prefill attention: expected a scale above 0, got {}",
             chunk.scale);
 }
@@ -391,13 +423,20 @@ void PrefillAttention(const PrefillHead* heads,
   if (chunk.tokens == 0 || plan.heads == 0) {
     return;
   }
-  const PrefillCall call = {heads, chunk, room, plan.heads, plan.value_width};
+  const PrefillCall call = {heads,
+                            chunk,
+                            room,
+                            plan.heads,
+                            PrefillPasses(plan),
+                            std::min(plan.value_width, kPrefillColumns)};
   if (plan.key_width <= 64 && plan.value_width <= 64) {
     LaunchPrefillOf<64, 64>(plan, call, stream);
   } else if (plan.key_width <= 64) {
     LaunchPrefillOf<64, 128>(plan, call, stream);
-  } else {
+  } else if (plan.key_width <= 128 && plan.value_width <= 128) {
     LaunchPrefillOf<128, 128>(plan, call, stream);
+  } else {
+    LaunchPrefillOf<256, 128>(plan, call, stream);
   }
 }
 

@@ -9,7 +9,8 @@
 // where j <= first + t, and j > first + t - window if there is a window. Keys may be thinner than
 // values, and every head may have its own widths; where rows are latents, keys are made of them on
 // the way (latent_keys.h), tile by tile, and never stored. One launch of
-// heads * ceil(tokens * group / 64) * splits blocks, the longest first.
+// heads * ceil(tokens * group / 64) * splits blocks, the longest first; twice as many for values
+// wider than 128, whose columns are two blocks' work.
 //
 // Rows that are all bf16, or all f16, are multiplied on tensor cores, with queries and weights
 // rounded to their type; any others as floats, to which they are decoded exactly. With latents
@@ -34,8 +35,9 @@
 
 namespace kvc::cuda {
 
-constexpr int kMostPrefillWidth = 128;  // of keys and of values
+constexpr int kMostPrefillWidth = 256;  // of keys and of values
 constexpr int kPrefillQueries = 64;     // rows of queries of a block
+constexpr int kPrefillColumns = 128;    // of values, of a block at most
 
 // One kv head of the layer.
 struct PrefillHead {
@@ -57,6 +59,7 @@ struct PrefillPlan {
   int32_t key_width = 0;          // of the widest head; places of latents
   int32_t value_width = 0;        // of the widest head
   RowCode rows = RowCode::kBF16;  // how rows are multiplied: kBF16, kF16, or kF32 for all others
+                                  // and for f16 rows wider than 128
   bool latents = false;
 };
 
@@ -74,6 +77,9 @@ struct PrefillChunk {
   int64_t output_stride = 0;
   int32_t splits = 1;  // parts of the rows
 };
+
+// Blocks that share the columns of a head's values.
+[[nodiscard]] int32_t PrefillPasses(const PrefillPlan& plan);
 
 // Room for the partial results of a launch with splits, on the device.
 struct PrefillRoom {

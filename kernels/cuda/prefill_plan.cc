@@ -35,8 +35,11 @@ int32_t KeyColumns(const PrefillHead& head, int index) {
   return how.places;
 }
 
-int64_t QueryTiles(const PrefillChunk& chunk) {
-  return (int64_t{chunk.tokens} * chunk.group + kPrefillQueries - 1) / kPrefillQueries;
+// Blocks of a launch without splits.
+int64_t UnitsOf(const PrefillPlan& plan, const PrefillChunk& chunk) {
+  const int64_t tiles =
+      (int64_t{chunk.tokens} * chunk.group + kPrefillQueries - 1) / kPrefillQueries;
+  return tiles * plan.heads * PrefillPasses(plan);
 }
 
 }  // namespace
@@ -57,20 +60,27 @@ PrefillPlan PlanPrefill(const std::vector<PrefillHead>& heads) {
         head.values.code == plan.rows && (plan.latents || head.keys.code == plan.rows);
     if (!alike) plan.rows = RowCode::kF32;
   }
+  const bool wide = std::max(plan.key_width, plan.value_width) > 128;
+  if (wide && plan.rows == RowCode::kF16) plan.rows = RowCode::kF32;
   const bool matrices = plan.latents ? plan.rows == RowCode::kBF16 : Is16Bit(plan.rows);
   if (!matrices) plan.rows = RowCode::kF32;
   return plan;
 }
 
+int32_t PrefillPasses(const PrefillPlan& plan) {
+  return (plan.value_width + kPrefillColumns - 1) / kPrefillColumns;
+}
+
 PrefillRoomSize PrefillRoomOf(const PrefillPlan& plan, const PrefillChunk& chunk) {
   if (chunk.splits == 1) return {};
-  const int64_t units = QueryTiles(chunk) * plan.heads;
-  return {units * chunk.splits * kPrefillQueries * (plan.value_width + 2), units};
+  const int64_t units = UnitsOf(plan, chunk);
+  const int32_t columns = std::min(plan.value_width, kPrefillColumns);
+  return {units * chunk.splits * kPrefillQueries * (columns + 2), units};
 }
 
 int32_t PrefillSplits(const PrefillPlan& plan, const PrefillChunk& chunk, int32_t blocks) {
   constexpr int64_t kFewestRows = 256;
-  const int64_t units = std::max<int64_t>(1, QueryTiles(chunk) * plan.heads);
+  const int64_t units = std::max<int64_t>(1, UnitsOf(plan, chunk));
   const int64_t context = int64_t{chunk.first} + chunk.tokens;
   const int64_t rows =
       chunk.window > 0 ? std::min<int64_t>(context, chunk.window + chunk.tokens) : context;

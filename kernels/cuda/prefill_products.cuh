@@ -116,7 +116,7 @@ struct MatrixProducts {
 // Floats: queries and weights lie in shared memory, where a lane reads four of a row at a time.
 template <int kKeyWidth, int kValueWidth>
 struct FloatProducts {
-  static constexpr int kKeys = 32;
+  static constexpr int kKeys = kKeyWidth <= 128 ? 32 : 16;
   static constexpr bool kRebuilds = false;
   static constexpr int kValueSteps = kValueWidth / 16;
   using Keys = RowTile<float, kKeys, kKeyWidth>;

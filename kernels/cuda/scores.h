@@ -24,7 +24,7 @@
 namespace kvc::cuda {
 
 constexpr int32_t kMostScoreWidth = 128;  // of keys and of values
-constexpr int32_t kMostScoreGroup = 8;    // query heads of a kv head
+constexpr int32_t kMostScoreGroup = 16;   // query heads of a kv head
 
 // Queries of a group's heads as they enter the dot product. Query t of head h begins at
 // data + ((first + t) % ring) * stride + h * head_stride; all counts are of floats and rows.

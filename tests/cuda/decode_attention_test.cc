@@ -32,6 +32,7 @@ std::vector<DecodeShape> Shapes() {
       {"wide tiers", 4, 5, {{{90, 128, 128}, {140, 64, 64}, {33, 32, 32}, {200, 16, 128}}}},
       {"more query heads than a row's readers", 12, 5, {{{130, 64, 64}}, {{20, 32, 64}}}},
       {"wide odd", 8, 3, {{{64, 120, 72}, {1, 104, 128}}, {{100, 96, 96}}}},
+      {"widest", 8, 3, {{{70, 256, 256}, {33, 136, 72}}, {{20, 64, 200}}}},
   };
 }
 
@@ -124,6 +125,8 @@ std::vector<DecodeShape> AnyShapes() {
        5,
        {{{70, 128, 128, int8, int8}, {33, 127, 121, bf16, f16, 2}}, {{260, 100, 128}}}},
       {"sixteen query heads", 16, 4, {{{70, 33, 64, f16, int8}}}},
+      {"widest", 7, 4, {{{40, 255, 201, f16, int8}, {30, 129, 256, f32, bf16}}}},
+      {"widest of codes", 2, 2, {{{40, 200, 130, int8, int8}}}},
   };
 }
 
@@ -163,6 +166,8 @@ std::vector<DecodeShape> LatentShapes() {
       {"wider latents than keys", 3, 4, {{{100, 200, 64}, {50, 90, 32}}}, 0, {64, 200}},
       {"wide keys", 4, 3, {{{70, 48, 128}}, {{33, 40, 128}}}, 0, {128, 48, -1, true, true, true}},
       {"sixteen query heads", 16, 4, {{{70, 33, 64}}}, 0, {64, 33}},
+      {"widest", 3, 4, {{{40, 60, 256}}, {{33, 90, 130}}}, 0, {256, 90, -1, true, true}},
+      {"more places than dimensions", 3, 4, {{{40, 60, 64}}}, 0, {128, 60, 61}},
       {"formats of their own",
        4,
        5,
@@ -406,7 +411,7 @@ TEST(DecodePlanTest, RefusesWhatTheKernelCannotRead) {
   EXPECT_THROW((void)plan(SegmentOf(-1, 64, 64, RowCode::kBF16), HeadOf(1, 64), 1), Error);
   EXPECT_THROW((void)plan(good, HeadOf(1, 64), 0), Error);
   EXPECT_THROW((void)plan(good, HeadOf(0, 64), 1), Error);
-  EXPECT_THROW((void)plan(good, HeadOf(1, 129), 1), Error);
+  EXPECT_THROW((void)plan(good, HeadOf(1, 257), 1), Error);
   EXPECT_THROW((void)plan(good, HeadOf(1, 0), 1), Error);
   DecodeSegment segment = good;
   segment.keys.stride = 126;

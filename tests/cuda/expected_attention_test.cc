@@ -233,7 +233,7 @@ TEST(ExpectedAttentionTest, RefusesWhatItCannotDo) {
     (void)PlanExpected({head});
   };
   EXPECT_NO_THROW(plan([](ExpectedHead&) {}));
-  EXPECT_THROW(plan([](ExpectedHead& h) { h.group = 9; }), Error);
+  EXPECT_THROW(plan([](ExpectedHead& h) { h.group = 17; }), Error);
   EXPECT_THROW(plan([](ExpectedHead& h) { h.keys.width = 130; }), Error);
   EXPECT_THROW(plan([](ExpectedHead& h) { h.sinks = 70; }), Error);
   EXPECT_THROW(plan([](ExpectedHead& h) { h.prompt.rows = 0; }), Error);

@@ -59,9 +59,11 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), LATENT_ROWS: ("de
 
 # Mutants of attention are compiled for bf16, f32 and any rows at width 64 alone.
 FEWER = {DECODE: [("LaunchOfWidth<128>(", "LaunchOfWidth<64>("),
+                  ("constexpr int kWidth = kMostDecodeWidth;", "constexpr int kWidth = 64;"),
                   ("MatrixRows<__half, kWidth>", "MatrixRows<__nv_bfloat16, kWidth>")],
          PREFILL: [("LaunchPrefillOf<64, 128>(", "LaunchPrefillOf<64, 64>("),
                    ("LaunchPrefillOf<128, 128>(", "LaunchPrefillOf<64, 64>("),
+                   ("LaunchPrefillOf<256, 128>(", "LaunchPrefillOf<64, 64>("),
                    ("MatrixProducts<__half,", "MatrixProducts<__nv_bfloat16,")],
          PROJECT: [("LaunchProjectOf<128>(", "LaunchProjectOf<64>("),
                    ("LaunchProjectOf<256>(", "LaunchProjectOf<64>(")]}

@@ -25,6 +25,8 @@ std::vector<PrefillShape> Shapes() {
       {"wide", 19, 60, 4, 0, {{128, 128}}},
       {"ragged ranks", 23, 41, 2, 0, {{1, 64}, {7, 64}, {13, 64}, {64, 40}, {33, 9}}},
       {"wide and ragged", 13, 37, 3, 0, {{100, 128}, {127, 65}, {1, 1}}},
+      {"widest", 9, 70, 3, 0, {{256, 256}}},
+      {"widest and ragged", 7, 60, 2, 0, {{256, 130}, {7, 64}, {131, 200}, {64, 256}}},
       {"padded rows", 30, 10, 2, 0, {{64, 64}, {24, 64}}, 16},
       {"rows out of line", 30, 10, 2, 0, {{64, 64}}, 4, 4},
       {"a window of one", 20, 3, 2, 1, {{64, 64}}},
@@ -48,6 +50,8 @@ std::vector<PrefillShape> LatentShapes() {
       with({"odd pairs", 20, 40, 2, 0, {{13, 40}}}, {46, 13, 11, true, true}),
       with({"nothing turns, wide", 9, 70, 8, 0, {{40, 128}}}, {128, 40, 0}),
       with({"wide latents", 12, 60, 2, 0, {{130, 64}}}, {64, 130}),
+      with({"widest", 9, 70, 3, 0, {{60, 256}}}, {256, 60, -1, true, true}),
+      with({"more places than dimensions", 9, 70, 3, 0, {{60, 64}}}, {128, 60, 61}),
       with({"a window", 50, 90, 2, 37, {{16, 64}}}, {64, 16, -1, true, true}),
       with({"splits", 20, 300, 2, 0, {{16, 64}}}, {64, 16, -1, true, true}, 3),
   };
@@ -77,6 +81,7 @@ TEST_P(PrefillAttentionTest, LatentsAgreeWithDouble) {
 TEST_P(PrefillAttentionTest, SplitsAgreeWithDouble) {
   for (PrefillShape shape : {PrefillShape{"few tiles", 3, 70, 3, 0, {{64, 64}, {7, 40}}},
                              PrefillShape{"long", 30, 400, 4, 0, {{64, 64}}},
+                             PrefillShape{"widest", 5, 200, 2, 0, {{40, 160}, {200, 64}}},
                              PrefillShape{"a window", 40, 400, 2, 100, {{32, 128}}}}) {
     for (const int32_t splits : {2, 5}) {
       shape.splits = splits;
@@ -153,8 +158,8 @@ TEST(PrefillPlanTest, KnowsTheWidestHeadAndHowRowsAreMultiplied) {
 
 TEST(PrefillPlanTest, RefusesWhatTheKernelCannotRead) {
   EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 0, 64, 128)}), Error);
-  EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 129, 64, 258)}), Error);
-  EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 64, 129, 258)}), Error);
+  EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 257, 64, 514)}), Error);
+  EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 64, 257, 514)}), Error);
   EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 7, 7, 15)}), Error);
   EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kInt8, 7, 7, 14)}), Error);
   EXPECT_NO_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 7, 7, 14)}));

@@ -26,6 +26,7 @@ std::vector<ScoreShape> Shapes() {
       {"ragged widths", {100, 63}, 13, 64, 3, 8, 40, 16, false},
       {"ragged values", {65, 130}, 64, 13, 1, 8, 65, 20},
       {"group of 8", {70}, 16, 24, 8, 9, 70, 33},
+      {"group of 16", {70}, 16, 24, 16, 5, 70, 20},
       {"wide", {150}, 128, 128, 2, 5, 100, 9},
       {"wide keys", {64}, 100, 40, 4, 16, 64, 16},
       {"no window", {90}, 64, 64, 2, 0, 90, 30},
@@ -217,7 +218,7 @@ TEST(ScoresTest, RefusesWhatItCannotDo) {
   };
   EXPECT_EQ(kind_of([](ScoreHead& h) { h.keys.width = 129; }), ErrorKind::kUnsupported);
   EXPECT_EQ(kind_of([](ScoreHead& h) { h.values.width = 136; }), ErrorKind::kUnsupported);
-  EXPECT_EQ(kind_of([](ScoreHead& h) { h.group = 9; }), ErrorKind::kUnsupported);
+  EXPECT_EQ(kind_of([](ScoreHead& h) { h.group = 17; }), ErrorKind::kUnsupported);
   EXPECT_EQ(kind_of([](ScoreHead& h) { h.grams = nullptr; }), ErrorKind::kBadShape);
   EXPECT_EQ(kind_of([](ScoreHead& h) { h.window.data = nullptr; }), ErrorKind::kBadShape);
   EXPECT_EQ(kind_of([](ScoreHead& h) { h.turn.count = 41; }), ErrorKind::kBadShape);

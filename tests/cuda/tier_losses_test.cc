@@ -132,6 +132,7 @@ const std::vector<ScoreShape> kShapes = {
     {"window beyond the tokens", {5, 0, 3}, 64, 64, 3, 8},
     {"ragged widths", {100, 63}, 13, 24, 3, 8, 40, 16, false},
     {"group of 8", {70}, 16, 24, 8, 9},
+    {"group of 16", {70}, 16, 24, 16, 5},
     {"wide", {66}, 128, 128, 2, 5},
     {"dominant tokens", {90, 40}, 64, 64, 3, 8, 40, 16, true, 1.5},
     {"a token alone", {90, 6, 1}, 16, 64, 1, 8, 0, 0, true, 40.0},
