@@ -55,6 +55,7 @@ pack() {
   cp -r "$root/tests/golden/models" "$dir/source/tests/golden/"
   cp "$root/bench/shapes/mistral-7b.json" "$dir/source/bench/shapes/"
   cp "$root/scripts/gpu_session.sh" "$root/scripts/shape_bundle.sh" "$dir/source/scripts/"
+  cp "$root/bench/attention_in_torch.py" "$dir/source/bench/"
   "$build/bin/kvc-export" "$root/examples/models/needle-llama" -o "$dir/bundle" --method full \
     --budget 100% --no-verify --quiet > /dev/null
   # Every program has the same kernels inside: a dictionary as large as all of them keeps one copy.
@@ -157,12 +158,12 @@ run() {
   [ "$failures" = 0 ]
 }
 
-# attention_shapes TOKENS... -- BATCHES...: uniform and skewed heads, tiers, thin keys, few-bit rows.
+# attention_shapes TOKENS... -- BATCHES...: uniform and skewed heads, tiers, thin keys, latents.
 attention_shapes() {
   local tokens batch kind=()
   for tokens in $1; do
     for batch in $2; do
-      for kind in "" ,skew=4 ,tiers=1/8+1/4+1/2+1 ,key=32 ,budget=25% ,budget=6.25%; do
+      for kind in "" ,skew=4 ,tiers=1/8+1/4+1/2+1 ,key=32 ,latent=64 ,budget=25% ,budget=6.25%; do
         echo --shape "$3tokens=$tokens,batch=$batch,dtype=bf16$kind"
       done
     done
@@ -190,6 +191,9 @@ tables() {
   done
   table 10 attention-formats attention --repetitions 50 --checked-heads 2 --shape tokens=32k,dtype=f16 \
     --shape tokens=32k,dtype=f32 --shape tokens=32k,dtype=int8 --shape tokens=32k,batch=8,dtype=int8
+  # The same attention by PyTorch's scaled_dot_product_attention; skipped where there is none with CUDA.
+  step 60 attention-in-torch bash -c 'command -v python3 > /dev/null || exit 77; exec python3 "$0"' \
+    "$root/bench/attention_in_torch.py"
   for length in 4k 32k 128k; do
     table 20 "compress-$length" compress --repetitions 20 --shape "tokens=$length,budget=25%,dtype=bf16" \
       --shape "tokens=$length,budget=6.25%,dtype=bf16" --shape "tokens=$length,budget=25%,dtype=bf16,tiers=1/8+1/4+1" \

@@ -26,31 +26,75 @@ cuda::DeviceBuffer Upload(const std::vector<T>& values, cuda::StreamHandle strea
 
 DeviceAttention::DeviceAttention(const AttentionShape& shape, LaunchTimer& timer)
     : shape_(shape), timer_(timer) {
-  KVC_CHECK(!shape.rebuild, kUsage,
-            "--shape: expected no latent on a device, where keys are rebuilt by another launch; "
-            "use --device cpu");
+  KVC_CHECK(!shape.rebuild || shape.skew == 1.0, kUsage,
+            "--shape: expected no skew of heads that share a latent, got {}", shape.skew);
   Rng rng(1);
   for (const double share : shape.tiers) {
     tiers_.push_back({{shape.format, TierWidth(shape.key_width, share), rng, timer.stream()},
                       {shape.format, TierWidth(shape.width, share), rng, timer.stream()}});
   }
-  queries_.resize(static_cast<size_t>(shape.batch * shape.query_heads * shape.key_width));
+  queries_.resize(static_cast<size_t>(shape.batch * shape.query_heads * QueryWidth()));
   for (float& x : queries_) x = static_cast<float>(rng.NextNormal());
   device_queries_ = Upload(queries_, timer.stream());
   outputs_ = cuda::DeviceBuffer(static_cast<size_t>(shape.batch * shape.query_heads * shape.width) *
                                 sizeof(float));
   FillRows();
+  if (shape.rebuild) MakeLatents(rng);
   MakePlan();
 }
 
+void DeviceAttention::MakeLatents(Rng& rng) {
+  const int64_t half = shape_.width / 2;
+  const float size = 1.0F / std::sqrt(static_cast<float>(shape_.key_width));
+  for (int64_t i = 0; i < shape_.kv_heads * shape_.width * shape_.key_width; ++i) {
+    latents_.matrices.push_back(size * static_cast<float>(rng.NextNormal()));
+  }
+  for (int64_t i = 0; i < shape_.tokens * half; ++i) {
+    const double frequency =
+        std::pow(1e4, -static_cast<double>(i % half) / static_cast<double>(half));
+    const double angle = static_cast<double>(i / half) * frequency;
+    latents_.cos.push_back(static_cast<float>(std::cos(angle)));
+    latents_.sin.push_back(static_cast<float>(std::sin(angle)));
+  }
+  latents_.device_cos = Upload(latents_.cos, timer_.stream());
+  latents_.device_sin = Upload(latents_.sin, timer_.stream());
+  for (int64_t g = 0; g < shape_.kv_heads; ++g) {
+    cuda::LatentFactors factors;
+    factors.matrix = latents_.matrices.data() + g * shape_.width * shape_.key_width;
+    factors.matrix_stride = factors.rank = shape_.key_width;
+    factors.width = shape_.width;
+    factors.half = half;
+    latents_.packed.push_back(Upload(cuda::PackLatentKeys(factors), timer_.stream()));
+  }
+}
+
+cuda::LatentKeys DeviceAttention::LatentsOf(int64_t kv_head) const {
+  cuda::LatentKeys keys;
+  keys.packed = static_cast<const uint32_t*>(latents_.packed[kv_head].data());
+  keys.rotation = {static_cast<const float*>(latents_.device_cos.data()),
+                   static_cast<const float*>(latents_.device_sin.data()), shape_.width / 2};
+  keys.rank = static_cast<int32_t>(shape_.key_width);
+  keys.width = static_cast<int32_t>(shape_.width);
+  keys.places = static_cast<int32_t>(cuda::LatentPlaces(shape_.width, shape_.width / 2));
+  return keys;
+}
+
 void DeviceAttention::FillRows() {
+  const int64_t tiers = std::ssize(tiers_);
+  // Planes of keys that another head's are not.
+  const auto owns_keys = [&](int64_t plane) {
+    return !shape_.rebuild || plane / tiers % shape_.kv_heads == 0;
+  };
   int64_t room = 0;
   for (int64_t b = 0; b < shape_.batch; ++b) {
     for (const int64_t rows : RowsOfHeads(shape_, b)) {
       const std::vector<int64_t> counts = RowsOfTiers(shape_, rows);
-      for (size_t t = 0; t < tiers_.size(); ++t) {
-        planes_.push_back({37 * std::ssize(planes_), counts[t]});
-        const int64_t keys = counts[t] * tiers_[t].keys.row_bytes();
+      for (int64_t t = 0; t < tiers; ++t) {
+        const int64_t plane = std::ssize(planes_);
+        const int64_t first = 37 * plane;
+        const bool own = owns_keys(plane);
+        planes_.push_back({own ? first : planes_[plane - tiers].first_key, first, counts[t]});
+        const int64_t keys = own ? counts[t] * tiers_[t].keys.row_bytes() : 0;
         const int64_t values = counts[t] * tiers_[t].values.row_bytes();
         bytes_ += keys + values;
         room += Aligned(keys) + Aligned(values);
@@ -59,13 +103,17 @@ void DeviceAttention::FillRows() {
   }
   rows_ = cuda::DeviceBuffer(static_cast<size_t>(room));
   auto* next = static_cast<std::byte*>(rows_.data());
-  for (size_t p = 0; p < planes_.size(); ++p) {
-    const Tier& tier = tiers_[p % tiers_.size()];
-    const auto [first, rows] = planes_[p];
+  for (int64_t p = 0; p < std::ssize(planes_); ++p) {
+    const Tier& tier = tiers_[p % tiers];
+    const auto [first_key, first, rows] = planes_[p];
     cuda::DecodeSegment segment;
     segment.rows = static_cast<int32_t>(rows);
-    segment.keys = tier.keys.Fill(next, first, rows, timer_.stream());
-    next += Aligned(rows * tier.keys.row_bytes());
+    if (owns_keys(p)) {
+      segment.keys = tier.keys.Fill(next, first_key, rows, timer_.stream());
+      next += Aligned(rows * tier.keys.row_bytes());
+    } else {
+      segment.keys = segments_[p - tiers].keys;
+    }
     segment.values = tier.values.Fill(next, first, rows, timer_.stream());
     next += Aligned(rows * tier.values.row_bytes());
     segments_.push_back(segment);
@@ -80,9 +128,10 @@ void DeviceAttention::MakePlan() {
   std::vector<int32_t> segment_first = {0};
   for (int64_t h = 0; h < shape_.batch * shape_.kv_heads; ++h) {
     cuda::DecodeHead head;
-    head.queries = static_cast<const float*>(device_queries_.data()) + h * group * shape_.key_width;
+    head.queries = static_cast<const float*>(device_queries_.data()) + h * group * QueryWidth();
     head.outputs = static_cast<float*>(outputs_.data()) + h * group * shape_.width;
-    head.query_width = static_cast<int32_t>(shape_.key_width);
+    head.query_width = static_cast<int32_t>(QueryWidth());
+    if (shape_.rebuild) head.latents = LatentsOf(h % shape_.kv_heads);
     head.query_stride = head.query_width;
     head.output_width = static_cast<int32_t>(shape_.width);
     head.output_stride = head.output_width;
@@ -113,6 +162,8 @@ std::string_view DeviceAttention::reader() const {
       return "bf16";
     case cuda::DecodeReader::kMixed:
       return "mixed";
+    case cuda::DecodeReader::kLatents:
+      return "latents";
     case cuda::DecodeReader::kAny:
       break;
   }
@@ -135,26 +186,50 @@ Times DeviceAttention::Measure(int64_t repetitions) {
   return timer_.Measure(repetitions, [this] { Launch(); });
 }
 
+std::vector<double> DeviceAttention::Key(int64_t head,
+                                         const float* row,
+                                         int64_t width,
+                                         int64_t position) const {
+  if (!shape_.rebuild) return {row, row + width};
+  const int64_t half = shape_.width / 2;
+  const float* matrix =
+      latents_.matrices.data() + head % shape_.kv_heads * shape_.width * shape_.key_width;
+  std::vector<double> key(static_cast<size_t>(shape_.width), 0.0);
+  for (int64_t d = 0; d < shape_.width; ++d) {
+    for (int64_t r = 0; r < width; ++r) {
+      key[d] += static_cast<double>(matrix[d * shape_.key_width + r]) * static_cast<double>(row[r]);
+    }
+  }
+  for (int64_t j = 0; j < half; ++j) {
+    const double cos = static_cast<double>(latents_.cos[position * half + j]);
+    const double sin = static_cast<double>(latents_.sin[position * half + j]);
+    const double a = key[j];
+    const double b = key[j + half];
+    key[j] = a * cos - b * sin;
+    key[j + half] = b * cos + a * sin;
+  }
+  return key;
+}
+
 std::vector<double> DeviceAttention::Reference(int64_t head, int64_t query) const {
   const double scale = 1.0 / std::sqrt(static_cast<double>(shape_.width));
   const int64_t group = shape_.query_heads / shape_.kv_heads;
-  const float* q = queries_.data() + (head * group + query) * shape_.key_width;
+  const float* q = queries_.data() + (head * group + query) * QueryWidth();
   const auto tiers = std::ssize(tiers_);
   std::vector<double> output(static_cast<size_t>(shape_.width), 0.0);
   double sum = 0.0;
   for (int64_t t = 0; t < tiers; ++t) {
-    const auto& [first, rows] = planes_[head * tiers + t];
+    const auto& [first_key, first, rows] = planes_[head * tiers + t];
     const auto& [keys, values] = tiers_[t];
-    for (int64_t r = first; r < first + rows; ++r) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const std::vector<double> key = Key(head, keys.Row(first_key + r), keys.width(), r);
       double score = 0.0;
-      for (int64_t d = 0; d < keys.width(); ++d) {
-        score += static_cast<double>(q[d]) * static_cast<double>(keys.Row(r)[d]);
-      }
+      for (size_t d = 0; d < key.size(); ++d) score += static_cast<double>(q[d]) * key[d];
       // Scores are normal numbers: no maximum needs to be subtracted in double precision.
       const double weight = std::exp(scale * score);
       sum += weight;
       for (int64_t d = 0; d < values.width(); ++d) {
-        output[d] += weight * static_cast<double>(values.Row(r)[d]);
+        output[d] += weight * static_cast<double>(values.Row(first + r)[d]);
       }
     }
   }

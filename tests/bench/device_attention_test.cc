@@ -18,8 +18,9 @@ AttentionShape Shape(const std::string& more) {
 }
 
 // Queries and weights are rounded to 16-bit rows' type: half a step of 2^-8 or 2^-11 of a score of
-// a few units each. With int8 rows they are sums of two bf16 numbers: 2^-17. An error of the plan
-// or of the filling would be of the outputs' own size.
+// a few units each. With int8 rows they are sums of two bf16 numbers: 2^-17; so are latents, their
+// matrix and the keys that become of them. An error of the plan or of the filling would be of the
+// outputs' own size.
 TEST(DeviceAttentionBench, AgreesWithDoublePrecision) {
   LaunchTimer timer(2);
   struct Case {
@@ -30,7 +31,8 @@ TEST(DeviceAttentionBench, AgreesWithDoublePrecision) {
        {Case{",dtype=f32", 2e-6}, Case{",dtype=int8", 3e-5}, Case{",dtype=f16", 2e-3},
         Case{",dtype=bf16", 2e-2}, Case{",dtype=f32,key=16", 2e-6},
         Case{",dtype=f32,batch=3,budget=50%,skew=2", 2e-6},
-        Case{",dtype=f32,tiers=1/8+1/4+1", 2e-6},
+        Case{",dtype=f32,tiers=1/8+1/4+1", 2e-6}, Case{",dtype=f32,latent=48", 6e-5},
+        Case{",dtype=bf16,latent=80,batch=2,tiers=1/4+1", 6e-5},
         Case{",dtype=int8,batch=2,budget=20%,skew=3,tiers=1/3+1", 3e-5}}) {
     DeviceAttention attention(Shape(shape), timer);
     EXPECT_GT(attention.Measure(2).best, 0.0);
@@ -45,6 +47,7 @@ TEST(DeviceAttentionBench, CountsTheBytesOfRows) {
   EXPECT_EQ(bytes(",dtype=bf16,key=16,batch=3"), 3 * 4 * 200 * 2 * (16 + 64));
   EXPECT_EQ(bytes(",dtype=bf16,budget=50%,skew=2"), 4 * 100 * 2 * (64 + 64));
   EXPECT_EQ(bytes(",dtype=f32,tiers=1/4+1"), 4 * 100 * 4 * (64 + 64 + 16 + 16));
+  EXPECT_EQ(bytes(",dtype=bf16,latent=80,batch=2"), 2 * 200 * 2 * (80 + 4 * 64));
 }
 
 TEST(DeviceAttentionBench, GivesItsMemoryBack) {
@@ -59,8 +62,8 @@ TEST(DeviceAttentionBench, GivesItsMemoryBack) {
 
 TEST(DeviceAttentionBench, RefusesWhatItHasNot) {
   LaunchTimer timer(2);
-  EXPECT_KVC_ERROR((void)DeviceAttention(Shape(",latent=16"), timer), kUsage, "latent");
-  EXPECT_KVC_ERROR((void)DeviceAttention(ParseAttentionShape("width=256,tokens=8"), timer),
+  EXPECT_KVC_ERROR((void)DeviceAttention(Shape(",latent=16,skew=2"), timer), kUsage, "latent");
+  EXPECT_KVC_ERROR((void)DeviceAttention(ParseAttentionShape("width=264,tokens=8"), timer),
                    kUnsupported, "width");
 }
 
