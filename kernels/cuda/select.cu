@@ -3,7 +3,7 @@
 // Then it writes the rows above that score, and as many equal ones as are left, in order.
 
 #include "kernels/cuda/elements.cuh"
-#include "kernels/cuda/row_codec.cuh"
+#include "kernels/cuda/score_image.cuh"
 #include "kernels/cuda/select.h"
 
 namespace kvc::cuda {
@@ -30,11 +30,6 @@ struct SelectShared {
   int left;                 // rows that are to be chosen among those with these digits
 };
 
-// An integer in the order of the scores; 0 belongs to none. Both zeros are one.
-__device__ __forceinline__ uint32_t ImageOf(float score) {
-  const uint32_t bits = score == 0.0F ? 0U : BitsOf(score);
-  return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
-}
 __device__ __forceinline__ int RowOfThread(int tile, int load) {
   return tile + (WarpIndex() * kLoads + load) * 32 + LaneIndex();
 }

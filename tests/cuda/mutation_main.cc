@@ -1,12 +1,14 @@
 // usage: mutation_main
-//   decode|prefill|rebuild|norm|product|elementwise|move|project|sample|select
+//   decode|prefill|rebuild|norm|product|elementwise|move|project|sample|select|finish|reserve
 // Runs kernels of the checked library, possibly mutated (mutations.py), and prints what is wrong:
 //   report: TEXT       the checker's
 //   wrong: X           an error of X times its bound
 //   conflicts: X       X times the least passes over shared memory
 //   silent             nothing
 
+#include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <numeric>
 
 #include <fmt/core.h>
@@ -14,8 +16,10 @@
 #include "core/base/error.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/few_row_product.h"
+#include "kernels/cuda/finish_scores.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/project_rows.h"
+#include "kernels/cuda/reserve_shares.h"
 #include "kernels/cuda/sampling.h"
 #include "kernels/cuda/select.h"
 #include "kernels/emulator/traffic.h"
@@ -249,6 +253,61 @@ double RunSelect(Rng& rng) {
   return worst;
 }
 
+// 0 where two heads' scores are the pooled sums, added up.
+double RunFinish(Rng& rng) {
+  constexpr int32_t kRows = 300;
+  std::vector<float> sums(kRows);
+  for (float& sum : sums) sum = static_cast<float>(rng.NextDouble());
+  const DeviceArray<float> device_sums(sums);
+  const DeviceArray<float> scores(size_t{2 * kRows});
+  const DeviceArray<int32_t> faults(std::vector<int32_t>{0});
+  SumFinish in;
+  in.sums = device_sums.data();
+  in.scores = scores.data();
+  in.rows = kRows;
+  in.window = 40;
+  in.pool = 5;
+  in.faults = faults.data();
+  std::vector<SumFinish> finishes = {in, in};
+  finishes[1].scores += kRows;
+  const DeviceArray<SumFinish> table(finishes);
+  FinishScores(table.data(), 2, kRows, nullptr);
+  const DeviceArray<HeadsSum> heads(std::vector<HeadsSum>{{scores.data(), kRows, 2, 0}});
+  SumHeads(heads.data(), 1, kRows, nullptr);
+  const std::vector<float> now = scores.Host();
+  for (int32_t j = 0; j < kRows; ++j) {
+    const int32_t begin = j < kRows - 40 ? std::max(0, j - 2) : std::max(kRows - 40, j - 2);
+    const int32_t end = j < kRows - 40 ? std::min(kRows - 40, j + 3) : std::min(kRows, j + 3);
+    const float largest = *std::max_element(sums.begin() + begin, sums.begin() + end);
+    if (now[static_cast<size_t>(j)] != largest + largest) return INFINITY;
+  }
+  return 0.0;
+}
+
+// 0 where the rows that another score ranks first have got the highest scores.
+double RunReserve(Rng& rng) {
+  constexpr int32_t kRows = 700;
+  std::vector<float> scores(kRows);
+  std::vector<float> other(kRows);
+  for (float& score : scores) score = static_cast<float>(rng.NextNormal());
+  for (float& score : other) score = static_cast<float>(rng.NextBelow(90));
+  const DeviceArray<float> device_scores(scores);
+  const DeviceArray<float> device_other(other);
+  const DeviceArray<uint32_t> scratch(size_t{kReserveScratch * kRows});
+  const DeviceArray<ShareReserve> table(std::vector<ShareReserve>{
+      {device_other.data(), device_scores.data(), kRows, 1.0, scratch.data()}});
+  ReserveShares(table.data(), 1, nullptr);
+  std::vector<float> sorted = scores;
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  std::vector<int32_t> order(kRows);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return other[a] > other[b]; });
+  for (size_t p = 0; p < order.size(); ++p)
+    scores[order[p]] = std::max(scores[order[p]], sorted[p]);
+  return device_scores.Host() == scores ? 0.0 : INFINITY;
+}
+
 // The token drawn from the first `top_k` in `order`, the fewest of them with `top_p` of the mass.
 int32_t DrawnBy(const std::vector<float>& logits,
                 const std::vector<int32_t>& order,
@@ -327,6 +386,8 @@ double Run(const std::string& what) {
          : what == "sample"  ? RunSample(rng)
          : what == "project" ? RunProject(rng)
          : what == "select"  ? RunSelect(rng)
+         : what == "finish"  ? RunFinish(rng)
+         : what == "reserve" ? RunReserve(rng)
          : what == "scores"  ? RunScores(rng)
                              : RunElementwise(rng);
 }

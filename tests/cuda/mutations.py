@@ -35,6 +35,8 @@ MOVE = "kernels/cuda/move_rows.cu"
 CODEC = "kernels/cuda/row_codec.cuh"
 PROJECT = "kernels/cuda/project_rows.cu"
 SELECT = "kernels/cuda/select.cu"
+FINISH = "kernels/cuda/finish_scores.cu"
+RESERVE = "kernels/cuda/reserve_shares.cu"
 SCORES = "kernels/cuda/scores.cu"
 SCORE_QUERIES = "kernels/cuda/score_queries.cu"
 SCORE_STATES = "kernels/cuda/score_states.cu"
@@ -53,6 +55,7 @@ PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), LATENT_ROWS: ("de
          SAMPLING: ("sample", SAMPLING), BEST: ("sample", SAMPLING),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
          PARTS_OF_MATRICES: ("project", PROJECT), SELECT: ("select", SELECT),
+         FINISH: ("finish", FINISH), RESERVE: ("reserve", RESERVE),
          SCORES: ("scores", SCORES), SCORE_QUERIES: ("scores", SCORE_QUERIES),
          SCORE_STATES: ("scores", SCORE_STATES), SCORE_TILE: ("scores", SCORES),
          SCORE_SUMS: ("scores", SCORES)}
@@ -260,6 +263,20 @@ MUTATIONS = [
     ("equal scores counted once", SELECT, "AtomicAdd(bins + digit, count);",
      "AtomicAdd(bins + digit, 1);", "report: "),
     ("all equal scores chosen", SELECT, "row_e < left", "true", "report: "),
+    ("nothing changed in finished scores", FINISH, "", "", "silent"),
+    ("finish: rows beyond the last", FINISH, "if (row >= in.rows)", "if (false)", "out of bounds"),
+    ("finish: pooled over the window's border", FINISH, "max(row < split ? 0 : split,", "max(0,", "wrong"),
+    ("finish: one head left out", FINISH, "head < in.heads", "head < in.heads - 1", "wrong"),
+    ("nothing changed in shares", RESERVE, "", "", "silent"),
+    ("reserve: no barrier after keys", RESERVE, "SyncBlock();  // all keys", "//", "report: "),
+    ("reserve: no barrier after digits are counted", RESERVE, "SyncBlock();  // all digits", "//",
+     "report: "),
+    ("reserve: no barrier after counts are summed", RESERVE, "SyncBlock();  // the counts have", "//",
+     "report: "),
+    ("reserve: no barrier after a digit", RESERVE, "SyncBlock();  // the keys lie", "//", "report: "),
+    ("reserve: counts without their padding", RESERVE, "thread + thread / 32", "thread",
+     "conflicts"),
+    ("reserve: a digit left out", RESERVE, "shift < 32;", "shift < 24;", "wrong"),
     ("groups beyond the last", ELEMENTS, "if (i >= in.total)", "if (false)", "out of bounds"),
     ("nothing changed in sampling", SAMPLING, "", "", "silent"),
     ("the last of the largest", BEST, "other_id < id", "other_id > id", "wrong"),
