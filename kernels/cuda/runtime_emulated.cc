@@ -21,12 +21,19 @@ struct StreamTag {
   std::deque<Work> waiting;
   bool capturing = false;
   std::vector<Work> captured;
+  size_t given_back = 0;  // bytes that will be free when what waits has run
 
   void Run() {
-    while (!waiting.empty()) {
-      const Work work = std::move(waiting.front());
-      waiting.pop_front();
-      work();
+    try {
+      while (!waiting.empty()) {
+        const Work work = std::move(waiting.front());
+        waiting.pop_front();
+        work();
+      }
+    } catch (...) {
+      waiting.clear();  // what followed a failed kernel does not run
+      given_back = 0;
+      throw;
     }
   }
 };
@@ -82,9 +89,23 @@ size_t FreeBytes() {
   return use.limit - use.used;
 }
 
-void* TakeBytes(size_t bytes, StreamHandle /*stream*/) { return emulator::Allocate(bytes); }
-void GiveBackBytes(void* memory, size_t /*bytes*/, StreamHandle stream) noexcept {
-  Put(stream, [memory] { emulator::Free(memory); });
+// A device hands out what was given back before in the stream; here the stream must have come so
+// far, which it need not where there is as much as ever was in use.
+void* TakeBytes(size_t bytes, StreamHandle stream) {
+  StreamTag& tag = TagOf(stream);
+  const emulator::MemoryUse use = emulator::GetMemoryUse();
+  if (!tag.capturing && tag.given_back > 0 && use.used + bytes > use.peak) {
+    tag.Run();
+  }
+  return emulator::Allocate(bytes);
+}
+void GiveBackBytes(void* memory, size_t bytes, StreamHandle stream) noexcept {
+  StreamTag& tag = TagOf(stream);
+  tag.given_back += bytes;
+  Put(stream, [memory, bytes, &tag] {
+    emulator::Free(memory);
+    tag.given_back -= bytes;
+  });
 }
 
 DeviceBuffer::DeviceBuffer(size_t bytes) : data_(emulator::Allocate(bytes)), bytes_(bytes) {}
@@ -130,12 +151,7 @@ void FillZero(void* device, size_t bytes, StreamHandle stream) {
 void Synchronize(StreamHandle stream) {
   StreamTag& tag = TagOf(stream);
   KVC_CHECK(!tag.capturing, kInternal, "stream: expected no capture while waiting, got one");
-  try {
-    tag.Run();
-  } catch (...) {
-    tag.waiting.clear();  // what followed a failed kernel does not run
-    throw;
-  }
+  tag.Run();
 }
 
 struct Graph::Impl {
@@ -201,8 +217,7 @@ Stream::Stream() : impl_(std::make_unique<Impl>()) {}
 Stream::~Stream() {
   try {
     impl_->tag.Run();
-  } catch (const std::exception&) {
-    impl_->tag.waiting.clear();
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
   }
 }
 StreamHandle Stream::handle() const { return &impl_->tag; }

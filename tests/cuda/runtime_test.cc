@@ -94,6 +94,21 @@ TEST(RuntimeTest, MemoryFollowsTheStream) {
   EXPECT_EQ(UsedBytes(), before);
 }
 
+// Nobody needs to wait for the stream before memory that was given back serves again.
+TEST(RuntimeTest, MemoryThatWasGivenBackRaisesNoPeak) {
+  Stream stream;
+  ResetPeakBytes();
+  const size_t before = UsedBytes();
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    void* taken = TakeBytes(1 << 16, stream.handle());
+    FillZero(taken, 1 << 16, stream.handle());
+    GiveBackBytes(taken, 1 << 16, stream.handle());
+  }
+  EXPECT_EQ(PeakBytes(), before + (1 << 16));
+  Synchronize(stream.handle());
+  EXPECT_EQ(UsedBytes(), before);
+}
+
 TEST(RuntimeTest, MemoryIsCounted) {
   const size_t before = UsedBytes();
   ResetPeakBytes();
