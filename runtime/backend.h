@@ -14,7 +14,9 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/base/view.h"
+#include "runtime/cache/keep_rule.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/cache/row_moves.h"
 #include "runtime/device.h"
@@ -75,6 +77,12 @@ struct ScoreRequest {
   bool wants_output = false;
 };
 
+// Scores of a layer's prompt that have stayed where they were found (Backend::ScoreInPlace).
+class PlacedScores {
+ public:
+  virtual ~PlacedScores() = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -119,19 +127,53 @@ class Backend {
   // Executes a decision for all groups of a layer.
   virtual void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) = 0;
 
+  // Finds LayerCache::residual_energy: the mean squared norm of the last `window` rows of the
+  // activation between sections, or of all rows if there are fewer. The host may read it once the
+  // layer has been scored or settled.
+  virtual void FindResidualEnergy(int64_t layer,
+                                  int64_t window,
+                                  const Activations& x,
+                                  SequenceCache& cache) = 0;
+
   // A backend that has no code of its own yet may do the rest on a host's copy
   // (runtime/cpu/host_fallback.h).
 
-  // Returns the mean squared norm of the last `window` rows of the activation between sections, or
-  // of all rows if there are fewer.
-  [[nodiscard]] virtual double ResidualEnergy(int64_t window, const Activations& x) = 0;
   // Returns for each group the scores of its rows, tiers first, then the recent block, and with
   // narrow tiers the loss of each of them. `model` is the one that filled the cache.
   [[nodiscard]] virtual std::vector<GroupScores> Score(const ScoreRequest& request,
                                                        const PreparedModel& model,
-                                                       const SequenceCache& cache) = 0;
+                                                       SequenceCache& cache) = 0;
   // Computes a prompt's coordinates of a layer whose working blocks hold the prompt.
   virtual void FindCoordinates(int64_t layer, SequenceCache& cache) = 0;
+
+  // A backend whose memory is far from the host may decide there, without a wait.
+
+  // Scores a layer whose working blocks hold the prompt like Score, but leaves the scores where
+  // they are. Returns null where only Score can do it.
+  [[nodiscard]] virtual std::shared_ptr<const PlacedScores> ScoreInPlace(
+      const ScoreRequest& /*request*/, const PreparedModel& /*model*/, SequenceCache& /*cache*/) {
+    return nullptr;
+  }
+  // Executes a rule by scores of its own ScoreInPlace, and leaves the layer unsettled.
+  virtual void ApplyRule(const LayerRule& /*rule*/,
+                         const PlacedScores& /*scores*/,
+                         int64_t /*layer*/,
+                         SequenceCache& /*cache*/) {
+    KVC_THROW(kInternal, "{}: expected scores of its own, got another's", name());
+  }
+  // Tells the host what the layers of a sequence hold since ApplyRule, or FindResidualEnergy.
+  // Throws kNumeric where a score was no finite number.
+  virtual void Settle(SequenceCache& /*cache*/) {}
 };
+
+// Returns an object of an interface as what the backend `backend` made. Throws kInternal for
+// another's.
+template <class Own, class Base>
+Own& AsOwn(Base& object, std::string_view backend) {
+  auto* own = dynamic_cast<Own*>(&object);
+  KVC_CHECK(own != nullptr, kInternal, "{}: expected what this backend made, got another's",
+            backend);
+  return *own;
+}
 
 }  // namespace kvc::runtime

@@ -216,7 +216,10 @@ void Session::Prefill(std::span<Sequence* const> sequences,
     const RowBatch batch = batch_at(t);
     backend_->ReadLogits(batch, *x, logits.RowRange(t - first, std::ssize(batch.ids)));
   }
-  for (Sequence* sequence : sequences) sequence->cache_->set_length(length);
+  for (Sequence* sequence : sequences) {
+    backend_->Settle(*sequence->cache_);
+    sequence->cache_->set_length(length);
+  }
 }
 
 void Session::PrefillLayer(std::span<Sequence* const> sequences,
@@ -236,7 +239,7 @@ void Session::PrefillLayer(std::span<Sequence* const> sequences,
     backend_->AttendPrompt(layer, *sequences[0]->cache_, x);
     backend_->Run(1 + layer, SectionPart::kBehindAttention, batch, x);
   }
-  PromptScores shared;
+  PromptScores shared(layer);
   for (Sequence* sequence : sequences) {
     if (LeaveWindow(*backend_, layer, length, *sequence->cache_)) continue;
     if (!sequence->cache().spec().full()) CompressLayer(*sequence, layer, length, &x, shared);
@@ -252,7 +255,7 @@ void Session::BeginLayer(Sequence& sequence, int64_t layer, int64_t length, cons
   const int64_t window = std::max<int64_t>(cache.spec().window, 1);
   cache.BeginLayer(layer, length, by_window ? window : 0);
   if (scorer != nullptr && scorer->needs_output()) {
-    cache.layer(layer).residual_energy = backend_->ResidualEnergy(window, x);
+    backend_->FindResidualEnergy(layer, window, x, cache);
   }
 }
 
@@ -278,18 +281,20 @@ void Session::CompressLayer(Sequence& sequence,
     request.prompt = scorer->needs_prompt_queries() ? prompt : nullptr;
     request.wants_output = scorer->needs_output() || spec.has_narrow_tiers();
     PromptScores::Scored fresh;
-    fresh.groups = backend_->Score(request, *model_, cache);
+    if (CountsAreGiven(spec, layer)) fresh.placed = backend_->ScoreInPlace(request, *model_, cache);
+    if (fresh.placed == nullptr) fresh.groups = backend_->Score(request, *model_, cache);
     fresh.seconds = ProcessorSeconds() - before;
     scored = &shared.Add(scorer, spec, std::move(fresh));
   }
   const double after = ProcessorSeconds();
-  std::vector<GroupScores> scores = scored->groups;
-  PinSinks(spec, layer, length, scores);
-  if (spec.method == Method::kAdaModel) {
-    cache.layer(layer).prompt_scores = std::move(scores);
+  if (scored->placed != nullptr) {
+    const LayerRule rule = PromptRule(spec, layer, length, TierRows(cache, layer, length));
+    backend_->ApplyRule(rule, *scored->placed, layer, cache);
+  } else if (spec.method == Method::kAdaModel) {
+    cache.layer(layer).prompt_scores = scored->groups;
   } else {
-    SpreadOverLayer(cache, layer, length, scores);
-    BuildLayer(*backend_, layer, length, std::move(scores), cache);
+    SpreadOverLayer(cache, layer, length, scored->groups);
+    BuildLayer(*backend_, layer, length, scored->groups, cache);
   }
   // What it takes the cache on its own, shared scores included.
   sequence.choosing_seconds_ += before - start + scored->seconds + ProcessorSeconds() - after;

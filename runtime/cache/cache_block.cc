@@ -133,6 +133,17 @@ void CacheBlock::Appended(int64_t count,
   rows_ += count;
 }
 
+void CacheBlock::AppendedUnknown(int64_t count) {
+  KVC_CHECK(rows_ + count <= capacity_, kInternal, "cache block: expected room for {} rows, got {}",
+            count, capacity_ - rows_);
+  rows_ += count;
+}
+
+void CacheBlock::Settled(std::span<const int32_t> positions, std::span<const float> scores) {
+  if (shape_.positions) std::copy_n(positions.data(), rows_, positions_.data());
+  if (shape_.scores) std::copy_n(scores.data(), rows_, scores_.data());
+}
+
 void CacheBlock::Kept(std::span<const int64_t> rows) {
   int64_t to = 0;
   for (const int64_t from : rows) {

@@ -86,6 +86,10 @@ class CacheBlock {
   void Appended(int64_t count, int64_t first_position);
   // The same with positions and scores [count] of their own; not read where the block keeps none.
   void Appended(int64_t count, std::span<const int32_t> positions, std::span<const float> scores);
+  // `count` rows whose positions and scores are not known yet; Settled says them.
+  void AppendedUnknown(int64_t count);
+  // Positions and scores [rows()] of all rows; not read where the block keeps none.
+  void Settled(std::span<const int32_t> positions, std::span<const float> scores);
   // Only the rows listed (ascending) are left, in order.
   void Kept(std::span<const int64_t> rows);
   // The oldest `count` rows are gone.

@@ -143,6 +143,11 @@ QueryRing QueryRing::Resized(int64_t rows, CacheMeter& meter) const {
   return ring;
 }
 
+void ResizeRing(int64_t rows, LayerCache& layer, SequenceCache& cache) {
+  if (rows < 0 || rows == layer.queries.rows()) return;
+  layer.queries = layer.queries.Resized(rows, cache.meter());
+}
+
 SequenceCache::SequenceCache(CacheSpec spec, int64_t reserve, Device& device)
     : spec_(std::move(spec)),
       reserve_(reserve),

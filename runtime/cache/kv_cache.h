@@ -90,6 +90,14 @@ class LayerTables {
   virtual ~LayerTables() = default;
 };
 
+// What a backend knows of a layer and the host does not yet: what a rule has kept
+// (Backend::ApplyRule). Until Backend::Settle, positions and scores of tiers are undefined on the
+// host; numbers of rows are right.
+class UnsettledRows {
+ public:
+  virtual ~UnsettledRows() = default;
+};
+
 struct LayerCache {
   std::vector<GroupCache> groups;  // [n]; empty before BeginLayer
   // With narrow tiers: what tiers and the recent block are stored in once the prompt is compressed.
@@ -100,6 +108,8 @@ struct LayerCache {
   double residual_energy = 1.0;
   // Made by the backend when it needs them; not copied with the layer.
   std::unique_ptr<LayerTables> tables;
+  // Null once the layer is settled; a layer that is not must not be copied.
+  std::unique_ptr<UnsettledRows> unsettled;
   // kAdaModel, while the prompt goes through the layers behind: of its tokens, [n].
   std::vector<GroupScores> prompt_scores;
 
@@ -107,6 +117,11 @@ struct LayerCache {
     return coordinates != nullptr && !groups.empty() && !groups[0].tiers.empty();
   }
 };
+
+class SequenceCache;
+
+// Gives a layer's ring `rows` rows, with the newest queries; -1: it stays as it is.
+void ResizeRing(int64_t rows, LayerCache& layer, SequenceCache& cache);
 
 class SequenceCache {
  public:

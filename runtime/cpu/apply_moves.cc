@@ -159,9 +159,7 @@ void ApplyMoves(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {
   for (size_t n = 0; n < moves.groups.size(); ++n) {
     GroupMover(layer, static_cast<int64_t>(n), cache).Apply(moves.groups[n]);
   }
-  if (moves.query_rows >= 0 && moves.query_rows != store.queries.rows()) {
-    store.queries = store.queries.Resized(moves.query_rows, cache.meter());
-  }
+  ResizeRing(moves.query_rows, store, cache);
 }
 
 }  // namespace kvc::runtime

@@ -16,9 +16,7 @@ namespace {
 
 template <class Own, class Base>
 Own& As(Base& object) {
-  auto* own = dynamic_cast<Own*>(&object);
-  KVC_CHECK(own != nullptr, kInternal, "cpu: expected what this backend made, got another's");
-  return *own;
+  return AsOwn<Own>(object, "cpu");
 }
 
 }  // namespace
@@ -86,13 +84,17 @@ void CpuBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& ca
   ApplyMoves(moves, layer, cache);
 }
 
-double CpuBackend::ResidualEnergy(int64_t window, const Activations& x) {
-  return MeanSquaredNorm(As<const CpuActivations>(x).hidden(), window);
+void CpuBackend::FindResidualEnergy(int64_t layer,
+                                    int64_t window,
+                                    const Activations& x,
+                                    SequenceCache& cache) {
+  cache.layer(layer).residual_energy =
+      MeanSquaredNorm(As<const CpuActivations>(x).hidden(), window);
 }
 
 std::vector<GroupScores> CpuBackend::Score(const ScoreRequest& request,
                                            const PreparedModel& model,
-                                           const SequenceCache& cache) {
+                                           SequenceCache& cache) {
   const auto& own = As<const CpuModel>(model);
   ConstMatrixF queries;
   if (request.prompt != nullptr)

@@ -40,10 +40,13 @@ class CpuBackend : public Backend {
   void AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) override;
   void AttendTokens(int64_t layer, std::span<SequenceCache* const> caches, Activations& x) override;
   void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) override;
-  [[nodiscard]] double ResidualEnergy(int64_t window, const Activations& x) override;
+  void FindResidualEnergy(int64_t layer,
+                          int64_t window,
+                          const Activations& x,
+                          SequenceCache& cache) override;
   [[nodiscard]] std::vector<GroupScores> Score(const ScoreRequest& request,
                                                const PreparedModel& model,
-                                               const SequenceCache& cache) override;
+                                               SequenceCache& cache) override;
   void FindCoordinates(int64_t layer, SequenceCache& cache) override;
 
  private:

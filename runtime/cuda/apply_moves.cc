@@ -307,9 +307,7 @@ void ApplyMovesOnDevice(const LayerMoves& moves,
             "moves: expected {} groups, got {}", store.groups.size(), moves.groups.size());
   store.tables.reset();
   LayerMover(moves, layer, cache, bases, device).Apply();
-  if (moves.query_rows >= 0 && moves.query_rows != store.queries.rows()) {
-    store.queries = store.queries.Resized(moves.query_rows, cache.meter());
-  }
+  ResizeRing(moves.query_rows, store, cache);
 }
 
 }  // namespace kvc::runtime

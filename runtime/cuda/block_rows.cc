@@ -79,6 +79,22 @@ void AppendQueryMoves(const cuda::Rows& q,
   }
 }
 
+void AppendBlockMoves(const CacheBlock& from,
+                      const CacheBlock& to,
+                      const cuda::RowMove& rows,
+                      std::vector<cuda::RowMove>& moves) {
+  if (rows.rows == 0) return;  // a block may have no memory
+  const auto add = [&](const cuda::CachedRows& a, const cuda::CachedRows& b) {
+    cuda::RowMove& move = moves.emplace_back(rows);
+    move.from = a;
+    move.to = b;
+  };
+  add(KeysOnDevice(from), KeysOnDevice(to));
+  for (int64_t plane = 0; plane < to.shape().heads; ++plane) {
+    add(ValuesOnDevice(from, plane), ValuesOnDevice(to, plane));
+  }
+}
+
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device) {
   if (moves.empty()) return;
   DeviceTable<cuda::RowMove> table;

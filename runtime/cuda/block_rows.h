@@ -36,6 +36,13 @@ void AppendQueryMoves(const cuda::Rows& q,
                       const QueryRing& ring,
                       std::vector<cuda::RowMove>& moves);
 
+// Adds moves of the keys and of each plane of values from one block to another; `rows` says which
+// rows, to which they go, and has no planes of its own.
+void AppendBlockMoves(const CacheBlock& from,
+                      const CacheBlock& to,
+                      const cuda::RowMove& rows,
+                      std::vector<cuda::RowMove>& moves);
+
 // Execute a table of the host once, if there is anything in it.
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);
 void LaunchProjections(const std::vector<cuda::RowProjection>& projections, CudaDevice& device);

@@ -4,25 +4,26 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "kernels/cuda/norm.h"
 #include "runtime/cpu/host_fallback.h"
-#include "runtime/cpu/scoring.h"
 #include "runtime/cuda/apply_moves.h"
 #include "runtime/cuda/cuda_activations.h"
 #include "runtime/cuda/cuda_model.h"
 #include "runtime/cuda/decode_step.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/layer_sums.h"
+#include "runtime/cuda/placed_scores.h"
 #include "runtime/cuda/prompt_rows.h"
 #include "runtime/cuda/run_steps.h"
 #include "runtime/cuda/scoring.h"
+#include "runtime/cuda/unsettled_layer.h"
 
 namespace kvc::runtime {
 namespace {
 
 template <class Own, class Base>
 Own& As(Base& object) {
-  auto* own = dynamic_cast<Own*>(&object);
-  KVC_CHECK(own != nullptr, kInternal, "cuda: expected what this backend made, got another's");
-  return *own;
+  return AsOwn<Own>(object, "cuda");
 }
 
 }  // namespace
@@ -120,22 +121,24 @@ void CudaBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& c
   ApplyMovesOnDevice(moves, layer, cache, bases_, device_);
 }
 
-double CudaBackend::ResidualEnergy(int64_t window, const Activations& x) {
+void CudaBackend::FindResidualEnergy(int64_t layer,
+                                     int64_t window,
+                                     const Activations& x,
+                                     SequenceCache& cache) {
   const auto lock = device_.Lock();
-  const auto& own = As<const CudaActivations>(x);
-  const cuda::Rows hidden = own.hidden();
-  const int64_t rows = std::min(window, hidden.rows);
-  std::vector<float> newest(static_cast<size_t>(rows * hidden.width));
-  cuda::CopyToHost(newest.data(),
-                   static_cast<const float*>(hidden.data) + (hidden.rows - rows) * hidden.stride,
-                   newest.size() * sizeof(float), device_.stream());
-  device_.Synchronize();
-  return MeanSquaredNorm({newest.data(), rows, hidden.width}, rows);
+  cuda::Rows newest = As<const CudaActivations>(x).hidden();
+  const int64_t skipped = std::max<int64_t>(newest.rows - window, 0);
+  newest.data = static_cast<float*>(newest.data) + skipped * newest.stride;
+  newest.rows -= skipped;
+  Buffer& energy = UnsettledOf(cache.layer(layer)).energy;
+  energy = Buffer(static_cast<int64_t>(sizeof(double)), device_, nullptr);
+  cuda::MeanSquaredNorm(newest, reinterpret_cast<double*>(DeviceMemory::Of(energy)),
+                        device_.stream());
 }
 
 std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
                                             const PreparedModel& model,
-                                            const SequenceCache& cache) {
+                                            SequenceCache& cache) {
   const auto lock = device_.Lock();
   const auto& own = As<const CudaModel>(model);
   if (CanScore(request, own, cache)) {
@@ -148,7 +151,31 @@ std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
     storage = prompt.DownloadQueries();
     queries = {storage.data(), prompt.hidden().rows, std::ssize(storage) / prompt.hidden().rows};
   }
+  DownloadEnergy(cache.layer(request.layer), device_);
+  device_.Synchronize();
   return ScoreOnHost(request, own.on_host(pool_), queries, cache, pool_);
+}
+
+std::shared_ptr<const PlacedScores> CudaBackend::ScoreInPlace(const ScoreRequest& request,
+                                                              const PreparedModel& model,
+                                                              SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  const auto& own = As<const CudaModel>(model);
+  if (!CanScore(request, own, cache) || !CanFinish(request, cache)) return nullptr;
+  return ScoreInPlaceOnDevice(request, own, cache, bases_, pool_, device_);
+}
+
+void CudaBackend::ApplyRule(const LayerRule& rule,
+                            const PlacedScores& scores,
+                            int64_t layer,
+                            SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  ApplyRuleOnDevice(rule, As<const ScoresOnDevice>(scores), layer, cache, device_);
+}
+
+void CudaBackend::Settle(SequenceCache& cache) {
+  const auto lock = device_.Lock();
+  SettleOnDevice(cache, device_);
 }
 
 void CudaBackend::FindCoordinates(int64_t layer, SequenceCache& cache) {

@@ -15,9 +15,9 @@
 namespace kvc::runtime {
 
 // All work runs in one stream; a call returns when its work is in the stream, or noted for it
-// (decode_step.h), but for those that bring something to the host: ReadLogits, ResidualEnergy,
-// Score, FindCoordinates. Coordinates are still found on the host, from a copy of the layer. Calls
-// of several threads take turns.
+// (decode_step.h), but for those that bring something to the host: ReadLogits, Score, Settle,
+// FindCoordinates. Coordinates are still found on the host, from a copy of the layer. Calls of
+// several threads take turns.
 class CudaBackend : public Backend {
  public:
   // The pool serves what runs on the host, and says how many threads an emulator has. Throws
@@ -44,11 +44,22 @@ class CudaBackend : public Backend {
   void AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) override;
   void AttendTokens(int64_t layer, std::span<SequenceCache* const> caches, Activations& x) override;
   void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) override;
-  [[nodiscard]] double ResidualEnergy(int64_t window, const Activations& x) override;
+  void FindResidualEnergy(int64_t layer,
+                          int64_t window,
+                          const Activations& x,
+                          SequenceCache& cache) override;
   [[nodiscard]] std::vector<GroupScores> Score(const ScoreRequest& request,
                                                const PreparedModel& model,
-                                               const SequenceCache& cache) override;
+                                               SequenceCache& cache) override;
   void FindCoordinates(int64_t layer, SequenceCache& cache) override;
+  [[nodiscard]] std::shared_ptr<const PlacedScores> ScoreInPlace(const ScoreRequest& request,
+                                                                 const PreparedModel& model,
+                                                                 SequenceCache& cache) override;
+  void ApplyRule(const LayerRule& rule,
+                 const PlacedScores& scores,
+                 int64_t layer,
+                 SequenceCache& cache) override;
+  void Settle(SequenceCache& cache) override;
 
   // How the decode steps of all its sessions have been run.
   [[nodiscard]] const StepCounts& steps() const { return steps_; }

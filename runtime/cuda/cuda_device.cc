@@ -36,6 +36,7 @@ void CudaDevice::Copy(
 
 void CudaDevice::Synchronize() {
   const auto lock = Lock();
+  ++waits_;
   cuda::Synchronize(stream());
   staged_.clear();
 }

@@ -48,6 +48,8 @@ class CudaDevice : public Device {
   void Upload(std::span<const std::byte> bytes, void* to);
   // What `body` puts into the stream, as a graph; nothing of it runs.
   [[nodiscard]] cuda::Graph Capture(const std::function<void()>& body);
+  // Times that the host has waited for the stream.
+  [[nodiscard]] int64_t waits() const { return waits_; }
   // Blocks of a launch that fill the device with two on each multiprocessor.
   [[nodiscard]] int32_t blocks() const { return 2 * info_.multiprocessors; }
 
@@ -57,6 +59,7 @@ class CudaDevice : public Device {
 
   cuda::DeviceInfo info_;
   cuda::Stream stream_;
+  int64_t waits_ = 0;
   std::vector<std::unique_ptr<std::byte[]>> staged_;  // since the last wait
 };
 

@@ -1,378 +1,74 @@
 #include "runtime/cuda/scoring.h"
 
-#include <algorithm>
-#include <deque>
 #include <span>
 #include <utility>
 
 #include "core/cache/cache_spec.h"
-#include "kernels/cuda/expected_attention.h"
-#include "kernels/cuda/key_scores.h"
-#include "kernels/cuda/scores.h"
-#include "kernels/cuda/tier_losses.h"
 #include "runtime/cpu/scoring.h"
-#include "runtime/cuda/device_memory.h"
-#include "runtime/cuda/device_table.h"
-#include "runtime/cuda/score_queries.h"
-#include "runtime/cuda/score_rows.h"
+#include "runtime/cuda/layer_sums.h"
+#include "runtime/cuda/unsettled_layer.h"
 #include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
 namespace {
 
-// Copies of rows of the heads that take a turn together, at most, unless one head needs more.
-constexpr int64_t kMostCopiedBytes = int64_t{256} << 20;
-constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
-
-int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
-
-// What is found of one kv head.
-struct HeadSums {
-  HeadPlace place;
-  int64_t rows = 0;                       // T
-  scorers::TokenSums counts;              // its arrays are those below
-  std::span<const float> attention;       // [T] each; empty where not asked for
-  std::span<const float> errors, maxima;  // over the window's queries
-  std::span<const float> by_prompt;       // errors, or the scores of expected attention
-  std::span<const float> keys;
-  std::vector<std::span<const float>> tiers;  // [narrow tiers][T]
-};
-
-// Which sums a scorer asks for.
-struct Wanted {
-  bool attention = false;
-  bool window_mean = false;  // of errors
-  bool window_maximum = false;
-  bool prompt = false;
-  bool norms = false;  // of keys
-  bool keydiff = false;
-  bool expected = false;
-  bool losses = false;  // of narrow tiers
-  bool largest_losses = false;
-
-  [[nodiscard]] bool errors() const { return window_mean || window_maximum || prompt || losses; }
-  [[nodiscard]] bool queries() const { return attention || errors(); }
-};
-
-Wanted WantedOf(ScorerKind kind, const CacheSpec& spec) {
-  const ScorerOptions& options = spec.scorer.options;
-  Wanted wanted;
-  wanted.attention = kind == ScorerKind::kSnapKv;
-  wanted.norms = kind == ScorerKind::kKnorm;
-  wanted.keydiff = kind == ScorerKind::kKeyDiff;
-  wanted.expected = kind == ScorerKind::kExpectedAttention;
-  if (kind == ScorerKind::kOutputError) {
-    (options.mean ? wanted.window_mean : wanted.window_maximum) = true;
-    wanted.prompt = options.prompt > 0;
-    wanted.keydiff = options.keydiff > 0.0;
+// The scores, and losses of narrow tiers, of one head by its sums on the host.
+GroupScores FinishHead(const LayerSums& sums,
+                       const HeadSums& head,
+                       const scorers::Scorer& scorer,
+                       const CacheSpec& spec,
+                       double residual_energy) {
+  const WantedSums& wanted = sums.wanted();
+  const SumArray& errors = spec.scorer.options.mean ? head.errors : head.maxima;
+  scorers::TokenSums counts;
+  counts.by_window = sums.OnHost(wanted.attention ? head.attention : errors);
+  counts.by_prompt = sums.OnHost(head.by_prompt);
+  counts.by_keys = sums.OnHost(head.keys);
+  counts.heads = head.heads;
+  counts.window = head.window;
+  counts.prompt_queries = head.prompt_queries;
+  counts.sinks = spec.sinks;
+  counts.residual_energy = residual_energy;
+  GroupScores result;
+  result.scores.resize(static_cast<size_t>(head.rows));
+  scorer.Finish(counts, result.scores);
+  if (!wanted.losses) return result;
+  const int64_t columns = std::ssize(spec.tiers);
+  result.losses.resize(static_cast<size_t>(head.rows * columns));
+  const MatrixD losses(result.losses.data(), head.rows, columns);
+  for (int64_t t = 0; t < columns; ++t) {
+    const SumArray& dropped = wanted.largest_losses ? head.maxima : head.errors;
+    const std::span<const float> column = sums.OnHost(t == 0 ? dropped : head.tiers[t - 1]);
+    for (int64_t j = 0; j < head.rows; ++j) losses(j, t) = column[j];
   }
-  if (spec.has_narrow_tiers()) {
-    wanted.losses = true;
-    wanted.largest_losses = !scorers::TierLossOptionsOf(spec.scorer).mean;
-    (wanted.largest_losses ? wanted.window_maximum : wanted.window_mean) = true;
-  }
-  return wanted;
+  scorers::ScaleLosses(counts, scorers::TierLossOptionsOf(spec.scorer), losses);
+  return result;
 }
-
-int64_t KeyWidth(const AttentionStep& attention, const CacheGroup& group) {
-  return attention.latent ? attention.head_width : group.key_width;
-}
-
-class LayerScorer {
- public:
-  LayerScorer(const ScoreRequest& request,
-              const CudaModel& model,
-              const SequenceCache& cache,
-              DeviceBases& bases,
-              ThreadPool& pool,
-              CudaDevice& device)
-      : request_(request),
-        model_(model),
-        attention_(model.plan().attentions[request.layer]),
-        cache_(cache),
-        spec_(cache.spec()),
-        store_(cache.layer(request.layer)),
-        wanted_(WantedOf(request.scorer->kind(), cache.spec())),
-        bases_(bases),
-        pool_(pool),
-        device_(device),
-        queries_(request, model, cache, device) {}
-
-  std::vector<GroupScores> Score() {
-    FindHeads();
-    for (size_t begin = 0; begin < heads_.size();) {
-      size_t end = begin;
-      for (int64_t bytes = 0; end < heads_.size(); ++end) {
-        bytes += CopiedBytes(heads_[end]);
-        if (end > begin && bytes > kMostCopiedBytes) break;
-      }
-      RunHeads({heads_.data() + begin, end - begin});
-      begin = end;
-    }
-    for (size_t i = 0; i < outputs_.size(); ++i) {
-      cuda::CopyToHost(host_[i].data(), DeviceMemory::Of(outputs_[i]),
-                       host_[i].size() * sizeof(float), device_.stream());
-    }
-    device_.Synchronize();
-    return Finish();
-  }
-
- private:
-  void FindHeads() {
-    const auto& groups = spec_.layers[request_.layer];
-    for (size_t n = 0; n < groups.size(); ++n) {
-      for (size_t plane = 0; plane < groups[n].heads.size(); ++plane) {
-        heads_.emplace_back().place = {static_cast<int64_t>(n), groups[n].heads[plane],
-                                       static_cast<int64_t>(plane)};
-      }
-    }
-  }
-
-  // Bytes of rows that are not read where they lie.
-  [[nodiscard]] int64_t CopiedBytes(const HeadSums& head) const {
-    const GroupCache& group = store_.groups[head.place.group];
-    const bool copied = attention_.latent || store_.in_coordinates() || !group.tiers.empty();
-    const int64_t narrow = wanted_.losses ? std::ssize(spec_.tiers) - 1 : 0;
-    int64_t rows = group.recent.rows();
-    for (const CacheBlock& tier : group.tiers) rows += tier.rows();
-    const CacheGroup& shape = spec_.layers[request_.layer][head.place.group];
-    const int64_t width = KeyWidth(attention_, shape) + shape.value_width;
-    return ((copied ? 1 : 0) + 2 * narrow) * rows * width * kFloatBytes;
-  }
-
-  // Arrays of a head that are found on the device.
-  [[nodiscard]] int64_t ArraysOfHead() const {
-    const bool by_keys = wanted_.norms || wanted_.keydiff;
-    const bool by_prompt = wanted_.prompt || wanted_.expected;
-    return static_cast<int64_t>(wanted_.attention) + static_cast<int64_t>(wanted_.window_mean) +
-           static_cast<int64_t>(wanted_.window_maximum) + static_cast<int64_t>(by_keys) +
-           static_cast<int64_t>(by_prompt) + (wanted_.losses ? std::ssize(spec_.tiers) - 1 : 0);
-  }
-
-  // Room for all arrays of some heads on both sides.
-  void MakeOutputs(int64_t floats) {
-    outputs_.emplace_back(floats * kFloatBytes, device_, nullptr);
-    host_.emplace_back(static_cast<size_t>(floats));
-    used_ = 0;
-  }
-  // The next array of a head, where kernels write it; `to` will hold it when the stream has been
-  // waited for.
-  float* Output(const HeadSums& head, std::span<const float>& to) {
-    const int64_t begin = used_;
-    used_ += head.rows;
-    to =
-        std::span(host_.back()).subspan(static_cast<size_t>(begin), static_cast<size_t>(head.rows));
-    return DeviceMemory::Floats(outputs_.back()) + begin;
-  }
-
-  void RunHeads(std::span<HeadSums> heads) {
-    ScoreRows rows(request_.layer, model_, cache_, bases_, device_);
-    std::vector<cuda::ScoreHead> table;
-    std::vector<cuda::KeyHead> key_table;
-    std::vector<cuda::ScoreTier> tiers;
-    std::vector<cuda::ExpectedHead> expected;
-    int64_t tokens = 0;
-    for (HeadSums& head : heads) tokens += head.rows = rows.Rows(head.place);
-    MakeOutputs(tokens * ArraysOfHead());
-    for (HeadSums& head : heads) {
-      cuda::ScoreHead& entry = table.emplace_back();
-      entry.keys = rows.Keys(head.place);
-      entry.rows = Int(head.rows);
-      if (wanted_.norms || wanted_.keydiff) {
-        key_table.push_back({entry.keys, entry.rows, Output(head, head.keys)});
-      }
-      head.counts.sinks = spec_.sinks;
-      head.counts.residual_energy = store_.residual_energy;
-      if (wanted_.errors() || wanted_.expected) entry.values = rows.Values(head.place);
-      if (wanted_.expected) AddExpected(head, entry, expected);
-      if (!wanted_.queries()) continue;
-      AddQueries(head, entry);
-      if (wanted_.losses) AddTiers(head, Int(std::ssize(table) - 1), entry, rows, tiers);
-    }
-    rows.Launch();
-    if (wanted_.queries()) RunQueries(std::move(table), tiers);
-    if (!key_table.empty()) RunKeys(std::move(key_table));
-    if (!expected.empty()) RunExpected(std::move(expected));
-  }
-
-  void AddQueries(HeadSums& head, cuda::ScoreHead& entry) {
-    const int64_t group = attention_.num_heads / attention_.num_kv_heads;
-    const int64_t first_head = head.place.head * group;
-    entry.group = Int(group);
-    entry.window = queries_.Window(first_head);
-    head.counts.heads = group;
-    head.counts.window = std::min<int64_t>(entry.window.rows, head.rows);
-    if (wanted_.errors()) {
-      const int64_t width = attention_.head_width;
-      entry.grams = model_.output_grams(request_.layer, pool_) + first_head * width * width;
-    }
-    if (wanted_.attention) entry.attention = Output(head, head.attention);
-    if (wanted_.window_mean) entry.error_sums = Output(head, head.errors);
-    if (wanted_.window_maximum) entry.error_maxima = Output(head, head.maxima);
-    if (!wanted_.prompt) return;
-    entry.prompt = queries_.Prompt(first_head);
-    entry.turn = queries_.Turn(head.rows);
-    head.counts.prompt_queries = entry.turn.count;
-    entry.prompt_errors = Output(head, head.by_prompt);
-  }
-
-  void AddExpected(HeadSums& head,
-                   const cuda::ScoreHead& rows,
-                   std::vector<cuda::ExpectedHead>& table) {
-    if (head.rows == 0) return;
-    cuda::ExpectedHead& entry = table.emplace_back();
-    entry.keys = rows.keys;
-    entry.values = rows.values;
-    entry.rows = rows.rows;
-    entry.group = Int(attention_.num_heads / attention_.num_kv_heads);
-    entry.sinks = head.rows > spec_.sinks ? Int(spec_.sinks) : 0;
-    queries_.AddExpected(head.place.head * entry.group, entry);
-    entry.scores = Output(head, head.by_prompt);
-  }
-
-  void AddTiers(HeadSums& head,
-                int32_t index,
-                const cuda::ScoreHead& entry,
-                ScoreRows& rows,
-                std::vector<cuda::ScoreTier>& tiers) {
-    head.tiers.resize(spec_.tiers.size() - 1);
-    for (int64_t t = 1; t < std::ssize(spec_.tiers); ++t) {
-      cuda::ScoreTier& tier = tiers.emplace_back();
-      tier.head = index;
-      tier.keys = rows.TierKeys(head.place, t, entry.keys);
-      tier.values = rows.TierValues(head.place, t, entry.values);
-      tier.losses = Output(head, head.tiers[t - 1]);
-    }
-  }
-
-  void RunQueries(std::vector<cuda::ScoreHead> heads, const std::vector<cuda::ScoreTier>& tiers) {
-    const cuda::ScorePlan plan = cuda::PlanScores(std::move(heads), wanted_.losses);
-    cuda::CheckTiers(plan, tiers);
-    const Buffer scratch(std::max<int64_t>(plan.scratch_floats, 1) * kFloatBytes, device_, nullptr);
-    float* floats = DeviceMemory::Floats(scratch);
-    DeviceTable<cuda::ScoreHead> table;
-    table.Set(plan.heads, device_);
-    cuda::SumScores(plan, table.data(), floats, attention_.scale, device_.stream());
-    if (tiers.empty()) return;
-    DeviceTable<cuda::ScoreTier> tier_table;
-    tier_table.Set(tiers, device_);
-    cuda::TierLosses(plan, table.data(), floats, attention_.scale, tier_table.data(),
-                     Int(std::ssize(tiers)), wanted_.largest_losses, device_.stream());
-  }
-
-  void RunKeys(std::vector<cuda::KeyHead> heads) {
-    const cuda::KeyScorePlan plan = cuda::PlanKeyScores(std::move(heads));
-    DeviceTable<cuda::KeyHead> table;
-    table.Set(plan.heads, device_);
-    if (wanted_.norms) return cuda::KeyNormScores(plan, table.data(), device_.stream());
-    const Buffer scratch(
-        std::max<int64_t>(plan.scratch_doubles, 1) * static_cast<int64_t>(sizeof(double)), device_,
-        nullptr);
-    cuda::KeyDiffScores(plan, table.data(), reinterpret_cast<double*>(DeviceMemory::Of(scratch)),
-                        device_.stream());
-  }
-
-  void RunExpected(std::vector<cuda::ExpectedHead> heads) {
-    const ScorerOptions& options = spec_.scorer.options;
-    const cuda::ExpectedPlan plan = cuda::PlanExpected(std::move(heads));
-    const Buffer scratch(plan.scratch_floats * kFloatBytes, device_, nullptr);
-    DeviceTable<cuda::ExpectedHead> table;
-    table.Set(plan.heads, device_);
-    cuda::ExpectedScores(plan, table.data(), DeviceMemory::Floats(scratch), attention_.scale,
-                         static_cast<float>(options.epsilon), options.use_covariance,
-                         device_.stream());
-  }
-
-  [[nodiscard]] GroupScores FinishHead(HeadSums& head) const {
-    const bool mean = spec_.scorer.options.mean;
-    head.counts.by_window = wanted_.attention ? head.attention : (mean ? head.errors : head.maxima);
-    head.counts.by_prompt = head.by_prompt;
-    head.counts.by_keys = head.keys;
-    GroupScores result;
-    result.scores.resize(static_cast<size_t>(head.rows));
-    request_.scorer->Finish(head.counts, result.scores);
-    if (!wanted_.losses) return result;
-    const int64_t columns = std::ssize(spec_.tiers);
-    result.losses.resize(static_cast<size_t>(head.rows * columns));
-    const std::span<const float> dropped = wanted_.largest_losses ? head.maxima : head.errors;
-    for (int64_t j = 0; j < head.rows; ++j) {
-      result.losses[j * columns] = dropped[j];
-      for (int64_t t = 1; t < columns; ++t) {
-        result.losses[j * columns + t] = head.tiers[t - 1][j];
-      }
-    }
-    scorers::ScaleLosses(head.counts, scorers::TierLossOptionsOf(spec_.scorer),
-                         MatrixD(result.losses.data(), head.rows, columns));
-    return result;
-  }
-
-  std::vector<GroupScores> Finish() {
-    std::vector<std::vector<GroupScores>> groups(store_.groups.size());
-    for (const HeadSums& head : heads_) groups[head.place.group].emplace_back();
-    pool_.ParallelFor(std::ssize(heads_), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const HeadPlace& place = heads_[i].place;
-        groups[place.group][place.plane] = FinishHead(heads_[i]);
-      }
-    });
-    return CombinePlanes(*request_.scorer, std::move(groups));
-  }
-
-  const ScoreRequest& request_;
-  const CudaModel& model_;
-  const AttentionStep& attention_;
-  const SequenceCache& cache_;
-  const CacheSpec& spec_;
-  const LayerCache& store_;
-  const Wanted wanted_;
-  DeviceBases& bases_;
-  ThreadPool& pool_;
-  CudaDevice& device_;
-  ScoreQueries queries_;
-  std::vector<HeadSums> heads_;
-  // Of the heads that take a turn together: arrays on the device and where they go.
-  std::deque<Buffer> outputs_;
-  std::deque<std::vector<float>> host_;
-  int64_t used_ = 0;  // floats of the last ones
-};
 
 }  // namespace
 
-bool CanScore(const ScoreRequest& request, const CudaModel& model, const SequenceCache& cache) {
-  const CacheSpec& spec = cache.spec();
-  const ScorerKind kind = request.scorer->kind();
-  const Wanted wanted = WantedOf(kind, spec);
-  const AttentionStep& attention = model.plan().attentions[request.layer];
-  const bool by_queries = wanted.queries() || wanted.expected;
-  // The kernels take the queries of the whole prompt; a window has left fewer rows.
-  if (request.prompt != nullptr && attention.window > 0) return false;
-  if (by_queries && attention.num_heads > cuda::kMostScoreGroup * attention.num_kv_heads) {
-    return false;
-  }
-  const cuda::RotationTable rotation = model.query_rotation(request.layer);
-  const int64_t frequencies = std::ssize(request.rotation.frequencies);
-  // The kernels take rotations back whose tables begin with position 0 and change no length.
-  const bool plain = request.rotation.factor == 1.0 && request.rotation.first_row == 0;
-  for (const CacheGroup& group : spec.layers[request.layer]) {
-    const int64_t width = KeyWidth(attention, group);
-    const int64_t most = by_queries ? cuda::kMostScoreWidth : cuda::kMostKeyWidth;
-    if (width > most || ((wanted.errors() || wanted.expected) && group.value_width > most))
-      return false;
-    if (!wanted.prompt && !wanted.expected) continue;
-    if (!plain) return false;
-    if (frequencies > 0 && 2 * frequencies != width) return false;
-    if (rotation.cos != nullptr && 2 * rotation.half != width) return false;
-  }
-  return true;
-}
-
 std::vector<GroupScores> ScoreOnDevice(const ScoreRequest& request,
                                        const CudaModel& model,
-                                       const SequenceCache& cache,
+                                       SequenceCache& cache,
                                        DeviceBases& bases,
                                        ThreadPool& pool,
                                        CudaDevice& device) {
-  return LayerScorer(request, model, cache, bases, pool, device).Score();
+  LayerSums sums(request, model, cache, bases, pool, device);
+  sums.Find();
+  sums.Download();
+  LayerCache& store = cache.layer(request.layer);
+  DownloadEnergy(store, device);
+  device.Synchronize();
+  std::vector<std::vector<GroupScores>> groups(store.groups.size());
+  for (const HeadSums& head : sums.heads()) groups[head.place.group].emplace_back();
+  pool.ParallelFor(std::ssize(sums.heads()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const HeadSums& head = sums.heads()[i];
+      groups[head.place.group][head.place.plane] =
+          FinishHead(sums, head, *request.scorer, cache.spec(), store.residual_energy);
+    }
+  });
+  return CombinePlanes(*request.scorer, std::move(groups));
 }
 
 }  // namespace kvc::runtime

@@ -10,26 +10,15 @@
 namespace kvc::runtime {
 namespace {
 
-// Makes the best candidates of a working block of `length` rows, from row `first` on, the only
-// tier.
-RowMoves KeepBest(const CacheSpec& spec,
-                  int64_t length,
-                  int64_t first,
-                  std::span<const float> scores,
-                  int64_t tier_rows) {
-  RowMoves moves;
-  moves.leave_recent = length - RecentAfterPrompt(spec, length);
-  moves.recent_capacity = spec.window + spec.margin;
-  TierMoves& tier = moves.tiers.emplace_back();
-  tier.capacity = tier_rows;
-  const int64_t candidates = std::max<int64_t>(0, moves.leave_recent - first);
-  const auto ranked =
-      scores.subspan(static_cast<size_t>(moves.leave_recent - candidates), candidates);
-  for (const int64_t i : SelectTop(ranked, std::min(tier_rows, candidates))) {
-    tier.rows.push_back({kRecentBlock, moves.leave_recent - candidates + i});
-    tier.scores.push_back(ranked[i]);
-  }
-  return moves;
+// The first of the `seen` rows of a working block that may become one of a tier: those in front of
+// it leave the layer's window before the recent block is full.
+int64_t FirstCandidate(const CacheSpec& spec, int64_t layer, int64_t seen) {
+  return FirstRowSeen(spec, layer, seen, spec.window + spec.margin - RecentAfterPrompt(spec, seen));
+}
+
+// Gives the first rows the score kPinned.
+void Pin(int64_t count, std::span<float> scores) {
+  std::fill_n(scores.begin(), std::min<int64_t>(count, std::ssize(scores)), kPinned);
 }
 
 // Collects scores of the tiers' rows and of the recent block's oldest `moving` rows, the first of
@@ -133,15 +122,45 @@ std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count) {
   return order;
 }
 
-void PinSinks(const CacheSpec& spec,
-              int64_t layer,
-              int64_t length,
-              std::vector<GroupScores>& scores) {
-  if (spec.SeenTokens(layer, length) < length) return;
-  for (GroupScores& group : scores) {
-    const int64_t sinks = std::min<int64_t>(spec.sinks, std::ssize(group.scores));
-    std::fill_n(group.scores.begin(), sinks, kPinned);
+bool CountsAreGiven(const CacheSpec& spec, int64_t layer) {
+  return !spec.full() && !spec.has_narrow_tiers() && spec.method != Method::kAda &&
+         spec.method != Method::kAdaModel && spec.AttentionWindow(layer) == 0;
+}
+
+LayerRule PromptRule(const CacheSpec& spec,
+                     int64_t layer,
+                     int64_t length,
+                     std::span<const int64_t> tier_rows) {
+  LayerRule rule;
+  const int64_t seen = spec.SeenTokens(layer, length);
+  const int64_t leaving = seen - RecentAfterPrompt(spec, seen);
+  for (const int64_t rows : tier_rows) {
+    KeepRule& group = rule.groups.emplace_back();
+    group.first = std::min(FirstCandidate(spec, layer, seen), leaving);
+    group.candidates = leaving - group.first;
+    group.pinned =
+        seen < length ? 0 : std::clamp<int64_t>(spec.sinks - group.first, 0, group.candidates);
+    group.tier_capacity = rows;
+    group.recent_capacity = spec.window + spec.margin;
   }
+  rule.query_rows = spec.query_ring;
+  return rule;
+}
+
+RowMoves KeepBest(const KeepRule& rule, std::span<const float> scores) {
+  RowMoves moves;
+  moves.leave_recent = rule.first + rule.candidates;
+  moves.recent_capacity = rule.recent_capacity;
+  TierMoves& tier = moves.tiers.emplace_back();
+  tier.capacity = rule.tier_capacity;
+  const auto begin = scores.begin() + rule.first;
+  std::vector<float> ranked(begin, begin + rule.candidates);
+  Pin(rule.pinned, ranked);
+  for (const int64_t i : SelectTop(ranked, rule.kept())) {
+    tier.rows.push_back({kRecentBlock, rule.first + i});
+    tier.scores.push_back(ranked[i]);
+  }
+  return moves;
 }
 
 LayerMoves DecidePrompt(const CacheSpec& spec,
@@ -150,17 +169,19 @@ LayerMoves DecidePrompt(const CacheSpec& spec,
                         std::vector<GroupScores>& scores,
                         std::span<const int64_t> tier_rows) {
   LayerMoves moves;
+  const LayerRule rule = PromptRule(spec, layer, length, tier_rows);
+  moves.query_rows = rule.query_rows;
   const int64_t seen = spec.SeenTokens(layer, length);
-  const int64_t free = spec.window + spec.margin - RecentAfterPrompt(spec, seen);
-  const int64_t first = FirstRowSeen(spec, layer, seen, free);
   for (size_t n = 0; n < scores.size(); ++n) {
     const auto group = static_cast<int64_t>(n);
-    moves.groups.push_back(
-        spec.has_narrow_tiers()
-            ? DecidePromptTiers(spec, layer, group, {first, seen}, scores[n], tier_rows[n])
-            : KeepBest(spec, seen, first, scores[n].scores, tier_rows[n]));
+    if (spec.has_narrow_tiers()) {
+      if (seen == length) Pin(spec.sinks, scores[n].scores);
+      moves.groups.push_back(DecidePromptTiers(
+          spec, layer, group, {FirstCandidate(spec, layer, seen), seen}, scores[n], tier_rows[n]));
+    } else {
+      moves.groups.push_back(KeepBest(rule.groups[n], scores[n].scores));
+    }
   }
-  moves.query_rows = spec.query_ring;
   return moves;
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/cache/cache_spec.h"
+#include "runtime/cache/keep_rule.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/cache/row_moves.h"
 
@@ -36,20 +37,28 @@ struct HeldRows {
 // Returns the indices of the `count` highest scores, ascending.
 [[nodiscard]] std::vector<int64_t> SelectTop(std::span<const float> scores, int64_t count);
 
-// Gives the sinks of a prompt of `length` tokens the score kPinned in every group, unless the first
-// tokens are out of the layer's window.
-void PinSinks(const CacheSpec& spec,
-              int64_t layer,
-              int64_t length,
-              std::vector<GroupScores>& scores);
-
 // Leaves of the working blocks of a layer, which hold a prompt of `length` tokens, what its window
 // sees. Where the layer HoldsWindow, that is what it keeps.
 [[nodiscard]] LayerMoves DecideWindow(const CacheSpec& spec, int64_t layer, int64_t length);
 
+// Returns true if the number of rows that each group of a layer keeps of a prompt does not depend
+// on scores, and neither does anything else that the host decides: no narrow tiers share a group's
+// bytes, no method spreads rows over groups, and no window lets rows go by their positions.
+[[nodiscard]] bool CountsAreGiven(const CacheSpec& spec, int64_t layer);
+
+// The rule by which a layer without narrow tiers keeps rows of a prompt of `length` tokens.
+// tier_rows [n] are the rows that each group's tiers are allocated for.
+[[nodiscard]] LayerRule PromptRule(const CacheSpec& spec,
+                                   int64_t layer,
+                                   int64_t length,
+                                   std::span<const int64_t> tier_rows);
+// Executes the rule of a group by the scores of all rows of its working block.
+[[nodiscard]] RowMoves KeepBest(const KeepRule& rule, std::span<const float> scores);
+
 // Turns the working blocks of a layer, which hold the `length` tokens of a prompt, or those that
-// its window sees, into tiers and recent blocks. scores [n] are those of all tokens, with sinks
-// pinned; they are used up. tier_rows [n] are the rows that each group's tiers are allocated for.
+// its window sees, into tiers and recent blocks. scores [n] are those of all tokens; sinks count as
+// pinned, unless they are out of the window. They are used up. tier_rows [n] are the rows that each
+// group's tiers are allocated for.
 [[nodiscard]] LayerMoves DecidePrompt(const CacheSpec& spec,
                                       int64_t layer,
                                       int64_t length,

@@ -3,14 +3,19 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/policy/decide.h"
+
 namespace kvc::runtime {
 namespace {
 
 // Returns true if two caches of the same prompt get the same scores and losses from the same
 // scorer.
-bool AskTheSame(const CacheSpec& a, const CacheSpec& b) {
-  if (a.window != b.window || a.sinks != b.sinks || a.has_narrow_tiers() != b.has_narrow_tiers())
+bool AskTheSame(const CacheSpec& a, const CacheSpec& b, int64_t layer) {
+  if (a.window != b.window || a.sinks != b.sinks ||
+      CountsAreGiven(a, layer) != CountsAreGiven(b, layer) ||
+      a.has_narrow_tiers() != b.has_narrow_tiers()) {
     return false;
+  }
   if (!a.has_narrow_tiers()) return true;
   const auto equal = [](const Tier& s, const Tier& t) {
     return s.key_share == t.key_share && s.value_share == t.value_share;
@@ -23,7 +28,7 @@ bool AskTheSame(const CacheSpec& a, const CacheSpec& b) {
 const PromptScores::Scored* PromptScores::Find(const scorers::Scorer* scorer,
                                                const CacheSpec& spec) const {
   for (const Entry& entry : entries_) {
-    if (entry.scorer == scorer && AskTheSame(*entry.spec, spec)) return &entry.scored;
+    if (entry.scorer == scorer && AskTheSame(*entry.spec, spec, layer_)) return &entry.scored;
   }
   return nullptr;
 }

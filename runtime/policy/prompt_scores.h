@@ -2,6 +2,8 @@
 // Scores of one layer's prompt, shared by caches that all hold it and need the same scores, at any
 // budgets.
 
+#include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/cache/cache_spec.h"
@@ -10,14 +12,18 @@
 
 namespace kvc::runtime {
 
+class PlacedScores;  // runtime/backend.h
+
 class PromptScores {
  public:
+  explicit PromptScores(int64_t layer) : layer_(layer) {}
   struct Scored {
-    std::vector<GroupScores> groups;  // [n]
-    double seconds = 0.0;             // processor time that they took
+    std::vector<GroupScores> groups;             // [n]; empty where they have stayed on the device
+    std::shared_ptr<const PlacedScores> placed;  // these
+    double seconds = 0.0;                        // processor time that they took
   };
-  // Returns the scores of an earlier cache with the same scorer, window, sinks and tiers; null when
-  // there is none. Valid until the next Add.
+  // Returns the scores of an earlier cache with the same scorer, window, sinks and tiers that may
+  // stay on the device alike; null when there is none. Valid until the next Add.
   [[nodiscard]] const Scored* Find(const scorers::Scorer* scorer, const CacheSpec& spec) const;
   // Adds scores. Borrows the spec.
   const Scored& Add(const scorers::Scorer* scorer, const CacheSpec& spec, Scored scored);
@@ -28,6 +34,7 @@ class PromptScores {
     const CacheSpec* spec = nullptr;
     Scored scored;
   };
+  int64_t layer_;
   std::vector<Entry> entries_;
 };
 

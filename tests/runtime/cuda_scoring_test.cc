@@ -12,7 +12,7 @@
 #include "core/cache/scorer_spec.h"
 #include "runtime/cpu/host_fallback.h"
 #include "runtime/cuda/cuda_backend.h"
-#include "runtime/cuda/scoring.h"
+#include "runtime/cuda/layer_sums.h"
 #include "tests/runtime/loaded.h"
 #include "tests/runtime/random_bases.h"
 
@@ -30,7 +30,7 @@ class ComparedScores : public CudaBackend {
 
   std::vector<GroupScores> Score(const ScoreRequest& request,
                                  const PreparedModel& model,
-                                 const SequenceCache& cache) override {
+                                 SequenceCache& cache) override {
     const auto& own = dynamic_cast<const CudaModel&>(model);
     std::vector<float> storage;
     ConstMatrixF queries;
@@ -49,6 +49,13 @@ class ComparedScores : public CudaBackend {
     }
     ++calls;
     return host;  // so that both go on with the same rows
+  }
+
+  // So that Score, which is compared, serves the prompt too.
+  std::shared_ptr<const PlacedScores> ScoreInPlace(const ScoreRequest& /*request*/,
+                                                   const PreparedModel& /*model*/,
+                                                   SequenceCache& /*cache*/) override {
+    return nullptr;
   }
 
   int64_t calls = 0;

@@ -32,7 +32,6 @@ std::vector<RowSource> Recent(const std::vector<int64_t>& rows) {
 
 TEST(DecidePrompt, KeepsSinksAndTheBest) {
   std::vector<GroupScores> scores = {{{0.0F, 5.0F, 1.0F, 5.0F, 4.0F, 9.0F, 9.0F}, {}}};
-  PinSinks(OneGroup(), 0, 7, scores);
   const std::vector<int64_t> rows = {3};
   const LayerMoves moves = DecidePrompt(OneGroup(), 0, 7, scores, rows);
   ASSERT_EQ(moves.groups.size(), 1U);

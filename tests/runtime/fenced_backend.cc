@@ -120,14 +120,17 @@ void FencedBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache&
   inner_.Apply(moves, layer, cache);
 }
 
-double FencedBackend::ResidualEnergy(int64_t window, const Activations& x) {
+void FencedBackend::FindResidualEnergy(int64_t layer,
+                                       int64_t window,
+                                       const Activations& x,
+                                       SequenceCache& cache) {
   const Opening opening(device_);
-  return inner_.ResidualEnergy(window, x);
+  inner_.FindResidualEnergy(layer, window, x, cache);
 }
 
 std::vector<GroupScores> FencedBackend::Score(const ScoreRequest& request,
                                               const PreparedModel& model,
-                                              const SequenceCache& cache) {
+                                              SequenceCache& cache) {
   std::vector<float> storage;
   ConstMatrixF queries;
   if (request.prompt != nullptr) {

@@ -17,7 +17,6 @@ inline void CompressLayer(const LayerScoring& scoring, SequenceCache& cache) {
   const int64_t length = cache.layer(layer).groups[0].recent.rows();
   if (cache.spec().has_narrow_tiers()) cache.MakeCoordinates(layer);
   std::vector<GroupScores> scores = ScoreLayer(scoring, cache.spec(), cache.layer(layer));
-  PinSinks(cache.spec(), layer, length, scores);
   const std::vector<int64_t> rows = TierRows(cache, layer, length);
   ApplyMoves(DecidePrompt(cache.spec(), layer, length, scores, rows), layer, cache);
 }
