@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "kernels/cuda/launch_shape.h"
+#include "kernels/cuda/launches_nvcc.h"
 
 namespace kvc::cuda {
 
@@ -194,6 +195,7 @@ void Launch(void (*kernel)(Parameters...),
   RememberLaunch(shape.name);
   KVC_CHECK(status == cudaSuccess, kDevice, "{}: expected a launch, got {}", shape.name,
             cudaGetErrorString(status));
+  WaitForLaunch(shape.name, stream);
 }
 
 }  // namespace kvc::cuda

@@ -11,6 +11,7 @@
 #include <cublasLt.h>
 
 #include "core/base/error.h"
+#include "kernels/cuda/launches_nvcc.h"
 #include "kernels/cuda/product_library.h"
 
 namespace kvc::cuda {
@@ -217,6 +218,8 @@ class CublasLibrary final : public ManyRowLibrary {
     if (prepared == nullptr) prepared = std::make_unique<Prepared>(handle_, product);
     if (!prepared->found()) return false;
     prepared->Run(handle_, product, workspace_, stream);
+    RememberLaunch("cuBLASLt product");
+    WaitForLaunch("cuBLASLt product", stream);
     return true;
   }
 

@@ -62,8 +62,13 @@ void CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle str
 void CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream);
 void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream);
 void FillZero(void* device, size_t bytes, StreamHandle stream);
-// Returns when everything in the stream has run; throws what failed there.
+// Returns when everything in the stream has run; throws what failed there. A device says that a
+// launch failed, not which: the error names those since the last wait. With KVC_CUDA_WAIT=1 in the
+// environment each launch is waited for, and the error names the one that failed. The emulator
+// always names it.
 void Synchronize(StreamHandle stream);
+// Whether that is asked for, so that nothing can be captured; never of the emulator.
+[[nodiscard]] bool WaitsForLaunches();
 
 // What a stream was given between BeginCapture and EndCapture, with the arguments of that time;
 // runs as a whole as often as wanted.

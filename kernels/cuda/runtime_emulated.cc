@@ -154,6 +154,8 @@ void Synchronize(StreamHandle stream) {
   tag.Run();
 }
 
+bool WaitsForLaunches() { return false; }
+
 struct Graph::Impl {
   std::vector<Work> work;
 };

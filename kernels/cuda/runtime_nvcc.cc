@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -8,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include "core/base/error.h"
+#include "kernels/cuda/launches_nvcc.h"
 #include "kernels/cuda/runtime.h"
 
 namespace kvc::cuda {
@@ -139,6 +142,21 @@ void RememberLaunch(const char* kernel) {
   if (names.size() < kMostLaunchNames && std::ranges::find(names, kernel) == names.end()) {
     names.push_back(kernel);
   }
+}
+void WaitForLaunch(const char* kernel, StreamHandle stream) {
+  if (!WaitsForLaunches()) {
+    return;
+  }
+  const cudaError_t status = cudaStreamSynchronize(Native(stream));
+  KVC_CHECK(status == cudaSuccess, kDevice, "{}: expected that it runs, got {}", kernel,
+            cudaGetErrorString(status));
+}
+bool WaitsForLaunches() {
+  static const bool waits = [] {
+    const char* value = std::getenv("KVC_CUDA_WAIT");
+    return value != nullptr && std::string_view(value) == "1";
+  }();
+  return waits;
 }
 void Synchronize(StreamHandle stream) {
   const cudaError_t status = cudaStreamSynchronize(Native(stream));

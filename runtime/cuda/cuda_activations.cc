@@ -89,7 +89,9 @@ cuda::Rows CudaActivations::View(const Operand& operand) const {
 
 Buffer& CudaActivations::MakeLogits() {
   Buffer& logits = slots_[kLogitsSlot];
-  const int64_t bytes = batch_rows() * plan().vocab_size * kFloatBytes;
+  // Graphs of steps name it, so there it never moves.
+  const int64_t rows = size_.steps ? size_.rows : batch_rows();
+  const int64_t bytes = rows * plan().vocab_size * kFloatBytes;
   if (logits.bytes() < bytes) logits = Buffer(bytes, device_, nullptr);
   return logits;
 }

@@ -16,8 +16,8 @@ constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 DecodeStep::DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device, StepCounts& counts)
     : batch_(batch),
+      layers_(std::ssize(plan.attentions)),
       device_(device),
-      tables_(plan.attentions.size()),
       counters_(plan.attentions.size() * static_cast<size_t>(batch)),
       counts_(counts) {
   int64_t heads = 0;  // of the plan of decode attention, in the layer with most
@@ -46,6 +46,7 @@ void DecodeStep::Run(int64_t section, SectionPart part) {
   if (section == 0) {
     notes_.clear();
     tables_changed_ = false;
+    current_ = nullptr;
   }
   notes_.push_back({section, part, -1});
 }
@@ -56,7 +57,7 @@ void DecodeStep::Store(int64_t layer, int64_t b, int64_t position, SequenceCache
   const int64_t row = first.next_row();
   const int64_t live = std::min(first.rows() + 1, first.capacity());
   // A new position in the place of an old one: the tables have those of the rows as they were.
-  if (first.shape().positions && first.rows() == first.capacity()) tables_[layer].Forget();
+  if (first.shape().positions && first.rows() == first.capacity()) store.tables.reset();
   counters_[layer * batch_ + b] = {static_cast<int32_t>(row), static_cast<int32_t>(live),
                                    static_cast<int32_t>(store.queries.pushed())};
   for (GroupCache& group : store.groups) {
@@ -72,7 +73,8 @@ void DecodeStep::Attend(int64_t layer,
                         std::span<SequenceCache* const> caches,
                         const CudaActivations& x,
                         DeviceBases& bases) {
-  DecodeTables& tables = tables_[layer];
+  if (current_ == nullptr) current_ = &BatchOf(caches);
+  DecodeTables& tables = current_->tables[layer];
   if (!tables.Hold(layer, caches)) {
     const auto* counters =
         reinterpret_cast<const RowCounters*>(DeviceMemory::Of(device_counters_)) + layer * batch_;
@@ -82,10 +84,25 @@ void DecodeStep::Attend(int64_t layer,
   notes_.push_back({0, SectionPart::kWhole, layer});
 }
 
+// Another batch may have had the same addresses: its tables say themselves that they hold no more.
+DecodeStep::Batch& DecodeStep::BatchOf(std::span<SequenceCache* const> caches) {
+  const auto found = std::ranges::find_if(
+      kept_, [&](const Batch& kept) { return std::ranges::equal(kept.caches, caches); });
+  if (found != kept_.end()) {
+    kept_.splice(kept_.begin(), kept_, found);
+    return kept_.front();
+  }
+  if (kept_.size() == kMostKeptBatches) kept_.pop_back();
+  Batch& fresh = kept_.emplace_front();
+  fresh.caches.assign(caches.begin(), caches.end());
+  fresh.tables.resize(static_cast<size_t>(layers_));
+  return fresh;
+}
+
 void DecodeStep::RunNotes(CudaActivations& x) const {
   for (const Note& note : notes_) {
     if (note.layer >= 0) {
-      tables_[note.layer].Launch(device_.stream());
+      current_->tables[note.layer].Launch(device_.stream());
     } else {
       RunSteps(note.section, note.part, x);
     }
@@ -94,21 +111,20 @@ void DecodeStep::RunNotes(CudaActivations& x) const {
 
 void DecodeStep::Finish(CudaActivations& x) {
   device_.Upload(std::as_bytes(std::span(counters_)), DeviceMemory::Of(device_counters_));
-  const bool same = has_graph_ && !tables_changed_ && captured_rows_ == x.batch_rows() &&
-                    captured_notes_ == notes_;
-  if (same) {
-    graph_.Replay(device_.stream());
-    ++counts_.replayed;
-  } else if (tables_changed_) {
-    has_graph_ = false;
+  KVC_CHECK(current_ != nullptr, kInternal, "cuda: expected a step with attention");
+  Batch& batch = *current_;
+  if (tables_changed_ || cuda::WaitsForLaunches()) {
+    batch.has_graph = false;
     RunNotes(x);
     ++counts_.one_by_one;
+  } else if (batch.has_graph && batch.captured == notes_) {
+    batch.graph.Replay(device_.stream());
+    ++counts_.replayed;
   } else {
-    graph_ = device_.Capture([&] { RunNotes(x); });
-    has_graph_ = true;
-    captured_notes_ = notes_;
-    captured_rows_ = x.batch_rows();
-    graph_.Replay(device_.stream());
+    batch.graph = device_.Capture([&] { RunNotes(x); });
+    batch.has_graph = true;
+    batch.captured = notes_;
+    batch.graph.Replay(device_.stream());
     ++counts_.captured;
   }
   notes_.clear();

@@ -1,9 +1,11 @@
 #pragma once
 // One decode step of a batch of sequences. A backend's calls are noted, and run when the logits are
-// read: a step whose calls and tables are those of the one before is replayed as one CUDA graph,
-// any other is run call by call.
+// read: a step whose calls and tables are those of an earlier one is replayed as one CUDA graph,
+// any other is run call by call. Tables and graphs are kept for several batches, so that batches
+// which take turns do not make them anew.
 
 #include <cstdint>
+#include <list>
 #include <span>
 #include <vector>
 
@@ -23,6 +25,10 @@ struct StepCounts {
   int64_t captured = 0;    // as a graph that was made for them
   int64_t replayed = 0;    // as the graph of an earlier step
 };
+
+// Batches whose tables and graphs are kept; of more, those that have not run for the longest time
+// are made anew.
+inline constexpr size_t kMostKeptBatches = 16;
 
 // Belongs to activations that serve decode steps. Between the calls of a step a cache may be
 // re-allocated in layers that have not been noted yet: nothing noted reads those.
@@ -49,21 +55,28 @@ class DecodeStep {
     int64_t layer = -1;  // attention of a layer instead
     friend bool operator==(const Note&, const Note&) = default;
   };
+  // What is kept of the steps of one batch.
+  struct Batch {
+    std::vector<const SequenceCache*> caches;  // a name: never read
+    std::vector<DecodeTables> tables;          // [L]
+    std::vector<Note> captured;
+    cuda::Graph graph;
+    bool has_graph = false;
+  };
+  [[nodiscard]] Batch& BatchOf(std::span<SequenceCache* const> caches);
   void RunNotes(CudaActivations& x) const;
 
-  int64_t batch_;  // the most sequences
+  int64_t batch_;   // the most sequences
+  int64_t layers_;  // L
   CudaDevice& device_;
-  std::vector<DecodeTables> tables_;   // [L]
+  std::list<Batch> kept_;              // the one that ran last comes first
+  Batch* current_ = nullptr;           // of the step; null before its first attention
   std::vector<RowCounters> counters_;  // [L, batch]
   Buffer device_counters_;             // likewise
   Buffer floats_;                      // coordinates of queries and outputs, partials
   Buffer arrived_;
   DecodeScratch scratch_;
   std::vector<Note> notes_;
-  std::vector<Note> captured_notes_;
-  int64_t captured_rows_ = 0;
-  cuda::Graph graph_;
-  bool has_graph_ = false;
   bool tables_changed_ = false;
   StepCounts& counts_;
 };
