@@ -27,7 +27,7 @@ room(runtime/plan core/base runtime/load)
 room(runtime/device core/base)
 room(runtime/cache core/base core/cache runtime/device)
 room(runtime/policy core/base core/cache scorers solver runtime/device runtime/cache)
-room(runtime/backend core/base scorers runtime/load runtime/plan runtime/device runtime/cache)
+room(runtime/backend core/base kernels scorers runtime/load runtime/plan runtime/device runtime/cache)
 room(runtime/cpu core/base core/cache linalg kernels scorers runtime/load runtime/plan runtime/device
      runtime/cache runtime/backend)
 room(runtime/cuda core/base core/cache kernels/cuda scorers runtime/load runtime/plan runtime/device

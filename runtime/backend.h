@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/rng.h"
 #include "core/base/view.h"
+#include "kernels/sampling.h"
 #include "runtime/cache/keep_rule.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/cache/row_moves.h"
@@ -105,6 +107,16 @@ class Backend {
   virtual void Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) = 0;
   // Runs the last section and copies its result to the host: logits [rows of the batch, V].
   virtual void ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) = 0;
+  // The same, but draws a token for each row from its logits, which stay where they are: ids [rows
+  // of the batch], as kernels::SampleToken does with rngs [rows]. Throws kNumeric for a NaN.
+  // Returns false, and has done nothing, where only ReadLogits serves.
+  [[nodiscard]] virtual bool DrawTokens(const RowBatch& /*batch*/,
+                                        Activations& /*x*/,
+                                        const kernels::SamplingOptions& /*options*/,
+                                        std::span<Rng* const> /*rngs*/,
+                                        std::span<int32_t> /*ids*/) {
+    return false;
+  }
 
   // Called after Run(1 + layer, kBeforeAttention). Appends keys and values of the rows to the
   // layer's recent blocks, which must have room, and with a budget their queries to its ring; the

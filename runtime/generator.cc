@@ -48,7 +48,7 @@ class Generator {
   GenerateResult Run(std::span<const std::vector<int32_t>> prompts, Progress& progress) {
     CheckPromptLengths(prompts, context_);
     result_.outputs.resize(prompts.size());
-    logits_.resize(prompts.size() * static_cast<size_t>(vocabulary_));
+    logits_.resize(static_cast<size_t>(vocabulary_));
     for (size_t i = 0; i < prompts.size(); ++i) {
       AtPrompt(i, [&] { Prefill(i, prompts[i]); });
     }
@@ -81,14 +81,14 @@ class Generator {
     session_.Prefill(*streams_[i].sequence, prompt, MatrixF(logits_.data(), 1, vocabulary_));
     result_.prefill_seconds += SecondsSince(start);
     result_.prefill_tokens += length;
-    Accept(i, std::span(logits_).first(static_cast<size_t>(vocabulary_)));
+    Accept(i, kernels::SampleToken(logits_, options_.sampling, streams_[i].rng));
   }
 
-  // Takes the next token of stream i from its logits.
-  void Accept(size_t i, std::span<const float> logits) {
+  // Takes the next token of stream i.
+  void Accept(size_t i, int32_t token) {
     Stream& stream = streams_[i];
     Generation& output = result_.outputs[i];
-    stream.next = kernels::SampleToken(logits, options_.sampling, stream.rng);
+    stream.next = token;
     const auto& stops = options_.stop_ids;
     output.stopped = std::find(stops.begin(), stops.end(), stream.next) != stops.end();
     if (!output.stopped) output.ids.push_back(stream.next);
@@ -99,23 +99,23 @@ class Generator {
   bool DecodeStep() {
     std::vector<Sequence*> sequences;
     std::vector<int32_t> ids;
+    std::vector<Rng*> rngs;
     std::vector<size_t> owners;
     for (size_t i = 0; i < streams_.size(); ++i) {
       if (streams_[i].done) continue;
       sequences.push_back(streams_[i].sequence.get());
       ids.push_back(streams_[i].next);
+      rngs.push_back(&streams_[i].rng);
       owners.push_back(i);
     }
     if (sequences.empty()) return false;
-    const auto rows = static_cast<int64_t>(ids.size());
+    std::vector<int32_t> next(ids.size());
     const auto start = Clock::now();
-    session_.Decode(sequences, ids, MatrixF(logits_.data(), rows, vocabulary_));
+    session_.DecodeTokens(sequences, ids, options_.sampling, rngs, next);
     result_.decode_seconds += SecondsSince(start);
-    result_.decode_tokens += rows;
+    result_.decode_tokens += std::ssize(ids);
     for (size_t b = 0; b < owners.size(); ++b) {
-      const auto vocabulary = static_cast<size_t>(vocabulary_);
-      AtPrompt(owners[b],
-               [&] { Accept(owners[b], std::span(logits_).subspan(b * vocabulary, vocabulary)); });
+      AtPrompt(owners[b], [&] { Accept(owners[b], next[b]); });
     }
     return true;
   }
@@ -125,7 +125,7 @@ class Generator {
   int64_t vocabulary_;
   int64_t context_;
   std::vector<Stream> streams_;
-  std::vector<float> logits_;  // [B, V]
+  std::vector<float> logits_;  // [V], of a prompt's last token
   GenerateResult result_;
 };
 

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/processor_time.h"
 #include "core/cache/manifest.h"
+#include "kernels/sampling.h"
 #include "runtime/backend.h"
 #include "runtime/memory_need.h"
 #include "runtime/policy/decide.h"
@@ -345,14 +346,10 @@ void Session::Reallocate(Sequence& sequence, int64_t layer) {
        layer, cache.length(), cache);
 }
 
-void Session::CheckStep(std::span<Sequence* const> sequences,
-                        std::span<const int32_t> ids,
-                        MatrixF logits) const {
-  const auto batch_size = static_cast<int64_t>(sequences.size());  // B
-  KVC_CHECK(sequences.size() == ids.size() && logits.rows == batch_size &&
-                logits.cols == bundle_->plan().vocab_size,
-            kBadShape, "decode: expected one id and one row of logits for each of {} sequences",
-            batch_size);
+void Session::CheckStep(std::span<Sequence* const> sequences, std::span<const int32_t> ids) const {
+  KVC_CHECK(sequences.size() == ids.size(), kBadShape,
+            "decode: expected one id for each of {} sequences, got {}", sequences.size(),
+            ids.size());
   CheckIds(ids);
   for (const Sequence* sequence : sequences) {
     KVC_CHECK(sequence->backend_->name() == backend_->name(), kUsage,
@@ -367,9 +364,43 @@ void Session::CheckStep(std::span<Sequence* const> sequences,
 void Session::Decode(std::span<Sequence* const> sequences,
                      std::span<const int32_t> ids,
                      MatrixF logits) {
-  CheckStep(sequences, ids, logits);
+  KVC_CHECK(logits.rows == std::ssize(sequences) && logits.cols == bundle_->plan().vocab_size,
+            kBadShape, "decode: expected one id and one row of logits for each of {} sequences",
+            sequences.size());
+  CheckStep(sequences, ids);
+  if (sequences.empty()) return;
+  const RowBatch batch = RunStep(sequences, ids);
+  backend_->ReadLogits(batch, *step_, logits);
+  EndStep();
+}
+
+void Session::DecodeTokens(std::span<Sequence* const> sequences,
+                           std::span<const int32_t> ids,
+                           const kernels::SamplingOptions& options,
+                           std::span<Rng* const> rngs,
+                           std::span<int32_t> next) {
+  KVC_CHECK(rngs.size() == sequences.size() && next.size() == sequences.size(), kBadShape,
+            "decode: expected a generator and room for a token of each of {} sequences",
+            sequences.size());
+  CheckStep(sequences, ids);
+  if (sequences.empty()) return;
+  const RowBatch batch = RunStep(sequences, ids);
+  if (!backend_->DrawTokens(batch, *step_, options, rngs, next)) {
+    const auto vocabulary = static_cast<size_t>(bundle_->plan().vocab_size);  // V
+    logits_.resize(sequences.size() * vocabulary);
+    backend_->ReadLogits(batch, *step_,
+                         {logits_.data(), std::ssize(sequences), static_cast<int64_t>(vocabulary)});
+    for (size_t b = 0; b < sequences.size(); ++b) {
+      const auto row = std::span(logits_).subspan(b * vocabulary, vocabulary);
+      next[b] = kernels::SampleToken(row, options, *rngs[b]);
+    }
+  }
+  EndStep();
+}
+
+// All of a step but its last section.
+RowBatch Session::RunStep(std::span<Sequence* const> sequences, std::span<const int32_t> ids) {
   const auto batch_size = static_cast<int64_t>(sequences.size());  // B
-  if (batch_size == 0) return;
   if (step_ == nullptr || step_rows_ < batch_size) {
     step_ = backend_->NewActivations(model_, {batch_size, batch_size, false, true});
     step_rows_ = batch_size;
@@ -393,7 +424,10 @@ void Session::Decode(std::span<Sequence* const> sequences,
     backend_->AttendTokens(layer, caches_, *step_);
     backend_->Run(1 + layer, SectionPart::kBehindAttention, batch, *step_);
   }
-  backend_->ReadLogits(batch, *step_, logits);
+  return batch;
+}
+
+void Session::EndStep() {
   for (SequenceCache* cache : caches_) cache->set_length(cache->length() + 1);
 }
 

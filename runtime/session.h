@@ -17,6 +17,13 @@
 #include "runtime/create_backend.h"
 #include "runtime/sequence.h"
 
+namespace kvc {
+class Rng;  // core/base/rng.h
+}  // namespace kvc
+namespace kvc::kernels {
+struct SamplingOptions;  // kernels/sampling.h
+}  // namespace kvc::kernels
+
 namespace kvc::runtime {
 
 class Activations;   // runtime/backend.h
@@ -74,6 +81,13 @@ class Session {
   // recent block is full allocates nothing beyond what an earlier step of as many sequences
   // allocated.
   void Decode(std::span<Sequence* const> sequences, std::span<const int32_t> ids, MatrixF logits);
+  // The same step, but draws the next token of each sequence as kernels::SampleToken does, from
+  // rngs [B]: next [B]. Logits stay on a device that can draw there.
+  void DecodeTokens(std::span<Sequence* const> sequences,
+                    std::span<const int32_t> ids,
+                    const kernels::SamplingOptions& options,
+                    std::span<Rng* const> rngs,
+                    std::span<int32_t> next);
 
  private:
   void CheckIds(std::span<const int32_t> ids) const;
@@ -98,9 +112,10 @@ class Session {
   void CompressModel(Sequence& sequence, int64_t length);
   void MakeRoom(Sequence& sequence, int64_t layer);
   void Reallocate(Sequence& sequence, int64_t layer);
-  void CheckStep(std::span<Sequence* const> sequences,
-                 std::span<const int32_t> ids,
-                 MatrixF logits) const;
+  void CheckStep(std::span<Sequence* const> sequences, std::span<const int32_t> ids) const;
+  [[nodiscard]] RowBatch RunStep(std::span<Sequence* const> sequences,
+                                 std::span<const int32_t> ids);
+  void EndStep();
 
   std::shared_ptr<const Bundle> bundle_;  // before model_, which points into it
   std::shared_ptr<Backend> backend_;
@@ -111,6 +126,7 @@ class Session {
   int64_t step_rows_ = 0;               // that step_ has room for
   std::vector<int32_t> positions_;      // [B]
   std::vector<SequenceCache*> caches_;  // [B]
+  std::vector<float> logits_;           // [B, V], where tokens are drawn on the host
 };
 
 }  // namespace kvc::runtime

@@ -5,12 +5,14 @@
 
 #include "core/base/error.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/sampling.h"
 #include "runtime/cpu/host_fallback.h"
 #include "runtime/cuda/apply_moves.h"
 #include "runtime/cuda/cuda_activations.h"
 #include "runtime/cuda/cuda_model.h"
 #include "runtime/cuda/decode_step.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_table.h"
 #include "runtime/cuda/layer_sums.h"
 #include "runtime/cuda/placed_scores.h"
 #include "runtime/cuda/prompt_rows.h"
@@ -24,6 +26,21 @@ namespace {
 template <class Own, class Base>
 Own& As(Base& object) {
   return AsOwn<Own>(object, "cuda");
+}
+
+// Puts the last section into the stream, with the whole step that it ends. Returns where logits
+// [rows of the batch, V] will be.
+const float* RunLastSection(const RowBatch& batch, CudaActivations& x) {
+  x.SetBatch(batch);
+  const Buffer& result = x.MakeLogits();
+  const int64_t last = std::ssize(x.plan().sections) - 1;
+  if (x.step() != nullptr) {
+    x.step()->Run(last, SectionPart::kWhole);
+    x.step()->Finish(x);
+  } else {
+    RunSteps(last, SectionPart::kWhole, x);
+  }
+  return DeviceMemory::Floats(result);
 }
 
 }  // namespace
@@ -67,22 +84,39 @@ void CudaBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, 
 
 void CudaBackend::ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) {
   const auto lock = device_.Lock();
-  auto& own = As<CudaActivations>(x);
-  own.SetBatch(batch);
-  const Buffer& result = own.MakeLogits();
-  const int64_t last = std::ssize(own.plan().sections) - 1;
-  if (own.step() != nullptr) {
-    own.step()->Run(last, SectionPart::kWhole);
-    own.step()->Finish(own);
-  } else {
-    RunSteps(last, SectionPart::kWhole, own);
-  }
-  const float* row = DeviceMemory::Floats(result);
+  const float* row = RunLastSection(batch, As<CudaActivations>(x));
   for (int64_t t = 0; t < logits.rows; ++t, row += logits.cols) {
     cuda::CopyToHost(logits.row(t), row, static_cast<size_t>(logits.cols) * sizeof(float),
                      device_.stream());
   }
   device_.Synchronize();
+}
+
+bool CudaBackend::DrawTokens(const RowBatch& batch,
+                             Activations& x,
+                             const kernels::SamplingOptions& options,
+                             std::span<Rng* const> rngs,
+                             std::span<int32_t> ids) {
+  const auto lock = device_.Lock();
+  auto& own = As<CudaActivations>(x);
+  const float* logits = RunLastSection(batch, own);
+  const int64_t vocabulary = own.plan().vocab_size;
+  DeviceTable<double> uniform;
+  if (options.temperature > 0.0) {
+    std::vector<double> drawn;
+    for (Rng* rng : rngs) drawn.push_back(rng->NextDouble());
+    uniform.Set(drawn, device_);
+  }
+  DeviceTable<int32_t> tokens;
+  tokens.Reserve(std::ssize(ids), device_);
+  cuda::Sample({logits, DType::kF32, std::ssize(ids), vocabulary, vocabulary},
+               {options.temperature, options.top_k, options.top_p}, uniform.data(), tokens.data(),
+               device_.stream());
+  cuda::CopyToHost(ids.data(), tokens.data(), ids.size_bytes(), device_.stream());
+  device_.Synchronize();
+  KVC_CHECK(std::ranges::find(ids, cuda::kNanToken) == ids.end(), kNumeric,
+            "logits: expected numbers, got NaN; check the model's weights");
+  return true;
 }
 
 void CudaBackend::Store(int64_t layer,

@@ -15,9 +15,9 @@
 namespace kvc::runtime {
 
 // All work runs in one stream; a call returns when its work is in the stream, or noted for it
-// (decode_step.h), but for those that bring something to the host: ReadLogits, Score, Settle,
-// FindCoordinates. Coordinates are still found on the host, from a copy of the layer. Calls of
-// several threads take turns.
+// (decode_step.h), but for those that bring something to the host: ReadLogits, DrawTokens, Score,
+// Settle, FindCoordinates. Coordinates are still found on the host, from a copy of the layer. Calls
+// of several threads take turns.
 class CudaBackend : public Backend {
  public:
   // The pool serves what runs on the host, and says how many threads an emulator has. Throws
@@ -36,6 +36,11 @@ class CudaBackend : public Backend {
       std::shared_ptr<const PreparedModel> model, const ActivationSize& size) override;
   void Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) override;
   void ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) override;
+  [[nodiscard]] bool DrawTokens(const RowBatch& batch,
+                                Activations& x,
+                                const kernels::SamplingOptions& options,
+                                std::span<Rng* const> rngs,
+                                std::span<int32_t> ids) override;
   void Store(int64_t layer,
              RowRange rows,
              int64_t first_position,
