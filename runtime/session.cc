@@ -56,6 +56,12 @@ void Move(Backend& backend,
   cache.SetTierPositions(layer, moves, before, first_recent);
 }
 
+// Queries that a layer's prompt is scored by, for which its ring has room at least.
+int64_t LeastQueries(const scorers::Scorer* scorer, const CacheSpec& spec) {
+  const bool by_window = scorer != nullptr && (scorer->needs_queries() || spec.has_narrow_tiers());
+  return by_window ? std::max<int64_t>(spec.window, 1) : 0;
+}
+
 // Turns a layer's working blocks into tiers and recent blocks.
 void BuildLayer(Backend& backend,
                 int64_t layer,
@@ -177,10 +183,14 @@ void Session::CheckRoom(std::span<Sequence* const> sequences,
                         int64_t logits) const {
   const std::optional<int64_t> have = backend_->device().FreeBytes();
   if (!have) return;  // the host's: nothing to predict
-  std::vector<const CacheSpec*> specs;
-  specs.reserve(sequences.size());
-  for (const Sequence* sequence : sequences) specs.push_back(&sequence->cache().spec());
-  const int64_t need = PromptBytes(bundle_->plan(), specs, length, chunk, logits);
+  std::vector<PromptCache> caches;
+  for (const Sequence* sequence : sequences) {
+    const CacheSpec& spec = sequence->cache().spec();
+    const scorers::Scorer* scorer = sequence->scorer_.get();
+    caches.push_back({&spec, sequence->options_.reserve, LeastQueries(scorer, spec),
+                      scorer != nullptr && scorer->needs_prompt_queries()});
+  }
+  const int64_t need = PromptBytes(bundle_->plan(), caches, length, chunk, logits);
   KVC_CHECK(need <= *have, kDevice,
             "device memory: expected {} free bytes for a prompt of {} tokens, got {}; give the "
             "cache a smaller budget, or shorten the prompt",
@@ -251,12 +261,9 @@ void Session::PrefillLayer(std::span<Sequence* const> sequences,
 void Session::BeginLayer(Sequence& sequence, int64_t layer, int64_t length, const Activations& x) {
   SequenceCache& cache = *sequence.cache_;
   const scorers::Scorer* scorer = sequence.scorer_.get();
-  const bool by_window =
-      scorer != nullptr && (scorer->needs_queries() || cache.spec().has_narrow_tiers());
-  const int64_t window = std::max<int64_t>(cache.spec().window, 1);
-  cache.BeginLayer(layer, length, by_window ? window : 0);
+  cache.BeginLayer(layer, length, LeastQueries(scorer, cache.spec()));
   if (scorer != nullptr && scorer->needs_output()) {
-    backend_->FindResidualEnergy(layer, window, x, cache);
+    backend_->FindResidualEnergy(layer, std::max<int64_t>(cache.spec().window, 1), x, cache);
   }
 }
 

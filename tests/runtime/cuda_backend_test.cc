@@ -11,6 +11,8 @@
 #include "core/base/row_format.h"
 #include "core/cache/scorer_spec.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/sampling.h"
+#include "runtime/memory_need.h"
 #include "tests/runtime/both_backends.h"
 #include "tests/runtime/random_bases.h"
 #include "tests/support/expect_error.h"
@@ -130,6 +132,112 @@ TEST_P(EveryLayoutOnDevice, ABatchIsItsSequences) {
 TEST(CudaBackend, GatedGeluIsTheProcessors) {
   Both both("llama-gelu");
   ExpectAlike(both, both.processor.geometry(), "gelu");
+}
+
+// Batches that take turns keep their tables and graphs, as many as there is room for.
+TEST(CudaBackend, AlternatingBatchesAreReplayed) {
+  Both both("llama");
+  const auto steps_of = [&](size_t count, int rounds) {
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    for (size_t i = 0; i < count; ++i) {
+      sequences.push_back(both.OnDevice(both.processor.geometry()));
+      PrefillLast(both.session, *sequences[i], RandomIds(2, 3 + i));
+    }
+    const StepCounts before = both.backend->steps();
+    std::vector<std::vector<float>> first;
+    for (int32_t round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < count; ++i) {
+        const auto logits = DecodeOne(both.session, *sequences[i], round);
+        if (round > 1) continue;
+        const auto expected = both.processor.New(both.processor.geometry());
+        PrefillLast(*both.processor.session, *expected, RandomIds(2, 3 + i));
+        std::vector<float> reference;
+        for (int32_t t = 0; t <= round; ++t) {
+          reference = DecodeOne(*both.processor.session, *expected, t);
+        }
+        EXPECT_LE(MaxDifference(logits, reference), 8e-5 * Largest(reference)) << i;
+      }
+    }
+    StepCounts steps = both.backend->steps();
+    steps.one_by_one -= before.one_by_one;
+    steps.captured -= before.captured;
+    steps.replayed -= before.replayed;
+    return steps;
+  };
+  const StepCounts three = steps_of(3, 5);
+  EXPECT_EQ(three.one_by_one, 3);
+  EXPECT_EQ(three.captured, 3);
+  EXPECT_EQ(three.replayed, 9);
+  const StepCounts many = steps_of(kMostKeptBatches + 1, 2);
+  EXPECT_EQ(many.one_by_one, static_cast<int64_t>(2 * (kMostKeptBatches + 1)));
+  EXPECT_EQ(many.replayed, 0);
+}
+
+// What a cache takes while a prompt is compressed is said before.
+TEST(CudaBackend, APromptTakesWhatWasSaid) {
+  for (const char* model : {"llama", "qwen3-latent", "gpt2-absorb"}) {
+    Both both(model);
+    const CacheSpec geometry = both.processor.geometry();
+    for (const Method method : {Method::kFull, Method::kUniform}) {
+      for (const char* scorer : {"snapkv", "output-error", "knorm"}) {
+        CacheSpec spec = geometry;
+        if (method != Method::kFull) {
+          spec = Policy(geometry, method, ScorerKind::kOutputError, 14, false);
+          spec.scorer = ParseScorer(scorer, "");
+        }
+        for (const int64_t length : {3, 30}) {
+          const auto sequence = both.OnDevice(spec);
+          PrefillLast(both.session, *sequence, RandomIds(length, 5));
+          const bool by_window = method != Method::kFull && scorer != std::string("knorm");
+          const PromptCache cache = {&CacheOf(*sequence).spec(), 0,
+                                     by_window ? std::max<int64_t>(spec.window, 1) : 0, false};
+          EXPECT_EQ(sequence->counters().peak_bytes, PeakCacheBytes(cache, length))
+              << model << ", " << scorer << ", " << length;
+        }
+      }
+    }
+    for (const TierBasis basis : {TierBasis::kOffline, TierBasis::kPrompt}) {
+      const auto sequence = both.OnDevice(TiersWithoutTies(geometry, basis, HasThinKeys(model)));
+      PrefillLast(both.session, *sequence, RandomIds(30, 5));
+      const CacheSpec& spec = CacheOf(*sequence).spec();
+      EXPECT_LE(sequence->counters().peak_bytes,
+                PeakCacheBytes({&spec, 0, spec.window, false}, 30));
+    }
+  }
+}
+
+// Tokens that are drawn on the device are those that the host draws from its logits.
+TEST(CudaBackend, TokensAreDrawnAsOnTheHost) {
+  Both both("llama");
+  for (const kernels::SamplingOptions& options :
+       {kernels::SamplingOptions{}, {0.8, 0, 1.0}, {1.3, 20, 1.0}, {0.7, 0, 0.9}}) {
+    std::vector<std::unique_ptr<Sequence>> drawn, read;
+    std::vector<Sequence*> batch;
+    std::vector<Rng> rngs, twins;
+    std::vector<Rng*> generators;
+    for (uint64_t i = 0; i < 2; ++i) {
+      for (auto* list : {&drawn, &read}) {
+        list->push_back(both.OnDevice(both.processor.geometry()));
+        PrefillLast(both.session, *list->back(), RandomIds(7, i));
+      }
+      rngs.emplace_back(90 + i);
+      twins.emplace_back(90 + i);
+    }
+    for (size_t i = 0; i < 2; ++i) {
+      batch.push_back(drawn[i].get());
+      generators.push_back(&rngs[i]);
+    }
+    std::vector<int32_t> ids = {3, 4};
+    for (int step = 0; step < 12; ++step) {
+      std::vector<int32_t> next(2);
+      both.session.DecodeTokens(batch, ids, options, generators, next);
+      for (size_t i = 0; i < 2; ++i) {
+        const std::vector<float> logits = DecodeOne(both.session, *read[i], ids[i]);
+        EXPECT_EQ(next[i], kernels::SampleToken(logits, options, twins[i])) << step;
+      }
+      ids = next;
+    }
+  }
 }
 
 TEST(CudaBackend, NothingIsLeftAllocated) {
