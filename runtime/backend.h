@@ -51,6 +51,9 @@ struct ActivationSize {
   bool steps = false;
 };
 
+// Stands for the token of a row of logits that holds a NaN.
+inline constexpr int32_t kNoToken = -1;
+
 // The steps of a section before or after its attention; a section without attention is run whole.
 enum class SectionPart { kWhole, kBeforeAttention, kBehindAttention };
 
@@ -108,7 +111,7 @@ class Backend {
   // Runs the last section and copies its result to the host: logits [rows of the batch, V].
   virtual void ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) = 0;
   // The same, but draws a token for each row from its logits, which stay where they are: ids [rows
-  // of the batch], as kernels::SampleToken does with rngs [rows]. Throws kNumeric for a NaN.
+  // of the batch], as kernels::SampleToken does with rngs [rows], kNoToken for a row with a NaN.
   // Returns false, and has done nothing, where only ReadLogits serves.
   [[nodiscard]] virtual bool DrawTokens(const RowBatch& /*batch*/,
                                         Activations& /*x*/,
@@ -177,6 +180,14 @@ class Backend {
   // Throws kNumeric where a score was no finite number.
   virtual void Settle(SequenceCache& /*cache*/) {}
 };
+
+// Throws kBadShape for a batch that activations of a size have no room for.
+inline void CheckFits(const RowBatch& batch, const ActivationSize& size) {
+  const int64_t rows = std::ssize(batch.positions);
+  KVC_CHECK(batch.first >= 0 && rows <= size.chunk && batch.first + rows <= size.rows, kBadShape,
+            "activations: expected at most {} rows below {}, got {} from {}", size.chunk, size.rows,
+            rows, batch.first);
+}
 
 // Returns an object of an interface as what the backend `backend` made. Throws kInternal for
 // another's.

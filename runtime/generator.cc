@@ -88,6 +88,7 @@ class Generator {
   void Accept(size_t i, int32_t token) {
     Stream& stream = streams_[i];
     Generation& output = result_.outputs[i];
+    KVC_CHECK(token >= 0, kNumeric, "logits: expected numbers, got NaN; check the model's weights");
     stream.next = token;
     const auto& stops = options_.stop_ids;
     output.stopped = std::find(stops.begin(), stops.end(), stream.next) != stops.end();

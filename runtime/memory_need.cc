@@ -75,6 +75,7 @@ int64_t PeakCacheBytes(const PromptCache& cache, int64_t length) {
     if (need.kept == 0) return;  // the working blocks stay
     peak = std::max(peak, held + need.kept);
     held += need.kept - need.working;
+    if (need.kept_ring == need.ring) return;  // it stays
     peak = std::max(peak, held + need.kept_ring);
     held += need.kept_ring - need.ring;
   };

@@ -1,6 +1,7 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -399,7 +400,8 @@ void Session::DecodeTokens(std::span<Sequence* const> sequences,
                          {logits_.data(), std::ssize(sequences), static_cast<int64_t>(vocabulary)});
     for (size_t b = 0; b < sequences.size(); ++b) {
       const auto row = std::span(logits_).subspan(b * vocabulary, vocabulary);
-      next[b] = kernels::SampleToken(row, options, *rngs[b]);
+      const bool bad = std::ranges::any_of(row, [](float x) { return std::isnan(x); });
+      next[b] = bad ? kNoToken : kernels::SampleToken(row, options, *rngs[b]);
     }
   }
   EndStep();

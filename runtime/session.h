@@ -82,7 +82,8 @@ class Session {
   // allocated.
   void Decode(std::span<Sequence* const> sequences, std::span<const int32_t> ids, MatrixF logits);
   // The same step, but draws the next token of each sequence as kernels::SampleToken does, from
-  // rngs [B]: next [B]. Logits stay on a device that can draw there.
+  // rngs [B]: next [B], below 0 where the logits hold a NaN. Logits stay on a device that can draw
+  // there.
   void DecodeTokens(std::span<Sequence* const> sequences,
                     std::span<const int32_t> ids,
                     const kernels::SamplingOptions& options,

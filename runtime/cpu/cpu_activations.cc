@@ -30,10 +30,7 @@ CpuActivations::CpuActivations(std::shared_ptr<const CpuModel> model,
 }
 
 void CpuActivations::SetBatch(const RowBatch& batch) {
-  const int64_t rows = std::ssize(batch.positions);
-  KVC_CHECK(batch.first >= 0 && rows <= size_.chunk && batch.first + rows <= size_.rows, kBadShape,
-            "activations: expected at most {} rows below {}, got {} from {}", size_.chunk,
-            size_.rows, rows, batch.first);
+  CheckFits(batch, size_);
   batch_ = batch;
 }
 

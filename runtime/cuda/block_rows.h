@@ -17,8 +17,10 @@
 #include "runtime/cache/cache_block.h"
 #include "runtime/cache/coordinates.h"
 #include "runtime/cache/kv_cache.h"
+#include "runtime/cuda/cuda_activations.h"
 #include "runtime/cuda/cuda_device.h"
 #include "runtime/cuda/cuda_model.h"
+#include "runtime/plan/plan.h"
 
 namespace kvc::runtime {
 
@@ -42,6 +44,36 @@ void AppendBlockMoves(const CacheBlock& from,
                       const CacheBlock& to,
                       const cuda::RowMove& rows,
                       std::vector<cuda::RowMove>& moves);
+
+// Where rows of a batch are stored: a group's keys, or the values of one of its kv heads.
+struct StoredPlane {
+  cuda::CachedRows from;  // columns of the batch's keys [T, n * R], or values [T, G * D]
+  cuda::CachedRows to;    // the group's recent block
+  int64_t head = 0;       // of the layer; of keys the group's first
+  bool keys = false;
+};
+
+// Calls visit(StoredPlane) for the keys of each group of a layer, then for each plane of its
+// values.
+template <class Visit>
+void ForStoredPlanes(const AttentionStep& step,
+                     const CudaActivations& x,
+                     const LayerCache& layer,
+                     const Visit& visit) {
+  const cuda::Rows k = x.AttentionIn(step.layer, 1);
+  const cuda::Rows v = x.AttentionIn(step.layer, 2);
+  const int64_t width = v.width / step.num_kv_heads;
+  int64_t head = 0;
+  for (int64_t n = 0; n < std::ssize(layer.groups); ++n) {
+    const CacheBlock& block = layer.groups[n].recent;
+    visit(StoredPlane{FloatColumns(k, n * step.stored_width, step.key_ranks[n]),
+                      KeysOnDevice(block), head, true});
+    for (int64_t plane = 0; plane < block.shape().heads; ++plane, ++head) {
+      visit(StoredPlane{FloatColumns(v, head * width, width), ValuesOnDevice(block, plane), head,
+                        false});
+    }
+  }
+}
 
 // Execute a table of the host once, if there is anything in it.
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);

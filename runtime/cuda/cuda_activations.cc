@@ -50,10 +50,7 @@ CudaActivations::CudaActivations(std::shared_ptr<const CudaModel> model,
 CudaActivations::~CudaActivations() = default;
 
 void CudaActivations::SetBatch(const RowBatch& batch) {
-  const int64_t rows = std::ssize(batch.positions);
-  KVC_CHECK(batch.first >= 0 && rows <= size_.chunk && batch.first + rows <= size_.rows, kBadShape,
-            "activations: expected at most {} rows below {}, got {} from {}", size_.chunk,
-            size_.rows, rows, batch.first);
+  CheckFits(batch, size_);
   first_ = batch.first;
   if (!std::ranges::equal(positions_, batch.positions)) {
     positions_.assign(batch.positions.begin(), batch.positions.end());

@@ -33,6 +33,7 @@ class DecodeTables::Maker {
         DeviceBases& bases,
         DecodeTables& tables)
       : layer_(layer),
+        x_(x),
         step_(x.plan().attentions[layer]),
         device_(x.device()),
         latents_(x.model().latents(layer)),
@@ -41,8 +42,6 @@ class DecodeTables::Maker {
         tables_(tables),
         group_(step_.num_heads / step_.num_kv_heads),
         q_(x.AttentionIn(layer, 0)),
-        k_(x.AttentionIn(layer, 1)),
-        v_(x.AttentionIn(layer, 2)),
         out_(x.AttentionOut(layer)) {}
 
   void Add(int64_t b, const SequenceCache& cache, const RowCounters* counters) {
@@ -103,20 +102,14 @@ class DecodeTables::Maker {
                  const LayerCache& layer,
                  const RowCounters* counters) {
     const bool in_coordinates = layer.in_coordinates();
-    const int64_t width = v_.width / step_.num_kv_heads;
-    int64_t head = 0;
-    for (int64_t n = 0; n < std::ssize(layer.groups); ++n) {
-      const CacheBlock& block = layer.groups[n].recent;
+    ForStoredPlanes(step_, x_, layer, [&](const StoredPlane& plane) {
       cuda::RowBasis basis;
-      if (in_coordinates) basis = bases_.Keys(cache, *layer.coordinates, head, device_);
-      AddStore(FloatColumns(k_, n * step_.stored_width, step_.key_ranks[n]), KeysOnDevice(block), b,
-               counters, basis);
-      for (int64_t plane = 0; plane < block.shape().heads; ++plane, ++head) {
-        if (in_coordinates) basis = bases_.Values(cache, *layer.coordinates, head, device_);
-        AddStore(FloatColumns(v_, head * width, width), ValuesOnDevice(block, plane), b, counters,
-                 basis);
+      if (in_coordinates) {
+        basis = plane.keys ? bases_.Keys(cache, *layer.coordinates, plane.head, device_)
+                           : bases_.Values(cache, *layer.coordinates, plane.head, device_);
       }
-    }
+      AddStore(plane.from, plane.to, b, counters, basis);
+    });
     if (cache.spec().full()) return;
     const size_t first = moves_.size();
     AppendQueryMoves(RowOf(q_, b), q_.width / step_.num_heads, layer.queries, moves_);
@@ -216,6 +209,7 @@ class DecodeTables::Maker {
   }
 
   int64_t layer_;
+  const CudaActivations& x_;
   const AttentionStep& step_;
   CudaDevice& device_;
   std::span<const cuda::LatentKeys> latents_;  // [G]; of no size where keys are as stored
@@ -223,7 +217,7 @@ class DecodeTables::Maker {
   DeviceBases& bases_;
   DecodeTables& tables_;
   int64_t group_;  // query heads of a kv head
-  cuda::Rows q_, k_, v_, out_;
+  cuda::Rows q_, out_;
   std::vector<cuda::RowMove> moves_;
   std::vector<cuda::RowProjection> into_, out_of_;
   std::vector<int64_t> first_position_;  // [segments] of latents, in positions_

@@ -11,30 +11,23 @@
 namespace kvc::runtime {
 namespace {
 
-// Keys [T, n * R] and values [T, G * D] of the batch behind the rows of the layer's recent blocks.
-void AppendBlockMoves(const AttentionStep& step,
-                      const cuda::Rows& k,
-                      const cuda::Rows& v,
-                      RowRange rows,
-                      const LayerCache& layer,
-                      std::vector<cuda::RowMove>& moves) {
-  const int64_t width = v.width / step.num_kv_heads;
-  int64_t head = 0;
-  for (size_t n = 0; n < layer.groups.size(); ++n) {
-    const CacheBlock& block = layer.groups[n].recent;
+// Keys and values of the batch behind the rows of the layer's recent blocks.
+void AppendStores(const AttentionStep& step,
+                  const CudaActivations& x,
+                  RowRange rows,
+                  const LayerCache& layer,
+                  std::vector<cuda::RowMove>& moves) {
+  for (const GroupCache& group : layer.groups) {
+    const CacheBlock& block = group.recent;
     KVC_CHECK(block.rows() + rows.count <= block.capacity(), kInternal,
               "cache block: expected room for {} rows, got {}", rows.count,
               block.capacity() - block.rows());
-    const auto add = [&](const cuda::CachedRows& from, const cuda::CachedRows& to) {
-      moves.push_back({from, to, nullptr, nullptr, static_cast<int32_t>(rows.first),
-                       static_cast<int32_t>(block.rows()), static_cast<int32_t>(rows.count), 0});
-    };
-    add(FloatColumns(k, static_cast<int64_t>(n) * step.stored_width, step.key_ranks[n]),
-        KeysOnDevice(block));
-    for (int64_t plane = 0; plane < block.shape().heads; ++plane) {
-      add(FloatColumns(v, head++ * width, width), ValuesOnDevice(block, plane));
-    }
   }
+  const auto first = static_cast<int32_t>(layer.groups[0].recent.rows());
+  ForStoredPlanes(step, x, layer, [&](const StoredPlane& plane) {
+    moves.push_back({plane.from, plane.to, nullptr, nullptr, static_cast<int32_t>(rows.first),
+                     first, static_cast<int32_t>(rows.count), 0});
+  });
 }
 
 cuda::Rows RowsFrom(cuda::Rows rows, RowRange range) {
@@ -54,7 +47,7 @@ void StorePromptRows(int64_t layer,
   const AttentionStep& step = x.plan().attentions[layer];
   LayerCache& store = cache.layer(layer);
   std::vector<cuda::RowMove> moves;
-  AppendBlockMoves(step, x.AttentionIn(layer, 1), x.AttentionIn(layer, 2), rows, store, moves);
+  AppendStores(step, x, rows, store, moves);
   const cuda::Rows q = x.AttentionIn(layer, 0);
   if (!cache.spec().full()) {
     AppendQueryMoves(RowsFrom(q, rows), q.width / step.num_heads, store.queries, moves);
