@@ -46,8 +46,6 @@ class DecodeTables {
  public:
   // Whether the tables are of these caches' rows as they lie.
   [[nodiscard]] bool Hold(int64_t layer, std::span<SequenceCache* const> caches) const;
-  // From here on they hold for nothing.
-  void Forget() { stay_.clear(); }
   // Makes them anew. `counters` [B]: on the device.
   void Make(int64_t layer,
             std::span<SequenceCache* const> caches,
