@@ -115,9 +115,13 @@ void TakeAddedFile(const std::filesystem::path& directory, TokenizerConfig& conf
   }
 }
 
+// The type of the model, that of its source for a thin one (core/checkpoint/thin_names.h).
 std::string ReadModelType(const std::filesystem::path& directory) {
-  const auto type_of = [](const Json& json, const std::string& origin) {
-    return json.is_object() ? GetString(json, "model_type", origin, "") : "";
+  const auto type_of = [](const Json& json, const std::string& origin) -> std::string {
+    if (!json.is_object()) return "";
+    std::string type = GetString(json, "model_type", origin, "");
+    if (type != "kvc" || !json.contains("kvc")) return type;
+    return GetString(json.at("kvc"), "family", origin + ": kvc", "");
   };
   if (std::filesystem::exists(directory / "config.json")) {
     return type_of(ReadObject(directory / "config.json", "config.json"), "config.json");

@@ -44,6 +44,26 @@ class TokenizerLayouts : public ::testing::Test {
   Json strings_;
 };
 
+// The files of GPT-2's kind in a thin checkpoint and in a bundle, which have no model_type of their
+// own.
+TEST_F(TokenizerLayouts, ThinCheckpointsAndBundlesKnowTheirModel) {
+  const auto bos_with = [](const char* file, const Json& json) {
+    const testing::TempDir directory;
+    WriteFiles({{"vocab.json", "gpt2-style/vocab.json"}, {"merges.txt", "gpt2-style/merges.txt"}},
+               directory.path());
+    testing::WriteText(directory / file, json.dump());
+    return Tokenizer::Load(directory.path())->bos_id();
+  };
+  for (const char* family : {"gpt2", "qwen2"}) {
+    const auto expected = family == std::string("gpt2") ? std::optional(600) : std::nullopt;
+    const Json thin = {{"model_type", "kvc"}, {"kvc", {{"family", family}}}};
+    EXPECT_EQ(bos_with("config.json", thin), expected);
+    EXPECT_EQ(bos_with("manifest.json", {{"model", thin}}), expected);
+    EXPECT_EQ(bos_with("manifest.json", {{"model", {{"model_type", family}}}}), expected);
+  }
+  EXPECT_EQ(bos_with("manifest.json", {{"model", nullptr}}), 600);
+}
+
 TEST_F(TokenizerLayouts, GiveTheIdsOfTransformers) {
   for (const Json& layout : golden_) {
     SCOPED_TRACE("layout: " + layout.at("name").get<std::string>());
