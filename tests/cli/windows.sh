@@ -21,12 +21,13 @@ JSON
   --batch 1 --length 128 --quiet > /dev/null
 "$bin/kvc-factorize" "$work/model" -o "$work/thin" --rank 50% --layout latent:1 --calib "$text" \
   --calib-tokens 1k --window 256 --quiet > /dev/null
-"$bin/kvc-profile" "$work/model" -o "$work/profile" --calib "$text" --scorer snapkv --windows 2 --context 256 \
+"$bin/kvc-profile" "$work/model" -o "$work/profile" --calib "$text" --scorer keydiff --windows 2 --context 256 \
   --quiet > /dev/null
 "$bin/kvc-export" "$work/model" -o "$work/full" --budget 100% --method full --quiet > /dev/null
-"$bin/kvc-export" "$work/model" -o "$work/lukv" --budget 75% --method lukv --profile "$work/profile" --scorer snapkv \
+"$bin/kvc-export" "$work/model" -o "$work/lukv" --budget 75% --method lukv --profile "$work/profile" --scorer keydiff \
   --window 8 --quiet > /dev/null
-"$bin/kvc-export" "$work/thin" -o "$work/latent" --budget 75% --method uniform --window 8 --quiet > /dev/null
+"$bin/kvc-export" "$work/thin" -o "$work/latent" --budget 75% --method uniform --scorer keydiff \
+  --window 8 --quiet > /dev/null
 
 # 2 L G D elements of two bytes for each of the 64 tokens in the window, however long the text is.
 bytes=$((2 * 4 * 8 * 8 * 2 * 64))
