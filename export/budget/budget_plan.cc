@@ -168,7 +168,8 @@ CacheSpec MakeBudgetedSpec(const CacheGeometry& geometry,
       request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
   spec.basis = request.policy.basis;
   spec.recent_format = RecentFormat(geometry, spec.tiers, request.policy);
-  const bool needs_queries = scorers::Scorer::Create(spec.scorer)->needs_queries();
+  const auto scorer = scorers::Scorer::Create(spec.scorer);
+  const bool needs_queries = scorer->needs_queries() || scorer->needs_prompt_queries();
   spec.query_ring = needs_queries && !request.append ? kQueryRing : 0;
   spec.by_share = request.budget.unit == Budget::Unit::kShare;
   return spec;

@@ -12,6 +12,7 @@
 
 #include "core/base/rng.h"
 #include "export/budget/budget_curves.h"
+#include "scorers/scorer.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::budget {
@@ -354,6 +355,21 @@ TEST(BudgetPlan, TheSmallestBudgetThatIsNamedIsPossible) {
     for (const auto& row : plan.rows) {
       for (const int64_t rows : row) EXPECT_LE(rows, MinRows(plan.spec) + 2);
     }
+  }
+}
+
+// What decides while decoding has the queries that its scorer asks for: the runtime refuses a
+// bundle without them.
+TEST(BudgetPlan, EveryScorerGetsTheQueriesThatItNeeds) {
+  for (const ScorerKind kind :
+       {ScorerKind::kSnapKv, ScorerKind::kExpectedAttention, ScorerKind::kKeyDiff,
+        ScorerKind::kKnorm, ScorerKind::kStreaming, ScorerKind::kOutputError}) {
+    budget::PlanRequest request = Request("50%", Method::kUniform);
+    request.policy.scorer = kind;
+    const auto scorer = scorers::Scorer::Create(request.policy.scorer);
+    const bool asks = scorer->needs_queries() || scorer->needs_prompt_queries();
+    EXPECT_EQ(budget::MakeBudgetPlan(Geometry(), request).spec.query_ring > 0, asks)
+        << ScorerName(kind);
   }
 }
 
