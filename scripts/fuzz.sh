@@ -10,7 +10,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 fuzz=$(mkdir -p "$build/fuzz" && cd "$build/fuzz" && pwd)
 command -v clang++ > /dev/null || { echo "fuzz: expected clang++, got none; apt-get install clang" >&2; exit 2; }
 cmake -S "$root" -B "$fuzz" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  -DKVC_FUZZ=ON -DKVC_TORCH=OFF -DKVC_BENCH=OFF -DKVC_PCH=OFF > "$fuzz/configure.log"
+  -DKVC_FUZZ=ON -DKVC_TORCH=OFF -DKVC_BENCH=OFF > "$fuzz/configure.log"
 targets=("$@")
 [ $# -gt 0 ] || mapfile -t targets < <(sed -n "s|^\([a-z_][a-z_]*\) .*|\1|p" "$root/tests/fuzz/seeds.txt")
 cmake --build "$fuzz" --target "${targets[@]/#/fuzz_}"
