@@ -55,6 +55,7 @@ fuzz: setup
 
 check-all: check
 	@tests/cli/kill.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/kill 100
+	@tests/cli/thin_models.py $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/thin_models 30 || [ $$? -eq 77 ]
 	@tests/cli/full_disk.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/full_disk 50 || [ $$? -eq 77 ]
 
 format:
