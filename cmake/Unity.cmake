@@ -65,7 +65,7 @@ function(kvc_defined_names result path)
   set(names "")
   foreach(line IN LISTS lines)
     if(line MATCHES "^\n(using|namespace|template|extern|TEST|TYPED_TEST|INSTANTIATE|BENCHMARK)"
-       OR line MATCHES "^[^(]*::[~A-Za-z0-9_]+\\(")
+       OR line MATCHES "^[^(=]*::[~A-Za-z0-9_]+\\(")
       continue()
     elseif(line MATCHES "^\n(struct|class|union|enum|enum class) +([A-Za-z0-9_]+)"
            OR line MATCHES "^\n([^(={]*[ *&])?([A-Za-z0-9_]+) *[({=]")

@@ -43,7 +43,7 @@ double MaxLogitDifference(const std::filesystem::path& a, const std::filesystem:
 
 class WeightObjective : public ::testing::TestWithParam<const char*> {
  protected:
-  testing::TempDir temp_;
+  kvc::testing::TempDir temp_;
 
   FactorizeOptions Options(const std::string& layout, const std::string& rank) {
     FactorizeOptions options;
@@ -89,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(
     Families,
     WeightObjective,
     ::testing::Values("gpt2", "gpt2-bare", "llama", "llama-bias", "mistral", "qwen2", "qwen3"),
-    testing::ParameterName());
+    kvc::testing::ParameterName());
 
 class SharedStories : public ::testing::Test {
  protected:
@@ -111,7 +111,7 @@ class SharedStories : public ::testing::Test {
     return ToJson(FactorizeModel(options_, progress));
   }
 
-  testing::TempDir temp_;
+  kvc::testing::TempDir temp_;
   FactorizeOptions options_;
 };
 
@@ -130,7 +130,7 @@ TEST(SmolLm2, BetterObjectivesLoseLess) {
   FactorizeOptions options;
   options.model = root / "build/models/smollm2";
   if (!std::filesystem::exists(options.model)) GTEST_SKIP() << "needs SmolLM2: make smollm2";
-  const testing::TempDir temp;
+  const kvc::testing::TempDir temp;
   options.output = temp.path() / "thin";
   options.force = true;
   options.layout = ParseLayout("latent:1");
@@ -180,7 +180,7 @@ void ExpectRefused(const FactorizeOptions& options, ErrorKind kind, const std::s
 }
 
 TEST(FactorizeModel, RefusesByName) {
-  const testing::TempDir temp;
+  const kvc::testing::TempDir temp;
   FactorizeOptions options;
   options.model = kModels / "llama";
   options.output = temp.path() / "out";

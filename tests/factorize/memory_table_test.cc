@@ -33,7 +33,7 @@ Json SevenBillion(int64_t kv_heads, int64_t mlp_width) {
 }
 
 Json Plan(const Json& config, const std::string& rank, std::vector<int64_t> lengths) {
-  const testing::TempDir temp;
+  const kvc::testing::TempDir temp;
   WriteJsonFile(temp.path() / "config.json", config);  // no weights
   FactorizeOptions options;
   options.model = temp.path();

@@ -160,9 +160,9 @@ TEST_P(GlobalFamilies, ComeCloserToTheSource) {
   options.step_tokens = 192;
   options.passes = 3;
   options.learning_rate = 0.004;
-  const Json report = TuneGlobally(source_, keys, windows_, options,
-                                   temp.path() / "state.safetensors", progress_, factors);
-  EXPECT_GT(report["kept_step"].get<int64_t>(), 0);
+  const GlobalTuning tuned = TuneGlobally(source_, keys, windows_, options,
+                                          temp.path() / "state.safetensors", progress_, factors);
+  EXPECT_GT(tuned.kept_step, 0);
   EXPECT_LT(MeasureFactors(reference, source_, keys, factors, progress_).kld, 0.95 * before);
 }
 

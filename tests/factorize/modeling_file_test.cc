@@ -30,8 +30,9 @@ TEST(ModelingFile, NamesTheFamilyAndNoPlaceIsLeft) {
 }
 
 TEST(ModelingFile, StandsBesideTheConfigThatNamesIt) {
-  const testing::TempDir dir;
-  const auto golden = testing::SourceRoot() / "tests" / "golden" / "models" / "qwen2-rope-pairs";
+  const kvc::testing::TempDir dir;
+  const auto golden =
+      kvc::testing::SourceRoot() / "tests" / "golden" / "models" / "qwen2-rope-pairs";
   const ModelConfig config = ReadModelConfig(golden);
   WriteThinModel(config, config.keys, dir.path());
   EXPECT_EQ(ReadFile(dir.path() / "modeling_kvc.py"), ModelingText(Family::kQwen2));

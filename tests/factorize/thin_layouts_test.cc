@@ -89,7 +89,7 @@ class FamilyTest : public ::testing::TestWithParam<const char*> {
     return everything;
   }
 
-  testing::TempDir temp_;
+  kvc::testing::TempDir temp_;
   Checkpoint source_;
   std::unique_ptr<linalg::Svd> svd_ = linalg::Svd::Create(linalg::SvdBackend::kLapack);
 };
@@ -160,7 +160,7 @@ INSTANTIATE_TEST_SUITE_P(Golden,
                                            "olmo2",
                                            "llama-yarn",
                                            "mistral-longrope"),
-                         testing::ParameterName());
+                         kvc::testing::ParameterName());
 
 TEST(Objectives, NamesThoseOfTheLayout) {
   const auto resolve = [](Objective objective, KeyLayout layout, int64_t width = 1024) {

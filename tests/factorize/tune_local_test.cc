@@ -153,8 +153,8 @@ TEST_P(TuneFamilies, ComeCloserToTheSource) {
   TuneOptions options;
   options.step_tokens = 192;
   const TuneState state(temp.path(), Json::object());
-  const Json report = TuneLocally(source, keys, windows, options, state, progress, factors);
-  EXPECT_EQ(std::ssize(report), source.config().num_layers);
+  const auto tuned = TuneLocally(source, keys, windows, options, state, progress, factors);
+  EXPECT_EQ(std::ssize(tuned), source.config().num_layers);
   EXPECT_LT(MeasureFactors(reference, source, keys, factors, progress).kld, before);
 }
 

@@ -55,7 +55,7 @@ std::vector<std::pair<int64_t, int64_t>> Places(int64_t width) {
 class EveryModel : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(EveryModel, MatchesSlowMoments) {
-  const Checkpoint checkpoint = testing::OpenGolden(GetParam());
+  const Checkpoint checkpoint = kvc::testing::OpenGolden(GetParam());
   const ModelConfig& config = checkpoint.config();
   ProfileSums sums;
   GramCollector collector(config, kSinks, sums);
@@ -118,11 +118,11 @@ TEST_P(EveryModel, MatchesSlowMoments) {
 
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryModel,
-                         ::testing::ValuesIn(testing::GoldenNames()),
-                         testing::ParameterName());
+                         ::testing::ValuesIn(kvc::testing::GoldenNames()),
+                         kvc::testing::ParameterName());
 
 TEST(GramCollector, RefusesNan) {
-  const Checkpoint checkpoint = testing::OpenGolden("llama");
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
   const ModelConfig& config = checkpoint.config();
   ProfileSums sums;
   GramCollector collector(config, kSinks, sums);

@@ -99,7 +99,7 @@ TEST(LuKvTable, NoOtherSplitLosesLess) {
 }
 
 TEST(LuKvTable, FilesHoldTheTable) {
-  const testing::TempDir directory;
+  const kvc::testing::TempDir directory;
   const ProfileData profile = MakeProfile({1.0, 3.0, 0.5, 0.0});
   const std::vector<float> table = profile::LuKvTable(profile, ScorerKind::kSnapKv);
   profile::WriteLuKvTable(directory.path() / "t.safetensors", profile, ScorerKind::kSnapKv);

@@ -75,7 +75,7 @@ std::vector<double> SlowScores(const Checkpoint& checkpoint, const NeedlePrompt&
 class NeedleImportanceOfModel : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(NeedleImportanceOfModel, MatchesSlowScores) {
-  const Checkpoint checkpoint = testing::OpenGolden(GetParam());
+  const Checkpoint checkpoint = kvc::testing::OpenGolden(GetParam());
   const std::vector<NeedlePrompt> prompts = {MakePrompt(checkpoint, 1, 1),
                                              MakePrompt(checkpoint, 3, 2)};
   NoProgress silent;
@@ -92,11 +92,11 @@ TEST_P(NeedleImportanceOfModel, MatchesSlowScores) {
 
 INSTANTIATE_TEST_SUITE_P(Golden,
                          NeedleImportanceOfModel,
-                         ::testing::ValuesIn(testing::GoldenNames()),
-                         testing::ParameterName());
+                         ::testing::ValuesIn(kvc::testing::GoldenNames()),
+                         kvc::testing::ParameterName());
 
 TEST(ScoreNeedles, CountsOnlyPassedTests) {
-  const Checkpoint checkpoint = testing::OpenGolden("llama");
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
   std::vector<NeedlePrompt> prompts;
   for (uint64_t seed = 1; seed <= 5; ++seed) prompts.push_back(MakePrompt(checkpoint, 2, seed));
   NoProgress silent;
@@ -122,7 +122,7 @@ TEST(ScoreNeedles, CountsOnlyPassedTests) {
 }
 
 TEST(ScoreNeedles, RefusesPromptsWithoutParts) {
-  const Checkpoint checkpoint = testing::OpenGolden("llama");
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
   NoProgress silent;
   const auto score = [&](auto change) {
     NeedlePrompt prompt = MakePrompt(checkpoint, 1, 1);
@@ -143,7 +143,7 @@ TEST(ProfileModel, NeedlesDecideImportanceWhenEnoughAreAnswered) {
   options.context = 20;
   options.horizon = 4;
   options.window = 5;
-  const Checkpoint checkpoint = testing::OpenGolden("llama");
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
   ProfileInputs inputs;
   inputs.provenance = {{"seed", 1}};
   inputs.make_bases = [](int64_t, const LayerGrams&) { return LayerBases(); };
@@ -166,7 +166,7 @@ TEST(ProfileModel, NeedlesDecideImportanceWhenEnoughAreAnswered) {
   inputs.needles.assign(4, prompt);
   for (size_t wrong = 1; wrong < 4; ++wrong) inputs.needles[wrong].answer = {right ^ 1};
   NoProgress silent;
-  const testing::TempDir first;
+  const kvc::testing::TempDir first;
   const ProfileData needle = ProfileModel(checkpoint, inputs, options, first.path(), silent);
   EXPECT_EQ(needle.importance_method, "needle");
   EXPECT_EQ(needle.importance_tests, 1);
@@ -176,7 +176,7 @@ TEST(ProfileModel, NeedlesDecideImportanceWhenEnoughAreAnswered) {
   EXPECT_NEAR(std::accumulate(needle.importance.begin(), needle.importance.end(), 0.0), 1.0, 1e-6);
 
   inputs.needles.push_back(inputs.needles[1]);  // one of five is too few
-  const testing::TempDir second;
+  const kvc::testing::TempDir second;
   const ProfileData oracle = ProfileModel(checkpoint, inputs, options, second.path(), silent);
   EXPECT_EQ(oracle.importance_method, "oracle");
   EXPECT_EQ(oracle.importance_tests, 2);

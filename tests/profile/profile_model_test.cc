@@ -75,9 +75,9 @@ ProfileInputs Inputs(const Checkpoint& checkpoint, std::vector<std::vector<int32
 ProfileData Profile(const std::string& model,
                     const ProfileOptions& options,
                     int64_t num_windows = 3) {
-  const testing::TempDir directory;
+  const kvc::testing::TempDir directory;
   NoProgress silent;
-  const Checkpoint checkpoint = testing::OpenGolden(model);
+  const Checkpoint checkpoint = kvc::testing::OpenGolden(model);
   return ProfileModel(checkpoint, Inputs(checkpoint, RandomWindows(options, num_windows)), options,
                       directory.path(), silent);
 }
@@ -199,7 +199,7 @@ TEST_P(EveryFamily, EqualsSlowProfile) {
   const ProfileOptions options = OptionsFor(GetParam());
   const ProfileData data = Profile(GetParam(), options);
   const SlowCurves slow =
-      SlowProfile(testing::OpenGolden(GetParam()), RandomWindows(options, 3), options);
+      SlowProfile(kvc::testing::OpenGolden(GetParam()), RandomWindows(options, 3), options);
   ExpectClose(data.oracle_curve, slow.oracle);
   ExpectClose(data.curves.at(ScorerKind::kKnorm), slow.knorm);
 }
@@ -207,7 +207,7 @@ TEST_P(EveryFamily, EqualsSlowProfile) {
 TEST_P(EveryFamily, CurvesKeepTheirPromises) {
   const ProfileOptions options = OptionsFor(GetParam());
   const ProfileData data = Profile(GetParam(), options);
-  const ModelConfig config = testing::OpenGolden(GetParam()).config();
+  const ModelConfig config = kvc::testing::OpenGolden(GetParam()).config();
   ASSERT_EQ(data.curves.size(), options.scorers.size());
   ASSERT_EQ(data.error_curves.size(), options.scorers.size());
   const int64_t heads = config.num_layers * config.num_kv_heads;
@@ -266,8 +266,8 @@ TEST_P(EveryFamily, CurvesKeepTheirPromises) {
 
 INSTANTIATE_TEST_SUITE_P(Golden,
                          EveryFamily,
-                         ::testing::ValuesIn(testing::GoldenNames()),
-                         testing::ParameterName());
+                         ::testing::ValuesIn(kvc::testing::GoldenNames()),
+                         kvc::testing::ParameterName());
 
 // --- Interrupted runs ---------------------------------------------------------------------------
 
@@ -303,10 +303,10 @@ void ExpectSameBits(const ProfileData& a, const ProfileData& b) {
 TEST(ProfileModel, GoesOnAfterAnInterruption) {
   const ProfileOptions options = SmallOptions();
   const auto windows = RandomWindows(options, 3);
-  const Checkpoint checkpoint = testing::OpenGolden("qwen3");
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("qwen3");
   const ProfileData expected = Profile("qwen3", options);
   for (int64_t report = 0; report < 6; ++report) {  // 2 layers x 3 windows
-    const testing::TempDir directory;
+    const kvc::testing::TempDir directory;
     InterruptAt stop(report);
     EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(checkpoint, Inputs(checkpoint, windows),
                                                     options, directory.path(), stop)),
@@ -324,8 +324,8 @@ TEST(ProfileModel, GoesOnAfterAnInterruption) {
 TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
   const ProfileOptions options = SmallOptions();
   const auto windows = RandomWindows(options, 2);
-  const Checkpoint checkpoint = testing::OpenGolden("llama");
-  const testing::TempDir directory;
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
+  const kvc::testing::TempDir directory;
   InterruptAt stop(3);
   EXPECT_ANY_THROW(static_cast<void>(
       ProfileModel(checkpoint, Inputs(checkpoint, windows), options, directory.path(), stop)));
@@ -342,7 +342,8 @@ TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
   auto other_windows = windows;
   other_windows[1][7] ^= 1;
   EXPECT_KVC_ERROR(go_on(checkpoint, other_windows, options), kUsage, "windows_sha256");
-  EXPECT_KVC_ERROR(go_on(testing::OpenGolden("mistral"), windows, options), kUsage, "model_sha256");
+  EXPECT_KVC_ERROR(go_on(kvc::testing::OpenGolden("mistral"), windows, options), kUsage,
+                   "model_sha256");
 }
 
 TEST(ProfileModel, ThreadsDoNotChangeBits) {
@@ -370,8 +371,8 @@ TEST(ProfileModel, RefusesWindowsOfAnotherLength) {
   ProfileOptions options = SmallOptions();
   auto windows = RandomWindows(options, 2);
   windows[1].pop_back();
-  const Checkpoint checkpoint = testing::OpenGolden("llama");
-  const testing::TempDir directory;
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
+  const kvc::testing::TempDir directory;
   NoProgress silent;
   EXPECT_KVC_ERROR(static_cast<void>(ProfileModel(checkpoint, Inputs(checkpoint, windows), options,
                                                   directory.path(), silent)),

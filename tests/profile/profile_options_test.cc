@@ -20,7 +20,7 @@ ProfileOptions SmallOptions() {
 }
 
 TEST(CheckProfileOptions, RefusesByName) {
-  const ModelConfig config = testing::OpenGolden("llama").config();
+  const ModelConfig config = kvc::testing::OpenGolden("llama").config();
   const auto check = [&](auto change) {
     ProfileOptions options = SmallOptions();
     change(options);
@@ -54,7 +54,7 @@ TEST(ProfileOptions, NamesAreTheirParsers) {
 }
 
 TEST(PlanProfile, CountsTokensAndHiddenStates) {
-  const ModelConfig config = testing::OpenGolden("llama").config();
+  const ModelConfig config = kvc::testing::OpenGolden("llama").config();
   const ProfilePlan plan = PlanProfile(config, SmallOptions(), 10);
   EXPECT_EQ(plan.tokens, 480);
   EXPECT_EQ(plan.hidden_bytes, 480 * config.model_width * 4);

@@ -22,7 +22,7 @@ void SaveExample(const std::filesystem::path& directory, int64_t next_layer) {
 }
 
 TEST(ProfileState, GivesBackTheSameBits) {
-  const testing::TempDir directory;
+  const kvc::testing::TempDir directory;
   EXPECT_FALSE(LoadState(directory.path(), kSignature).has_value());
   SaveExample(directory.path(), 3);
   SaveExample(directory.path(), 7);  // replaces
@@ -39,7 +39,7 @@ TEST(ProfileState, GivesBackTheSameBits) {
 }
 
 TEST(ProfileState, NamesTheFieldThatDiffers) {
-  const testing::TempDir directory;
+  const kvc::testing::TempDir directory;
   SaveExample(directory.path(), 1);
   Json other = kSignature;
   other["context"] = 41;
@@ -58,7 +58,7 @@ TEST(ProfileState, NamesTheFieldThatDiffers) {
 }
 
 TEST(ProfileState, RefusesABrokenFile) {
-  const testing::TempDir directory;
+  const kvc::testing::TempDir directory;
   SaveExample(directory.path(), 1);
   const auto path = StatePath(directory.path());
   const std::string bytes = ReadFile(path);
