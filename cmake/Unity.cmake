@@ -1,14 +1,15 @@
-# Unity builds: the sources of a target compile together, a dozen to a unit, so that a header is
-# parsed and a template instantiated once for all of them. Half of a build's processor time is that.
-# A unit still includes what it uses, and names of a file stay the file's own: -DKVC_UNITY=OFF builds
-# one by one, as the dev preset does and as a compiler launcher wants it.
-option(KVC_UNITY "Compile the sources of a target together" ${KVC_PCH})
+# Unity builds: the sources of a library or command compile together, up to 16 to a unit, so that a
+# header is parsed and a template instantiated once for all of them. Tests compile one by one.
+# A unit still includes what it uses, and names of a file stay the file's own: the dev preset and builds
+# behind a compiler launcher compile one by one. By default only the sources that include LibTorch do
+# so, whose headers cost most, and only where headers are precompiled; -DKVC_UNITY=ON: all.
+option(KVC_UNITY "Compile the sources of libraries and commands together" OFF)
 
 # kvc_unity(VAR TARGET sources...): sets VAR to what TARGET compiles: units of C++ sources, then what
 # is no C++ source of ours. Two sources that define the same name go to different units.
 function(kvc_unity result target)
   set(units ${ARGN})
-  if(KVC_UNITY)
+  if(KVC_UNITY OR (KVC_PCH AND target MATCHES "_torch$"))
     set(largest 16)
     set(units "")
     set(count 0)
