@@ -41,15 +41,7 @@ LayerNeed NeedOf(const PromptCache& cache,
   return need;
 }
 
-// Bytes of keys that are rebuilt from a layer's latents, for all rows of a prompt.
-int64_t RebuiltBytes(const Plan& plan, int64_t length) {
-  int64_t widest = 0;
-  for (const AttentionStep& step : plan.attentions) {
-    if (step.latent) widest = std::max(widest, step.num_kv_heads * step.head_width);
-  }
-  return length * widest * kFloatBytes;
-}
-
+// Bytes of all queries of a layer.
 int64_t QueryBytes(const Plan& plan, int64_t length) {
   int64_t widest = 0;
   for (const AttentionStep& step : plan.attentions) {
@@ -96,7 +88,7 @@ int64_t PromptBytes(const Plan& plan,
                     int64_t logits) {
   int64_t floats = length * plan.model_width + std::min(chunk, logits) * plan.vocab_size;
   for (const int64_t width : plan.slot_widths) floats += chunk * width;
-  int64_t bytes = floats * kFloatBytes + RebuiltBytes(plan, length);
+  int64_t bytes = floats * kFloatBytes;
   if (std::ranges::any_of(caches, &PromptCache::prompt_queries)) bytes += QueryBytes(plan, length);
   for (const PromptCache& cache : caches) bytes += PeakCacheBytes(cache, length);
   return bytes;

@@ -25,10 +25,10 @@ struct PromptCache {
 // group and stays below it.
 [[nodiscard]] int64_t PeakCacheBytes(const PromptCache& cache, int64_t length);
 
-// Bytes of a prompt of `length` tokens that goes through the model in chunks: the workspace, what
-// is kept of a layer beside its cache (all queries, keys rebuilt from latents), and PeakCacheBytes
-// of all caches together. `logits`: rows that are read at once. Sums over tokens and tables of
-// launches, a few floats a token and head of one layer, are not counted.
+// Bytes of a prompt of `length` tokens that goes through the model in chunks: the workspace, all
+// queries of a layer where a scorer asks for them, and PeakCacheBytes of all caches together.
+// `logits`: rows that are read at once. Sums over tokens and tables of launches, a few floats a
+// token and head of one layer, are not counted.
 [[nodiscard]] int64_t PromptBytes(const Plan& plan,
                                   std::span<const PromptCache> caches,
                                   int64_t length,
