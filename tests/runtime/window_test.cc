@@ -22,19 +22,29 @@ using testing::PrefillLast;
 
 constexpr int64_t kContext = 128;  // of the golden models
 
-std::vector<LayoutCase> WindowModels() {
+const std::vector<const char*>& WindowModels() {
+  static const std::vector<const char*> kModels = {"mistral-window", "qwen2-window", "qwen3-window",
+                                                   "mistral-window-latent",
+                                                   "qwen3-window-post-rope"};
+  return kModels;
+}
+
+std::vector<LayoutCase> OnEveryBackend() {
   std::vector<LayoutCase> cases;
   for (const char* backend : {"cpu", "fenced", "emulator"}) {
     if (backend == std::string("emulator") && cuda::DeviceKind() != "emulator") continue;
-    for (const char* model : {"mistral-window", "qwen2-window", "qwen3-window",
-                              "mistral-window-latent", "qwen3-window-post-rope"}) {
-      cases.emplace_back(model, backend);
-    }
+    for (const char* model : WindowModels()) cases.emplace_back(model, backend);
   }
   return cases;
 }
 
 class WindowTest : public ::testing::TestWithParam<LayoutCase> {
+ protected:
+  Loaded loaded_{GetParam()};
+};
+
+// Decisions are the host's on every backend (cuda_backend_test.cc compares them).
+class WindowBudgetTest : public WindowTest {
  protected:
   // Policies of every kind: a part of the window, tiers, spread by scores, all of it.
   [[nodiscard]] std::vector<CacheSpec> Policies() const {
@@ -62,8 +72,6 @@ class WindowTest : public ::testing::TestWithParam<LayoutCase> {
     spec.margin = 2;
     return spec;
   }
-
-  Loaded loaded_{GetParam()};
 };
 
 // The ring goes round several times; nothing is allocated for it.
@@ -88,7 +96,7 @@ TEST_P(WindowTest, AFullCacheHoldsTheWindow) {
   }
 }
 
-TEST_P(WindowTest, BytesAreThePredicted) {
+TEST_P(WindowBudgetTest, BytesAreThePredicted) {
   std::vector<CacheSpec> specs = Policies();
   specs.push_back(loaded_.geometry());
   for (const CacheSpec& spec : specs) {
@@ -114,7 +122,7 @@ TEST_P(WindowTest, BytesAreThePredicted) {
 
 // No policy ever holds a token that left the window, or more rows than it has; a budget of
 // everything is the full cache.
-TEST_P(WindowTest, BudgetsStayInsideTheWindow) {
+TEST_P(WindowBudgetTest, BudgetsStayInsideTheWindow) {
   for (const DecodePolicy policy : {DecodePolicy::kReallocate, DecodePolicy::kAppend}) {
     for (const CacheSpec& spec : Policies()) {
       const bool everything = spec.by_share && spec.budget[0][0] >= 1.0;
@@ -146,7 +154,12 @@ TEST_P(WindowTest, AClonesRingIsItsOwn) {
   EXPECT_EQ(DecodeOne(*loaded_.session, *clone, 7), expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, WindowTest, ::testing::ValuesIn(WindowModels()), LayoutName);
+INSTANTIATE_TEST_SUITE_P(Models, WindowTest, ::testing::ValuesIn(OnEveryBackend()), LayoutName);
+INSTANTIATE_TEST_SUITE_P(Models,
+                         WindowBudgetTest,
+                         ::testing::ValuesIn(std::vector<LayoutCase>(WindowModels().begin(),
+                                                                     WindowModels().end())),
+                         LayoutName);
 
 }  // namespace
 }  // namespace kvc::runtime
