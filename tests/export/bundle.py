@@ -76,6 +76,17 @@ def can_be_cut(name):
     return "longrope" not in name
 
 
+def cuts(ids):
+    """A prompt in four calls."""
+    first = min(20, len(ids) - 4)
+    return [first, 1, 1, len(ids) - first - 2]
+
+
+def sides_to_go_on(name):
+    """A window counts slots, as in transformers: padding between a sequence and its next token takes its place."""
+    return ("left",) if "window" in name else ("left", "right")
+
+
 def padded_batch(ids, lengths, side):
     """The first `lengths[b]` of `ids` for each row, padded to the longest: ids, mask, positions."""
     width = max(lengths)

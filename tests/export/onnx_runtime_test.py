@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from safetensors.numpy import load_file
 
-from bundle import Bundle, can_be_cut, padded_batch, read_golden
+from bundle import Bundle, can_be_cut, cuts, padded_batch, read_golden, sides_to_go_on
 
 KVC_EXPORT, SOURCE, WORK = (pathlib.Path(a).resolve() for a in sys.argv[1:4])
 GOLDEN = SOURCE / "tests" / "golden"
@@ -160,8 +160,7 @@ class GoldenModels(unittest.TestCase):
     def test_with_past(self):
         for directory, ids, logits in self.each():
             if can_be_cut(directory.name):
-                steps = [20, 1, 1, len(ids) - 22]
-                self.assert_close(Bundle(directory).in_steps(ids, steps), logits)
+                self.assert_close(Bundle(directory).in_steps(ids, cuts(ids)), logits)
 
     def test_longrope_with_past(self):
         """Cached keys stay as they were turned when the sequence outgrows the original context."""
@@ -186,7 +185,7 @@ class GoldenModels(unittest.TestCase):
         for directory, ids, logits in self.each():
             lengths = [len(ids) - 8, 7, 1]
             bundle = Bundle(directory)
-            for side in ("left", "right"):
+            for side in sides_to_go_on(directory.name):
                 rows, mask, positions = padded_batch(ids, lengths, side)
                 _, past = bundle.run(rows, mask, positions)
                 done = np.array(lengths)
@@ -216,7 +215,7 @@ class RoundedModels(unittest.TestCase):
                     if not can_be_cut(name):
                         continue
                     # New rows are rounded before they are used, so the past changes nothing.
-                    steps = bundle.in_steps(ids, [20, 1, 1, len(ids) - 22])
+                    steps = bundle.in_steps(ids, cuts(ids))
                     self.assertLessEqual(np.abs(whole - steps).max(), TOLERANCE)
 
 

@@ -20,7 +20,7 @@ import onnx  # noqa: E402
 import openvino as ov  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
-from bundle import Bundle, can_be_cut, padded_batch, read_golden  # noqa: E402
+from bundle import Bundle, can_be_cut, cuts, padded_batch, read_golden  # noqa: E402
 from inline_functions import inline_functions  # noqa: E402
 
 GOLDEN = SOURCE / "tests" / "golden" / "models"
@@ -91,7 +91,7 @@ class OtherEngines(unittest.TestCase):
             for bundle in (Bundle(directory), in_openvino):
                 self.assert_close(bundle.whole(ids), logits, *TOLERANCES[dtype])
                 if can_be_cut(directory.name):
-                    steps = bundle.in_steps(ids, [20, 1, 1, len(ids) - 22])
+                    steps = bundle.in_steps(ids, cuts(ids))
                     self.assert_close(steps, logits, *TOLERANCES[dtype])
             self.assert_close(in_openvino.whole(ids), Bundle(directory).whole(ids), 1e-3, AGREEMENT[dtype])
             for side in ("left", "right"):
