@@ -176,6 +176,7 @@ def layouts(spm):
             "mask_token": {"content": "<m>", "lstrip": True, "rstrip": False, "normalized": True,
                            "single_word": False}, "eos_token": "<|im_end|>"}})),
         ("json, prefix space of a class", qwen(of_llama, {"tokenizer_class": "Qwen2Tokenizer",
+                                                          "eos_token": "<|im_end|>",
                                                           "add_prefix_space": True})),
         ("json, prefix space without one", qwen(of_llama, {**fast, "add_prefix_space": True})),
         ("unigram json", {"tokenizer.json": "unigram-style/tokenizer.json",
@@ -183,8 +184,8 @@ def layouts(spm):
     ]
     for name in spm:
         made.append((f"model {name}", model(name, "mistral")))
-        made.append((f"model {name}, not legacy", model(name, "mistral", {"legacy": False})))
         if name.startswith("bpe"):
+            made.append((f"model {name}, not legacy", model(name, "mistral", {"legacy": False})))
             for more in ({}, {"legacy": True}, {"add_prefix_space": False}):
                 settings = {"tokenizer_class": "LlamaTokenizer", **more}
                 made.append((f"model {name}, {json.dumps(settings)}", model(name, "llama", settings)))
