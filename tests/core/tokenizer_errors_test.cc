@@ -51,7 +51,7 @@ TEST_F(TokenizerErrors, SmallTokenizerWorks) {
 
 TEST_F(TokenizerErrors, NothingThere) {
   EXPECT_KVC_ERROR(Tokenizer::Load(directory_.path()), kBadInput, "got none of them");
-  EXPECT_KVC_ERROR(Tokenizer::Load(directory_ / "no such directory"), kBadInput, "none of them");
+  EXPECT_KVC_ERROR(Tokenizer::Load(directory_ / "no such directory"), kIo, "got none");
 }
 
 TEST_F(TokenizerErrors, UnknownComponentsAreNamed) {
