@@ -16,10 +16,13 @@ constexpr int kBlockKeys = kRebuildWarps * kWarpKeys;
 constexpr int kBlocksHint = 2;  // of a multiprocessor
 
 struct RebuildShared {
-  // 8 more: the same dimensions of four rows fall on all 32 banks.
+  // 8 more, and Shift: dimensions d, d + 2, d + 4, d + 6 of eight rows fall on all 32 banks.
   float keys[kRebuildWarps][kWarpKeys][kMostRebuiltWidth + 8];
   float factors[kRebuildWarps][kWarpKeys];  // of the norm
 };
+
+// Where a row's dimension 0 lies.
+__device__ __forceinline__ int Shift(int row) { return row / 4 % 2; }
 
 __global__ void __launch_bounds__(kThreads, kBlocksHint) RebuildKernel(const KeyRebuild* rebuilds) {
   constexpr int kColumns = kMostRebuiltWidth / 32;  // of a lane
@@ -41,7 +44,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) RebuildKernel(const Key
     for (int i = 0; i < 8; ++i) {
       const int d = dimensions[16 * step + i / 4 * 8 + 2 * (lane % 4) + i % 2];
       if (d >= 0) {
-        keys[lane / 4 + i % 4 / 2 * 8][d] = c[i / 4][i % 4];
+        const int row = lane / 4 + i % 4 / 2 * 8;
+        keys[row][Shift(row) + d] = c[i / 4][i % 4];
       }
     }
   });
@@ -58,7 +62,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) RebuildKernel(const Key
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       const int d = lane + 32 * c;
-      x[c] = d < in.keys.width ? keys[k][d] * factors[k] : 0.0F;
+      x[c] = d < in.keys.width ? keys[k][Shift(k) + d] * factors[k] : 0.0F;
     }
     StoreRow(in.keys, first + k, x);
   }
