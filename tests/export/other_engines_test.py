@@ -26,8 +26,8 @@ from inline_functions import inline_functions  # noqa: E402
 GOLDEN = SOURCE / "tests" / "golden" / "models"
 # Largest error of a logit: absolute, and relative to the largest logit (onnx_runtime_test.py).
 TOLERANCES = {"f32": (1e-3, 0.0), "bf16": (0.0, 3e-2)}
-# Two engines round the same numbers at the same places, so they agree more closely than with the golden logits.
-AGREEMENT = {"f32": 1e-3, "bf16": 1e-2}
+# Between the engines, relative: sums in another order round some cached bf16 rows the other way (2.1e-2 measured).
+AGREEMENT = {"f32": 1e-3, "bf16": 3e-2}
 
 
 def export(name, dtype):
