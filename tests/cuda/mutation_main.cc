@@ -87,8 +87,7 @@ double RunPrefill(Rng& rng) {
          {PrefillShape{"", 45, 50, 3, 0, {{64, 64}, {64, 40}}},
           PrefillShape{"", 20, 50, 2, 0, {{13, 64}}}, windowed, latents, split}) {
       const PrefillCase prefill(shape, format, format, rng);
-      const double error = prefill.WorstError(prefill.Run());
-      worst = std::max(worst, error);
+      worst = std::max(worst, prefill.WorstError(prefill.Run()));
     }
   }
   return worst;
@@ -96,7 +95,7 @@ double RunPrefill(Rng& rng) {
 
 double RunRebuild(Rng& rng) {
   double worst = 0.0;
-  for (const RowFormat& latents : {kRowsBF16, kRowsF32}) {
+  for (const RowFormat& latents : {kRowsBF16, kRowsF32, kRowsInt8}) {
     RebuildShape all = {"", 70, 100, 64};
     all.bias = all.norm = all.positions = true;
     RebuildShape some = {"", 90, 13, 48, 11};

@@ -48,11 +48,11 @@ PARTS_OF_MATRICES = "kernels/cuda/project_rows.cuh"
 # What is run for a source, and the source to compile for it.
 PARTS = {DECODE: ("decode", DECODE), ROWS: ("decode", DECODE), LATENT_ROWS: ("decode", DECODE),
          LATENTS: ("decode", DECODE), SPLIT: ("decode", DECODE),
-         MIXED: ("decode", DECODE), DECODERS: ("decode", DECODE),
+         MIXED: ("decode", DECODE),
          PREFILL: ("prefill", PREFILL), TILE: ("prefill", PREFILL),
          PRODUCTS: ("prefill", PREFILL),
          PREFILL_LATENTS: ("prefill", PREFILL), SOFTMAX: ("prefill", PREFILL),
-         REBUILD: ("rebuild", REBUILD), NORM: ("norm", NORM),
+         REBUILD: ("rebuild", REBUILD), DECODERS: ("rebuild", REBUILD), NORM: ("norm", NORM),
          PRODUCT: ("product", PRODUCT), ELEMENTS: ("elementwise", ELEMENTS),
          SAMPLING: ("sample", SAMPLING), BEST: ("sample", SAMPLING),
          MOVE: ("move", MOVE), CODEC: ("move", MOVE), PROJECT: ("project", PROJECT),
