@@ -42,9 +42,9 @@ refused models models/ "${train[@]}" -o models --force
 echo "1 2 3" > models/ids.txt
 refused models/ids.txt models/ids.txt "$bin/kvc-eval" logits models/bundle --ids models/ids.txt -o models/ids.txt
 refused models/bundle/model.onnx models/bundle "$bin/kvc-eval" logits models/bundle --ids models/ids.txt -o models/bundle/model.onnx
-refused models/text.txt models/text.txt "$bin/kvc-eval" compare models/bundle --policy uniform/snapkv --budget 50% \
+refused models/text.txt models/text.txt "$bin/kvc-eval" compare models/bundle --policy uniform/snapkv --budget 50% --context 256 --decode 32 \
   --text models/text.txt -o models/text.txt
-refused models/bundle/new.json models/bundle "$bin/kvc-eval" compare models/bundle --policy uniform/snapkv --budget 50% \
+refused models/bundle/new.json models/bundle "$bin/kvc-eval" compare models/bundle --policy uniform/snapkv --budget 50% --context 256 --decode 32 \
   --text models/text.txt --save-prompts models/bundle/new.json
 echo '{"command": "kvc-run"}' > models/run.json
 refused models/run.json models/run.json "$bin/kvc" report models -o models/run.json
