@@ -127,6 +127,9 @@ TEST_P(AttentionLoss, ErrorIsThatOfTheFormula) {
 TEST_P(AttentionLoss, GradientIsThatOfTheError) {
   Problem problem = MakeProblem();
   const AttentionError measured = problem.Measure(true);
+  // A query that sees one key alone has no gradient but the rounding of floats of order one.
+  const auto [tokens, window] = GetParam();
+  const double least = tokens == 1 || window == 1 ? 2e-7 : 1e-8;
   const auto check = [&](std::vector<double>& values, const torch::Tensor& gradient) {
     const torch::Tensor flat = gradient.reshape({-1}).to(torch::kFloat64);
     const double scale = flat.abs().max().item<double>();
@@ -140,7 +143,7 @@ TEST_P(AttentionLoss, GradientIsThatOfTheError) {
       values[i] = value - kStep;
       const double below = problem.Error();
       values[i] = value;
-      EXPECT_NEAR(flat[i].item<double>(), (above - below) / (2 * kStep), 1e-5 * scale + 1e-8) << i;
+      EXPECT_NEAR(flat[i].item<double>(), (above - below) / (2 * kStep), 1e-5 * scale + least) << i;
     }
   };
   check(problem.q, measured.q);

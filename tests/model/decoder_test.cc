@@ -148,10 +148,13 @@ TEST(DecoderTest, TapsFitTogether) {
                        {.projections = true, .probabilities = true, .attention = true}, &taps);
     const Tensor k = taps.k.repeat_interleave(config.group_size(), 1).to(torch::kFloat64);
     const Tensor v = taps.v.repeat_interleave(config.group_size(), 1).to(torch::kFloat64);
-    const Tensor future = torch::ones({tokens, tokens}, torch::kBool).triu(1);
+    Tensor unseen = torch::ones({tokens, tokens}, torch::kBool).triu(1);
+    if (taps.window) {
+      unseen = unseen.logical_or(torch::ones({tokens, tokens}, torch::kBool).tril(-*taps.window));
+    }
     const Tensor logits =
         taps.q.to(torch::kFloat64).matmul(k.transpose(2, 3)) / std::sqrt(config.head_width);
-    const Tensor a = logits.masked_fill(future, -INFINITY).softmax(-1);  // [N, H, T, T]
+    const Tensor a = logits.masked_fill(unseen, -INFINITY).softmax(-1);  // [N, H, T, T]
     EXPECT_LE(MaxDifference(taps.probabilities, a), 1e-5) << name;
     const Tensor o = a.matmul(v).transpose(1, 2).reshape({2, tokens, -1});  // [N, T, H*D]
     EXPECT_LE(MaxDifference(taps.attention, o), 5e-5) << name;
