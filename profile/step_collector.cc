@@ -75,6 +75,7 @@ void StepCollector::Finish(int64_t layer, LayerBases& bases) {
   const auto set = [&](const char* what, const std::vector<Tensor>& windows,
                        const std::vector<float>& forward, const std::vector<float>& back,
                        const std::vector<float>& mean, std::vector<float>& steps) {
+    if (forward.empty()) return;  // no basis to be in
     std::vector<double>& kept = sums_.at(SumName(layer, what));
     if (!windows.empty()) {
       kept.clear();

@@ -26,7 +26,8 @@ class StepCollector {
   void Visit(const model::LayerTaps& taps);
 
   // Fits the steps of the layer's rows to `bases`, or takes those of a finished layer when no
-  // window was visited, and sets them. Throws kNumeric when a row is not finite.
+  // window was visited, and sets them; where there are no bases there are no steps. Throws kNumeric
+  // when a row is not finite.
   void Finish(int64_t layer, LayerBases& bases);
 
  private:
