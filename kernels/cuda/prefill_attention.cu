@@ -216,6 +216,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) PrefillKernel(const Pre
   // The last tokens see most: their blocks come first.
   const BlockPlace place(call, static_cast<int>(gridDim.x - 1 - blockIdx.x));
   const PrefillHead& head = call.heads[place.head];
+  // Their fields are read once, and not again after each barrier.
+  const CachedRows key_rows = head.keys;
+  const CachedRows value_rows = head.values;
   const int columns = place.Columns(head.values);
   if (columns <= 0) {
     return;  // another head's values are wider
@@ -227,8 +230,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) PrefillKernel(const Pre
   const LaneRows lane_rows = RowsOfLane(head, chunk, warp_query, place.column);
 
   if (tiles.begin < tiles.end) {
-    shared.keys[0].Fill(head.keys, tiles.begin, rows);
-    shared.values[0].Fill(head.values, tiles.begin, rows, place.column);
+    shared.keys[0].Fill(key_rows, tiles.begin, rows);
+    shared.values[0].Fill(value_rows, tiles.begin, rows, place.column);
   }
   CommitCopies();
   Products products;
@@ -241,8 +244,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) PrefillKernel(const Pre
     WaitCopies<0>();
     SyncBlock();  // the tile is complete, and the other stage has been read
     if (tile + kKeys < tiles.end) {
-      shared.keys[stage ^ 1].Fill(head.keys, tile + kKeys, rows);
-      shared.values[stage ^ 1].Fill(head.values, tile + kKeys, rows, place.column);
+      shared.keys[stage ^ 1].Fill(key_rows, tile + kKeys, rows);
+      shared.values[stage ^ 1].Fill(value_rows, tile + kKeys, rows, place.column);
       CommitCopies();
     }
     if constexpr (Products::kRebuilds) {

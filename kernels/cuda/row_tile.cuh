@@ -57,8 +57,7 @@ struct RowTile {
   // Starts to fill the tile with the rows that follow `row`, and their columns from `column`, a
   // multiple of 16, on, by all of the block's threads. It is complete after WaitCopies and
   // SyncBlock.
-  // `rows` is a copy, so that its fields are read once and not for each chunk.
-  __device__ __forceinline__ void Fill(CachedRows rows,
+  __device__ __forceinline__ void Fill(const CachedRows& rows,
                                        int row,
                                        const RowRange& visible,
                                        int column = 0) {
