@@ -38,7 +38,7 @@ void ThrowSystemError(const std::filesystem::path& path, const char* action) {
 std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path) {
   static std::atomic<uint64_t> counter{0};
   const std::string name = "." + path.filename().string() + "." + std::to_string(::getpid()) + "-" +
-                           std::to_string(counter.fetch_add(1)) + ".tmp";
+                           std::to_string(counter.fetch_add(1)) + kTemporarySuffix;
   return path.parent_path() / name;
 }
 

@@ -40,7 +40,11 @@ class AtomicFile {
 // Throws kIo with "PATH: expected ACTION, got REASON", the reason from errno.
 [[noreturn]] void ThrowSystemError(const std::filesystem::path& path, const char* action);
 
-// Returns a name beside `path` that no other object of this or another process uses.
+// How the names of temporaries end.
+inline constexpr const char* kTemporarySuffix = ".tmp";
+
+// Returns a name beside `path` that no other object of this or another process uses:
+// ".NAME.PROCESS-NUMBER" and kTemporarySuffix.
 [[nodiscard]] std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path);
 
 // Forces a file's or directory's content to the disk. Throws kIo.

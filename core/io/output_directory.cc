@@ -124,6 +124,28 @@ bool RenameToFree(const fs::path& from, const fs::path& to) {
   return ::rename(from.c_str(), to.c_str()) == 0;
 }
 
+// Removes what killed runs with the same target left half-written: their temporary directories,
+// which a run that lives holds locked.
+void RemoveAbandoned(const fs::path& target) {
+  const std::string prefix = "." + target.filename().string() + ".";
+  std::error_code error;
+  std::vector<fs::path> candidates;
+  for (fs::directory_iterator it(target.parent_path(), error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(kTemporarySuffix)) candidates.push_back(*it);
+  }
+  for (const fs::path& candidate : candidates) {
+    if (!fs::is_directory(fs::symlink_status(candidate, error))) continue;
+    try {
+      const DirectoryLock lock(candidate);
+      fs::remove_all(candidate, error);
+    } catch (const Error&) {  // somebody's, or not ours to remove
+      continue;
+    }
+  }
+}
+
 }  // namespace
 
 void CheckOutputApart(const fs::path& output, const std::vector<fs::path>& inputs) {
@@ -164,14 +186,13 @@ OutputDirectory::OutputDirectory(const fs::path& target,
     temporary_ = target_;
     temporary_ += ".partial";
   } else {
+    RemoveAbandoned(target_);
     temporary_ = TemporaryNameBeside(target_);
   }
   if (::mkdir(temporary_.c_str(), 0777) != 0 && !(resumable_ && errno == EEXIST)) {
     ThrowSystemError(temporary_, "create the directory");
   }
-  if (resumable_) {
-    lock_.emplace(temporary_);
-  }
+  lock_.emplace(temporary_);
 }
 
 OutputDirectory::~OutputDirectory() {
@@ -208,7 +229,8 @@ OutputDirectory::Tree OutputDirectory::ListTree(const fs::path& root) {
 }
 
 std::optional<fs::path> OutputDirectory::MoveReplacedAway() {
-  fs::path old = TemporaryNameBeside(target_);
+  // Not a temporary directory's name: what a killed run has moved away is the user's.
+  fs::path old = TemporaryNameBeside(target_).replace_extension(".old");
   if (::rename(target_.c_str(), old.c_str()) != 0) {
     if (errno == ENOENT) return std::nullopt;
     ThrowSystemError(target_, "move the old directory away");

@@ -22,7 +22,8 @@ void CheckOutputApart(const std::filesystem::path& output,
                       const std::vector<std::filesystem::path>& inputs);
 
 // A directory that is written under a temporary name beside its final place and renamed by Commit.
-// Without Commit the destructor removes it. With `resumable`, the temporary name is fixed
+// Without Commit the destructor removes it, and what a killed run left of its own the next run with
+// the same target removes. With `resumable`, the temporary name is fixed
 // (OUT.partial) and is kept when the object dies, so that a long stage can resume.
 class OutputDirectory {
  public:
@@ -68,8 +69,9 @@ class OutputDirectory {
   std::vector<std::filesystem::path> created_parents_;  // outermost first
   Tree replaced_;                                       // what `force` may replace; empty: nothing
   bool resumable_ = false;
-  bool kept_ = false;                  // committed, or finished and kept beside its place
-  std::optional<DirectoryLock> lock_;  // keeps a second run out of the same OUT.partial
+  bool kept_ = false;  // committed, or finished and kept beside its place
+  // Keeps a second run out of the same OUT.partial, and says that a temporary directory is in use.
+  std::optional<DirectoryLock> lock_;
 };
 
 }  // namespace kvc

@@ -12,7 +12,8 @@ failures=0 kills=0
 fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 
 clean() { rm -rf out out.* .out*; }
-beside() { find . -maxdepth 1 \( -name "out*" -o -name ".out*" \) ! -name "$1" | head -3; }
+# Several texts make out.npy, out.1.npy, ...
+beside() { find . -maxdepth 1 \( -name "out*" -o -name ".out*" \) ! -name "$1" ! -name "out.[0-9].npy" | head -3; }
 
 disturb() {
   local name=$1 out=$2 start seconds want moment got i

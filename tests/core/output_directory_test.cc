@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/io/directory_lock.h"
 #include "core/io/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -40,6 +41,27 @@ TEST(OutputDirectory, LeavesNothingWithoutCommit) {
     WriteFile(output.path() / "f", "x");
   }
   EXPECT_EQ(NumEntries(dir.path()), 0U);  // the parents that it made are gone, too
+}
+
+// What a killed run left of this output goes; what a living run writes, other outputs', what was
+// moved away to be replaced, and files stay.
+TEST(OutputDirectory, RemovesWhatKilledRunsLeft) {
+  const testing::TempDir dir;
+  for (const char* name : {".out.99-0.tmp", ".out.98-0.tmp", ".other.99-0.tmp", ".out.99-1.old"}) {
+    fs::create_directory(dir / name);
+    WriteFile(dir / name / "f", "x");
+  }
+  WriteFile(dir / ".out.97-0.tmp", "x");
+  const DirectoryLock living(dir / ".out.98-0.tmp");
+  OutputDirectory output(dir / "out", {}, /*force=*/false);
+  EXPECT_FALSE(fs::exists(dir / ".out.99-0.tmp"));
+  for (const char* name : {".out.98-0.tmp/f", ".other.99-0.tmp/f", ".out.99-1.old/f"}) {
+    EXPECT_TRUE(fs::exists(dir / name)) << name;
+  }
+  EXPECT_TRUE(fs::exists(dir / ".out.97-0.tmp"));
+  // And a second run leaves this one alone.
+  OutputDirectory second(dir / "out", {}, /*force=*/false);
+  EXPECT_TRUE(fs::exists(output.path()));
 }
 
 TEST(OutputDirectory, RefusesWhatIsThere) {
