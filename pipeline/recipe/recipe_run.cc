@@ -206,9 +206,13 @@ class Run {
     if (options_.quiet) words.emplace_back("--quiet");
     return words;
   }
+  // The command's line, without the --force that only says what an earlier run has left: a record
+  // has the same bytes after a run that was killed.
   [[nodiscard]] std::string LineOf(const Stage& stage) const {
     std::string line;
-    for (const std::string& word : Words(stage)) line += (line.empty() ? "" : " ") + Quoted(word);
+    for (const std::string& word : Words(stage)) {
+      if (word != "--force") line += (line.empty() ? "" : " ") + Quoted(word);
+    }
     return line;
   }
 
