@@ -189,7 +189,8 @@ __global__ void __launch_bounds__(kScoreThreads, kScoreBlocksHint)
 
 template <int kWidth>
 void LaunchNorms(const ScorePlan& plan, const ScoreCall& call, StreamHandle stream) {
-  LaunchShape shape("NormsKernel", BlocksFor(plan.most_rows, kTileEdge) * static_cast<unsigned>(plan.most_group),
+  LaunchShape shape("NormsKernel",
+                    BlocksFor(plan.most_rows, kTileEdge) * static_cast<unsigned>(plan.most_group),
                     kScoreThreads, sizeof(NormShared<kWidth>));
   shape.blocks_y = static_cast<unsigned>(plan.heads.size());
   Launch(NormsKernel<kWidth>, shape, stream, call, plan.most_group);
