@@ -9,16 +9,6 @@ namespace {
 
 using torch::Tensor;
 
-// The layer's widest cached key; 0 for latents.
-int64_t KeyWidth(const ModelConfig& config, int64_t layer) {
-  if (config.keys.layout == KeyLayout::kLatent) return 0;
-  int64_t width = 0;
-  for (int64_t g = 0; g < config.num_kv_heads; ++g) {
-    width = std::max(width, config.key_width(layer, g));
-  }
-  return width;
-}
-
 std::string SumName(int64_t layer, const char* what) {
   return "gram." + std::to_string(layer) + "." + what;
 }
@@ -44,6 +34,15 @@ std::vector<double> Moments(const std::vector<double>& sum,
 
 }  // namespace
 
+int64_t WidestKey(const ModelConfig& config, int64_t layer) {
+  if (config.keys.layout == KeyLayout::kLatent) return 0;
+  int64_t width = 0;
+  for (int64_t g = 0; g < config.num_kv_heads; ++g) {
+    width = std::max(width, config.key_width(layer, g));
+  }
+  return width;
+}
+
 GramCollector::GramCollector(const ModelConfig& config, int64_t sinks, ProfileSums& sums)
     : config_(config), sinks_(sinks), sums_(sums) {
   const int64_t heads = config.num_kv_heads;
@@ -52,7 +51,7 @@ GramCollector::GramCollector(const ModelConfig& config, int64_t sinks, ProfileSu
     sums_[SumName(l, "value")].assign(heads * values * values, 0.0);
     sums_[SumName(l, "value_sum")].assign(heads * values, 0.0);
     sums_[SumName(l, "output")].assign(heads * values * values, 0.0);
-    const int64_t keys = KeyWidth(config, l);
+    const int64_t keys = WidestKey(config, l);
     if (keys == 0) continue;
     sums_[SumName(l, "key")].assign(heads * keys * keys, 0.0);
     sums_[SumName(l, "key_sum")].assign(heads * keys, 0.0);
@@ -100,7 +99,7 @@ void GramCollector::Visit(int64_t layer, const model::LayerTaps& taps, const Ten
 LayerGrams GramCollector::Finish(int64_t layer, int64_t tokens) const {
   LayerGrams grams;
   grams.num_kv_heads = config_.num_kv_heads;
-  grams.key_width = KeyWidth(config_, layer);
+  grams.key_width = WidestKey(config_, layer);
   grams.value_width = config_.head_width;
   const auto sum = [&](const char* what) -> const std::vector<double>& {
     return sums_.at(SumName(layer, what));

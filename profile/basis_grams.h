@@ -10,6 +10,9 @@
 
 namespace kvc::profile {
 
+// The width of a layer's widest cached key; 0 where keys are latents.
+[[nodiscard]] int64_t WidestKey(const ModelConfig& config, int64_t layer);
+
 // Collects moments into sums that the caller owns, under the names "gram.LAYER.WHAT". `config` and
 // `sums` must outlive the collector.
 class GramCollector {

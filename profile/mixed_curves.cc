@@ -10,6 +10,7 @@
 #include "model/ordered_work.h"
 #include "model/projections.h"
 #include "model/threads.h"
+#include "profile/head_basis.h"
 #include "profile/utility_curve.h"
 #include "scorers/tier_loss.h"
 #include "solver/tier_choice.h"
@@ -21,18 +22,6 @@ using torch::Tensor;
 
 // A dense float matrix.
 ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.size(1)}; }
-
-// Basis of head g, [G, D, D] each, with its mean [G, D].
-linalg::BasisView HeadBasis(const std::vector<float>& forward,
-                            const std::vector<float>& back,
-                            const std::vector<float>& mean,
-                            int64_t g,
-                            int64_t width) {
-  const int64_t at = g * width * width;
-  return {{forward.data() + at, width, width},
-          {back.data() + at, width, width},
-          mean.data() + g * width};
-}
 
 // What a tier keeps of a head's rows.
 struct Kept {

@@ -1,10 +1,10 @@
 #include "profile/step_collector.h"
 
-#include <algorithm>
 #include <string>
 
-#include "linalg/basis.h"
+#include "profile/basis_grams.h"
 #include "profile/code_steps.h"
+#include "profile/head_basis.h"
 
 namespace kvc::profile {
 namespace {
@@ -26,10 +26,7 @@ std::vector<float> StepsOf(const Tensor& rows,
                            const std::vector<float>& mean,
                            int64_t head) {
   const int64_t width = rows.size(1);
-  const int64_t at = head * width * width;
-  const linalg::BasisView basis = {{forward.data() + at, width, width},
-                                   {back.data() + at, width, width},
-                                   mean.data() + head * width};
+  const linalg::BasisView basis = HeadBasis(forward, back, mean, head, width);
   std::vector<float> storage(static_cast<size_t>(rows.numel()));
   const MatrixF coordinates(storage.data(), rows.size(0), width);
   linalg::ToCoordinates({rows.data_ptr<float>(), rows.size(0), width}, basis, coordinates);
@@ -42,12 +39,8 @@ StepCollector::StepCollector(const ModelConfig& config, int64_t sinks, ProfileSu
     : config_(config), sinks_(sinks), sums_(sums) {
   for (int64_t l = 0; l < config.num_layers; ++l) {
     sums_[SumName(l, "value")].assign(NumSteps(config, config.head_width), 0.0);
-    if (config.keys.layout == KeyLayout::kLatent) continue;
-    int64_t width = 0;
-    for (int64_t g = 0; g < config.num_kv_heads; ++g) {
-      width = std::max(width, config.key_width(l, g));
-    }
-    sums_[SumName(l, "key")].assign(NumSteps(config, width), 0.0);
+    const int64_t keys = WidestKey(config, l);
+    if (keys > 0) sums_[SumName(l, "key")].assign(NumSteps(config, keys), 0.0);
   }
 }
 
