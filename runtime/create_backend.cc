@@ -9,7 +9,7 @@ namespace kvc::runtime {
 namespace {
 
 template <class Own>
-std::shared_ptr<Backend> Create(const RuntimeOptions& options) {
+std::shared_ptr<Own> Create(const RuntimeOptions& options) {
   if (options.pool != nullptr) return std::make_shared<Own>(*options.pool);
   return std::make_shared<Own>(std::make_unique<ThreadPool>(options.threads));
 }
@@ -26,7 +26,14 @@ void CheckDevice(const std::string& device) {
 
 std::shared_ptr<Backend> CreateBackend(const RuntimeOptions& options) {
   CheckDevice(options.device);
-  return options.device == "cpu" ? Create<CpuBackend>(options) : Create<CudaBackend>(options);
+  KVC_CHECK(
+      !options.exact || options.device == "cpu", kUsage,
+      "exact activations: expected device cpu, got {}; devices round them to the weights' type",
+      options.device);
+  if (options.device != "cpu") return Create<CudaBackend>(options);
+  auto backend = Create<CpuBackend>(options);
+  if (options.exact) backend->KeepActivationsExact();
+  return backend;
 }
 
 }  // namespace kvc::runtime

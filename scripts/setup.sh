@@ -8,7 +8,7 @@ packages=(
   g++ cmake ninja-build make pkg-config git ca-certificates
   libtorch-dev libonnx-dev libprotobuf-dev protobuf-compiler
   libcli11-dev libfmt-dev nlohmann-json3-dev libssl-dev
-  libeigen3-dev liblapacke-dev libopenblas-dev libhwy-dev
+  libeigen3-dev liblapacke-dev libopenblas-dev libhwy-dev libdnnl-dev
   libpcre2-dev libutf8proc-dev libboost-context-dev
   libgtest-dev libbenchmark-dev
   python3 python3-venv

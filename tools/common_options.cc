@@ -165,6 +165,12 @@ void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& 
   app.footer("Examples:\n" + examples);
 }
 
+void AddExactOption(CLI::App& app, CommonOptions& options) {
+  app.add_flag(
+      "--exact", options.exact,
+      "Never round activations to bf16 before products with bf16 weights (slower prompts)");
+}
+
 int CheckCommonOptions(const CommonOptions& options, DeviceUse use) {
   KVC_CHECK(options.threads >= 0, kUsage, "--threads: expected 0 or more, got {}", options.threads);
   const std::string& device = options.device;

@@ -25,11 +25,15 @@ struct CommonOptions {
   int threads = 0;  // 0: one per core
   uint64_t seed = 42;
   std::string device = "auto";
+  bool exact = false;  // of commands that run bundles
 };
 
 // Adds --json, --threads, --seed, --device, --dry-run, --quiet, --version and -h/--help to `app`
 // and `examples` (two worked ones) to its help text.
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples);
+
+// Adds --exact, for commands that run bundles.
+void AddExactOption(CLI::App& app, CommonOptions& options);
 
 // Devices of a command: the processor alone; a CUDA device that the command looks for itself
 // (tuning and decompositions); any that the runtime has a backend for.

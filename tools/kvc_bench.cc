@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   BenchOptions bundle;
   AttentionBenchOptions attention;
   AddBenchOptions(app, bundle);
+  AddExactOption(app, common);
   AddCommonOptions(app, common,
                    "  kvc-bench bundle --prompt 512 --decode 64 --depths 0,1k,4k,8k\n"
                    "  kvc-bench attention --shape heads=9,kv=3,width=64,tokens=4k,dtype=f32\n"

@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
   CLI::App app("Measures bundles: perplexity, KL divergence, needles and other tasks, logits");
   CommonOptions options;
+  AddExactOption(app, options);
   AddCommonOptions(app, options,
                    "  kvc-eval ppl bundle --text book.txt --context 1k --decode 256\n"
                    "  kvc-eval kld bundle --against full-bundle --text book.txt --json");

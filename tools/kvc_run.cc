@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   CommonOptions common;
   RunOptions options;
   AddRunOptions(app, options);
+  AddExactOption(app, common);
   AddCommonOptions(app, common,
                    "  kvc-run bundle --prompt \"Once upon a time\" -n 64\n"
                    "  kvc-run bundle --prompt-file a.txt --prompt-file b.txt --budget 25% --json");

@@ -47,7 +47,10 @@ CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common
   }
   if (common.dry_run) return {{{"outputs", Json::array()}}, {}};
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
-  const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
+  runtime::RuntimeOptions options = SessionOptions(common, pool);
+  // People hold these logits against other programs' floats.
+  options.exact = options.device == "cpu";
+  const auto session = eval::OpenSession(args.bundle, options);
   return LogitsResult(eval::WriteLogits(*session, prompts, args.out),
                       session->bundle().manifest().model.vocab_size);
 }

@@ -14,6 +14,7 @@ namespace kvc::tools {
   runtime::RuntimeOptions options;
   options.device = BackendDevice(common);
   options.pool = &pool;
+  options.exact = common.exact;
   return options;
 }
 

@@ -151,7 +151,10 @@ std::vector<double> BundleErrors(const std::filesystem::path& bundle,
                                  const ReferenceLogits& reference,
                                  ThreadPool& pool) {
   const auto loaded = runtime::Bundle::Load(bundle, {}, pool);
-  const auto session = runtime::Session::Create(loaded, pool);
+  runtime::RuntimeOptions exact;
+  exact.pool = &pool;
+  exact.exact = true;
+  const auto session = runtime::Session::Create(loaded, exact);
   runtime::SequenceOptions options;
   options.cache = FullCache(loaded->manifest().cache);
   const auto sequence = session->NewSequence(options);

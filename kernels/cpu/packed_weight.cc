@@ -1,10 +1,13 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "core/base/error.h"
+#include "kernels/cpu/block_product.h"
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/matmul.h"
 
 namespace kvc::kernels {
@@ -21,6 +24,7 @@ constexpr int64_t kNarrow = 4 * kPartColumns;
 // small share of the whole.
 constexpr int64_t kPartBytes = 64 << 10;
 constexpr int64_t kPackGrain = 1 << 18;  // elements
+constexpr int64_t kRoundRows = 32;
 
 struct FreeArray {
   void operator()(uint16_t* data) const { ::operator delete (data, std::align_val_t{64}); }
@@ -51,19 +55,124 @@ void ApplyFew(
   pool.ParallelFor(weight.out, grain, std::ref(run));  // by reference: nothing is allocated
 }
 
-void ApplyMany(
+// The parts of y [T, out] of many rows: blocks of at most kPartColumns columns, and of at most
+// `part_rows` rows where W is narrow.
+struct Blocks {
+  Blocks(int64_t y_rows, int64_t y_columns)
+      : rows(y_rows),
+        out(y_columns),
+        part_rows(out <= kNarrow ? std::min(kPartRows, rows) : rows),
+        columns((out + kPartColumns - 1) / kPartColumns) {}
+
+  [[nodiscard]] int64_t count() const {
+    return part_rows == 0 ? 0 : columns * ((rows + part_rows - 1) / part_rows);
+  }
+
+  int64_t rows, out, part_rows, columns;
+};
+
+struct Block {
+  Block(const Blocks& of, int64_t index)
+      : row(index / of.columns * of.part_rows),
+        rows(std::min(of.part_rows, of.rows - row)),
+        column(index % of.columns * kPartColumns),
+        columns(std::min(kPartColumns, of.out - column)) {}
+
+  int64_t row, rows, column, columns;
+};
+
+void ApplyPanels(
     const WeightView& weight, ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) {
-  const int64_t column_parts = (weight.out + kPartColumns - 1) / kPartColumns;
-  const int64_t part_rows = weight.out <= kNarrow ? kPartRows : std::max<int64_t>(1, x.rows);
-  const int64_t row_parts = (x.rows + part_rows - 1) / part_rows;
-  pool.ParallelFor(column_parts * row_parts, 1, [&](int64_t part, int64_t /*end*/) {
-    const int64_t begin = part % column_parts * kPartColumns;
-    const int64_t end = std::min(weight.out, begin + kPartColumns);
-    const int64_t row = part / column_parts * part_rows;
-    const int64_t rows = std::min(part_rows, x.rows - row);
-    MultiplyManyRows({weight, begin, end, bias}, x.RowRange(row, rows),
-                     y.RowRange(row, rows).ColRange(begin, end - begin));
+  const Blocks blocks(x.rows, weight.out);
+  pool.ParallelFor(blocks.count(), 1, [&](int64_t index, int64_t /*end*/) {
+    const Block block(blocks, index);
+    MultiplyManyRows({weight, block.column, block.column + block.columns, bias},
+                     x.RowRange(block.row, block.rows),
+                     y.RowRange(block.row, block.rows).ColRange(block.column, block.columns));
   });
+}
+
+// x as oneDNN reads it: without gaps between rows, as floats or rounded to bf16. What is copied
+// lies in scratch memory of the calling thread.
+const void* DenseRows(ConstMatrixF x, DType dtype, ThreadPool& pool) {
+  if (dtype == DType::kF32 && x.stride == x.cols) return x.data;
+  float* dense = Scratch(ScratchUse::kRounded, x.rows * x.cols);
+  auto* rounded = reinterpret_cast<uint16_t*>(dense);
+  pool.ParallelFor(x.rows, kRoundRows, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      if (dtype == DType::kF32) {
+        std::copy_n(x.row(t), x.cols, dense + t * x.cols);
+      } else {
+        RoundToBF16(x.row(t), x.cols, rounded + t * x.cols);
+      }
+    }
+  });
+  return dense;
+}
+
+// Products by oneDNN for the blocks of one product; those at the edges have other sizes.
+class LibraryProducts {
+ public:
+  LibraryProducts(const Blocks& blocks, int64_t in, DType dtype) {
+    for (const int64_t index : {int64_t{0}, blocks.count() - 1}) {
+      const Block block(blocks, index);
+      rows_[index > 0] = block.rows;
+      columns_[index > 0] = block.columns;
+    }
+    for (int r = 0; r < 2; ++r) {
+      for (int c = 0; c < 2; ++c) {
+        products_[r][c] = BlockProduct::Get({rows_[r], columns_[c], in}, dtype);
+        complete_ = complete_ && products_[r][c] != nullptr;
+      }
+    }
+  }
+
+  [[nodiscard]] bool complete() const { return complete_; }
+  [[nodiscard]] const BlockProduct& of(const Block& block) const {
+    return *products_[block.rows != rows_[0]][block.columns != columns_[0]];
+  }
+
+ private:
+  int64_t rows_[2] = {}, columns_[2] = {};  // of the first block and of the last one
+  std::shared_ptr<const BlockProduct> products_[2][2];
+  bool complete_ = true;
+};
+
+// y = x W^T + bias by oneDNN, x and W as `dtype`. Returns false, with y untouched, where it has no
+// kernels for this processor.
+bool ApplyByLibrary(const WeightView& weight,
+                    DType dtype,
+                    ConstMatrixF x,
+                    const float* bias,
+                    MatrixF y,
+                    ThreadPool& pool) {
+  const Blocks blocks(x.rows, weight.out);
+  if (blocks.count() == 0 || weight.in == 0) return false;
+  const LibraryProducts products(blocks, weight.in, dtype);
+  if (!products.complete()) return false;
+  const auto* dense = static_cast<const char*>(DenseRows(x, dtype, pool));
+  const int64_t row_bytes = weight.in * DTypeBytes(dtype);
+  pool.ParallelFor(blocks.count(), 1, [&](int64_t index, int64_t /*end*/) {
+    const Block block(blocks, index);
+    const void* w = static_cast<const char*>(weight.data) + block.column * row_bytes;
+    if (weight.dtype != dtype) {  // shape: w [columns, in]
+      float* wide = Scratch(ScratchUse::kWide, block.columns * weight.in);
+      WidenRows(weight, block.column, block.column + block.columns, wide);
+      w = wide;
+    }
+    const MatrixF out(Scratch(ScratchUse::kBlock, block.rows * block.columns), block.rows,
+                      block.columns);
+    products.of(block).Run(dense + block.row * row_bytes, w, out.data);
+    for (int64_t r = 0; r < block.rows; ++r) {
+      float* to = y.row(block.row + r) + block.column;
+      if (bias == nullptr) {
+        std::copy_n(out.row(r), block.columns, to);
+        continue;
+      }
+      for (int64_t c = 0; c < block.columns; ++c) to[c] = out(r, c) + bias[block.column + c];
+    }
+  });
+  return true;
 }
 
 }  // namespace
@@ -71,9 +180,11 @@ void ApplyMany(
 struct PackedWeight::Impl {
   WeightView view;  // what is multiplied: the caller's, or the packed one
   Array packed;     // [out, in] or null
+  DType given = DType::kF32;
+  bool by_library = true;
 };
 
-PackedWeight::PackedWeight(WeightView view, ThreadPool& pool, bool lossless_bf16)
+PackedWeight::PackedWeight(WeightView view, ThreadPool& pool, PackOptions options)
     : impl_(std::make_unique<Impl>()) {
   KVC_CHECK(view.dtype == DType::kF32 || view.dtype == DType::kF16 || view.dtype == DType::kBF16,
             kUnsupported,
@@ -82,7 +193,9 @@ PackedWeight::PackedWeight(WeightView view, ThreadPool& pool, bool lossless_bf16
   KVC_CHECK(view.out >= 0 && view.in >= 0, kBadShape,
             "weight matrix: expected sizes >= 0, got [{}, {}]", view.out, view.in);
   impl_->view = view;
-  if (lossless_bf16 && view.dtype == DType::kF32) {
+  impl_->given = view.dtype;
+  impl_->by_library = options.by_library;
+  if (options.lossless_bf16 && view.dtype == DType::kF32) {
     impl_->packed = PackAsBF16(static_cast<const float*>(view.data), view.out * view.in, pool);
     if (impl_->packed != nullptr) {
       impl_->view.data = impl_->packed.get();
@@ -100,17 +213,20 @@ int64_t PackedWeight::packed_bytes() const {
   return impl_->packed == nullptr ? 0 : out() * in() * DTypeBytes(DType::kBF16);
 }
 
-void PackedWeight::Apply(ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool) const {
+void PackedWeight::Apply(
+    ConstMatrixF x, const float* bias, MatrixF y, ThreadPool& pool, InputRounding rounding) const {
   const WeightView& w = impl_->view;
   KVC_CHECK(x.cols == w.in && y.cols == w.out && x.rows == y.rows, kBadShape,
             "PackedWeight: expected x [T, {}] and y [T, {}], got x [{}, {}] and y [{}, {}]; check "
             "the model's sizes",
             w.in, w.out, x.rows, x.cols, y.rows, y.cols);
-  if (x.rows <= kFewRows) {
-    ApplyFew(w, x, bias, y, pool);
-  } else {
-    ApplyMany(w, x, bias, y, pool);
-  }
+  if (x.rows <= kFewRows) return ApplyFew(w, x, bias, y, pool);
+  const auto by_library = [&](DType dtype) {
+    return impl_->by_library && ApplyByLibrary(w, dtype, x, bias, y, pool);
+  };
+  const bool rounds = impl_->given == DType::kBF16 && rounding == InputRounding::kToBF16;
+  if (rounds && by_library(DType::kBF16)) return;
+  if (!by_library(DType::kF32)) ApplyPanels(w, x, bias, y, pool);
 }
 
 }  // namespace kvc::kernels

@@ -158,6 +158,32 @@ bool Narrow(const float* source, int64_t count, uint16_t* target) {
   return (lost & 0xffffU) == 0;
 }
 
+void Round(const float* source, int64_t count, uint16_t* target) {
+  const auto* bits = reinterpret_cast<const uint32_t*>(source);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t rounded = (bits[i] + 0x7fffU + (bits[i] >> 16 & 1U)) >> 16;
+    const bool is_nan = (bits[i] & 0x7fffffffU) > 0x7f800000U;
+    target[i] = static_cast<uint16_t>(is_nan ? bits[i] >> 16 | 0x40U : rounded);
+  }
+}
+
+void Widen(const WeightView& weight, int64_t begin, int64_t count, float* target) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  WithElements(weight.dtype, weight.data, [&](const auto* w) HWY_ATTR {
+    const auto* from = w + begin;
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+      hn::StoreU(LoadFloat(tag, from + i), tag, target + i);
+    }
+    if (i < count) {
+      HWY_ALIGN float rest[hn::MaxLanes(tag)];
+      hn::Store(LoadFirst(tag, from + i, count - i), tag, rest);
+      std::copy_n(rest, count - i, target + i);
+    }
+  });
+}
+
 }  // namespace kvc::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -167,6 +193,8 @@ namespace kvc::kernels {
 HWY_EXPORT(FewRows);
 HWY_EXPORT(ManyRows);
 HWY_EXPORT(Narrow);
+HWY_EXPORT(Round);
+HWY_EXPORT(Widen);
 
 void MultiplyFewRows(const ProductPart& part, ConstMatrixF x, MatrixF y) {
   HWY_DYNAMIC_DISPATCH(FewRows)(part, x, y);
@@ -176,6 +204,12 @@ void MultiplyManyRows(const ProductPart& part, ConstMatrixF x, MatrixF y) {
 }
 bool NarrowToBF16(const float* source, int64_t count, uint16_t* target) {
   return HWY_DYNAMIC_DISPATCH(Narrow)(source, count, target);
+}
+void RoundToBF16(const float* source, int64_t count, uint16_t* target) {
+  HWY_DYNAMIC_DISPATCH(Round)(source, count, target);
+}
+void WidenRows(const WeightView& weight, int64_t begin, int64_t end, float* target) {
+  HWY_DYNAMIC_DISPATCH(Widen)(weight, begin * weight.in, (end - begin) * weight.in, target);
 }
 
 }  // namespace kvc::kernels

@@ -28,4 +28,9 @@ void MultiplyManyRows(const ProductPart& part, ConstMatrixF x, MatrixF y);
 // half is not 0.
 bool NarrowToBF16(const float* source, int64_t count, uint16_t* target);
 
+// Writes `count` floats as bf16, rounded to nearest, ties to even; NaN stays NaN.
+void RoundToBF16(const float* source, int64_t count, uint16_t* target);
+// Writes rows begin .. end - 1 of a weight as floats [end - begin, in].
+void WidenRows(const WeightView& weight, int64_t begin, int64_t end, float* target);
+
 }  // namespace kvc::kernels

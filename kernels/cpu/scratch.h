@@ -20,6 +20,10 @@ enum class ScratchUse {
   kPrefillKeys,    // prefill: panels of the current keys, all heads
   kPrefillValues,  // prefill: panels of the current values
   kPrefillStates,  // prefill: running maximum and sum of each query row
+  kLibrary,        // what oneDNN asks for
+  kRounded,        // rows of x as bf16, for all threads
+  kWide,           // rows of W as floats
+  kBlock,          // a block of y
   kCount
 };
 

@@ -15,9 +15,11 @@ constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 CpuActivations::CpuActivations(std::shared_ptr<const CpuModel> model,
                                const ActivationSize& size,
-                               Device& device)
+                               Device& device,
+                               kernels::InputRounding rounding)
     : model_(std::move(model)),
       size_(size),
+      rounding_(rounding),
       attentions_(AttentionStepsOf(plan())),
       hidden_(size.rows * plan().model_width * kFloatBytes, device, nullptr),
       slots_(plan().slot_widths.size()) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/view.h"
+#include "kernels/matmul.h"
 #include "runtime/backend.h"
 #include "runtime/cpu/cpu_model.h"
 #include "runtime/cpu/decode_batch.h"
@@ -15,10 +16,15 @@ namespace kvc::runtime {
 
 class CpuActivations : public Activations {
  public:
-  CpuActivations(std::shared_ptr<const CpuModel> model, const ActivationSize& size, Device& device);
+  // `rounding`: of what meets weights.
+  CpuActivations(std::shared_ptr<const CpuModel> model,
+                 const ActivationSize& size,
+                 Device& device,
+                 kernels::InputRounding rounding);
 
   [[nodiscard]] const CpuModel& model() const { return *model_; }
   [[nodiscard]] const Plan& plan() const { return model_->plan(); }
+  [[nodiscard]] kernels::InputRounding rounding() const { return rounding_; }
   // Takes the rows that are run next. Throws kBadShape for more than there is room for.
   void SetBatch(const RowBatch& batch);
   [[nodiscard]] const RowBatch& batch() const { return batch_; }
@@ -40,6 +46,7 @@ class CpuActivations : public Activations {
  private:
   std::shared_ptr<const CpuModel> model_;
   ActivationSize size_;
+  kernels::InputRounding rounding_;
   RowBatch batch_;
   std::vector<const Step*> attentions_;  // [L]
   Buffer hidden_;                        // [rows, E]

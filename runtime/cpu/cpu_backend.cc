@@ -31,7 +31,7 @@ std::unique_ptr<Activations> CpuBackend::NewActivations(std::shared_ptr<const Pr
                                                         const ActivationSize& size) {
   auto own = std::dynamic_pointer_cast<const CpuModel>(std::move(model));
   KVC_CHECK(own != nullptr, kInternal, "cpu: expected what this backend made, got another's");
-  return std::make_unique<CpuActivations>(std::move(own), size, device_);
+  return std::make_unique<CpuActivations>(std::move(own), size, device_, rounding_);
 }
 
 void CpuBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) {

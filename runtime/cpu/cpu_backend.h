@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "kernels/matmul.h"
 #include "runtime/backend.h"
 #include "runtime/cpu/host_device.h"
 
@@ -25,6 +26,8 @@ class CpuBackend : public Backend {
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
   [[nodiscard]] Device& device() override { return device_; }
   [[nodiscard]] ThreadPool& pool() { return pool_; }
+  // What is made from now on never rounds activations (RuntimeOptions::exact).
+  void KeepActivationsExact() { rounding_ = kernels::InputRounding::kNone; }
   [[nodiscard]] std::shared_ptr<const PreparedModel> Prepare(const Graph& graph,
                                                              const Plan& plan,
                                                              bool pack_weights) override;
@@ -53,6 +56,7 @@ class CpuBackend : public Backend {
   std::unique_ptr<ThreadPool> own_pool_;
   ThreadPool& pool_;
   Device& device_;
+  kernels::InputRounding rounding_ = kernels::InputRounding::kToBF16;
 };
 
 }  // namespace kvc::runtime

@@ -6,8 +6,9 @@ namespace kvc::runtime {
 
 CpuModel::CpuModel(const Graph& graph, const Plan& plan, bool pack_weights, ThreadPool& pool)
     : graph_(graph), plan_(plan), grams_(plan.attentions.size()) {
+  const kernels::PackOptions options = {.lossless_bf16 = pack_weights};
   for (const LinearWeight& weight : plan.linears) {
-    linears_.emplace_back(WeightOf(weight), pool, pack_weights);
+    linears_.emplace_back(WeightOf(weight), pool, options);
   }
   for (const auto& section : plan.sections) {
     std::vector<StepData>& data = sections_.emplace_back();

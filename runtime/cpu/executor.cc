@@ -98,7 +98,7 @@ void RunStep(
       kernels::ProjectHeads(in(0), step.heads, data.columns, step.groups, data.bias, out, pool);
       return;
     case StepKind::kLinear:
-      x.model().linear(step.linear).Apply(in(0), data.bias, out, pool);
+      x.model().linear(step.linear).Apply(in(0), data.bias, out, pool, x.rounding());
       return;
     case StepKind::kAttention:
       break;

@@ -173,19 +173,28 @@ TEST(RuntimeGolden, SmolLm2) {
   TempDir directory;
   ThreadPool pool(2);
   testing::WriteBundle(model, directory.path(), DType::kBF16);
-  const auto session = Session::Create(Bundle::Load(directory.path(), {}, pool), pool);
-  SequenceOptions options;
-  options.cache = session->bundle().manifest().cache;
-  options.cache->key_format = kRowsF32;
-  options.cache->value_format = kRowsF32;
-  const auto sequence = session->NewSequence(options);
-  const std::vector<float> logits = PrefillAll(*session, *sequence, ids);
-  const int64_t vocabulary = session->bundle().manifest().model.vocab_size;
-  std::vector<float> actual;
-  for (const int64_t position : positions) {
-    for (const int64_t id : vocabulary_ids) actual.push_back(logits[position * vocabulary + id]);
-  }
-  EXPECT_LE(MaxDifference(actual, expected), kTolerance);
+  const auto bundle = Bundle::Load(directory.path(), {}, pool);
+  const auto difference = [&](bool exact) {
+    RuntimeOptions runtime;
+    runtime.pool = &pool;
+    runtime.exact = exact;
+    const auto session = Session::Create(bundle, runtime);
+    SequenceOptions options;
+    options.cache = bundle->manifest().cache;
+    options.cache->key_format = kRowsF32;
+    options.cache->value_format = kRowsF32;
+    const auto sequence = session->NewSequence(options);
+    const std::vector<float> logits = PrefillAll(*session, *sequence, ids);
+    const int64_t vocabulary = bundle->manifest().model.vocab_size;
+    std::vector<float> actual;
+    for (const int64_t position : positions) {
+      for (const int64_t id : vocabulary_ids) actual.push_back(logits[position * vocabulary + id]);
+    }
+    return MaxDifference(actual, expected);
+  };
+  EXPECT_LE(difference(true), kTolerance);
+  // Activations that are rounded to bf16 cost a few of its units in the largest logits (about 30).
+  EXPECT_LE(difference(false), 30 * 0x1.0p-6);
 }
 
 }  // namespace
