@@ -13,6 +13,7 @@
 #include "core/base/row_format.h"
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
+#include "kernels/rounding.h"
 
 namespace kvc::kernels {
 
@@ -82,7 +83,8 @@ void PrefillAttention(std::span<const PrefillHead> heads,
                       int64_t first,
                       float scale,
                       ThreadPool& pool,
-                      int64_t window = 0);
+                      int64_t window = 0,
+                      InputRounding rounding = InputRounding::kNone);
 
 // Keys of `rows` latents, or of prefixes of them, as they enter the dot product: keys [rows, D].
 // For scorers.

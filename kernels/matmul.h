@@ -17,6 +17,7 @@
 #include "core/base/dtype.h"
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
+#include "kernels/rounding.h"
 
 namespace kvc::kernels {
 
@@ -32,10 +33,6 @@ struct PackOptions {
   bool lossless_bf16 = true;  // store a float matrix as bf16 where that changes no number
   bool by_library = true;     // false: multiply many rows without oneDNN
 };
-
-// kToBF16: many rows of x are rounded to bf16 where W was given in bf16 and the processor multiplies
-// such numbers.
-enum class InputRounding { kToBF16, kNone };
 
 // A weight that is prepared for both uses. When every element of a float matrix is exactly a bf16
 // number (checkpoints trained in bf16), it is also packed as bf16, which halves what a decode step

@@ -4,12 +4,15 @@
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_checks.h"
 #include "kernels/cpu/prefill_part.h"
+#include "kernels/cpu/rounded_prefill.h"
 #include "kernels/cpu/scratch.h"
 
 namespace kvc::kernels {
 namespace {
 
 constexpr int64_t kTilesPerBlock = kKeyBlock / kKeyTile;
+// Fewer query rows than these are not worth laying out tiles of oneDNN.
+constexpr int64_t kFewestRounded = 16;
 
 // Sizes that all heads of one call share.
 struct Chunk {
@@ -77,13 +80,18 @@ void PrefillAttention(std::span<const PrefillHead> heads,
                       int64_t first,
                       float scale,
                       ThreadPool& pool,
-                      int64_t window) {
+                      int64_t window,
+                      InputRounding rounding) {
   if (heads.empty()) {
     return;
   }
   KVC_CHECK(window >= 0, kBadShape, "prefill attention: expected a window of 0 or more, got {}",
             window);
   const Chunk chunk = CheckHeads(heads, first);
+  if (rounding == InputRounding::kToBF16 && chunk.tokens >= kFewestRounded &&
+      RoundedPrefillAttention(heads, first, scale, pool, window)) {
+    return;
+  }
   // No query sees the keys of tiles in front of this one.
   const int64_t begin =
       window > 0 ? std::max<int64_t>(0, first - window + 1) / kKeyTile * kKeyTile : 0;

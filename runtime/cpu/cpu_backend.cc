@@ -63,7 +63,7 @@ void CpuBackend::AttendPrompt(int64_t layer, const SequenceCache& cache, Activat
   const ConstMatrixF q = own.AttentionIn(layer, 0);
   own.KeepQueries(q);
   AttendWorkingBlocks(own.plan().attentions[layer], own.model().rebuild(layer), cache.layer(layer),
-                      own.batch().first, q, own.AttentionOut(layer), pool_);
+                      own.batch().first, q, own.AttentionOut(layer), pool_, rounding_);
 }
 
 void CpuBackend::AttendTokens(int64_t layer,

@@ -13,7 +13,8 @@ void AttendWorkingBlocks(const AttentionStep& step,
                          int64_t first,
                          ConstMatrixF q,
                          MatrixF out,
-                         ThreadPool& pool) {
+                         ThreadPool& pool,
+                         kernels::InputRounding rounding) {
   const int64_t group_size = step.num_heads / step.num_kv_heads;
   const int64_t planes = step.num_kv_heads / std::ssize(cache.groups);
   const int64_t stride = QueryStride(step, q);
@@ -31,7 +32,7 @@ void AttendWorkingBlocks(const AttentionStep& step,
       head.outputs.push_back(out.ColRange(h * value_width, value_width));
     }
   }
-  kernels::PrefillAttention(heads, first, step.scale, pool, step.window);
+  kernels::PrefillAttention(heads, first, step.scale, pool, step.window, rounding);
 }
 
 }  // namespace kvc::runtime

@@ -20,6 +20,7 @@ void AttendWorkingBlocks(const AttentionStep& step,
                          int64_t first,
                          ConstMatrixF q,
                          MatrixF out,
-                         ThreadPool& pool);
+                         ThreadPool& pool,
+                         kernels::InputRounding rounding);
 
 }  // namespace kvc::runtime

@@ -257,5 +257,12 @@ TEST(CudaBackend, ADeviceThatThisBuildLacksIsRefused) {
   EXPECT_KVC_ERROR(static_cast<void>(CreateBackend(options)), kDevice, options.device);
 }
 
+TEST(CudaBackend, ExactActivationsAreTheProcessors) {
+  RuntimeOptions options;
+  options.device = std::string(cuda::DeviceKind());
+  options.exact = true;
+  EXPECT_KVC_ERROR(static_cast<void>(CreateBackend(options)), kUsage, "expected device cpu");
+}
+
 }  // namespace
 }  // namespace kvc::runtime
