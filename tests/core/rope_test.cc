@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <iterator>
+#include <numbers>
 #include <string>
 #include <utility>
 #include <vector>
@@ -182,6 +183,49 @@ INSTANTIATE_TEST_SUITE_P(Configurations,
                          RopeTest,
                          ::testing::ValuesIn(Cases()),
                          [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Rope, PlainAndLinear) {
+  RopeConfig rope;
+  rope.theta = 100.0;
+  const std::vector<double> plain = RopeInverseFrequencies(rope, 4);
+  ASSERT_EQ(plain.size(), 2U);
+  EXPECT_DOUBLE_EQ(plain[0], 1.0);
+  EXPECT_DOUBLE_EQ(plain[1], 0.1);
+  rope.scaling = RopeScaling::kLinear;
+  rope.factor = 4.0;
+  EXPECT_DOUBLE_EQ(RopeInverseFrequencies(rope, 4)[1], 0.025);
+  EXPECT_KVC_ERROR((void)RopeInverseFrequencies(rope, 5), kBadShape, "even");
+}
+
+// From the description of the scaling: short wavelengths stay, long ones are stretched by the
+// factor, between them the share of the unscaled frequency falls linearly in context / wavelength.
+TEST(Rope, Llama3Bands) {
+  RopeConfig rope{500000.0, RopeScaling::kLlama3, 8.0, 1.0, 4.0, 8192};
+  RopeConfig plain_config = rope;
+  plain_config.scaling = RopeScaling::kNone;
+  const std::vector<double> scaled = RopeInverseFrequencies(rope, 128);
+  const std::vector<double> plain = RopeInverseFrequencies(plain_config, 128);
+  int kept = 0;
+  int stretched = 0;
+  int blended = 0;
+  for (size_t j = 0; j < plain.size(); ++j) {
+    const double turns = 8192.0 * plain[j] / (2.0 * std::numbers::pi);  // over the old context
+    if (turns > 4.0) {
+      EXPECT_EQ(scaled[j], plain[j]);
+      ++kept;
+    } else if (turns < 1.0) {
+      EXPECT_DOUBLE_EQ(scaled[j], plain[j] / 8.0);
+      ++stretched;
+    } else {
+      const double share = (turns - 1.0) / 3.0;
+      EXPECT_NEAR(scaled[j], plain[j] * (share + (1.0 - share) / 8.0), 1e-12 * plain[j]);
+      ++blended;
+    }
+  }
+  EXPECT_GT(kept, 0);
+  EXPECT_GT(stretched, 0);
+  EXPECT_GT(blended, 0);
+}
 
 // base' = base (f n / C - (f - 1))^(r / (r - 2)) beyond C tokens, with r = 8 here.
 TEST(Rope, DynamicBaseGrowsWithTheLength) {

@@ -3,84 +3,19 @@
 #include "export/budget/budget_plan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "core/base/rng.h"
 #include "export/budget/budget_curves.h"
 #include "scorers/scorer.h"
+#include "tests/export/budget_case.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::budget {
 namespace {
-
-constexpr int64_t kLayers = 3;
-constexpr int64_t kKvHeads = 4;
-constexpr int64_t kHeadWidth = 16;
-
-// `heads_of_group` kv heads share a key of width `key_width`; more than one: a latent.
-CacheSpec Geometry(int64_t heads_of_group = 1,
-                   int64_t key_width = kHeadWidth,
-                   DType dtype = DType::kF16) {
-  CacheSpec spec;
-  spec.key_format = RowFormatOf(dtype);
-  spec.value_format = RowFormatOf(dtype);
-  spec.original_dtype = dtype;
-  spec.num_heads = 2 * kKvHeads;
-  spec.num_kv_heads = kKvHeads;
-  spec.head_width = kHeadWidth;
-  for (int64_t l = 0; l < kLayers; ++l) {
-    std::vector<CacheGroup> groups;
-    for (int64_t first = 0; first < kKvHeads; first += heads_of_group) {
-      CacheGroup group;
-      group.key_width = key_width + 2 * l;  // ragged over the layers
-      group.value_width = kHeadWidth;
-      for (int64_t i = 0; i < heads_of_group; ++i) group.heads.push_back(first + i);
-      group.keeps_positions = heads_of_group > 1;
-      groups.push_back(group);
-    }
-    spec.layers.push_back(groups);
-  }
-  return spec;
-}
-
-// Curves that fall at different rates, with the wiggles that make hulls necessary.
-ProfileData Profile(uint64_t seed) {
-  Rng rng(seed);
-  ProfileData profile;
-  profile.num_layers = kLayers;
-  profile.num_kv_heads = kKvHeads;
-  std::vector<float>& curves = profile.curves[ScorerKind::kSnapKv];
-  double total = 0.0;
-  for (int64_t head = 0; head < kLayers * kKvHeads; ++head) {
-    const double rate = 0.5 + 8.0 * rng.NextDouble();
-    double last = 1.0;
-    for (int64_t i = 0; i <= kCurveIntervals; ++i) {
-      const double share = static_cast<double>(i) / kCurveIntervals;
-      const double value = (1.0 - share) * std::exp(-rate * share) * (0.8 + 0.2 * rng.NextDouble());
-      last = std::min(last, value);
-      curves.push_back(static_cast<float>(last));
-    }
-    profile.importance.push_back(static_cast<float>(rng.NextDouble()));
-    total += static_cast<double>(profile.importance.back());
-  }
-  for (float& value : profile.importance) value = static_cast<float>(double{value} / total);
-  return profile;
-}
-
-budget::PlanRequest Request(const std::string& budget,
-                            Method method,
-                            const ProfileData* profile = nullptr) {
-  budget::PlanRequest request;
-  request.budget = ParseBudget(budget, "--budget");
-  request.policy.method = method;
-  request.profile = profile;
-  return request;
-}
 
 int64_t BytesOfOneRowEverywhere(const CacheSpec& spec) {
   int64_t bytes = 0;
@@ -241,99 +176,6 @@ TEST(BudgetPlan, HeadKvFollowsImportance) {
   const double mean = low->second + slope * (mean_share - low->first);
   const double b = mean - static_cast<double>(ProtectedRows(plan.spec));
   EXPECT_NEAR(slope * mean_share, b / 1.2, 3.0);  // beta of HeadKV
-}
-
-double LossAt(const ProfileData& profile, const budget::BudgetPlan& plan) {
-  const auto evictable =
-      static_cast<double>(plan.reference_length - plan.spec.sinks - plan.spec.window);
-  double loss = 0.0;
-  for (int64_t l = 0; l < kLayers; ++l) {
-    for (size_t n = 0; n < plan.rows[l].size(); ++n) {
-      const auto kept = static_cast<double>(plan.rows[l][n] - ProtectedRows(plan.spec));
-      const auto point = std::min<int64_t>(
-          kCurveIntervals, static_cast<int64_t>(kept / evictable * kCurveIntervals + 0.5));
-      for (const int64_t head : plan.spec.layers[l][n].heads) {
-        const int64_t first = (l * kKvHeads + head) * (kCurveIntervals + 1);
-        loss += double{profile.curves.at(ScorerKind::kSnapKv)[static_cast<size_t>(first + point)]};
-      }
-    }
-  }
-  return loss;
-}
-
-TEST(BudgetPlan, LuKvLosesLessThanTheOthersAndMoreThanItsBound) {
-  for (const uint64_t seed : {3, 4, 5}) {
-    const ProfileData profile = Profile(seed);
-    for (const int64_t heads_of_group : {1, 2, 4}) {
-      const CacheSpec geometry = Geometry(heads_of_group, 10);
-      const budget::BudgetPlan lukv =
-          budget::MakeBudgetPlan(geometry, Request("20%", Method::kLuKv, &profile));
-      const double loss = LossAt(profile, lukv);
-      EXPECT_LE(loss, lukv.solver.objective + 1e-9);
-      EXPECT_GE(loss, lukv.solver.bound - 0.05);  // single rows between the grid's points
-      for (const Method method : {Method::kUniform, Method::kPyramid, Method::kHeadKv}) {
-        const budget::BudgetPlan other =
-            budget::MakeBudgetPlan(geometry, Request("20%", method, &profile));
-        EXPECT_LT(loss, LossAt(profile, other)) << MethodName(method) << " seed " << seed;
-      }
-    }
-  }
-}
-
-// The points of a group's curve that the solver may choose, for a group that holds a whole layer.
-struct LayerPoint {
-  int64_t bytes = 0;
-  double loss = 0.0;
-};
-std::vector<LayerPoint> PointsOf(const CacheSpec& spec,
-                                 const ProfileData& profile,
-                                 int64_t layer,
-                                 int64_t length) {
-  const std::vector<float>& curves = profile.curves.at(ScorerKind::kSnapKv);
-  const int64_t evictable = length - spec.sinks - spec.window;
-  std::vector<LayerPoint> points;
-  for (int64_t i = 0; i <= kCurveIntervals; ++i) {
-    const int64_t kept = std::llround(static_cast<double>(i * evictable) / kCurveIntervals);
-    const int64_t rows = std::min(length, std::max(MinRows(spec), ProtectedRows(spec) + kept));
-    LayerPoint point{GroupBytes(spec, layer, spec.layers[layer][0], rows, length), 0.0};
-    for (int64_t head = 0; head < kKvHeads; ++head) {
-      const int64_t at = (layer * kKvHeads + head) * (kCurveIntervals + 1) + i;
-      point.loss += double{curves[static_cast<size_t>(at)]};
-    }
-    points.push_back(point);
-  }
-  return points;
-}
-
-TEST(BudgetPlan, LuKvsBoundsHoldTheOptimum) {
-  static_assert(kLayers == 3);
-  for (const uint64_t seed : {6, 7}) {
-    const ProfileData profile = Profile(seed);
-    const PlanRequest request = Request("30%", Method::kLuKv, &profile);
-    const BudgetPlan plan = MakeBudgetPlan(Geometry(kKvHeads, 10), request);
-    const CacheSpec& spec = plan.spec;
-    int64_t bytes = BudgetBytes(spec, request.budget, plan.reference_length);
-    std::vector<std::vector<LayerPoint>> points;
-    for (int64_t l = 0; l < kLayers; ++l) {
-      bytes -= QueryRingBytes(spec, l);
-      points.push_back(PointsOf(spec, profile, l, plan.reference_length));
-    }
-    double optimum = std::numeric_limits<double>::infinity();
-    for (const LayerPoint& a : points[0]) {
-      for (const LayerPoint& b : points[1]) {
-        for (const LayerPoint& c : points[2]) {
-          if (a.bytes + b.bytes + c.bytes <= bytes) {
-            optimum = std::min(optimum, a.loss + b.loss + c.loss);
-          }
-        }
-      }
-    }
-    EXPECT_LE(plan.solver.bound, optimum + 1e-9);
-    EXPECT_GE(plan.solver.objective, optimum - 1e-9);
-    EXPECT_DOUBLE_EQ(plan.solver.gap, plan.solver.objective - plan.solver.bound);
-    // The convex relaxation is tight to a step of one curve.
-    EXPECT_LT(plan.solver.gap, 0.1 * optimum) << "optimum " << optimum;
-  }
 }
 
 TEST(BudgetPlan, TheSmallestBudgetThatIsNamedIsPossible) {
