@@ -25,13 +25,14 @@ struct Projections {
 [[nodiscard]] torch::Tensor AttentionInput(const ModelConfig& config,
                                            const LayerWeights& weights,
                                            const torch::Tensor& hidden);
-// Returns queries, keys and values of x [N, T, E] at positions 0..T-1, after the biases, norms,
-// rebuild and rotation that the family and its key layout have. Computes no values if weights.v is
-// undefined. Throws kUnsupported for a layout that the decoder does not run.
+// Returns queries, keys and values of x [N, T, E] at positions first..first+T-1, after the biases,
+// norms, rebuild and rotation that the family and its key layout have. Computes no values if
+// weights.v is undefined. Throws kUnsupported for a layout that the decoder does not run.
 [[nodiscard]] Projections Project(const ModelConfig& config,
                                   const LayerWeights& weights,
                                   int64_t layer,
-                                  const torch::Tensor& x);
+                                  const torch::Tensor& x,
+                                  int64_t first = 0);
 
 // Returns the first key that any query from token `first` on sees.
 [[nodiscard]] int64_t FirstSeenKey(int64_t first, std::optional<int64_t> window);
