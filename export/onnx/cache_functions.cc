@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "export/onnx/attention_masks.h"
 #include "export/onnx/function_body.h"
 
 namespace kvc::onnx_export {
@@ -133,8 +134,6 @@ Function MakeLatentFunction(const ModelConfig& config, DType dtype, bool rotated
 }
 
 }  // namespace
-
-std::string WindowMaskName(int64_t window) { return "mask.window_" + std::to_string(window); }
 
 int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer) {
   int64_t width = 0;

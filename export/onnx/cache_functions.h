@@ -10,9 +10,6 @@
 
 namespace kvc::onnx_export {
 
-// Returns the name of the graph's mask for layers with this window.
-[[nodiscard]] std::string WindowMaskName(int64_t window);
-
 // Returns the stored key width R of a layer: the largest width of its groups.
 [[nodiscard]] int64_t PaddedKeyWidth(const ModelConfig& config, int64_t layer);
 

@@ -1,12 +1,11 @@
 #include "export/onnx/decoder_graph.h"
 
-#include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
+#include "export/onnx/attention_masks.h"
 #include "export/onnx/cache_functions.h"
 #include "export/onnx/graph_builder.h"
 #include "export/onnx/key_functions.h"
@@ -31,7 +30,7 @@ class DecoderBuilder {
   Graph Build() {
     DeclareInterface();
     DeclareConstants();
-    AddMask();
+    AddAttentionMasks(config_, graph_);
     std::string hidden = AddEmbedding();  // [B, S, E]
     if (config_.has_rope) AddRopeTables();
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
@@ -61,8 +60,6 @@ class DecoderBuilder {
 
   void DeclareInterface();
   void DeclareConstants();
-  void AddMask();
-  void AddWindowMasks();
   void AddRopeTables();
   std::string AddEmbedding();
   std::string AddTable(const std::string& name, const std::string& ids, Role role);
@@ -148,44 +145,6 @@ void DecoderBuilder::DeclareConstants() {
       graph_.AddConstant({"const.split_k", {4}, {0, 0, config_.num_kv_heads, config_.head_width}});
     }
     graph_.AddConstant({"const.flat", {3}, {0, 0, -1}});
-  }
-}
-
-void DecoderBuilder::AddMask() {
-  const Attribute axis_0{"axis", int64_t{0}, ""};
-  graph_.Add("Shape", {"input_ids"}, "mask.ids_shape");
-  graph_.Add("Gather", {"mask.ids_shape", "const.one"}, "mask.query_count", {axis_0});
-  graph_.Add("Shape", {"attention_mask"}, "mask.mask_shape");
-  graph_.Add("Gather", {"mask.mask_shape", "const.one"}, "mask.key_count", {axis_0});
-  graph_.Add("Sub", {"mask.key_count", "mask.query_count"}, "mask.past_count");
-  graph_.Add("Range", {"const.zero", "mask.key_count", "const.one"}, "mask.key_slots");
-  graph_.Add("Range", {"mask.past_count", "mask.key_count", "const.one"}, "mask.query_slots");
-  graph_.Add("Unsqueeze", {"mask.query_slots", "const.axis_1"}, "mask.query_column");
-  graph_.Add("GreaterOrEqual", {"mask.query_column", "mask.key_slots"}, "mask.causal");
-  graph_.Add("Equal", {"mask.query_column", "mask.key_slots"}, "mask.self");
-  graph_.AddCast("attention_mask", DType::kBool, "mask.valid");
-  graph_.Add("Unsqueeze", {"mask.valid", "const.axes_1_2"}, "mask.valid_keys");
-  graph_.Add("And", {"mask.causal", "mask.valid_keys"}, "mask.visible");
-  graph_.Add("Or", {"mask.visible", "mask.self"}, "mask");  // [B, 1, S, T]
-  AddWindowMasks();
-  if (latent()) {
-    graph_.Add("CumSum", {"attention_mask", "const.one"}, "key_positions.count");
-    graph_.Add("Sub", {"key_positions.count", "const.one"}, "key_positions.previous");
-    graph_.Add("Max", {"key_positions.previous", "const.zero"}, "key_positions");  // [B, T]
-  }
-}
-
-// For each width of window the mask without the keys in front of the query's window.
-void DecoderBuilder::AddWindowMasks() {
-  std::set<int64_t> widths;
-  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    const std::optional<int64_t> window = config_.window(layer);
-    if (!window || !widths.insert(*window).second) continue;
-    const std::string name = WindowMaskName(*window);
-    graph_.AddConstant({name + ".tokens", {}, {*window}});
-    graph_.Add("Sub", {"mask.query_column", name + ".tokens"}, name + ".before");  // [S, 1]
-    graph_.Add("Less", {name + ".before", "mask.key_slots"}, name + ".near");      // [S, T]
-    graph_.Add("And", {"mask", name + ".near"}, name);                             // [B, 1, S, T]
   }
 }
 
