@@ -58,11 +58,6 @@ struct Manifest {
 };
 
 [[nodiscard]] Json ToJson(const Manifest& manifest);
-// A tier as it stands in manifests and profiles: key_share, value_share, and key_dtype and
-// value_dtype where it has formats of its own. TierFromJson throws kBadInput for a wrong key,
-// kUnsupported for an unknown format.
-[[nodiscard]] Json ToJson(const Tier& tier);
-[[nodiscard]] Tier TierFromJson(const Json& json, const std::string& origin);
 // SHA-256 of the cache's policy as JSON, which model.onnx carries in its metadata_props
 // (docs/formats/onnx.md): graph and manifest belong together.
 [[nodiscard]] std::string CacheDigest(const Manifest& manifest);

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
-#include "core/cache/manifest.h"
+#include "core/cache/cache_json.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
@@ -170,6 +170,7 @@ void WriteProfile(const std::filesystem::path& directory, const ProfileData& pro
 
   std::vector<TensorSpec> specs;
   const std::vector<NamedTensor> tensors = TensorsOf(profile);
+  specs.reserve(tensors.size());
   for (const NamedTensor& tensor : tensors) {
     specs.push_back({tensor.name, DType::kF32, tensor.shape});
   }
