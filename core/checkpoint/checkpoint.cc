@@ -32,7 +32,7 @@ bool IsFloating(DType dtype) {
 // The prefix of the tensor names. A bare model was saved without one.
 std::string FindPrefix(const ModelConfig& config, const SafetensorsReader& tensors) {
   const bool gpt2 = config.family == Family::kGpt2;
-  const std::string prefix = gpt2 ? "transformer." : "model.";
+  std::string prefix = gpt2 ? "transformer." : "model.";
   for (const Role role : {Role::kEmbedding, Role::kFinalNorm}) {
     const RoleRow& row = RowOf(role);
     const std::string bare = gpt2 ? row.gpt2 : row.llama;
