@@ -50,28 +50,21 @@ void Print(const DeviceResult<AttentionLine>& result) {
   }
 }
 
-// Measures each shape with `measure`.
-template <class Line, class Measure>
-CommandResult RunOnDevice(const AttentionBenchOptions& options,
-                          const CommonOptions& common,
-                          const Measure& measure) {
+// Returns the run that the options ask for, checked without a device.
+bench::DeviceRun ResolveRun(const AttentionBenchOptions& options, const CommonOptions& common) {
   const int threads = CheckCommonOptions(common, DeviceUse::kBackend);
   runtime::CheckDevice(common.device);
-  std::vector<bench::AttentionShape> shapes;
-  for (const std::string& text : options.shapes) shapes.push_back(bench::ParseAttentionShape(text));
-  if (common.dry_run) return {{{"device", common.device}, {"shapes", options.shapes}}, {}};
-  bench::LaunchTimer timer(threads);
-  DeviceResult<Line> result;
-  result.device = common.device;
-  result.name = timer.device().name;
-  result.flushed_bytes = timer.flushed_bytes();
-  result.copy_rate = timer.CopyRate();
-  const auto progress = MakeProgress(common);
-  for (size_t s = 0; s < shapes.size(); ++s) {
-    result.shapes.push_back(measure(options.shapes[s], shapes[s], timer));
-    progress->Report("shapes", static_cast<int64_t>(s) + 1, std::ssize(shapes));
-  }
-  result.peak_bytes = static_cast<int64_t>(cuda::PeakBytes());
+  bench::DeviceRun run = {common.device, options.shapes, options.repetitions, threads};
+  bench::CheckShapes(run);
+  return run;
+}
+
+CommandResult Plan(const bench::DeviceRun& run) {
+  return {{{"device", run.device}, {"shapes", run.shapes}}, {}};
+}
+
+template <class Line>
+CommandResult Finish(const DeviceResult<Line>& result) {
   return {ToJson(result), [result] { Print(result); }};
 }
 
@@ -79,23 +72,18 @@ CommandResult RunOnDevice(const AttentionBenchOptions& options,
 
 CommandResult RunDeviceAttentionBench(const AttentionBenchOptions& options,
                                       const CommonOptions& common) {
-  return RunOnDevice<AttentionLine>(
-      options, common,
-      [&](const std::string& text, const bench::AttentionShape& shape, bench::LaunchTimer& timer) {
-        return bench::MeasureAttention(text, shape, options.repetitions, options.checked_heads,
-                                       timer);
-      });
+  const bench::DeviceRun run = ResolveRun(options, common);
+  if (common.dry_run) return Plan(run);
+  return Finish(bench::MeasureAttention(run, options.checked_heads, *MakeProgress(common)));
 }
 
 CommandResult RunCompressBench(const AttentionBenchOptions& options, const CommonOptions& common) {
   KVC_CHECK(BackendDevice(common) != "cpu", kDevice,
             "--device: expected cuda or emulator for compress, got {}; use --device emulator",
             common.device);
-  return RunOnDevice<CompressLine>(
-      options, common,
-      [&](const std::string& text, const bench::AttentionShape& shape, bench::LaunchTimer& timer) {
-        return bench::MeasureCompression(text, shape, options.repetitions, timer);
-      });
+  const bench::DeviceRun run = ResolveRun(options, common);
+  if (common.dry_run) return Plan(run);
+  return Finish(bench::MeasureCompression(run, *MakeProgress(common)));
 }
 
 }  // namespace kvc::tools

@@ -1,7 +1,10 @@
 #include "bench/device/device_lines.h"
 
+#include <utility>
+
 #include "bench/device/device_attention.h"
 #include "bench/device/device_compression.h"
+#include "bench/support/attention_shape.h"
 #include "core/io/json.h"
 
 namespace kvc::bench {
@@ -27,35 +30,65 @@ Json PlaceToJson(const Place& place) {
           {"shapes", Json::array()}};
 }
 
-}  // namespace
-
-AttentionLine MeasureAttention(const std::string& text,
-                               const AttentionShape& shape,
-                               int64_t repetitions,
-                               int64_t checked_heads,
-                               LaunchTimer& timer) {
-  DeviceAttention attention(shape, timer);
-  AttentionLine line{text, attention.bytes(), std::string(attention.reader()), {}, 0.0};
-  line.times = attention.Measure(repetitions);
-  line.error = attention.LargestError(checked_heads);
-  return line;
+std::vector<AttentionShape> ParseShapes(const DeviceRun& run) {
+  std::vector<AttentionShape> shapes;
+  for (const std::string& text : run.shapes) shapes.push_back(ParseAttentionShape(text));
+  return shapes;
 }
 
-CompressLine MeasureCompression(const std::string& text,
-                                const AttentionShape& shape,
-                                int64_t repetitions,
-                                LaunchTimer& timer) {
-  DeviceCompression compression(shape, timer);
-  CompressLine line;
-  line.shape = text;
-  line.launch = compression.projects() ? "project" : "gather";
-  line.full_bytes = compression.full_bytes();
-  line.read_bytes = compression.read_bytes();
-  line.kept_bytes = compression.kept_bytes();
-  line.times = compression.MeasureLaunch(repetitions);
-  line.with_lists = compression.MeasureWithLists(repetitions);
-  line.error = compression.LargestError(kCheckedRows);
-  return line;
+// Measures each shape with `measure`.
+template <class Line, class Measure>
+DeviceResult<Line> MeasureAll(const DeviceRun& run, Progress& progress, const Measure& measure) {
+  const std::vector<AttentionShape> shapes = ParseShapes(run);
+  LaunchTimer timer(run.threads);
+  DeviceResult<Line> result;
+  result.device = run.device;
+  result.name = timer.device().name;
+  result.flushed_bytes = timer.flushed_bytes();
+  result.copy_rate = timer.CopyRate();
+  for (size_t s = 0; s < shapes.size(); ++s) {
+    Line line = measure(shapes[s], timer);
+    line.shape = run.shapes[s];
+    result.shapes.push_back(std::move(line));
+    progress.Report("shapes", static_cast<int64_t>(s) + 1, std::ssize(shapes));
+  }
+  result.peak_bytes = static_cast<int64_t>(cuda::PeakBytes());
+  return result;
+}
+
+}  // namespace
+
+void CheckShapes(const DeviceRun& run) { (void)ParseShapes(run); }
+
+DeviceResult<AttentionLine> MeasureAttention(const DeviceRun& run,
+                                             int64_t checked_heads,
+                                             Progress& progress) {
+  const auto measure = [&](const AttentionShape& shape, LaunchTimer& timer) {
+    DeviceAttention attention(shape, timer);
+    AttentionLine line;
+    line.bytes = attention.bytes();
+    line.reader = std::string(attention.reader());
+    line.times = attention.Measure(run.repetitions);
+    line.error = attention.LargestError(checked_heads);
+    return line;
+  };
+  return MeasureAll<AttentionLine>(run, progress, measure);
+}
+
+DeviceResult<CompressLine> MeasureCompression(const DeviceRun& run, Progress& progress) {
+  const auto measure = [&](const AttentionShape& shape, LaunchTimer& timer) {
+    DeviceCompression compression(shape, timer);
+    CompressLine line;
+    line.launch = compression.projects() ? "project" : "gather";
+    line.full_bytes = compression.full_bytes();
+    line.read_bytes = compression.read_bytes();
+    line.kept_bytes = compression.kept_bytes();
+    line.times = compression.MeasureLaunch(run.repetitions);
+    line.with_lists = compression.MeasureWithLists(run.repetitions);
+    line.error = compression.LargestError(kCheckedRows);
+    return line;
+  };
+  return MeasureAll<CompressLine>(run, progress, measure);
 }
 
 Json ToJson(const DeviceResult<AttentionLine>& result) {

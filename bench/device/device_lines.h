@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bench/device/launch_timer.h"
-#include "bench/support/attention_shape.h"
+#include "core/base/progress.h"
 #include "core/io/json_fwd.h"
 
 namespace kvc::bench {
@@ -23,12 +23,6 @@ struct AttentionLine {
   // Returns bytes per second of the median launch.
   [[nodiscard]] double Rate() const { return static_cast<double>(bytes) / times.median; }
 };
-// Measures a shape, called `text`; the error is that of `checked_heads` query heads.
-[[nodiscard]] AttentionLine MeasureAttention(const std::string& text,
-                                             const AttentionShape& shape,
-                                             int64_t repetitions,
-                                             int64_t checked_heads,
-                                             LaunchTimer& timer);
 
 // The launch that turns a working block into tiers.
 struct CompressLine {
@@ -49,10 +43,6 @@ struct CompressLine {
     return static_cast<double>(read_bytes + kept_bytes) / times.median;
   }
 };
-[[nodiscard]] CompressLine MeasureCompression(const std::string& text,
-                                              const AttentionShape& shape,
-                                              int64_t repetitions,
-                                              LaunchTimer& timer);
 
 // The place where lines were measured.
 struct Place {
@@ -66,6 +56,24 @@ template <class Line>
 struct DeviceResult : Place {
   std::vector<Line> shapes;
 };
+
+// What is measured, and where.
+struct DeviceRun {
+  std::string device;               // "cuda" or "emulator", which the build has
+  std::vector<std::string> shapes;  // as bench/support/attention_shape.h reads them
+  int64_t repetitions = 0;
+  int threads = 1;  // of the host, for an emulator's blocks
+};
+// Checks the shapes of a run without a device. Throws kUsage.
+void CheckShapes(const DeviceRun& run);
+// Measure all shapes of a run, one after the other; the attention's error is that of
+// `checked_heads` query heads. Throw kUsage for a shape, kDevice without the device.
+[[nodiscard]] DeviceResult<AttentionLine> MeasureAttention(const DeviceRun& run,
+                                                           int64_t checked_heads,
+                                                           Progress& progress);
+[[nodiscard]] DeviceResult<CompressLine> MeasureCompression(const DeviceRun& run,
+                                                            Progress& progress);
+
 [[nodiscard]] Json ToJson(const DeviceResult<AttentionLine>& result);
 [[nodiscard]] Json ToJson(const DeviceResult<CompressLine>& result);
 
