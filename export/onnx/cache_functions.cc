@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "export/onnx/attention_masks.h"
 #include "export/onnx/function_body.h"
+#include "export/onnx/mask_nodes.h"
 
 namespace kvc::onnx_export {
 namespace {

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "export/onnx/attention_masks.h"
 #include "export/onnx/cache_functions.h"
 #include "export/onnx/graph_builder.h"
 #include "export/onnx/key_functions.h"
+#include "export/onnx/mask_nodes.h"
 #include "export/onnx/stored_weight.h"
 #include "export/onnx/value_shapes.h"
 
@@ -29,8 +29,8 @@ class DecoderBuilder {
 
   Graph Build() {
     DeclareInterface();
+    AddMasks(config_, graph_);
     DeclareConstants();
-    AddAttentionMasks(config_, graph_);
     std::string hidden = AddEmbedding();  // [B, S, E]
     if (config_.has_rope) AddRopeTables();
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
@@ -132,10 +132,6 @@ void DecoderBuilder::DeclareInterface() {
 }
 
 void DecoderBuilder::DeclareConstants() {
-  graph_.AddConstant({"const.zero", {}, {0}});
-  graph_.AddConstant({"const.one", {}, {1}});
-  graph_.AddConstant({"const.axis_1", {1}, {1}});
-  graph_.AddConstant({"const.axes_1_2", {2}, {1, 2}});
   if (ShortContext(config_) > 0) {
     graph_.AddConstant({"const.short_context", {}, {ShortContext(config_)}});
   }

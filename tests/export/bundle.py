@@ -82,11 +82,6 @@ def cuts(ids):
     return [first, 1, 1, len(ids) - first - 2]
 
 
-def sides_to_go_on(name):
-    """A window counts slots, as in transformers: padding between a sequence and its next token takes its place."""
-    return ("left",) if "window" in name else ("left", "right")
-
-
 def padded_batch(ids, lengths, side):
     """The first `lengths[b]` of `ids` for each row, padded to the longest: ids, mask, positions."""
     width = max(lengths)
