@@ -139,6 +139,19 @@ class Backend {
                             std::span<SequenceCache* const> caches,
                             Activations& x) = 0;
 
+  // Returns true if AttendRow serves, so that a chunk of tokens continues a sequence layer by
+  // layer; without it they are decoded one by one.
+  [[nodiscard]] virtual bool AttendsByRow() const { return false; }
+  // Called next for a row of a chunk that continues a sequence: attention of row `row` of the batch
+  // over all that the sequence holds of the layer, where that row has been stored and those behind
+  // it have not.
+  virtual void AttendRow(int64_t /*layer*/,
+                         int64_t /*row*/,
+                         SequenceCache& /*cache*/,
+                         Activations& /*x*/) {
+    KVC_THROW(kInternal, "{}: expected a backend that attends by rows", name());
+  }
+
   // Executes a decision for all groups of a layer.
   virtual void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) = 0;
 

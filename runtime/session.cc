@@ -242,6 +242,7 @@ void Session::PrefillLayer(std::span<Sequence* const> sequences,
   const int64_t chunk = sequences[0]->options_.chunk;
   for (Sequence* sequence : sequences) BeginLayer(*sequence, layer, length, x);
   for (int64_t t = 0; t < length; t += chunk) {
+    checkpoint_();
     const int64_t rows = std::min(chunk, length - t);
     const RowBatch batch = {{}, positions.subspan(t, rows), t};
     backend_->Run(1 + layer, SectionPart::kBeforeAttention, batch, x);

@@ -3,11 +3,13 @@
 // verification of kvc-export are built on sessions.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/thread_pool.h"
@@ -62,6 +64,10 @@ class Session {
   // (runtime/device.h).
   [[nodiscard]] std::string_view device_name() const;
   [[nodiscard]] std::optional<int64_t> peak_device_bytes() const;
+  // Sets what Prefill and Extend call in front of every chunk of a layer (Extend: of the model),
+  // the place to interrupt a long prompt: they end with what it throws. A sequence whose Prefill
+  // was interrupted is empty again; one whose Extend was has the chunks in front.
+  void set_checkpoint(std::function<void()> checkpoint) { checkpoint_ = std::move(checkpoint); }
   // Makes an empty sequence. Throws kBadShape for a policy of another geometry, kBadInput and
   // kUnsupported for one that contradicts itself or the model, kUsage for a chunk below 1.
   [[nodiscard]] std::unique_ptr<Sequence> NewSequence(const SequenceOptions& options);
@@ -77,6 +83,13 @@ class Session {
     Sequence* const one[] = {&sequence};
     Prefill(std::span<Sequence* const>(one), ids, logits);
   }
+  // Continues a sequence by T tokens: the next turn of a conversation goes onto the cache that is
+  // there. The cache is what decoding the tokens one by one would make of it, so that its budget
+  // holds at every token; a backend that AttendsByRow goes through each layer once for a chunk of
+  // them. logits: [1, V] of the last token, or [T, V]; rows decide. Throws kUsage for a sequence
+  // without a prompt, kBadInput for ids outside the vocabulary, no ids, and more than the context
+  // has room for.
+  void Extend(Sequence& sequence, std::span<const int32_t> ids, MatrixF logits);
   // Decodes one token for each of B sequences of any lengths; logits [B, V]. A step in which no
   // recent block is full allocates nothing beyond what an earlier step of as many sequences
   // allocated.
@@ -113,6 +126,12 @@ class Session {
   void CompressModel(Sequence& sequence, int64_t length);
   void MakeRoom(Sequence& sequence, int64_t layer);
   void Reallocate(Sequence& sequence, int64_t layer);
+  void CheckExtension(const Sequence& sequence, std::span<const int32_t> ids, MatrixF logits) const;
+  void ExtendByChunk(Sequence& sequence,
+                     std::span<const int32_t> ids,
+                     Activations& x,
+                     MatrixF logits);
+  void ExtendByStep(Sequence& sequence, int32_t id, MatrixF logits);
   void CheckStep(std::span<Sequence* const> sequences, std::span<const int32_t> ids) const;
   [[nodiscard]] RowBatch RunStep(std::span<Sequence* const> sequences,
                                  std::span<const int32_t> ids);
@@ -122,6 +141,7 @@ class Session {
   std::shared_ptr<Backend> backend_;
   std::shared_ptr<const PreparedModel> model_;
   std::map<ScorerSpec, std::shared_ptr<const scorers::Scorer>> scorers_;
+  std::function<void()> checkpoint_ = [] {};
   // State that decoding keeps from step to step.
   std::unique_ptr<Activations> step_;
   int64_t step_rows_ = 0;               // that step_ has room for

@@ -19,6 +19,22 @@ Own& As(Base& object) {
   return AsOwn<Own>(object, "cpu");
 }
 
+// Attention of consecutive rows of the batch, the first being row `first`, each over its own cache.
+void AttendFrom(int64_t layer,
+                int64_t first,
+                std::span<SequenceCache* const> caches,
+                CpuActivations& x,
+                ThreadPool& pool) {
+  const ConstMatrixF q = x.AttentionIn(layer, 0);
+  const MatrixF out = x.AttentionOut(layer);
+  DecodeBatch& decode = x.decode();
+  decode.Start(x.plan().attentions[layer], x.model().rebuild(layer));
+  for (int64_t b = 0; b < std::ssize(caches); ++b) {
+    decode.Add(*caches[b], q.RowRange(first + b, 1), out.RowRange(first + b, 1));
+  }
+  decode.Attend(pool);
+}
+
 }  // namespace
 
 std::shared_ptr<const PreparedModel> CpuBackend::Prepare(const Graph& graph,
@@ -69,15 +85,12 @@ void CpuBackend::AttendPrompt(int64_t layer, const SequenceCache& cache, Activat
 void CpuBackend::AttendTokens(int64_t layer,
                               std::span<SequenceCache* const> caches,
                               Activations& x) {
-  auto& own = As<CpuActivations>(x);
-  const ConstMatrixF q = own.AttentionIn(layer, 0);
-  const MatrixF out = own.AttentionOut(layer);
-  DecodeBatch& decode = own.decode();
-  decode.Start(own.plan().attentions[layer], own.model().rebuild(layer));
-  for (int64_t b = 0; b < std::ssize(caches); ++b) {
-    decode.Add(*caches[b], q.RowRange(b, 1), out.RowRange(b, 1));
-  }
-  decode.Attend(pool_);
+  AttendFrom(layer, 0, caches, As<CpuActivations>(x), pool_);
+}
+
+void CpuBackend::AttendRow(int64_t layer, int64_t row, SequenceCache& cache, Activations& x) {
+  SequenceCache* const one[] = {&cache};
+  AttendFrom(layer, row, one, As<CpuActivations>(x), pool_);
 }
 
 void CpuBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {

@@ -115,6 +115,11 @@ void FencedBackend::AttendTokens(int64_t layer,
   inner_.AttendTokens(layer, caches, x);
 }
 
+void FencedBackend::AttendRow(int64_t layer, int64_t row, SequenceCache& cache, Activations& x) {
+  const Opening opening(device_);
+  inner_.AttendRow(layer, row, cache, x);
+}
+
 void FencedBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {
   const Opening opening(device_);
   inner_.Apply(moves, layer, cache);

@@ -78,6 +78,8 @@ class FencedBackend : public Backend {
              SequenceCache& cache) override;
   void AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) override;
   void AttendTokens(int64_t layer, std::span<SequenceCache* const> caches, Activations& x) override;
+  [[nodiscard]] bool AttendsByRow() const override { return true; }
+  void AttendRow(int64_t layer, int64_t row, SequenceCache& cache, Activations& x) override;
   void Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) override;
   void FindResidualEnergy(int64_t layer,
                           int64_t window,
