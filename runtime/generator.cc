@@ -31,11 +31,17 @@ double Rate(int64_t tokens, double seconds) {
 
 // One prompt on its way.
 struct Stream {
-  std::unique_ptr<Sequence> sequence;
+  std::unique_ptr<Sequence> own;  // null: the caller's
+  Sequence* sequence;
   Rng rng;
   int32_t next = 0;  // sampled, not yet fed
   bool done = false;
 };
+
+void CheckCount(const GenerateOptions& options) {
+  KVC_CHECK(options.max_new_tokens >= 1, kUsage, "-n: expected 1 or more new tokens, got {}",
+            options.max_new_tokens);
+}
 
 class Generator {
  public:
@@ -48,23 +54,36 @@ class Generator {
   GenerateResult Run(std::span<const std::vector<int32_t>> prompts, Progress& progress) {
     CheckPromptLengths(prompts, context_);
     result_.outputs.resize(prompts.size());
-    logits_.resize(static_cast<size_t>(vocabulary_));
     for (size_t i = 0; i < prompts.size(); ++i) {
-      AtPrompt(i, [&] { Prefill(i, prompts[i]); });
+      AtPrompt(i, [&] { Start(i, prompts[i]); });
     }
+    return Decode(progress);
+  }
+
+  GenerateResult Run(Sequence& sequence, std::span<const int32_t> ids, Progress& progress) {
+    result_.outputs.resize(1);
+    streams_.push_back({nullptr, &sequence, Rng(options_.seed)});
+    Feed(0, ids);
+    return Decode(progress);
+  }
+
+ private:
+  // All behind the prompts.
+  GenerateResult Decode(Progress& progress) {
     const int64_t steps = options_.max_new_tokens - 1;
     for (int64_t step = 0; step < steps && DecodeStep(); ++step) {
       progress.Report("decode", step + 1, steps);
     }
-    for (size_t i = 0; i < prompts.size(); ++i) {
+    for (size_t i = 0; i < streams_.size(); ++i) {
       Generation& output = result_.outputs[i];
       output.cache = streams_[i].sequence->counters();
-      output.cut = !output.stopped && std::ssize(output.ids) < options_.max_new_tokens;
+      output.last = streams_[i].next;
+      output.cut =
+          !output.stopped && !output.halted && std::ssize(output.ids) < options_.max_new_tokens;
     }
     return std::move(result_);
   }
 
- private:
   // Calls `body`, whose errors name prompt i where there are several.
   template <class Body>
   void AtPrompt(size_t i, const Body& body) const {
@@ -72,15 +91,27 @@ class Generator {
     AtPlace("prompt " + std::to_string(i + 1), body);
   }
 
-  void Prefill(size_t i, const std::vector<int32_t>& prompt) {
-    SequenceOptions sequence = options_.sequence;
-    const auto length = static_cast<int64_t>(prompt.size());
-    sequence.reserve = std::min(length + options_.max_new_tokens - 1, context_);
-    streams_.push_back({session_.NewSequence(sequence), Rng(options_.seed + i)});
+  void Start(size_t i, const std::vector<int32_t>& prompt) {
+    SequenceOptions options = options_.sequence;
+    options.reserve = std::min(std::ssize(prompt) + options_.max_new_tokens - 1, context_);
+    std::unique_ptr<Sequence> sequence = session_.NewSequence(options);
+    Sequence* const borrowed = sequence.get();
+    streams_.push_back({std::move(sequence), borrowed, Rng(options_.seed + i)});
+    Feed(i, prompt);
+  }
+
+  void Feed(size_t i, std::span<const int32_t> ids) {
+    logits_.resize(static_cast<size_t>(vocabulary_));
+    const MatrixF logits(logits_.data(), 1, vocabulary_);
+    Sequence& sequence = *streams_[i].sequence;
     const auto start = Clock::now();
-    session_.Prefill(*streams_[i].sequence, prompt, MatrixF(logits_.data(), 1, vocabulary_));
+    if (sequence.length() == 0) {
+      session_.Prefill(sequence, ids, logits);
+    } else {
+      session_.Extend(sequence, ids, logits);
+    }
     result_.prefill_seconds += SecondsSince(start);
-    result_.prefill_tokens += length;
+    result_.prefill_tokens += std::ssize(ids);
     Accept(i, kernels::SampleToken(logits_, options_.sampling, streams_[i].rng));
   }
 
@@ -92,8 +123,11 @@ class Generator {
     stream.next = token;
     const auto& stops = options_.stop_ids;
     output.stopped = std::find(stops.begin(), stops.end(), stream.next) != stops.end();
-    if (!output.stopped) output.ids.push_back(stream.next);
-    stream.done = output.stopped || stream.sequence->length() >= context_;
+    if (!output.stopped) {
+      output.ids.push_back(stream.next);
+      output.halted = options_.on_token != nullptr && !options_.on_token(i, stream.next);
+    }
+    stream.done = output.stopped || output.halted || stream.sequence->length() >= context_;
   }
 
   // Feeds every live stream its token; false when none is left.
@@ -104,7 +138,7 @@ class Generator {
     std::vector<size_t> owners;
     for (size_t i = 0; i < streams_.size(); ++i) {
       if (streams_[i].done) continue;
-      sequences.push_back(streams_[i].sequence.get());
+      sequences.push_back(streams_[i].sequence);
       ids.push_back(streams_[i].next);
       rngs.push_back(&streams_[i].rng);
       owners.push_back(i);
@@ -188,9 +222,17 @@ GenerateResult Generate(Session& session,
                         std::span<const std::vector<int32_t>> prompts,
                         const GenerateOptions& options,
                         Progress& progress) {
-  KVC_CHECK(options.max_new_tokens >= 1, kUsage, "-n: expected 1 or more new tokens, got {}",
-            options.max_new_tokens);
+  CheckCount(options);
   return Generator(session, options).Run(prompts, progress);
+}
+
+GenerateResult Generate(Session& session,
+                        Sequence& sequence,
+                        std::span<const int32_t> ids,
+                        const GenerateOptions& options,
+                        Progress& progress) {
+  CheckCount(options);
+  return Generator(session, options).Run(sequence, ids, progress);
 }
 
 }  // namespace kvc::runtime

@@ -9,6 +9,7 @@
 
 #include "core/base/progress.h"
 #include "kernels/sampling.h"
+#include "runtime/backend.h"
 #include "runtime/session.h"
 
 namespace kvc {
@@ -22,14 +23,21 @@ struct GenerateOptions {
   kernels::SamplingOptions sampling;
   uint64_t seed = 42;  // prompt i draws from seed + i
   std::vector<int32_t> stop_ids;
-  SequenceOptions sequence;
+  SequenceOptions sequence;  // not read where a sequence is given
+  // Called with each new token of output i as soon as it is known, in the caller's thread, but not
+  // with a stop token; false: the text ends with it. What it throws ends the generation.
+  std::function<bool(size_t i, int32_t id)> on_token;
 };
 
 struct Generation {
   std::vector<int32_t> ids;  // new tokens, without the stop token
   bool stopped = false;      // at a stop token
   bool cut = false;          // by the context length, before max_new_tokens
-  CacheCounters cache;       // when it ended
+  bool halted = false;       // by on_token
+  // The last token that was drawn, the stop token if it stopped. The sequence does not hold it yet:
+  // it belongs in front of what continues the sequence.
+  int32_t last = kNoToken;
+  CacheCounters cache;  // when it ended
 };
 
 struct GenerateResult {
@@ -63,6 +71,15 @@ void CheckPromptLengths(std::span<const std::vector<int32_t>> prompts, int64_t c
 // there are several. Prompts are checked before the first one is read.
 [[nodiscard]] GenerateResult Generate(Session& session,
                                       std::span<const std::vector<int32_t>> prompts,
+                                      const GenerateOptions& options,
+                                      Progress& progress);
+
+// Feeds `ids` to a sequence, prefilling an empty one and continuing any other, and generates one
+// output: the next turn of a conversation. An error leaves the sequence with the tokens that it was
+// fed before. Throws like the other one.
+[[nodiscard]] GenerateResult Generate(Session& session,
+                                      Sequence& sequence,
+                                      std::span<const int32_t> ids,
                                       const GenerateOptions& options,
                                       Progress& progress);
 

@@ -142,5 +142,54 @@ TEST_P(GeneratorTest, EndsWithTheContext) {
   EXPECT_KVC_ERROR(Run({{1}}, options), kUsage, "-n");
 }
 
+TEST_P(GeneratorTest, ACallerHearsEveryTokenAndMayHalt) {
+  GenerateOptions options;
+  options.max_new_tokens = 9;
+  const std::vector<std::vector<int32_t>> prompts = {{3, 1, 4}, {1, 5}};
+  const auto free = Run(prompts, options);
+  std::vector<std::vector<int32_t>> heard(2);
+  options.on_token = [&](size_t i, int32_t id) {
+    heard[i].push_back(id);
+    return i == 0 || heard[i].size() < 4;
+  };
+  const auto result = Run(prompts, options);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(heard[i], result.outputs[i].ids);
+    EXPECT_EQ(result.outputs[i].last, heard[i].back());
+    EXPECT_FALSE(result.outputs[i].cut);
+    EXPECT_EQ(result.outputs[i].halted, i == 1);
+  }
+  EXPECT_EQ(heard[0], free.outputs[0].ids);
+  EXPECT_EQ(heard[1],
+            std::vector<int32_t>(free.outputs[1].ids.begin(), free.outputs[1].ids.begin() + 4));
+  // A stop token is not heard, and is the last one.
+  heard.assign(2, {});
+  options.stop_ids = {free.outputs[0].ids[3]};
+  const auto stopped = Run({prompts[0]}, options).outputs[0];
+  EXPECT_EQ(heard[0], stopped.ids);
+  EXPECT_EQ(stopped.last, options.stop_ids[0]);
+}
+
+// Two turns on one sequence are one generation from all that was said.
+TEST_P(GeneratorTest, TurnsContinueASequence) {
+  NoProgress progress;
+  GenerateOptions options;
+  options.max_new_tokens = 6;
+  const auto sequence = loaded_.session->NewSequence({});
+  const std::vector<int32_t> first = {3, 1, 4, 1, 5};
+  const auto one = Generate(*loaded_.session, *sequence, first, options, progress);
+  EXPECT_EQ(one.outputs[0].ids, Run({first}, options).outputs[0].ids);
+  EXPECT_EQ(sequence->length(), 10);
+  const std::vector<int32_t> second = {one.outputs[0].last, 9, 2, 6};
+  const auto two = Generate(*loaded_.session, *sequence, second, options, progress);
+  std::vector<int32_t> all = first;
+  all.insert(all.end(), one.outputs[0].ids.begin(), one.outputs[0].ids.end());
+  all.insert(all.end(), second.begin() + 1, second.end());
+  EXPECT_EQ(two.outputs[0].ids, Run({all}, options).outputs[0].ids);
+  EXPECT_EQ(two.prefill_tokens, 4);
+  EXPECT_EQ(two.outputs[0].cache.full_bytes,
+            sequence->length() * OriginalBytesPerToken(loaded_.bundle->manifest().cache));
+}
+
 }  // namespace
 }  // namespace kvc::runtime
