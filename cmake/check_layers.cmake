@@ -43,6 +43,8 @@ room(profile ${core} linalg solver scorers eval/tasks model)
 room(export/budget core/base core/io core/checkpoint core/cache solver scorers)
 room(export/onnx ${core})
 room(export/bundle ${core} runtime model export/budget export/onnx)
+room(pipeline/capacity core/base core/io core/checkpoint core/cache scorers runtime export/budget
+     export/onnx)
 room(pipeline/choose ${core} runtime eval/tasks eval/compare export/budget export/bundle)
 room(pipeline/recipe core/base core/io)
 room(pipeline/report core/base core/io)
@@ -51,7 +53,8 @@ room(bench/support core/base core/io core/cache linalg kernels runtime eval/comp
 room(bench/device core/base core/io core/cache kernels/cuda runtime bench/support)
 room(tools ${core} linalg kernels solver scorers runtime/device runtime/create_backend runtime
      eval/tasks eval/compare model factorize profile export/budget export/onnx export/bundle
-     pipeline/choose pipeline/recipe pipeline/report pipeline bench/support bench/device)
+     pipeline/capacity pipeline/choose pipeline/recipe pipeline/report pipeline bench/support
+     bench/device)
 
 # room_of(VAR PATH): the room of a path below the root, or "".
 function(room_of result path)

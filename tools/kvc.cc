@@ -1,17 +1,22 @@
-// kvc: runs recipes of several commands, and makes reports of their results.
+// kvc: plans caches, runs recipes of several commands, and makes reports of their results.
 
 #include <CLI/CLI.hpp>
 
+#include "tools/plan_command.h"
 #include "tools/recipe_command.h"
 
 int main(int argc, char** argv) {
   using namespace kvc::tools;  // NOLINT(google-build-using-namespace)
-  CLI::App app("Runs recipes of the other commands and reports their results");
+  CLI::App app("Plans caches, runs recipes of the other commands and reports their results");
   CommonOptions common;
   AddCommonOptions(app, common,
+                   "  kvc plan model --context 128k --batch 8 --memory 80GiB\n"
                    "  kvc run examples/recipes/bundled.json -o out\n"
                    "  kvc report out");
   app.fallthrough();
+  PlanOptions planned;
+  CLI::App* plan = app.add_subcommand("plan", "What a cache takes at several budgets");
+  AddPlanOptions(*plan, planned);
   RunRecipeOptions recipe;
   CLI::App* run = app.add_subcommand("run", "All stages of a recipe; keeps what is still true");
   AddRunRecipeOptions(*run, recipe);
@@ -20,6 +25,7 @@ int main(int argc, char** argv) {
       *app.add_subcommand("report", "Tables of the results in a folder, and report.html"), report);
   app.require_subcommand(1);
   return RunCommand(argc, argv, "kvc", app, common, [&] {
+    if (plan->parsed()) return RunPlan(planned, common);
     return run->parsed() ? RunRecipeCommand(recipe, common) : RunReport(report, common);
   });
 }
