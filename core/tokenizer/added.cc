@@ -29,16 +29,20 @@ AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens) : toke
   }
 }
 
-AddedTokenFinder::Match AddedTokenFinder::LongestAt(std::string_view text, size_t begin) const {
+AddedTokenFinder::Match AddedTokenFinder::LongestAt(std::string_view text,
+                                                    size_t begin,
+                                                    const Allowed& allowed) const {
   Match longest;
   trie_.ForEachPrefix(text.substr(begin), [&](int32_t token, size_t length) {
+    if (allowed && !allowed(tokens_[static_cast<size_t>(token)], begin, begin + length)) return;
     longest = {static_cast<size_t>(token), begin + length};
   });
   return longest;
 }
 
 void AddedTokenFinder::Split(std::string_view text,
-                             const std::function<void(const Section&)>& found) const {
+                             const std::function<void(const Section&)>& found,
+                             const Allowed& allowed) const {
   size_t done = 0;  // the text before it has been handed out
   size_t at = 0;
   const auto hand_out = [&](int32_t id, size_t begin, size_t end) {
@@ -49,7 +53,7 @@ void AddedTokenFinder::Split(std::string_view text,
       ++at;
       continue;
     }
-    const Match match = LongestAt(text, at);
+    const Match match = LongestAt(text, at, allowed);
     if (match.end == 0) {
       ++at;
       continue;

@@ -37,15 +37,21 @@ class AddedTokenFinder {
   // Ignores tokens with empty content.
   explicit AddedTokenFinder(const std::vector<AddedToken>& tokens);
 
-  // Calls `found` for each section of `text` (valid UTF-8), in order; none is empty.
-  void Split(std::string_view text, const std::function<void(const Section&)>& found) const;
+  // Says whether a token may stand at text[begin, end).
+  using Allowed = std::function<bool(const AddedToken& token, size_t begin, size_t end)>;
+
+  // Calls `found` for each section of `text` (valid UTF-8), in order; none is empty. A token is
+  // only found where it is allowed; none: everywhere.
+  void Split(std::string_view text,
+             const std::function<void(const Section&)>& found,
+             const Allowed& allowed = nullptr) const;
 
  private:
   struct Match {
     size_t token = 0;  // in tokens_
     size_t end = 0;    // 0: no match
   };
-  [[nodiscard]] Match LongestAt(std::string_view text, size_t begin) const;
+  [[nodiscard]] Match LongestAt(std::string_view text, size_t begin, const Allowed& allowed) const;
 
   std::vector<AddedToken> tokens_;
   std::array<bool, 256> begins_{};  // bytes with which a token begins

@@ -36,9 +36,7 @@ class HfTokenizer final : public Tokenizer {
 
   [[nodiscard]] std::vector<int32_t> Encode(std::string_view text,
                                             SpecialTokens special) const override {
-    CheckUtf8(text, "text to encode");
-    KVC_CHECK(text.size() <= kMaxTextBytes, kBadInput,
-              "text to encode: expected at most {} bytes, got {}", kMaxTextBytes, text.size());
+    CheckText(text);
     const bool adds = special == SpecialTokens::kAdd;
     std::vector<int32_t> ids;
     if (adds) ids = pipeline_.prefix;
@@ -47,10 +45,45 @@ class HfTokenizer final : public Tokenizer {
       if (section.id >= 0) {
         ids.push_back(section.id);
       } else {
-        EncodeSection(section, *encoder, ids);
+        EncodeSection(section, normalized_finder_, *encoder, ids);
       }
     });
     if (adds) ids.insert(ids.end(), pipeline_.suffix.begin(), pipeline_.suffix.end());
+    return ids;
+  }
+
+  [[nodiscard]] std::vector<int32_t> EncodeParts(std::span<const TextPart> parts) const override {
+    std::string text;
+    std::vector<ByteRange> controls;
+    for (const TextPart& part : parts) {
+      if (part.control) controls.push_back({text.size(), text.size() + part.text.size()});
+      text += part.text;
+    }
+    CheckText(text);
+    const auto allowed = [&](const AddedToken& token, size_t begin, size_t end) {
+      return !token.special || std::ranges::any_of(controls, [&](const ByteRange& part) {
+        return part.begin <= begin && end <= part.end;
+      });
+    };
+    // All special tokens are searched in the text itself, where it is known what is trusted.
+    std::vector<AddedToken> raw;
+    std::vector<AddedToken> normalized;
+    for (const AddedToken& token : pipeline_.added_tokens) {
+      (token.special || !token.normalized ? raw : normalized).push_back(token);
+    }
+    const AddedTokenFinder normalized_finder(Normalized(std::move(normalized)));
+    std::vector<int32_t> ids;
+    const std::unique_ptr<Encoder> encoder = pipeline_.model->NewEncoder();
+    AddedTokenFinder(raw).Split(
+        text,
+        [&](const Section& section) {
+          if (section.id >= 0) {
+            ids.push_back(section.id);
+          } else {
+            EncodeSection(section, normalized_finder, *encoder, ids);
+          }
+        },
+        allowed);
     return ids;
   }
 
@@ -81,6 +114,22 @@ class HfTokenizer final : public Tokenizer {
   [[nodiscard]] std::optional<int32_t> eos_id() const override { return eos_id_; }
 
  private:
+  static void CheckText(std::string_view text) {
+    CheckUtf8(text, "text to encode");
+    KVC_CHECK(text.size() <= kMaxTextBytes, kBadInput,
+              "text to encode: expected at most {} bytes, got {}", kMaxTextBytes, text.size());
+  }
+
+  // Returns the tokens by the contents that they have in normalized text.
+  [[nodiscard]] std::vector<AddedToken> Normalized(std::vector<AddedToken> tokens) const {
+    for (AddedToken& token : tokens) {
+      if (pipeline_.normalizer != nullptr) {
+        token.content = pipeline_.normalizer->Apply(token.content);
+      }
+    }
+    return tokens;
+  }
+
   void IndexAddedTokens(const std::string& origin) {
     const Vocabulary& vocabulary = pipeline_.model->vocabulary();
     vocab_size_ = vocabulary.max_id() + 1;
@@ -104,10 +153,8 @@ class HfTokenizer final : public Tokenizer {
       vocab_size_ = std::max<int64_t>(vocab_size_, token.id + 1);
       (token.normalized ? normalized : raw).push_back(token);
     }
-    for (AddedToken& token : normalized) {
-      if (pipeline_.normalizer != nullptr) {
-        token.content = pipeline_.normalizer->Apply(token.content);
-      }
+    normalized = Normalized(std::move(normalized));
+    for (const AddedToken& token : normalized) {
       added_texts_[token.id] = token.content;  // also what it decodes to
     }
     raw_finder_ = AddedTokenFinder(raw);
@@ -124,11 +171,14 @@ class HfTokenizer final : public Tokenizer {
     return added != added_texts_.end() ? &added->second : pipeline_.model->vocabulary().Token(id);
   }
 
-  void EncodeSection(const Section& raw, Encoder& encoder, std::vector<int32_t>& ids) const {
+  void EncodeSection(const Section& raw,
+                     const AddedTokenFinder& finder,
+                     Encoder& encoder,
+                     std::vector<int32_t>& ids) const {
     const std::string normalized = pipeline_.normalizer == nullptr
                                        ? std::string(raw.text)
                                        : pipeline_.normalizer->Apply(std::string(raw.text));
-    normalized_finder_.Split(normalized, [&](const Section& section) {
+    finder.Split(normalized, [&](const Section& section) {
       if (section.id >= 0) {
         ids.push_back(section.id);
         return;

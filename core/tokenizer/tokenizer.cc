@@ -5,6 +5,12 @@
 
 namespace kvc {
 
+std::vector<int32_t> Tokenizer::EncodeParts(std::span<const TextPart> parts) const {
+  std::string text;
+  for (const TextPart& part : parts) text += part.text;
+  return Encode(text, SpecialTokens::kNone);
+}
+
 std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& directory) {
   std::error_code missing;
   KVC_CHECK(std::filesystem::is_directory(directory, missing), kIo,

@@ -22,6 +22,12 @@ enum class SpecialTokens {
   kAdd,   // with the tokens that the post-processor or tokenizer_config.json puts around the text
 };
 
+// A part of a text that is put together from what is trusted, as a chat template, and what is not.
+struct TextPart {
+  std::string text;
+  bool control = false;  // special tokens that stand in it are meant as such
+};
+
 class Tokenizer {
  public:
   // Looks for tokenizer.json, then tokenizer.model (SentencePiece), then vocab.json + merges.txt or
@@ -37,6 +43,11 @@ class Tokenizer {
   // it does not know.
   [[nodiscard]] virtual std::vector<int32_t> Encode(std::string_view text,
                                                     SpecialTokens special) const = 0;
+  // The ids of the parts put together as one text, without tokens around it. A special token is one
+  // only where all of it stands in one control part; elsewhere its text is encoded like any other.
+  // Where no other part holds the text of a special token, the ids are Encode's. The default is for
+  // tokenizers without special tokens. Throws like Encode.
+  [[nodiscard]] virtual std::vector<int32_t> EncodeParts(std::span<const TextPart> parts) const;
   // The text of ids, as Hugging Face's decode(skip_special_tokens=false) without a clean-up of
   // spaces gives it. Ids that name no token are left out. The result is UTF-8: bytes of an
   // incomplete character become U+FFFD.
