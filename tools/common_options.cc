@@ -193,6 +193,11 @@ std::unique_ptr<Progress> MakeProgress(const CommonOptions& options) {
   return std::make_unique<StderrProgress>(options.quiet);
 }
 
+void WriteStdout(std::string_view text) {
+  std::cout << text;
+  FlushStdout();
+}
+
 int64_t PeakRssBytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -236,12 +241,14 @@ int RunCommand(int argc,
     const CommandResult result = body();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     if (options.json || !result.print) {
-      std::cout << Framed(name, seconds.count(), result.json).dump(2) << '\n';
+      std::cout << Framed(name, seconds.count(), result.json).dump(result.one_line ? -1 : 2)
+                << '\n';
     } else {
       result.print();
     }
     FlushStdout();
     // A result can carry a failed gate: everything is printed, and the exit code says so.
+    if (result.failed) return ExitCode(*result.failed);
     return result.gates_passed ? kExitDone : kExitVerification;
   } catch (const Error& error) {
     return Fail(name, TextOf(error), ExitCode(error.kind()));

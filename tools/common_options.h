@@ -6,9 +6,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/io/json.h"
 
@@ -53,8 +56,10 @@ enum class DeviceUse { kCpu, kCuda, kBackend };
 // Result of a command: its keys of the JSON object, and the same as text for people.
 struct CommandResult {
   Json json;
-  std::function<void()> print;  // on stdout; none: the JSON object is printed
-  bool gates_passed = true;     // false: the exit code is that of a failed verification
+  std::function<void()> print;           // on stdout; none: the JSON object is printed
+  bool gates_passed = true;              // false: the exit code is that of a failed verification
+  std::optional<ErrorKind> failed = {};  // the exit code is that of this kind
+  bool one_line = false;                 // the object stands on one line
 };
 
 // Runs a command: starts the program again if OpenBLAS has faster kernels for this processor
@@ -67,6 +72,9 @@ int RunCommand(int argc,
                CLI::App& app,
                CommonOptions& options,
                const std::function<CommandResult()>& body);
+
+// Writes a part of a result on stdout at once, whoever reads it. Throws kIo where it cannot arrive.
+void WriteStdout(std::string_view text);
 
 // Returns the highest resident set of this process so far.
 [[nodiscard]] int64_t PeakRssBytes();

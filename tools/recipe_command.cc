@@ -1,6 +1,7 @@
 #include "tools/recipe_command.h"
 
 #include <cstdio>
+#include <functional>
 #include <map>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +11,7 @@
 #include "core/io/json.h"
 #include "core/io/output_directory.h"
 #include "pipeline/recipe/child_process.h"
+#include "pipeline/recipe/junit.h"
 #include "pipeline/recipe/recipe.h"
 #include "pipeline/recipe/recipe_run.h"
 #include "pipeline/report/html_report.h"
@@ -54,6 +56,47 @@ void Print(const recipe::RecipeResult& result, const std::string& report) {
   if (!report.empty()) std::printf("report: %s\n", report.c_str());
 }
 
+CommandResult CheckRecipeFile(const RunRecipeOptions& options) {
+  const auto problems = recipe::CheckRecipe(options.recipe, ParseSets(options.sets)).problems;
+  Json list = Json::array();
+  for (const auto& problem : problems) {
+    list.push_back({{"line", problem.line}, {"text", problem.text}});
+  }
+  CommandResult result{{{"recipe", options.recipe}, {"problems", list}},
+                       [problems, file = options.recipe] {
+                         for (const auto& problem : problems) {
+                           std::printf("%s:%lld: %s\n", file.c_str(),
+                                       static_cast<long long>(problem.line), problem.text.c_str());
+                         }
+                         if (problems.empty()) std::printf("%s: no problem\n", file.c_str());
+                       }};
+  if (!problems.empty()) result.failed = ErrorKind::kBadInput;
+  return result;
+}
+
+// Runs `run` and writes the JUnit file of what came of it.
+recipe::RecipeResult WithJUnit(const RunRecipeOptions& options,
+                               const recipe::Recipe& recipe,
+                               const std::function<recipe::RecipeResult()>& run) {
+  if (options.junit.empty()) return run();
+  std::vector<fs::path> inputs = {options.recipe};
+  for (const auto& [name, path] : recipe.inputs) inputs.push_back(path);
+  CheckOutputApart(options.junit, inputs);
+  const std::string name = fs::path(options.recipe).stem().string();
+  const auto write = [&](const std::string& xml) {
+    fs::create_directories(fs::absolute(options.junit).parent_path());
+    WriteFile(options.junit, xml);
+  };
+  try {
+    const recipe::RecipeResult result = run();
+    write(recipe::JUnitXml(name, result));
+    return result;
+  } catch (const Error& error) {
+    write(recipe::JUnitXml(name, std::string(error.what())));
+    throw;
+  }
+}
+
 }  // namespace
 
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
@@ -63,10 +106,14 @@ void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
                  "default: the recipe's name");
   app.add_option("--set", options.sets, "NAME=PATH instead of an input's path; repeatable");
   app.add_flag("--force", options.force, "Run every stage, and replace what stands in its place");
+  app.add_flag("--check", options.check,
+               "Only say what is wrong with the recipe, and in which line");
+  app.add_option("--junit", options.junit, "JUnit file to write, of stages and quality gates");
 }
 
 CommandResult RunRecipeCommand(const RunRecipeOptions& options, const CommonOptions& common) {
   (void)CheckCommonOptions(common);
+  if (options.check) return CheckRecipeFile(options);
   const recipe::Recipe recipe = recipe::ReadRecipe(options.recipe, ParseSets(options.sets));
   recipe::RecipeRunOptions run;
   run.programs = recipe::ProgramFolder();
@@ -84,7 +131,8 @@ CommandResult RunRecipeCommand(const RunRecipeOptions& options, const CommonOpti
             "{}: expected a report that kvc wrote, got another file; use --force to replace it, or "
             "another -o",
             report.string());
-  const recipe::RecipeResult ran = recipe::RunRecipe(recipe, run, *MakeProgress(common));
+  const recipe::RecipeResult ran = WithJUnit(
+      options, recipe, [&] { return recipe::RunRecipe(recipe, run, *MakeProgress(common)); });
   CommandResult result{ToJson(ran), {}, ran.gates_passed};
   if (!common.dry_run) {
     WriteFile(report, report::HtmlReport(run.output));

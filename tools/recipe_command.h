@@ -18,10 +18,12 @@ struct RunRecipeOptions {
   std::string output;  // empty: the recipe's name without .json, in the working directory
   std::vector<std::string> sets;  // NAME=PATH
   bool force = false;
+  bool check = false;
+  std::string junit;  // empty: none
 };
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
 // Runs a recipe. Its keys are those of pipeline/recipe/recipe_run.h and "report", the path of
-// report.html.
+// report.html; with --check, "problems" alone.
 [[nodiscard]] CommandResult RunRecipeCommand(const RunRecipeOptions& options,
                                              const CommonOptions& common);
 

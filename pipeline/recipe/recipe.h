@@ -1,12 +1,12 @@
 #pragma once
 // A recipe: the stages of a pipeline as one JSON file in the format of docs/formats/recipe.md.
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
-
-#include "core/io/json_fwd.h"
 
 namespace kvc::recipe {
 
@@ -27,10 +27,25 @@ struct Recipe {
   std::vector<Stage> stages;
 };
 
-// Reads a recipe. Paths are relative to the recipe's folder; `replaced` (NAME -> path, relative to
-// the working directory) takes precedence over the recipe. Throws kBadInput naming the stage and
-// the key that is missing, unknown or wrong; kUsage for a replaced input that the recipe does not
-// have.
+// Something in a recipe that is not as docs/formats/recipe.md says.
+struct RecipeProblem {
+  int64_t line = 0;
+  std::string text;  // names the stage and the key
+};
+
+// A recipe, as far as it could be read, and all that is wrong with it, in the order of the file.
+struct CheckedRecipe {
+  Recipe recipe;
+  std::vector<RecipeProblem> problems;
+};
+
+// Checks a recipe. Paths are relative to the recipe's folder; `replaced` (NAME -> path, relative to
+// the working directory) takes precedence over the recipe. What inputs name need not be there.
+// Throws kIo and kBadInput for what is no JSON file; kUsage for a replaced input that the recipe
+// does not have.
+[[nodiscard]] CheckedRecipe CheckRecipe(const std::filesystem::path& file,
+                                        const std::map<std::string, std::string>& replaced);
+// Reads a recipe. Throws kBadInput naming file and line of the first problem.
 [[nodiscard]] Recipe ReadRecipe(const std::filesystem::path& file,
                                 const std::map<std::string, std::string>& replaced);
 
