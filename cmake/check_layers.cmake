@@ -35,6 +35,7 @@ room(runtime/cuda core/base core/cache kernels/cuda scorers runtime/load runtime
 room(runtime/create_backend core/base kernels/cuda runtime/backend runtime/cpu runtime/cuda)
 room(runtime ${core} kernels scorers runtime/load runtime/plan runtime/device runtime/cache
      runtime/policy runtime/backend runtime/create_backend)
+room(chat core/base core/io core/tokenizer kernels runtime)
 room(eval/tasks core/base core/io core/tokenizer)
 room(eval/compare ${core} eval/tasks runtime)
 room(model ${core} linalg eval/tasks)
@@ -52,7 +53,7 @@ room(pipeline ${core} linalg eval/tasks model factorize profile)
 room(bench/support core/base core/io core/cache linalg kernels runtime eval/compare)
 room(bench/device core/base core/io core/cache kernels/cuda runtime bench/support)
 room(tools ${core} linalg kernels solver scorers runtime/device runtime/create_backend runtime
-     eval/tasks eval/compare model factorize profile export/budget export/onnx export/bundle
+     chat eval/tasks eval/compare model factorize profile export/budget export/onnx export/bundle
      pipeline/capacity pipeline/choose pipeline/recipe pipeline/report pipeline bench/support
      bench/device)
 
@@ -70,7 +71,7 @@ function(room_of result path)
   set(${result} "${best}" PARENT_SCOPE)
 endfunction()
 
-set(folders core linalg kernels solver scorers runtime eval model factorize profile export pipeline
+set(folders core linalg kernels solver scorers runtime chat eval model factorize profile export pipeline
             bench/support bench/device tools)
 set(bad "")
 foreach(folder IN LISTS folders)
