@@ -10,6 +10,7 @@ packages=(
   libcli11-dev libfmt-dev nlohmann-json3-dev libssl-dev
   libeigen3-dev liblapacke-dev libopenblas-dev libhwy-dev libdnnl-dev
   libpcre2-dev libutf8proc-dev libboost-context-dev
+  libjs-chart.js
   libgtest-dev libbenchmark-dev
   python3 python3-venv
   "$@"

@@ -12,7 +12,8 @@ int main(int argc, char** argv) {
   AddCommonOptions(app, common,
                    "  kvc plan model --context 128k --batch 8 --memory 80GiB\n"
                    "  kvc run examples/recipes/bundled.json -o out\n"
-                   "  kvc report out");
+                   "  kvc report out\n"
+                   "  kvc report before after -o change.html");
   app.fallthrough();
   PlanOptions planned;
   CLI::App* plan = app.add_subcommand("plan", "What a cache takes at several budgets");
@@ -22,7 +23,9 @@ int main(int argc, char** argv) {
   AddRunRecipeOptions(*run, recipe);
   ReportOptions report;
   AddReportOptions(
-      *app.add_subcommand("report", "Tables of the results in a folder, and report.html"), report);
+      *app.add_subcommand("report",
+                          "Tables of the results in a folder, or of two, and a page with charts"),
+      report);
   app.require_subcommand(1);
   return RunCommand(argc, argv, "kvc", app, common, [&] {
     if (plan->parsed()) return RunPlan(planned, common);

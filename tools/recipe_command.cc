@@ -143,21 +143,34 @@ CommandResult RunRecipeCommand(const RunRecipeOptions& options, const CommonOpti
 }
 
 void AddReportOptions(CLI::App& app, ReportOptions& options) {
-  app.add_option("dir", options.directory, "Folder of NAME.json files, or of a recipe's run")
-      ->required();
-  app.add_option("-o,--html", options.html, "HTML file to write; default: DIR/report.html");
+  app.add_option("dir", options.directories,
+                 "Folder of NAME.json files, or of a recipe's run; two are compared")
+      ->required()
+      ->expected(1, 2);
+  app.add_option("-o,--html", options.html,
+                 "HTML file to write; default: DIR/report.html, of two comparison.html here");
 }
 
 CommandResult RunReport(const ReportOptions& options, const CommonOptions& common) {
-  const fs::path directory = options.directory;
-  KVC_CHECK(fs::is_directory(directory), kIo, "{}: expected a folder of results, got none",
-            options.directory);
-  const fs::path results =
-      fs::is_directory(directory / "results") ? directory / "results" : directory;
-  const fs::path html = options.html.empty() ? directory / "report.html" : fs::path(options.html);
-  CheckOutputApart(html, FilesIn(results));
-  const std::string tables = report::ReportTables(results);
-  if (!common.dry_run) WriteFile(html, report::HtmlReport(directory));
+  const bool two = options.directories.size() == 2;
+  fs::path html = options.html;
+  if (html.empty())
+    html = two ? "comparison.html" : fs::path(options.directories[0]) / "report.html";
+  for (const fs::path directory : options.directories) {
+    KVC_CHECK(fs::is_directory(directory), kIo,
+              "{}: expected a folder of results, got none; give the folder that the report is in",
+              directory.string());
+    const bool inside = fs::is_directory(directory / "results");
+    CheckOutputApart(html, FilesIn(inside ? directory / "results" : directory));
+  }
+  KVC_CHECK(!options.html.empty() || !two || !fs::exists(html) || report::IsReport(html), kUsage,
+            "{}: expected a report that kvc wrote, got another file; name one by -o",
+            html.string());
+  const fs::path a = options.directories.front();
+  const fs::path b = options.directories.back();
+  const fs::path results = fs::is_directory(a / "results") ? a / "results" : a;
+  const std::string tables = two ? report::ComparisonTables(a, b) : report::ReportTables(results);
+  if (!common.dry_run) WriteFile(html, two ? report::HtmlComparison(a, b) : report::HtmlReport(a));
   return {{{"report", tables}, {"html", html.string()}}, [tables] { std::cout << tables; }};
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The subcommands of `kvc`: `run RECIPE.json` and `report DIR`.
+// The subcommands of `kvc`: `run RECIPE.json` and `report DIR [DIR]`.
 
 #include <filesystem>
 #include <string>
@@ -28,8 +28,8 @@ void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
                                              const CommonOptions& common);
 
 struct ReportOptions {
-  std::string directory;
-  std::string html;  // empty: DIR/report.html
+  std::vector<std::string> directories;  // one, or two to compare
+  std::string html;  // empty: DIR/report.html, of two comparison.html in the working directory
 };
 void AddReportOptions(CLI::App& app, ReportOptions& options);
 // Returns {"report": Markdown, "html": path}.

@@ -1,5 +1,6 @@
 #include "pipeline/report/format_text.h"
 
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 
@@ -12,6 +13,18 @@ std::string FormatText(const char* format, ...) {
   std::vsnprintf(buffer, sizeof buffer, format, arguments);
   va_end(arguments);
   return buffer;
+}
+
+std::string Number(double value, int digits) {
+  return std::isfinite(value) ? FormatText("%.*f", digits, value) : "-";
+}
+
+std::string Percent(double share) {
+  return std::isfinite(share) ? Number(100.0 * share, 1) + " %" : "-";
+}
+
+std::string Tokens(double count) {
+  return count < 1024.0 ? FormatText("%.4g", count) : FormatText("%.4gK", count / 1024.0);
 }
 
 }  // namespace kvc::report

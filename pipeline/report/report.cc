@@ -12,50 +12,6 @@
 namespace kvc::report {
 namespace {
 
-std::string Number(double value, int digits) {
-  return std::isfinite(value) ? FormatText("%.*f", digits, value) : "-";
-}
-
-std::string Percent(double share) {
-  return std::isfinite(share) ? Number(100.0 * share, 1) + " %" : "-";
-}
-
-// The last `parts` of a name's parts between '-'.
-std::string EndOf(const std::string& name, size_t parts) {
-  size_t at = name.size();
-  for (size_t i = 0; i < parts && at != std::string::npos; ++i) {
-    at = at == 0 ? std::string::npos : name.rfind('-', at - 1);
-  }
-  return at == std::string::npos ? name : name.substr(at + 1);
-}
-
-// Returns the kind of result of which a column may hold only one; 0 for other kinds.
-int KindOf(const Result& result) {
-  return result.divergence ? 1 : result.perplexity ? 2 : result.needles ? 3 : 0;
-}
-
-// Returns the labels of results: the shortest end of the name that distinguishes those of one kind.
-std::vector<std::string> LabelsOf(const std::vector<Result>& results) {
-  std::vector<size_t> parts(results.size(), 1);
-  std::vector<std::string> labels;
-  for (const Result& result : results) labels.push_back(EndOf(result.name, 1));
-  while (true) {
-    std::map<std::pair<std::string, int>, int> count;
-    for (size_t i = 0; i < results.size(); ++i) ++count[{labels[i], KindOf(results[i])}];
-    bool longer = false;
-    const std::vector<std::string> before = labels;
-    for (const auto& [key, number] : count) {
-      if (number < 2 || key.second == 0) continue;
-      for (size_t i = 0; i < results.size(); ++i) {
-        if (before[i] != key.first || labels[i] != before[i]) continue;
-        labels[i] = EndOf(results[i].name, ++parts[i]);
-        longer = longer || labels[i] != before[i];
-      }
-    }
-    if (!longer) return labels;
-  }
-}
-
 // A table that is filled cell by cell: rows and columns in the order in which they come.
 class Cells {
  public:

@@ -30,9 +30,14 @@ CacheBytes ReadCache(const Json& json, const char* key, const std::string& origi
 }
 
 Divergence ReadDivergence(const Json& json, const std::string& origin) {
-  return {NumberOr(json, "kld_mean", origin),   NumberOr(json, "same_top", origin),
-          NumberOr(json, "perplexity", origin), NumberOr(json, "perplexity_against", origin),
-          ReadCache(json, "cache", origin),     ReadCache(json, "cache_against", origin)};
+  const auto number = [&](const char* key) { return NumberOr(json, key, origin); };
+  return {number("kld_mean"),
+          number("kld_stderr"),
+          number("same_top"),
+          number("perplexity"),
+          number("perplexity_against"),
+          ReadCache(json, "cache", origin),
+          ReadCache(json, "cache_against", origin)};
 }
 
 Perplexity ReadPerplexity(const Json& json, const std::string& origin) {
@@ -78,6 +83,23 @@ Comparison ReadComparison(const Json& json, const std::string& origin) {
                                      TextOr(line, "reason", origin)});
   }
   return comparison;
+}
+
+Speed ReadSpeed(const Json& json, const std::string& origin) {
+  const auto text = [&](const char* key) { return TextOr(json, key, origin); };
+  Speed speed{text("method"), text("budget"), text("device"), text("ids"), 0, 0, 0, kNone, {}};
+  speed.threads = GetInt(json, "threads", origin, 0);
+  speed.batch = GetInt(json, "batch", origin, 1);
+  const Json& prompt = GetObject(json, "prompt", origin);
+  speed.prompt_tokens = GetInt(prompt, "tokens", origin, 0);
+  speed.prompt_rate = NumberOr(GetObject(prompt, "tokens_per_second", origin), "mean", origin);
+  for (const Json& depth : GetArray(json, "depths", origin)) {
+    const Json& rates = GetObject(depth, "decode_tokens_per_second", origin);
+    speed.depths.push_back({GetInt(depth, "depth", origin), NumberOr(rates, "mean", origin),
+                            NumberOr(rates, "deviation", origin),
+                            ReadCache(depth, "cache", origin)});
+  }
+  return speed;
 }
 
 std::vector<Gate> ReadGates(const Json& json, const std::string& origin) {
@@ -130,9 +152,27 @@ Result ReadResult(const std::string& name, const Json& json, const std::string& 
   if (has("lines") && json["lines"].is_array() && !json["lines"].empty()) {
     result.comparison = ReadComparison(json, origin);
   }
+  if (has("depths") && has("prompt") && json["prompt"].is_object() &&
+      json["prompt"].contains("tokens_per_second")) {  // a dry run only has the depths
+    result.speed = ReadSpeed(json, origin);
+  }
   result.gates = ReadGates(json, origin);
   result.layers = ReadLayers(json, origin);
   return result;
+}
+
+// The last `parts` of a name's parts between '-'.
+std::string EndOf(const std::string& name, size_t parts) {
+  size_t at = name.size();
+  for (size_t i = 0; i < parts && at != std::string::npos; ++i) {
+    at = at == 0 ? std::string::npos : name.rfind('-', at - 1);
+  }
+  return at == std::string::npos ? name : name.substr(at + 1);
+}
+
+// Returns the kind of result of which a column may hold only one; 0 for other kinds.
+int KindOf(const Result& result) {
+  return result.divergence ? 1 : result.perplexity ? 2 : result.needles ? 3 : result.speed ? 4 : 0;
 }
 
 }  // namespace
@@ -155,32 +195,25 @@ std::vector<Result> ReadResults(const fs::path& directory) {
   return results;
 }
 
-std::vector<BudgetMap> ReadBudgets(const fs::path& directory) {
-  std::map<std::string, fs::path> manifests;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const fs::path manifest = entry.path() / "manifest.json";
-    if (fs::is_regular_file(manifest)) manifests[entry.path().filename().string()] = manifest;
-  }
-  std::vector<BudgetMap> maps;
-  for (const auto& [name, path] : manifests) {
-    const Json manifest = ReadJsonFile(path);
-    const std::string origin = path.string();
-    if (!manifest.is_object() || !manifest.contains("cache")) continue;
-    const Json& cache = GetObject(manifest, "cache", origin);
-    if (!cache.contains("budget")) continue;
-    const Json& budget = GetObject(cache, "budget", origin);
-    if (!budget.contains("values")) continue;
-    BudgetMap& map = maps.emplace_back();
-    map = {name,
-           TextOr(cache, "method", origin),
-           TextOr(manifest, "budget", origin),
-           TextOr(budget, "unit", origin),
-           {}};
-    for (const Json& layer : GetArray(budget, "values", origin)) {
-      map.values.push_back(ReadNumbers(layer, origin));
+std::vector<std::string> LabelsOf(const std::vector<Result>& results) {
+  std::vector<size_t> parts(results.size(), 1);
+  std::vector<std::string> labels;
+  for (const Result& result : results) labels.push_back(EndOf(result.name, 1));
+  while (true) {
+    std::map<std::pair<std::string, int>, int> count;
+    for (size_t i = 0; i < results.size(); ++i) ++count[{labels[i], KindOf(results[i])}];
+    bool longer = false;
+    const std::vector<std::string> before = labels;
+    for (const auto& [key, number] : count) {
+      if (number < 2 || key.second == 0) continue;
+      for (size_t i = 0; i < results.size(); ++i) {
+        if (before[i] != key.first || labels[i] != before[i]) continue;
+        labels[i] = EndOf(results[i].name, ++parts[i]);
+        longer = longer || labels[i] != before[i];
+      }
     }
+    if (!longer) return labels;
   }
-  return maps;
 }
 
 }  // namespace kvc::report

@@ -19,7 +19,7 @@ struct CacheBytes {
 
 // Result of kvc-eval kld: a bundle against a reference.
 struct Divergence {
-  double kld = 0.0;  // mean, nats
+  double kld = 0.0, kld_error = 0.0;  // mean, nats
   double same_top = 0.0;
   double perplexity = 0.0, perplexity_against = 0.0;
   CacheBytes cache, cache_against;
@@ -69,6 +69,22 @@ struct Comparison {
   std::vector<ImpossibleLine> impossible;
 };
 
+// Decoding at a depth of a kvc-bench result.
+struct SpeedPoint {
+  int64_t depth = 0;       // tokens in the cache
+  double rate = 0.0;       // decoded tokens per second, mean of the repetitions
+  double deviation = 0.0;  // of the repetitions
+  CacheBytes cache;
+};
+// Result of kvc-bench with a bundle.
+struct Speed {
+  std::string method, budget, device, ids;
+  int64_t threads = 0, batch = 0;
+  int64_t prompt_tokens = 0;
+  double prompt_rate = 0.0;  // tokens per second
+  std::vector<SpeedPoint> depths;
+};
+
 // A quality gate of any command.
 struct Gate {
   std::string line;  // of a comparison; empty: of the whole result
@@ -94,6 +110,7 @@ struct Result {
   std::optional<Needles> needles;
   std::optional<Tasks> tasks;
   std::optional<Comparison> comparison;
+  std::optional<Speed> speed;
   std::vector<Gate> gates;
   std::vector<ThinLayer> layers;
 };
@@ -102,13 +119,9 @@ struct Result {
 // file or a key of another type, kIo.
 [[nodiscard]] std::vector<Result> ReadResults(const std::filesystem::path& directory);
 
-// The heads' budgets in a bundle's manifest.
-struct BudgetMap {
-  std::string name;  // the bundle's folder
-  std::string method, budget, unit;
-  std::vector<std::vector<double>> values;  // [L][G]
-};
-// Returns the budgets of the bundles DIR/*/manifest.json, by name. Throws like ReadResults.
-[[nodiscard]] std::vector<BudgetMap> ReadBudgets(const std::filesystem::path& directory);
+// Returns short labels of results, in their order: the shortest end of the name, in parts between
+// '-', that tells apart those that measure the same. Results of one bundle ("kld-lukv",
+// "needle-lukv") thus share a label.
+[[nodiscard]] std::vector<std::string> LabelsOf(const std::vector<Result>& results);
 
 }  // namespace kvc::report

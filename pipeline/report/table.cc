@@ -1,6 +1,6 @@
 #include "pipeline/report/table.h"
 
-#include "pipeline/report/svg_chart.h"
+#include "pipeline/report/escape.h"
 
 namespace kvc::report {
 namespace {
