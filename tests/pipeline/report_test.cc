@@ -57,6 +57,24 @@ Json Needle(double accuracy) {
   return json;
 }
 
+// The charts in a page's block of data, by title.
+std::map<std::string, Json> ChartsOf(const std::string& html) {
+  const std::string begin = "<script type=\"application/json\" id=\"data\">";
+  const size_t at = html.find(begin) + begin.size();
+  std::map<std::string, Json> charts;
+  const Json data = Json::parse(html.substr(at, html.find("</script>", at) - at));
+  for (const Json& chart : data["charts"]) charts[chart["title"].get<std::string>()] = chart;
+  return charts;
+}
+
+// The points of a chart's series; null where there is none of that name.
+Json PointsOf(const Json& chart, const std::string& series) {
+  for (const Json& one : chart["series"]) {
+    if (one["name"] == series) return one["points"];
+  }
+  return nullptr;
+}
+
 class ReportTest : public ::testing::Test {
  protected:
   void Add(const std::string& name, const Json& json) {
@@ -201,9 +219,9 @@ TEST_F(ReportTest, HtmlHoldsWhatTheTablesHold) {
     EXPECT_NE(html.find(ToHtml(table)), std::string::npos) << ToHtml(table);
   }
   EXPECT_EQ(html, HtmlReport(dir_.path()));
-  EXPECT_NE(html.find("kld-quarter: 25, 21.5</title>"), std::string::npos);
-  EXPECT_NE(html.find("kld-quarter: reference: 100, 20.25</title>"), std::string::npos);
-  EXPECT_NE(html.find("ppl-full: 50, 19.125</title>"), std::string::npos);
+  EXPECT_NE(html.find("quarter keeps 25.0&nbsp;% of the full cache&#39;s bytes"),
+            std::string::npos);
+  EXPECT_TRUE(ChartsOf(html).empty());  // one bundle is no chart
   EXPECT_NE(html.find("Needles: needle-quarter, 75.0 % found"), std::string::npos);
   EXPECT_EQ(html.find("nan"), std::string::npos);
 }
@@ -218,7 +236,8 @@ TEST_F(ReportTest, HtmlShowsComparisonsGatesLayersAndBudgets) {
        {"budget", "25%"},
        {"prompt_share", 0.25},
        {"kld_mean", 0.125},
-       {"perplexity", 21.0}}};
+       {"perplexity", 21.0}},
+      {{"name", "ada <x>"}, {"budget", "12%"}, {"prompt_share", 0.12}, {"kld_mean", 0.5}}};
   compare["impossible"] = {{{"name", "lukv"}, {"budget", "3%"}, {"reason", "too small"}}};
   compare["gates"] = {
       {{"line", "ada"}, {"name", "max-kld"}, {"limit", 0.1}, {"value", 0.125}, {"passed", false}}};
@@ -234,15 +253,65 @@ TEST_F(ReportTest, HtmlShowsComparisonsGatesLayersAndBudgets) {
                    {"budget", {{"unit", "tokens"}, {"values", {{64, 128}, {32, 96}}}}}}}});
   const std::string html = HtmlReport(dir_.path());
   for (const char* text :
-       {"Comparison: both", "ada &lt;x&gt;: 25, 0.125</title>", "impossible: too small",
+       {"Comparison: both", "impossible: too small",
         "<td>both: ada</td><td>max-kld</td><td>0.1</td><td>0.125</td><td>FAILED</td>",
-        "Key ranks: thin", "<title>1: 16</title>", "Spectrum of the first group: thin",
-        "layer 0: 1, 0.5</title>", "Budgets: bundle (lukv, 25%; tokens, darkest 128)",
-        "<td>both</td><td>kvc-eval compare -o</td><td>-</td>"}) {
+        "1 of 1 quality gates FAILED: both max-kld.", "Budgets: bundle (lukv, 25%)",
+        "title=\"heads 1, layer 0: 128\"", "<td>both</td><td>kvc-eval compare -o</td><td>-</td>"}) {
     EXPECT_NE(html.find(text), std::string::npos) << text;
   }
+  const auto charts = ChartsOf(html);
+  EXPECT_EQ(PointsOf(charts.at("Divergence from the full cache"), "ada <x>"),
+            Json::parse("[[0.12, 0.5], [0.25, 0.125]]"));
+  EXPECT_EQ(PointsOf(charts.at("Perplexity"), "full"), Json::parse("[[1.0, 20.0]]"));
+  EXPECT_EQ(PointsOf(charts.at("Key ranks: thin"), "thin"),
+            Json::parse("[[0.0, 8.0], [1.0, 16.0]]"));
+  EXPECT_EQ(PointsOf(charts.at("Spectrum of the first group: thin"), "layer 0"),
+            Json::parse("[[0.0, 1.0], [1.0, 0.5], [2.0, 0.25]]"));
+  EXPECT_EQ(charts.count("Needles found"), 0U);
   EXPECT_EQ(html.find("ada <x>"), std::string::npos);
   EXPECT_EQ(HtmlReport(results), html);  // from the folder beside the bundles
+}
+
+// Names come from files: none may become markup, end the block of data, or load anything.
+TEST_F(ReportTest, NamesOfFilesStayText) {
+  const std::string hostile = "</script><img src=x onerror=alert(1)>";
+  Json compare = Frame();
+  compare["lines"] = {
+      {{"name", "full"}, {"budget", "100%"}, {"prompt_share", 1.0}, {"perplexity", 20.0}},
+      {{"name", hostile}, {"budget", hostile}, {"prompt_share", 0.5}, {"kld_mean", 0.1}},
+      {{"name", hostile}, {"budget", "25%"}, {"prompt_share", 0.25}, {"kld_mean", 0.2}}};
+  Add("<img src=x onerror=alert(2)>", compare);
+  fs::create_directories(dir_ / "<b>\xff");  // and no UTF-8
+  WriteJsonFile(
+      dir_ / "<b>\xff/manifest.json",
+      {{"budget", hostile},
+       {"cache", {{"method", hostile}, {"budget", {{"unit", hostile}, {"values", {{1}}}}}}},
+       {"expected_bytes",
+        {{{"length", 512}, {"full_bytes", 4}, {"allocated_bytes", 2}},
+         {{"length", 1024}, {"full_bytes", 8}, {"allocated_bytes", 4}}}}});
+  const std::string html = HtmlReport(dir_.path());
+  EXPECT_EQ(html.find("<img"), std::string::npos);
+  EXPECT_EQ(html.find("<b>\xff"), std::string::npos);
+  size_t ends = 0;
+  for (size_t at = html.find("</script"); at != std::string::npos;
+       at = html.find("</script", at + 1)) {
+    ++ends;
+  }
+  EXPECT_EQ(ends, 3U);  // Chart.js, the data, the page's own
+  const auto charts = ChartsOf(html);
+  EXPECT_FALSE(PointsOf(charts.at("Divergence from the full cache"), hostile).is_null());
+  EXPECT_EQ(charts.count("Cache memory behind a prompt"), 1U);
+}
+
+TEST_F(ReportTest, HtmlNeedsNothingElse) {
+  Add("kld-quarter", Kld(21.5, 20.25));
+  const std::string html = HtmlReport(dir_.path());
+  for (const char* text :
+       {"<link", "<iframe", "<img", " src=", "@import", "url(", "fetch(", "XMLHttpRequest"}) {
+    EXPECT_EQ(html.find(text), std::string::npos) << text;
+  }
+  EXPECT_NE(html.find("default-src 'none'"), std::string::npos);
+  EXPECT_NE(html.find("Permission is hereby granted"), std::string::npos);
 }
 
 TEST_F(ReportTest, KnowsItsOwnReports) {

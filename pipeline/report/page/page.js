@@ -173,13 +173,13 @@
   // Paper is light, and has nothing to open.
   let folded = [];
   addEventListener("beforeprint", () => {
-    root.dataset.theme = "light";
+    root.dataset.print = "";
     folded = [...document.querySelectorAll("details:not([open])")];
     folded.forEach((one) => { one.open = true; });
     drawAgain();
   });
   addEventListener("afterprint", () => {
-    delete root.dataset.theme;
+    delete root.dataset.print;
     folded.forEach((one) => { one.open = false; });
     drawAgain();
   });
