@@ -23,8 +23,8 @@ struct RowBlock {
   RowFormat format = {};
   int64_t rows = 0;
   int64_t width = 0;
-  int64_t stride = 0;         // bytes from one row to the next
-  CodeSteps steps = nullptr;  // [width] or more; only where the format needs them
+  int64_t stride = 0;    // bytes from one row to the next
+  CodeSteps steps = {};  // [width] or more; only where the format needs them
 };
 
 // The rows of a rebuild B that are unit vectors: they copy an element of the latent and need no

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/row_format.h"
@@ -39,25 +40,42 @@ void AddErrors(
   }
 }
 
-// The steps of least squared error for codes of `bits` bits.
-std::vector<float> LeastError(ConstMatrixF rows, const std::vector<float>& largest, int64_t bits) {
+// Steps [width] and their squared errors, summed over the rows.
+struct Candidate {
+  std::vector<float> steps;
+  std::vector<float> errors;
+};
+
+Candidate Measured(ConstMatrixF rows, std::vector<float> steps, int64_t bits) {
   const auto half_range = static_cast<float>(1 << (bits - 1));
-  std::vector<float> best(largest.size(), kLeastStep);
-  std::vector<double> least(largest.size(), 0.0);
-  std::vector<float> steps(largest.size());
-  for (size_t i = 0; i < steps.size(); ++i)
-    steps[i] = std::max(largest[i] / half_range, kLeastStep);
-  for (int c = 0; c < kStepCandidates; ++c) {
-    std::vector<float> errors(steps.size(), 0.0F);
-    for (int64_t t = 0; t < rows.rows; ++t) {
-      AddErrors(rows.row(t), rows.cols, half_range, steps.data(), errors.data());
-    }
+  std::vector<float> errors(steps.size(), 0.0F);
+  for (int64_t t = 0; t < rows.rows; ++t) {
+    AddErrors(rows.row(t), rows.cols, half_range, steps.data(), errors.data());
+  }
+  return {std::move(steps), std::move(errors)};
+}
+
+// The steps with which `range` times the largest magnitude is still in range.
+std::vector<float> InRange(const std::vector<float>& largest, int64_t bits, float range) {
+  const auto half_range = static_cast<float>(1 << (bits - 1));
+  std::vector<float> steps;
+  for (const float magnitude : largest) {
+    steps.push_back(std::max(range * magnitude / half_range, kLeastStep));
+  }
+  return steps;
+}
+
+// The steps of least squared error for codes of `bits` bits.
+Candidate LeastError(ConstMatrixF rows, const std::vector<float>& largest, int64_t bits) {
+  Candidate best = Measured(rows, InRange(largest, bits, 1.0F), bits);
+  std::vector<float> steps = best.steps;
+  for (int c = 1; c < kStepCandidates; ++c) {
+    for (float& step : steps) step = std::max(step * kCandidateRatio, kLeastStep);
+    const Candidate next = Measured(rows, steps, bits);
     for (size_t i = 0; i < steps.size(); ++i) {
-      if (c == 0 || errors[i] < least[i]) {
-        least[i] = errors[i];
-        best[i] = steps[i];
-      }
-      steps[i] = std::max(steps[i] * kCandidateRatio, kLeastStep);
+      if (next.errors[i] >= best.errors[i]) continue;
+      best.errors[i] = next.errors[i];
+      best.steps[i] = next.steps[i];
     }
   }
   return best;
@@ -65,22 +83,26 @@ std::vector<float> LeastError(ConstMatrixF rows, const std::vector<float>& large
 
 }  // namespace
 
-std::vector<float> FitSteps(ConstMatrixF rows) {
+StepFit FitSteps(ConstMatrixF rows) {
   KVC_CHECK(rows.rows > 0, kBadShape, "steps of rows in few bits: expected rows, got none");
   const std::vector<float> largest = LargestMagnitudes(rows);
-  std::vector<float> steps;
+  StepFit fit;
+  const auto add_errors = [&](const std::vector<float>& sums) {
+    for (const float sum : sums) fit.errors.push_back(sum / static_cast<float>(rows.rows));
+  };
   for (const RowFormat& format : kStepFormats) {
     const int64_t bits = ElementBits(format);
-    if (bits < 8) {
-      const std::vector<float> best = LeastError(rows, largest, bits);
-      steps.insert(steps.end(), best.begin(), best.end());
-      continue;
-    }
-    for (const float magnitude : largest) {
-      steps.push_back(std::max(kRangeOf8Bits * magnitude / 128.0F, kLeastStep));
-    }
+    const Candidate best = bits < 8 ? LeastError(rows, largest, bits)
+                                    : Measured(rows, InRange(largest, bits, kRangeOf8Bits), bits);
+    fit.steps.insert(fit.steps.end(), best.steps.begin(), best.steps.end());
+    add_errors(best.errors);
   }
-  return steps;
+  std::vector<float> squares(largest.size(), 0.0F);
+  for (int64_t t = 0; t < rows.rows; ++t) {
+    for (int64_t i = 0; i < rows.cols; ++i) squares[i] += rows(t, i) * rows(t, i);
+  }
+  add_errors(squares);
+  return fit;
 }
 
 }  // namespace kvc::profile

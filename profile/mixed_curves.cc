@@ -1,6 +1,7 @@
 #include "profile/mixed_curves.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -27,7 +28,7 @@ ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.s
 struct Kept {
   int64_t width = 0;                     // coordinates
   std::optional<RowFormat> format = {};  // none: as exactly as the cache
-  CodeSteps steps = nullptr;
+  CodeSteps steps = {};
 };
 
 // Returns what a tier keeps of x [T, D]: [T, D].
@@ -36,7 +37,7 @@ Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, const Kept& 
   const MatrixF coordinates(storage.data(), x.size(0), kept.width);
   linalg::ToCoordinates(View(x), basis, coordinates);
   if (kept.format) {
-    const int64_t stride = RowBytes(*kept.format, kept.width);
+    const int64_t stride = RowBytes(*kept.format, kept.width, kept.steps);
     std::vector<std::byte> rows(static_cast<size_t>(x.size(0) * stride));
     EncodeRows(coordinates, *kept.format, rows.data(), stride, kept.steps);
     DecodeRows(rows.data(), *kept.format, stride, coordinates, kept.steps);
@@ -50,7 +51,7 @@ CodeSteps StepsFor(CodeSteps (*find)(const LayerBases&, const RowFormat&, int64_
                    const LayerBases& bases,
                    const std::optional<RowFormat>& format,
                    int64_t head) {
-  return format ? find(bases, *format, head) : nullptr;
+  return format ? find(bases, *format, head) : CodeSteps();
 }
 
 }  // namespace
@@ -204,7 +205,7 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
     for (size_t s = 0; s < scorers_.size(); ++s) {
       const ScorerSpec& scorer = options_.scorers[scorers_[s]];
       std::vector<double> losses = Losses(window, tiers, n * group_heads, scorer);
-      const auto choices = Choices(layer, n, window.context, window.scores[s][n], losses);
+      const auto choices = Choices(layer, bases, n, window.context, window.scores[s][n], losses);
       for (int64_t i = 0; i < group_heads; ++i) {
         const int64_t g = n * group_heads + i;
         const auto curve = std::span(curves).subspan(
@@ -220,6 +221,7 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
 }
 
 std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
+                                                          const LayerBases& bases,
                                                           int64_t group,
                                                           int64_t context,
                                                           std::span<const float> scores,
@@ -230,10 +232,11 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
   CacheGroup rows{config_.key_width(layer, group), config_.head_width, {}, false};
   rows.heads.resize(static_cast<size_t>(config_.num_kv_heads / config_.num_key_groups()));
+  std::iota(rows.heads.begin(), rows.heads.end(), group * std::ssize(rows.heads));
   CacheGeometry geometry;  // of the cache that --dtype auto makes
   geometry.key_format = RowFormatOf(config_.dtype.value_or(DType::kF32));
   geometry.value_format = geometry.key_format;
-  const std::vector<int64_t> costs = TierCosts(geometry, rows, tiers_);
+  const std::vector<int64_t> costs = TierCosts(geometry, rows, tiers_, &bases);
   const solver::TierChoice rule({shares, costs, {}, {}});
   std::vector<std::vector<uint8_t>> choices;
   for (int64_t point = 0; point < kCurveIntervals; ++point) {

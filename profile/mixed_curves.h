@@ -85,6 +85,7 @@ class MixedCollector {
 
   // Returns the group's choices at every point of its curve; `losses` are scaled to the scores.
   [[nodiscard]] std::vector<std::vector<uint8_t>> Choices(int64_t layer,
+                                                          const LayerBases& bases,
                                                           int64_t group,
                                                           int64_t context,
                                                           std::span<const float> scores,

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/cache/bit_spread.h"
 #include "profile/basis_grams.h"
 #include "profile/code_steps.h"
 #include "profile/head_basis.h"
@@ -11,20 +12,20 @@ namespace {
 
 using torch::Tensor;
 
-std::string SumName(int64_t layer, const char* what) {
+std::string StepsName(int64_t layer, const char* what) {
   return "steps." + std::to_string(layer) + "." + what;
 }
 
-int64_t NumSteps(const ModelConfig& config, int64_t width) {
-  return config.num_kv_heads * std::ssize(kStepFormats) * width;
+std::string ErrorsName(int64_t layer, const char* what) {
+  return "errors." + std::to_string(layer) + "." + what;
 }
 
-// Steps [3, width] of one head's rows [n, >= width] in the first columns of its basis [D, D].
-std::vector<float> StepsOf(const Tensor& rows,
-                           const std::vector<float>& forward,
-                           const std::vector<float>& back,
-                           const std::vector<float>& mean,
-                           int64_t head) {
+// The fit of one head's rows [n, >= width] in the first columns of its basis [D, D].
+StepFit FitOf(const Tensor& rows,
+              const std::vector<float>& forward,
+              const std::vector<float>& back,
+              const std::vector<float>& mean,
+              int64_t head) {
   const int64_t width = rows.size(1);
   const linalg::BasisView basis = HeadBasis(forward, back, mean, head, width);
   std::vector<float> storage(static_cast<size_t>(rows.numel()));
@@ -37,10 +38,15 @@ std::vector<float> StepsOf(const Tensor& rows,
 
 StepCollector::StepCollector(const ModelConfig& config, int64_t sinks, ProfileSums& sums)
     : config_(config), sinks_(sinks), sums_(sums) {
+  const auto add = [&](int64_t layer, const char* what, int64_t width) {
+    const int64_t columns = config.num_kv_heads * width;
+    sums_[StepsName(layer, what)].assign(columns * std::ssize(kStepFormats), 0.0);
+    sums_[ErrorsName(layer, what)].assign(columns * kErrorLevels, 0.0);
+  };
   for (int64_t l = 0; l < config.num_layers; ++l) {
-    sums_[SumName(l, "value")].assign(NumSteps(config, config.head_width), 0.0);
+    add(l, "value", config.head_width);
     const int64_t keys = WidestKey(config, l);
-    if (keys > 0) sums_[SumName(l, "key")].assign(NumSteps(config, keys), 0.0);
+    if (keys > 0) add(l, "key", keys);
   }
 }
 
@@ -67,22 +73,29 @@ void StepCollector::Finish(int64_t layer, LayerBases& bases) {
   const torch::NoGradGuard no_grad;
   const auto set = [&](const char* what, const std::vector<Tensor>& windows,
                        const std::vector<float>& forward, const std::vector<float>& back,
-                       const std::vector<float>& mean, std::vector<float>& steps) {
+                       const std::vector<float>& mean, std::vector<float>& steps,
+                       std::vector<float>& errors) {
     if (forward.empty()) return;  // no basis to be in
-    std::vector<double>& kept = sums_.at(SumName(layer, what));
+    std::vector<double>& kept_steps = sums_.at(StepsName(layer, what));
+    std::vector<double>& kept_errors = sums_.at(ErrorsName(layer, what));
     if (!windows.empty()) {
-      kept.clear();
+      kept_steps.clear();
+      kept_errors.clear();
       for (int64_t g = 0; g < config_.num_kv_heads; ++g) {
-        const std::vector<float> own = StepsOf(RowsOf(windows, g), forward, back, mean, g);
-        kept.insert(kept.end(), own.begin(), own.end());
+        const StepFit fit = FitOf(RowsOf(windows, g), forward, back, mean, g);
+        kept_steps.insert(kept_steps.end(), fit.steps.begin(), fit.steps.end());
+        kept_errors.insert(kept_errors.end(), fit.errors.begin(), fit.errors.end());
       }
     }
-    steps.assign(kept.begin(), kept.end());
+    steps.assign(kept_steps.begin(), kept_steps.end());
+    errors.assign(kept_errors.begin(), kept_errors.end());
   };
-  set("value", values_, bases.value, bases.output, bases.value_mean, bases.value_steps);
+  set("value", values_, bases.value, bases.output, bases.value_mean, bases.value_steps,
+      bases.value_errors);
   if (bases.key_width > 0) {
-    set("key", keys_, bases.key, bases.query, bases.key_mean, bases.key_steps);
+    set("key", keys_, bases.key, bases.query, bases.key_mean, bases.key_steps, bases.key_errors);
   }
+  SpreadOverLayer(bases);
   keys_.clear();
   values_.clear();
 }

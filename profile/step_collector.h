@@ -1,6 +1,6 @@
 #pragma once
 // Fits the steps of a layer's rows in few bits (profile/code_steps.h) to the keys and values of all
-// windows, in the pass that collects the curves.
+// windows, with the errors that they leave, in the pass that collects the curves.
 
 #include <cstdint>
 #include <vector>
@@ -15,8 +15,8 @@
 namespace kvc::profile {
 
 // Keeps a layer's rows until its bases are known. The steps are kept in sums that the caller owns,
-// under the names "steps.LAYER.WHAT", so that a run that goes on has those of finished layers.
-// `config` and `sums` must outlive the collector.
+// under the names "steps.LAYER.WHAT" and "errors.LAYER.WHAT", so that a run that goes on has those
+// of finished layers. `config` and `sums` must outlive the collector.
 class StepCollector {
  public:
   // Tokens before `sinks` do not count: the cache keeps them whole.
@@ -26,7 +26,8 @@ class StepCollector {
   void Visit(const model::LayerTaps& taps);
 
   // Fits the steps of the layer's rows to `bases`, or takes those of a finished layer when no
-  // window was visited, and sets them; where there are no bases there are no steps. Throws kNumeric
+  // window was visited, and sets them, their errors and the runs of mixtures; where there are no
+  // bases there are no steps. Throws kNumeric
   // when a row is not finite.
   void Finish(int64_t layer, LayerBases& bases);
 

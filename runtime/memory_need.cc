@@ -31,7 +31,7 @@ LayerNeed NeedOf(const PromptCache& cache,
     need.working += working_rows * WorkingShape(spec, layer, n).BytesPerRow();
     if (spec.full() && window == 0) continue;
     const GroupRows layout = LayoutLayerRows(spec, layer, rows[n], length);
-    need.kept += LayerLayoutBytes(spec, layer, spec.layers[layer][n], layout);
+    need.kept += LayoutBytes(spec, layer, spec.layers[layer][n], layout);
   }
   if (spec.full()) return need;
   CacheSpec large = spec;

@@ -37,63 +37,32 @@ constexpr std::array<NamedFormat, 7> kFormats = {{
     {"x2", kRowsX2, 2},
 }};
 
-const NamedFormat& Known(const RowFormat& format) {
+// avg0.25, avg0.5, ..., avg7.75.
+const std::array<std::string, kMixedRates>& MixedNames() {
+  static const std::array<std::string, kMixedRates> names = [] {
+    constexpr std::array<const char*, 4> kQuarters = {"", ".25", ".5", ".75"};
+    std::array<std::string, kMixedRates> made;
+    for (int32_t rate = 1; rate <= kMixedRates; ++rate) {
+      made[rate - 1] = "avg" + std::to_string(rate / 4) + kQuarters[rate % 4];
+    }
+    return made;
+  }();
+  return names;
+}
+
+NamedFormat Known(const RowFormat& format) {
   for (const NamedFormat& known : kFormats) {
     if (known.format == format) return known;
   }
+  const bool has_rate = format.rate >= 1 && format.rate <= kMixedRates;
+  if (has_rate && format == MixedRows(format.rate)) {
+    return {MixedNames()[format.rate - 1], format, kCodeBits.front()};
+  }
   KVC_THROW(kUnsupported,
-            "row format: expected f32, f16, bf16, int8, x8, x4 or x2, got element type {}, scales "
-            "{}, groups of {}",
-            static_cast<int>(format.element), static_cast<int>(format.scales), format.group);
-}
-
-// One row of codes with steps.
-class StepCodes {
- public:
-  StepCodes(const RowFormat& format, int64_t width, CodeSteps steps)
-      : steps_(steps),
-        width_(width),
-        bits_(static_cast<int>(ElementBits(format))),
-        row_bytes_(RowBytes(format, width)) {
-    KVC_CHECK(steps != nullptr, kInternal, "rows in {}: expected the steps of their columns",
-              RowFormatName(format));
-  }
-
-  void Encode(const float* row, std::byte* target) const {
-    std::memset(target, 0, static_cast<size_t>(row_bytes_));
-    const int zero = 1 << (bits_ - 1);
-    const auto least = static_cast<float>(-zero);
-    const auto most = static_cast<float>(zero - 1);
-    for (int64_t i = 0; i < width_; ++i) {
-      KVC_CHECK(std::isfinite(row[i]), kNumeric, "rows in codes: expected finite numbers, got {}",
-                row[i]);
-      const float code = std::clamp(std::floor(row[i] / steps_[i]), least, most);
-      const auto stored = static_cast<unsigned>(static_cast<int>(code) + zero);
-      target[i * bits_ / 8] |= static_cast<std::byte>(stored << (i * bits_ % 8));
-    }
-  }
-
-  void Decode(const std::byte* source, float* row) const {
-    const unsigned mask = (1U << bits_) - 1;
-    const float shift = 0.5F - static_cast<float>(1 << (bits_ - 1));
-    for (int64_t i = 0; i < width_; ++i) {
-      const unsigned stored =
-          (static_cast<unsigned>(source[i * bits_ / 8]) >> (i * bits_ % 8)) & mask;
-      row[i] = (static_cast<float>(stored) + shift) * steps_[i];
-    }
-  }
-
- private:
-  CodeSteps steps_;
-  int64_t width_;
-  int bits_;
-  int64_t row_bytes_;
-};
-
-// The dtype of plain elements.
-DType ElementType(RowElement element) {
-  if (element == RowElement::kF32) return DType::kF32;
-  return element == RowElement::kF16 ? DType::kF16 : DType::kBF16;
+            "row format: expected f32, f16, bf16, int8, x8, x4, x2 or a mixture (avg3), got "
+            "element type {}, scales {}, groups of {}, {} quarters of a bit",
+            static_cast<int>(format.element), static_cast<int>(format.scales), format.group,
+            format.rate);
 }
 
 // max |x|; NaN where an element is NaN, whatever comes behind it.
@@ -105,6 +74,45 @@ float LargestMagnitude(const float* row, int64_t width) {
     largest = std::max(largest, std::bit_cast<uint32_t>(row[i]) & 0x7fffffffU);
   }
   return std::bit_cast<float>(largest);
+}
+
+void CheckFinite(const float* row, int64_t count) {
+  const float largest = LargestMagnitude(row, count);
+  KVC_CHECK(largest <= std::numeric_limits<float>::max(), kNumeric,
+            "rows in codes: expected finite numbers, got {}", largest);
+}
+
+// Writes the codes of a run of finite numbers into zeroed bytes.
+void EncodeRun(const CodeRun& run, const float* row, std::byte* target) {
+  const int zero = 1 << (run.bits - 1);
+  const auto least = static_cast<float>(-zero);
+  const auto most = static_cast<float>(zero - 1);
+  for (int64_t i = 0; i < run.end - run.begin; ++i) {
+    const float code = std::clamp(std::floor(row[run.begin + i] / run.steps[i]), least, most);
+    const auto stored = static_cast<unsigned>(static_cast<int>(code) + zero);
+    target[run.offset + i * run.bits / 8] |= static_cast<std::byte>(stored << (i * run.bits % 8));
+  }
+}
+
+void DecodeRun(const CodeRun& run, const std::byte* source, float* row) {
+  const unsigned mask = (1U << run.bits) - 1;
+  const float shift = 0.5F - static_cast<float>(1 << (run.bits - 1));
+  for (int64_t i = 0; i < run.end - run.begin; ++i) {
+    const auto byte = static_cast<unsigned>(source[run.offset + i * run.bits / 8]);
+    const unsigned stored = (byte >> (i * run.bits % 8)) & mask;
+    row[run.begin + i] = (static_cast<float>(stored) + shift) * run.steps[i];
+  }
+}
+
+// Columns from this one on are not stored, and read as zero.
+int64_t StoredColumns(const CodeRuns& runs) {
+  return runs.count == 0 ? 0 : runs.all[runs.count - 1].end;
+}
+
+// The dtype of plain elements.
+DType ElementType(RowElement element) {
+  if (element == RowElement::kF32) return DType::kF32;
+  return element == RowElement::kF16 ? DType::kF16 : DType::kBF16;
 }
 
 void EncodeInt8(const float* row, int64_t width, std::byte* target, int64_t row_bytes) {
@@ -142,7 +150,13 @@ RowFormat RowFormatFromName(std::string_view name) {
   for (const NamedFormat& known : kFormats) {
     if (known.name == name) return known.format;
   }
-  KVC_THROW(kUsage, "row format: expected f32, f16, bf16, int8, x8, x4 or x2, got \"{}\"", name);
+  for (int32_t rate = 1; rate <= kMixedRates; ++rate) {
+    if (MixedNames()[rate - 1] == name) return MixedRows(rate);
+  }
+  KVC_THROW(kUsage,
+            "row format: expected f32, f16, bf16, int8, x8, x4, x2 or avg0.25 to avg7.75 in "
+            "quarters, got \"{}\"",
+            name);
 }
 
 RowFormat RowFormatOf(DType dtype) {
@@ -161,18 +175,56 @@ RowFormat RowFormatOf(DType dtype) {
 
 int64_t ElementBits(const RowFormat& format) { return Known(format).bits; }
 
-int64_t RowBytes(const RowFormat& format, int64_t width) {
+double MeanBits(const RowFormat& format) {
+  const NamedFormat known = Known(format);
+  return IsMixed(format) ? format.rate / 4.0 : static_cast<double>(known.bits);
+}
+
+CodeRuns RunsOf(const RowFormat& format, int64_t width, const CodeSteps& steps) {
+  const NamedFormat known = Known(format);
+  KVC_CHECK(NeedsSteps(format), kUnsupported, "rows in {}: expected a format with steps",
+            known.name);
+  KVC_CHECK(steps.data != nullptr, kInternal, "rows in {}: expected the steps of their columns",
+            known.name);
+  CodeRuns runs;
+  const auto add = [&](int32_t bits, int64_t begin, int64_t end, const float* first) {
+    if (begin == end) return;
+    runs.all[runs.count++] = {bits, begin, end, runs.bytes, first};
+    runs.bytes += ((end - begin) * bits + 7) / 8;
+  };
+  if (!IsMixed(format)) {
+    add(static_cast<int32_t>(known.bits), 0, width, steps.data);
+  } else {
+    int64_t begin = 0;
+    for (size_t i = 0; i < kCodeBits.size(); ++i) {
+      const int64_t end = std::min<int64_t>(steps.ends[i], width);
+      KVC_CHECK(steps.ends[i] % kColumnBlock == 0 && end >= begin, kInternal,
+                "rows in {}: expected runs of whole blocks of columns, one behind the other, got "
+                "one that ends at {}",
+                known.name, steps.ends[i]);
+      add(kCodeBits[i], begin, end, steps.data + static_cast<int64_t>(i) * steps.stride + begin);
+      begin = end;
+    }
+  }
+  runs.bytes = (runs.bytes + kScaledAlignment - 1) / kScaledAlignment * kScaledAlignment;
+  return runs;
+}
+
+int64_t RowBytes(const RowFormat& format, int64_t width, const CodeSteps& steps) {
+  if (IsMixed(format)) return RunsOf(format, width, steps).bytes;
   const int64_t bytes = (width * Known(format).bits + 7) / 8;
   if (format.scales == RowScales::kNone) return bytes;
   const int64_t aligned = (bytes + kScaledAlignment - 1) / kScaledAlignment * kScaledAlignment;
   return aligned + (format.scales == RowScales::kFront ? kScaleBytes : 0);
 }
 
-void EncodeRows(
-    ConstMatrixF rows, const RowFormat& format, void* target, int64_t stride, CodeSteps steps) {
-  const int64_t row_bytes = RowBytes(format, rows.cols);
+void EncodeRows(ConstMatrixF rows,
+                const RowFormat& format,
+                void* target,
+                int64_t stride,
+                const CodeSteps& steps) {
   auto* bytes = static_cast<std::byte*>(target);
-  if (format.scales == RowScales::kNone) {
+  if (Known(format).format.scales == RowScales::kNone) {
     const DType dtype = ElementType(format.element);
     for (int64_t t = 0; t < rows.rows; ++t) {
       ConvertFromFloat(rows.row(t), rows.cols, dtype, bytes + t * stride);
@@ -180,17 +232,25 @@ void EncodeRows(
     return;
   }
   if (NeedsSteps(format)) {
-    const StepCodes codes(format, rows.cols, steps);
-    for (int64_t t = 0; t < rows.rows; ++t) codes.Encode(rows.row(t), bytes + t * stride);
+    const CodeRuns runs = RunsOf(format, rows.cols, steps);
+    for (int64_t t = 0; t < rows.rows; ++t) {
+      CheckFinite(rows.row(t), rows.cols);
+      std::memset(bytes + t * stride, 0, static_cast<size_t>(runs.bytes));
+      for (const CodeRun& run : runs.runs()) EncodeRun(run, rows.row(t), bytes + t * stride);
+    }
     return;
   }
+  const int64_t row_bytes = RowBytes(format, rows.cols);
   for (int64_t t = 0; t < rows.rows; ++t) {
     EncodeInt8(rows.row(t), rows.cols, bytes + t * stride, row_bytes);
   }
 }
 
-void DecodeRows(
-    const void* source, const RowFormat& format, int64_t stride, MatrixF rows, CodeSteps steps) {
+void DecodeRows(const void* source,
+                const RowFormat& format,
+                int64_t stride,
+                MatrixF rows,
+                const CodeSteps& steps) {
   const auto* bytes = static_cast<const std::byte*>(source);
   if (Known(format).format.scales == RowScales::kNone) {
     const DType dtype = ElementType(format.element);
@@ -200,8 +260,11 @@ void DecodeRows(
     return;
   }
   if (NeedsSteps(format)) {
-    const StepCodes codes(format, rows.cols, steps);
-    for (int64_t t = 0; t < rows.rows; ++t) codes.Decode(bytes + t * stride, rows.row(t));
+    const CodeRuns runs = RunsOf(format, rows.cols, steps);
+    for (int64_t t = 0; t < rows.rows; ++t) {
+      for (const CodeRun& run : runs.runs()) DecodeRun(run, bytes + t * stride, rows.row(t));
+      std::fill(rows.row(t) + StoredColumns(runs), rows.row(t) + rows.cols, 0.0F);
+    }
     return;
   }
   for (int64_t t = 0; t < rows.rows; ++t) DecodeInt8(bytes + t * stride, rows.cols, rows.row(t));

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/base/error.h"
+#include "core/cache/bit_spread.h"
 #include "core/io/safetensors.h"
 
 namespace kvc {
@@ -21,17 +22,19 @@ struct Field {
   std::string_view name;
   std::vector<float> LayerBases::*values;
   bool of_key;  // else of the value
-  enum Kind { kMatrix, kMean, kSteps } kind;
+  enum Kind { kMatrix, kMean, kSteps, kErrors } kind;
 };
-constexpr std::array<Field, 8> kFields = {{
+constexpr std::array<Field, 10> kFields = {{
     {"key", &LayerBases::key, true, Field::kMatrix},
     {"query", &LayerBases::query, true, Field::kMatrix},
     {"key_mean", &LayerBases::key_mean, true, Field::kMean},
     {"key_steps", &LayerBases::key_steps, true, Field::kSteps},
+    {"key_errors", &LayerBases::key_errors, true, Field::kErrors},
     {"value", &LayerBases::value, false, Field::kMatrix},
     {"output", &LayerBases::output, false, Field::kMatrix},
     {"value_mean", &LayerBases::value_mean, false, Field::kMean},
     {"value_steps", &LayerBases::value_steps, false, Field::kSteps},
+    {"value_errors", &LayerBases::value_errors, false, Field::kErrors},
 }};
 
 std::string TensorName(size_t layer, std::string_view field) {
@@ -47,14 +50,22 @@ std::vector<int64_t> ShapeOf(const LayerBases& bases, const Field& field) {
       return {bases.num_kv_heads, width, width};
     case Field::kMean:
       return {bases.num_kv_heads, width};
+    case Field::kErrors:
+      return {bases.num_kv_heads, kErrorLevels, width};
     default:
       return {bases.num_kv_heads, std::ssize(kStepFormats), width};
   }
 }
 
-// Whether a layer has a field: steps are missing together.
+// True where files may leave the field out.
+bool MayBeMissing(const Field& field) {
+  return field.kind == Field::kSteps || field.kind == Field::kErrors;
+}
+
+// True where a layer has a field: steps are missing together, and errors too.
 bool HasField(const LayerBases& bases, const Field& field) {
   if (ShapeOf(bases, field).empty()) return false;
+  if (field.kind == Field::kErrors) return !bases.value_errors.empty();
   return field.kind != Field::kSteps || !bases.value_steps.empty();
 }
 
@@ -75,6 +86,9 @@ void CheckField(const LayerBases& bases, size_t layer, const Field& field) {
               TensorName(layer, field.name));
     KVC_CHECK(field.kind != Field::kSteps || value > 0.0F, kBadInput,
               "{}: {}: expected steps above zero, got {}; make the profile anew", kBasesFile,
+              TensorName(layer, field.name), value);
+    KVC_CHECK(field.kind != Field::kErrors || value >= 0.0F, kBadInput,
+              "{}: {}: expected squared errors, got {}; make the profile anew", kBasesFile,
               TensorName(layer, field.name), value);
   }
 }
@@ -131,29 +145,57 @@ void CheckEqual(int64_t actual, int64_t expected, size_t layer, std::string_view
             kBasesFile, layer, what, expected, actual);
 }
 
-// The steps of head `head` in a tensor [G, 3, width].
+// The steps of head `head` in a tensor [G, 3, width]; runs [G, kMixedRates].
 CodeSteps StepsOf(const std::vector<float>& steps,
+                  const std::vector<RunEnds>& runs,
                   const RowFormat& format,
                   int64_t head,
                   int64_t width,
                   const char* what) {
   if (!NeedsSteps(format)) return nullptr;
   const auto found = std::ranges::find(kStepFormats, format);
-  KVC_CHECK(!steps.empty() && found != kStepFormats.end(), kUnsupported,
+  const bool mixed = IsMixed(format);
+  KVC_CHECK(!steps.empty() && (mixed || found != kStepFormats.end()) && !(mixed && runs.empty()),
+            kUnsupported,
             "{}: expected the steps of {} in {}, got none; profile with this version, or take "
             "tiers of 16 bits{}",
             kBasesFile, what, RowFormatName(format), width == 0 ? " (latents have no steps)" : "");
-  return steps.data() + (head * std::ssize(kStepFormats) + (found - kStepFormats.begin())) * width;
+  const float* own = steps.data() + head * std::ssize(kStepFormats) * width;
+  if (mixed) return {own, width, runs[head * kMixedRates + format.rate - 1]};
+  return own + (found - kStepFormats.begin()) * width;
 }
 
 }  // namespace
 
 CodeSteps KeySteps(const LayerBases& bases, const RowFormat& format, int64_t head) {
-  return StepsOf(bases.key_steps, format, head, bases.key_width, "keys");
+  return StepsOf(bases.key_steps, bases.key_runs, format, head, bases.key_width, "keys");
 }
 
 CodeSteps ValueSteps(const LayerBases& bases, const RowFormat& format, int64_t head) {
-  return StepsOf(bases.value_steps, format, head, bases.value_width, "values");
+  return StepsOf(bases.value_steps, bases.value_runs, format, head, bases.value_width, "values");
+}
+
+void SpreadOverLayer(LayerBases& bases) {
+  bases.key_runs.clear();
+  bases.value_runs.clear();
+  if (bases.value_errors.empty()) return;
+  std::vector<ColumnErrors> rows;
+  const auto add = [&](const std::vector<float>& errors, int64_t width) {
+    for (int64_t g = 0; g < bases.num_kv_heads && !errors.empty(); ++g) {
+      rows.push_back({errors.data() + g * kErrorLevels * width, width});
+    }
+  };
+  add(bases.value_errors, bases.value_width);
+  add(bases.key_errors, bases.key_width);
+  const int64_t heads = bases.num_kv_heads;
+  bases.value_runs.resize(static_cast<size_t>(heads * kMixedRates));
+  if (!bases.key_errors.empty()) bases.key_runs.resize(bases.value_runs.size());
+  for (int32_t rate = 1; rate <= kMixedRates; ++rate) {
+    const std::vector<RunEnds> ends = SpreadBits(rows, rate);
+    for (int64_t i = 0; i < std::ssize(ends); ++i) {
+      (i < heads ? bases.value_runs : bases.key_runs)[i % heads * kMixedRates + rate - 1] = ends[i];
+    }
+  }
 }
 
 void CheckBases(const std::vector<LayerBases>& bases) {
@@ -223,7 +265,7 @@ std::vector<LayerBases> ReadBases(const std::filesystem::path& path) {
     const bool latent = !reader.Contains(TensorName(l, "key"));
     for (const Field& field : kFields) {
       if (field.of_key && latent) continue;
-      if (field.kind == Field::kSteps && !reader.Contains(TensorName(l, field.name))) continue;
+      if (MayBeMissing(field) && !reader.Contains(TensorName(l, field.name))) continue;
       layer.*field.values = ReadField(reader, l, field, layer);
       ++read;
     }
@@ -232,6 +274,7 @@ std::vector<LayerBases> ReadBases(const std::filesystem::path& path) {
             "{}: expected the bases of layers 0, 1, ..., got {} tensors of which {} are such",
             path.string(), reader.names().size(), read);
   CheckBases(bases);
+  for (LayerBases& layer : bases) SpreadOverLayer(layer);
   return bases;
 }
 

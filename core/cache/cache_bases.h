@@ -39,10 +39,22 @@ struct LayerBases {
   // keys where keys are latents:
   std::vector<float> key_steps;    // [G, 3, D_k], > 0
   std::vector<float> value_steps;  // [G, 3, D_v], > 0
+  // Mean squared errors that 8, 4, 2 and no bits leave of a coordinate (core/cache/bit_spread.h),
+  // missing as steps are. Keys and values are in one unit: an error of one in any coordinate costs
+  // the attention's output the same.
+  std::vector<float> key_errors;    // [G, 4, D_k], >= 0
+  std::vector<float> value_errors;  // [G, 4, D_v], >= 0
+  // Not in the file: the runs of mixtures of 1, 2, ... quarters of a bit (SpreadOverLayer).
+  std::vector<RunEnds> key_runs;    // [G, kMixedRates]; empty without errors
+  std::vector<RunEnds> value_runs;  // [G, kMixedRates]
 };
 
+// Makes the runs of every mixture from the errors: keys and values of all heads of the layer share
+// one price of a bit.
+void SpreadOverLayer(LayerBases& bases);
+
 // The formats that steps are kept for, in their order.
-inline constexpr std::array<RowFormat, 3> kStepFormats = {kRowsX8, kRowsX4, kRowsX2};
+inline constexpr std::array<RowFormat, kCodeBits.size()> kStepFormats = {kRowsX8, kRowsX4, kRowsX2};
 
 // The steps of a head's keys, or values, in a format. Null where the format needs none; throws
 // kUnsupported where it needs some and the bases have none.
@@ -53,17 +65,17 @@ inline constexpr std::array<RowFormat, 3> kStepFormats = {kRowsX8, kRowsX4, kRow
 inline constexpr const char* kBasesFile = "bases.safetensors";
 
 // Throws, naming layer and basis: kBadShape for vectors that are not of the sizes above, kNumeric
-// for a NaN or infinity, kBadInput for a step of zero or less and where a pair is not inverse to
-// each other within 1e-3.
+// for a NaN or infinity, kBadInput for a step of zero or less, a negative error, steps of keys or
+// values alone, and where a pair is not inverse to each other within 1e-3.
 void CheckBases(const std::vector<LayerBases>& bases);
 
 // Throws kBadShape, naming the layer and the field, when the bases are not of the cache's layers,
 // heads and widths; kUnsupported when tiers need steps and the bases have none.
 void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec);
 
-// Tensors "layers.N.key", ..., all F32; the key's are missing where keys are latents, steps where
-// there are none. Both
-// call CheckBases; Read throws kBadInput for a file with other tensors.
+// Tensors "layers.N.key", ..., all F32; the key's are missing where keys are latents, steps and
+// errors where there are none. Both call CheckBases; Read makes the runs of mixtures, and throws
+// kBadInput for a file with other tensors.
 void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>& bases);
 [[nodiscard]] std::vector<LayerBases> ReadBases(const std::filesystem::path& path);
 

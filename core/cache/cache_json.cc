@@ -90,8 +90,8 @@ void ReadFormats(const Json& json, CacheGeometry& geometry, const std::string& o
   geometry.key_format = ReadFormat(json, alike ? "dtype" : "key_dtype", origin);
   geometry.value_format = ReadFormat(json, alike ? "dtype" : "value_dtype", origin);
   KVC_CHECK(!NeedsSteps(geometry.key_format) && !NeedsSteps(geometry.value_format), kUnsupported,
-            "{}: expected f32, f16, bf16 or int8 for all rows, got {} and {}; x8, x4 and x2 are "
-            "formats of tiers",
+            "{}: expected f32, f16, bf16 or int8 for all rows, got {} and {}; those with "
+            "steps are formats of tiers",
             origin, RowFormatName(geometry.key_format), RowFormatName(geometry.value_format));
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/cache/cache_bases.h"
 
 namespace kvc {
 namespace {
@@ -33,9 +34,29 @@ void CheckTierFormat(const char* what,
                      const std::optional<RowFormat>& own,
                      const RowFormat& format) {
   if (!own) return;
-  KVC_CHECK(ElementBits(*own) <= ElementBits(format), kBadInput,
+  KVC_CHECK(MeanBits(*own) <= MeanBits(format), kBadInput,
             "tiers: expected {} in at most the bits of the cache's {}, got {}", what,
             RowFormatName(format), RowFormatName(*own));
+}
+
+// Throws where a tier's mixture is one that no row has.
+void CheckMixtures(const CacheSpec& spec, const Tier& tier) {
+  const bool key = tier.key_format && IsMixed(*tier.key_format);
+  const bool value = tier.value_format && IsMixed(*tier.value_format);
+  KVC_CHECK((!key || tier.key_share >= 1.0) && (!value || tier.value_share >= 1.0), kUnsupported,
+            "tiers: expected all dimensions where bits differ by column, got shares {} and {} in "
+            "{}; leave the share out",
+            tier.key_share, tier.value_share,
+            RowFormatName(key ? *tier.key_format : *tier.value_format));
+  if (!value) return;
+  for (const auto& groups : spec.layers) {
+    for (const CacheGroup& group : groups) {
+      KVC_CHECK(group.heads.size() == 1, kUnsupported,
+                "tiers: expected values of one head in a group where bits differ by column, got {} "
+                "heads in {}; take 1x8, 1x4 or 1x2",
+                group.heads.size(), RowFormatName(*tier.value_format));
+    }
+  }
 }
 
 // Bytes of a token of the group in the recent block.
@@ -67,8 +88,10 @@ std::vector<int64_t> RoundByLargestRemainder(const std::vector<double>& wanted) 
 
 void CheckTiers(const CacheSpec& spec) {
   if (spec.recent_format) {
-    const Tier same = {1.0, 1.0, spec.recent_format, spec.recent_format};
-    KVC_CHECK(std::ranges::find(spec.tiers, same) != spec.tiers.end(), kBadInput,
+    KVC_CHECK(!IsMixed(*spec.recent_format), kUnsupported,
+              "recent rows in {}: expected the same bits in all columns; take x8, x4 or x2",
+              RowFormatName(*spec.recent_format));
+    KVC_CHECK(RecentTier(spec) < std::ssize(spec.tiers), kBadInput,
               "recent rows in {}: expected a tier that keeps all dimensions in the same format, "
               "got none; add 1{} to the tiers",
               RowFormatName(*spec.recent_format), RowFormatName(*spec.recent_format));
@@ -87,6 +110,7 @@ void CheckTiers(const CacheSpec& spec) {
   for (const Tier& tier : spec.tiers) {
     CheckTierFormat("keys", tier.key_format, spec.key_format);
     CheckTierFormat("values", tier.value_format, spec.value_format);
+    CheckMixtures(spec, tier);
     const bool steps = NeedsSteps(tier.key_format.value_or(spec.key_format)) ||
                        NeedsSteps(tier.value_format.value_or(spec.value_format));
     KVC_CHECK(!steps || spec.basis == TierBasis::kOffline, kUnsupported,
@@ -100,6 +124,11 @@ void CheckTiers(const CacheSpec& spec) {
       }
     }
   }
+}
+
+int64_t RecentTier(const CacheSpec& spec) {
+  const Tier same = {1.0, 1.0, spec.recent_format, spec.recent_format};
+  return std::ranges::find(spec.tiers, same) - spec.tiers.begin();
 }
 
 CacheSpec FullCache(CacheSpec spec) {
@@ -145,26 +174,31 @@ GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length) {
   return layout;
 }
 
-int64_t LayoutBytes(const CacheSpec& spec, const CacheGroup& group, const GroupRows& layout) {
-  return layout.tier_rows * (BytesPerToken(spec, group) + kScoreBytes) +
-         layout.recent_rows * RecentBytesPerToken(spec, group);
-}
-
 std::vector<int64_t> TierCosts(const CacheGeometry& geometry,
                                const CacheGroup& group,
-                               const std::vector<Tier>& tiers) {
+                               const std::vector<Tier>& tiers,
+                               const LayerBases* bases) {
   bool differ = geometry.key_format != geometry.value_format ||
                 geometry.key_format.scales != RowScales::kNone;
   for (const Tier& tier : tiers) differ = differ || tier.key_format || tier.value_format;
-  const auto heads = static_cast<int64_t>(group.heads.size());
   std::vector<int64_t> costs;
   for (const Tier& tier : tiers) {
     const int64_t key = TierWidth(group.key_width, tier.key_share);
     const int64_t value = TierWidth(group.value_width, tier.value_share);
-    costs.push_back(
-        differ ? RowBytes(tier.key_format.value_or(geometry.key_format), key) +
-                     heads * RowBytes(tier.value_format.value_or(geometry.value_format), value)
-               : key + heads * value);
+    if (!differ) {
+      costs.push_back(key + std::ssize(group.heads) * value);
+      continue;
+    }
+    const RowFormat key_format = tier.key_format.value_or(geometry.key_format);
+    const RowFormat value_format = tier.value_format.value_or(geometry.value_format);
+    const auto steps_of = [&](auto find, const RowFormat& format, int64_t head) {
+      return bases != nullptr && IsMixed(format) ? find(*bases, format, head) : CodeSteps();
+    };
+    int64_t& cost = costs.emplace_back(
+        RowBytes(key_format, key, steps_of(KeySteps, key_format, group.heads.front())));
+    for (const int64_t head : group.heads) {
+      cost += RowBytes(value_format, value, steps_of(ValueSteps, value_format, head));
+    }
   }
   return costs;
 }
@@ -227,14 +261,14 @@ int64_t FirstRowSeen(const CacheSpec& spec, int64_t layer, int64_t length, int64
   return window > 0 ? std::max<int64_t>(0, length + steps - window) : 0;
 }
 
-int64_t LayerLayoutBytes(const CacheSpec& spec,
-                         int64_t layer,
-                         const CacheGroup& group,
-                         const GroupRows& layout) {
+int64_t LayoutBytes(const CacheSpec& spec,
+                    int64_t layer,
+                    const CacheGroup& group,
+                    const GroupRows& layout) {
   // The working block stays.
   if (HoldsWindow(spec, layer)) return layout.recent_rows * BytesPerToken(spec, group);
-  const int64_t extra = TierRowExtraBytes(spec, layer) - kScoreBytes;
-  return LayoutBytes(spec, group, layout) + layout.tier_rows * extra + BasisBytes(spec, group);
+  return layout.tier_rows * (BytesPerToken(spec, group) + TierRowExtraBytes(spec, layer)) +
+         layout.recent_rows * RecentBytesPerToken(spec, group) + BasisBytes(spec, group);
 }
 
 int64_t TierRowExtraBytes(const CacheSpec& spec, int64_t layer) {
@@ -297,8 +331,8 @@ CacheBytes PredictBytes(const CacheSpec& spec, int64_t length) {
       }
       const CacheGroup& group = spec.layers[l][n];
       const GroupRows layout = LayoutLayerRows(spec, l, rows[l][n], length);
-      bytes.logical += LayerLayoutBytes(spec, l, group, UsedRows(spec, l, layout, length));
-      bytes.allocated += LayerLayoutBytes(spec, l, group, layout);
+      bytes.logical += LayoutBytes(spec, l, group, UsedRows(spec, l, layout, length));
+      bytes.allocated += LayoutBytes(spec, l, group, layout);
     }
     if (!spec.full()) {
       bytes.logical += QueryRingBytes(spec, l);

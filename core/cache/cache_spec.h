@@ -46,9 +46,14 @@ struct CacheSpec : CacheGeometry, CachePolicy {
 
 // Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width in the
 // cache's formats, and keep a dimension or more of every key and value, and one of them keeps all
-// in the recent rows' own format; kUnsupported for a format without a name, and for formats with
-// steps in a prompt's basis.
+// in the recent rows' own format; kUnsupported for a format without a name, for formats with steps
+// in a prompt's basis, and for a mixture of the recent rows, of some of a row's dimensions, or of
+// values of several heads in one group.
 void CheckTiers(const CacheSpec& spec);
+
+// The first tier that stores rows as the recent block does: CheckTiers demands one. tiers.size()
+// where there is none.
+[[nodiscard]] int64_t RecentTier(const CacheSpec& spec);
 
 // The same geometry with every token kept.
 [[nodiscard]] CacheSpec FullCache(CacheSpec spec);
@@ -77,16 +82,13 @@ struct GroupRows {
 };
 [[nodiscard]] GroupRows LayoutRows(const CacheSpec& spec, int64_t rows, int64_t length);
 
-// Bytes of a group whose `layout` is full of tokens: rows, positions and scores of the tiers.
-[[nodiscard]] int64_t LayoutBytes(const CacheSpec& spec,
-                                  const CacheGroup& group,
-                                  const GroupRows& layout);
-
 // What a token of the group costs in each tier, all in one unit: in bytes of its rows where formats
-// differ, else in elements, whose size then cancels.
+// differ, else in elements, whose size then cancels. `bases` of the group's layer, for mixtures
+// (else null), whose rows take what the head's runs take.
 [[nodiscard]] std::vector<int64_t> TierCosts(const CacheGeometry& geometry,
                                              const CacheGroup& group,
-                                             const std::vector<Tier>& tiers);
+                                             const std::vector<Tier>& tiers,
+                                             const LayerBases* bases = nullptr);
 
 // Rows allocated for a block that only grows and must hold `rows`: a multiple of
 // kFullCacheGranularity.
@@ -113,12 +115,12 @@ inline constexpr int64_t kFullCacheGranularity = 64;
                                         int64_t rows,
                                         int64_t length);
 
-// LayoutBytes of a group of a layer, with the positions that stand beside the rows of its tiers and
-// the coordinates that it holds.
-[[nodiscard]] int64_t LayerLayoutBytes(const CacheSpec& spec,
-                                       int64_t layer,
-                                       const CacheGroup& group,
-                                       const GroupRows& layout);
+// Bytes of a group of a layer whose `layout` is full of tokens: rows, what stands beside those of
+// the tiers, and the coordinates that it holds.
+[[nodiscard]] int64_t LayoutBytes(const CacheSpec& spec,
+                                  int64_t layer,
+                                  const CacheGroup& group,
+                                  const GroupRows& layout);
 
 // The first of a layer's rows that the last of the next `steps` queries sees, of a sequence of
 // `length` tokens: max(0, length + steps - window); 0 without a window.

@@ -15,7 +15,8 @@ namespace {
 [[noreturn]] void Refuse(std::string_view text, const std::string& option) {
   KVC_THROW(kUsage,
             "{}: expected shares from 0 to 1, both among them, as in 0,1/8,1/4,1 or "
-            "key=0,1/4,1;value=0,1/2,1, or shares in 8, 4 or 2 bits, as in 1x8,1x4,1x2, got {}",
+            "key=0,1/4,1;value=0,1/2,1, or shares in 8, 4 or 2 bits, as in 1x8,1x4,1x2, or bits "
+            "on average in quarters, as in x4,x1.5, got {}",
             option, text);
 }
 
@@ -50,22 +51,37 @@ struct Part {
 
   friend bool operator==(const Part&, const Part&) = default;
   // Bits that stand for a column; those of the cache's own format are the most.
-  [[nodiscard]] int64_t bits() const { return format ? ElementBits(*format) : 32; }
+  [[nodiscard]] double bits() const { return format ? MeanBits(*format) : 32.0; }
+  [[nodiscard]] bool mixed() const { return format && IsMixed(*format); }
 };
 
 bool IsWider(const Part& a, const Part& b) {
-  return a.share != b.share ? a.share > b.share : a.bits() > b.bits();
+  if (a.share != b.share) return a.share > b.share;
+  if (a.bits() != b.bits()) return a.bits() > b.bits();
+  return a.mixed() && !b.mixed();
+}
+
+// The format of "x8", "x1.5": mixed where the share is not written, or no other has such bits.
+RowFormat ReadBits(std::string_view text, bool mixed, const std::string& option) {
+  double bits = 0.0;
+  const bool is_number = ReadNumber(text, bits);
+  for (const RowFormat& format : kStepFormats) {
+    if (is_number && bits == MeanBits(format) && !(mixed && bits < 8.0)) return format;
+  }
+  const double quarters = 4.0 * bits;
+  if (!is_number || quarters != std::floor(quarters) || quarters < 1.0 || quarters > kMixedRates) {
+    Refuse(text, option);
+  }
+  return MixedRows(static_cast<int32_t>(quarters));
 }
 
 Part ReadPart(std::string_view text, const std::string& option) {
   const size_t times = text.find('x');
-  Part part = {ReadShare(text.substr(0, times), option), {}};
-  if (times == std::string_view::npos) return part;
-  for (const RowFormat& format : kStepFormats) {
-    if (RowFormatName(format) == text.substr(times)) part.format = format;
-  }
-  if (!part.format || part.share == 0.0) Refuse(text, option);
-  return part;
+  if (times == std::string_view::npos) return {ReadShare(text, option), {}};
+  const double share = times == 0 ? 1.0 : ReadShare(text.substr(0, times), option);
+  const RowFormat format = ReadBits(text.substr(times + 1), times == 0, option);
+  if (share == 0.0 || (IsMixed(format) && share < 1.0)) Refuse(text, option);
+  return {share, format};
 }
 
 // The parts that are more than nothing, widest first, each once.

@@ -15,6 +15,8 @@ namespace kvc {
 // percentages; 0 (a token may be dropped) and 1 must be among them, and a token is dropped whole.
 // "1x8,1x4,1/2x4": a share may say in how many bits, 8, 4 or 2, it keeps its columns (rows of the
 // formats x8, x4, x2, core/base/row_format.h); in a list that says so 0 and 1 need not be written.
+// "x3,x1.5": all columns in so many bits on average, in quarters of a bit, spread by column (the
+// mixtures avg3, avg1.5). 1x3 is x3, x8 is 1x8; x4 and x2 are mixtures, 1x4 and 1x2 are not.
 // Widest first, then most bits first, without the dropped. Throws kUsage.
 [[nodiscard]] std::vector<Tier> ParseTiers(std::string_view text, const std::string& option);
 

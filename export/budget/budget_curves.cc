@@ -117,7 +117,7 @@ int64_t ProtectedRows(const CacheSpec& spec) { return spec.sinks + RecentWorth(s
 int64_t GroupBytes(
     const CacheSpec& spec, int64_t layer, const CacheGroup& group, int64_t rows, int64_t length) {
   const GroupRows layout = LayoutLayerRows(spec, layer, rows, length);
-  return LayerLayoutBytes(spec, layer, group, layout);
+  return LayoutBytes(spec, layer, group, layout);
 }
 
 CurveFit FitUtilityCurves(const CacheSpec& spec,

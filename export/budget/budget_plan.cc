@@ -149,6 +149,7 @@ std::optional<RowFormat> RecentFormat(const CacheGeometry& geometry,
   }
   for (const Tier& tier : tiers) {
     const bool whole = tier.key_share >= 1.0 && tier.value_share >= 1.0;
+    if (tier.key_format && IsMixed(*tier.key_format)) continue;
     if (whole && tier.key_format && tier.key_format == tier.value_format) return tier.key_format;
   }
   return std::nullopt;

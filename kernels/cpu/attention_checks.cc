@@ -7,12 +7,12 @@ namespace {
 
 // Throws kUnsupported for a format that kernels cannot read, and kBadShape for rows that overlap.
 void CheckFormat(const RowBlock& block) {
-  const int64_t bytes = RowBytes(block.format, block.width);
+  KVC_CHECK(!NeedsSteps(block.format) || block.steps.data != nullptr, kBadShape,
+            "attention: expected the steps of {} rows, got none", RowFormatName(block.format));
+  const int64_t bytes = RowBytes(block.format, block.width, block.steps);
   KVC_CHECK(block.rows <= 1 || block.width == 0 || block.stride >= bytes, kBadShape,
             "attention: expected {} rows at least {} bytes apart, got {}",
             RowFormatName(block.format), bytes, block.stride);
-  KVC_CHECK(!NeedsSteps(block.format) || block.steps != nullptr, kBadShape,
-            "attention: expected the steps of {} rows, got none", RowFormatName(block.format));
 }
 
 }  // namespace

@@ -193,6 +193,44 @@ struct StepRows {
   HWY_INLINE StepRows From(int64_t r) const { return {data + r * stride, stride, steps}; }
 };
 
+// Mixtures: number by number, for what is not worth more.
+struct MixedRow {
+  const std::byte* codes;
+  const CodeRuns* runs;
+
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D tag, int64_t k) const {
+    HWY_ALIGN float numbers[hn::MaxLanes(D())];
+    for (size_t i = 0; i < hn::Lanes(tag); ++i) numbers[i] = One(k + static_cast<int64_t>(i));
+    return hn::Load(tag, numbers);
+  }
+  HWY_INLINE VecF LoadFirst(TagF tag, int64_t k, int64_t count) const {
+    HWY_ALIGN float numbers[hn::MaxLanes(TagF())] = {};
+    for (int64_t i = 0; i < count; ++i) numbers[i] = One(k + i);
+    return hn::Load(tag, numbers);
+  }
+  HWY_INLINE float One(int64_t k) const {
+    for (const CodeRun& run : runs->runs()) {
+      if (k >= run.end) continue;
+      const int64_t i = k - run.begin;
+      const auto byte = static_cast<unsigned>(codes[run.offset + i * run.bits / 8]);
+      const unsigned code = byte >> (i * run.bits % 8) & ((1U << run.bits) - 1);
+      const float shift = 0.5F - static_cast<float>(1 << (run.bits - 1));
+      return (static_cast<float>(code) + shift) * run.steps[i];
+    }
+    return 0.0F;
+  }
+};
+
+struct MixedReader {
+  const std::byte* data;
+  int64_t stride;  // bytes
+  const CodeRuns* runs;
+
+  HWY_INLINE MixedRow row(int64_t r) const { return {data + r * stride, runs}; }
+  HWY_INLINE MixedReader From(int64_t r) const { return {data + r * stride, stride, runs}; }
+};
+
 // Calls body(reader) with the reader of the block's format. Throws kUnsupported, by RowFormatName,
 // for a format without a name: no row is ever read as another format.
 template <class Body>
@@ -207,11 +245,14 @@ HWY_INLINE void WithRows(const RowBlock& block, const Body& body) {
   } else if (block.format == kRowsInt8) {
     body(Int8Rows{data, block.stride});
   } else if (block.format == kRowsX8) {
-    body(StepRows<8>{data, block.stride, block.steps});
+    body(StepRows<8>{data, block.stride, block.steps.data});
   } else if (block.format == kRowsX4) {
-    body(StepRows<4>{data, block.stride, block.steps});
+    body(StepRows<4>{data, block.stride, block.steps.data});
   } else if (block.format == kRowsX2) {
-    body(StepRows<2>{data, block.stride, block.steps});
+    body(StepRows<2>{data, block.stride, block.steps.data});
+  } else if (IsMixed(block.format)) {
+    const CodeRuns runs = RunsOf(block.format, block.width, block.steps);
+    body(MixedReader{data, block.stride, &runs});
   } else {
     KVC_THROW(kUnsupported, "attention: expected rows that it can read, got {}",
               RowFormatName(block.format));

@@ -35,14 +35,17 @@ struct BlockShape {
   bool scores = false;
   int64_t window = 0;  // a block of this capacity is a ring; 0: none is
   // Of the formats that need steps; they lie in the spec's bases, which must outlive the block.
-  CodeSteps key_steps = nullptr;
+  CodeSteps key_steps = {};
   std::vector<CodeSteps> value_steps = {};  // [heads]; empty: none
 
   [[nodiscard]] CodeSteps ValueSteps(int64_t plane) const {
-    return value_steps.empty() ? nullptr : value_steps[plane];
+    return value_steps.empty() ? CodeSteps() : value_steps[plane];
   }
-  [[nodiscard]] int64_t KeyRowBytes() const { return RowBytes(key_format, key_width); }
-  [[nodiscard]] int64_t ValueRowBytes() const { return RowBytes(value_format, value_width); }
+  [[nodiscard]] int64_t KeyRowBytes() const { return RowBytes(key_format, key_width, key_steps); }
+  // Of every plane: values of several heads are no mixtures (CheckTiers).
+  [[nodiscard]] int64_t ValueRowBytes() const {
+    return RowBytes(value_format, value_width, ValueSteps(0));
+  }
   // Bytes of one row, position and score included.
   [[nodiscard]] int64_t BytesPerRow() const;
 };

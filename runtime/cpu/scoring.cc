@@ -104,7 +104,7 @@ FloatRows Approximate(ConstMatrixF x,
   const MatrixF coordinates(storage.data(), x.rows, width);
   basis.ToCoordinates(x, coordinates);
   if (format != nullptr) {
-    const int64_t stride = RowBytes(*format, width);
+    const int64_t stride = RowBytes(*format, width, steps);
     std::vector<std::byte> held(static_cast<size_t>(x.rows * stride));
     EncodeRows(coordinates, *format, held.data(), stride, steps);
     DecodeRows(held.data(), *format, stride, coordinates, steps);
@@ -204,12 +204,12 @@ class HeadScorer {
 
   [[nodiscard]] CodeSteps KeyStepsOf(const RowFormat& format, int64_t head) const {
     const LayerBases* bases = layer_.coordinates->calibrated();
-    return bases != nullptr ? KeySteps(*bases, format, head) : nullptr;
+    return bases != nullptr ? KeySteps(*bases, format, head) : CodeSteps();
   }
 
   [[nodiscard]] CodeSteps ValueStepsOf(const RowFormat& format, int64_t head) const {
     const LayerBases* bases = layer_.coordinates->calibrated();
-    return bases != nullptr ? ValueSteps(*bases, format, head) : nullptr;
+    return bases != nullptr ? ValueSteps(*bases, format, head) : CodeSteps();
   }
 
   void AddLosses(int64_t n,

@@ -16,18 +16,11 @@ struct Candidate {
   int64_t tier = 0;
 };
 
-// The tier that stores rows as the recent block does (CheckTiers: there is one).
-int64_t RecentTier(const CacheSpec& spec) {
-  if (!spec.recent_format) return 0;
-  const Tier same = {1.0, 1.0, spec.recent_format, spec.recent_format};
-  return std::ranges::find(spec.tiers, same) - spec.tiers.begin();
-}
-
 // Returns true if a row of `from` holds everything that `to` keeps.
 bool Covers(const BlockShape& from, const BlockShape& to) {
   return from.key_width >= to.key_width && from.value_width >= to.value_width &&
-         ElementBits(from.key_format) >= ElementBits(to.key_format) &&
-         ElementBits(from.value_format) >= ElementBits(to.value_format);
+         MeanBits(from.key_format) >= MeanBits(to.key_format) &&
+         MeanBits(from.value_format) >= MeanBits(to.value_format);
 }
 
 // Leaves the rows `chosen` (ascending) of scores and losses.

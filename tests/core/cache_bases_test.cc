@@ -1,5 +1,6 @@
 #include "core/cache/cache_bases.h"
 
+#include <cmath>
 #include <functional>
 #include <limits>
 
@@ -98,12 +99,74 @@ TEST_F(CacheBases, StepsComeBackAndAreFound) {
     EXPECT_EQ(read[l].value_steps, bases_[l].value_steps);
   }
   // Of head 1: its formats follow those of head 0.
-  EXPECT_EQ(*KeySteps(read[0], kRowsX8, 1), 1.0F + 3 * 3);
-  EXPECT_EQ(*KeySteps(read[0], kRowsX2, 1), 1.0F + 3 * 3 + 2 * 3);
-  EXPECT_EQ(*ValueSteps(read[0], kRowsX4, 1), 1.0F + 2 * 3 * 3 + 3 * 5 + 5);
+  EXPECT_EQ(*KeySteps(read[0], kRowsX8, 1).data, 1.0F + 3 * 3);
+  EXPECT_EQ(*KeySteps(read[0], kRowsX2, 1).data, 1.0F + 3 * 3 + 2 * 3);
+  EXPECT_EQ(*ValueSteps(read[0], kRowsX4, 1).data, 1.0F + 2 * 3 * 3 + 3 * 5 + 5);
   EXPECT_EQ(ValueSteps(read[0], kRowsBF16, 1), nullptr);
   EXPECT_KVC_ERROR((void)KeySteps(read[1], kRowsX8, 0), kUnsupported, "latents have no steps");
   EXPECT_KVC_ERROR((void)KeySteps(MakeLayer(3, 5), kRowsX8, 0), kUnsupported, "steps of keys");
+}
+
+// Errors of which each bit less leaves four times as much, larger for keys and for head 1.
+void AddErrors(std::vector<LayerBases>& bases) {
+  const auto add = [](std::vector<float>& errors, int64_t width, float unit) {
+    for (int64_t g = 0; g < kHeads; ++g) {
+      for (const int bits : {8, 4, 2, 0}) {
+        for (int64_t i = 0; i < width; ++i) {
+          errors.push_back(unit * static_cast<float>((g + 1) * std::pow(0.25, bits)));
+        }
+      }
+    }
+  };
+  for (LayerBases& layer : bases) {
+    if (layer.key_width > 0) add(layer.key_errors, layer.key_width, 100.0F);
+    add(layer.value_errors, layer.value_width, 1.0F);
+  }
+}
+
+TEST_F(CacheBases, ErrorsComeBackAsRunsOfMixtures) {
+  AddSteps(bases_);
+  AddErrors(bases_);
+  WriteBases(path_, bases_);
+  const std::vector<LayerBases> read = ReadBases(path_);
+  for (size_t l = 0; l < read.size(); ++l) {
+    EXPECT_EQ(read[l].key_errors, bases_[l].key_errors);
+    EXPECT_EQ(read[l].value_errors, bases_[l].value_errors);
+    std::vector<LayerBases> again = {bases_[l]};
+    SpreadOverLayer(again[0]);
+    EXPECT_EQ(read[l].key_runs, again[0].key_runs);
+    EXPECT_EQ(read[l].value_runs, again[0].value_runs);
+    EXPECT_EQ(std::ssize(read[l].value_runs), kHeads * kMixedRates);
+  }
+  // Three bits on average: keys, whose errors are larger, have no fewer bits than values.
+  const RowFormat format = MixedRows(12);
+  const CodeSteps key = KeySteps(read[0], format, 1);
+  const CodeSteps value = ValueSteps(read[0], format, 1);
+  EXPECT_EQ(key.data, KeySteps(read[0], kRowsX8, 1).data);
+  EXPECT_EQ(key.stride, 3);
+  EXPECT_EQ(value.stride, 5);
+  for (size_t i = 0; i < key.ends.size(); ++i) EXPECT_GE(key.ends[i], value.ends[i]);
+  // Without errors there are no mixtures.
+  bases_ = {MakeLayer(3, 5)};
+  AddSteps(bases_);
+  EXPECT_KVC_ERROR((void)ValueSteps(bases_[0], format, 0), kUnsupported, "steps of values in avg3");
+}
+
+TEST_F(CacheBases, HostileErrorsAreRefusedByName) {
+  AddSteps(bases_);
+  AddErrors(bases_);
+  const std::vector<LayerBases> sound = bases_;
+  bases_[1].value_errors[4] = -1.0F;
+  ExpectRefused(ErrorKind::kBadInput, "layers.1.value_errors: expected squared errors");
+  for (const float error :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    bases_ = sound;
+    bases_[0].key_errors[7] = error;
+    ExpectRefused(ErrorKind::kNumeric, "layers.0.key_errors");
+  }
+  bases_ = sound;
+  bases_[2].key_errors.pop_back();
+  ExpectRefused(ErrorKind::kBadShape, "layers.2.key_errors: expected 8 elements, got 7");
 }
 
 TEST_F(CacheBases, HostileStepsAreRefusedByName) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "core/cache/cache_bases.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc {
@@ -191,7 +192,7 @@ TEST(CacheSpec, RecentRowsInFewBitsAreWorthLess) {
   const GroupRows layout = LayoutRows(spec, 100, 400);
   EXPECT_EQ(layout.tier_rows, 80);
   EXPECT_EQ(layout.recent_rows, 40);
-  EXPECT_EQ(LayoutBytes(spec, spec.layers[0][0], layout), 80 * (256 + 4) + 40 * 128);
+  EXPECT_EQ(LayoutBytes(spec, 0, spec.layers[0][0], layout), 80 * (256 + 4) + 40 * 128);
   // 250 of 1,000 rows for each of six groups.
   const int64_t ring = 8 * 9 * 64 * 4;
   EXPECT_EQ(PredictBytes(spec, 1000).allocated, 6 * (230 * 260 + 40 * 128) + 2 * ring);
@@ -301,6 +302,38 @@ TEST(CacheSpec, TiersCostElementsOrBytes) {
             (std::vector<int64_t>{3 * 20, (4 + 4) + 2 * (4 + 8)}));
   const std::vector<Tier> bits = {{1.0, 1.0}, {1.0, 1.0, kRowsInt8, {}}};
   EXPECT_EQ(TierCosts(In(kRowsBF16), group, bits), (std::vector<int64_t>{3 * 32, 20 + 2 * 32}));
+}
+
+// A mixture costs what the head's runs take, and is a tier of whole rows of one head.
+TEST(CacheSpec, MixturesAreTiersOfAHeadsOwnBytes) {
+  LayerBases bases;
+  bases.num_kv_heads = 2;
+  bases.key_width = bases.value_width = 16;
+  bases.key_steps.assign(2 * 3 * 16, 1.0F);
+  bases.value_steps = bases.key_steps;
+  bases.key_runs.assign(2 * kMixedRates, {0, 8, 16});
+  bases.value_runs.assign(2 * kMixedRates, {16, 16, 16});
+  bases.value_runs[kMixedRates + 11] = {0, 0, 8};  // head 1 in three bits
+  const std::vector<Tier> tiers = {{1.0, 1.0}, {1.0, 1.0, MixedRows(12), MixedRows(12)}};
+  EXPECT_EQ(TierCosts(In(kRowsBF16), {16, 16, {0}, false}, tiers, &bases),
+            (std::vector<int64_t>{64, 8 + 16}));
+  EXPECT_EQ(TierCosts(In(kRowsBF16), {16, 16, {1}, false}, tiers, &bases),
+            (std::vector<int64_t>{64, 8 + 4}));
+
+  CacheSpec spec = MakeSpec(2, 3, 64, false);
+  spec.tiers = tiers;
+  EXPECT_NO_THROW(CheckTiers(spec));
+  spec.recent_format = MixedRows(12);
+  EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "recent rows in avg3");
+  spec.recent_format.reset();
+  spec.tiers[1].value_share = 0.5;
+  EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "expected all dimensions");
+  spec.tiers = tiers;
+  spec.basis = TierBasis::kPrompt;
+  EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "--basis offline");
+  spec.basis = TierBasis::kOffline;
+  spec.layers[0][0].heads = {0, 1};
+  EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "values of one head in a group");
 }
 
 TEST(CacheSpec, RefusesTiersThatDoNotFit) {

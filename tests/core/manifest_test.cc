@@ -104,7 +104,17 @@ TEST(Manifest, RowsInFewBitsAreFormatsOfTiersAndRecentRows) {
   EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kUnsupported, "x3");
   json["cache"]["recent_dtype"] = "x2";
   EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kBadInput, "add 1x2");
+  json["cache"]["recent_dtype"] = "avg3";
+  EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kUnsupported, "in avg3");
   json["cache"].erase("recent_dtype");
+  Json mixed = json;
+  mixed["cache"]["tiers"][2]["key_dtype"] = "avg3";
+  EXPECT_EQ(ManifestFromJson(mixed, "manifest.json").cache.tiers[2].key_format, MixedRows(12));
+  mixed["cache"]["tiers"][2]["key_dtype"] = "avg9";
+  EXPECT_KVC_ERROR((void)ManifestFromJson(mixed, "manifest.json"), kUnsupported, "\"avg9\"");
+  mixed["cache"]["tiers"][2]["key_dtype"] = "avg3";
+  mixed["cache"]["tiers"][2]["key_share"] = 0.5;
+  EXPECT_KVC_ERROR((void)ManifestFromJson(mixed, "manifest.json"), kUnsupported, "all dimensions");
   json["cache"]["dtype"] = "x8";
   EXPECT_KVC_ERROR((void)ManifestFromJson(json, "manifest.json"), kUnsupported, "formats of tiers");
 }

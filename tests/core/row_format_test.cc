@@ -43,6 +43,16 @@ TEST(RowFormat, NamesAndSizes) {
        {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8, kRowsX8, kRowsX4, kRowsX2}) {
     EXPECT_EQ(RowFormatFromName(RowFormatName(format)), format);
   }
+  for (int32_t rate = 1; rate <= kMixedRates; ++rate) {
+    const RowFormat format = MixedRows(rate);
+    EXPECT_EQ(RowFormatFromName(RowFormatName(format)), format);
+    EXPECT_EQ(MeanBits(format), rate / 4.0);
+    EXPECT_TRUE(NeedsSteps(format));
+  }
+  EXPECT_EQ(RowFormatName(MixedRows(1)), "avg0.25");
+  EXPECT_EQ(RowFormatName(MixedRows(6)), "avg1.5");
+  EXPECT_EQ(RowFormatName(MixedRows(12)), "avg3");
+  EXPECT_EQ(MeanBits(kRowsX4), 4.0);
   EXPECT_EQ(RowFormatName(kRowsInt8), "int8");
   EXPECT_EQ(RowFormatOf(DType::kBF16), kRowsBF16);
   for (int64_t width = 0; width < 20; ++width) {
@@ -59,13 +69,17 @@ TEST(RowFormat, NamesAndSizes) {
 TEST(RowFormat, RefusesWhatHasNoName) {
   EXPECT_KVC_ERROR((void)RowFormatFromName("int4"), kUsage, "int4");
   EXPECT_KVC_ERROR((void)RowFormatFromName("F16"), kUsage, "F16");
+  EXPECT_KVC_ERROR((void)RowFormatFromName("avg3.1"), kUsage, "avg3.1");
+  EXPECT_KVC_ERROR((void)RowFormatFromName("avg8"), kUsage, "avg8");
   EXPECT_KVC_ERROR((void)RowFormatOf(DType::kI8), kUnsupported, "I8");
   float row[4] = {};
   char bytes[64];
-  for (const RowFormat& format : {RowFormat{RowElement::kInt8, RowScales::kNone, 0},
-                                  RowFormat{RowElement::kInt8, RowScales::kFront, 32},
-                                  RowFormat{RowElement::kF16, RowScales::kFront, 0},
-                                  RowFormat{static_cast<RowElement>(9), RowScales::kNone, 0}}) {
+  for (const RowFormat& format :
+       {RowFormat{RowElement::kInt8, RowScales::kNone, 0},
+        RowFormat{RowElement::kInt8, RowScales::kFront, 32},
+        RowFormat{RowElement::kF16, RowScales::kFront, 0},
+        RowFormat{RowElement::kInt8, RowScales::kSteps, 0, 12}, MixedRows(0), MixedRows(32),
+        RowFormat{static_cast<RowElement>(9), RowScales::kNone, 0}}) {
     EXPECT_KVC_ERROR((void)RowFormatName(format), kUnsupported, "row format");
     EXPECT_KVC_ERROR((void)RowBytes(format, 4), kUnsupported, "row format");
     EXPECT_KVC_ERROR((void)ElementBits(format), kUnsupported, "row format");
@@ -178,6 +192,62 @@ TEST(RowFormat, CodesWithStepsFollowTheirDefinition) {
       }
     }
   }
+}
+
+// The bytes of a mixture are those of its runs' formats, each run a row of its own but for the
+// padding; what has no bits reads as zero.
+TEST(RowFormat, MixturesAreRunsOfCodes) {
+  Rng rng(7);
+  constexpr std::array<RunEnds, 7> kEnds = {
+      {{8, 16, 24}, {0, 8, 8}, {0, 0, 16}, {24, 24, 24}, {16, 16, 40}, {0, 40, 64}, {8, 8, 8}}};
+  for (const RunEnds& ends : kEnds) {
+    for (const int64_t width : {1, 7, 8, 13, 29, 40, 64, 70}) {
+      const std::vector<float> row = RandomRow(rng, width, 2.0);
+      const std::vector<float> table = RandomSteps(rng, 3 * width);
+      const CodeSteps steps(table.data(), width, ends);
+      const RowFormat format = MixedRows(12);
+      std::vector<std::byte> expected;
+      std::vector<float> numbers(row.size(), 0.0F);
+      int64_t begin = 0;
+      for (size_t i = 0; i < kWithSteps.size(); ++i) {
+        const int64_t end = std::min<int64_t>(ends[i], width);
+        const int64_t count = end - begin;
+        const float* own = table.data() + static_cast<int64_t>(i) * width + begin;
+        std::vector<std::byte> run(static_cast<size_t>(RowBytes(kWithSteps[i], count)));
+        EncodeRows({row.data() + begin, 1, count}, kWithSteps[i], run.data(), std::ssize(run), own);
+        DecodeRows(run.data(), kWithSteps[i], std::ssize(run), {numbers.data() + begin, 1, count},
+                   own);
+        run.resize(static_cast<size_t>((count * ElementBits(kWithSteps[i]) + 7) / 8));
+        expected.insert(expected.end(), run.begin(), run.end());
+        begin = end;
+      }
+      expected.resize((expected.size() + 3) / 4 * 4, std::byte{0});
+      ASSERT_EQ(RowBytes(format, width, steps), std::ssize(expected));
+      std::vector<std::byte> bytes(expected.size(), std::byte{0xee});
+      EncodeRows({row.data(), 1, width}, format, bytes.data(), std::ssize(bytes), steps);
+      EXPECT_EQ(bytes, expected) << "width " << width;
+      std::vector<float> decoded(row.size(), 99.0F);
+      DecodeRows(bytes.data(), format, std::ssize(bytes), {decoded.data(), 1, width}, steps);
+      EXPECT_EQ(decoded, numbers) << "width " << width;
+    }
+  }
+}
+
+TEST(RowFormat, MixturesRefuseRunsThatAreNone) {
+  const std::vector<float> table(3 * 32, 1.0F);
+  const RowFormat format = MixedRows(12);
+  for (const RunEnds& ends : {RunEnds{16, 8, 24}, RunEnds{-8, 8, 8}, RunEnds{0, 4, 8}}) {
+    const CodeSteps steps(table.data(), 32, ends);
+    EXPECT_KVC_ERROR((void)RowBytes(format, 32, steps), kInternal, "whole blocks of columns");
+  }
+  EXPECT_KVC_ERROR((void)RowBytes(format, 32), kInternal, "steps");
+  EXPECT_KVC_ERROR((void)RunsOf(kRowsInt8, 32, table.data()), kUnsupported, "int8");
+  std::vector<float> row(32, 1.0F);
+  row[31] = kNaN;  // in a column that is not stored
+  char bytes[32];
+  EXPECT_KVC_ERROR(
+      EncodeRows({row.data(), 1, 32}, format, bytes, 32, {table.data(), 32, RunEnds{8, 8, 8}}),
+      kNumeric, "finite");
 }
 
 TEST(RowFormat, CodesWithStepsRefuseWhatTheyCannotHold) {

@@ -48,9 +48,22 @@ TEST(TierList, SharesMaySayTheirBits) {
   EXPECT_EQ(ParseTiers("key=1x8;value=1x2", "--tiers"), apart);
 }
 
+TEST(TierList, BitsOnAverageAreSpreadByColumn) {
+  const auto mixed = [](int32_t rate) { return Tier{1.0, 1.0, MixedRows(rate), MixedRows(rate)}; };
+  const Tier eight = {1.0, 1.0, kRowsX8, kRowsX8};
+  const Tier four = {1.0, 1.0, kRowsX4, kRowsX4};
+  EXPECT_EQ(ParseTiers("x1.5,x4,x8,1x3", "--tiers"),
+            (std::vector<Tier>{{1.0, 1.0}, eight, mixed(16), mixed(12), mixed(6)}));
+  // All columns in four bits, and four on average.
+  EXPECT_EQ(ParseTiers("1x4,x4", "--tiers"), (std::vector<Tier>{{1.0, 1.0}, mixed(16), four}));
+  EXPECT_EQ(RowFormatName(mixed(6).key_format.value()), "avg1.5");
+}
+
 TEST(TierList, RefusesWhatIsNoList) {
-  for (const char* text : {"1x3",     "1x",
-                           "1x8,",    "1x8,x4",
+  for (const char* text : {"1/2x3",   "1x",
+                           "1x8,",    "x8.25",
+                           "x0",      "x1.3",
+                           "xnan",    "x-1",
                            "0x4",     "1x16",
                            "1x8x4",   "1/2 x4",
                            "",        "1",

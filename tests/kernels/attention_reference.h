@@ -17,8 +17,8 @@
 
 namespace kvc::kernels {
 
-inline constexpr std::array<RowFormat, 7> kEveryFormat = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8,
-                                                          kRowsX8,  kRowsX4,  kRowsX2};
+inline constexpr std::array<RowFormat, 8> kEveryFormat = {
+    kRowsF32, kRowsF16, kRowsBF16, kRowsInt8, kRowsX8, kRowsX4, kRowsX2, MixedRows(12)};
 
 // Numbers and how far float may be from them.
 struct Bounded {

@@ -23,11 +23,16 @@ struct TestArray {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t stride = 0;
-  std::vector<float> steps = {};  // [cols] where the format needs them
+  std::vector<float> steps = {};  // [cols] where the format needs them; of a mixture [3, cols]
+  RunEnds ends = {};              // of a mixture
+
+  [[nodiscard]] CodeSteps code() const {
+    return IsMixed(format) ? CodeSteps(steps.data(), cols, ends) : CodeSteps(steps.data());
+  }
 
   [[nodiscard]] std::vector<float> Row(int64_t r, int64_t count) const {
     std::vector<float> row(static_cast<size_t>(count));
-    DecodeRows(bytes.data() + r * stride, format, stride, {row.data(), 1, count}, steps.data());
+    DecodeRows(bytes.data() + r * stride, format, stride, {row.data(), 1, count}, code());
     return row;
   }
   // Column `cols` of plain rows reads what lies behind them.
@@ -35,10 +40,10 @@ struct TestArray {
   void Set(int64_t r, int64_t c, float value) {
     std::vector<float> row = Row(r, cols);
     row[static_cast<size_t>(c)] = value;
-    EncodeRows({row.data(), 1, cols}, format, bytes.data() + r * stride, stride, steps.data());
+    EncodeRows({row.data(), 1, cols}, format, bytes.data() + r * stride, stride, code());
   }
   [[nodiscard]] RowBlock block() const {
-    return {bytes.data(), format, rows, cols, stride, steps.data()};
+    return {bytes.data(), format, rows, cols, stride, code()};
   }
   [[nodiscard]] MatrixF view() {
     return {reinterpret_cast<float*>(bytes.data()), rows, cols, stride / 4};
@@ -47,6 +52,25 @@ struct TestArray {
     return {reinterpret_cast<const float*>(bytes.data()), rows, cols, stride / 4};
   }
 };
+
+// Steps of a column's own for each number of bits, three standard deviations in range, and runs of
+// blocks that begin anywhere.
+inline void AddSteps(Rng& rng, double scale, TestArray& array) {
+  const bool mixed = IsMixed(array.format);
+  for (const int32_t bits : kCodeBits) {
+    if (!mixed && bits != ElementBits(array.format)) continue;
+    const double codes = std::pow(2.0, bits);
+    for (int64_t c = 0; c < array.cols; ++c) {
+      array.steps.push_back(static_cast<float>(scale * (5.0 + 2.0 * rng.NextDouble()) / codes));
+    }
+  }
+  if (!mixed) return;
+  const int64_t blocks = (array.cols + kColumnBlock - 1) / kColumnBlock;
+  for (int32_t& end : array.ends) {
+    end = static_cast<int32_t>(kColumnBlock * rng.NextBelow(static_cast<uint64_t>(blocks) + 1));
+  }
+  std::ranges::sort(array.ends);
+}
 
 // Normal numbers times `scale`; `gap` elements between rows. Nothing may be read behind the last
 // row: the buffer ends there.
@@ -60,21 +84,16 @@ inline TestArray RandomArray(Rng& rng,
   array.format = format;
   array.rows = rows;
   array.cols = cols;
-  array.stride = RowBytes(format, cols) + gap * ElementBits(format) / 8;
-  const int64_t count = rows == 0 ? 0 : (rows - 1) * array.stride + RowBytes(format, cols);
+  if (NeedsSteps(format)) AddSteps(rng, scale, array);
+  const int64_t row_bytes = RowBytes(format, cols, array.code());
+  array.stride = row_bytes + gap * ElementBits(format) / 8;
+  const int64_t count = rows == 0 ? 0 : (rows - 1) * array.stride + row_bytes;
   array.bytes.assign(static_cast<size_t>(count), '\xff');  // NaN in every float type
-  if (NeedsSteps(format)) {
-    // A column's own, three standard deviations in range.
-    const double codes = std::pow(2.0, static_cast<double>(ElementBits(format)));
-    for (int64_t c = 0; c < cols; ++c) {
-      array.steps.push_back(static_cast<float>(scale * (5.0 + 2.0 * rng.NextDouble()) / codes));
-    }
-  }
   std::vector<float> row(static_cast<size_t>(cols));
   for (int64_t r = 0; r < rows; ++r) {
     for (float& value : row) value = static_cast<float>(scale * rng.NextNormal());
     EncodeRows({row.data(), 1, cols}, format, array.bytes.data() + r * array.stride, array.stride,
-               array.steps.data());
+               array.code());
   }
   return array;
 }

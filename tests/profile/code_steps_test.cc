@@ -54,8 +54,9 @@ TEST(CodeSteps, AreTheBestOfAFineSearch) {
   Rng rng(1);
   const auto columns = Columns(rng, 500);
   const std::vector<float> rows = Interleaved(columns);
-  const std::vector<float> steps = FitSteps({rows.data(), 500, 4});
+  const auto [steps, errors] = FitSteps({rows.data(), 500, 4});
   ASSERT_EQ(steps.size(), 12U);
+  ASSERT_EQ(errors.size(), 16U);
   for (size_t f = 1; f < kStepFormats.size(); ++f) {
     for (size_t c = 0; c < columns.size(); ++c) {
       const float fitted = steps[f * 4 + c];
@@ -65,21 +66,37 @@ TEST(CodeSteps, AreTheBestOfAFineSearch) {
         const auto step = static_cast<float>(fitted * factor);
         least = std::min(least, ErrorOf(columns[c], kStepFormats[f], step));
       }
+      EXPECT_NEAR(500.0 * errors[f * 4 + c], error, 1e-4 * error);
       EXPECT_LE(error, 1.03 * least) << RowFormatName(kStepFormats[f]) << ", column " << c;
     }
   }
 }
 
+// Of 8 bits the codec's own error; without bits the whole column's.
+TEST(CodeSteps, KnowTheErrorsOfEightBitsAndOfNone) {
+  Rng rng(2);
+  const auto columns = Columns(rng, 300);
+  const std::vector<float> rows = Interleaved(columns);
+  const auto [steps, errors] = FitSteps({rows.data(), 300, 4});
+  for (size_t c = 0; c < columns.size(); ++c) {
+    const double eight = ErrorOf(columns[c], kRowsX8, steps[c]);
+    EXPECT_NEAR(300.0 * errors[c], eight, 1e-3 * eight);
+    double none = 0.0;
+    for (const float x : columns[c]) none += static_cast<double>(x) * x;
+    EXPECT_NEAR(300.0 * errors[12 + c], none, 1e-4 * none);
+  }
+}
+
 TEST(CodeSteps, EightBitsLeaveRoomAboveTheLargest) {
   const std::vector<float> rows = {1.0F, -8.0F, 2.0F, 3.0F};
-  const std::vector<float> steps = FitSteps({rows.data(), 2, 2});
+  const std::vector<float> steps = FitSteps({rows.data(), 2, 2}).steps;
   EXPECT_FLOAT_EQ(steps[0], 1.25F * 2.0F / 128.0F);
   EXPECT_FLOAT_EQ(steps[1], 1.25F * 8.0F / 128.0F);
 }
 
 TEST(CodeSteps, ColumnsOfZerosStayZeros) {
   const std::vector<float> rows(6, 0.0F);
-  for (const float step : FitSteps({rows.data(), 3, 2})) {
+  for (const float step : FitSteps({rows.data(), 3, 2}).steps) {
     EXPECT_GT(step, 0.0F);
     EXPECT_LE(step, 1e-30F);
   }

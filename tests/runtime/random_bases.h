@@ -45,6 +45,21 @@ inline void AddRandomMean(Rng& rng, int64_t width, int64_t full, std::vector<flo
   }
 }
 
+// Errors that fall with the column and with each bit, of columns in use.
+inline void AddErrors(
+    Rng& rng, int64_t width, int64_t full, double reach, std::vector<float>& errors) {
+  std::vector<double> unit;
+  for (int64_t d = 0; d < full; ++d) {
+    const bool inside = d < width;
+    unit.push_back(inside ? reach * (0.5 + rng.NextDouble()) / static_cast<double>(1 + d) : 0.0);
+  }
+  for (const double bits : {8.0, 4.0, 2.0, 0.0}) {
+    for (const double error : unit) {
+      errors.push_back(static_cast<float>(error * std::pow(4.0, -bits)));
+    }
+  }
+}
+
 // Steps of the three formats of one head whose coordinates are `reach` or so at most.
 inline void AddSteps(Rng& rng, int64_t full, double reach, std::vector<float>& steps) {
   for (const RowFormat& format : kStepFormats) {
@@ -72,12 +87,15 @@ inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpe
         AddRandomBasis(rng, group.value_width, bases.value_width, bases.value, bases.output);
         AddRandomMean(rng, group.value_width, bases.value_width, bases.value_mean);
         AddSteps(step_rng, bases.value_width, 2.0, bases.value_steps);
+        AddErrors(step_rng, group.value_width, bases.value_width, 2.0, bases.value_errors);
         if (group.keeps_positions) continue;
         AddRandomBasis(rng, group.key_width, bases.key_width, bases.key, bases.query);
         AddRandomMean(rng, group.key_width, bases.key_width, bases.key_mean);
         AddSteps(step_rng, bases.key_width, 8.0, bases.key_steps);
+        AddErrors(step_rng, group.key_width, bases.key_width, 8.0, bases.key_errors);
       }
     }
+    SpreadOverLayer(bases);
   }
   return std::make_shared<const std::vector<LayerBases>>(std::move(all));
 }
