@@ -14,7 +14,6 @@ namespace kvc::tokenizer {
 namespace {
 
 constexpr int64_t kMaxFileBytes = 256 << 20;
-constexpr const char* kEndOfText = "<|endoftext|>";
 constexpr std::string_view kQwen2Expression =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
     R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -39,22 +38,18 @@ MergeList ParseMerges(std::string_view text, const std::string& origin) {
   return merges;
 }
 
-// The classes of transformers that read these files, and how they split a text.
-enum class FileClass { kGpt2, kQwen2 };
-
-// tokenizer_config.json names the class, else the model's type decides. transformers takes Qwen2's
-// for every model of that type, whatever its tokenizer_config.json says.
-FileClass ClassOf(const TokenizerConfig& config, const std::string& origin) {
+// The class that reads these files: GPT-2's or Qwen2's, also where only a generic class is named.
+TokenizerClass FileClassOf(const TokenizerConfig& config, const std::string& origin) {
+  const TokenizerClass named = ClassOf(config);
+  if (named != TokenizerClass::kOther) return named;
   const std::string& name = config.tokenizer_class;
-  if (name == "Qwen2Tokenizer" || config.model_type == "qwen2") return FileClass::kQwen2;
   const bool is_generic =
       name.empty() || name == "PreTrainedTokenizer" || name == "TokenizersBackend";
-  if (is_generic && config.model_type.starts_with("qwen3")) return FileClass::kQwen2;
-  KVC_CHECK(is_generic || name == "GPT2Tokenizer", kUnsupported,
+  KVC_CHECK(is_generic, kUnsupported,
             "{}: tokenizer_class: expected GPT2Tokenizer or Qwen2Tokenizer without a "
             "tokenizer.json, got {}; save the tokenizer with transformers, which writes one",
             origin, name);
-  return FileClass::kGpt2;
+  return config.model_type.starts_with("qwen3") ? TokenizerClass::kQwen2 : TokenizerClass::kGpt2;
 }
 
 }  // namespace
@@ -64,7 +59,7 @@ std::unique_ptr<Tokenizer> LoadByteLevelFiles(const std::filesystem::path& vocab
   const std::string origin = vocabulary.string();
   const std::string merges_origin = merges.string();
   TokenizerConfig config = ReadTokenizerConfig(vocabulary.parent_path());
-  const FileClass file_class = ClassOf(config, origin);
+  const TokenizerClass file_class = FileClassOf(config, origin);
   const std::string vocabulary_text = ReadFile(vocabulary, kMaxFileBytes);
   const std::string merges_text = ReadFile(merges, kMaxFileBytes);
   RefuseKnownKind(vocabulary_text, origin, "a vocabulary in JSON");
@@ -75,15 +70,14 @@ std::unique_ptr<Tokenizer> LoadByteLevelFiles(const std::filesystem::path& vocab
                                               ParseMerges(merges_text, merges_origin), BpeOptions{},
                                               merges_origin);
   const bool add_prefix_space = config.add_prefix_space.value_or(false);
-  if (file_class == FileClass::kQwen2) {
+  if (file_class == TokenizerClass::kQwen2) {
     pipeline.normalizer = MakeUnicodeForm(NormalForm::kNfc);
     pipeline.pre_tokenizer = MakeByteLevelSplit(kQwen2Expression, add_prefix_space);
   } else {
     pipeline.pre_tokenizer = MakeByteLevel(add_prefix_space, true);
-    config.SetDefault("bos_token", kEndOfText);
   }
   pipeline.decoder = MakeByteLevelDecoder();
-  for (const char* key : {"eos_token", "unk_token"}) config.SetDefault(key, kEndOfText);
+  SetClassDefaults(file_class, config);
   return MakeHfTokenizer(std::move(pipeline), config, origin);
 }
 

@@ -147,6 +147,25 @@ std::string TokenizerConfig::Text(const std::string& key) const {
   return "";
 }
 
+TokenizerClass ClassOf(const TokenizerConfig& config) {
+  const std::string& name = config.tokenizer_class;
+  const bool none = name.empty();
+  if (name == "Qwen2Tokenizer" || config.model_type == "qwen2") return TokenizerClass::kQwen2;
+  if (none && config.model_type.starts_with("qwen3")) return TokenizerClass::kQwen2;
+  if (name == "GPT2Tokenizer" || (none && config.model_type == "gpt2")) {
+    return TokenizerClass::kGpt2;
+  }
+  return TokenizerClass::kOther;
+}
+
+void SetClassDefaults(TokenizerClass tokenizer_class, TokenizerConfig& config) {
+  if (tokenizer_class == TokenizerClass::kOther) return;
+  const bool gpt2 = tokenizer_class == TokenizerClass::kGpt2;
+  for (const char* key : {"eos_token", "unk_token", gpt2 ? "bos_token" : "pad_token"}) {
+    config.SetDefault(key, "<|endoftext|>");
+  }
+}
+
 AddedToken ParseAddedToken(const Json& json, int64_t id, const std::string& origin) {
   AddedToken token;
   token.content = GetString(json, "content", origin);

@@ -38,6 +38,17 @@ struct TokenizerConfig {
   [[nodiscard]] std::string Text(const std::string& key) const;
 };
 
+// The classes of transformers that have special tokens of their own.
+enum class TokenizerClass { kOther, kGpt2, kQwen2 };
+
+// Returns the class that transformers takes: Qwen2's for models of that type, else the one that
+// tokenizer_config.json names, else that of the model's type.
+[[nodiscard]] TokenizerClass ClassOf(const TokenizerConfig& config);
+
+// Gives the keys for which a class has a default, <|endoftext|>, that token where the files have
+// nothing under them.
+void SetClassDefaults(TokenizerClass tokenizer_class, TokenizerConfig& config);
+
 // Reads the files of a directory; a file that is missing sets nothing. Throws kBadInput.
 [[nodiscard]] TokenizerConfig ReadTokenizerConfig(const std::filesystem::path& directory);
 

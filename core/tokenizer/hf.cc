@@ -124,7 +124,8 @@ class HfTokenizer final : public Tokenizer {
   [[nodiscard]] std::vector<AddedToken> Normalized(std::vector<AddedToken> tokens) const {
     for (AddedToken& token : tokens) {
       if (pipeline_.normalizer != nullptr) {
-        token.content = pipeline_.normalizer->Apply(token.content);
+        bool starts = true;
+        token.content = pipeline_.normalizer->Apply(token.content, starts);
       }
     }
     return tokens;
@@ -175,17 +176,17 @@ class HfTokenizer final : public Tokenizer {
                      const AddedTokenFinder& finder,
                      Encoder& encoder,
                      std::vector<int32_t>& ids) const {
+    bool starts = raw.begin == 0;
     const std::string normalized = pipeline_.normalizer == nullptr
                                        ? std::string(raw.text)
-                                       : pipeline_.normalizer->Apply(std::string(raw.text));
+                                       : pipeline_.normalizer->Apply(std::string(raw.text), starts);
     finder.Split(normalized, [&](const Section& section) {
       if (section.id >= 0) {
         ids.push_back(section.id);
         return;
       }
-      Pieces pieces{std::string(section.text),
-                    {{0, section.text.size()}},
-                    raw.begin == 0 && section.begin == 0};
+      Pieces pieces{
+          std::string(section.text), {{0, section.text.size()}}, starts && section.begin == 0};
       if (pipeline_.pre_tokenizer != nullptr) pipeline_.pre_tokenizer->Apply(pieces);
       for (const ByteRange& range : pieces.ranges) {
         encoder.Append(std::string_view(pieces.text).substr(range.begin, range.end - range.begin),

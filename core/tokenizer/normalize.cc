@@ -17,8 +17,8 @@ namespace {
 class Chain final : public Normalizer {
  public:
   explicit Chain(std::vector<std::unique_ptr<Normalizer>> steps) : steps_(std::move(steps)) {}
-  [[nodiscard]] std::string Apply(std::string text) const override {
-    for (const auto& step : steps_) text = step->Apply(std::move(text));
+  [[nodiscard]] std::string Apply(std::string text, bool& starts) const override {
+    for (const auto& step : steps_) text = step->Apply(std::move(text), starts);
     return text;
   }
 
@@ -29,7 +29,7 @@ class Chain final : public Normalizer {
 class Prepend final : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
-  [[nodiscard]] std::string Apply(std::string text) const override {
+  [[nodiscard]] std::string Apply(std::string text, bool& /*starts*/) const override {
     return text.empty() ? text : prefix_ + text;
   }
 
@@ -41,11 +41,21 @@ class Replace final : public Normalizer {
  public:
   Replace(Regex pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  [[nodiscard]] std::string Apply(std::string text) const override {
-    return RegexScanner(pattern_).ReplaceAll(text, content_);
+  [[nodiscard]] std::string Apply(std::string text, bool& starts) const override {
+    std::string replaced = RegexScanner(pattern_).ReplaceAll(text, content_);
+    // Found in what is left: only where nothing takes the place of a match.
+    if (content_.empty() && starts) starts = !RemovesStart(text);
+    return replaced;
   }
 
  private:
+  [[nodiscard]] bool RemovesStart(std::string_view text) const {
+    bool removes = false;
+    RegexScanner(pattern_).ForEachMatch(
+        text, [&](ByteRange match) { removes |= match.begin == 0 && match.end > 0; });
+    return removes;
+  }
+
   Regex pattern_;
   std::string content_;
 };
@@ -53,7 +63,7 @@ class Replace final : public Normalizer {
 class UnicodeForm final : public Normalizer {
  public:
   explicit UnicodeForm(NormalForm form) : form_(form) {}
-  [[nodiscard]] std::string Apply(std::string text) const override {
+  [[nodiscard]] std::string Apply(std::string text, bool& /*starts*/) const override {
     return NormalizeUnicode(text, form_);
   }
 
@@ -63,15 +73,18 @@ class UnicodeForm final : public Normalizer {
 
 class Lowercase final : public Normalizer {
  public:
-  [[nodiscard]] std::string Apply(std::string text) const override { return ToLower(text); }
+  [[nodiscard]] std::string Apply(std::string text, bool& /*starts*/) const override {
+    return ToLower(text);
+  }
 };
 
 // Removes white space from the ends of the text.
 class Strip final : public Normalizer {
  public:
   Strip(bool left, bool right) : left_(left), right_(right) {}
-  [[nodiscard]] std::string Apply(std::string text) const override {
+  [[nodiscard]] std::string Apply(std::string text, bool& starts) const override {
     const size_t begin = left_ ? SpaceEnd(text, 0) : 0;
+    if (begin > 0) starts = false;
     const size_t end = right_ ? std::max(begin, SpaceBegin(text, text.size())) : text.size();
     return text.substr(begin, end - begin);
   }
@@ -81,19 +94,28 @@ class Strip final : public Normalizer {
   bool right_;
 };
 
-std::string WithoutMarks(std::string_view text) {
+// Returns the characters for which `removed` is false; clears `starts` where the first is removed.
+template <class Removed>
+std::string Without(std::string_view text, const Removed& removed, bool& starts) {
   std::string rest;
   rest.reserve(text.size());
   for (size_t position = 0; position < text.size();) {
+    const bool first = position == 0;
     const char32_t c = NextCodePoint(text, position);
-    if (!IsMark(c)) AppendUtf8(c, rest);
+    if (!removed(c)) {
+      AppendUtf8(c, rest);
+    } else if (first) {
+      starts = false;
+    }
   }
   return rest;
 }
 
 class StripAccents final : public Normalizer {
  public:
-  [[nodiscard]] std::string Apply(std::string text) const override { return WithoutMarks(text); }
+  [[nodiscard]] std::string Apply(std::string text, bool& starts) const override {
+    return Without(text, IsMark, starts);
+  }
 };
 
 struct BertOptions {
@@ -108,23 +130,26 @@ struct BertOptions {
 class BertNormalizer final : public Normalizer {
  public:
   explicit BertNormalizer(BertOptions options) : options_(options) {}
-  [[nodiscard]] std::string Apply(std::string text) const override {
-    if (options_.clean_text) text = Cleaned(text);
+  [[nodiscard]] std::string Apply(std::string text, bool& starts) const override {
+    if (options_.clean_text) text = Cleaned(text, starts);
     if (options_.handle_chinese_chars) text = WithIdeographsApart(text);
-    if (options_.strip_accents)
-      text = WithoutNonSpacingMarks(NormalizeUnicode(text, NormalForm::kNfd));
+    if (options_.strip_accents) {
+      text = Without(NormalizeUnicode(text, NormalForm::kNfd), IsNonSpacingMark, starts);
+    }
     return options_.lowercase ? ToLower(text) : text;
   }
 
  private:
-  static std::string Cleaned(std::string_view text) {
+  static bool IsLineOrTab(char32_t c) { return c == '\t' || c == '\n' || c == '\r'; }
+  static std::string Cleaned(std::string_view text, bool& starts) {
+    const auto removed = [](char32_t c) {
+      return c == 0 || c == kReplacementCharacter || (!IsLineOrTab(c) && IsOther(c));
+    };
+    const std::string rest = Without(text, removed, starts);
     std::string cleaned;
-    for (size_t position = 0; position < text.size();) {
-      const char32_t c = NextCodePoint(text, position);
-      const bool kept = c == '\t' || c == '\n' || c == '\r';  // of the control characters
-      const bool dropped = c == 0 || c == kReplacementCharacter || (!kept && IsOther(c));
-      const bool space = kept || IsSpace(c);
-      if (!dropped) AppendUtf8(space ? U' ' : c, cleaned);
+    for (size_t position = 0; position < rest.size();) {
+      const char32_t c = NextCodePoint(rest, position);
+      AppendUtf8(IsLineOrTab(c) || IsSpace(c) ? U' ' : c, cleaned);
     }
     return cleaned;
   }
@@ -137,14 +162,6 @@ class BertNormalizer final : public Normalizer {
       if (IsIdeograph(c)) apart += ' ';
     }
     return apart;
-  }
-  static std::string WithoutNonSpacingMarks(std::string_view text) {
-    std::string rest;
-    for (size_t position = 0; position < text.size();) {
-      const char32_t c = NextCodePoint(text, position);
-      if (!IsNonSpacingMark(c)) AppendUtf8(c, rest);
-    }
-    return rest;
   }
   static bool IsIdeograph(char32_t c) {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
@@ -159,7 +176,7 @@ class BertNormalizer final : public Normalizer {
 // Writes every byte as its character of a byte-level vocabulary.
 class ByteLevel final : public Normalizer {
  public:
-  [[nodiscard]] std::string Apply(std::string text) const override {
+  [[nodiscard]] std::string Apply(std::string text, bool& /*starts*/) const override {
     std::string written;
     for (const char byte : text)
       AppendUtf8(ByteLevelCharacter(static_cast<uint8_t>(byte)), written);
@@ -170,7 +187,11 @@ class ByteLevel final : public Normalizer {
 class Precompiled final : public Normalizer {
  public:
   explicit Precompiled(Charsmap charsmap) : charsmap_(std::move(charsmap)) {}
-  [[nodiscard]] std::string Apply(std::string text) const override { return charsmap_.Apply(text); }
+  // What is left counts as the start of the text even where the first character is removed: so
+  // does tokenizers.
+  [[nodiscard]] std::string Apply(std::string text, bool& /*starts*/) const override {
+    return charsmap_.Apply(text);
+  }
 
  private:
   Charsmap charsmap_;

@@ -18,8 +18,9 @@ namespace kvc::tokenizer {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  // `text` is valid UTF-8, and so is the result.
-  [[nodiscard]] virtual std::string Apply(std::string text) const = 0;
+  // Returns the text rewritten; `text` is valid UTF-8, and so is the result. Sets `starts` to false
+  // where the beginning of the text is removed, so that what is left begins behind it.
+  [[nodiscard]] virtual std::string Apply(std::string text, bool& starts) const = 0;
 };
 
 // Parses the normalizer; null gives nullptr. Throws kUnsupported naming a type that is not listed

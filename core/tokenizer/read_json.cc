@@ -153,7 +153,8 @@ std::unique_ptr<Tokenizer> LoadTokenizerJson(const std::filesystem::path& file) 
   RefuseKnownKind(text, origin, "a tokenizer in JSON");
   VocabularyJson parsed = ParseVocabularyJson(text, origin, {"model", "vocab"});
   const Json& json = parsed.rest;
-  const TokenizerConfig config = ReadTokenizerConfig(file.parent_path());
+  TokenizerConfig config = ReadTokenizerConfig(file.parent_path());
+  SetClassDefaults(ClassOf(config), config);
   Pipeline pipeline;
   pipeline.model = ParseModel(GetObject(json, "model", origin), std::move(parsed.vocabulary),
                               origin + ": model");

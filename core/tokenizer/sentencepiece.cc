@@ -267,7 +267,6 @@ std::unique_ptr<Tokenizer> LoadSentencePiece(const std::filesystem::path& file) 
   set_default("bos_token", parsed.bos_id, parsed.bos_piece);
   set_default("eos_token", parsed.eos_id, parsed.eos_piece);
   set_default("unk_token", parsed.unk_id, parsed.unk_piece);
-  if (!config.add_bos_token) config.add_bos_token = true;
   return MakeHfTokenizer(
       is_llama ? MakeLlamaPipeline(parsed, config, origin) : MakePipeline(parsed, config, origin),
       config, origin);

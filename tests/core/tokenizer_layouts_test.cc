@@ -1,6 +1,10 @@
 // Ids equal those of Hugging Face transformers for directories as people have them: which of the
 // files are there, and what tokenizer_config.json and its companions say.
 
+#include <optional>
+#include <string>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "core/io/files.h"
@@ -62,6 +66,68 @@ TEST_F(TokenizerLayouts, ThinCheckpointsAndBundlesKnowTheirModel) {
     EXPECT_EQ(bos_with("manifest.json", {{"model", {{"model_type", family}}}}), expected);
   }
   EXPECT_EQ(bos_with("manifest.json", {{"model", nullptr}}), 600);
+}
+
+// As in transformers 5, where no class adds <s> by itself.
+TEST_F(TokenizerLayouts, OnlyAddBosTokenPutsBosBeforeAText) {
+  const auto encode = [](const Json& config) {
+    const testing::TempDir directory;
+    WriteFiles({{"tokenizer.model", "spm-bpe.model"}, {"config.json", {{"model_type", "llama"}}}},
+               directory.path());
+    if (!config.is_null()) testing::WriteText(directory / "tokenizer_config.json", config.dump());
+    return Tokenizer::Load(directory.path())->Encode("Hello", SpecialTokens::kAdd);
+  };
+  using Ids = std::vector<int32_t>;
+  const auto first = [&](const Json& config) {
+    const Ids ids = encode(config);
+    return Ids(ids.begin(), ids.begin() + 3);
+  };
+  EXPECT_EQ(first(nullptr), (Ids{350, 318, 279}));
+  EXPECT_EQ(first({{"add_bos_token", true}}), (Ids{1, 350, 318}));
+  EXPECT_EQ(first({{"tokenizer_class", "LlamaTokenizer"}}), (Ids{317, 350, 318}));
+  EXPECT_EQ(first({{"tokenizer_class", "LlamaTokenizer"}, {"add_bos_token", true}}),
+            (Ids{1, 317, 350}));
+}
+
+// Ids of transformers 5.23 for a tokenizer.json of 703 tokens without <|endoftext|>.
+TEST_F(TokenizerLayouts, ClassesHaveSpecialTokensOfTheirOwn) {
+  struct Case {
+    const char* model_type;
+    Json config;
+    std::optional<int32_t> bos, eos;
+    std::optional<int32_t> end_of_text;
+  };
+  const Json gpt2 = {{"tokenizer_class", "GPT2Tokenizer"}};
+  const Json qwen2 = {{"tokenizer_class", "Qwen2TokenizerFast"}};
+  const Json generic = {{"tokenizer_class", "PreTrainedTokenizerFast"}};
+  const Json own = {
+      {"tokenizer_class", "GPT2Tokenizer"}, {"bos_token", "<x>"}, {"eos_token", nullptr}};
+  const auto none = std::nullopt;
+  const std::vector<Case> cases = {
+      {"gpt2", nullptr, 703, 703, 703},     {"gpt2", Json::object(), 703, 703, 703},
+      {"llama", gpt2, 703, 703, 703},       {"llama", own, 703, none, 704},
+      {"llama", qwen2, none, 703, 703},     {"gpt2", qwen2, none, 703, 703},
+      {"qwen2", nullptr, none, 703, 703},   {"qwen2", gpt2, none, 703, 703},
+      {"qwen2", generic, none, 703, 703},   {"qwen2", own, 703, none, 704},
+      {"qwen3", nullptr, none, 703, 703},   {"qwen3", gpt2, 703, 703, 703},
+      {"qwen3", generic, none, none, none}, {"gpt2", generic, none, none, none},
+      {"llama", nullptr, none, none, none}, {"llama", generic, none, none, none},
+  };
+  Json tokenizer = ReadJsonFile(testing::GoldenTokenizers() / "llama3-style/tokenizer.json");
+  tokenizer["post_processor"] = nullptr;
+  for (const Case& item : cases) {
+    SCOPED_TRACE(std::string(item.model_type) + " " + item.config.dump());
+    const testing::TempDir directory;
+    WriteFiles({{"tokenizer.json", tokenizer}, {"config.json", {{"model_type", item.model_type}}}},
+               directory.path());
+    if (!item.config.is_null()) {
+      testing::WriteText(directory / "tokenizer_config.json", item.config.dump());
+    }
+    const auto loaded = Tokenizer::Load(directory.path());
+    EXPECT_EQ(loaded->bos_id(), item.bos);
+    EXPECT_EQ(loaded->eos_id(), item.eos);
+    EXPECT_EQ(loaded->TokenId("<|endoftext|>"), item.end_of_text);
+  }
 }
 
 TEST_F(TokenizerLayouts, GiveTheIdsOfTransformers) {

@@ -91,7 +91,7 @@ COMPONENT_TEXTS = [
     "x <mask> wordword sword word  <mask>word.<s> Word </s>\u2581y",
 ]
 # Characters that the base of components.json does not know.
-UNKNOWN_TEXTS = ["", " ", "\u0e01\u0e02 a\u0e03\u0e04b \U00010348\U00010349. \u0e05"]
+UNKNOWN_TEXTS = ["", " ", "\u0301a b", "\x01\x02Hello word", "\u0e01\u0e02 a\u0e03\u0e04b \U00010348\U00010349. \u0e05"]
 
 
 def write(path, value, lists=()):
@@ -311,6 +311,21 @@ def variants():
         for right in (True, False):
             made.append((f"strip {left} {right}", {"normalizer": {
                 "type": "Strip", "strip_left": left, "strip_right": right}}, {}))
+    # What a normalizer removes in front of "first".
+    first = {"type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "first", "split": True}
+    clean = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": False,
+             "strip_accents": False, "lowercase": False}
+    for what, normalizer in (
+            ("strip", {"type": "Strip", "strip_left": True, "strip_right": False}),
+            ("clean text", clean),
+            ("accents", {"type": "Sequence", "normalizers": [
+                {"type": "NFD"}, {"type": "StripAccents"}]}),
+            ("removed", {"type": "Replace", "pattern": {"Regex": "^ +|H|\\Ac"}, "content": ""}),
+            ("replaced", {"type": "Replace", "pattern": {"Regex": "^ +"}, "content": "x"}),
+            ("prepended", {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "x"}, {"type": "Strip", "strip_left": True,
+                                                      "strip_right": True}]})):
+        made.append(("first behind " + what, {"normalizer": normalizer, "pre_tokenizer": first}, {}))
     made.append(("strip accents", {"normalizer": {"type": "Sequence", "normalizers": [
         {"type": "NFD"}, {"type": "StripAccents"}]}}, {}))
     for chinese, accents, lower in ((True, None, True), (False, True, False), (True, False, True)):
@@ -403,7 +418,7 @@ def write_shared(name, files, shared, encoders):
 
 
 def bare_model_encoders(path):
-    """Of a tokenizer.model without other files, as transformers reads it. kvc puts <s> before a text."""
+    """Of a tokenizer.model without other files, as transformers reads it."""
     import os
     import tempfile
     import shutil
@@ -413,7 +428,7 @@ def bare_model_encoders(path):
         Path(directory, "config.json").write_text('{"model_type": "mistral"}')
         made = AutoTokenizer.from_pretrained(directory)
     return (lambda t: made.encode(t, add_special_tokens=False),
-            lambda t: [made.bos_token_id] + made.encode(t, add_special_tokens=False),
+            lambda t: made.encode(t),
             lambda ids: made.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
