@@ -11,6 +11,7 @@
 #include "core/checkpoint/unannounced.h"
 #include "core/checkpoint/weight_layout.h"
 #include "core/io/file_kind.h"
+#include "core/io/json.h"
 #include "core/io/mapped_file.h"
 
 namespace kvc {
@@ -130,6 +131,7 @@ Checkpoint Checkpoint::Open(const std::filesystem::path& directory) {
   checkpoint.SettleHead();
   checkpoint.CheckShapes();
   checkpoint.NoteUnannounced();
+  checkpoint.NoteIgnoredShare();
   return checkpoint;
 }
 
@@ -185,6 +187,25 @@ void Checkpoint::NoteUnannounced() {
   if (config_.tied_embeddings) used.insert(RowOf(Role::kLmHead).llama);  // the same numbers
   const std::string text = DescribeUnannounced(tensors_, used, config_.num_layers);
   if (!text.empty()) warnings_.push_back(directory_.string() + ": " + text);
+}
+
+void Checkpoint::NoteIgnoredShare() {
+  constexpr char kKey[] = "partial_rotary_factor";
+  const FamilyFacts& facts = FactsOf(config_.family);
+  if (facts.partial_rotary || !config_.has_rope || config_.source == nullptr) return;
+  const Json& source = *config_.source;
+  std::vector<const Json*> places = {&source};
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (source.contains(key) && source.at(key).is_object()) places.push_back(&source.at(key));
+  }
+  for (const Json* place : places) {
+    const auto share = place->find(kKey);
+    if (share == place->end() || !share->is_number() || share->get<double>() == 1.0) continue;
+    warnings_.push_back(directory_.string() + ": " + kKey + " " + share->dump() +
+                        " is ignored, as in transformers: " + std::string(facts.name) +
+                        " rotates whole heads");
+    return;
+  }
 }
 
 bool Checkpoint::Has(Role role, int64_t layer) const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/checkpoint/model_config.h"
+#include "core/checkpoint/windows.h"
 #include "core/io/safetensors.h"
 
 namespace kvc {
@@ -77,6 +78,9 @@ class Checkpoint {
   // is not tied. Mostly none.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
+  // Narrows the windows of config() (core/checkpoint/windows.h); the files stay as they are.
+  void NarrowWindows(int64_t tokens) { kvc::NarrowWindows(tokens, config_); }
+
   // True when the model has the role; `layer` is -1 for a role of the whole model. The functions
   // below throw kInternal for a role that it does not have.
   [[nodiscard]] bool Has(Role role, int64_t layer = -1) const;
@@ -100,6 +104,7 @@ class Checkpoint {
   void CheckShapes() const;
   void CheckTensor(Role role, int64_t layer) const;
   void NoteUnannounced();
+  void NoteIgnoredShare();
 
   std::filesystem::path directory_;
   ModelConfig config_;

@@ -162,9 +162,13 @@ void ReadShare(const Json& config,
   rope.rotary_share = GetPositive(scaling, kKey, origin, beside);
   KVC_CHECK(rope.rotary_share <= 1.0, kBadInput, "{}: {}: expected at most 1, got {}", origin, kKey,
             rope.rotary_share);
-  KVC_CHECK(facts.partial_rotary || rope.rotary_share == 1.0, kUnsupported,
+  if (facts.partial_rotary || rope.rotary_share == 1.0) return;
+  // transformers reads the key in the rotations that scale something, and fails there: its
+  // attention of these families rotates whole heads.
+  KVC_CHECK(rope.scaling == RopeScaling::kNone, kUnsupported,
             "{}: {}: expected 1, since {} rotates whole heads, got {}", origin, kKey, facts.name,
             rope.rotary_share);
+  rope.rotary_share = 1.0;
 }
 
 RopeScaling ReadType(const Json& scaling, const std::string& origin) {
@@ -199,9 +203,9 @@ RopeConfig ParseRope(const Json& config,
   const std::string place = given ? origin + ": " + key : origin;
   rope.theta = GetPositive(scaling, "rope_theta", place,
                            GetPositive(config, "rope_theta", origin, facts.theta));
+  rope.scaling = ReadType(scaling, place);
   ReadShare(config, scaling, place, facts, rope);
   (void)RotaryWidth(rope, sizes.head_width);
-  rope.scaling = ReadType(scaling, place);
   const Reader reader = {config, scaling, place, sizes};
   switch (rope.scaling) {
     case RopeScaling::kNone:

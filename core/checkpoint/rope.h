@@ -49,9 +49,10 @@ struct RopeSizes {
 //   rope_theta and partial_rotary_factor inside it, else beside it, else the family's default;
 //   original_max_position_embeddings beside it, else inside it, else the context length;
 //   rope_type, else type, else "default".
-// Throws kUnsupported for another rope type, for one rotation for each kind of layer, and for a
-// share of a head that the family does not rotate; kBadInput for missing numbers and those out of
-// range.
+// A share of a head is ignored in a family that rotates whole heads, as transformers does. Throws
+// kUnsupported for another rope type, for one rotation for each kind of layer, and for such a share
+// beside a type that scales, where transformers fails too; kBadInput for missing numbers and those
+// out of range.
 [[nodiscard]] RopeConfig ParseRope(const Json& config,
                                    const std::string& origin,
                                    const FamilyFacts& facts,

@@ -1,5 +1,6 @@
 #include "core/checkpoint/windows.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -83,6 +84,12 @@ void ParseWindows(const Json& config, const std::string& origin, ModelConfig& mo
               origin, IsQwen(model.family) ? " and use_sliding_window" : "", layer);
     model.attention.resize(slides.size());
     model.attention[layer].window = width;
+  }
+}
+
+void NarrowWindows(int64_t tokens, ModelConfig& model) {
+  for (LayerAttention& layer : model.attention) {
+    if (layer.window) layer.window = std::min(*layer.window, tokens);
   }
 }
 

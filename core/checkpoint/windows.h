@@ -1,5 +1,5 @@
 #pragma once
-// The sliding windows that a config.json announces. Internal to core/checkpoint.
+// The sliding windows that a config.json announces.
 
 #include <string>
 
@@ -18,5 +18,9 @@ namespace kvc {
 // kUnsupported, naming the key, for a type of layer that is neither and for a window in a family
 // without windows; kBadInput for a list of another length, or sliding layers without a window.
 void ParseWindows(const Json& config, const std::string& origin, ModelConfig& model);
+
+// Lets the layers with a window see at most `tokens` (1 or more): another model, for a test of
+// windows that the test's texts would not reach.
+void NarrowWindows(int64_t tokens, ModelConfig& model);
 
 }  // namespace kvc

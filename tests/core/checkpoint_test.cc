@@ -225,6 +225,7 @@ void CopyAndAdd(const std::string& name, const fs::path& dir, const std::vector<
 TEST(Checkpoint, NamesTensorsThatNobodyReads) {
   EXPECT_TRUE(Checkpoint::Open(kModels / "llama").warnings().empty());
   EXPECT_TRUE(Checkpoint::Open(kModels / "gpt2").warnings().empty());
+  EXPECT_TRUE(Checkpoint::Open(kModels / "stablelm").warnings().empty());  // heeds its share
   const testing::TempDir dir;
   const std::string attention = "model.layers.0.self_attn.";
   const std::vector<float> values(16, 1.0F);
@@ -245,6 +246,20 @@ TEST(Checkpoint, NamesTensorsThatNobodyReads) {
                 "model.layers.*.self_attn.q_proj.lora_A.weight, model.layers.2.* (2), "
                 "model.position_ids");
   EXPECT_EQ(checkpoint.Load(Role::kQ, 1), Checkpoint::Open(kModels / "llama").Load(Role::kQ, 1));
+}
+
+TEST(Checkpoint, AShareOfAHeadThatTheFamilyIgnoresIsNamed) {
+  const testing::TempDir dir;
+  CopyModel("llama", dir.path(), [](Copy&) { return true; });
+  Json config = ReadJsonFile(dir / "config.json");
+  config["rope_parameters"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}};
+  WriteJsonFile(dir / "config.json", config);
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_EQ(checkpoint.warnings().size(), 1U);
+  EXPECT_EQ(checkpoint.warnings()[0],
+            dir.path().string() +
+                ": partial_rotary_factor 0.5 is ignored, as in transformers: llama rotates whole "
+                "heads");
 }
 
 TEST(Checkpoint, AnIndexMayNameUnusedTensorsInVain) {

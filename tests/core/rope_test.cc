@@ -239,12 +239,24 @@ TEST(Rope, DynamicBaseGrowsWithTheLength) {
   }
 }
 
+// transformers' attention of these families rotates whole heads, whatever the key says.
+TEST(Rope, ShareIsIgnoredWhereHeadsAreWhole) {
+  for (const char* family : {"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"}) {
+    for (const char* changes :
+         {R"({"partial_rotary_factor": 0.5})",
+          R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})"}) {
+      EXPECT_EQ(Parse(family, changes).rope.rotary_share, 1.0) << family << changes;
+    }
+  }
+}
+
 TEST(Rope, RefusesByName) {
   const std::vector<std::pair<const char*, const char*>> unsupported = {
       {R"({"rope_scaling": {"type": "su", "factor": 2.0}})", "got \"su\""},
       {R"({"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}})", "got \"mrope\""},
       {R"({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}})", "full_attention"},
-      {R"({"partial_rotary_factor": 0.5})", "llama rotates whole heads"},
+      {R"({"partial_rotary_factor": 0.5, "rope_scaling": {"type": "linear", "factor": 2.0}})",
+       "llama rotates whole heads"},
       {R"({"rope_scaling": {"type": "yarn", "factor": 2.0, "partial_rotary_factor": 0.5}})",
        "partial_rotary_factor"},
   };
