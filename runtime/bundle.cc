@@ -1,5 +1,6 @@
 #include "runtime/bundle.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <string>
@@ -9,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/cache/cache_bases.h"
 #include "core/cache/manifest.h"
+#include "core/checkpoint/windows.h"
 #include "runtime/backend.h"
 #include "runtime/load/onnx_loader.h"
 #include "runtime/plan/plan.h"
@@ -80,6 +82,16 @@ void CheckPlanAgainstManifest(const Plan& plan, const Manifest& manifest) {
   }
 }
 
+namespace {
+
+void NarrowWindows(int64_t tokens, Plan& plan, Manifest& manifest) {
+  kvc::NarrowWindows(tokens, manifest.model);
+  for (int64_t& window : manifest.cache.attention_windows) window = std::min(window, tokens);
+  for (AttentionStep& step : plan.attentions) step.window = std::min(step.window, tokens);
+}
+
+}  // namespace
+
 struct Bundle::Contents {
   std::filesystem::path directory;
   Manifest manifest;
@@ -143,6 +155,9 @@ std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& director
   contents->plan = PlanGraph(contents->model.graph);
   contents->pack_weights = options.pack_weights;
   CheckPlanAgainstManifest(contents->plan, contents->manifest);
+  if (options.narrow_windows > 0) {
+    NarrowWindows(options.narrow_windows, contents->plan, contents->manifest);
+  }
   const ModelConfig& config = contents->manifest.model;
   if (config.has_rope) {
     const int64_t original = contents->plan.short_context;

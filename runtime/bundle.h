@@ -21,7 +21,10 @@ struct Plan;           // likewise
 
 struct LoadOptions {
   bool check_hashes = false;  // sizes are always checked
-  bool pack_weights = true;   // a backend may store weights in fewer bytes if that loses nothing
+  // Layers with a window see at most so many tokens; 0: as many as the file says. For a test of
+  // windows that its texts would not reach.
+  int64_t narrow_windows = 0;
+  bool pack_weights = true;  // a backend may store weights in fewer bytes if that loses nothing
 };
 
 // Immutable after loading: any number of sessions, on any threads, share one.

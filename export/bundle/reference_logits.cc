@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kVerificationTokens = 32;
 constexpr uint64_t kVerificationSeed = 20;
+constexpr char kNarrowKey[] = "narrow_windows";
 constexpr double kFloatTolerance = 1e-3;
 // The runtime's sums were seen to differ from the source's by 2 to 7 times
 // ReferenceLogits::rounding.
@@ -83,6 +84,13 @@ std::vector<int32_t> VerificationIds(const ModelConfig& config) {
   return ids;
 }
 
+int64_t NarrowedWindows(const ModelConfig& config, int64_t tokens) {
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.window(layer).value_or(0) >= tokens) return std::max<int64_t>(1, tokens / 4);
+  }
+  return 0;
+}
+
 std::vector<double> VerificationTolerances(DType weights,
                                            const CacheGeometry& cache,
                                            const ReferenceLogits& reference) {
@@ -106,12 +114,16 @@ void WriteReference(const std::filesystem::path& bundle, const ReferenceLogits& 
   const auto tokens = static_cast<int64_t>(reference.ids.size());
   const auto vocab = static_cast<int64_t>(reference.logits.size()) / tokens;
   const std::vector<int64_t> ids(reference.ids.begin(), reference.ids.end());
-  SafetensorsWriter writer(bundle / kReferenceFile, {{"ids", DType::kI64, {tokens}},
-                                                     {"logits", DType::kF32, {tokens, vocab}},
-                                                     {"rounding", DType::kF32, {tokens}}});
+  std::vector<TensorSpec> tensors = {{"ids", DType::kI64, {tokens}},
+                                     {"logits", DType::kF32, {tokens, vocab}},
+                                     {"rounding", DType::kF32, {tokens}}};
+  const bool narrow = reference.narrow_windows > 0;
+  if (narrow) tensors.push_back({kNarrowKey, DType::kI64, {1}});
+  SafetensorsWriter writer(bundle / kReferenceFile, tensors);
   writer.Write("ids", std::as_bytes(std::span(ids)));
   writer.WriteFloats("logits", reference.logits);
   writer.WriteFloats("rounding", reference.rounding);
+  if (narrow) writer.Write(kNarrowKey, std::as_bytes(std::span(&reference.narrow_windows, 1)));
   writer.Close();
 }
 
@@ -144,13 +156,25 @@ ReferenceLogits ReadReference(const std::filesystem::path& bundle) {
     ConvertToFloat(DType::kF32, rounding.bytes.data(), rounding.num_elements(),
                    reference.rounding.data());
   }
+  if (reader.Contains(kNarrowKey)) {
+    const TensorRef& narrow = reader.Get(kNarrowKey);
+    KVC_CHECK(narrow.dtype == DType::kI64 && narrow.num_elements() == 1, kBadInput,
+              "{}: {}: expected one int64; export the bundle again", kReferenceFile, kNarrowKey);
+    std::copy(narrow.bytes.begin(), narrow.bytes.end(),
+              std::as_writable_bytes(std::span(&reference.narrow_windows, 1)).begin());
+    KVC_CHECK(reference.narrow_windows > 0, kBadInput,
+              "{}: {}: expected 1 or more tokens, got {}; export the bundle again", kReferenceFile,
+              kNarrowKey, reference.narrow_windows);
+  }
   return reference;
 }
 
 std::vector<double> BundleErrors(const std::filesystem::path& bundle,
                                  const ReferenceLogits& reference,
                                  ThreadPool& pool) {
-  const auto loaded = runtime::Bundle::Load(bundle, {}, pool);
+  runtime::LoadOptions load;
+  load.narrow_windows = reference.narrow_windows;
+  const auto loaded = runtime::Bundle::Load(bundle, load, pool);
   runtime::RuntimeOptions exact;
   exact.pool = &pool;
   exact.exact = true;

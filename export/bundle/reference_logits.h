@@ -20,11 +20,19 @@ struct ReferenceLogits {
   // [T] how far the source's own logits of a token move when the embeddings change by one unit in
   // the last place: what float32 can be trusted with there. Zeros in bundles of older versions.
   std::vector<float> rounding;
+  // The width to which source and bundle narrow their windows, which so few tokens do not reach; 0:
+  // they are as the files say, and in bundles of older versions.
+  int64_t narrow_windows = 0;
 };
 
 // Token ids of the verification: fixed for a vocabulary, spread over all of it; at most 32, fewer
 // when the context is shorter, or the context in which a rotation does not depend on the length.
 [[nodiscard]] std::vector<int32_t> VerificationIds(const ModelConfig& config);
+
+// Returns ReferenceLogits::narrow_windows for so many tokens: a quarter of them where a layer has a
+// window that they do not fill. (That graph and manifest have the source's width is compared when a
+// bundle is loaded; what a layer does with its window is what logits show.)
+[[nodiscard]] int64_t NarrowedWindows(const ModelConfig& config, int64_t tokens);
 
 // Logits of the source checkpoint by the LibTorch decoder; nothing in a build without LibTorch.
 [[nodiscard]] std::optional<ReferenceLogits> SourceLogits(const Checkpoint& checkpoint,
@@ -51,8 +59,8 @@ struct ReferenceLogits {
                                                          const CacheGeometry& cache,
                                                          const ReferenceLogits& reference);
 
-// verify.safetensors: `ids` int64 [T], `logits` float [T, V], `rounding` float [T]. Read throws
-// kBadInput.
+// verify.safetensors: `ids` int64 [T], `logits` float [T, V], `rounding` float [T], and where
+// windows are narrowed `narrow_windows` int64 [1]. Read throws kBadInput.
 void WriteReference(const std::filesystem::path& bundle, const ReferenceLogits& reference);
 [[nodiscard]] ReferenceLogits ReadReference(const std::filesystem::path& bundle);
 

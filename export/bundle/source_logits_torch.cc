@@ -36,11 +36,14 @@ torch::Tensor LogitsOf(const ModelConfig& config,
 
 }  // namespace
 
-std::optional<ReferenceLogits> SourceLogits(const Checkpoint& checkpoint, int num_threads) {
+std::optional<ReferenceLogits> SourceLogits(const Checkpoint& source, int num_threads) {
   model::SetThreads(num_threads);
   const torch::NoGradGuard no_grad;
   ReferenceLogits reference;
-  reference.ids = VerificationIds(checkpoint.config());
+  reference.ids = VerificationIds(source.config());
+  reference.narrow_windows = NarrowedWindows(source.config(), std::ssize(reference.ids));
+  Checkpoint checkpoint = Checkpoint::Open(source.directory());
+  if (reference.narrow_windows > 0) checkpoint.NarrowWindows(reference.narrow_windows);
   model::StreamOptions options;
   options.initial_hidden = model::EmbedWindows(checkpoint, {reference.ids});
   Rng rng(kDrawSeed);

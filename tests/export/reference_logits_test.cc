@@ -1,10 +1,17 @@
 #include "export/bundle/reference_logits.h"
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/base/progress.h"
+#include "core/base/thread_pool.h"
 #include "core/checkpoint/model_config.h"
+#include "core/io/json.h"
+#include "export/bundle/export_bundle.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
@@ -40,6 +47,46 @@ TEST(VerificationIds, StayWhereTheLengthTurnsNothing) {
   EXPECT_EQ(count("mistral-longrope"), 24U);  // its original context
 }
 
+TEST(NarrowedWindows, WhereTheTokensDoNotFillAWindow) {
+  const auto models = testing::SourceRoot() / "tests/golden/models";
+  const auto narrowed = [&](const char* name, int64_t tokens) {
+    return bundle::NarrowedWindows(ReadModelConfig(models / name), tokens);
+  };
+  EXPECT_EQ(narrowed("llama", 32), 0);
+  EXPECT_EQ(narrowed("mistral-window", 32), 0);  // its windows have 16 tokens
+  EXPECT_EQ(narrowed("mistral-window", 17), 0);
+  EXPECT_EQ(narrowed("mistral-window", 16), 4);
+  EXPECT_EQ(narrowed("mistral-window", 3), 1);
+}
+
+// Windows of 100 tokens, of which the verification has 32: a bundle whose windows are not those of
+// the source is still seen.
+TEST(BundleErrors, SeeAWindowThatTheTokensDoNotReach) {
+  const testing::TempDir dir;
+  const auto model = dir / "model";
+  std::filesystem::copy(testing::SourceRoot() / "tests/golden/models/qwen3-window", model);
+  Json config = ReadJsonFile(model / "config.json");
+  config["sliding_window"] = 100;
+  WriteJsonFile(model / "config.json", config);
+  ExportOptions options;
+  options.model = model;
+  options.output = dir / "bundle";
+  NoProgress silent;
+  (void)ExportBundle(PlanExport(options), options, Json(), silent);
+  ThreadPool pool(1);
+  if (!SourceLogits(Checkpoint::Open(model), 1)) return;  // a build without LibTorch
+  EXPECT_LT(CheckBundle(options.output, pool).verification->max_abs_error, 1e-3);
+  ReferenceLogits reference = ReadReference(options.output);
+  EXPECT_EQ(reference.narrow_windows, 8);
+  const std::vector<double> errors = BundleErrors(options.output, reference, pool);
+  EXPECT_LT(*std::ranges::max_element(errors), 1e-3);
+  for (const int64_t other : {0, 7, 9}) {
+    reference.narrow_windows = other;
+    const std::vector<double> seen = BundleErrors(options.output, reference, pool);
+    EXPECT_GT(*std::ranges::max_element(seen), 0.1) << other;
+  }
+}
+
 TEST(DecidingToken, IsTheLargestErrorUnlessAnotherFails) {
   const std::vector<double> tolerances = {1e-3, 8e-3, 1e-3};
   EXPECT_EQ(bundle::DecidingToken({1e-4, 4e-3, 9e-4}, tolerances), 1U);
@@ -59,6 +106,11 @@ TEST(ReferenceFile, KeepsTheRounding) {
   EXPECT_EQ(read.ids, written.ids);
   EXPECT_EQ(read.logits, written.logits);
   EXPECT_EQ(read.rounding, written.rounding);
+  EXPECT_EQ(read.narrow_windows, 0);
+  bundle::ReferenceLogits narrow = written;
+  narrow.narrow_windows = 8;
+  bundle::WriteReference(dir.path(), narrow);
+  EXPECT_EQ(bundle::ReadReference(dir.path()).narrow_windows, 8);
 }
 
 }  // namespace
