@@ -84,11 +84,23 @@ ProfileData Profile(const std::string& model,
 
 // --- The whole stage against a slow double-precision version -----------------------------------
 
-// Importance [G][context] from the full attention matrix and the full width of the model.
+// The tokens that a layer sees of the context, `begin` .. `end` - 1: the last ones in a layer with
+// a window (wider than sinks and the newest tokens), which are its whole prompt.
+struct Seen {
+  int64_t begin = 0;
+  int64_t end = 0;
+  [[nodiscard]] int64_t count() const { return end - begin; }
+};
+
+Seen SeenBy(const ModelConfig& config, int64_t layer, int64_t context) {
+  return {std::max<int64_t>(0, context - config.window(layer).value_or(context)), context};
+}
+
+// Importance [G][seen] from the full attention matrix and the full width of the model.
 std::vector<std::vector<double>> SlowImportance(const model::LayerTaps& taps,
                                                 const torch::Tensor& o,
                                                 const ModelConfig& config,
-                                                int64_t context) {
+                                                const Seen& seen) {
   const torch::Tensor a = taps.probabilities[0].to(torch::kFloat64);  // [H, T, T]
   const torch::Tensor v = taps.v[0].to(torch::kFloat64);              // [G, T, D]
   const int64_t width = config.head_width;
@@ -96,17 +108,18 @@ std::vector<std::vector<double>> SlowImportance(const model::LayerTaps& taps,
   torch::Tensor total = torch::zeros({}, torch::kFloat64);
   for (int64_t h = 0; h < config.num_heads; ++h) {
     const torch::Tensor w = o.narrow(1, h * width, width).to(torch::kFloat64);  // [E, D]
-    norms.push_back(
-        torch::matmul(v[h / config.group_size()], w.t()).norm(2, {1}).narrow(0, 0, context));
+    norms.push_back(torch::matmul(v[h / config.group_size()], w.t())
+                        .norm(2, {1})
+                        .narrow(0, seen.begin, seen.count()));
     total = total + norms.back().sum();
   }
   std::vector<std::vector<double>> importance(config.num_kv_heads,
-                                              std::vector<double>(context, 0.0));
+                                              std::vector<double>(seen.count(), 0.0));
   for (int64_t h = 0; h < config.num_heads; ++h) {
-    for (int64_t t = context; t < a.size(1); ++t) {
-      const torch::Tensor use = a[h][t].narrow(0, 0, context) * norms[h] / total;
+    for (int64_t t = seen.end; t < a.size(1); ++t) {
+      const torch::Tensor use = a[h][t].narrow(0, seen.begin, seen.count()) * norms[h] / total;
       auto& best = importance[h / config.group_size()];
-      for (int64_t j = 0; j < context; ++j) best[j] = std::max(best[j], use[j].item<double>());
+      for (int64_t j = 0; j < seen.count(); ++j) best[j] = std::max(best[j], use[j].item<double>());
     }
   }
   return importance;
@@ -118,7 +131,7 @@ void AddSlowCurve(const std::vector<double>& importance,
                   const ProfileOptions& options,
                   double* curve) {
   std::vector<std::pair<double, int64_t>> order;  // (-key, token): earlier first among equals
-  for (int64_t j = options.sinks; j < options.context - options.window; ++j) {
+  for (int64_t j = options.sinks; j < std::ssize(key) - options.window; ++j) {
     order.emplace_back(-key[j], j);
   }
   std::sort(order.begin(), order.end());
@@ -159,14 +172,15 @@ SlowCurves SlowProfile(const Checkpoint& checkpoint,
   const int64_t share = config.num_kv_heads / config.num_key_groups();
   const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
-    const auto importance = SlowImportance(taps, weights.o, config, options.context);
-    std::vector<std::vector<double>> norms;  // [G][context], minus the key norms, sum -1 in a group
+    const Seen seen = SeenBy(config, layer, options.context);
+    const auto importance = SlowImportance(taps, weights.o, config, seen);
+    std::vector<std::vector<double>> norms;  // [G][seen], minus the key norms, sum -1 in a group
     for (int64_t g = 0; g < config.num_kv_heads; ++g) {
       const torch::Tensor norm =
-          taps.k[0][g].narrow(0, 0, options.context).to(torch::kFloat64).norm(2, {1});
+          taps.k[0][g].narrow(0, seen.begin, seen.count()).to(torch::kFloat64).norm(2, {1});
       const double sum = norm.sum().item<double>();
       norms.emplace_back();
-      for (int64_t j = 0; j < options.context; ++j) {
+      for (int64_t j = 0; j < seen.count(); ++j) {
         norms.back().push_back(-norm[j].item<double>() / sum);
       }
     }
@@ -195,21 +209,7 @@ void ExpectClose(const std::vector<float>& actual, const std::vector<double>& ex
 
 class EveryFamily : public ::testing::TestWithParam<std::string> {};
 
-// The slow profile sees the whole context, as layers without a window do.
-class FamiliesWithoutWindows : public ::testing::TestWithParam<std::string> {};
-
-std::vector<std::string> NamesWithoutWindows() {
-  std::vector<std::string> names = kvc::testing::GoldenNames();
-  std::erase_if(names, [](const std::string& name) { return name.find("-window") != name.npos; });
-  return names;
-}
-
-INSTANTIATE_TEST_SUITE_P(Golden,
-                         FamiliesWithoutWindows,
-                         ::testing::ValuesIn(NamesWithoutWindows()),
-                         kvc::testing::ParameterName());
-
-TEST_P(FamiliesWithoutWindows, EqualsSlowProfile) {
+TEST_P(EveryFamily, EqualsSlowProfile) {
   const ProfileOptions options = OptionsFor(GetParam());
   const ProfileData data = Profile(GetParam(), options);
   const SlowCurves slow =
