@@ -13,7 +13,7 @@ namespace kvc::report {
 // A bundle's manifest.
 struct BundleSummary {
   std::string name;                         // its folder
-  std::string method, budget, unit;         // unit: of the values, "share" or "tokens"
+  std::string method, budget, unit;         // unit: of the values, "share" or "rows"
   std::vector<std::vector<double>> values;  // [L][G]; empty where all heads keep everything
   // Bytes of a sequence behind its prefill, predicted by kvc-export for several lengths.
   struct Length {

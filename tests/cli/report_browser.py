@@ -30,6 +30,11 @@ const seen = Chart.instances ? Object.values(Chart.instances).map((chart) => {
     if (pixels[at + 3] === 255) colours.add(pixels.slice(at, at + 3).join());
   }
   return { id: canvas.id, colours: [...colours], series: chart.data.datasets.map((one) => one.borderColor),
+           gaps: chart.scales.x.ticks.slice(1).map((tick, i) => {
+             const axis = chart.scales.x, text = (label) => chart.ctx.measureText(label).width;
+             chart.ctx.font = `12px ${Chart.defaults.font.family}`;
+             return axis.getPixelForTick(i + 1) - axis.getPixelForTick(i)
+               - (text(tick.label) + text(axis.ticks[i].label)) / 2; }),
            ticks: [chart.scales.x, chart.scales.y].map((axis) => axis.ticks.map((tick) => tick.label)) };
 }) : [];
 const probe = document.createElement("pre");
@@ -136,6 +141,8 @@ def check(browser, page, charts):
             colours = {rgb(one) for one in chart["series"]}
             if not colours & set(chart["colours"]):
                 fail(f"{page.name}: {chart['id']}: no pixel of its series {colours}")
+            if min(chart["gaps"]) < 2:
+                fail(f"{page.name}: {chart['id']}: labels meet at {width}: {chart['ticks'][0]}, {chart['gaps']}")
             for ticks in chart["ticks"]:
                 if not 2 <= len(ticks) <= 12 or not all(is_round(tick) for tick in ticks):
                     fail(f"{page.name}: {chart['id']}: ticks {ticks}")
