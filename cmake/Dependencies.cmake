@@ -28,6 +28,8 @@ find_package(CLI11 2.1 REQUIRED)
 find_package(Eigen3 3.4 REQUIRED)
 find_library(LAPACKE_LIBRARY lapacke REQUIRED)
 find_package(Boost 1.74 REQUIRED COMPONENTS context)
+# Optional: without it, the lines of kvc-run --chat are read without editing.
+pkg_check_modules(LIBEDIT IMPORTED_TARGET libedit>=3.1)
 
 if(KVC_ONNX)
   # Before LibTorch: where there is no protobuf::libprotobuf yet, LibTorch 2 makes an empty one.

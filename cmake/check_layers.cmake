@@ -35,7 +35,7 @@ room(runtime/cuda core/base core/cache kernels/cuda scorers runtime/load runtime
 room(runtime/create_backend core/base kernels/cuda runtime/backend runtime/cpu runtime/cuda)
 room(runtime ${core} kernels scorers runtime/load runtime/plan runtime/device runtime/cache
      runtime/policy runtime/backend runtime/create_backend)
-room(chat core/base core/io core/tokenizer kernels runtime)
+room(chat core/base core/io core/tokenizer runtime)
 room(eval/tasks core/base core/io core/tokenizer)
 room(eval/compare ${core} eval/tasks runtime)
 room(model ${core} linalg eval/tasks)

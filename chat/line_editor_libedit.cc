@@ -1,0 +1,66 @@
+#include <clocale>
+#include <cstdio>
+#include <utility>
+
+#include "chat/line_editor.h"
+#include "chat/plain_lines.h"
+#include <histedit.h>
+#include <unistd.h>
+
+namespace kvc::chat {
+namespace {
+
+constexpr int kLinesRemembered = 500;
+
+class EditedLines : public LineReader {
+ public:
+  explicit EditedLines(std::string prompt) : prompt_(std::move(prompt)) {
+    // Characters of several bytes are edited as such.
+    std::setlocale(LC_CTYPE, "");
+    history_ = history_init();
+    HistEvent event;
+    history(history_, &event, H_SETSIZE, kLinesRemembered);
+    editor_ = el_init("kvc-run", stdin, stdout, stderr);
+    el_set(editor_, EL_CLIENTDATA, this);
+    el_set(editor_, EL_PROMPT, &EditedLines::Prompt);
+    el_set(editor_, EL_EDITOR, "emacs");
+    el_set(editor_, EL_SIGNAL, 1);  // the terminal is as before when a signal arrives
+    el_set(editor_, EL_HIST, history, history_);
+    el_source(editor_, nullptr);  // ~/.editrc
+  }
+  ~EditedLines() override {
+    el_end(editor_);
+    history_end(history_);
+  }
+
+  std::optional<std::string> Read() override {
+    int count = 0;
+    const char* const line = el_gets(editor_, &count);
+    if (line == nullptr || count <= 0) return std::nullopt;
+    std::string text(line, static_cast<size_t>(count));
+    if (text.ends_with('\n')) text.pop_back();
+    HistEvent event;
+    if (!text.empty()) history(history_, &event, H_ENTER, text.c_str());
+    return text;
+  }
+
+ private:
+  static char* Prompt(EditLine* editor) {
+    EditedLines* self = nullptr;
+    el_get(editor, EL_CLIENTDATA, &self);
+    return self->prompt_.data();
+  }
+
+  std::string prompt_;
+  History* history_ = nullptr;
+  EditLine* editor_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<LineReader> MakeLineReader(const std::string& prompt) {
+  if (isatty(STDIN_FILENO) != 1 || isatty(STDOUT_FILENO) != 1) return MakePlainLines("");
+  return std::make_unique<EditedLines>(prompt);
+}
+
+}  // namespace kvc::chat
