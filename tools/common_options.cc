@@ -198,6 +198,12 @@ void WriteStdout(std::string_view text) {
   FlushStdout();
 }
 
+bool TakeInterrupt() {
+  const bool taken = g_interrupted != 0;
+  g_interrupted = 0;
+  return taken;
+}
+
 int64_t PeakRssBytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

@@ -53,6 +53,9 @@ enum class DeviceUse { kCpu, kCuda, kBackend };
 // stderr. Also turns SIGINT and SIGTERM into kInterrupted at the next report.
 [[nodiscard]] std::unique_ptr<Progress> MakeProgress(const CommonOptions& options);
 
+// Returns true once for each interrupt, which then ends nothing: for commands that go on.
+[[nodiscard]] bool TakeInterrupt();
+
 // Result of a command: its keys of the JSON object, and the same as text for people.
 struct CommandResult {
   Json json;

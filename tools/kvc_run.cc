@@ -1,4 +1,4 @@
-// kvc-run: generates text with a bundle.
+// kvc-run: generates text with a bundle, from prompts or in a conversation.
 
 #include <CLI/CLI.hpp>
 
@@ -13,7 +13,9 @@ int main(int argc, char** argv) {
   AddExactOption(app, common);
   AddCommonOptions(app, common,
                    "  kvc-run bundle --prompt \"Once upon a time\" -n 64\n"
+                   "  kvc-run bundle --chat --system \"Be brief.\"\n"
                    "  kvc-run bundle --prompt-file a.txt --prompt-file b.txt --budget 25% --json");
-  return RunCommand(argc, argv, "kvc-run", app, common,
-                    [&] { return RunPrompts(options, common); });
+  return RunCommand(argc, argv, "kvc-run", app, common, [&] {
+    return options.chat ? RunConversation(options, common) : RunPrompts(options, common);
+  });
 }

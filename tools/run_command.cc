@@ -5,7 +5,10 @@
 #include <memory>
 #include <optional>
 
+#include "chat/chat_loop.h"
+#include "chat/token_output.h"
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "core/base/error.h"
 #include "core/base/error_place.h"
@@ -66,6 +69,7 @@ struct RunResult {
 // Returns what ended a text: a stop token, -n, or the model's context.
 const char* EndOf(const runtime::Generation& output) {
   if (output.stopped) return "stop";
+  if (output.halted) return "stop-text";
   return output.cut ? "context" : "length";
 }
 
@@ -89,7 +93,7 @@ Json ToJson(const RunResult& result) {
     json["outputs"].push_back({{"prompt_tokens", result.prompt_tokens[i]},
                                {"token_ids", output.ids},
                                {"text", result.texts[i]},
-                               {"stopped", output.stopped},
+                               {"stopped", output.stopped || output.halted},
                                {"ended", EndOf(output)}});
   }
   json["prefill_tokens_per_second"] = result.generated.PrefillRate();
@@ -98,18 +102,15 @@ Json ToJson(const RunResult& result) {
   return json;
 }
 
-// Prints texts on stdout, timing and cache counters on stderr.
-void Print(const RunResult& result) {
+// Prints texts on stdout, but for one that stands there already, and a line about speed and cache
+// on stderr.
+void Print(const RunResult& result, bool printed) {
   for (size_t i = 0; i < result.texts.size(); ++i) {
     if (result.texts.size() > 1) std::cout << "=== " << i + 1 << '\n';
-    std::cout << result.texts[i] << '\n';
+    std::cout << (printed ? "" : result.texts[i]) << '\n';
   }
-  std::fprintf(stderr, "prefill %.1f tokens/s, decode %.1f tokens/s\n",
-               result.generated.PrefillRate(), result.generated.DecodeRate());
-  const runtime::CacheCounters cache = result.generated.MeanCache();
-  std::fprintf(stderr, "cache: %s of %s (allocated %s, peak %s)\n",
-               FormatBytes(cache.logical_bytes).c_str(), FormatBytes(cache.full_bytes).c_str(),
-               FormatBytes(cache.allocated_bytes).c_str(), FormatBytes(cache.peak_bytes).c_str());
+  std::cout.flush();
+  std::fprintf(stderr, "%s\n", chat::SpeedAndCacheLine(result.generated).c_str());
 }
 
 // Returns the token ids of each text. Throws kBadInput naming the prompt.
@@ -125,16 +126,51 @@ std::vector<std::vector<int32_t>> EncodePrompts(const Tokenizer& tokenizer,
   return prompts;
 }
 
-// Returns the policy that --budget sets instead of the manifest's.
+// What is told while texts grow: a single one, unless there will be JSON.
+chat::TokenFormat FormatOf(const RunOptions& options, const CommonOptions& common, size_t prompts) {
+  if (options.json_lines) return chat::TokenFormat::kJsonLines;
+  const bool text = !common.json && prompts == 1;
+  return text ? chat::TokenFormat::kText : chat::TokenFormat::kNothing;
+}
+
+RunResult GenerateTexts(const RunOptions& options,
+                        const CommonOptions& common,
+                        const Tokenizer& tokenizer,
+                        const std::vector<std::vector<int32_t>>& prompts,
+                        chat::TokenFormat format,
+                        ThreadPool& pool) {
+  const auto bundle = runtime::Bundle::Load(options.bundle, {}, pool);
+  const auto session = runtime::Session::Create(bundle, SessionOptions(common, pool));
+  chat::TokenOutput output(tokenizer, options.stops, prompts.size(), format, WriteStdout);
+  runtime::GenerateOptions generate;
+  generate.max_new_tokens = options.new_tokens;
+  generate.sampling = options.sampling;
+  generate.seed = common.seed;
+  generate.stop_ids = runtime::StopIds(*bundle, tokenizer);
+  generate.sequence.cache = OverridePolicy(options, bundle->manifest());
+  generate.on_token = [&](size_t i, int32_t id) { return output.Take(i, id); };
+  CommonOptions without_bar = common;  // which would stand in the text
+  without_bar.quiet = common.quiet || format == chat::TokenFormat::kText;
+  RunResult result;
+  result.generated = runtime::Generate(*session, prompts, generate, *MakeProgress(without_bar));
+  output.Finish();
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    result.prompt_tokens.push_back(std::ssize(prompts[i]));
+    result.texts.push_back(output.Text(i, result.generated.outputs[i].ids));
+  }
+  return result;
+}
+
+}  // namespace
+
 std::optional<CacheSpec> OverridePolicy(const RunOptions& options, const Manifest& manifest) {
   if (options.budget.empty()) return std::nullopt;
   return budget::WithBudget(manifest, ParseBudget(options.budget, "--budget"), options.budget);
 }
 
-}  // namespace
-
 void AddRunOptions(CLI::App& app, RunOptions& options) {
   app.add_option("bundle", options.bundle, "Bundle made by kvc-export")->required();
+  app.add_flag("--chat", options.chat, "Converse: lines of the standard input, on one cache");
   app.add_option("--prompt", options.prompts, "Prompt; repeatable")->allow_extra_args(false);
   app.add_option("--prompt-file", options.prompt_files, "UTF-8 text or .jsonl; repeatable")
       ->allow_extra_args(false);
@@ -151,6 +187,16 @@ void AddRunOptions(CLI::App& app, RunOptions& options) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--budget", options.budget, "Instead of the manifest's: 25%, 512tok, 1GiB@128k");
+  app.add_option("--stop", options.stops, "Text that ends a text; repeatable")
+      ->allow_extra_args(false);
+  app.add_flag("--json-lines", options.json_lines,
+               "Print a JSON object for each token, and the one of --json, on one line, at the end")
+      ->excludes("--chat");
+  app.add_option("--system", options.system, "System prompt of the conversation")->needs("--chat");
+  app.add_option("--template", options.chat_template,
+                 "Chat template, instead of the bundle's own: " +
+                     fmt::format("{}", fmt::join(chat::ChatTemplateNames(), ", ")))
+      ->needs("--chat");
 }
 
 CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common) {
@@ -166,23 +212,15 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
     const Json plan = DryRun(cache.value_or(manifest.cache), prompts, context, options.new_tokens);
     return {plan, [plan] { std::cout << plan["prompts"].dump(2) << '\n'; }};
   }
-  const auto bundle = runtime::Bundle::Load(options.bundle, {}, pool);
-  const auto session = runtime::Session::Create(bundle, SessionOptions(common, pool));
-  runtime::GenerateOptions generate;
-  generate.max_new_tokens = options.new_tokens;
-  generate.sampling = options.sampling;
-  generate.seed = common.seed;
-  generate.stop_ids = runtime::StopIds(*bundle, *tokenizer);
-  generate.sequence.cache = OverridePolicy(options, bundle->manifest());
-  RunResult result;
-  const auto progress = MakeProgress(common);
-  result.generated = runtime::Generate(*session, prompts, generate, *progress);
-  LogCuts(result, context, options.new_tokens, *progress);
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    result.prompt_tokens.push_back(std::ssize(prompts[i]));
-    result.texts.push_back(tokenizer->Decode(result.generated.outputs[i].ids));
+  const chat::TokenFormat format = FormatOf(options, common, prompts.size());
+  const RunResult result = GenerateTexts(options, common, *tokenizer, prompts, format, pool);
+  LogCuts(result, context, options.new_tokens, *MakeProgress(common));
+  CommandResult done{ToJson(result), {}};
+  done.one_line = options.json_lines;
+  if (!options.json_lines) {
+    done.print = [result, printed = format == chat::TokenFormat::kText] { Print(result, printed); };
   }
-  return {ToJson(result), [result] { Print(result); }};
+  return done;
 }
 
 }  // namespace kvc::tools
