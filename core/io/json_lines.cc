@@ -8,6 +8,10 @@
 namespace kvc {
 namespace {
 
+// Values deeper than this have the lines of what they stand in: their pointers would take the
+// square of the depth in memory.
+constexpr size_t kDeepest = 16;
+
 // An object or array that the scan is inside.
 struct Level {
   bool object = false;
@@ -36,6 +40,9 @@ JsonLines::JsonLines(std::string_view text) {
     return level.object ? JsonPointer(level.pointer, level.key)
                         : JsonPointer(level.pointer, level.index);
   };
+  const auto found = [&] {
+    if (levels.size() <= kDeepest) lines_.emplace(pointer(), line);
+  };
   for (size_t i = 0; i < text.size();) {
     const char c = text[i];
     if (c == '\n') ++line;
@@ -45,21 +52,20 @@ JsonLines::JsonLines(std::string_view text) {
         levels.back().key = Json::parse(text.substr(i, end - i)).get<std::string>();
         levels.back().wants_key = false;
       }
-      lines_.emplace(pointer(), line);
+      found();
       i = end;
       continue;
     }
     if (c == '{' || c == '[') {
-      const std::string own = pointer();
-      lines_.emplace(own, line);
-      levels.push_back({c == '{', c == '{', 0, "", own});
+      found();
+      levels.push_back({c == '{', c == '{', 0, "", levels.size() < kDeepest ? pointer() : ""});
     } else if (c == '}' || c == ']') {
       levels.pop_back();
     } else if (c == ',') {
       ++levels.back().index;
       levels.back().wants_key = levels.back().object;
     } else if (c != ':' && c != ' ' && c != '\t' && c != '\r' && c != '\n') {
-      lines_.emplace(pointer(), line);  // a number, true, false or null
+      found();  // a number, true, false or null
     }
     ++i;
   }

@@ -14,7 +14,8 @@ class JsonLines {
   explicit JsonLines(std::string_view text);
 
   // Returns the line, counted from 1, of the value at a JSON pointer (RFC 6901: "/stages/0/name"),
-  // of its key where it has one; for a pointer to nothing, that of the last value on the way to it.
+  // of its key where it has one; for a pointer to nothing, or far inside, that of the last value on
+  // the way to it that is known.
   [[nodiscard]] int64_t LineOf(std::string pointer) const;
 
  private:

@@ -36,5 +36,12 @@ TEST(JsonLines, OfNothingIsTheLastOnTheWay) {
   EXPECT_EQ(JsonLines("3").LineOf("/x"), 1);
 }
 
+TEST(JsonLines, TakesLittleMemoryForDeepValues) {
+  const std::string deep = std::string(200000, '[') + "\n1" + std::string(200000, ']');
+  std::string pointer;
+  for (int i = 0; i < 40; ++i) pointer += "/0";
+  EXPECT_EQ(JsonLines(deep).LineOf(pointer), 1);
+}
+
 }  // namespace
 }  // namespace kvc
