@@ -9,7 +9,6 @@
 
 #include "core/base/progress.h"
 #include "kernels/sampling.h"
-#include "runtime/backend.h"
 #include "runtime/session.h"
 
 namespace kvc {
@@ -36,7 +35,7 @@ struct Generation {
   bool halted = false;       // by on_token
   // The last token that was drawn, the stop token if it stopped. The sequence does not hold it yet:
   // it belongs in front of what continues the sequence.
-  int32_t last = kNoToken;
+  int32_t last = -1;
   CacheCounters cache;  // when it ended
 };
 

@@ -224,6 +224,7 @@ void SequenceCache::set_budget(std::vector<std::vector<double>> budget) {
 
 void SequenceCache::BeginLayer(int64_t layer, int64_t length, int64_t least_queries) {
   LayerCache& cache = layers_[layer];
+  cache = LayerCache();  // an interrupted prompt may have begun it
   int64_t rows = spec_.full() ? GrownRows(std::max(length, reserve_)) : length;
   const int64_t window = spec_.AttentionWindow(layer);
   // What the prompt's own queries see is all there until they have been answered.
