@@ -1,0 +1,30 @@
+#pragma once
+// Texts that end a generation.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvc::api {
+
+// Looks for the first of some texts in a text that comes in pieces. What may be the beginning of
+// one is held back until it is certain.
+class StopTexts {
+ public:
+  // Throws kUsage for an empty text.
+  explicit StopTexts(std::vector<std::string> stops);
+
+  // Takes the next piece; returns what is certainly in front of any stop text.
+  [[nodiscard]] std::string Push(std::string_view piece);
+  // Returns what was held back, at the end of a text without a stop text.
+  [[nodiscard]] std::string Finish();
+  // True once a stop text was there; nothing behind its beginning is returned.
+  [[nodiscard]] bool found() const { return found_; }
+
+ private:
+  std::vector<std::string> stops_;
+  std::string held_;
+  bool found_ = false;
+};
+
+}  // namespace kvc::api
