@@ -82,25 +82,69 @@ void CheckFinite(const float* row, int64_t count) {
             "rows in codes: expected finite numbers, got {}", largest);
 }
 
-// Writes the codes of a run of finite numbers into zeroed bytes.
+// Codes that are packed at a time: whole bytes of any number of bits.
+constexpr int64_t kChunk = 64;
+
+// The codes [kChunk] of `count` numbers, the rest zero. Without branches and calls: vector code.
+void CodesOf(const float* row, const float* steps, int64_t count, int32_t bits, uint8_t* codes) {
+  const auto zero = static_cast<float>(1 << (bits - 1));
+  for (int64_t i = 0; i < count; ++i) {
+    const float scaled = std::min(std::max(row[i] / steps[i], -zero), zero - 1.0F);
+    const auto whole = static_cast<int32_t>(scaled);
+    const int32_t floor = whole - (static_cast<float>(whole) > scaled ? 1 : 0);
+    codes[i] = static_cast<uint8_t>(floor + (1 << (bits - 1)));
+  }
+  std::fill(codes + count, codes + kChunk, uint8_t{0});
+}
+
+// Writes the codes of a run of finite numbers.
 void EncodeRun(const CodeRun& run, const float* row, std::byte* target) {
-  const int zero = 1 << (run.bits - 1);
-  const auto least = static_cast<float>(-zero);
-  const auto most = static_cast<float>(zero - 1);
-  for (int64_t i = 0; i < run.end - run.begin; ++i) {
-    const float code = std::clamp(std::floor(row[run.begin + i] / run.steps[i]), least, most);
-    const auto stored = static_cast<unsigned>(static_cast<int>(code) + zero);
-    target[run.offset + i * run.bits / 8] |= static_cast<std::byte>(stored << (i * run.bits % 8));
+  for (int64_t first = 0; first < run.end - run.begin; first += kChunk) {
+    const int64_t count = std::min(kChunk, run.end - run.begin - first);
+    uint8_t codes[kChunk];
+    CodesOf(row + run.begin + first, run.steps + first, count, run.bits, codes);
+    auto* bytes = reinterpret_cast<uint8_t*>(target) + run.offset + first * run.bits / 8;
+    const int64_t used = (count * run.bits + 7) / 8;
+    if (run.bits == 8) {
+      std::copy_n(codes, used, bytes);
+    } else if (run.bits == 4) {
+      for (int64_t i = 0; i < used; ++i) {
+        bytes[i] = static_cast<uint8_t>(codes[2 * i] | codes[2 * i + 1] << 4);
+      }
+    } else {
+      for (int64_t i = 0; i < used; ++i) {
+        const uint8_t* four = codes + 4 * i;
+        bytes[i] = static_cast<uint8_t>(four[0] | four[1] << 2 | four[2] << 4 | four[3] << 6);
+      }
+    }
   }
 }
 
 void DecodeRun(const CodeRun& run, const std::byte* source, float* row) {
-  const unsigned mask = (1U << run.bits) - 1;
   const float shift = 0.5F - static_cast<float>(1 << (run.bits - 1));
-  for (int64_t i = 0; i < run.end - run.begin; ++i) {
-    const auto byte = static_cast<unsigned>(source[run.offset + i * run.bits / 8]);
-    const unsigned stored = (byte >> (i * run.bits % 8)) & mask;
-    row[run.begin + i] = (static_cast<float>(stored) + shift) * run.steps[i];
+  for (int64_t first = 0; first < run.end - run.begin; first += kChunk) {
+    const int64_t count = std::min(kChunk, run.end - run.begin - first);
+    const auto* bytes =
+        reinterpret_cast<const uint8_t*>(source) + run.offset + first * run.bits / 8;
+    const int64_t used = (count * run.bits + 7) / 8;
+    uint8_t codes[kChunk];
+    if (run.bits == 8) {
+      std::copy_n(bytes, used, codes);
+    } else if (run.bits == 4) {
+      for (int64_t i = 0; i < used; ++i) {
+        codes[2 * i] = bytes[i] & 15U;
+        codes[2 * i + 1] = bytes[i] >> 4;
+      }
+    } else {
+      for (int64_t i = 0; i < used; ++i) {
+        for (int64_t j = 0; j < 4; ++j) codes[4 * i + j] = bytes[i] >> (2 * j) & 3U;
+      }
+    }
+    const float* steps = run.steps + first;
+    float* target = row + run.begin + first;
+    for (int64_t i = 0; i < count; ++i) {
+      target[i] = (static_cast<float>(codes[i]) + shift) * steps[i];
+    }
   }
 }
 
