@@ -15,13 +15,14 @@ int64_t KeyHeads(const AttentionShape& shape) { return shape.rebuild ? 1 : shape
 
 std::vector<char> CheapRows(int64_t rows, int64_t width, const RowFormat& format) {
   constexpr int64_t kPattern = 3000;
-  const int64_t stride = RowBytes(format, width);
+  const CheapCode code(format, width);
+  const int64_t stride = RowBytes(format, width, code.steps());
   std::vector<char> bytes(static_cast<size_t>(rows * stride));
   std::vector<float> pattern(static_cast<size_t>(kPattern + width));
   for (size_t i = 0; i < pattern.size(); ++i) pattern[i] = std::sin(static_cast<float>(i));
   for (int64_t r = 0; r < rows; ++r) {
     EncodeRows({pattern.data() + r * width % kPattern, 1, width}, format, bytes.data() + r * stride,
-               stride);
+               stride, code.steps());
   }
   return bytes;
 }
@@ -41,7 +42,9 @@ RebuildTables::RebuildTables(int64_t width, int64_t rank, int64_t positions, int
 }
 
 AttentionProblem::AttentionProblem(const AttentionShape& shape, int64_t least_bytes)
-    : positions_(static_cast<size_t>(shape.tokens)) {
+    : key_code_(shape.format, shape.key_width),
+      value_code_(shape.format, shape.width),
+      positions_(static_cast<size_t>(shape.tokens)) {
   KVC_CHECK(shape.IsPlain(), kUsage,
             "--shape: expected no batch, budget, skew or tiers on the processor, got some; use "
             "--device cuda or emulator");
@@ -72,13 +75,21 @@ kernels::DecodeHead AttentionProblem::HeadOf(const AttentionShape& shape,
   // Rows in front of this head's rows.
   const int64_t rows_before = (layer * KeyHeads(shape) + (shape.rebuild ? 0 : g)) * shape.tokens;
   const int64_t values_before = (layer * shape.kv_heads + g) * shape.tokens;
-  const int64_t key_stride = RowBytes(shape.format, shape.key_width);
-  const int64_t value_stride = RowBytes(shape.format, shape.width);
+  const int64_t key_stride = RowBytes(shape.format, shape.key_width, key_code_.steps());
+  const int64_t value_stride = RowBytes(shape.format, shape.width, value_code_.steps());
   kernels::Segment& segment = segments_[layer * shape.kv_heads + g];
-  segment.keys = {keys_.data() + rows_before * key_stride, shape.format, shape.tokens,
-                  shape.key_width, key_stride};
-  segment.values = {values_.data() + values_before * value_stride, shape.format, shape.tokens,
-                    shape.width, value_stride};
+  segment.keys = {keys_.data() + rows_before * key_stride,
+                  shape.format,
+                  shape.tokens,
+                  shape.key_width,
+                  key_stride,
+                  key_code_.steps()};
+  segment.values = {values_.data() + values_before * value_stride,
+                    shape.format,
+                    shape.tokens,
+                    shape.width,
+                    value_stride,
+                    value_code_.steps()};
   segment.positions = positions_.data();
   kernels::DecodeHead head;
   head.segments = {&segment, 1};

@@ -14,8 +14,8 @@
 
 namespace kvc::bench {
 
-// Rows [rows, width] in a format, RowBytes apart, that are cheap to make: parts of a pattern of
-// 3,000 different numbers.
+// Rows [rows, width] in a format, in a CheapCode's steps, RowBytes apart, that are cheap to make:
+// parts of a pattern of 3,000 different numbers.
 [[nodiscard]] std::vector<char> CheapRows(int64_t rows, int64_t width, const RowFormat& format);
 
 // Made-up tables that the rebuild of keys [positions, width] from latents of `rank` reads. The
@@ -46,6 +46,7 @@ class AttentionProblem {
  private:
   [[nodiscard]] kernels::DecodeHead HeadOf(const AttentionShape& shape, int64_t layer, int64_t g);
 
+  CheapCode key_code_, value_code_;
   std::vector<char> keys_;    // [layers, G or 1, T, key_width] in the format
   std::vector<char> values_;  // [layers, G, T, D]
   std::vector<float> queries_, outputs_;

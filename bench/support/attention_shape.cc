@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/sizes.h"
+#include "core/cache/bit_spread.h"
 #include "core/cache/tier_list.h"
 
 namespace kvc::bench {
@@ -69,8 +70,6 @@ void SetPart(std::string_view part, AttentionShape& shape, bool& has_key) {
   if (SetCount(name, value, shape)) return;
   if (name == "dtype") {
     shape.format = RowFormatFromName(value);
-    KVC_CHECK(!NeedsSteps(shape.format), kUsage, "--shape: expected f32, f16, bf16 or int8, got {}",
-              value);
   } else if (name == "budget") {
     shape.budget = ParseShare(value, option);
   } else if (name == "skew") {
@@ -105,9 +104,32 @@ double RatioOf(int64_t count, double skew) {
 
 }  // namespace
 
+CheapCode::CheapCode(const RowFormat& format, int64_t width)
+    : mixed_(IsMixed(format)), width_(width) {
+  if (!NeedsSteps(format)) return;
+  std::vector<float> errors;  // [4, width]: each column's variance is a tenth less
+  for (const int32_t bits : {8, 4, 2, 0}) {
+    if (bits > 0 && (mixed_ || bits == ElementBits(format))) {
+      steps_.insert(steps_.end(), static_cast<size_t>(width), std::ldexp(2.0F, -bits));
+    }
+    for (int64_t i = 0; i < width; ++i) {
+      errors.push_back(std::ldexp(std::pow(0.9F, static_cast<float>(i)), -2 * bits));
+    }
+  }
+  const ColumnErrors row = {errors.data(), width};
+  if (mixed_) ends_ = SpreadBits({&row, 1}, format.rate)[0];
+}
+
+CodeSteps CheapCode::steps() const {
+  if (steps_.empty()) return {};
+  return mixed_ ? CodeSteps(steps_.data(), width_, ends_) : CodeSteps(steps_.data());
+}
+
 int64_t AttentionShape::LayerBytes() const {
-  return tokens *
-         (KeyHeads(*this) * RowBytes(format, key_width) + kv_heads * RowBytes(format, width));
+  const auto bytes = [&](int64_t columns) {
+    return RowBytes(format, columns, CheapCode(format, columns).steps());
+  };
+  return tokens * (KeyHeads(*this) * bytes(key_width) + kv_heads * bytes(width));
 }
 
 bool AttentionShape::IsPlain() const {
@@ -122,6 +144,9 @@ AttentionShape ParseAttentionShape(std::string_view text) {
     SetPart(text.substr(0, comma), shape, has_key);
     text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
   }
+  KVC_CHECK(!shape.rebuild || !NeedsSteps(shape.format), kUsage,
+            "--shape: expected latents in f32, f16, bf16 or int8, got {}",
+            RowFormatName(shape.format));
   if (!has_key) shape.key_width = shape.width;
   Check(shape);
   return shape;

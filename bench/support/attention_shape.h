@@ -9,14 +9,28 @@
 
 namespace kvc::bench {
 
+// Made-up steps of rows `width` wide whose numbers are from -1 to 1, and runs of a mixture; nothing
+// for formats without steps.
+class CheapCode {
+ public:
+  CheapCode(const RowFormat& format, int64_t width);
+  [[nodiscard]] CodeSteps steps() const;
+
+ private:
+  bool mixed_ = false;
+  int64_t width_ = 0;
+  std::vector<float> steps_;
+  RunEnds ends_ = {};
+};
+
 struct AttentionShape {
   int64_t query_heads = 32;  // H
   int64_t kv_heads = 8;      // G; divides H
   int64_t width = 128;       // D: of queries before the cache's layout, and of values
   int64_t key_width = 128;   // of a cached key; with a rebuild of the latent that the heads share
   int64_t tokens = 4096;     // T
-  RowFormat format = {};
-  bool rebuild = false;  // latents become keys in every step, rotation included
+  RowFormat format = {};     // with steps on processors only, and not of latents
+  bool rebuild = false;      // latents become keys in every step, rotation included
 
   // Of devices (bench/device/device_attention.h):
   int64_t batch = 1;                  // B sequences

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cpu/code_part.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/decode_part.cc"
 #include <hwy/foreach_target.h>
@@ -185,6 +187,20 @@ void ScoreRebuilt(const Heads& heads, size_t s, int64_t first, int64_t count) {
   }
 }
 
+// Keys in codes: their runs, and the queries in whole numbers.
+struct CodedKeys {
+  CodeRuns runs;
+  const RunQueries* queries = nullptr;
+};
+
+CodedKeys PrepareCodes(const RowBlock& keys, const HeadState& state) {
+  CodedKeys coded = {RunsOf(keys.format, keys.width, keys.steps), nullptr};
+  const CodeKernels& kernels = CodeKernelsInUse();
+  float* scratch = Scratch(ScratchUse::kCodeQueries, kernels.query_floats(coded.runs, state.count));
+  coded.queries = kernels.quantize_queries(coded.runs, state, scratch);
+  return coded;
+}
+
 // Updates the softmax by a tile's scores, and adds its weighted values to the outputs.
 void AccumulateTile(
     const RowBlock& values, int64_t first, int64_t count, Slots slots, const HeadState& state) {
@@ -192,17 +208,27 @@ void AccumulateTile(
   ForQueries<4>(state.count, [&](int64_t q, auto queries) HWY_ATTR {
     UpdateSoftmax<decltype(queries)::value>(state, q, count, shrink);
   });
+  if (NeedsSteps(values.format)) {
+    const CodeKernels& kernels = CodeKernelsInUse();
+    const CodeRuns runs = RunsOf(values.format, values.width, values.steps);
+    float* digits = Scratch(ScratchUse::kDigits, kernels.digit_floats(state.count));
+    kernels.add(values, runs, first, count, slots, state, shrink, digits);
+    return;
+  }
   WithRows(values, [&](const auto& reader) HWY_ATTR {
     AddTile(MakeTileRows(values, reader, first, count), slots, state, shrink);
   });
 }
 
-// Rows first .. first + count - 1 of segment number `s`.
-void AttendTile(const Heads& heads, size_t s, int64_t first, int64_t count) {
+// Rows first .. first + count - 1 of segment number `s`, whose keys are `coded` if they are codes.
+void AttendTile(
+    const Heads& heads, size_t s, const CodedKeys& coded, int64_t first, int64_t count) {
   const Segment& segment = heads.all[0].segments[s];
   Slots slots;
   if (heads.all[0].rebuild != nullptr) {
     ScoreRebuilt(heads, s, first, count);
+  } else if (coded.queries != nullptr) {
+    CodeKernelsInUse().score(segment.keys, coded.runs, coded.queries, first, count, heads.first);
   } else {
     WithRows(segment.keys, [&](const auto& reader) HWY_ATTR {
       slots = ScoreTile(MakeTileRows(segment.keys, reader, first, count), heads.first);
@@ -250,8 +276,13 @@ void Attend(
   for (size_t s = 0; s < all[0].segments.size(); ++s) {
     const int64_t rows = all[0].segments[s].keys.rows;
     const int64_t to = std::min(end - segment_begin, rows);
-    for (int64_t row = std::max(begin - segment_begin, int64_t{0}); row < to; row += kTile) {
-      AttendTile(heads, s, row, std::min(kTile, to - row));
+    int64_t row = std::max(begin - segment_begin, int64_t{0});
+    CodedKeys coded;
+    if (row < to && all[0].rebuild == nullptr && NeedsSteps(all[0].segments[s].keys.format)) {
+      coded = PrepareCodes(all[0].segments[s].keys, heads.first);
+    }
+    for (; row < to; row += kTile) {
+      AttendTile(heads, s, coded, row, std::min(kTile, to - row));
     }
     segment_begin += rows;
   }

@@ -1,5 +1,5 @@
 // The second half of a tile of decode attention, which follows the scores: online softmax and
-// values; and the types that both halves share.
+// values.
 
 #include <algorithm>
 #include <cstdint>
@@ -17,6 +17,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/cpu/decode_part.h"
+#include "kernels/cpu/decode_state.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/row_readers-inl.h"
 #include "kernels/cpu/simd-inl.h"
@@ -26,13 +27,7 @@ namespace kvc::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Rows between two updates of the running maximum. A multiple of every panel and of kRowsAtOnce.
-constexpr int64_t kTile = 256;
 static_assert(kTile % kPanel == 0);
-// From one query's scores to the next: room for a block of sums that begins at the tile's last row.
-constexpr int64_t kScoreStride = kTile + 16;
-// Key rows of one block of sums; up to four query rows share it.
-constexpr int kRowsAtOnce = 4;
 
 // The rows of a segment that make up a tile, as their reader sees them.
 template <class Reader>
@@ -49,25 +44,6 @@ TileRows<Reader> MakeTileRows(const RowBlock& block,
                               int64_t count) {
   return {reader.From(first), count, block.width};
 }
-
-// Where a tile's scores lie: row r + i apart has slot 4 r + i (i < 4), the rows after those have
-// their own number.
-struct Slots {
-  int64_t apart = 0;
-};
-
-// The queries of one head and its running maximum, sum and output during a part.
-struct HeadState {
-  const float* queries = nullptr;  // [count, stride], scaled, padded with zeros
-  int64_t count = 0;
-  int64_t stride = 0;
-  int64_t value_width = 0;
-  float* scores = nullptr;    // [count, kScoreStride]
-  float* partials = nullptr;  // [count, PartialStride]
-  [[nodiscard]] float* partial(int64_t q) const {
-    return partials + q * PartialStride(value_width);
-  }
-};
 
 // Calls body(q, n) for groups of n <= kMost queries that begin with q, from `q` to the last; n is a
 // constant.

@@ -16,6 +16,8 @@ enum class ScratchUse {
   kKeys,           // rebuilt keys of a panel
   kShrink,         // a factor for each query
   kQueries,        // query rows of the current heads, scaled
+  kCodeQueries,    // decode: queries in whole numbers
+  kDigits,         // decode: probabilities of a tile in whole numbers
   kPartials,       // decode: results of the parts of a step, for the merge
   kPrefillKeys,    // prefill: panels of the current keys, all heads
   kPrefillValues,  // prefill: panels of the current values

@@ -3,6 +3,19 @@
 #include <hwy/highway.h>
 
 namespace kvc::kernels {
+namespace {
+
+bool CpuHasVnni() {
+#if HWY_ARCH_X86
+  return __builtin_cpu_supports("avx512vnni") != 0;
+#else
+  return false;
+#endif
+}
+
+bool vnni_allowed = true;
+
+}  // namespace
 
 std::vector<int64_t> SupportedSimdTargets() { return hwy::SupportedAndGeneratedTargets(); }
 
@@ -12,5 +25,12 @@ void UseSimdTarget(int64_t target) {
   hwy::SetSupportedTargetsForTest(target);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
+
+bool HasVnni() {
+  static const bool has = CpuHasVnni();
+  return has && vnni_allowed;
+}
+
+void AllowVnni(bool allowed) { vnni_allowed = allowed; }
 
 }  // namespace kvc::kernels

@@ -15,4 +15,9 @@ std::string SimdTargetName(int64_t target);
 // called while a kernel runs.
 void UseSimdTarget(int64_t target);
 
+// Whether kernels for AVX3 take the dot products of bytes that some of its CPUs have (AVX-512
+// VNNI): where this CPU has them, unless tests forbid it. Not while a kernel runs.
+[[nodiscard]] bool HasVnni();
+void AllowVnni(bool allowed);
+
 }  // namespace kvc::kernels

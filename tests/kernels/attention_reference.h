@@ -20,6 +20,10 @@ namespace kvc::kernels {
 inline constexpr std::array<RowFormat, 8> kEveryFormat = {
     kRowsF32, kRowsF16, kRowsBF16, kRowsInt8, kRowsX8, kRowsX4, kRowsX2, MixedRows(12)};
 
+// Those that prefill and rebuilds read too.
+inline constexpr std::array<RowFormat, 4> kFormatsWithoutSteps = {kRowsF32, kRowsF16, kRowsBF16,
+                                                                  kRowsInt8};
+
 // Numbers and how far float may be from them.
 struct Bounded {
   std::vector<double> value;
@@ -143,6 +147,8 @@ inline Bounded RebuiltKey(const TestArray& latents,
 struct Token {
   Bounded key;
   std::vector<double> value;
+  // How far its weight may be from the softmax's, as a share of the largest weight.
+  double weight_error = 0.0;
 };
 
 inline std::vector<double> StoredValue(const TestArray& values, int64_t row) {
@@ -188,6 +194,12 @@ inline Bounded AttentionReference(const std::vector<double>& query,
     for (size_t c = 0; c < tokens[i].value.size(); ++c) {
       output.value[c] += weight * tokens[i].value[c];
       output.bound[c] += weight * std::abs(tokens[i].value[c]) * 2.5 * relative;
+    }
+  }
+  for (const Token& token : tokens) {
+    for (size_t c = 0; c < output.value.size(); ++c) {
+      const double value = c < token.value.size() ? token.value[c] : 0.0;
+      output.bound[c] += token.weight_error / sum * std::abs(value - output.value[c]);
     }
   }
   return output;

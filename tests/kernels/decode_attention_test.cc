@@ -79,23 +79,50 @@ std::unique_ptr<Case> MakeCase(uint64_t seed,
   return test;
 }
 
-std::vector<Token> TokensOf(const Case& test) {
+// Over codes with steps the kernel takes queries in whole numbers: returns for each column of the
+// keys what it makes of the query, as a factor (kernels/cpu/code_part.h says how).
+std::vector<double> QueryFactors(const TestArray& keys, const std::vector<float>& query) {
+  std::vector<double> factors(static_cast<size_t>(keys.cols), 1.0);
+  if (!NeedsSteps(keys.format)) return factors;
+  for (const CodeRun& run : RunsOf(keys.format, keys.cols, keys.code()).runs()) {
+    std::vector<float> scaled;
+    float largest = 0.0F;
+    for (int64_t i = run.begin; i < run.end; ++i) {
+      scaled.push_back(query[static_cast<size_t>(i)] * kScale * run.steps[i - run.begin]);
+      largest = std::max(largest, std::abs(scaled.back()));
+    }
+    for (int64_t i = run.begin; i < run.end; ++i) {
+      const float x = scaled[static_cast<size_t>(i - run.begin)];
+      const double n = std::nearbyint(x * (127.0F / largest));
+      factors[static_cast<size_t>(i)] = n * (largest / 127.0F) / x;
+    }
+  }
+  return factors;
+}
+
+// The tokens as the kernel sees them with one query.
+std::vector<Token> TokensOf(const Case& test, int64_t query) {
+  constexpr double kDigit = 0.5001 / (127 * 256 + 127);
   std::vector<Token> tokens;
   for (size_t s = 0; s < test.keys.size(); ++s) {
+    const bool rebuilt = test.head.rebuild != nullptr;
+    std::vector<double> factors;
+    if (!rebuilt) factors = QueryFactors(test.keys[s], test.queries.Row(query, test.queries.cols));
     for (int64_t r = 0; r < test.keys[s].rows; ++r) {
-      const Bounded key = test.head.rebuild == nullptr
-                              ? StoredKey(test.keys[s], r)
-                              : RebuiltKey(test.keys[s], r,
-                                           test.positions[s][static_cast<size_t>(r)], test.rebuild);
-      tokens.push_back({key, StoredValue(test.values[s], r)});
+      Bounded key = rebuilt ? RebuiltKey(test.keys[s], r, test.positions[s][static_cast<size_t>(r)],
+                                         test.rebuild)
+                            : StoredKey(test.keys[s], r);
+      for (size_t i = 0; i < factors.size(); ++i) key.value[i] *= factors[i];
+      tokens.push_back(
+          {key, StoredValue(test.values[s], r), NeedsSteps(test.values[s].format) ? kDigit : 0.0});
     }
   }
   return tokens;
 }
 
 void ExpectMatches(const Case& test, const std::string& what) {
-  const std::vector<Token> tokens = TokensOf(test);
   for (int64_t q = 0; q < test.queries.rows; ++q) {
+    const std::vector<Token> tokens = TokensOf(test, q);
     const Bounded expected =
         AttentionReference(StoredValue(test.queries, q), tokens, kScale, test.outputs.cols);
     for (int64_t c = 0; c < test.outputs.cols; ++c) {
@@ -176,7 +203,7 @@ TEST_P(DecodeAttentionTest, NarrowerSegments) {
 }
 
 TEST_P(DecodeAttentionTest, Rebuild) {
-  for (const RowFormat& format : kEveryFormat) {
+  for (const RowFormat& format : kFormatsWithoutSteps) {
     Check({3, 64, 64, format, 48}, {{100}, {7}}, "plain");
     Check({2, 64, 64, format, 33, true}, {{61}}, "bias");
     Check({2, 64, 64, format, 16, true, true}, {{0}, {49}}, "bias and norm");
@@ -244,18 +271,54 @@ TEST_P(DecodeAttentionTest, LongRowsAndManyHeads) {
 TEST_P(DecodeAttentionTest, SameBitsForAnyNumberOfThreads) {
   ThreadPool one(1);
   for (const int64_t rank : {int64_t{0}, int64_t{24}}) {
-    const Shape shape{3, 64, 64, kRowsBF16, rank};
-    const auto test = MakeCase(5, shape, {{1500}, {700}});
-    const auto same = MakeCase(5, shape, {{1500}, {700}});
+    for (const RowFormat& format : {kRowsBF16, kRowsX8, MixedRows(12)}) {
+      if (rank > 0 && NeedsSteps(format)) continue;
+      const Shape shape{3, 64, 64, format, rank};
+      const auto test = MakeCase(5, shape, {{1500}, {700}});
+      const auto same = MakeCase(5, shape, {{1500}, {700}});
+      DecodeAttention({&test->head, 1}, kScale, pool_);
+      DecodeAttention({&same->head, 1}, kScale, one);
+      EXPECT_TRUE(SameBits(test->outputs, same->outputs));
+    }
+  }
+}
+
+// A query that is not finite may not become whole numbers that are.
+TEST_P(DecodeAttentionTest, BrokenQueriesOverCodesAreSeen) {
+  for (const float broken : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    const auto test = MakeCase(9, {4, 20, 20, kRowsX4}, {{300}});
+    test->queries.Set(1, 7, broken);
     DecodeAttention({&test->head, 1}, kScale, pool_);
-    DecodeAttention({&same->head, 1}, kScale, one);
-    EXPECT_TRUE(SameBits(test->outputs, same->outputs));
+    for (int64_t c = 0; c < 20; ++c) {
+      EXPECT_FALSE(std::isnan(test->outputs(0, c)));
+      EXPECT_TRUE(std::isnan(test->outputs(1, c)));
+    }
+  }
+}
+
+// Many tiles, several parts, and rows of codes that end with the buffer.
+TEST_P(DecodeAttentionTest, LongRowsOfCodes) {
+  for (const RowFormat& format : {kRowsX8, kRowsX4, kRowsX2, MixedRows(12)}) {
+    Check({3, 64, 64, format}, {{1000}, {257}}, std::string(RowFormatName(format)));
+    Check({4, 128, 96, format}, {{513}}, std::string(RowFormatName(format)) + ", wide");
+  }
+}
+
+// Rows one of which has all the weight: what is left of the others is a digit or nothing.
+TEST_P(DecodeAttentionTest, OneRowOfCodesHasAllTheWeight) {
+  const auto test = MakeCase(10, {1, 16, 16, kRowsX8}, {{400}});
+  for (int64_t k = 0; k < 16; ++k) {
+    test->queries.Set(0, k, 100.0F);
+    for (int64_t r = 0; r < 400; ++r) test->keys[0].Set(r, k, r == 60 ? 3.0F : -3.0F);
+  }
+  DecodeAttention({&test->head, 1}, kScale, pool_);
+  for (int64_t c = 0; c < 16; ++c) {
+    EXPECT_NEAR(test->outputs(0, c), test->values[0](60, c), 1e-6);
   }
 }
 
 TEST_P(DecodeAttentionTest, NaNReachesEveryOutputItTouches) {
-  for (const RowFormat& format : kEveryFormat) {
-    if (NeedsSteps(format)) continue;  // EncodeRows refuses NaN
+  for (const RowFormat& format : kFormatsWithoutSteps) {
     const auto by_key = MakeCase(6, {2, 20, 20, format}, {{400}, {30}});
     by_key->keys[1].Set(29, 19, std::nanf(""));
     DecodeAttention({&by_key->head, 1}, kScale, pool_);
@@ -288,11 +351,28 @@ TEST_P(DecodeAttentionTest, HugeScores) {
 
 KVC_FOR_EVERY_SIMD_TARGET(DecodeAttentionTest);
 
+// Dot products of bytes and of pairs have the same sums.
+TEST(DecodeAttentionVnni, SameBitsWithoutIt) {
+  if (!HasVnni()) GTEST_SKIP() << "this CPU has no VNNI";
+  ThreadPool pool(1);
+  for (const RowFormat& format : {kRowsX8, kRowsX4, kRowsX2, MixedRows(12)}) {
+    const auto with = MakeCase(11, {3, 72, 50, format}, {{600}, {9}});
+    const auto without = MakeCase(11, {3, 72, 50, format}, {{600}, {9}});
+    DecodeAttention({&with->head, 1}, kScale, pool);
+    AllowVnni(false);
+    DecodeAttention({&without->head, 1}, kScale, pool);
+    AllowVnni(true);
+    EXPECT_TRUE(SameBits(with->outputs, without->outputs)) << RowFormatName(format);
+  }
+}
+
 TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
   ThreadPool pool(1);
   const auto no_rows = MakeCase(1, {1, 8, 8}, {{0}});
   EXPECT_KVC_ERROR(DecodeAttention({&no_rows->head, 1}, kScale, pool), kBadShape,
                    "at least one cached row");
+  const auto codes = MakeCase(1, {1, 8, 8, kRowsX4, 8}, {{3}});
+  EXPECT_KVC_ERROR(DecodeAttention({&codes->head, 1}, kScale, pool), kUnsupported, "got x4");
   const auto wide = MakeCase(1, {1, 8, 8}, {{3, 9, 8}});
   EXPECT_KVC_ERROR(DecodeAttention({&wide->head, 1}, kScale, pool), kBadShape,
                    "key rows that fit queries of width 8, got width 9");
