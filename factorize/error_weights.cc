@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "model/logit_weights.h"
 
 namespace kvc::factorize {
 namespace {
@@ -12,28 +13,21 @@ using torch::Tensor;
 
 constexpr int64_t kQueryStride = 32;
 
-// Returns |(v_t - o_i) W_O|^2 [H/G, T, T] of the query heads from `first` on, from products of head
-// width.
-Tensor OutputDistances(const ModelConfig& config,
-                       const model::LayerTaps& taps,
-                       const model::LayerWeights& weights,
-                       int64_t head) {
+// Returns w_it [H/G, T, T] of ErrorWeights::kOutput for the query heads of kv head `head`.
+Tensor OutputWeights(const ModelConfig& config,
+                     const model::LayerTaps& taps,
+                     const model::LayerWeights& weights,
+                     int64_t head) {
   const int64_t share = config.group_size();
   const int64_t D = config.head_width;
-  const int64_t T = taps.input.size(1);
   const auto of_heads = [&](const Tensor& x) {  // [N, H*D] -> [H/G, N, D]
     const Tensor columns = x.narrow(1, head * share * D, share * D);
     return columns.reshape({x.size(0), share, D}).transpose(0, 1).contiguous();
   };
-  const Tensor out = of_heads(weights.o);                               // [H/G, E, D]
-  const Tensor metric = torch::bmm(out.transpose(1, 2), out);           // [H/G, D, D]
-  const Tensor o = of_heads(taps.attention[0]);                         // [H/G, T, D]
-  const Tensor v = taps.v[0][head].unsqueeze(0).expand({share, T, D});  // [H/G, T, D]
-  const Tensor seen = torch::bmm(v, metric);                            // [H/G, T, D]
-  const Tensor of_values = (seen * v).sum(-1).unsqueeze(1);             // [H/G, 1, T]
-  const Tensor of_outputs = (torch::bmm(o, metric) * o).sum(-1, true);  // [H/G, T, 1]
-  const Tensor mixed = torch::bmm(o, seen.transpose(1, 2));             // [H/G, T, T]
-  return (of_values + of_outputs - 2 * mixed).clamp_min_(0.0F);
+  const Tensor out = of_heads(weights.o);                                 // [H/G, E, D]
+  const Tensor metric = torch::bmm(out.transpose(1, 2), out);             // [H/G, D, D]
+  const Tensor a = taps.probabilities[0].narrow(0, head * share, share);  // [H/G, T, T]
+  return model::LogitWeights(a, taps.v[0][head], of_heads(taps.attention[0]), metric);
 }
 
 }  // namespace
@@ -44,12 +38,13 @@ Tensor PairWeights(const ModelConfig& config,
                    const model::LayerWeights& weights,
                    int64_t head) {
   const int64_t share = config.group_size();
-  const Tensor a = taps.probabilities[0].narrow(0, head * share, share);  // [H/G, T, T]
   switch (kind) {
-    case ErrorWeights::kAttention:
+    case ErrorWeights::kAttention: {
+      const Tensor a = taps.probabilities[0].narrow(0, head * share, share);  // [H/G, T, T]
       return (a - a * a).clamp_min_(0.0F);
+    }
     case ErrorWeights::kOutput:
-      return OutputDistances(config, taps, weights, head).mul_(a).mul_(a);
+      return OutputWeights(config, taps, weights, head);
     case ErrorWeights::kNone:
       break;
   }

@@ -144,6 +144,30 @@ KeyBasis BalancedLogitBasis(const linalg::Matrix& key_gram,
   return basis;
 }
 
+KeyBasis MetricBasis(const linalg::Matrix& gram,
+                     const linalg::Matrix& metric,
+                     double ridge,
+                     const linalg::Svd& svd) {
+  const linalg::EigenResult eigen = svd.DecomposeSymmetric(metric.view());
+  double trace = 0.0;
+  for (const double value : eigen.values) trace += std::max(value, 0.0);
+  KVC_CHECK(trace > 0.0 && ridge > 0.0, kInternal, "basis: expected a metric that is not zero");
+  std::vector<double> root, inverse_root;
+  for (const double value : eigen.values) {
+    const double raised =
+        std::max(value, 0.0) + ridge * trace / static_cast<double>(eigen.values.size());
+    root.push_back(std::sqrt(raised));
+    inverse_root.push_back(1.0 / std::sqrt(raised));
+  }
+  const linalg::Matrix m_root = Recompose(eigen, root);
+  const linalg::Matrix weighed = linalg::Multiply(m_root.view(), gram.view());
+  KeyBasis basis =
+      BasisOf(svd.DecomposeSymmetric(linalg::Multiply(weighed.view(), m_root.view()).view()));
+  basis.reduce = linalg::Multiply(basis.reduce.view(), m_root.view());
+  basis.rebuild = linalg::Multiply(Recompose(eigen, inverse_root).view(), basis.rebuild.view());
+  return basis;
+}
+
 PairBasis SelectPairs(const linalg::Matrix& key_gram, const linalg::Matrix& query_gram) {
   const int64_t half = key_gram.rows / 2;
   linalg::Matrix loss(half, half);  // M

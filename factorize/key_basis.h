@@ -63,6 +63,18 @@ struct KeyBasis {
                                           const linalg::Matrix& query_gram,
                                           const linalg::Svd& svd);
 
+// Returns the basis of least E (k - k^) metric (k - k^)^T for keys (or values) of covariance gram
+// [m, m]:
+//   metric^1/2 gram metric^1/2 = U diag(e) U^T;  reduce = U^T metric^1/2,  rebuild = metric^-1/2 U.
+// An error of one in any coordinate costs one, a coordinate that is dropped costs its e, which is
+// `spectrum`, and the coordinates are uncorrelated. `ridge` of the metric's mean eigenvalue is
+// added to its diagonal, which keeps the pair's condition number below sqrt(m / ridge). The metric
+// is symmetric and not zero.
+[[nodiscard]] KeyBasis MetricBasis(const linalg::Matrix& gram,
+                                   const linalg::Matrix& metric,
+                                   double ridge,
+                                   const linalg::Svd& svd);
+
 // A basis of whole rotation pairs (j, j + D/2), each kept or dropped. It consists of unit vectors,
 // coordinates 2i and 2i + 1 being dimensions pairs[i] and pairs[i] + D/2. Dropping the set S costs
 //   E |sum_{p in S} k_p q_p^T|^2 = sum_{p, p' in S} M_pp',   M = C_K o C_Q summed over 2 x 2

@@ -9,7 +9,8 @@
 namespace kvc::pipeline {
 namespace {
 
-using linalg::Matrix;
+// Of the metric's mean eigenvalue (factorize::MetricBasis).
+constexpr double kRidge = 1e-3;
 
 // Upper left [width, width] of head g of x [G, stride, stride].
 linalg::Matrix HeadBlock(const std::vector<double>& x, int64_t g, int64_t stride, int64_t width) {
@@ -21,11 +22,20 @@ linalg::Matrix HeadBlock(const std::vector<double>& x, int64_t g, int64_t stride
   return block;
 }
 
-double Trace(const linalg::Matrix& a) {
+// tr(a b) of symmetric matrices.
+double TraceOfProduct(const linalg::Matrix& a, const linalg::Matrix& b) {
   double sum = 0.0;
-  for (int64_t i = 0; i < a.rows; ++i) sum += a(i, i);
+  for (size_t i = 0; i < a.data.size(); ++i) sum += a.data[i] * b.data[i];
   return sum;
 }
+
+// Second moments of one head's keys, or values, and the metric of their errors.
+struct HeadMoments {
+  linalg::Matrix covariance;
+  linalg::Matrix metric;
+  // What dropping everything costs; 0 where there is nothing to order.
+  [[nodiscard]] double Energy() const { return std::max(TraceOfProduct(covariance, metric), 0.0); }
+};
 
 // A pair of bases [G, stride, stride] that starts as identities.
 struct Pair {
@@ -50,37 +60,51 @@ void Place(const factorize::KeyBasis& basis, int64_t g, int64_t stride, Pair& pa
   }
 }
 
+// Places the basis of a head in which errors count in `unit`, unless it has nothing to order: a
+// dead head needs no order of its dimensions.
+void PlaceBasis(HeadMoments moments,
+                double unit,
+                int64_t g,
+                int64_t stride,
+                const linalg::Svd& svd,
+                Pair& pair) {
+  if (!(moments.Energy() > 0.0)) return;
+  for (double& value : moments.metric.data) value *= unit;
+  Place(factorize::MetricBasis(moments.covariance, moments.metric, kRidge, svd), g, stride, pair);
+}
+
 }  // namespace
 
 LayerBases MakeBases(const ModelConfig& config,
                      int64_t layer,
                      const profile::LayerGrams& grams,
                      const linalg::Svd& svd) {
-  const auto make_pair = [&](const std::vector<double>& covariance,
-                             const std::vector<double>& measure, int64_t stride, auto width_of) {
-    Pair pair = IdentityPair(grams.num_kv_heads, stride);
-    for (int64_t g = 0; g < grams.num_kv_heads; ++g) {
-      const linalg::Matrix rows = HeadBlock(covariance, g, stride, width_of(g));
-      const linalg::Matrix weight = HeadBlock(measure, g, stride, width_of(g));
-      // A dead head needs no order of its dimensions.
-      if (!(Trace(rows) > 0.0) || !(Trace(weight) > 0.0)) continue;
-      Place(factorize::BalancedLogitBasis(rows, weight, svd), g, stride, pair);
-    }
-    return pair;
-  };
   LayerBases bases;
   bases.num_kv_heads = grams.num_kv_heads;
   bases.key_width = grams.key_width;
   bases.value_width = grams.value_width;
+  Pair keys = IdentityPair(grams.num_kv_heads, grams.key_width);
+  Pair values = IdentityPair(grams.num_kv_heads, grams.value_width);
+  for (int64_t g = 0; g < grams.num_kv_heads; ++g) {
+    const HeadMoments value = {
+        HeadBlock(grams.value, g, grams.value_width, grams.value_width),
+        HeadBlock(grams.value_metric, g, grams.value_width, grams.value_width)};
+    HeadMoments key;
+    const int64_t width = grams.key_width > 0 ? config.key_width(layer, g) : 0;
+    if (width > 0) {
+      key = {HeadBlock(grams.key, g, grams.key_width, width),
+             HeadBlock(grams.key_metric, g, grams.key_width, width)};
+    }
+    const double unit =
+        static_cast<double>(width + grams.value_width) / (key.Energy() + value.Energy());
+    PlaceBasis(key, unit, g, grams.key_width, svd, keys);
+    PlaceBasis(value, unit, g, grams.value_width, svd, values);
+  }
   if (grams.key_width > 0) {
-    Pair keys = make_pair(grams.key, grams.query, grams.key_width,
-                          [&](int64_t g) { return config.key_width(layer, g); });
     bases.key = std::move(keys.into);
     bases.query = std::move(keys.back);
     bases.key_mean.assign(grams.key_mean.begin(), grams.key_mean.end());
   }
-  Pair values = make_pair(grams.value, grams.output, grams.value_width,
-                          [&](int64_t) { return grams.value_width; });
   bases.value = std::move(values.into);
   bases.output = std::move(values.back);
   bases.value_mean.assign(grams.value_mean.begin(), grams.value_mean.end());

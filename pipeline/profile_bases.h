@@ -1,9 +1,15 @@
 #pragma once
 // Bases of a cache (core/cache/cache_bases.h) from the measurements of kvc-profile.
 //
-// key, query: the logit-optimal pair, C_K^1/2 C_Q^1/2 = U S V^T, key = C_K^-1/2 U S^1/2,
-//   query = C_K^1/2 U S^-1/2 (factorize/key_basis.h, BalancedLogitBasis) [KQSVD].
-// value, output: the same form with C_V and M_V, which minimises |(v - v^) W_O^T| over the group.
+// The bases are `output`'s: with the covariance C of a head's keys (values) and the metric M of
+// what an error of them costs (profile/layer_grams.h),
+//
+//   M^1/2 C M^1/2 = U diag(e) U^T,   key = M^1/2 U,  query = M^-1/2 U    (factorize/key_basis.h)
+//
+// and value, output likewise. Errors of one size in any coordinates of a head's keys and values
+// cost the same; a coordinate that is dropped costs its e; a prefix is the best tier of its size.
+// The unit of a head is chosen such that the e of its keys and values have the mean 1, so that a
+// narrow type can hold coordinates.
 
 #include <cstdint>
 

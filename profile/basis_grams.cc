@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "model/logit_weights.h"
+#include "model/projections.h"
+#include "profile/output_error.h"
 
 namespace kvc::profile {
 namespace {
@@ -16,12 +19,12 @@ std::string SumName(int64_t layer, const char* what) {
 // x [G, n, W] -> x^T x [G, W, W]
 Tensor Gram(const Tensor& x) { return torch::bmm(x.transpose(1, 2), x); }
 
-// Returns sum / n, minus the product of means if they are given: [G, W, W].
+// Returns sum / count, minus the product of means if they are given: [G, W, W].
 std::vector<double> Moments(const std::vector<double>& sum,
                             const std::vector<double>* mean,
-                            int64_t tokens) {
+                            int64_t count) {
   std::vector<double> moments = sum;
-  for (double& value : moments) value /= static_cast<double>(tokens);
+  for (double& value : moments) value /= static_cast<double>(count);
   if (mean == nullptr || mean->empty()) return moments;
   const auto width = static_cast<int64_t>(sum.size() / mean->size());
   for (int64_t i = 0; i < std::ssize(moments); ++i) {
@@ -43,19 +46,22 @@ int64_t WidestKey(const ModelConfig& config, int64_t layer) {
   return width;
 }
 
-GramCollector::GramCollector(const ModelConfig& config, int64_t sinks, ProfileSums& sums)
-    : config_(config), sinks_(sinks), sums_(sums) {
+GramCollector::GramCollector(const ModelConfig& config,
+                             int64_t sinks,
+                             int64_t horizon,
+                             ProfileSums& sums)
+    : config_(config), sinks_(sinks), horizon_(horizon), sums_(sums) {
   const int64_t heads = config.num_kv_heads;
   for (int64_t l = 0; l < config.num_layers; ++l) {
     const int64_t values = config.head_width;
     sums_[SumName(l, "value")].assign(heads * values * values, 0.0);
     sums_[SumName(l, "value_sum")].assign(heads * values, 0.0);
-    sums_[SumName(l, "output")].assign(heads * values * values, 0.0);
+    sums_[SumName(l, "value_metric")].assign(heads * values * values, 0.0);
     const int64_t keys = WidestKey(config, l);
     if (keys == 0) continue;
     sums_[SumName(l, "key")].assign(heads * keys * keys, 0.0);
     sums_[SumName(l, "key_sum")].assign(heads * keys, 0.0);
-    sums_[SumName(l, "query")].assign(heads * keys * keys, 0.0);
+    sums_[SumName(l, "key_metric")].assign(heads * keys * keys, 0.0);
   }
 }
 
@@ -71,9 +77,48 @@ void GramCollector::Add(int64_t layer, const char* what, const Tensor& sum) {
   for (size_t i = 0; i < target.size(); ++i) target[i] += data[i];
 }
 
-void GramCollector::Visit(int64_t layer, const model::LayerTaps& taps, const Tensor& output_grams) {
-  const torch::NoGradGuard no_grad;
+void GramCollector::AddMetrics(int64_t layer,
+                               const model::LayerTaps& taps,
+                               const Tensor& energy,
+                               const Tensor& output_grams) {
   const int64_t heads = config_.num_kv_heads;
+  const int64_t share = config_.group_size();
+  const int64_t tokens = taps.k.size(2);
+  const int64_t behind = tokens - sinks_;
+  const double scale = config_.logit_scale();
+  const Tensor weight = EnergyWeights(energy.narrow(0, tokens - horizon_, horizon_));  // [Q]
+  std::vector<Tensor> of_keys, of_values;
+  for (int64_t g = 0; g < heads; ++g) {
+    const Tensor queries =
+        taps.q[0].narrow(0, g * share, share).narrow(1, tokens - horizon_, horizon_);
+    const Tensor grams = output_grams.narrow(0, g * share, share);     // [H/G, D_v, D_v]
+    Tensor logits = torch::matmul(queries * scale, taps.k[0][g].t());  // [H/G, Q, T]
+    model::HideUnseenKeys(logits, taps.window);
+    const Tensor attention = torch::softmax(logits, -1);
+    const Tensor values = taps.v[0][g];  // [T, D_v]
+    // Sums over the tokens whose rows lose something, times the queries' weights: [H/G, Q].
+    const auto over_tokens = [&](const Tensor& x) {
+      return x.narrow(2, sinks_, behind).to(torch::kFloat64).sum(2) * weight;
+    };
+    of_values.push_back(
+        (over_tokens(attention.square()).sum(1).view({share, 1, 1}) * grams.to(torch::kFloat64))
+            .sum(0));
+    if (config_.keys.layout == KeyLayout::kLatent) continue;
+    const Tensor moved = over_tokens(
+        model::LogitWeights(attention, values, torch::matmul(attention, values), grams));
+    const Tensor rows = (queries.to(torch::kFloat64) * (moved.sqrt() * scale).unsqueeze(2))
+                            .reshape({share * horizon_, queries.size(2)});
+    of_keys.push_back(torch::mm(rows.t(), rows));
+  }
+  Add(layer, "value_metric", torch::stack(of_values));
+  if (!of_keys.empty()) Add(layer, "key_metric", torch::stack(of_keys));
+}
+
+void GramCollector::Visit(int64_t layer,
+                          const model::LayerTaps& taps,
+                          const Tensor& energy,
+                          const Tensor& output_grams) {
+  const torch::NoGradGuard no_grad;
   const int64_t tokens = taps.v.size(2) - sinks_;
   const auto rows = [&](const Tensor& x) {  // [1, heads, T, W] -> [heads, n, W]
     return x[0].narrow(1, sinks_, tokens).to(torch::kFloat64);
@@ -81,22 +126,14 @@ void GramCollector::Visit(int64_t layer, const model::LayerTaps& taps, const Ten
   const Tensor values = rows(taps.v);
   Add(layer, "value", Gram(values));
   Add(layer, "value_sum", values.sum(1));
-  // The matrix belongs to the layer, not to the window; it is added once per token, so that the
-  // mean is the matrix.
-  Add(layer, "output",
-      output_grams.to(torch::kFloat64)
-          .view({heads, config_.group_size(), values.size(2), values.size(2)})
-          .sum(1)
-          .mul(static_cast<double>(tokens)));
+  AddMetrics(layer, taps, energy, output_grams);
   if (config_.keys.layout == KeyLayout::kLatent) return;
   const Tensor keys = rows(taps.k);
   Add(layer, "key", Gram(keys));
   Add(layer, "key_sum", keys.sum(1));
-  Add(layer, "query",
-      Gram(rows(taps.q).reshape({heads, config_.group_size() * tokens, keys.size(2)})));
 }
 
-LayerGrams GramCollector::Finish(int64_t layer, int64_t tokens) const {
+LayerGrams GramCollector::Finish(int64_t layer, int64_t windows, int64_t tokens) const {
   LayerGrams grams;
   grams.num_kv_heads = config_.num_kv_heads;
   grams.key_width = WidestKey(config_, layer);
@@ -106,11 +143,11 @@ LayerGrams GramCollector::Finish(int64_t layer, int64_t tokens) const {
   };
   grams.value_mean = Moments(sum("value_sum"), nullptr, tokens);
   grams.value = Moments(sum("value"), &grams.value_mean, tokens);
-  grams.output = Moments(sum("output"), nullptr, tokens);
+  grams.value_metric = Moments(sum("value_metric"), nullptr, windows);
   if (grams.key_width == 0) return grams;
   grams.key_mean = Moments(sum("key_sum"), nullptr, tokens);
   grams.key = Moments(sum("key"), &grams.key_mean, tokens);
-  grams.query = Moments(sum("query"), nullptr, tokens);
+  grams.key_metric = Moments(sum("key_metric"), nullptr, windows);
   return grams;
 }
 

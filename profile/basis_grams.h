@@ -17,21 +17,32 @@ namespace kvc::profile {
 // `sums` must outlive the collector.
 class GramCollector {
  public:
-  // Tokens before `sinks` do not count.
-  GramCollector(const ModelConfig& config, int64_t sinks, ProfileSums& sums);
+  // Tokens before `sinks` do not count; the last `horizon` tokens' queries measure.
+  GramCollector(const ModelConfig& config, int64_t sinks, int64_t horizon, ProfileSums& sums);
 
-  // Adds one window at one layer: `taps` [1, ...] with projections, `output_grams` [H, D_v, D_v]
-  // (OutputProjectionGrams). Throws kNumeric when a moment is not finite.
-  void Visit(int64_t layer, const model::LayerTaps& taps, const torch::Tensor& output_grams);
+  // Adds one window at one layer: `taps` [1, ...] with projections, `energy` [T] the squared norms
+  // of what the layer reads, `output_grams` [H, D_v, D_v] (OutputProjectionGrams). Throws kNumeric
+  // when a moment is not finite.
+  void Visit(int64_t layer,
+             const model::LayerTaps& taps,
+             const torch::Tensor& energy,
+             const torch::Tensor& output_grams);
 
-  // Returns the moments of the layer after `tokens` tokens were added, not counting sinks.
-  [[nodiscard]] LayerGrams Finish(int64_t layer, int64_t tokens) const;
+  // Returns the moments of the layer after `windows` windows with `tokens` tokens together were
+  // added, not counting sinks.
+  [[nodiscard]] LayerGrams Finish(int64_t layer, int64_t windows, int64_t tokens) const;
 
  private:
+  // Adds to the layer's metrics.
+  void AddMetrics(int64_t layer,
+                  const model::LayerTaps& taps,
+                  const torch::Tensor& energy,
+                  const torch::Tensor& output_grams);
   void Add(int64_t layer, const char* what, const torch::Tensor& sum);
 
   const ModelConfig& config_;
   int64_t sinks_ = 0;
+  int64_t horizon_ = 0;
   ProfileSums& sums_;
 };
 

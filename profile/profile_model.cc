@@ -275,7 +275,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
 
   ProfileSums sums;
   CurveCollector curves(config, options, sums);
-  GramCollector grams(config, options.sinks, sums);
+  GramCollector grams(config, options.sinks, options.horizon, sums);
   StepCollector steps(config, options.sinks, sums);
   MixedCollector mixed(config, options, sums);
   model::StreamOptions stream;
@@ -288,7 +288,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   std::vector<LayerBases> bases;
   const auto add_bases = [&](int64_t layer) {
     const int64_t tokens = num_windows * (length - options.sinks);
-    bases.push_back(inputs.make_bases(layer, grams.Finish(layer, tokens)));
+    bases.push_back(inputs.make_bases(layer, grams.Finish(layer, num_windows, tokens)));
     steps.Finish(layer, bases.back());
   };
   for (int64_t l = 0; l < stream.first_layer; ++l) add_bases(l);
@@ -306,7 +306,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     const model::LayerTaps seen = SeenTaps(taps, tokens);
     const torch::Tensor energy = energies[window].narrow(0, length - tokens, tokens);
     curves.Visit(layer, seen, weights, energy);
-    grams.Visit(layer, taps, curves.output_grams());
+    grams.Visit(layer, taps, energies[window], curves.output_grams());
     steps.Visit(taps);
     mixed.Visit(layer, seen, weights, energy, curves.output_grams(), curves.scores());
   };

@@ -191,6 +191,47 @@ TEST_F(KeyBasisTest, BalancedBasisIsExactForUnseenKeys) {
   for (int64_t i = 0; i < kTokens * kWidth; ++i) EXPECT_NEAR(back.data[i], keys_.data[i], 1e-6);
 }
 
+// tr(metric (I - P_r) gram (I - P_r)^T) is the sum of the dropped coordinates' spectrum, and no
+// other basis of that rank has less: it is a truncated eigendecomposition in metric coordinates.
+TEST_F(KeyBasisTest, MetricBasisCountsErrorsInOneUnit) {
+  const linalg::Matrix gram = Gram(keys_);
+  const linalg::Matrix metric = Gram(queries_);
+  constexpr double kTinyRidge = 1e-9;
+  const KeyBasis basis = MetricBasis(gram, metric, kTinyRidge, *svd_);
+  const linalg::Matrix both = linalg::Multiply(basis.rebuild.view(), basis.reduce.view());
+  for (int64_t r = 0; r < kWidth; ++r) {
+    for (int64_t c = 0; c < kWidth; ++c) EXPECT_NEAR(both(r, c), r == c ? 1.0 : 0.0, 1e-6);
+  }
+  // An error of one in any coordinate costs one: rebuild^T metric rebuild = I.
+  const linalg::Matrix unit =
+      linalg::Multiply(linalg::Transpose(basis.rebuild.view()).view(),
+                       linalg::Multiply(metric.view(), basis.rebuild.view()).view());
+  // Coordinates are uncorrelated, and vary by their spectrum: reduce gram reduce^T = diag(e).
+  const linalg::Matrix covariance = linalg::MultiplyTransposed(
+      linalg::Multiply(basis.reduce.view(), gram.view()).view(), basis.reduce.view());
+  for (int64_t r = 0; r < kWidth; ++r) {
+    if (r > 0) EXPECT_LE(basis.spectrum[r], basis.spectrum[r - 1]);
+    for (int64_t c = 0; c < kWidth; ++c) {
+      EXPECT_NEAR(unit(r, c), r == c ? 1.0 : 0.0, 1e-5);
+      EXPECT_NEAR(covariance(r, c), r == c ? basis.spectrum[r] : 0.0, 1e-6 * basis.spectrum[0]);
+    }
+  }
+  const KeyBasis best = LogitBasis(gram, metric, *svd_);
+  for (int64_t rank = 0; rank <= kWidth; ++rank) {
+    EXPECT_NEAR(RelativeLogitError(basis, rank, gram, metric),
+                RelativeLogitError(best, rank, gram, metric), 1e-5);
+  }
+}
+
+// A metric that asks for nothing in some directions: what lies there comes back at full rank.
+TEST_F(KeyBasisTest, MetricBasisIsExactWhereNothingIsAsked) {
+  linalg::Matrix flat = queries_;
+  for (int64_t t = 0; t < flat.rows; ++t) flat(t, 2) = flat(t, 4) = 0.0;
+  const KeyBasis basis = MetricBasis(Gram(keys_), Gram(flat), 1e-3, *svd_);
+  const linalg::Matrix back = Truncate(keys_, basis, kWidth);
+  for (int64_t i = 0; i < kTokens * kWidth; ++i) EXPECT_NEAR(back.data[i], keys_.data[i], 1e-6);
+}
+
 class SelectPairsTest : public KeyBasisTest {
  protected:
   // keys with everything but the pairs set to zero

@@ -57,10 +57,10 @@ profile::LayerGrams GramsOf(const std::vector<Rows>& heads) {
     const Tensor values = Centred(head.values);
     Append(torch::mm(keys.t(), keys) / kRows, grams.key);
     Append(head.keys.mean(0), grams.key_mean);
-    Append(torch::mm(head.query.t(), head.query) / kRows, grams.query);
+    Append(torch::mm(head.query.t(), head.query) / kRows, grams.key_metric);
     Append(torch::mm(values.t(), values) / kRows, grams.value);
     Append(head.values.mean(0), grams.value_mean);
-    Append(torch::mm(head.output, head.output.t()), grams.output);
+    Append(torch::mm(head.output, head.output.t()), grams.value_metric);
   }
   return grams;
 }
@@ -103,9 +103,12 @@ class ProfileBases : public ::testing::Test {
   std::vector<LayerBases> bases_;
 };
 
-// The ridge under C_K, a thousandth of its mean eigenvalue, costs at most about this share of the
-// whole energy, whatever is left of it.
-constexpr double kRidgeShare = 1e-3;
+// The ridge under a metric, a thousandth of its mean eigenvalue, costs at most that times the rows'
+// whole variance.
+double RidgeCost(const Tensor& asked, const Tensor& rows, int64_t width) {
+  return 1e-3 / static_cast<double>(width) *
+         (asked.square().sum() * rows.square().sum()).item<double>();
+}
 
 TEST_F(ProfileBases, EveryPrefixIsTheBestLogitOfItsSize) {
   EXPECT_NO_THROW(CheckBases(bases_));
@@ -122,7 +125,8 @@ TEST_F(ProfileBases, EveryPrefixIsTheBestLogitOfItsSize) {
       const double loss = (exact - torch::mm(stored, asked.t())).square().sum().item<double>();
       const double optimum = Optimum(exact, r);
       EXPECT_GE(loss, optimum * (1 - 1e-5)) << "head " << g << " rank " << r;
-      EXPECT_LE(loss, optimum + kRidgeShare * Optimum(exact, 0)) << "head " << g << " rank " << r;
+      EXPECT_LE(loss, optimum + RidgeCost(rows_[g].query, keys, width))
+          << "head " << g << " rank " << r;
     }
   }
 }
@@ -141,8 +145,32 @@ TEST_F(ProfileBases, EveryPrefixIsTheBestOutputOfItsSize) {
           (exact - torch::mm(rebuilt, rows_[g].output)).square().sum().item<double>();
       const double optimum = Optimum(exact, r);
       EXPECT_GE(loss, optimum * (1 - 1e-5)) << "head " << g << " rank " << r;
-      EXPECT_LE(loss, optimum + kRidgeShare * Optimum(exact, 0)) << "head " << g << " rank " << r;
+      EXPECT_LE(loss, optimum + RidgeCost(rows_[g].output, values, kValueWidth))
+          << "head " << g << " rank " << r;
     }
+  }
+}
+
+// Errors of one size cost the same in every coordinate of a head's keys and values, and what
+// dropping a coordinate costs has the mean 1.
+TEST_F(ProfileBases, CoordinatesOfAHeadCountInOneUnit) {
+  for (int64_t g = 0; g < kHeads; ++g) {
+    const int64_t width = g == 0 ? kKeyWidth : 4;
+    const Tensor query = Block(bases_[0].query, g, kKeyWidth);
+    const Tensor output = Block(bases_[0].output, g, kValueWidth);
+    // What an error of one in a coordinate does to the logits, and to the outputs.
+    const Tensor of_keys =
+        torch::mm(rows_[g].query, query).square().sum(0).narrow(0, 0, width) / kRows;
+    const Tensor of_values = torch::mm(rows_[g].output.t(), output).square().sum(0);
+    const Tensor keys = torch::mm(Centred(rows_[g].keys), Block(bases_[0].key, g, kKeyWidth));
+    const Tensor values =
+        torch::mm(Centred(rows_[g].values), Block(bases_[0].value, g, kValueWidth));
+    const double unit = of_values[0].item<double>();
+    // But for the ridge, which coordinates that nothing asks for feel.
+    EXPECT_NEAR(of_keys[0].item<double>() / unit, 1.0, 0.05);
+    EXPECT_NEAR(of_values[1].item<double>() / unit, 1.0, 0.05);
+    const double energy = (keys.square().sum() + values.square().sum()).item<double>() / kRows;
+    EXPECT_NEAR(energy / static_cast<double>(width + kValueWidth), 1.0, 0.2);
   }
 }
 
@@ -173,12 +201,17 @@ TEST_F(ProfileBases, LatentsHaveValueBasesOnly) {
   grams.key_width = 0;
   grams.key.clear();
   grams.key_mean.clear();
-  grams.query.clear();
+  grams.key_metric.clear();
   const auto svd = linalg::Svd::Create(linalg::SvdBackend::kLapack);
   const std::vector<LayerBases> bases = {pipeline::MakeBases(ThinConfig(), 0, grams, *svd)};
   EXPECT_NO_THROW(CheckBases(bases));
   EXPECT_TRUE(bases[0].key.empty());
-  EXPECT_EQ(bases[0].value, bases_[0].value);
+  // The same columns in another unit: there are no keys whose errors it is shared with.
+  for (int64_t g = 0; g < kHeads; ++g) {
+    const Tensor own = Block(bases[0].value, g, kValueWidth);
+    const Tensor other = Block(bases_[0].value, g, kValueWidth);
+    EXPECT_TRUE(torch::allclose(own / own.norm(), other / other.norm(), 1e-5, 1e-6));
+  }
 }
 
 }  // namespace
