@@ -6,12 +6,15 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/cache/loss_map.h"
 #include "core/cache/profile_file.h"
 #include "linalg/basis.h"
+#include "model/logit_weights.h"
 #include "model/ordered_work.h"
 #include "model/projections.h"
 #include "model/threads.h"
 #include "profile/head_basis.h"
+#include "profile/loss_map_fit.h"
 #include "profile/utility_curve.h"
 #include "scorers/tier_loss.h"
 #include "solver/tier_choice.h"
@@ -20,6 +23,9 @@ namespace kvc::profile {
 namespace {
 
 using torch::Tensor;
+
+// Of a query's attention that the other tokens have, at least: what rounding leaves of 1 - a.
+constexpr double kLeastRest = 1e-6;
 
 // A dense float matrix.
 ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.size(1)}; }
@@ -47,6 +53,9 @@ Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, const Kept& 
   return y;
 }
 
+// The points of a scorer's maps: [L, groups, 2, points], scores, then losses.
+std::string MapSum(const std::string& scorer) { return "losses." + scorer; }
+
 CodeSteps StepsFor(CodeSteps (*find)(const LayerBases&, const RowFormat&, int64_t),
                    const LayerBases& bases,
                    const std::optional<RowFormat>& format,
@@ -71,8 +80,10 @@ MixedCollector::MixedCollector(const ModelConfig& config,
   for (size_t i = 0; i < options.scorers.size(); ++i) {
     if (!HasMixedCurve(options.scorers[i])) continue;
     scorers_.push_back(i);
-    sums_[MixedSum(ToString(options.scorers[i]))].assign(
-        config.num_layers * config.num_kv_heads * kCurvePoints, 0.0);
+    const std::string name = ToString(options.scorers[i]);
+    sums_[MixedSum(name)].assign(config.num_layers * config.num_kv_heads * kCurvePoints, 0.0);
+    sums_[MapSum(name)].assign(config.num_layers * config.num_key_groups() * 2 * kLossMapPoints,
+                               0.0);
   }
 }
 
@@ -205,7 +216,9 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
     for (size_t s = 0; s < scorers_.size(); ++s) {
       const ScorerSpec& scorer = options_.scorers[scorers_[s]];
       std::vector<double> losses = Losses(window, tiers, n * group_heads, scorer);
-      const auto choices = Choices(layer, bases, n, window.context, window.scores[s][n], losses);
+      const LossMapView map(bases.loss_maps.at(scorer), n);
+      const auto choices =
+          Choices(layer, bases, n, window.context, window.scores[s][n], map, losses);
       for (int64_t i = 0; i < group_heads; ++i) {
         const int64_t g = n * group_heads + i;
         const auto curve = std::span(curves).subspan(
@@ -225,11 +238,12 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
                                                           int64_t group,
                                                           int64_t context,
                                                           std::span<const float> scores,
+                                                          const LossMapView& map,
                                                           std::vector<double>& losses) const {
   const int64_t columns = std::ssize(tiers_);
   const int64_t count = context - options_.window - options_.sinks;  // n
   const MatrixD shares(losses.data() + options_.sinks * columns, count, columns);
-  scorers::ScaleToScores(scores.subspan(options_.sinks, count), shares);
+  scorers::ScaleToScores(scores.subspan(options_.sinks, count), map, shares);
   CacheGroup rows{config_.key_width(layer, group), config_.head_width, {}, false};
   rows.heads.resize(static_cast<size_t>(config_.num_kv_heads / config_.num_key_groups()));
   std::iota(rows.heads.begin(), rows.heads.end(), group * std::ssize(rows.heads));
@@ -269,26 +283,93 @@ TieredError MixedCollector::ErrorOf(const Window& window,
       window.seen};
 }
 
-void MixedCollector::Finish(int64_t layer, const LayerBases& bases) {
-  std::vector<std::vector<double>> curves(windows_.size());
-  const int64_t size = config_.num_kv_heads * kCurvePoints;  // of a layer
+void MixedCollector::OverWindows(const std::function<void(int64_t)>& work) const {
+  // Operations are single-threaded: split over threads their sums would round differently.
   const model::SingleThreadedOperations single;
+  const auto count = static_cast<int64_t>(windows_.size());
+  const auto workers = static_cast<int>(std::clamp<int64_t>(count, 1, single.outer_threads()));
   const auto measure = [&](int64_t w) {
     const torch::NoGradGuard no_grad;
-    curves[w] = Curves(layer, windows_[w], bases);
+    work(w);
   };
-  const auto add = [&](int64_t w) {
+  model::RunOrdered(count, workers, measure, [](int64_t) {});
+}
+
+std::vector<double> MixedCollector::DropLosses(const Window& window, int64_t group) const {
+  const int64_t share = config_.group_size();
+  const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
+  Tensor sum = torch::zeros({window.context}, torch::kFloat64);
+  for (int64_t g = group * group_heads; g < (group + 1) * group_heads; ++g) {
+    const Tensor queries = window.queries.narrow(0, g * share, share)
+                               .narrow(1, options_.window, options_.horizon)
+                               .to(torch::kFloat64);                           // [H/G, Q, D_k]
+    const Tensor values = window.values[g].to(torch::kFloat64);                // [T, D_v]
+    const Tensor keys = window.keys[g].to(torch::kFloat64);                    // [T, D_k]
+    Tensor logits = torch::matmul(queries * config_.logit_scale(), keys.t());  // [H/G, Q, T]
+    model::HideUnseenKeys(logits, window.seen);
+    const Tensor attention = torch::softmax(logits, -1);
+    const Tensor moved =
+        model::LogitWeights(attention, values, torch::matmul(attention, values),
+                            grams_.narrow(0, g * share, share).to(torch::kFloat64));
+    const Tensor rest = (1.0 - attention).clamp_min_(kLeastRest);
+    const Tensor losses = (moved / rest.square_()).mean(0);  // [Q, T]
+    sum += torch::mv(losses.t(), window.weight).narrow(0, 0, window.context);
+  }
+  return {sum.data_ptr<double>(), sum.data_ptr<double>() + sum.numel()};
+}
+
+void MixedCollector::FitMaps(int64_t layer) {
+  const int64_t groups = config_.num_key_groups();
+  std::vector<std::vector<std::vector<double>>> losses(windows_.size());  // [window][group]
+  OverWindows([&](int64_t w) {
+    for (int64_t n = 0; n < groups; ++n) losses[w].push_back(DropLosses(windows_[w], n));
+  });
+  for (int64_t n = 0; n < groups; ++n) {
+    for (size_t s = 0; s < scorers_.size(); ++s) {
+      std::vector<ScoredLoss> tokens;
+      for (size_t w = 0; w < windows_.size(); ++w) {
+        for (int64_t j = options_.sinks; j < windows_[w].context - options_.window; ++j) {
+          tokens.push_back({windows_[w].scores[s][n][j], losses[w][n][j]});
+        }
+      }
+      const LossMapPointsOfGroup map = FitLossMap(std::move(tokens));
+      std::vector<double>& sum = sums_.at(MapSum(ToString(options_.scorers[scorers_[s]])));
+      const auto at = sum.begin() + (layer * groups + n) * 2 * kLossMapPoints;
+      std::ranges::copy(map.losses, std::ranges::copy(map.scores, at).out);
+    }
+  }
+}
+
+LossMapsByScorer MixedCollector::MapsOf(int64_t layer) const {
+  const int64_t groups = config_.num_key_groups();
+  LossMapsByScorer maps;
+  for (const size_t s : scorers_) {
+    const ScorerSpec& scorer = options_.scorers[s];
+    const std::vector<double>& sum = sums_.at(MapSum(ToString(scorer)));
+    for (int64_t n = layer * groups; n < (layer + 1) * groups; ++n) {
+      const auto at = sum.begin() + n * 2 * kLossMapPoints;
+      LossMaps& own = maps[scorer];
+      own.scores.insert(own.scores.end(), at, at + kLossMapPoints);
+      own.losses.insert(own.losses.end(), at + kLossMapPoints, at + 2 * kLossMapPoints);
+    }
+  }
+  return maps;
+}
+
+void MixedCollector::Finish(int64_t layer, LayerBases& bases) {
+  if (!windows_.empty()) FitMaps(layer);
+  bases.loss_maps = MapsOf(layer);
+  std::vector<std::vector<double>> curves(windows_.size());
+  const int64_t size = config_.num_kv_heads * kCurvePoints;  // of a layer
+  OverWindows([&](int64_t w) { curves[w] = Curves(layer, windows_[w], bases); });
+  for (size_t w = 0; w < windows_.size(); ++w) {
     for (size_t s = 0; s < scorers_.size(); ++s) {
       std::vector<double>& sum = sums_.at(MixedSum(ToString(options_.scorers[scorers_[s]])));
       for (int64_t i = 0; i < size; ++i) {
         sum[layer * size + i] += curves[w][static_cast<int64_t>(s) * size + i];
       }
     }
-    windows_[w] = {};
-  };
-  const auto count = static_cast<int64_t>(windows_.size());
-  const auto workers = static_cast<int>(std::clamp<int64_t>(count, 1, single.outer_threads()));
-  model::RunOrdered(count, workers, measure, add);
+  }
   windows_.clear();
 }
 

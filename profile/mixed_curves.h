@@ -12,10 +12,18 @@
 //       / |x_i|^2
 //   o^_ih = softmax over the kept keys k^_j of their tiers, times the values v^_j of their tiers
 //
+// The scores become losses by a map of the group (core/cache/loss_map.h), which is fitted first: to
+// the scores of all windows' tokens and to what dropping each of them alone would cost the horizon,
+//
+//   l_j = mean over the group's heads h, summed over its kv heads, mean over the horizon's queries
+//   i,
+//         of (a_ij / (1 - a_ij))^2 (v_j - o_i) W_O^hT W_O^h (v_j - o_i)^T / |x_i|^2
+//
 // A tier costs what TierCosts (core/cache/cache_spec.h) says of the cached key (the latent of a
 // group that has one) and of the values of the group's heads.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,8 +57,9 @@ class MixedCollector {
              const torch::Tensor& energy,
              const torch::Tensor& output_grams,
              const WindowScores& scores);
-  // Adds the curves of the windows seen since the last call.
-  void Finish(int64_t layer, const LayerBases& bases);
+  // Fits the layer's loss maps, or takes those of a finished layer when no window was visited, and
+  // sets them in `bases`; adds the curves of the windows seen since the last call.
+  void Finish(int64_t layer, LayerBases& bases);
 
  private:
   struct Window {
@@ -78,6 +87,14 @@ class MixedCollector {
                                            std::span<const std::vector<TierTensors>> tiers,
                                            int64_t first_head,
                                            const ScorerSpec& scorer) const;
+  // Calls `work` for the index of every window, several at once on threads of their own.
+  void OverWindows(const std::function<void(int64_t)>& work) const;
+  // Returns l [context] of the group's tokens.
+  [[nodiscard]] std::vector<double> DropLosses(const Window& window, int64_t group) const;
+  // Fits the maps of all groups and scorers to the windows and keeps them in the sums.
+  void FitMaps(int64_t layer);
+  // Returns the maps of the layer that were kept.
+  [[nodiscard]] LossMapsByScorer MapsOf(int64_t layer) const;
   // Returns the curves [scorer][heads of the layer][points] of one window, one after the other.
   [[nodiscard]] std::vector<double> Curves(int64_t layer,
                                            const Window& window,
@@ -89,6 +106,7 @@ class MixedCollector {
                                                           int64_t group,
                                                           int64_t context,
                                                           std::span<const float> scores,
+                                                          const LossMapView& map,
                                                           std::vector<double>& losses) const;
   [[nodiscard]] TieredError ErrorOf(const Window& window,
                                     const std::vector<TierTensors>& tiers,

@@ -290,11 +290,11 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     const int64_t tokens = num_windows * (length - options.sinks);
     bases.push_back(inputs.make_bases(layer, grams.Finish(layer, num_windows, tokens)));
     steps.Finish(layer, bases.back());
+    mixed.Finish(layer, bases.back());
   };
   for (int64_t l = 0; l < stream.first_layer; ++l) add_bases(l);
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>& hidden) {
     add_bases(layer);
-    mixed.Finish(layer, bases.back());
     energies = AllRowEnergies(hidden);
     Save(directory, signature, layer + 1, sums, hidden);
   };

@@ -234,12 +234,13 @@ bool ScoresAreLosses(ScorerKind kind) {
          kind == ScorerKind::kOutputError;
 }
 
-void ScaleToScores(std::span<const float> scores, MatrixD losses) {
+void ScaleToScores(std::span<const float> scores, const LossMapView& map, MatrixD losses) {
   for (int64_t j = 0; j < losses.rows; ++j) {
-    const double score = scores[j];
-    KVC_CHECK(score >= 0.0, kNumeric,
+    const double guess = scores[j];
+    KVC_CHECK(guess >= 0.0, kNumeric,
               "tier losses: token {}: expected a score that is a loss, 0 or more, got {}", j,
-              score);
+              guess);
+    const double score = map(guess);
     const double dropped = losses(j, 0);
     for (int64_t t = 0; t < losses.cols; ++t) {
       double& loss = losses(j, t);

@@ -15,6 +15,7 @@
 #include <span>
 
 #include "core/base/view.h"
+#include "core/cache/loss_map.h"
 #include "core/cache/scorer_spec.h"
 #include "scorers/scorer.h"
 
@@ -55,12 +56,12 @@ void ScaleLosses(const TokenSums& sums, const TierLossOptions& options, MatrixD 
 // be added up. Those of KeyDiff, Knorm and streaming are ranks.
 [[nodiscard]] bool ScoresAreLosses(ScorerKind kind);
 
-// Scales losses [T, 1 + n] in place to the scores of a scorer: dropping token i costs its score
-// s_i, and a tier costs the share s_i L_i(t) / L_i(0) of it that the formula above finds. With
-// output-error:reduce=mean,pool=1 these are the losses L themselves; with another score the tiers
-// still follow its order of the tokens. Where L_i(0) is 0, no query tells the tiers apart, and each
-// costs s_i. A score of +infinity (never to be dropped) gives +infinity. Throws kNumeric for a
-// negative score.
-void ScaleToScores(std::span<const float> scores, MatrixD losses);
+// Scales losses [T, 1 + n] in place to the scores of a scorer: dropping token i costs f(s_i), `map`
+// of its score, and a tier costs the share f(s_i) L_i(t) / L_i(0) of it that the formula above
+// finds. With output-error:reduce=mean,pool=1 and the identity these are the losses L themselves;
+// with another score the tiers still follow its order of the tokens. Where L_i(0) is 0, no query
+// tells the tiers apart, and each costs f(s_i). A score of +infinity (never to be dropped) gives
+// +infinity. Throws kNumeric for a negative score.
+void ScaleToScores(std::span<const float> scores, const LossMapView& map, MatrixD losses);
 
 }  // namespace kvc::scorers

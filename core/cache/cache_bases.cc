@@ -17,6 +17,8 @@ namespace {
 // condition number is some hundreds, with room.
 constexpr double kInverseTolerance = 1e-3;
 
+constexpr std::string_view kLossPrefix = "losses.";
+
 // A tensor of the file and its place in a layer.
 struct Field {
   std::string_view name;
@@ -39,6 +41,11 @@ constexpr std::array<Field, 10> kFields = {{
 
 std::string TensorName(size_t layer, std::string_view field) {
   return "layers." + std::to_string(layer) + "." + std::string(field);
+}
+
+// The tensor of a scorer's loss maps.
+std::string LossName(size_t layer, const ScorerSpec& scorer) {
+  return TensorName(layer, kLossPrefix) + ToString(scorer);
 }
 
 // Shape of a field; empty where the layer does not have it.
@@ -138,6 +145,44 @@ std::vector<float> ReadField(const SafetensorsReader& reader,
   return values;
 }
 
+// [groups, 2, points] of a scorer's maps, and back.
+std::vector<float> Interleaved(const LossMaps& maps) {
+  std::vector<float> values;
+  for (size_t at = 0; at < maps.scores.size(); at += kLossMapPoints) {
+    for (const std::vector<float>* part : {&maps.scores, &maps.losses}) {
+      values.insert(values.end(), part->begin() + at, part->begin() + at + kLossMapPoints);
+    }
+  }
+  return values;
+}
+
+LossMaps ReadLossMaps(const SafetensorsReader& reader, const std::string& name) {
+  const TensorRef& tensor = reader.Get(name);
+  KVC_CHECK(tensor.dtype == DType::kF32 && tensor.shape.size() == 3 && tensor.shape[1] == 2 &&
+                tensor.shape[2] == kLossMapPoints,
+            kBadInput, "{}: {}: expected F32 [groups, 2, {}], got another type or shape",
+            kBasesFile, name, kLossMapPoints);
+  std::vector<float> values(tensor.num_elements());
+  ConvertToFloat(tensor.dtype, tensor.bytes.data(), tensor.num_elements(), values.data());
+  LossMaps maps;
+  for (auto at = values.begin(); at != values.end(); at += 2 * kLossMapPoints) {
+    maps.scores.insert(maps.scores.end(), at, at + kLossMapPoints);
+    maps.losses.insert(maps.losses.end(), at + kLossMapPoints, at + 2 * kLossMapPoints);
+  }
+  return maps;
+}
+
+// Reads a layer's loss maps of all scorers; returns their number.
+size_t ReadLossMaps(const SafetensorsReader& reader, size_t layer, LayerBases& bases) {
+  const std::string prefix = TensorName(layer, kLossPrefix);
+  for (const std::string& name : reader.names()) {
+    if (!name.starts_with(prefix)) continue;
+    const ScorerSpec scorer = ParseScorer(name.substr(prefix.size()), kBasesFile);
+    bases.loss_maps[scorer] = ReadLossMaps(reader, name);
+  }
+  return bases.loss_maps.size();
+}
+
 void CheckEqual(int64_t actual, int64_t expected, size_t layer, std::string_view what) {
   KVC_CHECK(actual == expected, kBadShape,
             "{}: layer {}: {}: expected {} as in the cache, got {}; profile the checkpoint that is "
@@ -198,6 +243,13 @@ void SpreadOverLayer(LayerBases& bases) {
   }
 }
 
+LossMapView LossMapOf(const CacheSpec& spec, int64_t layer, int64_t n) {
+  if (spec.bases == nullptr) return {};
+  const LossMapsByScorer& maps = spec.bases->at(layer).loss_maps;
+  const auto found = maps.find(spec.scorer);
+  return found == maps.end() ? LossMapView() : LossMapView(found->second, n);
+}
+
 void CheckBases(const std::vector<LayerBases>& bases) {
   for (size_t l = 0; l < bases.size(); ++l) {
     const LayerBases& layer = bases[l];
@@ -208,6 +260,9 @@ void CheckBases(const std::vector<LayerBases>& bases) {
                  TensorName(l, "query"));
     CheckInverse(layer.value, layer.output, layer.num_kv_heads, layer.value_width,
                  TensorName(l, "output"));
+    for (const auto& [scorer, maps] : layer.loss_maps) {
+      CheckLossMaps(maps, std::string(kBasesFile) + ": " + LossName(l, scorer));
+    }
   }
 }
 
@@ -228,6 +283,10 @@ void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec) 
       static_cast<void>(ValueSteps(bases[l], ValueFormat(spec, t), 0));
       static_cast<void>(KeySteps(bases[l], KeyFormat(spec, t), 0));
     }
+    for (const auto& [scorer, maps] : bases[l].loss_maps) {
+      CheckEqual(std::ssize(maps.scores) / kLossMapPoints, std::ssize(spec.layers[l]), l,
+                 "groups of loss maps");
+    }
   }
 }
 
@@ -236,6 +295,11 @@ void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>
   std::vector<TensorSpec> specs;
   const auto for_each_field = [&](const auto& visit) {
     for (size_t l = 0; l < bases.size(); ++l) {
+      for (const auto& [scorer, maps] : bases[l].loss_maps) {
+        const int64_t groups = std::ssize(maps.scores) / kLossMapPoints;
+        visit(LossName(l, scorer), std::vector<int64_t>{groups, 2, kLossMapPoints},
+              Interleaved(maps));
+      }
       for (const Field& field : kFields) {
         const std::vector<int64_t> shape = ShapeOf(bases[l], field);
         if (HasField(bases[l], field)) {
@@ -269,6 +333,7 @@ std::vector<LayerBases> ReadBases(const std::filesystem::path& path) {
       layer.*field.values = ReadField(reader, l, field, layer);
       ++read;
     }
+    read += ReadLossMaps(reader, l, layer);
   }
   KVC_CHECK(!bases.empty() && read == reader.names().size(), kBadInput,
             "{}: expected the bases of layers 0, 1, ..., got {} tensors of which {} are such",

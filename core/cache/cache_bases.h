@@ -18,6 +18,7 @@
 
 #include "core/base/row_format.h"
 #include "core/cache/cache_spec.h"
+#include "core/cache/loss_map.h"
 
 namespace kvc {
 
@@ -47,6 +48,8 @@ struct LayerBases {
   // Not in the file: the runs of mixtures of 1, 2, ... quarters of a bit (SpreadOverLayer).
   std::vector<RunEnds> key_runs;    // [G, kMixedRates]; empty without errors
   std::vector<RunEnds> value_runs;  // [G, kMixedRates]
+  // Of the layer's cache groups, by the scorers that have some; none in older files.
+  LossMapsByScorer loss_maps;
 };
 
 // Makes the runs of every mixture from the errors: keys and values of all heads of the layer share
@@ -61,21 +64,28 @@ inline constexpr std::array<RowFormat, kCodeBits.size()> kStepFormats = {kRowsX8
 [[nodiscard]] CodeSteps KeySteps(const LayerBases& bases, const RowFormat& format, int64_t head);
 [[nodiscard]] CodeSteps ValueSteps(const LayerBases& bases, const RowFormat& format, int64_t head);
 
+// The map of group n of a layer from the scores of the cache's scorer to losses; the identity where
+// the spec has no bases, or these no map for it.
+[[nodiscard]] LossMapView LossMapOf(const CacheSpec& spec, int64_t layer, int64_t n);
+
 // Name of the file in a profile or bundle directory.
 inline constexpr const char* kBasesFile = "bases.safetensors";
 
 // Throws, naming layer and basis: kBadShape for vectors that are not of the sizes above, kNumeric
 // for a NaN or infinity, kBadInput for a step of zero or less, a negative error, steps of keys or
-// values alone, and where a pair is not inverse to each other within 1e-3.
+// values alone, and where a pair is not inverse to each other within 1e-3; and as CheckLossMaps
+// does.
 void CheckBases(const std::vector<LayerBases>& bases);
 
 // Throws kBadShape, naming the layer and the field, when the bases are not of the cache's layers,
-// heads and widths; kUnsupported when tiers need steps and the bases have none.
+// heads and widths; kUnsupported when tiers need steps and the bases have none,
+// and kBadShape when loss maps are not of the cache's groups.
 void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec);
 
 // Tensors "layers.N.key", ..., all F32; the key's are missing where keys are latents, steps and
-// errors where there are none. Both call CheckBases; Read makes the runs of mixtures, and throws
-// kBadInput for a file with other tensors.
+// errors where there are none; and for each scorer that has maps "layers.N.losses.SCORER" [groups,
+// 2, points], scores, then losses. Both call CheckBases; Read makes the runs of mixtures, and
+// throws kBadInput for a file with other tensors.
 void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>& bases);
 [[nodiscard]] std::vector<LayerBases> ReadBases(const std::filesystem::path& path);
 

@@ -54,7 +54,8 @@ std::vector<TierMoves> Distribute(const CacheSpec& spec,
     for (const BlockShape& to : shapes) reaches.push_back(Covers(from, to) ? 1 : 0);
   }
   const MatrixD losses(scores.losses.data(), std::ssize(candidates), tiers);
-  scorers::ScaleToScores(std::span(scores.scores).first(candidates.size()), losses);
+  scorers::ScaleToScores(std::span(scores.scores).first(candidates.size()),
+                         LossMapOf(spec, layer, n), losses);
   std::vector<int64_t> now;
   for (const Candidate& candidate : candidates) now.push_back(candidate.tier);
   const solver::TierChoice rule({losses, bytes, now, reaches});

@@ -187,6 +187,45 @@ TEST_F(CacheBases, HostileStepsAreRefusedByName) {
   ExpectRefused(ErrorKind::kBadShape, "layers.2.key_steps: expected 6 elements, got 5");
 }
 
+// Maps of two scorers, the second with an option whose text has a comma's neighbours in it.
+void AddMaps(std::vector<LayerBases>& bases) {
+  float next = 1.0F;
+  for (LayerBases& layer : bases) {
+    for (const char* scorer : {"snapkv", "output-error:prompt=1024,recent=0.5"}) {
+      LossMaps& maps = layer.loss_maps[ParseScorer(scorer, "scorer")];
+      for (int64_t i = 0; i < kHeads * kLossMapPoints; ++i) {
+        maps.scores.push_back(next + static_cast<float>(i % kLossMapPoints));
+        maps.losses.push_back(2.0F * next + static_cast<float>(i % kLossMapPoints));
+      }
+      next += 100.0F;
+    }
+  }
+}
+
+TEST_F(CacheBases, LossMapsComeBackAndAreFound) {
+  AddMaps(bases_);
+  WriteBases(path_, bases_);
+  const std::vector<LayerBases> read = ReadBases(path_);
+  ASSERT_EQ(read.size(), bases_.size());
+  for (size_t l = 0; l < read.size(); ++l) EXPECT_EQ(read[l].loss_maps, bases_[l].loss_maps);
+  CacheSpec spec;
+  spec.scorer = ScorerKind::kSnapKv;
+  EXPECT_TRUE(LossMapOf(spec, 1, 0).empty());  // no bases
+  spec.bases = std::make_shared<const std::vector<LayerBases>>(read);
+  // Layer 1, after two maps of layer 0: the first score, and its loss.
+  EXPECT_EQ(LossMapOf(spec, 1, 1)(201.0), 402.0);
+  spec.scorer = ScorerKind::kKnorm;
+  EXPECT_TRUE(LossMapOf(spec, 1, 0).empty());
+}
+
+TEST_F(CacheBases, HostileLossMapsAreRefusedByName) {
+  AddMaps(bases_);
+  bases_[1].loss_maps.begin()->second.losses[7] = std::numeric_limits<float>::quiet_NaN();
+  ExpectRefused(ErrorKind::kNumeric, "layers.1.losses.snapkv");
+  bases_[1].loss_maps.begin()->second.losses[7] = 0.0F;
+  ExpectRefused(ErrorKind::kBadInput, "layers.1.losses.snapkv: expected scores and losses");
+}
+
 TEST_F(CacheBases, PairsThatAreNotInverseAreRefusedByName) {
   bases_[2].query[1] = 1.01F;  // the second head's only element
   ExpectRefused(ErrorKind::kBadInput, "layers.2.query");

@@ -104,7 +104,8 @@ class MixedCollectorTest : public ::testing::Test {
     return rows;
   }
 
-  // The loss of one token's choice by the window's queries, scaled to its score.
+  // The loss of one token's choice by the window's queries, scaled to what the fitted map makes of
+  // its score.
   [[nodiscard]] double Loss(int64_t w, int64_t g, int64_t token, int choice) const {
     const TestWindow& window = windows_[w];
     const auto change = [&](int what) {
@@ -118,7 +119,8 @@ class MixedCollectorTest : public ::testing::Test {
       }
       return sum;
     };
-    return scores_[w][1][g][options_.sinks + token] * change(choice) / change(0);
+    const LossMapView map(bases_.loss_maps.at(options_.scorers[1]), g);
+    return map(scores_[w][1][g][options_.sinks + token]) * change(choice) / change(0);
   }
 
   // [token][choice] of a window and a kv head.
@@ -171,7 +173,7 @@ TEST_F(MixedCollectorTest, EqualsTheBestOfAllChoices) {
                     OutputProjectionGrams(weights_.o, kHeads), scores_[w]);
   }
   collector.Finish(1, bases_);
-  ASSERT_EQ(sums.size(), 1U);
+  ASSERT_EQ(sums.size(), 2U);  // of the curves and of the maps
   const std::vector<double>& curve = sums.at(MixedSum(ToString(options_.scorers[1])));
   ASSERT_EQ(std::ssize(curve), 2 * kKvHeads * kPoints);
   for (int64_t i = 0; i < kKvHeads * kPoints; ++i) EXPECT_EQ(curve[i], 0.0);  // layer 0
@@ -192,6 +194,43 @@ TEST_F(MixedCollectorTest, EqualsTheBestOfAllChoices) {
     EXPECT_GT(head[0], 0.0);
     EXPECT_EQ(head[kCurveIntervals], 0.0);
   }
+}
+
+// Two windows of four tokens are one level: the mean score, and the mean of what dropping each of
+// the tokens alone does to the horizon's outputs.
+TEST_F(MixedCollectorTest, MapsHaveTheLossThatCame) {
+  const ModelConfig config = TinyConfig();
+  ProfileSums sums;
+  MixedCollector collector(config, options_, sums);
+  for (size_t w = 0; w < windows_.size(); ++w) {
+    collector.Visit(1, windows_[w].taps, weights_, windows_[w].energy,
+                    OutputProjectionGrams(weights_.o, kHeads), scores_[w]);
+  }
+  collector.Finish(1, bases_);
+  ASSERT_EQ(bases_.loss_maps.size(), 1U);
+  const LossMaps& maps = bases_.loss_maps.at(options_.scorers[1]);
+  ASSERT_EQ(std::ssize(maps.scores), kKvHeads * kLossMapPoints);
+  for (int64_t g = 0; g < kKvHeads; ++g) {
+    double score = 0.0;
+    double loss = 0.0;
+    for (size_t w = 0; w < windows_.size(); ++w) {
+      for (int64_t i = 0; i < kEvictable; ++i) {
+        Choice one(kEvictable, 1);
+        one[i] = 0;
+        score += scores_[w][1][g][options_.sinks + i] / 8.0;
+        loss += SlowError(windows_[w], o_, g, options_, After(windows_[w], g, one)) / kShare / 8.0;
+      }
+    }
+    EXPECT_NEAR(maps.scores[g * kLossMapPoints], score, 1e-6 * score);
+    EXPECT_NEAR(maps.losses[g * kLossMapPoints], loss, 1e-5 * loss);
+  }
+  // A run that goes on behind this layer has them from the sums.
+  const ProfileSums saved = sums;
+  MixedCollector resumed(config, options_, sums);
+  sums = saved;
+  LayerBases again;
+  resumed.Finish(1, again);
+  EXPECT_EQ(again.loss_maps, bases_.loss_maps);
 }
 
 TEST_F(MixedCollectorTest, OneTierHasNoCurves) {

@@ -251,11 +251,24 @@ TEST(ScaleToScores, TakesTheShareOfTheDroppedToken) {
   const float infinity = std::numeric_limits<float>::infinity();
   std::vector<double> losses = {4, 1, 0, 0, 2, 3, 5, 1};
   const std::vector<float> scores = {8, 0.5F, 10, infinity};
-  ScaleToScores(scores, MatrixD(losses.data(), 4, 2));
+  ScaleToScores(scores, {}, MatrixD(losses.data(), 4, 2));
   EXPECT_EQ(losses, (std::vector<double>{8, 2, 0.5, 0.5, 10, 15, infinity, infinity}));
   const std::vector<float> negative = {-1};
-  EXPECT_KVC_ERROR(ScaleToScores(negative, MatrixD(losses.data(), 1, 2)), kNumeric,
+  EXPECT_KVC_ERROR(ScaleToScores(negative, {}, MatrixD(losses.data(), 1, 2)), kNumeric,
                    "a score that is a loss");
+}
+
+TEST(ScaleToScores, TakesTheLossOfTheMap) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<double> losses = {4, 1, 0, 0, 2, 3, 5, 1};
+  const std::vector<float> scores = {8, 0, 2, infinity};
+  LossMaps maps;
+  maps.scores.assign(kLossMapPoints, 4);
+  maps.scores[0] = 1;
+  maps.losses.assign(kLossMapPoints, 5);
+  maps.losses[0] = 2;
+  ScaleToScores(scores, LossMapView(maps, 0), MatrixD(losses.data(), 4, 2));
+  EXPECT_EQ(losses, (std::vector<double>{10, 2.5, 2, 2, 3, 4.5, infinity, infinity}));
 }
 
 // The losses of output-error without pooling are the scores themselves.
@@ -265,7 +278,7 @@ TEST(ScaleToScores, LeavesOutputErrorAsItIs) {
   const std::vector<double> plain = LossesOf(head, {&tier}, {});
   std::vector<double> scaled = plain;
   const auto scores = ScoreOf(ScorerKind::kOutputError, head.input, {.pool = 1, .mean = true});
-  ScaleToScores(scores, MatrixD(scaled.data(), 25, 2));
+  ScaleToScores(scores, {}, MatrixD(scaled.data(), 25, 2));
   const double largest = *std::ranges::max_element(plain);
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(scaled[i], plain[i], 1e-4 * largest);
 }
