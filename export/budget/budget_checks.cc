@@ -38,8 +38,6 @@ void CheckModelThreshold(const CacheGeometry& geometry, const PlanRequest& reque
 void CheckCurves(const PlanRequest& request) {
   const ProfileData& profile = *request.profile;
   const bool mixed = request.policy.method == Method::kLuKvMixed;
-  const auto tiers =
-      request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
   KVC_CHECK(CurvesFor(profile, request.policy.method, request.policy.loss)
                 .contains(request.policy.scorer),
             kUsage, "--profile: expected curves of {} for the scorer {}, got none; {}",
@@ -47,7 +45,7 @@ void CheckCurves(const PlanRequest& request) {
             mixed && request.policy.scorer.options.keydiff > 0.0
                 ? "a share of keydiff makes no loss that tiers can take a part of, use lukv"
                 : "run kvc-profile with --scorer " + ToString(request.policy.scorer));
-  KVC_CHECK(!mixed || profile.tiers == tiers, kUsage,
+  KVC_CHECK(!mixed || profile.tiers == TiersOf(request), kUsage,
             "--method lukv-mixed: expected the tiers of the profile's curves, got others; run "
             "kvc-profile with the same --tiers");
 }

@@ -165,8 +165,7 @@ CacheSpec MakeBudgetedSpec(const CacheGeometry& geometry,
   spec.sinks = request.sinks;
   spec.window = request.window;
   spec.margin = margin;
-  spec.tiers =
-      request.policy.tiers.empty() ? DefaultTiers(request.policy.method) : request.policy.tiers;
+  spec.tiers = TiersOf(request);
   spec.basis = request.policy.basis;
   spec.recent_format = RecentFormat(geometry, spec.tiers, request.policy);
   const auto scorer = scorers::Scorer::Create(spec.scorer);
@@ -296,8 +295,10 @@ std::shared_ptr<const std::vector<LayerBases>> SharedBases(const ProfileData* pr
   return std::make_shared<const std::vector<LayerBases>>(profile->bases);
 }
 
-std::vector<Tier> DefaultTiers(Method method) {
-  if (method != Method::kLuKvMixed) return {Tier{}};
+std::vector<Tier> TiersOf(const PlanRequest& request) {
+  if (!request.policy.tiers.empty()) return request.policy.tiers;
+  if (request.policy.method != Method::kLuKvMixed) return {Tier{}};
+  if (request.profile != nullptr && !request.profile->tiers.empty()) return request.profile->tiers;
   return {Tier{}, {0.25, 0.25}, {0.125, 0.125}};
 }
 

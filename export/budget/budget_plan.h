@@ -36,7 +36,7 @@ struct Policy {
   Method method = Method::kUniform;
   ScorerSpec scorer;
   CurveLoss loss = CurveLoss::kImportance;  // lukv and lukv-mixed
-  std::vector<Tier> tiers;                  // widest first; none: DefaultTiers(method)
+  std::vector<Tier> tiers;                  // widest first; none: see TiersOf
   TierBasis basis = TierBasis::kOffline;
   // Format of the recent rows. None: that of the widest tier in few bits, if one keeps all
   // dimensions, else the cache's.
@@ -61,8 +61,9 @@ struct PlanRequest {
 [[nodiscard]] std::shared_ptr<const std::vector<LayerBases>> SharedBases(
     const ProfileData* profile);
 
-// 0,1/8,1/4,1 for lukv-mixed, else 0,1.
-[[nodiscard]] std::vector<Tier> DefaultTiers(Method method);
+// The tiers of a request: the policy's; where it names none, with lukv-mixed those that the profile
+// has curves of (0,1/8,1/4,1 where it has none), else 0,1.
+[[nodiscard]] std::vector<Tier> TiersOf(const PlanRequest& request);
 
 struct BudgetPlan {
   CacheSpec spec;

@@ -40,7 +40,7 @@ struct ExportOptions {
   std::optional<Method> method;  // none: full at 100 %, lukv with a profile, else uniform
   ScorerSpec scorer;
   budget::CurveLoss loss = budget::CurveLoss::kImportance;
-  std::vector<Tier> tiers;  // none: budget::DefaultTiers
+  std::vector<Tier> tiers;  // none: see budget::TiersOf
   TierBasis basis = TierBasis::kOffline;
   std::optional<RowFormat> recent_format;   // none: budget::Policy says
   std::optional<DType> weights_dtype;       // of stored weights; none: the checkpoint's
