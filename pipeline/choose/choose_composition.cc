@@ -174,7 +174,9 @@ std::vector<size_t> RankLines(std::span<const ComparisonLine> lines, double leas
     order.push_back(i);
   }
   const auto key = [&](size_t i) {
-    return std::pair(static_cast<double>(found(i)) < least, lines[i].text->divergence.kld_mean);
+    const eval::Divergence& divergence = lines[i].text->divergence;
+    return std::pair(static_cast<double>(found(i)) < least,
+                     divergence.kld_mean + divergence.kld_stderr);
   };
   std::ranges::stable_sort(order, {}, key);
   return order;

@@ -72,8 +72,10 @@ struct Choice {
                                                                bool behind_rotation = false);
 
 // Returns the indices of the lines after lines[0], the reference, best first: those that find at
-// least `least_needles` of its needles (if none does, those that find most) by mean divergence,
-// then the others by it. Ties go to the earlier line. Every line must have walked the text.
+// least `least_needles` of its needles (if none does, those that find most) by mean divergence plus
+// its standard error, then the others by it. So of two policies with the same mean the one that is
+// alike on every window goes first: it carries over to other text. Ties go to the earlier line.
+// Every line must have walked the text.
 [[nodiscard]] std::vector<size_t> RankLines(std::span<const ComparisonLine> lines,
                                             double least_needles);
 

@@ -30,6 +30,13 @@ TEST(RankLines, TakesTheLeastDivergenceAfterTheReference) {
   EXPECT_EQ(BestLine({Line(0.0), Line(0.3), Line(0.1), Line(0.2)}, 0.9), 2U);
 }
 
+TEST(RankLines, PrefersWhatIsAlikeOnEveryWindow) {
+  std::vector<ComparisonLine> lines = {Line(0.0), Line(0.10), Line(0.11), Line(0.14)};
+  lines[1].text->divergence.kld_stderr = 0.05;
+  lines[2].text->divergence.kld_stderr = 0.02;
+  EXPECT_EQ(RankLines(lines, 0.9), (std::vector<size_t>{2, 3, 1}));
+}
+
 TEST(RankLines, PassesOverThoseThatLoseNeedles) {
   const std::vector<ComparisonLine> lines = {Line(0.0, 10), Line(0.1, 8), Line(0.2, 9),
                                              Line(0.3, 10)};
