@@ -5,15 +5,10 @@
 
 #include "core/base/error.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 #include "runtime/cuda/run_steps.h"
 
 namespace kvc::runtime {
-namespace {
-
-constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
-
-}  // namespace
-
 DecodeStep::DecodeStep(const Plan& plan, int64_t batch, CudaDevice& device, StepCounts& counts)
     : batch_(batch),
       layers_(std::ssize(plan.attentions)),

@@ -5,6 +5,7 @@
 
 #include "core/cache/cache_spec.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 #include "runtime/cuda/device_table.h"
 #include "scorers/tier_loss.h"
 
@@ -13,9 +14,6 @@ namespace {
 
 // Copies of rows of the heads that take a turn together, at most, unless one head needs more.
 constexpr int64_t kMostCopiedBytes = int64_t{256} << 20;
-constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
-
-int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
 
 int64_t KeyWidth(const AttentionStep& attention, const CacheGroup& group) {
   return attention.latent ? attention.head_width : group.key_width;
@@ -243,7 +241,7 @@ void LayerSums::RunQueries(std::vector<cuda::ScoreHead> heads,
                            const std::vector<cuda::ScoreTier>& tiers) {
   const cuda::ScorePlan plan = cuda::PlanScores(std::move(heads), wanted_.losses);
   cuda::CheckTiers(plan, tiers);
-  const Buffer scratch(std::max<int64_t>(plan.scratch_floats, 1) * kFloatBytes, device_, nullptr);
+  const Buffer scratch = Room<float>(plan.scratch_floats, device_);
   float* floats = DeviceMemory::Floats(scratch);
   DeviceTable<cuda::ScoreHead> table;
   table.Set(plan.heads, device_);
@@ -260,9 +258,7 @@ void LayerSums::RunKeys(std::vector<cuda::KeyHead> heads) {
   DeviceTable<cuda::KeyHead> table;
   table.Set(plan.heads, device_);
   if (wanted_.norms) return cuda::KeyNormScores(plan, table.data(), device_.stream());
-  const Buffer scratch(
-      std::max<int64_t>(plan.scratch_doubles, 1) * static_cast<int64_t>(sizeof(double)), device_,
-      nullptr);
+  const Buffer scratch = Room<double>(plan.scratch_doubles, device_);
   cuda::KeyDiffScores(plan, table.data(), reinterpret_cast<double*>(DeviceMemory::Of(scratch)),
                       device_.stream());
 }
@@ -270,7 +266,7 @@ void LayerSums::RunKeys(std::vector<cuda::KeyHead> heads) {
 void LayerSums::RunExpected(std::vector<cuda::ExpectedHead> heads) {
   const ScorerOptions& options = spec_.scorer.options;
   const cuda::ExpectedPlan plan = cuda::PlanExpected(std::move(heads));
-  const Buffer scratch(plan.scratch_floats * kFloatBytes, device_, nullptr);
+  const Buffer scratch = Room<float>(plan.scratch_floats, device_);
   DeviceTable<cuda::ExpectedHead> table;
   table.Set(plan.heads, device_);
   cuda::ExpectedScores(plan, table.data(), DeviceMemory::Floats(scratch), attention_.scale,

@@ -9,6 +9,7 @@
 #include "kernels/cuda/reserve_shares.h"
 #include "kernels/cuda/select.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 #include "runtime/cuda/device_table.h"
 #include "runtime/cuda/layer_sums.h"
 #include "runtime/cuda/unsettled_layer.h"
@@ -16,13 +17,6 @@
 
 namespace kvc::runtime {
 namespace {
-
-int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
-
-template <class T>
-Buffer Room(int64_t count, CudaDevice& device) {
-  return Buffer(std::max<int64_t>(count, 1) * static_cast<int64_t>(sizeof(T)), device, nullptr);
-}
 
 // Collects the last part of scoring for all heads of a layer: the tables of what
 // scorers::Scorer::Finish does with the same sums.

@@ -6,13 +6,12 @@
 #include "core/cache/cache_spec.h"
 #include "runtime/cuda/cuda_activations.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 #include "scorers/expected_queries.h"
 #include "scorers/rotation.h"
 
 namespace kvc::runtime {
 namespace {
-
-int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
 
 void Append(const scorers::MeanRotation& rotation,
             std::vector<float>& cos,
