@@ -18,21 +18,26 @@ namespace kvc::cuda {
 using Work = std::function<void()>;
 
 struct StreamTag {
-  std::deque<Work> waiting;
+  struct Entry {
+    Work work;
+    bool frees = false;  // gives memory back, which happens whatever fails
+  };
+  std::deque<Entry> waiting;
   bool capturing = false;
   std::vector<Work> captured;
   size_t given_back = 0;  // bytes that will be free when what waits has run
 
+  void RunFirst() {
+    const Entry first = std::move(waiting.front());
+    waiting.pop_front();
+    first.work();
+  }
   void Run() {
     try {
-      while (!waiting.empty()) {
-        const Work work = std::move(waiting.front());
-        waiting.pop_front();
-        work();
-      }
+      while (!waiting.empty()) RunFirst();
     } catch (...) {
-      waiting.clear();  // what followed a failed kernel does not run
-      given_back = 0;
+      std::erase_if(waiting, [](const Entry& entry) { return !entry.frees; });
+      while (!waiting.empty()) RunFirst();
       throw;
     }
   }
@@ -50,8 +55,18 @@ void Put(StreamHandle stream, Work work) {
   if (tag.capturing) {
     tag.captured.push_back(std::move(work));
   } else {
-    tag.waiting.push_back(std::move(work));
+    tag.waiting.push_back({std::move(work)});
   }
+}
+
+// FailCall's.
+int64_t calls = 0;
+int64_t failing_call = -1;
+
+void CountCall(const char* what) {
+  const int64_t number = calls++;
+  KVC_CHECK(number != failing_call, kDevice, "{}: expected success, got the failure of call {}",
+            what, number);
 }
 
 void CheckRange(const void* device, size_t bytes, const char* what) {
@@ -61,9 +76,16 @@ void CheckRange(const void* device, size_t bytes, const char* what) {
 
 }  // namespace
 
+void FailCall(int64_t number) {
+  calls = 0;
+  failing_call = number;
+}
+int64_t CountCalls() { return calls; }
+
 void EnqueueWork(StreamHandle stream, Work work) { Put(stream, std::move(work)); }
 
 void EnqueueKernel(const LaunchShape& shape, StreamHandle stream, Work kernel) {
+  CountCall(shape.name);
   emulator::Grid grid;
   grid.name = shape.name;
   grid.blocks_x = shape.blocks_x;
@@ -92,6 +114,7 @@ size_t FreeBytes() {
 // A device hands out what was given back before in the stream; here the stream must have come so
 // far, which it need not where there is as much as ever was in use.
 void* TakeBytes(size_t bytes, StreamHandle stream) {
+  CountCall("device memory");
   StreamTag& tag = TagOf(stream);
   const emulator::MemoryUse use = emulator::GetMemoryUse();
   if (!tag.capturing && tag.given_back > 0 && use.used + bytes > use.peak) {
@@ -102,13 +125,17 @@ void* TakeBytes(size_t bytes, StreamHandle stream) {
 void GiveBackBytes(void* memory, size_t bytes, StreamHandle stream) noexcept {
   StreamTag& tag = TagOf(stream);
   tag.given_back += bytes;
-  Put(stream, [memory, bytes, &tag] {
+  const auto free = [memory, bytes, &tag] {
     emulator::Free(memory);
     tag.given_back -= bytes;
-  });
+  };
+  tag.waiting.push_back({free, true});  // no part of a graph, which may run more than once
 }
 
-DeviceBuffer::DeviceBuffer(size_t bytes) : data_(emulator::Allocate(bytes)), bytes_(bytes) {}
+DeviceBuffer::DeviceBuffer(size_t bytes) : bytes_(bytes) {
+  CountCall("device memory");
+  data_ = emulator::Allocate(bytes);
+}
 DeviceBuffer::~DeviceBuffer() { emulator::Free(data_); }
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
@@ -123,6 +150,7 @@ size_t PeakBytes() { return emulator::GetMemoryUse().peak; }
 void ResetPeakBytes() { emulator::ResetPeak(); }
 
 void CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle stream) {
+  CountCall("CopyToDevice");
   CheckRange(device, bytes, "CopyToDevice");
   Put(stream, [=] {
     std::memcpy(device, host, bytes);
@@ -130,10 +158,12 @@ void CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle str
   });
 }
 void CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream) {
+  CountCall("CopyToHost");
   CheckRange(device, bytes, "CopyToHost");
   Put(stream, [=] { std::memcpy(host, device, bytes); });
 }
 void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream) {
+  CountCall("CopyOnDevice");
   CheckRange(to, bytes, "CopyOnDevice");
   CheckRange(from, bytes, "CopyOnDevice");
   Put(stream, [=] {
@@ -142,6 +172,7 @@ void CopyOnDevice(void* to, const void* from, size_t bytes, StreamHandle stream)
   });
 }
 void FillZero(void* device, size_t bytes, StreamHandle stream) {
+  CountCall("FillZero");
   CheckRange(device, bytes, "FillZero");
   Put(stream, [=] {
     std::memset(device, 0, bytes);
@@ -195,11 +226,7 @@ void Event::MakeWait(StreamHandle stream) const {
     return;
   }
   Put(stream, [mark = impl_->mark] {
-    while (!mark->passed && !mark->stream->waiting.empty()) {
-      const Work work = std::move(mark->stream->waiting.front());
-      mark->stream->waiting.pop_front();
-      work();
-    }
+    while (!mark->passed && !mark->stream->waiting.empty()) mark->stream->RunFirst();
   });
 }
 

@@ -6,11 +6,10 @@
 #include "core/base/error.h"
 #include "runtime/cuda/decode_step.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 
 namespace kvc::runtime {
 namespace {
-
-constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 cuda::Rows FloatRows(float* data, int64_t rows, int64_t width, int64_t stride) {
   return {data, DType::kF32, rows, width, stride};
@@ -53,12 +52,12 @@ void CudaActivations::SetBatch(const RowBatch& batch) {
   CheckFits(batch, size_);
   first_ = batch.first;
   if (!std::ranges::equal(positions_, batch.positions)) {
-    positions_.assign(batch.positions.begin(), batch.positions.end());
     device_.Upload(std::as_bytes(batch.positions), DeviceMemory::Ints(tokens_) + size_.chunk);
+    positions_.assign(batch.positions.begin(), batch.positions.end());
   }
   if (!batch.ids.empty() && !std::ranges::equal(ids_, batch.ids)) {
-    ids_.assign(batch.ids.begin(), batch.ids.end());
     device_.Upload(std::as_bytes(batch.ids), DeviceMemory::Ints(tokens_));
+    ids_.assign(batch.ids.begin(), batch.ids.end());
   }
 }
 
@@ -100,9 +99,9 @@ cuda::PrefillRoom CudaActivations::MakeSplitRoom(const cuda::PrefillRoomSize& si
   }
   const int64_t counters = size.counters * static_cast<int64_t>(sizeof(int32_t));
   if (split_arrived_.bytes() < counters) {
-    split_arrived_ = Buffer(counters, device_, nullptr);
-    cuda::FillZero(DeviceMemory::Of(split_arrived_), static_cast<size_t>(counters),
-                   device_.stream());
+    Buffer fresh(counters, device_, nullptr);
+    cuda::FillZero(DeviceMemory::Of(fresh), static_cast<size_t>(counters), device_.stream());
+    split_arrived_ = std::move(fresh);
   }
   return {DeviceMemory::Floats(split_partials_), DeviceMemory::Ints(split_arrived_)};
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/sampling.h"
 #include "runtime/cpu/host_fallback.h"
@@ -53,9 +54,7 @@ CudaBackend::CudaBackend(ThreadPool& pool) : pool_(pool), device_(pool_.num_thre
 void CudaBackend::CheckFormats(const CacheSpec& spec) const {
   for (int64_t tier = kRecentBlock; tier < std::ssize(spec.tiers); ++tier) {
     for (const RowFormat& format : {KeyFormat(spec, tier), ValueFormat(spec, tier)}) {
-      KVC_CHECK(!NeedsSteps(format), kUnsupported,
-                "{}: expected rows in f32, f16, bf16 or int8, got {}; use --device cpu", name(),
-                RowFormatName(format));
+      (void)cuda::RowCodeOf(format);  // throws for one that no kernel knows
     }
   }
 }
@@ -68,14 +67,14 @@ std::shared_ptr<const PreparedModel> CudaBackend::Prepare(const Graph& graph,
 
 std::unique_ptr<Activations> CudaBackend::NewActivations(std::shared_ptr<const PreparedModel> model,
                                                          const ActivationSize& size) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   auto own = std::dynamic_pointer_cast<const CudaModel>(std::move(model));
   KVC_CHECK(own != nullptr, kInternal, "cuda: expected what this backend made, got another's");
   return std::make_unique<CudaActivations>(std::move(own), size, device_, steps_);
 }
 
 void CudaBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, Activations& x) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   auto& own = As<CudaActivations>(x);
   own.SetBatch(batch);
   if (own.step() != nullptr) return own.step()->Run(section, part);
@@ -83,7 +82,7 @@ void CudaBackend::Run(int64_t section, SectionPart part, const RowBatch& batch, 
 }
 
 void CudaBackend::ReadLogits(const RowBatch& batch, Activations& x, MatrixF logits) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   const float* row = RunLastSection(batch, As<CudaActivations>(x));
   for (int64_t t = 0; t < logits.rows; ++t, row += logits.cols) {
     cuda::CopyToHost(logits.row(t), row, static_cast<size_t>(logits.cols) * sizeof(float),
@@ -97,7 +96,7 @@ bool CudaBackend::DrawTokens(const RowBatch& batch,
                              const kernels::SamplingOptions& options,
                              std::span<Rng* const> rngs,
                              std::span<int32_t> ids) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   auto& own = As<CudaActivations>(x);
   const float* logits = RunLastSection(batch, own);
   const int64_t vocabulary = own.plan().vocab_size;
@@ -123,7 +122,7 @@ void CudaBackend::Store(int64_t layer,
                         int64_t first_position,
                         const Activations& x,
                         SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   const auto& own = As<const CudaActivations>(x);
   if (own.step() != nullptr) {
     KVC_CHECK(rows.count == 1, kInternal, "cuda: expected one row in a decode step, got {}",
@@ -134,7 +133,7 @@ void CudaBackend::Store(int64_t layer,
 }
 
 void CudaBackend::AttendPrompt(int64_t layer, const SequenceCache& cache, Activations& x) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   auto& own = As<CudaActivations>(x);
   own.KeepQueries(own.AttentionIn(layer, 0));
   AttendWorkingBlocks(layer, cache, own, device_);
@@ -143,14 +142,14 @@ void CudaBackend::AttendPrompt(int64_t layer, const SequenceCache& cache, Activa
 void CudaBackend::AttendTokens(int64_t layer,
                                std::span<SequenceCache* const> caches,
                                Activations& x) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   auto& own = As<CudaActivations>(x);
   KVC_CHECK(own.step() != nullptr, kInternal, "cuda: expected activations of a decode step");
   own.step()->Attend(layer, caches, own, bases_);
 }
 
 void CudaBackend::Apply(const LayerMoves& moves, int64_t layer, SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   ApplyMovesOnDevice(moves, layer, cache, bases_, device_);
 }
 
@@ -158,7 +157,7 @@ void CudaBackend::FindResidualEnergy(int64_t layer,
                                      int64_t window,
                                      const Activations& x,
                                      SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   cuda::Rows newest = As<const CudaActivations>(x).hidden();
   const int64_t skipped = std::max<int64_t>(newest.rows - window, 0);
   newest.data = static_cast<float*>(newest.data) + skipped * newest.stride;
@@ -172,7 +171,7 @@ void CudaBackend::FindResidualEnergy(int64_t layer,
 std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
                                             const PreparedModel& model,
                                             SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   const auto& own = As<const CudaModel>(model);
   if (CanScore(request, own, cache)) {
     return ScoreOnDevice(request, own, cache, bases_, pool_, device_);
@@ -192,7 +191,7 @@ std::vector<GroupScores> CudaBackend::Score(const ScoreRequest& request,
 std::shared_ptr<const PlacedScores> CudaBackend::ScoreInPlace(const ScoreRequest& request,
                                                               const PreparedModel& model,
                                                               SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   const auto& own = As<const CudaModel>(model);
   if (!CanScore(request, own, cache) || !CanFinish(request, cache)) return nullptr;
   return ScoreInPlaceOnDevice(request, own, cache, bases_, pool_, device_);
@@ -202,17 +201,17 @@ void CudaBackend::ApplyRule(const LayerRule& rule,
                             const PlacedScores& scores,
                             int64_t layer,
                             SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   ApplyRuleOnDevice(rule, As<const ScoresOnDevice>(scores), layer, cache, device_);
 }
 
 void CudaBackend::Settle(SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   SettleOnDevice(cache, device_);
 }
 
 void CudaBackend::FindCoordinates(int64_t layer, SequenceCache& cache) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   FindCoordinatesOnHost(layer, cache, pool_);
 }
 

@@ -25,6 +25,8 @@ class CudaBackend : public Backend {
   explicit CudaBackend(std::unique_ptr<ThreadPool> pool);
   // The pool must outlive the backend.
   explicit CudaBackend(ThreadPool& pool);
+  ~CudaBackend() override { device_.Drain(); }
+  CudaBackend(CudaBackend&&) = delete;
 
   [[nodiscard]] std::string_view name() const override { return device_.name(); }
   [[nodiscard]] Device& device() override { return device_; }

@@ -41,6 +41,13 @@ void CudaDevice::Synchronize() {
   staged_.clear();
 }
 
+void CudaDevice::Drain() noexcept {
+  try {
+    Synchronize();
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+  }
+}
+
 std::optional<int64_t> CudaDevice::FreeBytes() {
   const auto lock = Lock();
   Synchronize();
@@ -61,7 +68,10 @@ cuda::Graph CudaDevice::Capture(const std::function<void()>& body) {
   try {
     body();
   } catch (...) {
-    (void)stream_.EndCapture();
+    try {
+      (void)stream_.EndCapture();
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): the first failure is told
+    }
     throw;
   }
   return stream_.EndCapture();

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -18,12 +19,16 @@
 namespace kvc::runtime {
 
 // Memory is taken and given back in the stream's order, so a buffer may be destroyed while work
-// that uses it is still in the stream. All devices of a process take turns: whoever puts work into
-// the stream, or waits for it, holds Lock().
+// that uses it is still in the stream. All other memory that work names, the host's and that of
+// DeviceBuffer, must wait for the stream before it goes: DeviceTurn sees to it where a call fails,
+// Drain in destructors. All devices of a process take turns: whoever puts work into the stream, or
+// waits for it, holds Lock().
 class CudaDevice : public Device {
  public:
   // `threads`: of the host, for the emulator. Throws kDevice where there is no device.
   explicit CudaDevice(int threads);
+  ~CudaDevice() override { Drain(); }
+  CudaDevice(CudaDevice&&) = delete;
 
   // "cuda" or "emulator".
   [[nodiscard]] std::string_view name() const override { return cuda::DeviceKind(); }
@@ -40,6 +45,9 @@ class CudaDevice : public Device {
   [[nodiscard]] std::optional<int64_t> peak_bytes() const override {
     return static_cast<int64_t>(cuda::PeakBytes());
   }
+
+  // Waits until nothing is in the stream; what fails there is nobody's any more.
+  void Drain() noexcept;
 
   [[nodiscard]] cuda::StreamHandle stream() const { return stream_.handle(); }
   [[nodiscard]] std::unique_lock<std::recursive_mutex> Lock() const;
@@ -61,6 +69,24 @@ class CudaDevice : public Device {
   cuda::Stream stream_;
   int64_t waits_ = 0;
   std::vector<std::unique_ptr<std::byte[]>> staged_;  // since the last wait
+};
+
+// A call that puts work into a device's stream. It holds the lock; where an exception leaves its
+// scope, it waits for the stream. So declare it behind the memory of the host that the work writes:
+// when that goes, the work has been done.
+class DeviceTurn {
+ public:
+  explicit DeviceTurn(CudaDevice& device)
+      : device_(device), lock_(device.Lock()), exceptions_(std::uncaught_exceptions()) {}
+  ~DeviceTurn() {
+    if (std::uncaught_exceptions() > exceptions_) device_.Drain();
+  }
+  DeviceTurn(DeviceTurn&&) = delete;
+
+ private:
+  CudaDevice& device_;
+  std::unique_lock<std::recursive_mutex> lock_;
+  int exceptions_;
 };
 
 }  // namespace kvc::runtime

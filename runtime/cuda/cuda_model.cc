@@ -29,7 +29,7 @@ int64_t PackedBytes(const Graph& graph, const Plan& plan, const AttentionStep& s
 
 CudaModel::CudaModel(const Graph& graph, const Plan& plan, CudaDevice& device)
     : graph_(graph), plan_(plan), device_(device), grams_(plan.attentions.size()) {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   CheckRoom();
   for (const LinearWeight& weight : plan.linears) {
     const DType dtype = TensorOf(graph, plan, weight.tensors.front()).dtype;
@@ -164,7 +164,7 @@ cuda::RotationTable CudaModel::query_rotation(int64_t layer) const {
 }
 
 const float* CudaModel::output_grams(int64_t layer, ThreadPool& pool) const {
-  const auto lock = device_.Lock();
+  const DeviceTurn turn(device_);
   cuda::DeviceBuffer& own = grams_[layer];
   if (own.data() == nullptr) {
     const LinearWeight& weight = plan_.linears[OutputProjection(plan_, layer)];
@@ -172,8 +172,9 @@ const float* CudaModel::output_grams(int64_t layer, ThreadPool& pool) const {
     const OutputGrams grams = MakeOutputGrams(
         {static_cast<const std::byte*>(SourceOf(weight).first), dtype, weight.out, weight.in},
         plan_.attentions[layer].num_heads, pool);
-    own = cuda::DeviceBuffer(grams.storage.size() * sizeof(float));
-    device_.Upload(std::as_bytes(std::span(grams.storage)), own.data());
+    cuda::DeviceBuffer fresh(grams.storage.size() * sizeof(float));
+    device_.Upload(std::as_bytes(std::span(grams.storage)), fresh.data());
+    own = std::move(fresh);
   }
   return static_cast<const float*>(own.data());
 }

@@ -39,6 +39,8 @@ class CudaModel : public PreparedModel {
   // Graph and plan must outlive it. Throws kDevice, need and have named, before anything is
   // uploaded to a device that has no room.
   CudaModel(const Graph& graph, const Plan& plan, CudaDevice& device);
+  ~CudaModel() override { device_.Drain(); }
+  CudaModel(CudaModel&&) = delete;
 
   [[nodiscard]] const Plan& plan() const { return plan_; }
   [[nodiscard]] std::span<const DeviceStepData> section(int64_t s) const { return sections_[s]; }

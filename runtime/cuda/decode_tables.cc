@@ -243,12 +243,12 @@ void DecodeTables::Make(int64_t layer,
                         const DecodeScratch& scratch,
                         DeviceBases& bases) {
   Maker maker(layer, x, scratch, bases, *this);
-  stay_.clear();
+  stay_.clear();  // tables that are not complete hold nowhere
   for (size_t b = 0; b < caches.size(); ++b) {
-    stay_.push_back(StayOf(caches[b]->layer(layer)).token);
     maker.Add(static_cast<int64_t>(b), *caches[b], counters + b);
   }
   maker.Upload();
+  for (SequenceCache* cache : caches) stay_.push_back(StayOf(cache->layer(layer)).token);
 }
 
 void DecodeTables::Launch(cuda::StreamHandle stream) const {

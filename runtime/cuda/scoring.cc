@@ -54,6 +54,7 @@ std::vector<GroupScores> ScoreOnDevice(const ScoreRequest& request,
                                        ThreadPool& pool,
                                        CudaDevice& device) {
   LayerSums sums(request, model, cache, bases, pool, device);
+  const DeviceTurn turn(device);
   sums.Find();
   sums.Download();
   LayerCache& store = cache.layer(request.layer);

@@ -64,6 +64,7 @@ void SettleOnDevice(SequenceCache& cache, CudaDevice& device) {
     if (cache.layer(l).unsettled != nullptr) landings.emplace_back(cache.layer(l));
   }
   if (landings.empty()) return;
+  const DeviceTurn turn(device);
   for (Landing& landing : landings) {
     UnsettledLayer& news = UnsettledOf(*landing.store);
     Download(news.chosen, landing.chosen.data(), device);
