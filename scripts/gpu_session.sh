@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # usage: gpu_session.sh pack DIR    build for a device and pack what a machine with one needs (nvcc; no device)
+#        gpu_session.sh bundles DIR the pack's bundles alone, by the commands in KVC_BIN: the bundled model,
+#                                   with thin keys (latents), and with rows in few bits
 #        gpu_session.sh run DIR     there: tests, comparisons, tables, into $OUT (default DIR/out)
 # A pack is DIR/session.tar.xz, at most 60 MiB, and DIR/gpu_session.sh, which unpacks it beside itself.
 # The machine needs tar, xz, its driver and libcublasLt (on LD_LIBRARY_PATH or with the system). Run takes at most eight minutes: each step has a limit of its
@@ -13,11 +15,12 @@
 #                   (/dev/shm, 29 GB)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-mode=${1:?usage: gpu_session.sh pack|run DIR}
-mkdir -p "${2:?usage: gpu_session.sh pack|run DIR}"
+mode=${1:?usage: gpu_session.sh pack|bundles|run DIR}
+mkdir -p "${2:?usage: gpu_session.sh pack|bundles|run DIR}"
 dir=$(cd "$2" && pwd)
 
 commands=(kvc-run kvc-eval kvc-bench kvc-export make_shape)
+makers=(kvc-factorize kvc-profile) # of bundles; they stay here
 tests=(cuda_device_tests runtime_device_tests bench_device_tests)
 
 build_for_device() {
@@ -28,8 +31,23 @@ build_for_device() {
   CUDACXX=$nvcc cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVC_CUDA=ON \
     -DKVC_TORCH=OFF -DKVC_PCH=OFF "-DCMAKE_CUDA_ARCHITECTURES=80-real;90" > "$build.log" 2>&1 ||
     { cat "$build.log" >&2; exit 1; }
-  cmake --build "$build" --parallel "${JOBS:-2}" --target "${commands[@]}" "${tests[@]}" >> "$build.log" 2>&1 ||
+  cmake --build "$build" --parallel "${JOBS:-2}" --target "${commands[@]}" "${makers[@]}" "${tests[@]}" >> "$build.log" 2>&1 ||
     { tail -50 "$build.log" >&2; exit 1; }
+}
+
+# make_bundles BIN DIR: what a session compares, from the bundled model. Thin keys that nobody tuned have
+# best tokens so close together that they need f32.
+make_bundles() {
+  local bin=$1 dir=$2 model=$root/examples/models/needle-llama made
+  made=$(mktemp -d)
+  "$bin/kvc-export" "$model" -o "$dir/bundle" --method full --budget 100% --no-verify --quiet > /dev/null
+  "$bin/kvc-factorize" "$model" -o "$made/thin" --rank 25% --layout latent:1 --objective weight --quiet > /dev/null
+  "$bin/kvc-export" "$made/thin" -o "$dir/thin" --method full --budget 100% --dtype f32 --no-verify --quiet > /dev/null
+  "$bin/kvc-profile" "$model" -o "$made/profile" --calib "$root/examples/text/alice-calibration.txt" --windows 2 \
+    --context 192 --horizon 32 --window 8 --scorer output-error:reduce=mean,pool=1 --tiers 0,1x8,1x4,1x2 --quiet > /dev/null
+  "$bin/kvc-export" "$model" -o "$dir/bits" --budget 25% --method uniform --window 8 --scorer output-error:reduce=mean,pool=1 \
+    --tiers 0,1x8,1x4,1x2 --profile "$made/profile" --dtype f32 --no-verify --quiet > /dev/null
+  rm -r "$made"
 }
 
 # The libraries of a program that a bare machine may lack: all but the C library and its loader.
@@ -56,8 +74,7 @@ pack() {
   cp "$root/bench/shapes/mistral-7b.json" "$dir/source/bench/shapes/"
   cp "$root/scripts/gpu_session.sh" "$root/scripts/shape_bundle.sh" "$dir/source/scripts/"
   cp "$root/bench/attention_in_torch.py" "$dir/source/bench/"
-  "$build/bin/kvc-export" "$root/examples/models/needle-llama" -o "$dir/bundle" --method full \
-    --budget 100% --no-verify --quiet > /dev/null
+  make_bundles "$build/bin" "$dir"
   # Every program has the same kernels inside: a dictionary as large as all of them keeps one copy.
   tar -C "$dir" -c . | xz -T1 -6 --lzma2=preset=6,dict=192MiB > "$target/session.tar.xz.partial"
   mv "$target/session.tar.xz.partial" "$target/session.tar.xz"
@@ -102,26 +119,27 @@ table() {
   [ "$fate" != passed ] || echo "{\"name\": \"$name\", \"result\": $(tr -d '\n' < "$work/output")}" >> "$out/tables.jsonl"
 }
 
-# The tokens that a bundle writes on the device are the processor's.
+# The tokens that bundles write on the device are the processor's: in full, at a quarter, with thin
+# keys, and with rows in few bits.
 same_tokens() {
-  local budget name tokens=24
+  local bundle budget name tokens=24
   [ "$device" = cuda ] || tokens=4
-  for budget in 100% 25%; do
+  while read -r bundle budget; do
     for name in cpu "$device"; do
-      "$bin/kvc-run" "$dir/bundle" --device "$name" --budget "$budget" --prompt "Alice was beginning to get very tired of" \
-        --new-tokens "$tokens" --quiet > "$work/tokens-$name-${budget%\%}.txt"
+      "$bin/kvc-run" "$dir/$bundle" --device "$name" --budget "$budget" --prompt "Alice was beginning to get very tired of" \
+        --new-tokens "$tokens" --quiet < /dev/null > "$work/tokens-$name.txt"
     done
-    if [ "$(text_of cpu "$budget")" = "$(text_of "$device" "$budget")" ]; then
-      echo "$budget: the same"
+    if [ "$(text_of cpu)" = "$(text_of "$device")" ]; then
+      echo "$bundle at $budget: the same"
     else
-      echo "$budget: DIFFERENT"
-      diff "$work/tokens-cpu-${budget%\%}.txt" "$work/tokens-$device-${budget%\%}.txt"
+      echo "$bundle at $budget: DIFFERENT"
+      diff "$work/tokens-cpu.txt" "$work/tokens-$device.txt"
       return 1
     fi
-  done
+  done < <(printf '%s\n' "bundle 100%" "bundle 25%" "thin 100%" "bits 25%")
 }
 # The text without what it took to write it.
-text_of() { sed -E '/tokens\/s|seconds|memory|peak|GB\/s/d' "$work/tokens-$1-${2%\%}.txt"; }
+text_of() { sed -E '/tokens\/s|seconds|memory|peak|GB\/s/d' "$work/tokens-$1.txt"; }
 
 run() {
   if [ -e "$dir/session.tar.xz" ] && [ ! -d "$dir/bin" ]; then
@@ -179,6 +197,8 @@ tables() {
       --shape "${small}tokens=256,budget=25%,dtype=bf16,tiers=1/8+1/4+1" --repetitions 2
     table 60 bundle "$dir/bundle" --prompt 16 --decode 2 --depths 0,64 --repetitions 1
     table 60 bundle-25 "$dir/bundle" --prompt 16 --decode 2 --depths 64 --repetitions 1 --budget 25% --batch 2
+    table 60 thin "$dir/thin" --prompt 16 --decode 2 --depths 64 --repetitions 1
+    table 60 bits "$dir/bits" --prompt 16 --decode 2 --depths 64 --repetitions 1 --budget 25%
     return
   fi
   # Shapes that do not fit end the command that has them, so lengths and batches go one by one.
@@ -199,6 +219,10 @@ tables() {
       --shape "tokens=$length,budget=6.25%,dtype=bf16" --shape "tokens=$length,budget=25%,dtype=bf16,tiers=1/8+1/4+1" \
       --shape "tokens=$length,budget=25%,skew=4,dtype=bf16"
   done
+  # Small models: what a step costs beside its bytes.
+  table 10 bundle "$dir/bundle" --prompt 128 --decode 32 --depths 0,512 --repetitions 5
+  table 10 thin "$dir/thin" --prompt 128 --decode 32 --depths 0,512 --repetitions 5
+  table 10 bits "$dir/bits" --prompt 128 --decode 32 --depths 512 --repetitions 5 --budget 25%
   model=${MODEL_SCRATCH:-/dev/shm}/kvc-shape-$$
   step 150 make-model "$root/scripts/shape_bundle.sh" "$bin" "$shapes" "$model" "${MODEL_LAYERS:-32}" 131072
   for length in 32k 128k; do
@@ -211,6 +235,7 @@ tables() {
 
 case $mode in
   pack) pack ;;
+  bundles) make_bundles "${KVC_BIN:?expected the folder of the commands}" "$dir" ;;
   run) run ;;
-  *) echo "usage: gpu_session.sh pack|run DIR" >&2; exit 2 ;;
+  *) echo "usage: gpu_session.sh pack|bundles|run DIR" >&2; exit 2 ;;
 esac
