@@ -268,8 +268,13 @@ __global__ void __launch_bounds__(kThreads, Rows::kBlocks) DecodeKernel(const De
     for (; p < end && in.pieces[p].head == head; ++p) {
       piece = in.pieces[p];
       const int rows_end = EndOfRows(in, piece);
-      for (int row = piece.begin + warp * kTileRows; row < rows_end; row += kDecodeTileRows) {
-        const DecodeSegment& segment = in.segments[piece.segment];
+      const int first = piece.begin + warp * kTileRows;
+      if (first >= rows_end) {
+        continue;
+      }
+      const DecodeSegment& segment = in.segments[piece.segment];
+      Rows::Enter(in.heads[head], segment, queries, state.o);
+      for (int row = first; row < rows_end; row += kDecodeTileRows) {
         if constexpr (Rows::kStages == 1) {
           SyncWarp();  // the tile before has been read
           copies.Next(shared);
@@ -286,6 +291,7 @@ __global__ void __launch_bounds__(kThreads, Rows::kBlocks) DecodeKernel(const De
         }
         stage = stage + 1 == Rows::kStages ? 0 : stage + 1;
       }
+      Rows::Leave(segment, state.o);
     }
     FinishHead<Rows, kWidth>(in, piece, state, shared.results);
   }

@@ -14,7 +14,8 @@
 // over all heads and sequences, so that long heads cost no more than short ones. Where several
 // blocks work on a head, each leaves a partial result (maximum, sum, outputs), and the block that
 // comes last merges them in the order of the rows: the result depends on the plan and the rows
-// alone. One launch.
+// alone. One launch. An element in fewer than six bits counts as one in six, which is about what
+// unpacking it costs.
 //
 // Rows that grow. A segment may name the place on the device where its number of rows stands. The
 // plan then covers as many rows as the segment may come to have, and each launch reads those that
@@ -81,7 +82,8 @@ enum class DecodeReader {
   kF16,
   kBF16,
   // Rows of any width and address on tensor cores, with queries and weights as sums of two bf16
-  // numbers: bf16 and int8 rows, or any mixture of formats, those of f16 and f32 being such sums.
+  // numbers: bf16 and int8 rows and codes with steps, or any mixture of formats, those of f16 and
+  // f32 being such sums.
   kMixed,
   kAny,
   // Latents in any mixture of formats; values as kAny.
@@ -114,8 +116,8 @@ struct DecodePlan {
 // - 1. A head without rows gets zeros. The reader is kLatents where heads have latents; kF32, kF16
 // or kBF16 where all rows, keys and values, are of that format and dense (stride = width * element
 // bytes), begin at multiples of 16 bytes and have widths that are multiples of 8; else kMixed where
-// all are bf16 or int8; else kAny. Above a width of 128 it is one of kBF16, kAny and kLatents.
-// Throws kBadShape, kUnsupported (widths).
+// all are bf16, int8 or codes with steps; else kAny. Above a width of 128 it is one of kBF16, kAny
+// and kLatents. Throws kBadShape, kUnsupported (widths).
 [[nodiscard]] DecodePlan PlanDecode(const std::vector<DecodeSegment>& segments,
                                     const std::vector<int32_t>& segment_first,
                                     const std::vector<DecodeHead>& heads,

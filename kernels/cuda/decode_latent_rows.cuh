@@ -56,6 +56,18 @@ struct LatentRows {
     queries.how = &head.latents;
   }
 
+  // Latents have no steps, but values may.
+  __device__ static __forceinline__ void Enter(const DecodeHead& /*head*/,
+                                               const DecodeSegment& segment,
+                                               Queries& /*queries*/,
+                                               float (&o)[kSteps][4]) {
+    CountInSteps<true>(segment.values, o);
+  }
+  __device__ static __forceinline__ void Leave(const DecodeSegment& segment,
+                                               float (&o)[kSteps][4]) {
+    CountInSteps<false>(segment.values, o);
+  }
+
   __device__ static __forceinline__ void Scores(const KeyTile& keys,
                                                 const Queries& queries,
                                                 float (&s)[4]) {

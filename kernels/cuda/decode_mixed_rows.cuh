@@ -4,10 +4,15 @@
 // hold them as they are, with the scales of the rows beside them: a row's scale multiplies its
 // score, or its weight. f16 and f32 rows are sums of two bf16 numbers, in two planes of a tile.
 // Queries and weights are such sums too. A product is within 2^-15 of what it is in float.
+//
+// Codes with steps, with their halves (c - 2^(b-1) + 1/2), are bf16 numbers as well. The steps are
+// those of a segment's columns: on entering it they multiply the queries and divide what has been
+// summed of values so far, on leaving they multiply the sums, so that no row is multiplied by them.
 
 #include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/decode_rows.cuh"
 #include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/row_codec.cuh"
 #include "kernels/cuda/row_decoders.cuh"
 #include "kernels/cuda/split_pair.cuh"
 
@@ -45,6 +50,75 @@ struct CodeRows {
   }
 };
 
+// Codes with steps without them. How many bits is the same for all lanes, so that three formats
+// share their instructions.
+struct StepCodeRows {
+  const char* data;
+  int64_t stride;
+  int width;
+  int bits;
+
+  __device__ __forceinline__ explicit StepCodeRows(const CachedRows& rows)
+      : data(static_cast<const char*>(rows.data)),
+        stride(rows.stride),
+        width(rows.width),
+        bits(CodeBits(rows.code)) {}
+  __device__ __forceinline__ float ScaleOfRow(int /*row*/) const { return 1.0F; }
+  __device__ __forceinline__ void Load(int row, int d, float (&x)[4]) const {
+    // 2^22 + n / 2, exact, has n in its low bits: no conversion instruction, which are slow.
+    constexpr uint32_t kBase = 0x4a800000U;
+    const float shift = -FloatOf(kBase) - static_cast<float>(1 << (bits - 1));
+    const auto* words = reinterpret_cast<const uint32_t*>(data + row * stride);
+    const int bit = d * bits;
+    const uint32_t codes = d < width ? words[bit / 32] >> (bit % 32) : 0;
+    const uint32_t mask = (1U << bits) - 1;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const uint32_t code = codes >> (j * bits) & mask;
+      x[j] = d + j < width ? FloatOf(kBase + 2 * code + 1) + shift : 0.0F;
+    }
+  }
+};
+
+// Queries times the steps of keys, as LoadQueryPairs has them.
+template <int kSteps>
+__device__ __forceinline__ void LoadQueriesInSteps(const DecodeHead& head,
+                                                   const CachedRows& keys,
+                                                   SplitPair (&pairs)[kSteps][2]) {
+  const int g = LaneIndex() / 4;
+  const int t = LaneIndex() % 4;
+  const float* row = head.queries + static_cast<int64_t>(g) * head.query_stride;
+  const int width = g < head.group ? keys.width : 0;
+  const auto at = [&](int d) { return d < width ? row[d] * keys.steps[d] : 0.0F; };
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int d = 16 * k + 8 * half + 2 * t;
+      pairs[k][half] = SplitPair(at(d), at(d + 1));
+    }
+  }
+}
+
+// Sums o of values become multiples of the values' steps, or such multiples become numbers again.
+template <bool kInto, int kSteps>
+__device__ __forceinline__ void CountInSteps(const CachedRows& values, float (&o)[kSteps][4]) {
+  if (values.steps == nullptr) {
+    return;
+  }
+#pragma unroll
+  for (int m = 0; m < kSteps; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int d = 16 * m + 8 * half + LaneIndex() / 4;
+      const float step = d < values.width ? values.steps[d] : 1.0F;
+      const float factor = kInto ? 1.0F / step : step;
+      o[m][2 * half] *= factor;
+      o[m][2 * half + 1] *= factor;
+    }
+  }
+}
+
 // kPlanes: 1 for bf16 rows and codes alone, 2 for all formats.
 template <int kWidth, int kPlanes>
 struct MixedRows {
@@ -59,6 +133,7 @@ struct MixedRows {
   struct QueryShared {};
   struct Queries {
     SplitPair pair[kSteps][2];
+    bool in_steps;  // of the segment's keys
   };
 
   __device__ static __forceinline__ void CopyKeys(uint4* tile,
@@ -77,6 +152,25 @@ struct MixedRows {
                                                      QueryShared& /*shared*/,
                                                      Queries& queries) {
     LoadQueryPairs(head, queries.pair);
+    queries.in_steps = false;
+  }
+
+  __device__ static __forceinline__ void Enter(const DecodeHead& head,
+                                               const DecodeSegment& segment,
+                                               Queries& queries,
+                                               float (&o)[kSteps][4]) {
+    if (segment.keys.steps != nullptr) {
+      LoadQueriesInSteps(head, segment.keys, queries.pair);
+      queries.in_steps = true;
+    } else if (queries.in_steps) {
+      LoadQueryPairs(head, queries.pair);
+      queries.in_steps = false;
+    }
+    CountInSteps<true>(segment.values, o);
+  }
+  __device__ static __forceinline__ void Leave(const DecodeSegment& segment,
+                                               float (&o)[kSteps][4]) {
+    CountInSteps<false>(segment.values, o);
   }
 
   __device__ static __forceinline__ void Scores(const KeyTile& keys,
@@ -164,6 +258,9 @@ struct MixedRows {
     if (rows.code == RowCode::kInt8) {
       return Fill<1>(tile, CodeRows(rows), row, end);
     }
+    if (CodeBits(rows.code) > 0) {
+      return Fill<1>(tile, StepCodeRows(rows), row, end);
+    }
     if constexpr (kPlanes == 2) {
       if (rows.code == RowCode::kF32) {
         return Fill<2>(tile, PlainRows<float>(rows), row, end);
@@ -179,12 +276,16 @@ struct MixedRows {
   template <int kUsed>
   __device__ static __forceinline__ void StoreChunk(uint4* to, const float (&x)[8]) {
     uint32_t high[4];
-    uint32_t low[4];
+    [[maybe_unused]] uint32_t low[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const SplitPair pair(x[2 * j], x[2 * j + 1]);
-      high[j] = pair.high;
-      low[j] = pair.low;
+      if constexpr (kUsed == 1) {
+        high[j] = Pack<Element>(x[2 * j], x[2 * j + 1]);  // exact
+      } else {
+        const SplitPair pair(x[2 * j], x[2 * j + 1]);
+        high[j] = pair.high;
+        low[j] = pair.low;
+      }
     }
     Store16(to, {high[0], high[1], high[2], high[3]});
     if constexpr (kUsed == 2) {

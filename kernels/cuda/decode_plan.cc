@@ -9,13 +9,20 @@ namespace {
 
 // What a tile costs beside its bytes, in bytes.
 constexpr int64_t kTileCost = 512;
+// What an element costs at least, in bytes: codes of few bits are unpacked in as many instructions
+// as others.
+constexpr double kElementCost = 0.75;
 
 int64_t TilesOf(int64_t rows) { return (rows + kDecodeTileRows - 1) / kDecodeTileRows; }
 
 int64_t BytesOfRow(const CachedRows& rows) { return CachedRowBytes(rows.code, rows.width); }
 
+int64_t CostOfRow(const CachedRows& rows) {
+  return std::max(BytesOfRow(rows), static_cast<int64_t>(kElementCost * rows.width));
+}
+
 int64_t TileCost(const DecodeSegment& segment) {
-  return kDecodeTileRows * (BytesOfRow(segment.keys) + BytesOfRow(segment.values)) + kTileCost;
+  return kDecodeTileRows * (CostOfRow(segment.keys) + CostOfRow(segment.values)) + kTileCost;
 }
 
 void CheckHead(const DecodeHead& head, int index) {
@@ -52,6 +59,8 @@ void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index
             "decode segment {}: expected {} at multiples of {} bytes, got another address or "
             "stride",
             index, what, alignment);
+  KVC_CHECK(StepBits(rows.code) == 0 || rows.steps != nullptr, kBadShape,
+            "decode segment {}: expected the steps of {}, got none", index, what);
 }
 
 void CheckSegment(const DecodeSegment& segment, const DecodeHead& head, int index) {
@@ -59,6 +68,9 @@ void CheckSegment(const DecodeSegment& segment, const DecodeHead& head, int inde
             segment.rows);
   CheckRows(segment.keys, HasLatents(head) ? head.latents.rank : head.query_width, "keys", index);
   CheckRows(segment.values, head.output_width, "values", index);
+  if (HasLatents(head)) {
+    CheckPlainRows(segment.keys, "latents of decode segment", static_cast<size_t>(index));
+  }
 }
 
 // True for rows of this format that are copied 16 bytes at a time.
@@ -68,7 +80,7 @@ bool InWholeChunks(const CachedRows& rows, RowCode code) {
 }
 
 bool IsMixed(const CachedRows& rows) {
-  return rows.code == RowCode::kBF16 || rows.code == RowCode::kInt8;
+  return rows.code == RowCode::kBF16 || rows.code >= RowCode::kInt8;
 }
 
 // What reads all segments, whether they have rows or not: more rows change no reader.
@@ -80,7 +92,7 @@ DecodeReader ReaderOf(const std::vector<DecodeSegment>& segments,
             heads.size());
   if (latents > 0) return DecodeReader::kLatents;
   const RowCode code = segments.empty() ? RowCode::kF32 : segments[0].keys.code;
-  bool whole = code != RowCode::kInt8;
+  bool whole = code < RowCode::kInt8;
   bool mixed = true;
   for (const DecodeSegment& segment : segments) {
     whole = whole && InWholeChunks(segment.keys, code) && InWholeChunks(segment.values, code);

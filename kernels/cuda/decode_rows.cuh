@@ -9,6 +9,7 @@
 //   CopyKeys(tile, rows, row, end), CopyValues     begin to bring rows row .. row + 15; rows from
 //                                                  `end` on become zeros
 //   LoadQueries(head, shared, queries)             may meet the block
+//   Enter(head, segment, queries, o), Leave(segment, o)   around a warp's tiles of a segment
 //   Scores(keys, queries, s)                       s += K Q^T
 //   Accumulate(o, tile, rows, p)                   o += V^T P
 //
@@ -28,6 +29,18 @@ struct KeyTile {
   const DecodeSegment& segment;
   int row;
   int end;
+};
+
+// Of readers to whom all segments are alike.
+struct SegmentsAlike {
+  template <class Queries, int kSteps>
+  __device__ static __forceinline__ void Enter(const DecodeHead& /*head*/,
+                                               const DecodeSegment& /*segment*/,
+                                               Queries& /*queries*/,
+                                               float (&/*o*/)[kSteps][4]) {}
+  template <int kSteps>
+  __device__ static __forceinline__ void Leave(const DecodeSegment& /*segment*/,
+                                               float (&/*o*/)[kSteps][4]) {}
 };
 
 // The group's queries as the second operand: Q^T, dimensions 16 k + 8 half + 2t, + 1 of query g.
@@ -95,7 +108,7 @@ __device__ __forceinline__ void CopyTile(uint4* tile, const CachedRows& rows, in
 // 16-bit floats on tensor cores. Keys and values are the tall operand (16 rows, 16 dimensions), the
 // queries the 8 columns.
 template <class T, int kWidth>
-struct MatrixRows {
+struct MatrixRows : SegmentsAlike {
   static constexpr int kStages = kWidth <= 128 ? 3 : 2;
   static constexpr int kBlocks = kWidth <= 128 ? 2 : 1;
   static constexpr int kSteps = kWidth / 16;
@@ -170,7 +183,7 @@ struct MatrixRows {
 
 // Floats, multiplied in float: a lane takes two rows and two queries at a time.
 template <int kWidth>
-struct FloatRows {
+struct FloatRows : SegmentsAlike {
   static constexpr int kStages = kWidth <= 64 ? 3 : 2;
   static constexpr int kBlocks = 2;
   static constexpr int kSteps = kWidth / 16;

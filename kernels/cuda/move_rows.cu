@@ -75,8 +75,8 @@ __global__ void __launch_bounds__(kElementThreads) MoveRowsKernel(const RowMove*
     return;
   }
   const int end = min(first + kMoveRows, move.rows);
-  const bool scaled = move.to.code == RowCode::kInt8;
-  if (move.from.code != move.to.code || (scaled && move.from.width != move.to.width)) {
+  const bool coded = !IsPlain(move.to.code);
+  if (move.from.code != move.to.code || (coded && move.from.width != move.to.width)) {
     for (int i = first + WarpIndex(); i < end; i += kMoveWarps) {
       RecodeRow(move.from, SourceRow(move, i), move.to, TargetRow(move, i));
     }

@@ -11,6 +11,7 @@ bool Is16Bit(RowCode code) { return code == RowCode::kBF16 || code == RowCode::k
 void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index) {
   KVC_CHECK(rows.width >= 1 && rows.width <= most, kUnsupported,
             "prefill head {}: expected {} 1 to {} wide, got {}", index, what, most, rows.width);
+  CheckPlainRows(rows, "rows of prefill head", static_cast<size_t>(index));
   const int64_t unit = Is16Bit(rows.code) ? 2 : 4;
   const auto address = reinterpret_cast<uintptr_t>(rows.data);
   KVC_CHECK(address % unit == 0 && rows.stride % unit == 0, kBadShape,

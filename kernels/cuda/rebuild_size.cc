@@ -6,16 +6,6 @@
 namespace kvc::cuda {
 namespace {
 
-void CheckRows(const CachedRows& rows, const char* what, size_t number) {
-  const int64_t unit = rows.code == RowCode::kF16 || rows.code == RowCode::kBF16 ? 2 : 4;
-  const int64_t bytes = CachedRowBytes(rows.code, rows.width);
-  const auto address = reinterpret_cast<uintptr_t>(rows.data);
-  KVC_CHECK(address % unit == 0 && rows.stride % unit == 0 && rows.stride >= bytes, kBadShape,
-            "key rebuild {}: expected {} at multiples of {} bytes and at least {} apart, got "
-            "address {:#x}, stride {}",
-            number, what, unit, bytes, address, rows.stride);
-}
-
 void CheckRebuild(const KeyRebuild& rebuild, size_t number) {
   KVC_CHECK(rebuild.keys.width >= 1 && rebuild.keys.width <= kMostRebuiltWidth, kUnsupported,
             "key rebuild {}: expected keys 1 to {} wide, got {}", number, kMostRebuiltWidth,
@@ -30,8 +20,9 @@ void CheckRebuild(const KeyRebuild& rebuild, size_t number) {
       rebuild.keys.width, how.width, how.places);
   KVC_CHECK(rebuild.rows >= 0, kBadShape, "key rebuild {}: expected 0 rows or more, got {}", number,
             rebuild.rows);
-  CheckRows(rebuild.latents, "latents", number);
-  CheckRows(rebuild.keys, "keys", number);
+  CheckPlainRows(rebuild.latents, "latents of key rebuild", number);
+  CheckCachedRows(rebuild.latents, "latents of key rebuild", number);
+  CheckCachedRows(rebuild.keys, "keys of key rebuild", number);
 }
 
 }  // namespace

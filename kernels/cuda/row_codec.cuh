@@ -29,12 +29,20 @@ __device__ __forceinline__ char* RowAt(const CachedRows& rows, int64_t row) {
   return static_cast<char*>(rows.data) + row * rows.stride;
 }
 
-__device__ __forceinline__ int ElementBytes(RowCode code) {
-  return code == RowCode::kF32 ? 4 : code == RowCode::kInt8 ? 1 : 2;
+// Bits of a code with steps (StepBits, for the device); 0 for other elements.
+__device__ __forceinline__ int CodeBits(RowCode code) {
+  return code < RowCode::kX8 ? 0 : 8 >> (static_cast<int>(code) - static_cast<int>(RowCode::kX8));
 }
-// Codes are followed by zeros up to a multiple of four.
+__device__ __forceinline__ bool IsPlain(RowCode code) { return code < RowCode::kInt8; }
+// Of plain elements.
+__device__ __forceinline__ int ElementBytes(RowCode code) { return code == RowCode::kF32 ? 4 : 2; }
+// Codes are followed by zeros up to a multiple of four bytes.
 __device__ __forceinline__ int RowBytesOf(RowCode code, int width) {
-  return code == RowCode::kInt8 ? kScaleBytes + (width + 3) / 4 * 4 : width * ElementBytes(code);
+  if (IsPlain(code)) {
+    return width * ElementBytes(code);
+  }
+  return code == RowCode::kInt8 ? kScaleBytes + (width + 3) / 4 * 4
+                                : (width * CodeBits(code) + 31) / 32 * 4;
 }
 
 // The scale of a row that is read; not looked at where the code has none.
@@ -70,12 +78,30 @@ __device__ __forceinline__ uint16_t NarrowBrain(float x) {
   return static_cast<uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
 }
 
-// One column of a row; `scale` is its ScaleOf.
-__device__ __forceinline__ float DecodeElement(RowCode code,
+// What is added to a code of `bits` bits before its step multiplies it.
+__device__ __forceinline__ float CodeShift(int bits) {
+  return 0.5F - static_cast<float>(1 << (bits - 1));
+}
+__device__ __forceinline__ float DecodeCode(int bits, const char* row, float step, int column) {
+  const int bit = column * bits;
+  const uint32_t word = reinterpret_cast<const uint32_t*>(row)[bit / 32];
+  const uint32_t code = word >> (bit % 32) & ((1U << bits) - 1);
+  return (static_cast<float>(code) + CodeShift(bits)) * step;
+}
+// floor(x / step), clamped, from 0 on. What is not finite becomes some code: there is none for it.
+__device__ __forceinline__ uint32_t CodeWithStep(int bits, float x, float step) {
+  const int zero = 1 << (bits - 1);
+  const float code =
+      fminf(fmaxf(floorf(x / step), static_cast<float>(-zero)), static_cast<float>(zero - 1));
+  return static_cast<uint32_t>(static_cast<int>(code) + zero);
+}
+
+// One column of a row of `rows`; `scale` is its ScaleOf.
+__device__ __forceinline__ float DecodeElement(const CachedRows& rows,
                                                const char* row,
                                                float scale,
                                                int column) {
-  switch (code) {
+  switch (rows.code) {
     case RowCode::kF32:
       return reinterpret_cast<const float*>(row)[column];
     case RowCode::kF16:
@@ -84,6 +110,8 @@ __device__ __forceinline__ float DecodeElement(RowCode code,
       return FloatOf(static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(row)[column]) << 16);
     case RowCode::kInt8:
       return scale * static_cast<float>(reinterpret_cast<const int8_t*>(row + kScaleBytes)[column]);
+    default:
+      return DecodeCode(CodeBits(rows.code), row, rows.steps[column], column);
   }
   return 0.0F;
 }
@@ -115,10 +143,32 @@ __device__ __forceinline__ uint8_t CodeOf(float x, float scale) {
   return static_cast<uint8_t>(BitsOf(code) & 0xffU);
 }
 
-// A column of a row that has, or will have, the scale `scale`, for each lane of a warp: `column` is
-// the lane's, x is 0 from `width` on. Four lanes store their codes as one word.
+// EncodeColumn of codes with steps: as many lanes as fill a word store it together.
+__device__ __forceinline__ void EncodeCode(const CachedRows& rows, char* row, int column, float x) {
+  const int bits = CodeBits(rows.code);
+  const int bit = column * bits;
+  uint32_t word = 0;
+  if (column < rows.width) {
+    word = CodeWithStep(bits, x, rows.steps[column]) << (bit % 32);
+  }
+  for (int lanes = 1; lanes * bits < 32; lanes *= 2) {
+    word |= ShuffleXor(word, lanes);
+  }
+  if (bit % 32 == 0 && column < rows.width) {
+    reinterpret_cast<uint32_t*>(row)[bit / 32] = word;
+  }
+}
+
+// A column of a row of `rows` that has, or will have, the scale `scale`, for each lane of a warp:
+// `column` is the lane's, x is 0 behind the rows' width. Four lanes store their codes as one word.
 __device__ __forceinline__ void EncodeColumn(
-    RowCode code, char* row, float scale, int column, int width, float x) {
+    const CachedRows& rows, char* row, float scale, int column, float x) {
+  const RowCode code = rows.code;
+  const int width = rows.width;
+  if (CodeBits(code) > 0) {
+    EncodeCode(rows, row, column, x);
+    return;
+  }
   if (code == RowCode::kInt8) {
     uint32_t word = static_cast<uint32_t>(CodeOf(x, scale)) << (8 * (column % 4));
     word |= ShuffleXor(word, 1);
@@ -152,7 +202,7 @@ __device__ __forceinline__ void RecodeRow(const CachedRows& from,
   if (to.code == RowCode::kInt8) {
     uint32_t largest = 0;
     for (int column = lane; column < to.width; column += 32) {
-      largest = max(largest, MagnitudeOf(DecodeElement(from.code, source, from_scale, column)));
+      largest = max(largest, MagnitudeOf(DecodeElement(from, source, from_scale, column)));
     }
     scale = ScaleFor(WarpLargest(largest));
     if (lane == 0) {
@@ -162,8 +212,8 @@ __device__ __forceinline__ void RecodeRow(const CachedRows& from,
 #pragma unroll 4
   for (int first = 0; first < to.width; first += 32) {
     const int column = first + lane;
-    const float x = column < to.width ? DecodeElement(from.code, source, from_scale, column) : 0.0F;
-    EncodeColumn(to.code, target, scale, column, to.width, x);
+    const float x = column < to.width ? DecodeElement(from, source, from_scale, column) : 0.0F;
+    EncodeColumn(to, target, scale, column, x);
   }
 }
 
@@ -178,7 +228,7 @@ __device__ __forceinline__ void LoadRow(const CachedRows& from,
 #pragma unroll
   for (int c = 0; c < n; ++c) {
     const int column = LaneIndex() + 32 * c;
-    x[c] = column < width ? DecodeElement(from.code, source, scale, column) : 0.0F;
+    x[c] = column < width ? DecodeElement(from, source, scale, column) : 0.0F;
   }
 }
 
@@ -201,7 +251,7 @@ __device__ __forceinline__ void StoreRow(const CachedRows& to, int64_t row, cons
 #pragma unroll
   for (int c = 0; c < n; ++c) {
     const int column = LaneIndex() + 32 * c;
-    EncodeColumn(to.code, target, scale, column, to.width, column < to.width ? x[c] : 0.0F);
+    EncodeColumn(to, target, scale, column, column < to.width ? x[c] : 0.0F);
   }
 }
 

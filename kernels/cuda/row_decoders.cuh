@@ -67,7 +67,7 @@ struct Int8Decoder {
   }
 };
 
-// Calls body(decoder) with the decoder of the rows' code.
+// Calls body(decoder) with the decoder of the rows' code, which has no steps (CheckPlainRows).
 template <class Body>
 __device__ __forceinline__ void WithDecoder(const CachedRows& rows, const Body& body) {
   switch (rows.code) {
@@ -77,7 +77,7 @@ __device__ __forceinline__ void WithDecoder(const CachedRows& rows, const Body& 
       return body(PlainDecoder<__half>(rows));
     case RowCode::kBF16:
       return body(PlainDecoder<__nv_bfloat16>(rows));
-    case RowCode::kInt8:
+    default:
       return body(Int8Decoder(rows));
   }
 }

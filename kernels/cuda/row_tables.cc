@@ -9,25 +9,9 @@
 namespace kvc::cuda {
 namespace {
 
-// The bytes of which rows' addresses are multiples.
-int64_t AddressUnit(RowCode code) {
-  return code == RowCode::kF16 || code == RowCode::kBF16 ? 2 : 4;
-}
-
-void CheckRows(const CachedRows& rows, const char* which, size_t number) {
-  const int64_t bytes = CachedRowBytes(rows.code, rows.width);
-  const int64_t unit = AddressUnit(rows.code);
-  KVC_CHECK(rows.width >= 0 && rows.stride >= bytes, kBadShape,
-            "move {}: expected {} rows at least {} bytes apart, got {}", number, which, bytes,
-            rows.stride);
-  KVC_CHECK(rows.stride % unit == 0 && reinterpret_cast<uintptr_t>(rows.data) % unit == 0,
-            kBadShape, "move {}: expected {} rows at multiples of {} bytes, got {}, {} apart",
-            number, which, unit, rows.data, rows.stride);
-}
-
 void CheckMove(const RowMove& move, size_t number) {
-  CheckRows(move.from, "source", number);
-  CheckRows(move.to, "target", number);
+  CheckCachedRows(move.from, "source of move", number);
+  CheckCachedRows(move.to, "target of move", number);
   KVC_CHECK(move.rows >= 0 && (move.ring == 0 || move.ring >= move.rows), kBadShape,
             "move {}: expected at most the ring's {} rows, got {}", number, move.ring, move.rows);
 }

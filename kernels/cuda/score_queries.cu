@@ -99,7 +99,7 @@ struct RowsSoFar {
       for (int c = 0; c < kColumns; ++c) {
         const int column = 4 * TileX() + 64 * (c / 4) + c % 4;
         if (best[i] >= 0 && column < values.width) {
-          o[i][c] += DecodeElement(values.code, row, scale, column);
+          o[i][c] += DecodeElement(values, row, scale, column);
         }
         o[i][c] *= factor;
       }

@@ -18,7 +18,11 @@ namespace {
 class MoveBatch {
  public:
   MoveBatch(SequenceCache& cache, int64_t layer, DeviceBases& bases, CudaDevice& device)
-      : cache_(cache), layer_(layer), bases_(bases), device_(device) {}
+      : cache_(cache),
+        layer_(layer),
+        bases_(bases),
+        device_(device),
+        rows_(cache, layer, bases, device) {}
 
   // Rows `rows` of `from`, in order, behind the rows of `to`: keys and every plane of values.
   // `scores` of these rows. With coordinates, rows get into them on the way.
@@ -48,9 +52,9 @@ class MoveBatch {
       return keys ? bases_.Keys(cache_, *coordinates, head, device_)
                   : bases_.Values(cache_, *coordinates, head, device_);
     };
-    add(KeysOnDevice(from), KeysOnDevice(to), basis_of(true, heads[0]));
+    add(rows_.Keys(from), rows_.Keys(to), basis_of(true, heads[0]));
     for (int64_t plane = 0; plane < to.shape().heads; ++plane) {
-      add(ValuesOnDevice(from, plane), ValuesOnDevice(to, plane), basis_of(false, heads[plane]));
+      add(rows_.Values(from, plane), rows_.Values(to, plane), basis_of(false, heads[plane]));
     }
     positions_.clear();
     for (const int64_t row : rows) {
@@ -90,6 +94,7 @@ class MoveBatch {
   int64_t layer_;
   DeviceBases& bases_;
   CudaDevice& device_;
+  LayerRows rows_;
   std::vector<Named> named_;
   std::vector<int32_t> lists_;
   std::vector<int32_t> positions_;  // scratch of Append
@@ -98,7 +103,8 @@ class MoveBatch {
 // Blocks whose rows move up in place, in one launch.
 class KeepBatch {
  public:
-  explicit KeepBatch(CudaDevice& device) : device_(device) {}
+  // `rows`: of the layer.
+  KeepBatch(const LayerRows& rows, CudaDevice& device) : rows_(rows), device_(device) {}
 
   // Only `kept` (ascending) are left.
   void Keep(std::span<const int64_t> kept, CacheBlock& block) {
@@ -137,10 +143,11 @@ class KeepBatch {
       list_of_.push_back(list);
       most_bytes_ = std::max(most_bytes_, plane.stride);
     };
-    add(KeysOnDevice(block));
-    for (int64_t plane = 0; plane < block.shape().heads; ++plane) add(ValuesOnDevice(block, plane));
+    add(rows_.Keys(block));
+    for (int64_t plane = 0; plane < block.shape().heads; ++plane) add(rows_.Values(block, plane));
   }
 
+  LayerRows rows_;
   CudaDevice& device_;
   std::vector<cuda::KeptRows> planes_;
   std::vector<int64_t> list_of_;  // [planes]; -1: none
@@ -161,7 +168,7 @@ class LayerMover {
         cache_(cache),
         store_(cache.layer(layer)),
         batch_(cache, layer, bases, device),
-        keep_(device) {}
+        keep_(LayerRows(cache, layer, bases, device), device) {}
 
   void Apply() {
     for (size_t n = 0; n < moves_.groups.size(); ++n) KeepInPlace(n);

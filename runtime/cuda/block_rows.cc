@@ -1,15 +1,16 @@
 #include "runtime/cuda/block_rows.h"
 
 #include <algorithm>
+#include <array>
 
+#include "core/base/error.h"
 #include "core/base/row_format.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 #include "runtime/cuda/device_table.h"
 
 namespace kvc::runtime {
 namespace {
-
-constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 cuda::RowBasis ReflectorsOf(const LayerCoordinates& coordinates, const BasisPlace& place) {
   cuda::RowBasis basis;
@@ -35,19 +36,31 @@ cuda::RowBasis CornersOf(const float* forward,
   return basis;
 }
 
-}  // namespace
-
-cuda::CachedRows KeysOnDevice(const CacheBlock& block) {
-  const BlockShape& shape = block.shape();
-  return {DeviceMemory::Of(block.keys()), cuda::RowCodeOf(shape.key_format),
-          static_cast<int32_t>(shape.key_width), shape.KeyRowBytes()};
+// In the order in which they lie on the device.
+std::array<const std::vector<float>*, 8> PartsOf(const LayerBases& bases) {
+  return {&bases.key,    &bases.query,      &bases.key_mean,  &bases.value,
+          &bases.output, &bases.value_mean, &bases.key_steps, &bases.value_steps};
 }
 
-cuda::CachedRows ValuesOnDevice(const CacheBlock& block, int64_t plane) {
+}  // namespace
+
+cuda::CachedRows LayerRows::Keys(const CacheBlock& block) const {
+  const BlockShape& shape = block.shape();
+  return {DeviceMemory::Of(block.keys()), cuda::RowCodeOf(shape.key_format),
+          static_cast<int32_t>(shape.key_width), shape.KeyRowBytes(), Steps(shape.key_steps)};
+}
+
+cuda::CachedRows LayerRows::Values(const CacheBlock& block, int64_t plane) const {
   const BlockShape& shape = block.shape();
   return {DeviceMemory::Of(block.values()) + plane * block.PlaneBytes(),
           cuda::RowCodeOf(shape.value_format), static_cast<int32_t>(shape.value_width),
-          shape.ValueRowBytes()};
+          shape.ValueRowBytes(), Steps(shape.ValueSteps(plane))};
+}
+
+const float* LayerRows::Steps(CodeSteps steps) const {
+  if (steps == nullptr) return nullptr;
+  KVC_CHECK(cache_ != nullptr, kInternal, "cuda: expected rows without steps, got some with");
+  return bases_->Steps(*cache_, layer_, steps, *device_);
 }
 
 cuda::CachedRows RowsAt(cuda::CachedRows rows, int64_t row) {
@@ -89,9 +102,10 @@ void AppendBlockMoves(const CacheBlock& from,
     move.from = a;
     move.to = b;
   };
-  add(KeysOnDevice(from), KeysOnDevice(to));
+  const LayerRows plain;
+  add(plain.Keys(from), plain.Keys(to));
   for (int64_t plane = 0; plane < to.shape().heads; ++plane) {
-    add(ValuesOnDevice(from, plane), ValuesOnDevice(to, plane));
+    add(plain.Values(from, plane), plain.Values(to, plane));
   }
 }
 
@@ -114,20 +128,18 @@ void LaunchProjections(const std::vector<cuda::RowProjection>& projections, Cuda
 const float* DeviceBases::Find(const SequenceCache& cache,
                                const LayerBases& bases,
                                CudaDevice& device) {
-  auto [place, fresh] = calibrated_.try_emplace(&bases);
-  OnDevice& own = place->second;
-  if (fresh) {
-    own.owner = cache.spec().bases;
-    const std::vector<float>* const parts[] = {&bases.key,   &bases.query,  &bases.key_mean,
-                                               &bases.value, &bases.output, &bases.value_mean};
-    std::vector<float> floats;
-    for (const std::vector<float>* part : parts) {
-      floats.insert(floats.end(), part->begin(), part->end());
-    }
-    own.floats = cuda::DeviceBuffer(floats.size() * sizeof(float));
-    device.Upload(std::as_bytes(std::span(floats)), own.floats.data());
+  const auto found = calibrated_.find(&bases);
+  if (found != calibrated_.end()) return static_cast<const float*>(found->second.floats.data());
+  OnDevice own;
+  own.owner = cache.spec().bases;
+  std::vector<float> floats;
+  for (const std::vector<float>* part : PartsOf(bases)) {
+    floats.insert(floats.end(), part->begin(), part->end());
   }
-  return static_cast<const float*>(own.floats.data());
+  own.floats = cuda::DeviceBuffer(floats.size() * sizeof(float));
+  device.Upload(std::as_bytes(std::span(floats)), own.floats.data());
+  const OnDevice& kept = calibrated_.emplace(&bases, std::move(own)).first->second;
+  return static_cast<const float*>(kept.floats.data());
 }
 
 cuda::RowBasis DeviceBases::Keys(const SequenceCache& cache,
@@ -156,6 +168,22 @@ cuda::RowBasis DeviceBases::Values(const SequenceCache& cache,
   const float* output = value + bases->value.size();
   const float* mean = output + bases->output.size();
   return CornersOf(value, output, mean, bases->value_width, head, place.width);
+}
+
+const float* DeviceBases::Steps(const SequenceCache& cache,
+                                int64_t layer,
+                                CodeSteps steps,
+                                CudaDevice& device) {
+  if (steps == nullptr) return nullptr;
+  const LayerBases& bases = cache.spec().bases->at(static_cast<size_t>(layer));
+  const float* place = Find(cache, bases, device);
+  for (const std::vector<float>* part : PartsOf(bases)) {
+    const auto offset =
+        reinterpret_cast<uintptr_t>(steps.data) - reinterpret_cast<uintptr_t>(part->data());
+    if (offset < part->size() * sizeof(float)) return place + offset / sizeof(float);
+    place += part->size();
+  }
+  KVC_THROW(kInternal, "cuda: expected steps of layer {}'s bases, got others", layer);
 }
 
 }  // namespace kvc::runtime

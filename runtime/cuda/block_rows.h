@@ -1,6 +1,5 @@
 #pragma once
-// Blocks, rings and bases of a cache as the device's kernels take them. Good until the block is
-// re-allocated.
+// Blocks, rings and bases of a cache as the device's kernels take them.
 
 #include <cstdint>
 #include <map>
@@ -8,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/row_format.h"
 #include "core/cache/cache_bases.h"
 #include "kernels/cuda/cached_rows.h"
 #include "kernels/cuda/move_rows.h"
@@ -24,9 +24,60 @@
 
 namespace kvc::runtime {
 
-[[nodiscard]] cuda::CachedRows KeysOnDevice(const CacheBlock& block);
-// Values of the group's head number `plane`.
-[[nodiscard]] cuda::CachedRows ValuesOnDevice(const CacheBlock& block, int64_t plane);
+// The bases of layers in the device's memory. Calibrated ones are uploaded when they are first
+// asked for, and kept.
+class DeviceBases {
+ public:
+  // The bases of a head's keys and values in a layer of `cache`; without width where rows are
+  // stored as they are.
+  [[nodiscard]] cuda::RowBasis Keys(const SequenceCache& cache,
+                                    const LayerCoordinates& coordinates,
+                                    int64_t head,
+                                    CudaDevice& device);
+  [[nodiscard]] cuda::RowBasis Values(const SequenceCache& cache,
+                                      const LayerCoordinates& coordinates,
+                                      int64_t head,
+                                      CudaDevice& device);
+  // The same place in the device's copy of steps that lie in the bases of a layer of `cache`; null
+  // for null.
+  [[nodiscard]] const float* Steps(const SequenceCache& cache,
+                                   int64_t layer,
+                                   CodeSteps steps,
+                                   CudaDevice& device);
+
+ private:
+  // The parts of LayerBases, one after the other.
+  struct OnDevice {
+    cuda::DeviceBuffer floats;
+    std::shared_ptr<const std::vector<LayerBases>> owner;
+  };
+  const float* Find(const SequenceCache& cache, const LayerBases& bases, CudaDevice& device);
+
+  std::map<const LayerBases*, OnDevice> calibrated_;
+};
+
+// The rows of a layer's blocks as the device's kernels take them. Good until a block is
+// re-allocated; cache, bases and device must outlive it.
+class LayerRows {
+ public:
+  // Of blocks whose rows need no steps: for others it throws kInternal.
+  LayerRows() = default;
+  LayerRows(const SequenceCache& cache, int64_t layer, DeviceBases& bases, CudaDevice& device)
+      : cache_(&cache), layer_(layer), bases_(&bases), device_(&device) {}
+
+  [[nodiscard]] cuda::CachedRows Keys(const CacheBlock& block) const;
+  // Values of the group's head number `plane`.
+  [[nodiscard]] cuda::CachedRows Values(const CacheBlock& block, int64_t plane) const;
+  // Steps of the layer's bases on the device.
+  [[nodiscard]] const float* Steps(CodeSteps steps) const;
+
+ private:
+  const SequenceCache* cache_ = nullptr;
+  int64_t layer_ = 0;
+  DeviceBases* bases_ = nullptr;
+  CudaDevice* device_ = nullptr;
+};
+
 // The rows from number `row` on.
 [[nodiscard]] cuda::CachedRows RowsAt(cuda::CachedRows rows, int64_t row);
 // Columns first .. first + width of float rows.
@@ -54,11 +105,12 @@ struct StoredPlane {
 };
 
 // Calls visit(StoredPlane) for the keys of each group of a layer, then for each plane of its
-// values.
+// values; `rows` are the layer's.
 template <class Visit>
 void ForStoredPlanes(const AttentionStep& step,
                      const CudaActivations& x,
                      const LayerCache& layer,
+                     const LayerRows& rows,
                      const Visit& visit) {
   const cuda::Rows k = x.AttentionIn(step.layer, 1);
   const cuda::Rows v = x.AttentionIn(step.layer, 2);
@@ -66,10 +118,10 @@ void ForStoredPlanes(const AttentionStep& step,
   int64_t head = 0;
   for (int64_t n = 0; n < std::ssize(layer.groups); ++n) {
     const CacheBlock& block = layer.groups[n].recent;
-    visit(StoredPlane{FloatColumns(k, n * step.stored_width, step.key_ranks[n]),
-                      KeysOnDevice(block), head, true});
+    visit(StoredPlane{FloatColumns(k, n * step.stored_width, step.key_ranks[n]), rows.Keys(block),
+                      head, true});
     for (int64_t plane = 0; plane < block.shape().heads; ++plane, ++head) {
-      visit(StoredPlane{FloatColumns(v, head * width, width), ValuesOnDevice(block, plane), head,
+      visit(StoredPlane{FloatColumns(v, head * width, width), rows.Values(block, plane), head,
                         false});
     }
   }
@@ -78,31 +130,5 @@ void ForStoredPlanes(const AttentionStep& step,
 // Execute a table of the host once, if there is anything in it.
 void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);
 void LaunchProjections(const std::vector<cuda::RowProjection>& projections, CudaDevice& device);
-
-// The bases of layers in the device's memory. Calibrated ones are uploaded when they are first
-// asked for, and kept.
-class DeviceBases {
- public:
-  // The bases of a head's keys and values in a layer of `cache`; without width where rows are
-  // stored as they are.
-  [[nodiscard]] cuda::RowBasis Keys(const SequenceCache& cache,
-                                    const LayerCoordinates& coordinates,
-                                    int64_t head,
-                                    CudaDevice& device);
-  [[nodiscard]] cuda::RowBasis Values(const SequenceCache& cache,
-                                      const LayerCoordinates& coordinates,
-                                      int64_t head,
-                                      CudaDevice& device);
-
- private:
-  // key, query, key_mean, value, output, value_mean of LayerBases, one after the other.
-  struct OnDevice {
-    cuda::DeviceBuffer floats;
-    std::shared_ptr<const std::vector<LayerBases>> owner;
-  };
-  const float* Find(const SequenceCache& cache, const LayerBases& bases, CudaDevice& device);
-
-  std::map<const LayerBases*, OnDevice> calibrated_;
-};
 
 }  // namespace kvc::runtime

@@ -45,6 +45,7 @@ class DecodeTables::Maker {
         out_(x.AttentionOut(layer)) {}
 
   void Add(int64_t b, const SequenceCache& cache, const RowCounters* counters) {
+    rows_ = LayerRows(cache, layer_, bases_, device_);
     const LayerCache& layer = cache.layer(layer_);
     AddStores(b, cache, layer, counters);
     for (int64_t g = 0; g < step_.num_kv_heads; ++g) AddHead(b, g, cache, layer, counters);
@@ -102,7 +103,7 @@ class DecodeTables::Maker {
                  const LayerCache& layer,
                  const RowCounters* counters) {
     const bool in_coordinates = layer.in_coordinates();
-    ForStoredPlanes(step_, x_, layer, [&](const StoredPlane& plane) {
+    ForStoredPlanes(step_, x_, layer, rows_, [&](const StoredPlane& plane) {
       cuda::RowBasis basis;
       if (in_coordinates) {
         basis = plane.keys ? bases_.Keys(cache, *layer.coordinates, plane.head, device_)
@@ -135,8 +136,8 @@ class DecodeTables::Maker {
       first_position_.push_back(static_cast<int64_t>(positions_.size()));
       AddPositions(block, rows);
     }
-    segments_.push_back({KeysOnDevice(block), ValuesOnDevice(block, plane),
-                         static_cast<int32_t>(rows), live, nullptr});
+    segments_.push_back(
+        {rows_.Keys(block), rows_.Values(block, plane), static_cast<int32_t>(rows), live, nullptr});
   }
 
   void AddSegments(int64_t g, const LayerCache& layer, const RowCounters* counters) {
@@ -218,6 +219,7 @@ class DecodeTables::Maker {
   DecodeTables& tables_;
   int64_t group_;  // query heads of a kv head
   cuda::Rows q_, out_;
+  LayerRows rows_;  // of the cache that Add looks at
   std::vector<cuda::RowMove> moves_;
   std::vector<cuda::RowProjection> into_, out_of_;
   std::vector<int64_t> first_position_;  // [segments] of latents, in positions_

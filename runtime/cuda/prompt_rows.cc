@@ -24,7 +24,7 @@ void AppendStores(const AttentionStep& step,
               block.capacity() - block.rows());
   }
   const auto first = static_cast<int32_t>(layer.groups[0].recent.rows());
-  ForStoredPlanes(step, x, layer, [&](const StoredPlane& plane) {
+  ForStoredPlanes(step, x, layer, LayerRows(), [&](const StoredPlane& plane) {
     moves.push_back({plane.from, plane.to, nullptr, nullptr, static_cast<int32_t>(rows.first),
                      first, static_cast<int32_t>(rows.count), 0});
   });
@@ -67,13 +67,14 @@ void AttendWorkingBlocks(int64_t layer,
   const cuda::Rows out = x.AttentionOut(layer);
   const int64_t group = step.num_heads / step.num_kv_heads;
   const int64_t planes = step.num_kv_heads / std::ssize(store.groups);
+  const LayerRows rows;
   std::vector<cuda::PrefillHead> heads;
   for (int64_t g = 0; g < step.num_kv_heads; ++g) {
     const CacheBlock& block = store.groups[g / planes].recent;
     cuda::PrefillHead& head = heads.emplace_back();
-    head.keys = KeysOnDevice(block);
+    head.keys = rows.Keys(block);
     if (step.latent) head.latents = x.model().latents(layer)[g];
-    head.values = ValuesOnDevice(block, g % planes);
+    head.values = rows.Values(block, g % planes);
     head.query_head_stride = q.width / step.num_heads;
     head.output_head_stride = out.width / step.num_heads;
     head.queries = static_cast<const float*>(q.data) + g * group * head.query_head_stride;

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
+#include "core/cache/cache_bases.h"
 #include "core/cache/cache_spec.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda/device_room.h"
 
 namespace kvc::runtime {
 namespace {
-
-int32_t Int(int64_t x) { return static_cast<int32_t>(x); }
 
 cuda::RowMove Move(const cuda::CachedRows& from,
                    const cuda::CachedRows& to,
@@ -35,7 +35,8 @@ ScoreRows::ScoreRows(int64_t layer,
       cache_(cache),
       store_(cache.layer(layer)),
       bases_(bases),
-      device_(device) {}
+      device_(device),
+      rows_(cache, layer, bases, device) {}
 
 std::vector<const CacheBlock*> ScoreRows::BlocksOf(int64_t group) const {
   const GroupCache& held = store_.groups[group];
@@ -53,7 +54,7 @@ int64_t ScoreRows::Rows(const HeadPlace& place) const {
   return rows;
 }
 
-cuda::CachedRows ScoreRows::Room(cuda::RowCode code, int64_t rows, int64_t width) {
+cuda::CachedRows ScoreRows::MakeRows(cuda::RowCode code, int64_t rows, int64_t width) {
   const int64_t stride = cuda::CachedRowBytes(code, width);
   memory_.emplace_back(std::max<int64_t>(rows, 1) * stride, device_, nullptr);
   return {DeviceMemory::Of(memory_.back()), code, Int(width), stride};
@@ -72,7 +73,7 @@ cuda::CachedRows ScoreRows::Gather(std::span<const cuda::CachedRows> rows,
   int64_t count = 0;
   for (const CacheBlock* block : blocks) count += block->rows();
   const int64_t width = basis.width > 0 ? basis.width : rows.front().width;
-  const cuda::CachedRows all = Room(cuda::RowCode::kF32, count, width);
+  const cuda::CachedRows all = MakeRows(cuda::RowCode::kF32, count, width);
   int64_t first = 0;
   for (size_t i = 0; i < blocks.size(); ++i) {
     const cuda::RowMove move = Move(rows[i], all, first, blocks[i]->rows());
@@ -90,15 +91,15 @@ cuda::CachedRows ScoreRows::Rebuild(const HeadPlace& place,
                                     int64_t width,
                                     const RowFormat* format) {
   const cuda::CachedRows all =
-      Room(cuda::RowCode::kF32, Rows(place), model_.plan().attentions[layer_].head_width);
+      MakeRows(cuda::RowCode::kF32, Rows(place), model_.plan().attentions[layer_].head_width);
   int64_t first = 0;
   for (const CacheBlock* block : BlocksOf(place.group)) {
     cuda::KeyRebuild one;
     one.how = model_.latents(layer_)[place.head];
-    one.latents = KeysOnDevice(*block);
+    one.latents = rows_.Keys(*block);
     const int64_t kept = std::min<int64_t>(one.latents.width, width);
     if (format != nullptr) {
-      const cuda::CachedRows held = Room(cuda::RowCodeOf(*format), block->rows(), kept);
+      const cuda::CachedRows held = MakeRows(cuda::RowCodeOf(*format), block->rows(), kept);
       moves_.push_back(Move(one.latents, held, 0, block->rows()));
       one.latents = held;
     }
@@ -120,7 +121,7 @@ cuda::CachedRows ScoreRows::Keys(const HeadPlace& place) {
   const std::vector<const CacheBlock*> blocks = BlocksOf(place.group);
   std::vector<cuda::CachedRows> rows;
   rows.reserve(blocks.size());
-  for (const CacheBlock* block : blocks) rows.push_back(KeysOnDevice(*block));
+  for (const CacheBlock* block : blocks) rows.push_back(rows_.Keys(*block));
   cuda::RowBasis basis;
   if (store_.in_coordinates()) {
     basis = bases_.Keys(cache_, *store_.coordinates, place.head, device_);
@@ -132,7 +133,7 @@ cuda::CachedRows ScoreRows::Values(const HeadPlace& place) {
   const std::vector<const CacheBlock*> blocks = BlocksOf(place.group);
   std::vector<cuda::CachedRows> rows;
   rows.reserve(blocks.size());
-  for (const CacheBlock* block : blocks) rows.push_back(ValuesOnDevice(*block, place.plane));
+  for (const CacheBlock* block : blocks) rows.push_back(rows_.Values(*block, place.plane));
   cuda::RowBasis basis;
   if (store_.in_coordinates()) {
     basis = bases_.Values(cache_, *store_.coordinates, place.head, device_);
@@ -144,14 +145,22 @@ cuda::CachedRows ScoreRows::Approximate(const HeadPlace& place,
                                         const cuda::CachedRows& rows,
                                         const cuda::RowBasis& basis,
                                         int64_t width,
-                                        const RowFormat* format) {
+                                        const RowFormat* format,
+                                        CodeSteps steps) {
   const int64_t count = Rows(place);
   const cuda::RowCode code = format != nullptr ? cuda::RowCodeOf(*format) : cuda::RowCode::kF32;
-  const cuda::CachedRows coordinates = Room(code, count, width);
-  const cuda::CachedRows all = Room(cuda::RowCode::kF32, count, basis.width);
+  cuda::CachedRows coordinates = MakeRows(code, count, width);
+  coordinates.steps = rows_.Steps(steps);
+  const cuda::CachedRows all = MakeRows(cuda::RowCode::kF32, count, basis.width);
   narrowed_.push_back({Move(rows, coordinates, 0, count), basis, cuda::BasisWay::kToCoordinates});
   widened_.push_back({Move(coordinates, all, 0, count), basis, cuda::BasisWay::kFromCoordinates});
   return all;
+}
+
+CodeSteps ScoreRows::StepsOf(const RowFormat& format, int64_t head, bool keys) const {
+  if (!NeedsSteps(format)) return nullptr;
+  const LayerBases& bases = cache_.spec().bases->at(static_cast<size_t>(layer_));
+  return keys ? KeySteps(bases, format, head) : ValueSteps(bases, format, head);
 }
 
 cuda::CachedRows ScoreRows::TierKeys(const HeadPlace& place,
@@ -165,7 +174,7 @@ cuda::CachedRows ScoreRows::TierKeys(const HeadPlace& place,
   const RowFormat* rounding = Rounding(format, spec.key_format);
   if (model_.plan().attentions[layer_].latent) return Rebuild(place, width, rounding);
   return Approximate(place, keys, bases_.Keys(cache_, *store_.coordinates, place.head, device_),
-                     width, rounding);
+                     width, rounding, StepsOf(format, place.head, true));
 }
 
 cuda::CachedRows ScoreRows::TierValues(const HeadPlace& place,
@@ -177,7 +186,8 @@ cuda::CachedRows ScoreRows::TierValues(const HeadPlace& place,
   const RowFormat format = ValueFormat(spec, t);
   if (width == full && format == spec.value_format) return {};
   return Approximate(place, values, bases_.Values(cache_, *store_.coordinates, place.head, device_),
-                     width, Rounding(format, spec.value_format));
+                     width, Rounding(format, spec.value_format),
+                     StepsOf(format, place.head, false));
 }
 
 void ScoreRows::Launch() {

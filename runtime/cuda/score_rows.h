@@ -55,19 +55,23 @@ class ScoreRows {
 
  private:
   [[nodiscard]] std::vector<const CacheBlock*> BlocksOf(int64_t group) const;
-  cuda::CachedRows Room(cuda::RowCode code, int64_t rows, int64_t width);
+  cuda::CachedRows MakeRows(cuda::RowCode code, int64_t rows, int64_t width);
   // Rows of blocks one behind the other: as they are, or out of their coordinates.
   cuda::CachedRows Gather(std::span<const cuda::CachedRows> rows,
                           std::span<const CacheBlock* const> blocks,
                           const cuda::RowBasis& basis);
   // Keys from the first `width` columns of latents, stored as `format` would where it is given.
   cuda::CachedRows Rebuild(const HeadPlace& place, int64_t width, const RowFormat* format);
-  // What the first `width` coordinates of rows leave of them, in `format` where it is given.
+  // What the first `width` coordinates of rows leave of them, in `format`, with `steps` of the
+  // bases, where it is given.
   cuda::CachedRows Approximate(const HeadPlace& place,
                                const cuda::CachedRows& rows,
                                const cuda::RowBasis& basis,
                                int64_t width,
-                               const RowFormat* format);
+                               const RowFormat* format,
+                               CodeSteps steps);
+  // Those that a format needs: of keys or of values.
+  [[nodiscard]] CodeSteps StepsOf(const RowFormat& format, int64_t head, bool keys) const;
   const int32_t* PositionsOf(const CacheBlock& block);
 
   int64_t layer_;
@@ -76,6 +80,7 @@ class ScoreRows {
   const LayerCache& store_;
   DeviceBases& bases_;
   CudaDevice& device_;
+  LayerRows rows_;
   std::vector<Buffer> memory_;
   std::map<const CacheBlock*, DeviceTable<int32_t>> positions_;
   std::vector<cuda::RowMove> moves_;

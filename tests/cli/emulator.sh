@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: emulator.sh BIN SOURCE WORK bundled|SMOLLM2
 # A model through the device's code on the emulator and through the processor: a full cache, thin
-# keys, and a quarter of the bytes with tiers give the same tokens, and logits within the bound of
+# keys, and a quarter of the bytes with tiers of dimensions or of bits give the same tokens, and logits within the bound of
 # the format. SMOLLM2: the folder of that model, in its own bf16; exit code 77 (skipped) where it is
 # not there. The bundled model runs in f32: after keys that are cut to a quarter and not tuned its
 # best tokens lie so close together that bf16 chooses others.
@@ -28,11 +28,15 @@ rm -rf "$work" && mkdir -p "$work"
 "$bin/kvc-factorize" "$model" -o "$work/thin-model" --rank 25% --layout latent:1 --objective weight \
   --quiet > /dev/null
 "$bin/kvc-export" "$work/thin-model" -o "$work/thin" --method full --dtype $dtype --quiet > /dev/null
+"$bin/kvc-profile" "$model" -o "$work/profile" --calib "$text" --windows 2 --context 192 --horizon 32 --window 8 \
+  --scorer output-error:reduce=mean,pool=1 --tiers 0,1x8,1x4,1x2 --quiet > /dev/null
+"$bin/kvc-export" "$model" -o "$work/bits" --budget 25% --method uniform --window 8 \
+  --scorer output-error:reduce=mean,pool=1 --tiers 0,1x8,1x4,1x2 --profile "$work/profile" --dtype $dtype --quiet > /dev/null
 # 128 tokens of a text, as a prompt and as ids.
 "$bin/kvc-eval" tokenize "$model" --text "$held_back" | cut -d ' ' -f 1-128 > "$work/ids.txt"
 head -c 480 "$held_back" > "$work/prompt.txt"
 
-for bundle in full tiers thin; do
+for bundle in full tiers bits thin; do
   for device in cpu emulator; do
     "$bin/kvc-run" "$work/$bundle" --device $device --prompt-file "$work/prompt.txt" -n $tokens --json \
       --quiet > "$work/run-$bundle-$device.json"
@@ -47,7 +51,7 @@ if a["token_ids"] != b["token_ids"]:
     sys.exit(f'FAILED: {bundle}: expected {a["token_ids"]}, got {b["token_ids"]}')
 # Rows of almost equal worth may land in neighbouring tiers.
 expected, actual = (run["cache"]["allocated_bytes"] for run in runs)
-if abs(actual - expected) > (0.01 * expected if bundle == "tiers" else 0):
+if abs(actual - expected) > (0.01 * expected if bundle in ("tiers", "bits") else 0):
     sys.exit(f"FAILED: {bundle}: expected {expected} bytes, got {actual}")
 PYTHON
 done

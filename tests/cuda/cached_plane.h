@@ -8,16 +8,23 @@
 #include "core/base/row_format.h"
 #include "kernels/cuda/cached_rows.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/test_rows.h"
+#include "tests/cuda/test_steps.h"
 
 namespace kvc::cuda {
 
 inline const std::vector<RowFormat> kRowFormats = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8};
+// With those that need steps.
+inline const std::vector<RowFormat> kAllRowFormats = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8,
+                                                      kRowsX8,  kRowsX4,  kRowsX2};
 
 // Rows [rows, width] of a format, `pad` bytes behind each and `offset` in front of the first.
 struct CachedPlane {
   RowFormat format;
   int64_t rows, width, stride, offset;
   std::vector<std::byte> bytes;  // [offset + rows * stride], as they were at the start
+  std::vector<float> steps;
+  DeviceArray<float> device_steps;
   DeviceArray<std::byte> device;
 
   // values [rows, width]
@@ -33,25 +40,30 @@ struct CachedPlane {
         stride(RowBytes(row_format, columns) + pad),
         offset(before),
         bytes(static_cast<size_t>(before + num * stride), std::byte{0xa5}),
+        steps(TestSteps(row_format, columns)),
+        device_steps(steps),
         device(Encode(values)) {}
 
   [[nodiscard]] CachedRows view() const {
-    return {device.data() + offset, RowCodeOf(format), static_cast<int32_t>(width), stride};
+    return {device.data() + offset, RowCodeOf(format), static_cast<int32_t>(width), stride,
+            steps.empty() ? nullptr : device_steps.data()};
   }
-  [[nodiscard]] StoredRows stored() const { return {format, width, stride}; }
+  [[nodiscard]] StoredRows stored() const { return {format, width, stride, StepsOrNull(steps)}; }
   // Byte 0 of a row in `bytes`, or in what Now returned.
   [[nodiscard]] int64_t At(int64_t row) const { return offset + row * stride; }
   [[nodiscard]] std::vector<std::byte> Now() const { return device.Host(); }
   // Rows as float, of `from`: `bytes` or what Now returned.
   [[nodiscard]] std::vector<float> Decoded(const std::vector<std::byte>& from) const {
     std::vector<float> values(static_cast<size_t>(rows * width));
-    DecodeRows(from.data() + offset, format, stride, {values.data(), rows, width});
+    DecodeRows(from.data() + offset, format, stride, {values.data(), rows, width},
+               StepsOrNull(steps));
     return values;
   }
 
  private:
   const std::vector<std::byte>& Encode(const std::vector<float>& values) {
-    EncodeRows({values.data(), rows, width}, format, bytes.data() + offset, stride);
+    EncodeRows({values.data(), rows, width}, format, bytes.data() + offset, stride,
+               StepsOrNull(steps));
     return bytes;
   }
 };
@@ -82,12 +94,16 @@ inline std::vector<float> HardFloats(Rng& rng, int64_t rows, int64_t width) {
   return values;
 }
 
-// A plane of such rows. Two paddings out of three leave no 16-byte accesses.
-inline CachedPlane RandomPlane(Rng& rng, const RowFormat& format, int64_t rows, int64_t width) {
+// A plane of such rows, or of normal numbers alone where `finite` or the format asks for them. Two
+// paddings out of three leave no 16-byte accesses.
+inline CachedPlane RandomPlane(
+    Rng& rng, const RowFormat& format, int64_t rows, int64_t width, bool finite = false) {
   const int64_t unit = ElementBits(format) == 16 ? 2 : 4;
   const int64_t pad = std::vector<int64_t>{0, unit, 16}[static_cast<size_t>(rng.NextBelow(3))];
   const int64_t offset = std::vector<int64_t>{0, unit, 16}[static_cast<size_t>(rng.NextBelow(3))];
-  return {format, rows, width, pad, offset, HardFloats(rng, rows, width)};
+  finite = finite || NeedsSteps(format);
+  return {format, rows,   width,
+          pad,    offset, finite ? RandomFloats(rng, rows * width) : HardFloats(rng, rows, width)};
 }
 
 }  // namespace kvc::cuda

@@ -93,6 +93,31 @@ std::vector<DecodeShape> MixedShapes() {
        5,
        {{{70, 128, 128, int8, int8}, {33, 127, 121, bf16, bf16, 2}}, {{260, 100, 128}}}},
       {"sixteen query heads", 16, 4, {{{70, 33, 64, bf16, int8}}}},
+      {"one code with a step", 1, 1, {{{5, 1, 1, kRowsX2, kRowsX2}}}, 1},
+      {"tiers of fewer and fewer bits",
+       3,
+       5,
+       {{{90, 64, 64, kRowsX8, kRowsX8},
+         {140, 64, 64, kRowsX4, kRowsX4},
+         {200, 64, 64, kRowsX2, kRowsX2},
+         {32, 64, 64, bf16, bf16}},
+        {{17, 64, 64, kRowsX2, kRowsX8}, {1, 64, 64, kRowsX4, bf16}, {9, 64, 64, int8, kRowsX4}}}},
+      {"codes with steps of odd widths",
+       5,
+       4,
+       {{{40, 61, 33, kRowsX4, kRowsX2},
+         {30, 7, 5, kRowsX2, kRowsX4, 4},
+         {99, 64, 64, kRowsX8, kRowsX4, 8, 12},
+         {40, 61, 33, kRowsX4, kRowsX2}}}},
+      {"wide codes with steps",
+       8,
+       5,
+       {{{70, 128, 128, kRowsX4, kRowsX2}, {33, 127, 121, kRowsX2, kRowsX8}, {20, 128, 128}}}},
+      {"codes with steps to come",
+       2,
+       3,
+       {{{70, 64, 64, kRowsX4, kRowsX4}, {20, 64, 64, kRowsX8, kRowsX8, 0, 0, 90}},
+        {{0, 64, 64, kRowsX2, kRowsX2, 0, 0, 5}}}},
   };
 }
 
@@ -127,6 +152,14 @@ std::vector<DecodeShape> AnyShapes() {
       {"sixteen query heads", 16, 4, {{{70, 33, 64, f16, int8}}}},
       {"widest", 7, 4, {{{40, 255, 201, f16, int8}, {30, 129, 256, f32, bf16}}}},
       {"widest of codes", 2, 2, {{{40, 200, 130, int8, int8}}}},
+      {"codes with steps beside floats",
+       4,
+       6,
+       {{{90, 64, 64, f32, kRowsX4}, {140, 64, 64, kRowsX2, f16}, {50, 64, 64, kRowsX8, kRowsX8}}}},
+      {"widest of codes with steps",
+       3,
+       4,
+       {{{40, 255, 201, kRowsX4, kRowsX2}, {30, 129, 256, kRowsX8, bf16}}}},
   };
 }
 
@@ -176,6 +209,12 @@ std::vector<DecodeShape> LatentShapes() {
        0,
        {64, 40}},
       {"rows to come", 2, 3, {{{20, 16, 16, bf16, bf16, 0, 0, 90}}}, 0, {16, 16}},
+      {"values in few bits",
+       4,
+       5,
+       {{{90, 40, 64, bf16, kRowsX8}, {140, 24, 64, int8, kRowsX4}, {50, 40, 61, bf16, kRowsX2}}},
+       0,
+       {64, 40}},
   };
 }
 

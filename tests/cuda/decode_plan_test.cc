@@ -173,6 +173,16 @@ TEST(DecodePlanTest, RefusesWhatTheKernelCannotRead) {
   segment = SegmentOf(1, 64, 64, RowCode::kInt8);
   segment.values.stride += 2;
   EXPECT_THROW((void)plan(segment, HeadOf(1, 64), 1), Error);
+  segment = SegmentOf(1, 64, 64, RowCode::kX4);
+  EXPECT_THROW((void)plan(segment, HeadOf(1, 64), 1), Error) << "no steps";
+  const float step = 1.0F;
+  segment.keys.steps = segment.values.steps = &step;
+  EXPECT_NO_THROW((void)plan(segment, HeadOf(1, 64), 1));
+  DecodeHead latents = HeadOf(1, 64);
+  latents.latents.packed = reinterpret_cast<const uint32_t*>(&step);
+  latents.latents.rank = latents.latents.width = 64;
+  latents.latents.places = 64;
+  EXPECT_THROW((void)plan(segment, latents, 1), Error) << "latents in codes";
 }
 
 }  // namespace

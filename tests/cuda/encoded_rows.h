@@ -9,6 +9,7 @@
 #include "core/base/row_format.h"
 #include "kernels/cuda/cached_rows.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/test_steps.h"
 
 namespace kvc::cuda {
 
@@ -29,11 +30,13 @@ class EncodedRows {
         offset_(offset),
         bytes_(static_cast<size_t>(room * stride_)),
         values_(static_cast<size_t>(room * width)),
+        steps_(TestSteps(format, width)),
+        device_steps_(steps_),
         device_(static_cast<size_t>(offset + room * stride_)) {
     for (float& value : values_) value = static_cast<float>(rng.NextNormal());
     const MatrixF rows(values_.data(), room, width);
-    EncodeRows(rows, format, bytes_.data(), stride_);
-    DecodeRows(bytes_.data(), format, stride_, rows);
+    EncodeRows(rows, format, bytes_.data(), stride_, StepsOrNull(steps_));
+    DecodeRows(bytes_.data(), format, stride_, rows, StepsOrNull(steps_));
     Write(0, written, nullptr);
     Synchronize(nullptr);
   }
@@ -42,7 +45,8 @@ class EncodedRows {
     return values_[static_cast<size_t>(row * width_ + column)];
   }
   [[nodiscard]] CachedRows view() const {
-    return {device_.data() + offset_, RowCodeOf(format_), static_cast<int32_t>(width_), stride_};
+    return {device_.data() + offset_, RowCodeOf(format_), static_cast<int32_t>(width_), stride_,
+            steps_.empty() ? nullptr : device_steps_.data()};
   }
   // Puts rows row .. row + count - 1 into place.
   void Write(int64_t row, int64_t count, StreamHandle stream) const {
@@ -63,6 +67,8 @@ class EncodedRows {
   int64_t width_, stride_, offset_;
   std::vector<std::byte> bytes_;  // [room, stride]
   std::vector<float> values_;     // [room, width], as decoded
+  std::vector<float> steps_;
+  DeviceArray<float> device_steps_;
   DeviceArray<std::byte> device_;
 };
 

@@ -30,7 +30,7 @@ class MoveTable {
            bool listed,
            int32_t held = -1) {
     const int64_t room = rows + 3;
-    sources_.push_back(RandomPlane(rng_, from, room, from_width));
+    sources_.push_back(RandomPlane(rng_, from, room, from_width, NeedsSteps(to)));
     targets_.push_back(RandomPlane(rng_, to, room, to_width));
     RowMove& move = moves_.emplace_back();
     move.from = sources_.back().view();
@@ -90,8 +90,8 @@ TEST(MoveRows, FollowsTheRuleOfCopyRowsToTheBit) {
   Rng rng(31);
   UnderOrders([&] {
     MoveTable table(rng);
-    for (const RowFormat& from : kRowFormats) {
-      for (const RowFormat& to : kRowFormats) {
+    for (const RowFormat& from : kAllRowFormats) {
+      for (const RowFormat& to : kAllRowFormats) {
         for (const int64_t width : kWidths) {
           const int64_t rows = kRowCounts[static_cast<size_t>(rng.NextBelow(4))];
           table.Add(from, width, to, width, rows, true);
@@ -118,7 +118,7 @@ TEST(MoveRows, AnyNumberOfRows) {
 TEST(MoveRows, StoresBehindTheRowsHeld) {
   Rng rng(33);
   MoveTable table(rng);
-  for (const RowFormat& to : kRowFormats) {
+  for (const RowFormat& to : kAllRowFormats) {
     for (const int64_t width : kWidths) {
       table.Add(kRowsF32, width + 5, to, width, 1, false, static_cast<int32_t>(rng.NextBelow(4)));
     }

@@ -162,6 +162,7 @@ TEST(PrefillPlanTest, RefusesWhatTheKernelCannotRead) {
   EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 64, 257, 514)}), Error);
   EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 7, 7, 15)}), Error);
   EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kInt8, 7, 7, 14)}), Error);
+  EXPECT_THROW((void)PlanPrefill({HeadOf(RowCode::kX8, 8, 8, 8)}), Error);
   EXPECT_NO_THROW((void)PlanPrefill({HeadOf(RowCode::kBF16, 7, 7, 14)}));
 }
 

@@ -192,6 +192,15 @@ class ProjectionTable {
     for (int64_t d = 0; d < target.width; ++d) largest = std::max(largest, std::abs(want.y[d]));
     for (int64_t d = 0; d < target.width; ++d) {
       const double sum = static_cast<double>(bases_[i]->width + 8) * 0x1p-24 * want.size[d];
+      if (NeedsSteps(target.format)) {
+        const double step = target.steps[static_cast<size_t>(d)];
+        const double reach = std::pow(2.0, static_cast<double>(ElementBits(target.format)) - 1.0);
+        const double y = std::clamp(want.y[d], -reach * step, reach * step);
+        ASSERT_LE(std::abs(got[d] - y), 2.0 * sum + 0.501 * step)
+            << "projection " << i << " column " << d << " in codes: " << got[d] << " for "
+            << want.y[d];
+        continue;
+      }
       const double rounding = target.format == kRowsF32    ? 0.0
                               : target.format == kRowsF16  ? 0x1p-11 * std::abs(want.y[d]) + 0x1p-25
                               : target.format == kRowsBF16 ? 0x1p-8 * std::abs(want.y[d])
@@ -222,7 +231,7 @@ void RunWidths(Rng& rng, const std::vector<int64_t>& widths, const std::vector<i
       for (const bool centred : {false, true}) {
         const TestBasis& basis = bases.emplace_back(rng, width, reflectors, centred);
         for (const BasisWay way : kWays) {
-          const auto format = [&] { return kRowFormats[static_cast<size_t>(rng.NextBelow(4))]; };
+          const auto format = [&] { return kAllRowFormats[static_cast<size_t>(rng.NextBelow(7))]; };
           const int64_t count = rows[static_cast<size_t>(rng.NextBelow(std::ssize(rows)))];
           table.Add(basis, way, format(), format(), count, 1 + rng.NextBelow(width), true);
           table.Add(basis, way, kRowsF32, kRowsF32, count, width, false);
@@ -251,8 +260,8 @@ TEST(ProjectRows, AllPairsOfFormats) {
   const TestBasis matrices(rng, 40, 0, true);
   const TestBasis reflectors(rng, 40, 17, false);
   ProjectionTable table(rng);
-  for (const RowFormat& from : kRowFormats) {
-    for (const RowFormat& to : kRowFormats) {
+  for (const RowFormat& from : kAllRowFormats) {
+    for (const RowFormat& to : kAllRowFormats) {
       table.Add(matrices, BasisWay::kToCoordinates, from, to, 5, 24, true);
       table.Add(reflectors, BasisWay::kToCoordinates, from, to, 11, 40, true);
     }

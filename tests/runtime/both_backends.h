@@ -88,6 +88,17 @@ inline CacheSpec TiersWithoutTies(const CacheSpec& geometry, TierBasis basis, bo
   spec.bases = testing::RandomBases(geometry, 3);
   return spec;
 }
+// The same with tiers of codes with steps, and recent rows in eight bits; latents have no steps.
+inline CacheSpec StepTiersWithoutTies(const CacheSpec& geometry) {
+  CacheSpec spec = TiersWithoutTies(geometry, TierBasis::kOffline, false);
+  const bool latents = geometry.layers[0][0].keeps_positions;
+  spec.tiers.resize(1);
+  for (const RowFormat& format : kStepFormats) {
+    spec.tiers.push_back({1.0, 1.0, latents ? std::nullopt : std::optional(format), format});
+  }
+  if (!latents) spec.recent_format = kRowsX8;
+  return spec;
+}
 // Whether some keys of a golden model are too thin for tiers of keys.
 inline bool HasThinKeys(const std::string& model) { return model.find('-') != std::string::npos; }
 

@@ -28,6 +28,11 @@ TEST_P(EveryKindChecked, BudgetAndTiers) {
               "tiers");
 }
 
+TEST_P(EveryKindChecked, RowsInFewBits) {
+  Both both(GetParam());
+  ExpectAlike(both, StepTiersWithoutTies(both.processor.geometry()), "few bits");
+}
+
 TEST_P(EveryKindChecked, Int8Rows) {
   Both both(GetParam());
   CacheSpec spec = both.processor.geometry();

@@ -101,6 +101,13 @@ TEST_P(EveryLayoutOnDevice, Int8RowsAreTheProcessors) {
   ExpectAlike(both, spec, "int8");
 }
 
+TEST_P(EveryLayoutOnDevice, RowsInFewBitsAreTheProcessors) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    Both both(GetParam(), dtype);
+    ExpectAlike(both, StepTiersWithoutTies(both.processor.geometry()), "few bits");
+  }
+}
+
 // Sequences of different lengths and policies share a step.
 TEST_P(EveryLayoutOnDevice, ABatchIsItsSequences) {
   Both both(GetParam());

@@ -13,6 +13,7 @@
 #include "runtime/cpu/host_fallback.h"
 #include "runtime/cuda/cuda_backend.h"
 #include "runtime/cuda/layer_sums.h"
+#include "tests/runtime/both_backends.h"
 #include "tests/runtime/loaded.h"
 #include "tests/runtime/random_bases.h"
 
@@ -155,6 +156,15 @@ TEST_P(ScoresOnDevice, SoAreLossesOfFewerBits) {
   spec.basis = TierBasis::kOffline;
   spec.bases = testing::RandomBases(loaded.geometry(), 3);
   Compare(loaded, session, spec);
+}
+
+// Codes with steps; recent rows of a budget held are scored out of eight bits.
+TEST_P(ScoresOnDevice, SoAreLossesOfCodesWithSteps) {
+  const Loaded loaded({GetParam(), "cpu"});
+  ThreadPool pool(2);
+  const auto backend = std::make_shared<ComparedScores>(pool);
+  Session session(loaded.bundle, backend);
+  Compare(loaded, session, StepTiersWithoutTies(loaded.geometry()));
 }
 
 }  // namespace
