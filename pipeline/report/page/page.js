@@ -73,7 +73,7 @@
       const power = Math.log10(tick);
       return Math.abs(power - Math.round(power)) < 1e-9 && Math.round(power) % every === 0;
     });
-    return { ticks: tens, low: within[0], high: within.at(-1), text: powerText };
+    return { ticks: tens, low: within[0], high: within.at(-1), text: tens[0] < 1e-4 ? powerText : undefined };
   }
   function halvingTicks(low, high) {
     let first = Math.ceil(Math.log2(1 / low) - 1e-3), last = Math.floor(Math.log2(1 / high) + 1e-3);
