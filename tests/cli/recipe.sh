@@ -22,10 +22,17 @@ refused() {
 cp "$work/out/report.html" "$work/first.html"
 [ "$(states "$recipe" -o "$work/out")" = ' 9 "state": "kept",' ] || fail "not every stage was kept"
 cmp "$work/out/report.html" "$work/first.html" || fail "another report of the same results"
-for word in "Quality gates" "Comparison: compare" "Key ranks" "Spectrum" "Budgets: compressed" "Needles: needle"; do
+for word in "Quality gates" "Comparison: compare" "Key ranks" "Spectrum" "Budgets: compressed" "Utility curves" "Needles: needle"; do
   grep -q "$word" "$work/out/report.html" || fail "report: expected \"$word\""
 done
-! grep -Eq '<script|<link|https?://|src=' "$work/out/report.html" || fail "the report needs something else"
+! grep -Eq '<script[^>]* src|<link|<img|<iframe' "$work/out/report.html" || fail "the report needs something else"
+grep -q "All 2 quality gates passed" "$work/out/report.html" || fail "the verdict"
+# Two runs side by side; what is no report is not replaced.
+"$bin/kvc" report "$work/out" "$work/out" -o "$work/two.html" | grep -q "^No difference beyond the error" || fail "two runs"
+grep -q "<h2>Differences</h2>" "$work/two.html" || fail "the page of two runs"
+echo mine > "$work/comparison.html"
+(cd "$work" && refused 2 "comparison.html" "$bin/kvc" report out out) && [ "$(cat "$work/comparison.html")" = mine ] ||
+  fail "another file was replaced"
 
 # Another text: what reads it runs, what does not is kept.
 head -n 900 "$source/examples/text/alice-evaluation.txt" > "$work/other.txt"
