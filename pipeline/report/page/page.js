@@ -33,8 +33,7 @@
     if (value >= 1 << 20) return `${numberText(value / (1 << 20))}M`;
     return value >= 1024 ? `${numberText(value / 1024)}K` : numberText(value);
   }
-  // Two digits: 6.25 % of an axis is 6.3 %, 12.5 % stays.
-  const shareText = (value) => `${Number((100 * value).toFixed(value < 0.001 ? 2 : 1))} %`;
+  const shareText = (value) => `${Number((100 * value).toPrecision(3))} %`;
   const texts = { number: numberText, count: numberText, share: shareText, tokens: tokensText, bytes: bytesText };
 
   // ---- axes: bounds and the ticks between them, all round in the axis's unit
@@ -76,14 +75,15 @@
     return { ticks: tens, low: within[0], high: within.at(-1), text: tens[0] < 1e-4 ? powerText : undefined };
   }
   function halvingTicks(low, high) {
-    let first = Math.ceil(Math.log2(1 / low) - 1e-3), last = Math.floor(Math.log2(1 / high) + 1e-3);
-    if (first === last) { ++first; last = Math.min(last, Math.max(0, last - 1)); }
-    const ticks = [];
+    // The numbers of halvings of the ticks within, or, if these are less than two, around.
+    let first = Math.floor(Math.log2(1 / low) + 1e-3), last = Math.ceil(Math.log2(1 / high) - 1e-3);
+    if (first - last < 1) { first = Math.max(first, last); last = first - 1; }
     const every = Math.ceil((first - last + 1) / 7);
-    for (let halvings = last; halvings <= first; ++halvings) {
-      if (halvings % every === 0) ticks.unshift(1 / 2 ** halvings);
+    const ticks = [];
+    for (let halvings = first; halvings >= last; --halvings) {
+      if (halvings % every === 0) ticks.push(1 / 2 ** halvings);
     }
-    return { ticks, low: 0.93 / 2 ** first, high: 1.07 / 2 ** last };
+    return { ticks, low: 0.93 * Math.min(low, ticks[0]), high: 1.07 * Math.max(high, ticks.at(-1)) };
   }
   function axisOf(axis, values, bars) {
     const low = Math.min(...values), high = Math.max(...values);
@@ -138,6 +138,14 @@
       };
     });
   }
+  // Names that do not fit are cut; the tooltip has them whole.
+  function legendLabels(chart) {
+    const most = Math.max(12, Math.floor(chart.width / 7.5) - 4);  // characters
+    return Chart.defaults.plugins.legend.labels.generateLabels(chart).map((label) => ({
+      ...label, text: label.text.length > most ? `${label.text.slice(0, most - 1)}\u2026` : label.text,
+      fontColor: colour("--text"),
+    }));
+  }
   function draw(chart, index) {
     const values = (at) => chart.series.flatMap((one) => one.points.map((point) => point[at]));
     return new Chart(document.getElementById(`chart-${index}`), {
@@ -152,7 +160,8 @@
         },
         plugins: {
           legend: { display: chart.series.length > 1, position: "bottom", align: "start",
-                    labels: { usePointStyle: true, boxHeight: 7, boxWidth: 10, padding: 12 } },
+                    labels: { color: colour("--text"), usePointStyle: true, boxHeight: 7, boxWidth: 10, padding: 12,
+                              generateLabels: legendLabels } },
           tooltip: { callbacks: {
             title: (items) => items.length ? `${chart.x.label}: ${texts[chart.x.unit](items[0].parsed.x)}` : "",
             label: (item) => `${item.dataset.label}: ${texts[chart.y.unit](item.parsed.y)}`,
