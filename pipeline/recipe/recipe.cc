@@ -166,7 +166,8 @@ class Reader {
       Problem(name_place, "{}expected each name once", where);
     }
     stage.command = Text(json, "command", pointer, where);
-    if (!stage.command.empty() && !Commands().contains(stage.command)) {
+    const bool given = json.contains("command") && json["command"].is_string();
+    if (given && !Commands().contains(stage.command)) {
       Problem(JsonPointer(pointer, "command"), "{}command: expected one of {}, got \"{}\"", where,
               fmt::join(Commands(), ", "), stage.command);
     }
