@@ -4,9 +4,9 @@
 # ones that are named, or else the ones that differ from origin/main (without one, from the last
 # commit). A header that differs brings the source of its name. What was found clean and has not
 # changed since is not looked at again (scripts/tidy_sources.py). All of them are looked at many at a
-# time and without the static analyzer, which takes half of the time; it walks those that are named or
-# differ. The build needs no compiled unit, but its generated files. In the environment: JOBS (all
-# cores); LIMIT: of more sources than these to look at none is, which is said.
+# time and without the static analyzer, which walks those that are named or differ. The build needs no
+# compiled unit, but its generated files. In the environment: JOBS (all cores); LIMIT: of more sources
+# than these to look at none is, which is said.
 set -euo pipefail
 build=${1:?usage: tidy.sh BUILD [all | FILE...]}
 shift
