@@ -33,7 +33,8 @@ size_t SequenceLength(std::string_view text, size_t at) {
   return 0;
 }
 
-std::vector<std::string> JsonLines(const std::string& text, const std::filesystem::path& path) {
+std::vector<std::string> TextsOfJsonLines(const std::string& text,
+                                          const std::filesystem::path& path) {
   std::vector<std::string> documents;
   size_t line_number = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -67,7 +68,7 @@ std::vector<std::string> ReadDocuments(const std::filesystem::path& path) {
   CheckUtf8(text, path.string());
   std::vector<std::string> documents;
   if (path.extension() == ".jsonl") {
-    documents = JsonLines(text, path);
+    documents = TextsOfJsonLines(text, path);
   } else if (!text.empty()) {
     documents.push_back(std::move(text));
   }
