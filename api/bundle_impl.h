@@ -14,7 +14,7 @@
 
 namespace kvc {
 
-struct Bundle::Impl {
+struct KVC_HIDDEN Bundle::Impl {
   // Returns the policy of a cache: at the bundle's budget where `budget` is empty. Throws kUsage,
   // kInfeasible.
   [[nodiscard]] CacheSpec CacheAt(const std::string& budget) const;

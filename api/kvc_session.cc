@@ -91,7 +91,7 @@ End EndOf(const runtime::Generation& output) {
 
 }  // namespace
 
-struct Session::Impl {
+struct KVC_HIDDEN Session::Impl {
   Impl(std::shared_ptr<const Bundle::Impl> a_bundle, std::unique_ptr<runtime::Sequence> a_sequence)
       : bundle(std::move(a_bundle)),
         session(bundle->bundle, bundle->backend),

@@ -74,8 +74,8 @@ void CheckPromptLengths(std::span<const std::vector<int32_t>> prompts, int64_t c
                                       Progress& progress);
 
 // Feeds `ids` to a sequence, prefilling an empty one and continuing any other, and generates one
-// output: the next turn of a conversation. An error leaves the sequence with the tokens that it was
-// fed before. Throws like the other one.
+// output: the next turn of a conversation. A prompt that is refused leaves the sequence as it was.
+// Throws like the other one.
 [[nodiscard]] GenerateResult Generate(Session& session,
                                       Sequence& sequence,
                                       std::span<const int32_t> ids,
