@@ -1,6 +1,7 @@
 #include "pipeline/recipe/recipe.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -140,34 +141,35 @@ class Reader {
     }
   }
 
-  // Returns the text under a key, "" where it is none.
-  std::string Text(const Json& json,
-                   const char* key,
-                   const std::string& pointer,
-                   const std::string& where) {
+  // Returns the text under a key; none where there is none, which is a problem.
+  std::optional<std::string> Text(const Json& json,
+                                  const char* key,
+                                  const std::string& pointer,
+                                  const std::string& where) {
     if (json.contains(key) && json[key].is_string()) return json[key].get<std::string>();
     Problem(JsonPointer(pointer, key), "{}{}: expected text, got {}", where, key,
             json.contains(key) ? json[key].dump() : "none");
-    return {};
+    return std::nullopt;
   }
 
   void ReadStage(const Json& json, const std::string& pointer) {
     if (!CheckObject(json, kStageKeys, pointer, "stage: ")) return;
     Stage stage;
-    stage.name = Text(json, "name", pointer, "stage: ");
+    const std::optional<std::string> name = Text(json, "name", pointer, "stage: ");
+    stage.name = name.value_or("");
     const std::string where = "stage \"" + stage.name + "\": ";
     const std::string name_place = JsonPointer(pointer, "name");
-    if (!IsName(stage.name)) {
+    if (name && !IsName(*name)) {
       Problem(name_place,
               "{}expected a name of small letters, digits and '-' other than report, results and "
               "stages",
               where);
-    } else if (!names_.insert(stage.name).second) {
+    } else if (name && !names_.insert(*name).second) {
       Problem(name_place, "{}expected each name once", where);
     }
-    stage.command = Text(json, "command", pointer, where);
-    const bool given = json.contains("command") && json["command"].is_string();
-    if (given && !Commands().contains(stage.command)) {
+    const std::optional<std::string> command = Text(json, "command", pointer, where);
+    stage.command = command.value_or("");
+    if (command && !Commands().contains(*command)) {
       Problem(JsonPointer(pointer, "command"), "{}command: expected one of {}, got \"{}\"", where,
               fmt::join(Commands(), ", "), stage.command);
     }
