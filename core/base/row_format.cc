@@ -322,7 +322,7 @@ void CopyRows(
   auto* out = static_cast<std::byte*>(target);
   const bool plain = from.format.scales == RowScales::kNone;
   if (from.format == to.format && (plain || from.width == to.width)) {
-    const auto bytes = static_cast<size_t>(RowBytes(to.format, to.width));
+    const auto bytes = static_cast<size_t>(RowBytes(to.format, to.width, to.steps));
     for (int64_t t = 0; t < count; ++t) {
       std::memcpy(out + t * to.stride, in + t * from.stride, bytes);
     }

@@ -295,6 +295,34 @@ TEST(RowFormat, CopyRowsKnowsSteps) {
   }
 }
 
+// Rows of a mixture move as they are, and become another's by way of their numbers.
+TEST(RowFormat, CopyRowsKnowsMixtures) {
+  Rng rng(8);
+  constexpr int64_t kWidth = 37;
+  const std::vector<float> row = RandomRow(rng, kWidth, 2.0);
+  const std::vector<float> table = RandomSteps(rng, 3 * kWidth);
+  const auto stored = [&](int32_t rate, const RunEnds& ends) {
+    const CodeSteps steps(table.data(), kWidth, ends);
+    return StoredRows{MixedRows(rate), kWidth, RowBytes(MixedRows(rate), kWidth, steps), steps};
+  };
+  const StoredRows rich = stored(12, {8, 24, 40});
+  const StoredRows poor = stored(5, {0, 8, 24});
+  const auto encode = [&](const std::vector<float>& numbers, const StoredRows& as) {
+    std::vector<std::byte> bytes(static_cast<size_t>(as.stride));
+    EncodeRows({numbers.data(), 1, kWidth}, as.format, bytes.data(), as.stride, as.steps);
+    return bytes;
+  };
+  const std::vector<std::byte> bytes = encode(row, rich);
+  std::vector<std::byte> same(bytes.size());
+  CopyRows(bytes.data(), rich, 1, same.data(), rich);
+  EXPECT_EQ(same, bytes);
+  std::vector<float> held(row.size());
+  DecodeRows(bytes.data(), rich.format, rich.stride, {held.data(), 1, kWidth}, rich.steps);
+  std::vector<std::byte> fewer(static_cast<size_t>(poor.stride));
+  CopyRows(bytes.data(), rich, 1, fewer.data(), poor);
+  EXPECT_EQ(fewer, encode(held, poor));
+}
+
 TEST(RowFormat, PlainRowsAreConvertedElements) {
   Rng rng(2);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
