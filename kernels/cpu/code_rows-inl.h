@@ -138,22 +138,31 @@ struct RunRows {
   HWY_INLINE const uint8_t* Row(int64_t r) const { return first + std::min(r, count - 1) * stride; }
 };
 
-// The codes of rows r .. r + 3 from byte `offset` of the run on; the last row stands for those
-// behind it.
+// The first rows of which units may be loaded whole from byte `offset` of the run on: a multiple of
+// four, or all.
 template <int kBits>
+HWY_INLINE int64_t WholeRows(const RunRows& rows, int64_t offset) {
+  const int64_t room = rows.end - rows.first - offset - Unit<kBits>::kUnitBytes;
+  if (room < 0) return 0;
+  const int64_t count = rows.stride > 0 ? room / rows.stride + 1 : rows.count;
+  return count >= rows.count ? rows.count : count / 4 * 4;
+}
+
+// The codes of rows r .. r + 3 from byte `offset` of the run on; the last row stands for those
+// behind it. Other rows than whole ones have a loop of their own: a copy would keep the compiler
+// from holding sums in registers.
+template <int kBits, bool kWhole>
 HWY_INLINE void LoadFour(const RunRows& rows, int64_t r, int64_t offset, Vec8 (&codes)[4]) {
-  // The last of the four rows is the one that ends last.
-  const bool inside = rows.Row(r + 3) + offset + Unit<kBits>::kUnitBytes <= rows.end;
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const uint8_t* source = rows.Row(r + i) + offset;
     codes[i] =
-        inside ? Unit<kBits>::Load(source) : Unit<kBits>::LoadFirst(source, rows.end - source);
+        kWhole ? Unit<kBits>::Load(source) : Unit<kBits>::LoadFirst(source, rows.end - source);
   }
 }
 
 // scores[q][r ..] (+)= those of four rows, for kQueries queries.
-template <int kBits, int kQueries>
+template <int kBits, int kQueries, bool kWhole>
 HWY_INLINE void ScoreFour(const RunRows& rows,
                           int64_t r,
                           int64_t units,
@@ -167,7 +176,7 @@ HWY_INLINE void ScoreFour(const RunRows& rows,
   for (int q = 0; q < kQueries; ++q) sums[q] = hn::Zero(TagI());
   for (int64_t u = 0; u < units; ++u) {
     Vec8 codes[4];
-    LoadFour<kBits>(rows, r, u * Unit<kBits>::kUnitBytes, codes);
+    LoadFour<kBits, kWhole>(rows, r, u * Unit<kBits>::kUnitBytes, codes);
     // Word w of each block of 16 bytes, of four rows: [w]
     const auto a = hn::BitCast(words, codes[0]), b = hn::BitCast(words, codes[1]);
     const auto c = hn::BitCast(words, codes[2]), d = hn::BitCast(words, codes[3]);
@@ -203,24 +212,61 @@ HWY_INLINE void ScoreFour(const RunRows& rows,
   }
 }
 
-// Writes n of one query's run into factors, in the order of ScoreFour.
-template <int kBits>
-HWY_INLINE RunQueries QuantizeQuery(const CodeRun& run, const float* query, int8_t* factors) {
+// Writes x_i = q_i s_i of a run, zeros up to whole units, and returns their unit.
+HWY_INLINE QueryUnit ScaleQuery(const CodeRun& run, const float* query, float* scaled) {
+  const TagF tag;
   const int64_t width = run.end - run.begin;
-  const int64_t units = (width + kBytes - 1) / kBytes;
-  const QueryUnit unit = UnitOf(query + run.begin, run.steps, width);
-  int32_t sum = 0;
-  for (int64_t place = 0; place < units * kBytes; ++place) {
-    const int64_t within = place % kBytes;
-    const int64_t i = place - within + Unit<kBits>::Column(within);
-    const int8_t n = i < width ? FactorOf(query[run.begin + i] * run.steps[i], unit) : int8_t{0};
-    sum += n;
-    // Byte j of word w in a block is in the same block of vector w, four times.
-    const int64_t w = within % 16 / 4;
-    int8_t* block = factors + (place / kBytes * 4 + w) * kBytes + within / 16 * 16 + within % 4;
-    for (int copy = 0; copy < 4; ++copy) block[4 * copy] = n;
+  VecF largest = hn::Zero(tag);
+  VecF broken = hn::Zero(tag);  // NaN where a number is not finite
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) {
+    const VecF x = hn::Mul(hn::LoadU(tag, query + run.begin + i), hn::LoadU(tag, run.steps + i));
+    largest = hn::Max(largest, hn::Abs(x));
+    broken = hn::MulAdd(x, hn::Zero(tag), broken);
+    hn::StoreU(x, tag, scaled + i);
   }
-  return {factors, unit.unit, ((1 << kBits) - 1) * sum};
+  float most = hn::GetLane(hn::MaxOfLanes(tag, largest));
+  float sum = SumLanes(tag, broken);
+  for (; i < width; ++i) {
+    scaled[i] = query[run.begin + i] * run.steps[i];
+    most = std::max(most, std::abs(scaled[i]));
+    sum += scaled[i] * 0.0F;
+  }
+  std::fill(scaled + width, scaled + (width + kBytes - 1) / kBytes * kBytes, 0.0F);
+  if (std::isnan(sum)) return {std::numeric_limits<float>::quiet_NaN(), 0.0F};
+  return {most / 127.0F, most > 0.0F ? 127.0F / most : 0.0F};
+}
+
+// Writes n of one query's run into factors, in the order of ScoreFour. `scaled` is room for whole
+// units of numbers.
+template <int kBits>
+HWY_INLINE RunQueries
+QuantizeQuery(const CodeRun& run, const float* query, float* scaled, int8_t* factors) {
+  const TagF tag;
+  const TagI whole;
+  const hn::Rebind<int8_t, TagF> narrow;
+  const QueryUnit unit = ScaleQuery(run, query, scaled);
+  const int64_t units = (run.end - run.begin + kBytes - 1) / kBytes;
+  const bool broken = std::isnan(unit.unit);
+  VecI sum = hn::Zero(whole);
+  for (int64_t u = 0; u < units; ++u) {
+    HWY_ALIGN int8_t numbers[kBytes];  // by column
+    HWY_ALIGN int8_t places[kBytes];
+    for (int64_t i = 0; i < kBytes; i += kLanes) {
+      const VecF x = broken ? hn::Zero(tag) : hn::LoadU(tag, scaled + u * kBytes + i);
+      const VecI n = hn::NearestInt(hn::Mul(x, hn::Set(tag, unit.inverse)));
+      sum = hn::Add(sum, n);
+      hn::StoreU(hn::DemoteTo(narrow, n), narrow, numbers + i);
+    }
+    for (int64_t i = 0; i < kBytes; ++i) places[i] = numbers[Unit<kBits>::Column(i)];
+    // Word w of a block is four times in the same block of vector w.
+    for (int64_t word = 0; word < kBytes / 4; ++word) {
+      int8_t* block = factors + (u * 4 + word % 4) * kBytes + word / 4 * 16;
+      for (int64_t copy = 0; copy < 4; ++copy) std::memcpy(block + 4 * copy, places + 4 * word, 4);
+    }
+  }
+  const int32_t total = hn::GetLane(hn::SumOfLanes(whole, sum));
+  return {factors, unit.unit, ((1 << kBits) - 1) * total};
 }
 
 // Probabilities of a tile in whole numbers, for one query.
@@ -237,7 +283,8 @@ HWY_INLINE void MakeDigits(
   const TagF tag;
   const TagI whole;
   HWY_ALIGN float rows[kTile];
-  for (int64_t r = 0; r < count; ++r) rows[r] = scores[slots.apart == 0 ? r : slots.Of(r)];
+  if (slots.apart == 0) std::copy_n(scores, count, rows);
+  for (int64_t r = 0; slots.apart > 0 && r < count; ++r) rows[r] = scores[slots.Of(r)];
   std::fill(rows + count, rows + kTile, 0.0F);
   VecF most = hn::Zero(tag);
   VecF total = hn::Zero(tag);
@@ -246,20 +293,57 @@ HWY_INLINE void MakeDigits(
     most = hn::Max(most, p);
     total = hn::Add(total, p);
   }
-  const float largest = hn::GetLane(hn::MaxOfLanes(tag, most));
+  const float before = SumLanes(tag, total);
+  // A softmax that is NaN makes the output so by its sum; whole numbers cannot.
+  const bool broken = std::isnan(before);
+  const float largest = broken ? 0.0F : hn::GetLane(hn::MaxOfLanes(tag, most));
   const float scale = largest > 0.0F ? kLargestDigits / largest : 0.0F;
   digits.unit = largest / kLargestDigits;
   const hn::Rebind<int8_t, TagF> narrow;
   VecI sum = hn::Zero(whole);
   for (int64_t r = 0; r < kTile; r += kLanes) {
-    const VecI p = hn::NearestInt(hn::Mul(hn::Load(tag, rows + r), hn::Set(tag, scale)));
+    const VecF share = broken ? hn::Zero(tag) : hn::Load(tag, rows + r);
+    const VecI p = hn::NearestInt(hn::Mul(share, hn::Set(tag, scale)));
     const VecI high = hn::ShiftRight<8>(hn::Add(p, hn::Set(whole, 128)));
     hn::StoreU(hn::DemoteTo(narrow, high), narrow, digits.high + r);
     hn::StoreU(hn::DemoteTo(narrow, hn::Sub(p, hn::ShiftLeft<8>(high))), narrow, digits.low + r);
     sum = hn::Add(sum, p);
   }
   digits.sum = hn::GetLane(hn::SumOfLanes(whole, sum));
-  *softmax_sum += static_cast<float>(digits.sum) * digits.unit - SumLanes(tag, total);
+  *softmax_sum += static_cast<float>(digits.sum) * digits.unit - before;
+}
+
+// high, low [k] += the digits of rows r .. r + 3 times their codes in bytes 4 k .. 4 k + 3 of each
+// block of a unit, for kQueries queries.
+template <int kBits, int kQueries, bool kWhole>
+HWY_INLINE void AddFour(const RunRows& rows,
+                        int64_t r,
+                        int64_t offset,
+                        const Digits* digits,
+                        VecI (&high)[kQueries][4],
+                        VecI (&low)[kQueries][4]) {
+  const Tag8 bytes;
+  const hn::Repartition<uint16_t, TagF> wide;
+  Vec8 codes[4];
+  LoadFour<kBits, kWhole>(rows, r, offset, codes);
+  const auto ab0 = hn::BitCast(wide, hn::InterleaveLower(bytes, codes[0], codes[1]));
+  const auto ab1 = hn::BitCast(wide, hn::InterleaveUpper(bytes, codes[0], codes[1]));
+  const auto cd0 = hn::BitCast(wide, hn::InterleaveLower(bytes, codes[2], codes[3]));
+  const auto cd1 = hn::BitCast(wide, hn::InterleaveUpper(bytes, codes[2], codes[3]));
+  const Codes turned[4] = {MakeCodes(hn::BitCast(bytes, hn::InterleaveLower(wide, ab0, cd0))),
+                           MakeCodes(hn::BitCast(bytes, hn::InterleaveUpper(wide, ab0, cd0))),
+                           MakeCodes(hn::BitCast(bytes, hn::InterleaveLower(wide, ab1, cd1))),
+                           MakeCodes(hn::BitCast(bytes, hn::InterleaveUpper(wide, ab1, cd1)))};
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    const Factors first = SameFactors(digits[q].high + r);
+    const Factors second = SameFactors(digits[q].low + r);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      high[q][k] = AddProducts(high[q][k], turned[k], first);
+      low[q][k] = AddProducts(low[q][k], turned[k], second);
+    }
+  }
 }
 
 // totals[place] = sum_t P_t c_t of one unit of columns, for kQueries queries.
@@ -268,8 +352,6 @@ HWY_INLINE void AddUnit(const RunRows& rows,
                         int64_t offset,
                         const Digits* digits,
                         int32_t* totals) {
-  const Tag8 bytes;
-  const hn::Repartition<uint16_t, TagF> wide;
   VecI high[kQueries][4];
   VecI low[kQueries][4];
 #pragma GCC unroll 4
@@ -277,28 +359,12 @@ HWY_INLINE void AddUnit(const RunRows& rows,
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) high[q][k] = low[q][k] = hn::Zero(TagI());
   }
-  for (int64_t r = 0; r < rows.count; r += 4) {
-    Vec8 codes[4];
-    LoadFour<kBits>(rows, r, offset, codes);
-    const auto ab0 = hn::BitCast(wide, hn::InterleaveLower(bytes, codes[0], codes[1]));
-    const auto ab1 = hn::BitCast(wide, hn::InterleaveUpper(bytes, codes[0], codes[1]));
-    const auto cd0 = hn::BitCast(wide, hn::InterleaveLower(bytes, codes[2], codes[3]));
-    const auto cd1 = hn::BitCast(wide, hn::InterleaveUpper(bytes, codes[2], codes[3]));
-    // Bytes 4 k .. 4 k + 3 of each block, of four rows: [k]
-    const Codes turned[4] = {MakeCodes(hn::BitCast(bytes, hn::InterleaveLower(wide, ab0, cd0))),
-                             MakeCodes(hn::BitCast(bytes, hn::InterleaveUpper(wide, ab0, cd0))),
-                             MakeCodes(hn::BitCast(bytes, hn::InterleaveLower(wide, ab1, cd1))),
-                             MakeCodes(hn::BitCast(bytes, hn::InterleaveUpper(wide, ab1, cd1)))};
-#pragma GCC unroll 4
-    for (int q = 0; q < kQueries; ++q) {
-      const Factors first = SameFactors(digits[q].high + r);
-      const Factors second = SameFactors(digits[q].low + r);
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) {
-        high[q][k] = AddProducts(high[q][k], turned[k], first);
-        low[q][k] = AddProducts(low[q][k], turned[k], second);
-      }
-    }
+  const int64_t whole = WholeRows<kBits>(rows, offset);
+  for (int64_t r = 0; r < whole; r += 4) {
+    AddFour<kBits, kQueries, true>(rows, r, offset, digits, high, low);
+  }
+  for (int64_t r = whole; r < rows.count; r += 4) {
+    AddFour<kBits, kQueries, false>(rows, r, offset, digits, high, low);
   }
 #pragma GCC unroll 4
   for (int q = 0; q < kQueries; ++q) {
@@ -364,6 +430,19 @@ void AddRunOfQueries(const RunRows& rows,
   for (; q < state.count; ++q) AddRun<kBits, 1>(rows, run, digits + q, q, state);
 }
 
+template <int kBits, int kQueries>
+void ScoreQueriesOfRun(
+    const RunRows& rows, int64_t units, const RunQueries* queries, bool first, float* scores) {
+  // The last unit's place decides.
+  const int64_t whole = WholeRows<kBits>(rows, (units - 1) * Unit<kBits>::kUnitBytes);
+  for (int64_t r = 0; r < whole; r += 4) {
+    ScoreFour<kBits, kQueries, true>(rows, r, units, queries, first, scores);
+  }
+  for (int64_t r = whole; r < rows.count; r += 4) {
+    ScoreFour<kBits, kQueries, false>(rows, r, units, queries, first, scores);
+  }
+}
+
 template <int kBits>
 void ScoreRun(const RunRows& rows,
               int64_t width,
@@ -373,14 +452,12 @@ void ScoreRun(const RunRows& rows,
   const int64_t units = (width + kBytes - 1) / kBytes;
   int64_t q = 0;
   for (; q + 3 <= state.count; q += 3) {
-    for (int64_t r = 0; r < rows.count; r += 4) {
-      ScoreFour<kBits, 3>(rows, r, units, queries + q, first, state.scores + q * kScoreStride);
-    }
+    float* scores = state.scores + q * kScoreStride;
+    ScoreQueriesOfRun<kBits, 3>(rows, units, queries + q, first, scores);
   }
   for (; q < state.count; ++q) {
-    for (int64_t r = 0; r < rows.count; r += 4) {
-      ScoreFour<kBits, 1>(rows, r, units, queries + q, first, state.scores + q * kScoreStride);
-    }
+    float* scores = state.scores + q * kScoreStride;
+    ScoreQueriesOfRun<kBits, 1>(rows, units, queries + q, first, scores);
   }
 }
 
@@ -391,31 +468,40 @@ HWY_INLINE RunRows RowsOfRun(
           data + (block.rows - 1) * block.stride + runs.bytes, block.stride, count};
 }
 
-// Floats of scratch for the queries of a head.
+inline int64_t Units(const CodeRun& run) { return (run.end - run.begin + kBytes - 1) / kBytes; }
+
+// Floats of scratch for the queries of a head: factors, what they are made of, and RunQueries.
 inline int64_t QueryFloats(const CodeRuns& runs, int64_t queries) {
   int64_t units = 0;
-  for (const CodeRun& run : runs.runs()) units += (run.end - run.begin + kBytes - 1) / kBytes;
-  const int64_t own =
-      std::ssize(runs.all) * static_cast<int64_t>(sizeof(RunQueries) / sizeof(float));
-  return queries * (own + units * kBytes) + 16;
+  int64_t most = 0;
+  for (const CodeRun& run : runs.runs()) {
+    units += Units(run);
+    most = std::max(most, Units(run));
+  }
+  constexpr int64_t kFloats = sizeof(RunQueries) / sizeof(float);
+  return queries * (runs.count * kFloats + units * kBytes) + most * kBytes;
 }
 
-// [runs, queries] in `scratch`, 64-byte aligned, factors first.
 inline const RunQueries* QuantizeQueries(const CodeRuns& runs,
                                          const HeadState& state,
                                          float* scratch) {
-  auto* factors = reinterpret_cast<int8_t*>(scratch);
   int64_t units = 0;
-  for (const CodeRun& run : runs.runs()) units += (run.end - run.begin + kBytes - 1) / kBytes;
-  auto* queries = reinterpret_cast<RunQueries*>(factors + state.count * units * 4 * kBytes);
+  int64_t most = 0;
+  for (const CodeRun& run : runs.runs()) {
+    units += Units(run);
+    most = std::max(most, Units(run));
+  }
+  auto* factors = reinterpret_cast<int8_t*>(scratch);
+  float* scaled = scratch + state.count * units * kBytes;
+  auto* queries = reinterpret_cast<RunQueries*>(scaled + most * kBytes);
   RunQueries* next = queries;
   for (const CodeRun& run : runs.runs()) {
     for (int64_t q = 0; q < state.count; ++q, ++next) {
       const float* query = state.queries + q * state.stride;
-      *next = run.bits == 8   ? QuantizeQuery<8>(run, query, factors)
-              : run.bits == 4 ? QuantizeQuery<4>(run, query, factors)
-                              : QuantizeQuery<2>(run, query, factors);
-      factors += (run.end - run.begin + kBytes - 1) / kBytes * 4 * kBytes;
+      *next = run.bits == 8   ? QuantizeQuery<8>(run, query, scaled, factors)
+              : run.bits == 4 ? QuantizeQuery<4>(run, query, scaled, factors)
+                              : QuantizeQuery<2>(run, query, scaled, factors);
+      factors += Units(run) * 4 * kBytes;
     }
   }
   return queries;

@@ -82,7 +82,9 @@ inline void Add(const RowBlock& values,
     float* output = partial + kPartialHeader;
     for (int64_t c = 0; c < state.value_width; ++c) output[c] *= shrink[q];
     auto* weights = reinterpret_cast<int32_t*>(scratch + q * kTile);
-    const float largest = *std::max_element(scores, scores + count);
+    // A softmax that is NaN makes the output so by its sum; whole numbers cannot.
+    const bool broken = std::isnan(partial[1]);
+    const float largest = broken ? 0.0F : *std::max_element(scores, scores + count);
     const float unit = largest / kLargestDigits;
     float total = 0.0F;
     int32_t sum = 0;
