@@ -42,18 +42,24 @@ class Replace final : public Normalizer {
   Replace(Regex pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
   [[nodiscard]] std::string Apply(std::string text, bool& starts) const override {
-    std::string replaced = RegexScanner(pattern_).ReplaceAll(text, content_);
-    // Found in what is left: only where nothing takes the place of a match.
-    if (content_.empty() && starts) starts = !RemovesStart(text);
-    return replaced;
+    std::string replaced;
+    replaced.reserve(text.size());
+    size_t done = 0;
+    RegexScanner(pattern_).ForEachMatch(text, [&](ByteRange match) {
+      if (match.begin == 0 && MovesStart(text, match.end)) starts = false;
+      replaced.append(text, done, match.begin - done) += content_;
+      done = match.end;
+    });
+    return replaced.append(text, done);
   }
 
  private:
-  [[nodiscard]] bool RemovesStart(std::string_view text) const {
-    bool removes = false;
-    RegexScanner(pattern_).ForEachMatch(
-        text, [&](ByteRange match) { removes |= match.begin == 0 && match.end > 0; });
-    return removes;
+  // What replaces the text up to `end` stands, for tokenizers, where the last of the replaced
+  // characters stood.
+  [[nodiscard]] bool MovesStart(std::string_view text, size_t end) const {
+    size_t first = 0;
+    if (end > 0) (void)NextCodePoint(text, first);
+    return content_.empty() ? end > 0 : end > first;
   }
 
   Regex pattern_;

@@ -82,8 +82,8 @@ TEST_F(TokenizerLayouts, OnlyAddBosTokenPutsBosBeforeAText) {
     const Ids ids = encode(config);
     return Ids(ids.begin(), ids.begin() + 3);
   };
-  EXPECT_EQ(first(nullptr), (Ids{350, 318, 279}));
-  EXPECT_EQ(first({{"add_bos_token", true}}), (Ids{1, 350, 318}));
+  EXPECT_EQ(first(nullptr), (Ids{317, 350, 318}));
+  EXPECT_EQ(first({{"add_bos_token", true}}), (Ids{1, 317, 350}));
   EXPECT_EQ(first({{"tokenizer_class", "LlamaTokenizer"}}), (Ids{317, 350, 318}));
   EXPECT_EQ(first({{"tokenizer_class", "LlamaTokenizer"}, {"add_bos_token", true}}),
             (Ids{1, 317, 350}));
