@@ -18,8 +18,10 @@ namespace {
 constexpr int64_t kMinMargin = 8;
 constexpr int64_t kMaxMargin = 16;
 constexpr int64_t kRowsPerMarginRow = 16;
-// Queries kept for scorers that need them at re-allocation.
-constexpr int64_t kQueryRing = 8;
+// Queries kept for scorers that need them at re-allocation. A query of all heads in float is as
+// long as several tokens' rows, so they are few: eight took a quarter of a budget of 12.5 % at 768
+// tokens (docs/experiments/2026-11-rows-in-few-bits.md).
+constexpr int64_t kQueryRing = 2;
 // PyramidKV's ratio between the mean and the smallest layer.
 constexpr double kPyramidBeta = 20.0;
 // HeadKV: a share 1/beta of the rows is spread by importance.

@@ -21,6 +21,9 @@ void Pin(int64_t count, std::span<float> scores) {
   std::fill_n(scores.begin(), std::min<int64_t>(count, std::ssize(scores)), kPinned);
 }
 
+// Weight of the fresh score in the mean with the stored one, which more queries have made.
+constexpr float kFreshShare = 0.25F;
+
 // Collects scores of the tiers' rows and of the recent block's oldest `moving` rows, the first of
 // which has position `first`.
 void Compete(const CacheSpec& spec,
@@ -34,7 +37,11 @@ void Compete(const CacheSpec& spec,
   size_t next = 0;
   for (const std::span<const float> tier : group.tier_scores) {
     for (const float stored : tier) {
-      if (!keeps_ages || stored == kPinned) scores[next] = std::max(scores[next], stored);
+      if (stored == kPinned) {
+        scores[next] = kPinned;
+      } else if (!keeps_ages) {
+        scores[next] = kFreshShare * scores[next] + (1.0F - kFreshShare) * stored;
+      }
       ++next;
     }
   }

@@ -66,8 +66,9 @@ struct HeldRows {
                                       std::span<const int64_t> tier_rows);
 
 // Makes room in the recent blocks of a layer of a sequence of `length` tokens: their oldest tokens
-// compete with those in the tiers by max(stored score, fresh score). fresh [n] are the scores of
-// all rows, tiers first; they are used up.
+// compete with those in the tiers. A row of the tiers counts a quarter of its fresh score and three
+// quarters of its stored one, and that is stored; rows that move, which have none yet, their fresh
+// one. fresh [n] are the scores of all rows, tiers first; they are used up.
 [[nodiscard]] LayerMoves DecideReallocation(const CacheSpec& spec,
                                             int64_t layer,
                                             int64_t length,

@@ -117,7 +117,7 @@ TEST(BudgetPlan, UniformIsEqualToARow) {
   }
   EXPECT_LE(most - least, 1);
   EXPECT_TRUE(plan.spec.by_share);
-  EXPECT_EQ(plan.spec.query_ring, 8);
+  EXPECT_EQ(plan.spec.query_ring, 2);
   EXPECT_EQ(plan.spec.margin, 16);  // a sixteenth of about 900 rows, at most 16
   EXPECT_EQ(plan.spec.scorer, ScorerKind::kSnapKv);
 }

@@ -63,7 +63,7 @@ TEST(DecideReallocation, StoredAndFreshScoresCompete) {
   const RowMoves group = DecideReallocation(OneGroup(), 0, 20, groups, fresh, rows).groups[0];
   const std::vector<RowSource> expected = {{0, 0}, {0, 1}, {0, 2}, {kRecentBlock, 1}};
   EXPECT_EQ(group.tiers[0].rows, expected);
-  EXPECT_EQ(group.tiers[0].scores, (std::vector<float>{kPinned, 6.0F, 7.0F, 8.0F}));
+  EXPECT_EQ(group.tiers[0].scores, (std::vector<float>{kPinned, 4.75F, 3.25F, 8.0F}));
   EXPECT_EQ(group.leave_recent, 3);
   EXPECT_EQ(group.recent_capacity, -1);
 }
