@@ -42,40 +42,34 @@ std::optional<std::string> FailureOf(const std::function<void()>& body) {
   return std::nullopt;
 }
 
-// Memory that is given back in the stream's order has been.
-size_t UsedBy(Both& both) {
-  both.backend->device().Synchronize();
-  return cuda::UsedBytes();
-}
-
-void ExpectCleanFailures(Both& both, const CacheSpec& spec, int64_t stride) {
-  const std::vector<float> expected = Generate(both, spec);
-  const size_t used = UsedBy(both);
-  cuda::FailCall(-1);
-  EXPECT_EQ(Generate(both, spec), expected);
-  const int64_t calls = cuda::CountCalls();
-  ASSERT_GT(calls, 100);
-  for (int64_t n = 0; n < calls; n += stride) {
-    cuda::FailCall(n);
-    const auto failure = FailureOf([&] { (void)Generate(both, spec); });
+// Fails calls 0, stride, 2 stride, ... of a session in turn, and generates again behind each of
+// them in another sequence.
+template <class Policy>
+void ExpectCleanFailures(const Policy& policy, int64_t stride) {
+  const size_t used = cuda::UsedBytes();
+  {
+    Both both("llama");
+    const CacheSpec spec = policy(both.processor.geometry());
+    const std::vector<float> expected = Generate(both, spec);
     cuda::FailCall(-1);
-    ASSERT_TRUE(failure.has_value()) << n;
-    EXPECT_NE(failure->find("call " + std::to_string(n)), std::string::npos) << *failure;
-    EXPECT_EQ(UsedBy(both), used) << *failure;
-    ASSERT_EQ(Generate(both, spec), expected) << "behind " << *failure;
+    EXPECT_EQ(Generate(both, spec), expected);
+    const int64_t calls = cuda::CountCalls();
+    ASSERT_GT(calls, 100);
+    for (int64_t n = 0; n < calls; n += stride) {
+      cuda::FailCall(n);
+      const auto failure = FailureOf([&] { (void)Generate(both, spec); });
+      cuda::FailCall(-1);
+      ASSERT_TRUE(failure.has_value()) << n;
+      EXPECT_NE(failure->find("call " + std::to_string(n)), std::string::npos) << *failure;
+      ASSERT_EQ(Generate(both, spec), expected) << "behind " << *failure;
+    }
   }
+  EXPECT_EQ(cuda::UsedBytes(), used);
 }
 
-TEST(Unwinding, EveryCallOfABudgetedSession) {
-  Both both("llama");
-  ExpectCleanFailures(both, BudgetWithoutTies(both.processor.geometry()), 1);
-}
+TEST(Unwinding, EveryCallOfABudgetedSession) { ExpectCleanFailures(BudgetWithoutTies, 1); }
 
-TEST(Unwinding, CallsOfASessionWithTiers) {
-  Both both("llama");
-  ExpectCleanFailures(both, TiersWithoutTies(both.processor.geometry(), TierBasis::kOffline, false),
-                      5);
-}
+TEST(Unwinding, CallsOfASessionWithRowsInFewBits) { ExpectCleanFailures(StepTiersWithoutTies, 5); }
 
 // A session that fails goes with what it has left in the stream; the next one is another.
 TEST(Unwinding, SessionsThatGoAtOnce) {
