@@ -53,8 +53,8 @@ class Conversation {
                ConversationOptions options);
 
   // Says something and returns the answer. Throws kBadInput for text that is not UTF-8 and for more
-  // than the model's context has room for, and what generating throws; the conversation is then as
-  // before.
+  // than the model's context has room for; the conversation is then as before. Throws what
+  // generating throws; after that only Clear helps.
   Reply Say(const std::string& user, const Listener& listener, Progress& progress);
   // Begins anew, with an empty cache.
   void Clear();

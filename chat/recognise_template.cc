@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr char kProgramFile[] = "chat_template.jinja";
 constexpr char kConfigFile[] = "tokenizer_config.json";
+constexpr char kChatMlEnd[] = "<|im_end|>";
 constexpr char kLlama31Date[] = "26 Jul 2024";
 
 // Returns the program in one spelling: no white space outside strings, every string in single
@@ -35,6 +36,8 @@ std::string OneSpelling(std::string_view program) {
     } else if (quote == '\0' && (c == '\'' || c == '"')) {
       text += '\'';
       quote = c;
+    } else if (quote != '\0' && c == '\'') {
+      text += "\\'";
     } else if (quote != '\0' || std::string_view(" \t\r\n").find(c) == std::string_view::npos) {
       text += c;
     }
@@ -90,21 +93,52 @@ bool Fits(const Marks& marks, std::string_view program) {
          (marks.has_one_of.empty() || std::ranges::any_of(marks.has_one_of, has));
 }
 
-// Returns the system prompt that a program of the chatml kind writes by itself.
-std::optional<std::string> DefaultSystem(std::string_view program) {
+[[noreturn]] void Refuse(std::string_view spelled) {
+  constexpr size_t kShown = 60;
+  std::string names;
+  for (const std::string& name : ChatTemplateNames()) names += (names.empty() ? "" : ", ") + name;
+  KVC_THROW(
+      kUnsupported,
+      "chat_template: expected one of {}, got another, \"{}...\"; use --template NAME with the "
+      "one that writes the same",
+      names, spelled.substr(0, kShown));
+}
+
+// Returns the system prompt that a program of the chatml kind writes by itself. Refuses one that is
+// put together.
+std::optional<std::string> DefaultSystem(std::string_view spelled) {
   constexpr std::string_view kBefore = "'<|im_start|>system\\n";
   constexpr std::string_view kAfter = "<|im_end|>";
-  for (size_t at = 0; (at = program.find(kBefore, at)) != std::string_view::npos;) {
+  for (size_t at = 0; (at = spelled.find(kBefore, at)) != std::string_view::npos;) {
     at += kBefore.size();
-    const size_t end = program.find(kAfter, at);
-    if (end == std::string_view::npos || program[at] == '\'') continue;
-    std::string text(program.substr(at, end - at));
-    if (text.find('\'') != std::string::npos) continue;  // put together, not a prompt
-    for (size_t n = 0; (n = text.find("\\n", n)) != std::string::npos; ++n)
-      text.replace(n, 2, "\n");
+    if (spelled.substr(at).starts_with('\'')) continue;  // a message of the conversation follows
+    std::string text;
+    while (at + 1 < spelled.size() && !spelled.substr(at).starts_with(kAfter)) {
+      if (spelled[at] == '\'') Refuse(spelled);
+      if (spelled[at] != '\\') {
+        text += spelled[at++];
+        continue;
+      }
+      text += spelled[at + 1] == 'n' ? '\n' : spelled[at + 1];
+      at += 2;
+    }
     return text;
   }
   return std::nullopt;
+}
+
+// What programs of the chatml kind differ in.
+void SetOwnWays(std::string_view spelled, ChatTemplate& chat) {
+  chat.default_system = DefaultSystem(spelled);
+  for (const std::string& name : ChatTemplateNames()) {
+    const ChatTemplate& known = ChatTemplateByName(name);
+    const bool same = chat.default_system && known.default_system == chat.default_system;
+    if (same && known.end_of_turn == chat.end_of_turn) chat.name = name;
+  }
+  if (spelled.find("bos_token") != std::string_view::npos) chat.begin = "{bos}";
+  for (const char* trimmed : {"message['content']|trim", "message.content|trim"}) {
+    if (spelled.find(trimmed) != std::string_view::npos) chat.trim = Trim::kAll;
+  }
 }
 
 std::string Today() {
@@ -120,12 +154,6 @@ void SetDate(const std::string& date, ChatTemplate& chat) {
   if (at != std::string::npos) chat.system.before.replace(at, sizeof(kLlama31Date) - 1, date);
 }
 
-std::string Names() {
-  std::string names;
-  for (const std::string& name : ChatTemplateNames()) names += (names.empty() ? "" : ", ") + name;
-  return names;
-}
-
 }  // namespace
 
 ChatTemplate RecogniseChatTemplate(std::string_view program) {
@@ -133,25 +161,13 @@ ChatTemplate RecogniseChatTemplate(std::string_view program) {
   for (const Marks& marks : AllMarks()) {
     if (!Fits(marks, spelled)) continue;
     ChatTemplate chat = ChatTemplateByName(marks.name);
-    if (chat.system_place == SystemPlace::kOwn && !chat.default_system) {
-      chat.default_system = DefaultSystem(spelled);
-      for (const std::string& name : ChatTemplateNames()) {
-        const ChatTemplate& known = ChatTemplateByName(name);
-        const bool same = chat.default_system && known.default_system == chat.default_system;
-        if (same && known.end_of_turn == chat.end_of_turn) chat.name = name;
-      }
-    }
+    if (chat.end_of_turn == kChatMlEnd) SetOwnWays(spelled, chat);
     const bool trims_answers = spelled.find("|trim+eos_token") != std::string::npos;
     if (chat.trim == Trim::kAnswers && !trims_answers) chat.trim = Trim::kNothing;
     if (spelled.find("strftime_now") != std::string::npos) SetDate(Today(), chat);
     return chat;
   }
-  constexpr size_t kShown = 60;
-  KVC_THROW(
-      kUnsupported,
-      "chat_template: expected one of {}, got another, \"{}...\"; use --template NAME with the "
-      "one that writes the same",
-      Names(), spelled.substr(0, kShown));
+  Refuse(spelled);
 }
 
 std::optional<std::string> ReadChatProgram(const fs::path& directory) {
@@ -177,9 +193,10 @@ std::optional<std::string> ReadChatProgram(const fs::path& directory) {
 ChatTemplate ChatTemplateFor(const fs::path& directory, const std::string& name) {
   if (!name.empty()) return ChatTemplateByName(name);
   const std::optional<std::string> program = ReadChatProgram(directory);
-  KVC_CHECK(program, kUnsupported,
-            "{}: expected a chat_template in {} or {}, got none; use --template NAME: {}",
-            directory.string(), kConfigFile, kProgramFile, Names());
+  KVC_CHECK(
+      program, kUnsupported,
+      "{}: expected a chat_template in {} or {}, got none; use --template NAME (kvc-run --help)",
+      directory.string(), kConfigFile, kProgramFile);
   return RecogniseChatTemplate(*program);
 }
 

@@ -132,7 +132,10 @@ TEST(ChatTemplate, RefusesProgramsThatItDoesNotKnow) {
        {"", "{% for m in messages %}### {{ m['role'] }}: {{ m['content'] }}{% endfor %}",
         // The marks of chatml and something that chatml does not do.
         "{{ strftime_now('%d') }}{{'<|im_start|>' + message['role'] + '\\n' + x + '<|im_end|>'}}",
-        "{{'<|im_start|>' + message['role'] + '<|im_sep|>' + x + '<|im_end|>'}}"}) {
+        "{{'<|im_start|>' + message['role'] + '<|im_sep|>' + x + '<|im_end|>'}}",
+        // A system prompt that is put together.
+        "{{'<|im_start|>system\\nIt is ' + day + '.<|im_end|>\\n'}}{{'<|im_start|>' + "
+        "message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"}) {
     EXPECT_KVC_ERROR((void)RecogniseChatTemplate(program), kUnsupported, "--template NAME");
   }
   EXPECT_KVC_ERROR((void)ChatTemplateByName("pirate"), kUsage, "chatml, smollm2");

@@ -204,6 +204,7 @@ def config(bos, eos, extra=()):
 
 
 QWEN = ("qwen-style/tokenizer.json", config(None, "<|im_end|>"))
+BEGUN = ("qwen-style/tokenizer.json", config("<|endoftext|>", "<|im_end|>"))
 HEADERS = ("llama3-style/tokenizer.json",
            config("<|begin_of_text|>", "<|eot_id|>", ["<|start_header_id|>", "<|end_header_id|>"]))
 LLAMA = ("llama2-style/tokenizer.json", config("<s>", "</s>"))
@@ -217,6 +218,11 @@ CASES = [
     ("smollm2", "smollm2", with_default("You are a helpful AI assistant named SmolLM, trained by Hugging Face"), QWEN),
     ("qwen2", "qwen2", with_default("You are a helpful assistant."), QWEN),
     ("chatml, another system prompt", "chatml", with_default("Be brief.\\n\\nBe kind."), QWEN),
+    ("chatml, quotes", "chatml",
+     with_default("X").replace("'<|im_start|>system\\nX<|im_end|>\\n'",
+                               '"<|im_start|>system\\nYou\'re \\"kvc\\".<|im_end|>\\n"'), QWEN),
+    ("chatml, begun and trimmed", "chatml",
+     "{{ bos_token }}" + CHATML.replace("message['content']", "message['content'] | trim"), BEGUN),
     ("qwen2.5", "qwen2.5", QWEN25, QWEN),
     ("qwen3", "qwen3", QWEN3, QWEN),
     ("llama2", "llama2", LLAMA2, LLAMA),
