@@ -72,7 +72,8 @@ void AddExportOptions(CLI::App& app, ExportArguments& arguments) {
       ->capture_default_str();
   app.add_option("--tiers", texts.tiers,
                  "Shares of its width that a token may keep: 0,1/8,1/4,1, or "
-                 "key=0,1/4,1;value=0,1/2,1; default: 0,1, with lukv-mixed 0,1/8,1/4,1");
+                 "key=0,1/4,1;value=0,1/2,1; default: 0,1, with lukv-mixed "
+                 "the profile's");
   app.add_option("--basis", texts.basis,
                  "Coordinates of narrow tiers: offline (the profile's) or prompt (found in each "
                  "prompt and held by the sequence)")
