@@ -5,6 +5,6 @@
 
 namespace kvc {
 
-[[nodiscard]] std::string_view Version();  // "0.1.0"
+[[nodiscard]] std::string_view Version();  // "0.2.0"
 
 }  // namespace kvc
