@@ -23,6 +23,7 @@ if(KVC_SHARED AND TARGET kvc_interface)
   install(FILES ${PROJECT_BINARY_DIR}/kvcConfig.cmake ${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake
           DESTINATION ${config_dir})
   file(RELATIVE_PATH KVC_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+  string(REGEX REPLACE "/$" "" KVC_PREFIX_FROM_PC "${KVC_PREFIX_FROM_PC}")
   configure_file(${PROJECT_SOURCE_DIR}/cmake/kvc.pc.in ${PROJECT_BINARY_DIR}/kvc.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/kvc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endif()
