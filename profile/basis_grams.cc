@@ -126,11 +126,12 @@ void GramCollector::Visit(int64_t layer,
   const Tensor values = rows(taps.v);
   Add(layer, "value", Gram(values));
   Add(layer, "value_sum", values.sum(1));
-  AddMetrics(layer, taps, energy, output_grams);
-  if (config_.keys.layout == KeyLayout::kLatent) return;
-  const Tensor keys = rows(taps.k);
-  Add(layer, "key", Gram(keys));
-  Add(layer, "key_sum", keys.sum(1));
+  if (config_.keys.layout != KeyLayout::kLatent) {
+    const Tensor keys = rows(taps.k);
+    Add(layer, "key", Gram(keys));
+    Add(layer, "key_sum", keys.sum(1));
+  }
+  AddMetrics(layer, taps, energy, output_grams);  // behind the rows: a NaN is theirs
 }
 
 LayerGrams GramCollector::Finish(int64_t layer, int64_t windows, int64_t tokens) const {
