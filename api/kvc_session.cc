@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "api/bundle_impl.h"
-#include "api/stop_texts.h"
 #include "api/translate.h"
 #include "core/base/progress.h"
 #include "core/cache/manifest.h"
+#include "core/tokenizer/stop_texts.h"
 #include "core/tokenizer/text_stream.h"
 #include "runtime/generator.h"
 #include "runtime/session.h"
@@ -61,7 +61,7 @@ class Listener {
   }
 
   TextStream stream_;
-  api::StopTexts stops_;
+  StopTexts stops_;
   const std::stop_token& cancel_;
   const TokenCallback& on_token_;
   std::string text_;
