@@ -49,7 +49,7 @@ endfunction()
 #   -> one executable tests/<NAME>_tests, and for each test source <NAME>_a_test a ctest entry that
 #   runs the suites which that source defines. Labels by keyword: unit (milliseconds), golden
 #   (committed data), slow (seconds and more), gpu (needs a device). In a source with GTEST_SKIP the
-#   tests that may skip have Shared, SmolLm2 or Cuda in their names; they get an entry of their own,
+#   tests that may skip have Shared, SmolLm2, Vnni or Cuda in their names; they get an entry of their own,
 #   <NAME>_a_test_needs, so that a skip is visible and hides no passed test. Its label is gpu where
 #   Cuda is all that the source asks for. TORCH: which of the sources parse LibTorch's headers.
 #   COMPILED: which of them an object library in SUPPORT has compiled.
@@ -114,13 +114,13 @@ function(kvc_test_entries target prefix source label)
     kvc_test_entry(${entry} ${target} "${filter}" "" ${label})
   else()
     set(others ${suites})
-    list(FILTER others EXCLUDE REGEX "Shared|SmolLm2|Cuda")
+    list(FILTER others EXCLUDE REGEX "Shared|SmolLm2|Vnni|Cuda")
     if(others)
-      kvc_test_entry(${entry} ${target} "${filter}" "*Shared*:*SmolLm2*:*Cuda*" ${label})
+      kvc_test_entry(${entry} ${target} "${filter}" "*Shared*:*SmolLm2*:*Vnni*:*Cuda*" ${label})
     endif()
     set(needs "")
     foreach(suite IN LISTS suites)
-      foreach(word Shared SmolLm2 Cuda)
+      foreach(word Shared SmolLm2 Vnni Cuda)
         string(REPLACE ".*" ".*${word}*" by_test "${suite}")
         list(APPEND needs "${by_test}")
         if(suite MATCHES "${word}")
@@ -128,7 +128,7 @@ function(kvc_test_entries target prefix source label)
         endif()
       endforeach()
     endforeach()
-    file(STRINGS ${path} data REGEX "Shared|SmolLm2")
+    file(STRINGS ${path} data REGEX "Shared|SmolLm2|Vnni")
     if(data STREQUAL "")
       set(label gpu)
     endif()

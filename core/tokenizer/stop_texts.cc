@@ -16,8 +16,15 @@ StopTexts::StopTexts(std::vector<std::string> stops) : stops_(std::move(stops)) 
 std::string StopTexts::Push(std::string_view piece) {
   if (found_) return {};
   held_ += piece;
-  size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
+  size_t end = std::string::npos;    // of the stop text that is complete first
+  size_t first = std::string::npos;  // its beginning
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at == std::string::npos || std::pair(at + stop.size(), at) >= std::pair(end, first))
+      continue;
+    end = at + stop.size();
+    first = at;
+  }
   if (first != std::string::npos) {
     found_ = true;
     held_.resize(first);

@@ -8,8 +8,9 @@
 namespace kvc {
 
 // Looks for the first of some texts in a text that comes in pieces of whole characters, as
-// TextStream makes them. What may be the beginning of one is held back until it is certain, and
-// returned characters are whole.
+// TextStream makes them: the one that is complete first, of two with one end the longer. What may
+// be the beginning of one is held back until it is certain, and returned characters are whole. The
+// result does not depend on the pieces.
 class StopTexts {
  public:
   // Throws kUsage for an empty text.

@@ -352,7 +352,7 @@ TEST_P(DecodeAttentionTest, HugeScores) {
 KVC_FOR_EVERY_SIMD_TARGET(DecodeAttentionTest);
 
 // Dot products of bytes and of pairs have the same sums.
-TEST(DecodeAttentionVnni, SameBitsWithoutIt) {
+TEST(DecodeAttentionCodes, SameBitsWithoutVnni) {
   if (!HasVnni()) GTEST_SKIP() << "this CPU has no VNNI";
   ThreadPool pool(1);
   for (const RowFormat& format : {kRowsX8, kRowsX4, kRowsX2, MixedRows(12)}) {
