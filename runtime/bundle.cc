@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/cache/cache_bases.h"
 #include "core/cache/manifest.h"
 #include "core/checkpoint/windows.h"
 #include "runtime/backend.h"
@@ -132,12 +131,7 @@ std::shared_ptr<const PreparedModel> Bundle::PreparedFor(Backend& backend) const
 
 std::shared_ptr<const Bundle> Bundle::Load(const std::filesystem::path& directory,
                                            const LoadOptions& options) {
-  Manifest manifest = ReadManifest(directory);
-  if (manifest.files.contains(kBasesFile)) {
-    manifest.cache.bases =
-        std::make_shared<const std::vector<LayerBases>>(ReadBases(directory / kBasesFile));
-    CheckBasesFit(*manifest.cache.bases, manifest.cache);
-  }
+  Manifest manifest = ReadManifestAndBases(directory);
   CheckBundleFiles(manifest, directory, options.check_hashes);
   Model model = LoadOnnx(directory / "model.onnx");
   const auto digest = model.graph.metadata.find("kvc.cache_sha256");

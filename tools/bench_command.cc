@@ -137,7 +137,7 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
   KVC_CHECK(!options.bundle.empty(), kUsage,
             "BUNDLE: expected a bundle's directory or attention, got neither");
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
-  const Manifest manifest = ReadManifest(options.bundle);
+  const Manifest manifest = ReadManifestAndBases(options.bundle);
   const bench::SpeedPlan plan = Resolve(options, manifest);
   if (common.dry_run) return {bench::PlanToJson(plan, manifest), {}};
   const std::vector<int32_t> ids = MakeIds(options, manifest, common.seed);

@@ -208,8 +208,9 @@ CommandResult RunPrompts(const RunOptions& options, const CommonOptions& common)
   const auto prompts = EncodePrompts(*tokenizer, texts);
   runtime::CheckPromptLengths(prompts, context);
   if (common.dry_run) {
-    const auto cache = OverridePolicy(options, manifest);
-    const Json plan = DryRun(cache.value_or(manifest.cache), prompts, context, options.new_tokens);
+    const Manifest whole = ReadManifestAndBases(options.bundle);
+    const auto cache = OverridePolicy(options, whole);
+    const Json plan = DryRun(cache.value_or(whole.cache), prompts, context, options.new_tokens);
     return {plan, [plan] { std::cout << plan["prompts"].dump(2) << '\n'; }};
   }
   const chat::TokenFormat format = FormatOf(options, common, prompts.size());

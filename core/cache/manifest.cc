@@ -1,8 +1,11 @@
 #include "core/cache/manifest.h"
 
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "core/base/error.h"
+#include "core/cache/cache_bases.h"
 #include "core/cache/cache_json.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
@@ -157,6 +160,15 @@ Manifest ManifestFromJson(const Json& json, const std::string& origin) {
 
 Manifest ReadManifest(const std::filesystem::path& bundle) {
   return ManifestFromJson(ReadJsonFile(bundle / kManifestFile), kManifestFile);
+}
+
+Manifest ReadManifestAndBases(const std::filesystem::path& bundle) {
+  Manifest manifest = ReadManifest(bundle);
+  if (!manifest.files.contains(kBasesFile)) return manifest;
+  manifest.cache.bases =
+      std::make_shared<const std::vector<LayerBases>>(ReadBases(bundle / kBasesFile));
+  CheckBasesFit(*manifest.cache.bases, manifest.cache);
+  return manifest;
 }
 
 void CheckBundleIsWhole(const Manifest& manifest, const std::filesystem::path& bundle) {

@@ -67,6 +67,9 @@ struct Manifest {
 // Throws kBadInput naming the key that is missing, unknown or of the wrong type.
 [[nodiscard]] Manifest ManifestFromJson(const Json& json, const std::string& origin);
 [[nodiscard]] Manifest ReadManifest(const std::filesystem::path& bundle);
+// Reads a manifest, and the bases that its cache needs from the file beside it: what WithBudget,
+// PredictBytes and a sequence ask for. Throws like ReadManifest, ReadBases and CheckBasesFit.
+[[nodiscard]] Manifest ReadManifestAndBases(const std::filesystem::path& bundle);
 // Checks that every file listed exists with its size and hash; throws kVerification naming the
 // file, expected and actual. `hashes` false checks sizes only (the runtime's quick start).
 void CheckBundleFiles(const Manifest& manifest, const std::filesystem::path& bundle, bool hashes);

@@ -68,7 +68,7 @@ CapacityModel ReadBundle(const fs::path& directory, const StorageOptions& option
             "--dtype, --cache-dtype: expected a checkpoint, got the bundle {}, which has settled "
             "both; leave them out",
             directory.string());
-  const Manifest manifest = ReadManifest(directory);
+  const Manifest manifest = ReadManifestAndBases(directory);
   const auto data = manifest.files.find(kDataFile);
   KVC_CHECK(data != manifest.files.end(), kBadInput, "{}: expected {} among \"files\", got none",
             (directory / kManifestFile).string(), kDataFile);

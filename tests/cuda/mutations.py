@@ -333,7 +333,7 @@ MUTATIONS = [
      "//", "report: "),
     ("first pass: the best so far is forgotten", SCORE_QUERIES, "sum[i] += 1.0F;", "", "wrong"),
     ("first pass: its value is forgotten", SCORE_QUERIES,
-     "o[i][c] += DecodeElement(values.code, row, scale, column);", "", "wrong"),
+     "o[i][c] += DecodeElement(values, row, scale, column);", "", "wrong"),
     ("first pass: queries are not turned back", SCORE_QUERIES,
      "Turn(turn.cos[angle], -turn.sin[angle], x, y);", "", "wrong"),
     ("states: no warp barrier before M", SCORE_STATES, "SyncWarp();  // the rows are complete", "//",
