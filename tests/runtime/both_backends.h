@@ -25,9 +25,11 @@ struct Both {
         backend(std::make_shared<CudaBackend>(processor.pool)),
         session(processor.bundle, backend) {}
 
-  std::unique_ptr<Sequence> OnDevice(const CacheSpec& spec) {
+  std::unique_ptr<Sequence> OnDevice(const CacheSpec& spec,
+                                     DecodePolicy policy = DecodePolicy::kReallocate) {
     SequenceOptions options;
     options.cache = spec;
+    options.decode = policy;
     return session.NewSequence(options);
   }
 
@@ -51,9 +53,12 @@ inline double RoundingOf(const RowFormat& format) {
 
 // A prompt and the tokens after it, on both; logits may differ by a few roundings of what the
 // device multiplies.
-inline void ExpectAlike(Both& both, const CacheSpec& spec, const std::string& what) {
-  const auto expected = both.processor.New(spec);
-  const auto actual = both.OnDevice(spec);
+inline void ExpectAlike(Both& both,
+                        const CacheSpec& spec,
+                        const std::string& what,
+                        DecodePolicy policy = DecodePolicy::kReallocate) {
+  const auto expected = both.processor.New(spec, policy);
+  const auto actual = both.OnDevice(spec, policy);
   const auto ids = RandomIds(30, 5);
   double rounding = std::max(RoundingOf(spec.key_format), RoundingOf(spec.value_format)) * 8.0;
   for (const Tier& tier : spec.tiers) {
