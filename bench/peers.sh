@@ -2,7 +2,8 @@
 # usage: peers.sh [BUILD [ROUNDS [THREADS]]]
 # kvc beside llama.cpp, OpenVINO GenAI and ONNX Runtime on SmolLM2-135M, in turns. Fetches the others
 # from PyPI into BUILD/peers (1.5 GB), makes their files and ours from the same checkpoint, runs all,
-# prints one table. Nothing else should run on the machine meanwhile.
+# prints one table. Nothing else should run on the machine meanwhile. llama.cpp's wheel is compiled for
+# AVX2: a build of one's own is faster on newer processors.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${1:-$root/build}
