@@ -9,7 +9,6 @@
 #include "core/base/progress.h"
 #include "core/cache/manifest.h"
 #include "core/tokenizer/stop_texts.h"
-#include "core/tokenizer/text_stream.h"
 #include "runtime/generator.h"
 #include "runtime/session.h"
 
@@ -23,21 +22,21 @@ class Listener {
   Listener(const Tokenizer& tokenizer,
            const GenerateOptions& options,
            const TokenCallback& on_token)
-      : stream_(tokenizer), stops_(options.stop), cancel_(options.cancel), on_token_(on_token) {}
+      : stream_(tokenizer, options.stop), cancel_(options.cancel), on_token_(on_token) {}
 
   // Takes a token; false: the generation ends.
   bool Take(int32_t id) {
-    const std::string piece = stops_.Push(stream_.Push(id));
+    const std::string piece = stream_.Push(id);
     if (!Tell(id, piece)) end_ = End::kCallback;
-    if (stops_.found()) end_ = End::kStopText;
+    if (stream_.stopped()) end_ = End::kStopText;
     if (!end_ && cancel_.stop_requested()) end_ = End::kCancelled;
     return !end_.has_value();
   }
 
   // Takes the end of the tokens.
   void Finish() {
-    const std::string rest = stops_.Push(stream_.Finish()) + stops_.Finish();
-    if (!end_ && stops_.found()) end_ = End::kStopText;
+    const std::string rest = stream_.Finish();
+    if (!end_ && stream_.stopped()) end_ = End::kStopText;
     if (!rest.empty() && !failure_) (void)Tell(-1, rest);
   }
 
@@ -60,8 +59,7 @@ class Listener {
     }
   }
 
-  TextStream stream_;
-  StopTexts stops_;
+  StoppedStream stream_;
   const std::stop_token& cancel_;
   const TokenCallback& on_token_;
   std::string text_;

@@ -13,29 +13,25 @@ TokenOutput::TokenOutput(const Tokenizer& tokenizer,
                          Sink sink)
     : tokenizer_(tokenizer), format_(format), sink_(std::move(sink)) {
   for (size_t i = 0; i < texts; ++i) {
-    texts_.push_back({TextStream(tokenizer), StopTexts(stops), {}});
+    texts_.push_back({StoppedStream(tokenizer, stops), {}});
   }
 }
 
 bool TokenOutput::Take(size_t i, int32_t id) {
-  Growing& growing = texts_[i];
-  Tell(i, &id, growing.stops.Push(growing.stream.Push(id)));
-  return !growing.stops.found();
+  StoppedStream& stream = texts_[i].stream;
+  Tell(i, &id, stream.Push(id));
+  return !stream.stopped();
 }
 
 void TokenOutput::Finish() {
   for (size_t i = 0; i < texts_.size(); ++i) {
-    Growing& growing = texts_[i];
-    if (growing.stops.found()) continue;
-    // A stop text may come with the last bytes.
-    const std::string rest = growing.stops.Push(growing.stream.Finish());
-    const std::string piece = rest + growing.stops.Finish();
+    const std::string piece = texts_[i].stream.Finish();
     if (!piece.empty()) Tell(i, nullptr, piece);
   }
 }
 
 std::string TokenOutput::Text(size_t i, std::span<const int32_t> ids) const {
-  return texts_[i].stops.found() ? texts_[i].text : tokenizer_.Decode(ids);
+  return texts_[i].stream.stopped() ? texts_[i].text : tokenizer_.Decode(ids);
 }
 
 void TokenOutput::Tell(size_t i, const int32_t* id, const std::string& piece) {

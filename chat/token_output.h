@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "core/tokenizer/stop_texts.h"
-#include "core/tokenizer/text_stream.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace kvc::chat {
@@ -44,8 +43,7 @@ class TokenOutput {
 
  private:
   struct Growing {
-    TextStream stream;
-    StopTexts stops;
+    StoppedStream stream;
     std::string text;
   };
   void Tell(size_t i, const int32_t* id, const std::string& piece);

@@ -3,7 +3,10 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "core/tokenizer/text_stream.h"
 
 namespace kvc {
 
@@ -27,6 +30,28 @@ class StopTexts {
   std::vector<std::string> stops_;
   std::string held_;
   bool found_ = false;
+};
+
+// The text of tokens that come one by one, up to the first stop text.
+class StoppedStream {
+ public:
+  // The tokenizer must outlive the object. Throws kUsage for an empty stop text.
+  StoppedStream(const Tokenizer& tokenizer, std::vector<std::string> stops)
+      : stream_(tokenizer), stops_(std::move(stops)) {}
+
+  // Takes a token; returns the text that is certain since the last one.
+  [[nodiscard]] std::string Push(int32_t id) { return stops_.Push(stream_.Push(id)); }
+  // Returns what was held back, at the end of the tokens. A stop text may come with the last bytes.
+  [[nodiscard]] std::string Finish() {
+    const std::string certain = stops_.Push(stream_.Finish());
+    return certain + stops_.Finish();
+  }
+  // True once a stop text was there; nothing is returned behind it.
+  [[nodiscard]] bool stopped() const { return stops_.found(); }
+
+ private:
+  TextStream stream_;
+  StopTexts stops_;
 };
 
 }  // namespace kvc
