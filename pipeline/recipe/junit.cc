@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/io/json.h"
+#include "core/io/markup.h"
 
 namespace kvc::recipe {
 namespace {
@@ -14,26 +15,13 @@ namespace {
 std::string Escaped(std::string_view text) {
   std::string escaped;
   for (const char c : text) {
-    switch (c) {
-      case '&':
-        escaped += "&amp;";
-        break;
-      case '<':
-        escaped += "&lt;";
-        break;
-      case '>':
-        escaped += "&gt;";
-        break;
-      case '"':
-        escaped += "&quot;";
-        break;
-      case '\t':
-      case '\n':
-      case '\r':
-        escaped += fmt::format("&#{};", int{c});
-        break;
-      default:
-        escaped += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
+    const std::string_view entity = MarkupEntity(c);
+    if (!entity.empty()) {
+      escaped += entity;
+    } else if (c == '\t' || c == '\n' || c == '\r') {
+      escaped += fmt::format("&#{};", int{c});
+    } else {
+      escaped += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
     }
   }
   return escaped;

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "core/io/files.h"
+#include "core/io/markup.h"
 
 namespace kvc::report {
 namespace {
@@ -31,24 +32,11 @@ std::string Base64OfHex(std::string_view hex) {
 std::string EscapeHtml(std::string_view text) {
   std::string escaped;
   for (const char c : text) {
-    switch (c) {
-      case '&':
-        escaped += "&amp;";
-        break;
-      case '<':
-        escaped += "&lt;";
-        break;
-      case '>':
-        escaped += "&gt;";
-        break;
-      case '"':
-        escaped += "&quot;";
-        break;
-      case '\'':
-        escaped += "&#39;";
-        break;
-      default:
-        escaped += c;
+    const std::string_view entity = c == '\'' ? "&#39;" : MarkupEntity(c);
+    if (entity.empty()) {
+      escaped += c;
+    } else {
+      escaped += entity;
     }
   }
   return escaped;
