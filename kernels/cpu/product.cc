@@ -168,19 +168,8 @@ void Round(const float* source, int64_t count, uint16_t* target) {
 }
 
 void Widen(const WeightView& weight, int64_t begin, int64_t count, float* target) {
-  const TagF tag;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
   WithElements(weight.dtype, weight.data, [&](const auto* w) HWY_ATTR {
-    const auto* from = w + begin;
-    int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-      hn::StoreU(LoadFloat(tag, from + i), tag, target + i);
-    }
-    if (i < count) {
-      HWY_ALIGN float rest[hn::MaxLanes(tag)];
-      hn::Store(LoadFirst(tag, from + i, count - i), tag, rest);
-      std::copy_n(rest, count - i, target + i);
-    }
+    CopyToFloat(ElementRows(w, weight.in).row(0), begin, count, target);
   });
 }
 
