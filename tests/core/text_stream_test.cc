@@ -29,20 +29,10 @@ std::string Together(const std::vector<std::string>& pieces) {
 }
 
 class TextStreamStyle : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Styles,
-                         TextStreamStyle,
-                         ::testing::Values("gpt2-style",
-                                           "llama2-style",
-                                           "llama3-style",
-                                           "qwen-style",
-                                           "o200k-style",
-                                           "deepseek-style"),
-                         testing::StyleName);
+INSTANTIATE_TEST_SUITE_P(Styles, TextStreamStyle, testing::GoldenStyles(), testing::StyleName);
 
 TEST_P(TextStreamStyle, PiecesAreTheText) {
-  const Json golden = ReadJsonFile(GoldenTokenizers() / (std::string(GetParam()) + ".json"));
-  const auto tokenizer =
-      Tokenizer::Load(GoldenTokenizers() / golden.at("directory").get<std::string>());
+  const auto [golden, tokenizer] = testing::LoadGoldenStyle(GetParam());
   for (const Json& item : golden.at("cases")) {
     const auto ids = item.at("ids").get<std::vector<int32_t>>();
     EXPECT_EQ(Together(Pieces(*tokenizer, ids)), tokenizer->Decode(ids)) << item.at("text");

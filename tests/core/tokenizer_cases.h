@@ -3,7 +3,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -17,6 +19,22 @@ namespace kvc::testing {
 
 inline std::filesystem::path GoldenTokenizers() {
   return kvc::testing::SourceRoot() / "tests/golden/tokenizers";
+}
+
+// One for each family's way of writing tokenizer.json.
+inline auto GoldenStyles() {
+  return ::testing::Values("gpt2-style", "llama2-style", "llama3-style", "qwen-style",
+                           "o200k-style", "deepseek-style");
+}
+
+struct GoldenStyle {
+  Json golden;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+inline GoldenStyle LoadGoldenStyle(const std::string& style) {
+  Json golden = ReadJsonFile(GoldenTokenizers() / (style + ".json"));
+  auto tokenizer = Tokenizer::Load(GoldenTokenizers() / golden.at("directory").get<std::string>());
+  return {std::move(golden), std::move(tokenizer)};
 }
 
 // "llama3-style" as a name that GoogleTest takes.

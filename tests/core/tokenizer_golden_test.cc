@@ -17,21 +17,11 @@ using testing::GoldenTokenizers;
 class TokenizerStyle : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(TokenizerStyle, GivesGoldenIds) {
-  const Json golden = ReadJsonFile(GoldenTokenizers() / (std::string(GetParam()) + ".json"));
-  const auto tokenizer =
-      Tokenizer::Load(GoldenTokenizers() / golden.at("directory").get<std::string>());
+  const auto [golden, tokenizer] = testing::LoadGoldenStyle(GetParam());
   ExpectCases(*tokenizer, golden.at("cases"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Styles,
-                         TokenizerStyle,
-                         ::testing::Values("gpt2-style",
-                                           "llama2-style",
-                                           "llama3-style",
-                                           "qwen-style",
-                                           "o200k-style",
-                                           "deepseek-style"),
-                         testing::StyleName);
+INSTANTIATE_TEST_SUITE_P(Styles, TokenizerStyle, testing::GoldenStyles(), testing::StyleName);
 
 TEST(TokenizerComponents, GiveGoldenIds) {
   const Json golden = ReadJsonFile(GoldenTokenizers() / "components.json");

@@ -155,6 +155,19 @@ class MixedCollectorTest : public ::testing::Test {
     return best;
   }
 
+  // Sums of layer 1 over all windows; its maps go into bases_.
+  ProfileSums Collect() {
+    const ModelConfig config = TinyConfig();
+    ProfileSums sums;
+    MixedCollector collector(config, options_, sums);
+    for (size_t w = 0; w < windows_.size(); ++w) {
+      collector.Visit(1, windows_[w].taps, weights_, windows_[w].energy,
+                      OutputProjectionGrams(weights_.o, kHeads), scores_[w]);
+    }
+    collector.Finish(1, bases_);
+    return sums;
+  }
+
   ProfileOptions options_ = TinyOptions();
   model::LayerWeights weights_;
   Rows o_;  // the same numbers
@@ -165,14 +178,7 @@ class MixedCollectorTest : public ::testing::Test {
 };
 
 TEST_F(MixedCollectorTest, EqualsTheBestOfAllChoices) {
-  const ModelConfig config = TinyConfig();
-  ProfileSums sums;
-  MixedCollector collector(config, options_, sums);
-  for (size_t w = 0; w < windows_.size(); ++w) {
-    collector.Visit(1, windows_[w].taps, weights_, windows_[w].energy,
-                    OutputProjectionGrams(weights_.o, kHeads), scores_[w]);
-  }
-  collector.Finish(1, bases_);
+  const ProfileSums sums = Collect();
   ASSERT_EQ(sums.size(), 2U);  // of the curves and of the maps
   const std::vector<double>& curve = sums.at(MixedSum(ToString(options_.scorers[1])));
   ASSERT_EQ(std::ssize(curve), 2 * kKvHeads * kPoints);
@@ -200,13 +206,7 @@ TEST_F(MixedCollectorTest, EqualsTheBestOfAllChoices) {
 // the tokens alone does to the horizon's outputs.
 TEST_F(MixedCollectorTest, MapsHaveTheLossThatCame) {
   const ModelConfig config = TinyConfig();
-  ProfileSums sums;
-  MixedCollector collector(config, options_, sums);
-  for (size_t w = 0; w < windows_.size(); ++w) {
-    collector.Visit(1, windows_[w].taps, weights_, windows_[w].energy,
-                    OutputProjectionGrams(weights_.o, kHeads), scores_[w]);
-  }
-  collector.Finish(1, bases_);
+  ProfileSums sums = Collect();
   ASSERT_EQ(bases_.loss_maps.size(), 1U);
   const LossMaps& maps = bases_.loss_maps.at(options_.scorers[1]);
   ASSERT_EQ(std::ssize(maps.scores), kKvHeads * kLossMapPoints);
