@@ -1,6 +1,6 @@
 // usage: generate BUNDLE PROMPT...
-// Says each prompt as a turn of one conversation, prints the answers as they come, and what the cache
-// takes in the end.
+// Says each prompt as a turn of one conversation, prints the answers as they come, and what the
+// cache takes in the end.
 
 #include <iostream>
 

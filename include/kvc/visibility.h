@@ -1,7 +1,7 @@
 #ifndef KVC_VISIBILITY_H
 #define KVC_VISIBILITY_H
-/* KVC_PUBLIC marks what libkvc exports, KVC_HIDDEN what belongs to a class that it exports and stays
- * inside. */
+/* KVC_PUBLIC marks what libkvc exports, KVC_HIDDEN what belongs to a class that it exports and
+ * stays inside. */
 
 #if defined(__GNUC__)
 #define KVC_PUBLIC __attribute__((visibility("default")))
