@@ -57,10 +57,14 @@ struct PartProducts {
 
 bool IsBF16(const RowBlock& rows) { return rows.format == kRowsBF16; }
 
+// Query tokens of a part, for groups of `group` query heads.
+int64_t PartTokens(int64_t group) { return std::max<int64_t>(1, kPartRows / group); }
+
 bool CanRound(std::span<const PrefillHead> heads) {
+  const auto group = std::ssize(heads[0].queries);
   return std::ranges::all_of(heads, [&](const PrefillHead& head) {
-    return head.queries.size() == heads[0].queries.size() && IsBF16(head.keys) &&
-           IsBF16(head.values) && PartProducts(head, kPartRows).complete();
+    return std::ssize(head.queries) == group && IsBF16(head.keys) && IsBF16(head.values) &&
+           PartProducts(head, group * PartTokens(group)).complete();
   });
 }
 
@@ -258,9 +262,7 @@ bool RoundedPrefillAttention(std::span<const PrefillHead> heads,
   if (!CanRound(heads)) return false;
   const auto groups = std::ssize(heads);
   const auto group = std::ssize(heads[0].queries);
-  const Chunk chunk = {first,  heads[0].queries[0].rows,
-                       window, scale,
-                       group,  std::max<int64_t>(1, kPartRows / group)};
+  const Chunk chunk = {first, heads[0].queries[0].rows, window, scale, group, PartTokens(group)};
   const Buffers buffers(chunk, heads);
   // No query sees the keys of tiles in front of this one.
   const int64_t start = window > 0 ? std::max<int64_t>(0, first - window + 1) / kTile * kTile : 0;
