@@ -137,7 +137,9 @@ CommandResult RunBench(const BenchOptions& options, const CommonOptions& common)
   KVC_CHECK(!options.bundle.empty(), kUsage,
             "BUNDLE: expected a bundle's directory or attention, got neither");
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
-  const Manifest manifest = ReadManifestAndBases(options.bundle);
+  // Another budget is sized with the bases of tiers in bits; the session reads its own.
+  const Manifest manifest =
+      options.budget.empty() ? ReadManifest(options.bundle) : ReadManifestAndBases(options.bundle);
   const bench::SpeedPlan plan = Resolve(options, manifest);
   if (common.dry_run) return {bench::PlanToJson(plan, manifest), {}};
   const std::vector<int32_t> ids = MakeIds(options, manifest, common.seed);
