@@ -1,11 +1,15 @@
 #include "core/io/atomic_file.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/error.h"
@@ -27,6 +31,43 @@ std::filesystem::path Resolved(const std::filesystem::path& path) {
   return path;
 }
 
+constexpr std::string_view kTemporarySuffix = ".tmp";
+
+// Returns true for "PROCESS-NUMBER".
+bool IsProcessAndNumber(std::string_view text) {
+  const size_t dash = text.find('-');
+  const auto digits = [](std::string_view part) {
+    return !part.empty() && std::ranges::all_of(part, [](char c) { return c >= '0' && c <= '9'; });
+  };
+  return dash != std::string_view::npos && digits(text.substr(0, dash)) &&
+         digits(text.substr(dash + 1));
+}
+
+// Removes the temporary files that killed writers of `target` left. One whose writer lives is
+// locked; folders are their makers' business (core/io/output_directory.h).
+void RemoveAbandonedFiles(const std::filesystem::path& target) {
+  for (const std::filesystem::path& candidate : TemporariesBeside(target)) {
+    const int descriptor =
+        ::open(candidate.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0) continue;
+    struct stat status = {};
+    if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) &&
+        ::flock(descriptor, LOCK_EX | LOCK_NB) == 0) {
+      ::unlink(candidate.c_str());
+    }
+    ::close(descriptor);
+  }
+}
+
+// Takes the lock that says that the file's writer lives. Returns false if another process was
+// faster, took the new file for an abandoned one, and removes it. A file system without locks has
+// no abandoned files either.
+bool LockTemporary(int descriptor) {
+  struct stat status = {};
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return false;
+  return ::fstat(descriptor, &status) == 0 && status.st_nlink > 0;
+}
+
 }  // namespace
 
 void ThrowSystemError(const std::filesystem::path& path, const char* action) {
@@ -38,8 +79,28 @@ void ThrowSystemError(const std::filesystem::path& path, const char* action) {
 std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path) {
   static std::atomic<uint64_t> counter{0};
   const std::string name = "." + path.filename().string() + "." + std::to_string(::getpid()) + "-" +
-                           std::to_string(counter.fetch_add(1)) + kTemporarySuffix;
+                           std::to_string(counter.fetch_add(1)) + std::string(kTemporarySuffix);
   return path.parent_path() / name;
+}
+
+std::vector<std::filesystem::path> TemporariesBeside(const std::filesystem::path& path) {
+  const std::string prefix = "." + path.filename().string() + ".";
+  const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+  std::vector<std::filesystem::path> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(parent, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string file = it->path().filename().string();
+    std::string_view name = file;
+    if (name.size() <= prefix.size() + kTemporarySuffix.size() || !name.starts_with(prefix) ||
+        !name.ends_with(kTemporarySuffix)) {
+      continue;
+    }
+    name.remove_prefix(prefix.size());
+    name.remove_suffix(kTemporarySuffix.size());
+    if (IsProcessAndNumber(name)) found.push_back(it->path());
+  }
+  return found;
 }
 
 void SyncToDisk(const std::filesystem::path& path) {
@@ -63,14 +124,22 @@ AtomicFile::AtomicFile(const std::filesystem::path& path) : target_(Resolved(pat
   KVC_CHECK(!std::filesystem::is_directory(status), kIo,
             "{}: expected a file to write, got a directory", target_.string());
   const bool direct = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
-  if (!direct) {
+  if (direct) {
+    descriptor_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0) ThrowSystemError(target_, "create the file");
+  } else {
+    RemoveAbandonedFiles(target_);
+    OpenTemporary();
+  }
+}
+
+void AtomicFile::OpenTemporary() {
+  do {
+    if (descriptor_ >= 0) ::close(descriptor_);
     temporary_ = TemporaryNameBeside(target_);
-  }
-  const int flags = direct ? O_WRONLY | O_CLOEXEC : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-  descriptor_ = ::open(direct ? target_.c_str() : temporary_.c_str(), flags, 0666);
-  if (descriptor_ < 0) {
-    ThrowSystemError(target_, "create the file");
-  }
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor_ < 0) ThrowSystemError(target_, "create the file");
+  } while (!LockTemporary(descriptor_));
 }
 
 AtomicFile::~AtomicFile() {

@@ -2,13 +2,15 @@
 // A file that appears under its name only when it is complete.
 //
 // Bytes go to a temporary file beside the target; Commit renames it. Without Commit the destructor
-// removes it. A target that exists and is not a regular file (/dev/stdout, a pipe) is written
-// directly.
+// removes it. The temporary is locked (flock) while its maker lives, so that the next writer of the
+// same target removes what a killed one left. A target that exists and is not a regular file
+// (/dev/stdout, a pipe) is written directly.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <vector>
 
 namespace kvc {
 
@@ -32,6 +34,8 @@ class AtomicFile {
   void Commit(bool sync);
 
  private:
+  void OpenTemporary();
+
   std::filesystem::path target_;
   std::filesystem::path temporary_;  // empty: written directly
   int descriptor_ = -1;
@@ -40,12 +44,14 @@ class AtomicFile {
 // Throws kIo with "PATH: expected ACTION, got REASON", the reason from errno.
 [[noreturn]] void ThrowSystemError(const std::filesystem::path& path, const char* action);
 
-// How the names of temporaries end.
-inline constexpr const char* kTemporarySuffix = ".tmp";
-
 // Returns a name beside `path` that no other object of this or another process uses:
-// ".NAME.PROCESS-NUMBER" and kTemporarySuffix.
+// ".NAME.PROCESS-NUMBER.tmp".
 [[nodiscard]] std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path);
+
+// Returns what lies beside `path` under names that TemporaryNameBeside(path) gives in any process.
+// A folder that cannot be listed has none.
+[[nodiscard]] std::vector<std::filesystem::path> TemporariesBeside(
+    const std::filesystem::path& path);
 
 // Forces a file's or directory's content to the disk. Throws kIo.
 void SyncToDisk(const std::filesystem::path& path);

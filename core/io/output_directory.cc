@@ -127,15 +127,8 @@ bool RenameToFree(const fs::path& from, const fs::path& to) {
 // Removes what killed runs with the same target left half-written: their temporary directories,
 // which a run that lives holds locked.
 void RemoveAbandoned(const fs::path& target) {
-  const std::string prefix = "." + target.filename().string() + ".";
   std::error_code error;
-  std::vector<fs::path> candidates;
-  for (fs::directory_iterator it(target.parent_path(), error), end; !error && it != end;
-       it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    if (name.starts_with(prefix) && name.ends_with(kTemporarySuffix)) candidates.push_back(*it);
-  }
-  for (const fs::path& candidate : candidates) {
+  for (const fs::path& candidate : TemporariesBeside(target)) {
     if (!fs::is_directory(fs::symlink_status(candidate, error))) continue;
     try {
       const DirectoryLock lock(candidate);

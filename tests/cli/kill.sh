@@ -15,6 +15,28 @@ clean() { rm -rf out out.* .out*; }
 # Several texts make out.npy, out.1.npy, ...
 beside() { find . -maxdepth 1 \( -name "out*" -o -name ".out*" \) ! -name "$1" ! -name "out.[0-9].npy" | head -3; }
 
+# True while a process of the group runs. A killed process holds its locks until it has ended, and
+# one that nobody has waited for yet (state Z) holds none.
+group_runs() {
+  awk -v group="$1" '{ sub(/.*\) /, "") } $3 == group && $1 != "Z" { found = 1 } END { exit !found }' \
+    /proc/[0-9]*/stat 2> /dev/null
+}
+
+# kill_at SECONDS command...: runs it in a process group of its own, which is killed then.
+kill_at() {
+  local moment=$1 group got
+  shift
+  set -m
+  "$@" > stdout 2> stderr &
+  group=$!
+  set +m
+  { sleep "$moment"; kill -KILL -- "-$group"; } 2> /dev/null
+  wait "$group" 2> /dev/null
+  got=$?
+  while group_runs "$group"; do sleep 0.01; done
+  return "$got"
+}
+
 disturb() {
   local name=$1 out=$2 start seconds want moment got i
   shift 2
@@ -26,7 +48,7 @@ disturb() {
   for ((i = 0; i < count; ++i)); do
     clean
     moment=$(awk -v s="$seconds" -v r="$RANDOM" 'BEGIN { printf "%.3f", s * 1e-9 * (0.05 + r / 32768) }')
-    ( timeout -s KILL "$moment" "$@" > stdout 2> stderr ) 2> /dev/null
+    kill_at "$moment" "$@"
     got=$?
     [ "$got" -eq 0 ] || kills=$((kills + 1))
     # A recipe's folder grows stage by stage; each stage's output is one of the commands'.
