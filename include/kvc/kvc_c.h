@@ -18,6 +18,8 @@
 extern "C" {
 #endif
 
+/* Names are as C has them. NOLINTBEGIN(readability-identifier-naming) */
+
 typedef struct kvc_bundle kvc_bundle;
 typedef struct kvc_session kvc_session;
 typedef struct kvc_generation kvc_generation;
@@ -138,6 +140,8 @@ typedef struct kvc_cache_bytes {
 
 KVC_PUBLIC int64_t kvc_session_tokens(const kvc_session* session);
 KVC_PUBLIC kvc_cache_bytes kvc_session_cache(const kvc_session* session);
+
+/* NOLINTEND(readability-identifier-naming) */
 
 #ifdef __cplusplus
 }
