@@ -31,6 +31,19 @@ find_package(Boost 1.74 REQUIRED COMPONENTS context)
 # Optional: without it, the lines of kvc-run --chat are read without editing.
 pkg_check_modules(LIBEDIT IMPORTED_TARGET libedit>=3.1)
 
+# Optional: without it, commands refuse to be one of several ranks.
+set(KVC_HAS_MPI OFF)
+if(NOT KVC_MPI STREQUAL "OFF")
+  find_package(MPI 3.1 QUIET COMPONENTS C)
+  if(MPI_C_FOUND)
+    set(KVC_HAS_MPI ON)
+  elseif(KVC_MPI STREQUAL "ON")
+    message(FATAL_ERROR "KVC_MPI: expected an MPI, got none; install libopenmpi-dev or leave KVC_MPI AUTO")
+  else()
+    message(STATUS "MPI (libopenmpi-dev) not found: commands run as one rank")
+  endif()
+endif()
+
 if(KVC_ONNX)
   # Before LibTorch: where there is no protobuf::libprotobuf yet, LibTorch 2 makes an empty one.
   find_package(Protobuf 3.21 REQUIRED)

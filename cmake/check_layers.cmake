@@ -14,6 +14,7 @@ room(core/base)
 room(core/io core/base)
 room(core/tokenizer core/base core/io)
 room(core/checkpoint core/base core/io)
+room(core/mpi core/base)
 room(core/cache core/base core/io core/checkpoint)
 set(core core/base core/io core/tokenizer core/checkpoint core/cache)
 room(linalg core/base)
@@ -54,7 +55,7 @@ room(pipeline/report core/base core/io)
 room(pipeline ${core} linalg eval/tasks model factorize profile)
 room(bench/support core/base core/io core/cache linalg kernels runtime eval/compare)
 room(bench/device core/base core/io core/cache kernels/cuda runtime bench/support)
-room(tools ${core} linalg kernels solver scorers runtime/device runtime/create_backend runtime
+room(tools ${core} core/mpi linalg kernels solver scorers runtime/device runtime/create_backend runtime
      chat eval/tasks eval/compare model factorize profile export/budget export/onnx export/bundle
      pipeline/capacity pipeline/choose pipeline/recipe pipeline/report pipeline bench/support
      bench/device)

@@ -16,6 +16,7 @@
 #include "core/base/exit_code.h"
 #include "core/base/version.h"
 #include "core/io/json.h"
+#include "core/mpi/mpi_ranks.h"
 #include "linalg/blas_kernels.h"
 #include "tools/number_checks.h"
 
@@ -33,11 +34,13 @@ void OnSignal(int) {
 
 class StderrProgress : public Progress {
  public:
-  explicit StderrProgress(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+  StderrProgress(bool quiet, Ranks& ranks)
+      : ranks_(ranks), quiet_(quiet || !ranks.is_first()), terminal_(isatty(STDERR_FILENO) == 1) {}
   ~StderrProgress() override { EndBar(); }
 
   void Report(const std::string& stage, int64_t done, int64_t total) override {
     KVC_CHECK(g_interrupted == 0, kInterrupted, "{}: interrupted", stage);
+    ranks_.Poll();
     if (quiet_ || total <= 0) return;
     if (stage != stage_) {
       EndBar();
@@ -65,7 +68,7 @@ class StderrProgress : public Progress {
 
   // Also when quiet, which is about progress.
   void Warn(const std::string& line) override {
-    if (!warned_.insert(line).second) return;
+    if (!ranks_.is_first() || !warned_.insert(line).second) return;
     EndBar();
     std::fprintf(stderr, "warning: %s\n", line.c_str());
   }
@@ -90,6 +93,7 @@ class StderrProgress : public Progress {
     bar_open_ = false;
   }
 
+  Ranks& ranks_;
   bool quiet_;
   bool terminal_;
   bool bar_open_ = false;
@@ -121,11 +125,7 @@ void FlushStdout() {
 }
 
 int Fail(const std::string& name, const std::string& message, int code) {
-  std::string line = message;
-  for (char& c : line) {
-    if (c == '\n') c = ' ';
-  }
-  std::fprintf(stderr, "%s: error: %s\n", name.c_str(), line.c_str());
+  PrintError(name, message);
   return code;
 }
 
@@ -151,7 +151,8 @@ int PrintHelp(const std::string& name, const CLI::App& app, const CLI::ParseErro
 
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples) {
   app.set_version_flag("--version", [] {
-    return "kvc " + std::string(Version()) + ", OpenBLAS kernels " + linalg::BlasKernels();
+    return "kvc " + std::string(Version()) + ", OpenBLAS kernels " + linalg::BlasKernels() +
+           ", MPI " + MpiVersion();
   });
   app.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
   app.add_option("--threads", options.threads, "Threads; 0: one per core")->capture_default_str();
@@ -179,6 +180,7 @@ int CheckCommonOptions(const CommonOptions& options, DeviceUse use) {
             kDevice, "--device: expected {} for this command, got {}; use --device cpu",
             use == DeviceUse::kCuda ? "cpu or cuda" : "cpu", device);
   if (options.threads > 0) return options.threads;
+  if (options.cores > 0) return options.cores;
   const unsigned cores = std::thread::hardware_concurrency();
   return cores > 0 ? static_cast<int>(cores) : 1;
 }
@@ -190,7 +192,7 @@ std::string BackendDevice(const CommonOptions& options) {
 std::unique_ptr<Progress> MakeProgress(const CommonOptions& options) {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
-  return std::make_unique<StderrProgress>(options.quiet);
+  return std::make_unique<StderrProgress>(options.quiet, *options.ranks);
 }
 
 void WriteStdout(std::string_view text) {
@@ -223,6 +225,57 @@ Json Framed(const std::string& name, double seconds, const Json& own) {
   return result;
 }
 
+// Prints a result on stdout; returns the exit code that it asks for.
+int PrintResult(const std::string& name,
+                const CommonOptions& options,
+                double seconds,
+                const CommandResult& result) {
+  if (options.json || !result.print) {
+    std::cout << Framed(name, seconds, result.json).dump(result.one_line ? -1 : 2) << '\n';
+  } else {
+    result.print();
+  }
+  FlushStdout();
+  // A result can carry a failed gate: everything is printed, and the exit code says so.
+  if (result.failed) return ExitCode(*result.failed);
+  return result.gates_passed ? kExitDone : kExitVerification;
+}
+
+// Parses, calls `body` and prints its result on rank 0. `fail` returns the exit code of an error.
+int ParseAndRun(int argc,
+                char** argv,
+                const std::string& name,
+                CLI::App& app,
+                CommonOptions& options,
+                const std::function<CommandResult()>& body,
+                const std::function<int(const std::string&, int)>& fail) {
+  const bool prints = options.ranks->is_first();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version arrive as errors with code 0.
+    if (error.get_exit_code() != 0) {
+      return fail(std::string(error.what()) + "; see --help", kExitUsage);
+    }
+    return prints ? PrintHelp(name, app, error) : kExitDone;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    CheckFiniteOptions(app);
+    const CommandResult result = body();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    return prints ? PrintResult(name, options, seconds.count(), result) : kExitDone;
+  } catch (const Error& error) {
+    return fail(TextOf(error), ExitCode(error.kind()));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(error.what(), kExitIo);
+  } catch (const std::bad_alloc&) {
+    return fail("memory: expected enough for this model, got none left", kExitIo);
+  } catch (const std::exception& error) {
+    return fail(std::string("internal: ") + error.what(), kExitInternal);
+  }
+}
+
 }  // namespace
 
 int RunCommand(int argc,
@@ -230,41 +283,25 @@ int RunCommand(int argc,
                const std::string& name,
                CLI::App& app,
                CommonOptions& options,
-               const std::function<CommandResult()>& body) {
+               const std::function<CommandResult()>& body,
+               RankUse use) {
   linalg::UseFittingBlasKernels(argv);
   PrepareStandardFiles();
   app.name(name);
+  CommandRanks started;
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    // Help and version arrive as errors with code 0.
-    if (error.get_exit_code() == 0) return PrintHelp(name, app, error);
-    return Fail(name, std::string(error.what()) + "; see --help", kExitUsage);
-  }
-  const auto start = std::chrono::steady_clock::now();
-  try {
-    CheckFiniteOptions(app);
-    const CommandResult result = body();
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    if (options.json || !result.print) {
-      std::cout << Framed(name, seconds.count(), result.json).dump(result.one_line ? -1 : 2)
-                << '\n';
-    } else {
-      result.print();
-    }
-    FlushStdout();
-    // A result can carry a failed gate: everything is printed, and the exit code says so.
-    if (result.failed) return ExitCode(*result.failed);
-    return result.gates_passed ? kExitDone : kExitVerification;
+    started = StartRanks(name, use, argc, argv);
   } catch (const Error& error) {
-    return Fail(name, TextOf(error), ExitCode(error.kind()));
-  } catch (const std::filesystem::filesystem_error& error) {
-    return Fail(name, error.what(), kExitIo);
-  } catch (const std::bad_alloc&) {
-    return Fail(name, "memory: expected enough for this model, got none left", kExitIo);
-  } catch (const std::exception& error) {
-    return Fail(name, std::string("internal: ") + error.what(), kExitInternal);
+    const std::string text = error.what();
+    return text.empty() ? ExitCode(error.kind()) : Fail(name, text, ExitCode(error.kind()));
   }
+  options.ranks = &started.ranks();
+  options.cores = started.cores;
+  const auto fail = [&](const std::string& message, int code) {
+    if (options.ranks->is_only()) return Fail(name, message, code);
+    options.ranks->Abort(RankName(*options.ranks) + ": " + message, code);
+  };
+  return ParseAndRun(argc, argv, name, app, options, body, fail);
 }
 
 }  // namespace kvc::tools

@@ -13,7 +13,9 @@
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/io/json.h"
+#include "tools/command_ranks.h"
 
 namespace CLI {
 class App;
@@ -29,6 +31,9 @@ struct CommonOptions {
   uint64_t seed = 42;
   std::string device = "auto";
   bool exact = false;  // of commands that run bundles
+  // Set by RunCommand: the ranks that share the work, and the processors of this one (0: all).
+  Ranks* ranks = &OneRank();
+  int cores = 0;
 };
 
 // Adds --json, --threads, --seed, --device, --dry-run, --quiet, --version and -h/--help to `app`
@@ -49,8 +54,8 @@ enum class DeviceUse { kCpu, kCuda, kBackend };
 // Returns the device of the runtime's backend (RuntimeOptions::device): cpu for auto.
 [[nodiscard]] std::string BackendDevice(const CommonOptions& options);
 
-// Returns a bar on a terminal, one line for each tenth elsewhere, nothing with --quiet; all on
-// stderr. Also turns SIGINT and SIGTERM into kInterrupted at the next report.
+// Returns a bar on a terminal, one line for each tenth elsewhere, nothing with --quiet and on ranks
+// but the first; all on stderr. Also turns SIGINT and SIGTERM into kInterrupted at the next report.
 [[nodiscard]] std::unique_ptr<Progress> MakeProgress(const CommonOptions& options);
 
 // Returns true once for each interrupt, which then ends nothing: for commands that go on.
@@ -69,12 +74,17 @@ struct CommandResult {
 // (linalg/blas_kernels.h), parses, calls `body`, prints its result, maps errors. "kvc", "command",
 // "seconds" and "peak_rss_bytes" are put before the result's own keys. With --json the object is
 // printed on stdout, otherwise the text. Throws kIo when stdout cannot take all of it.
+//
+// Where a launcher has started several processes, `use` says whether they share the work through
+// options.ranks: every rank calls `body`, rank 0 prints its result, and the others' are ignored. An
+// error of any rank ends all of them with its exit code and one message, which names the rank.
 int RunCommand(int argc,
                char** argv,
                const std::string& name,
                CLI::App& app,
                CommonOptions& options,
-               const std::function<CommandResult()>& body);
+               const std::function<CommandResult()>& body,
+               RankUse use = RankUse::kOne);
 
 // Writes a part of a result on stdout at once, whoever reads it. Throws kIo where it cannot arrive.
 void WriteStdout(std::string_view text);

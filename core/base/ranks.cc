@@ -26,11 +26,8 @@ class SoleRank : public Ranks {
   void Send(int, std::span<const std::byte>) override { Refuse(); }
   void Receive(int, std::span<std::byte>) override { Refuse(); }
   void Exchange(int, std::span<const std::byte>, int, std::span<std::byte>) override { Refuse(); }
-  [[noreturn]] void Abort(const std::string& message,
-                          int code,
-                          const std::function<void(const std::string&)>& print) override {
-    print(message);
-    _exit(code);
+  [[noreturn]] void Abort(const std::string& message, int) override {
+    throw Error(ErrorKind::kInternal, message);
   }
 
  private:

@@ -15,7 +15,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,12 +50,9 @@ class Ranks {
   // Looks whether another rank has failed, which then ends this process too. Waiting does it by
   // itself; long computations call it now and then (the commands' Progress does).
   virtual void Poll() {}
-  // Ends all ranks with exit code `code`. `print` writes `message`, which should name this rank
-  // (RankName), and is called once: where several ranks fail, in one of them, which may be another
-  // one with this rank's message.
-  [[noreturn]] virtual void Abort(const std::string& message,
-                                  int code,
-                                  const std::function<void(const std::string&)>& print) = 0;
+  // Ends all ranks with exit code `code` and one message. `message` should name this rank
+  // (RankName); where several ranks fail, one of their messages is printed. OneRank throws it.
+  [[noreturn]] virtual void Abort(const std::string& message, int code) = 0;
 
   // Collective: returns when all ranks have called it.
   void Barrier();

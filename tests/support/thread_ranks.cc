@@ -61,10 +61,8 @@ class ThreadRank : public Ranks {
     Take(lock, from, received);
     WaitUntilTaken(lock, to);
   }
-  [[noreturn]] void Abort(const std::string& message,
-                          int,
-                          const std::function<void(const std::string&)>&) override {
-    throw std::runtime_error(message);
+  [[noreturn]] void Abort(const std::string& message, int) override {
+    throw Error(ErrorKind::kInternal, message);
   }
 
  private:
