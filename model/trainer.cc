@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <memory>
 #include <utility>
 
 #include <torch/types.h>
 
 #include "core/base/error.h"
+#include "core/base/ordered_sum.h"
+#include "core/base/rank_bytes.h"
 #include "core/base/thread_pool.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
@@ -86,44 +89,58 @@ ShardResult RunShard(const TrainBatch& batch,
 // The optimizer and the step: everything between a batch and new weights.
 class Stepper {
  public:
-  Stepper(const ModelConfig& config, const ParameterList& list, TrainingState& state)
-      : state_(state), matrix_count_(list.matrix_count()) {
-    for (int64_t i = 0; i < kTrainShards; ++i) {
+  Stepper(const ModelConfig& config, const ParameterList& list, TrainingState& state, Ranks& ranks)
+      : state_(state), matrix_count_(list.matrix_count()), ranks_(ranks) {
+    for (size_t i = 0; i < shards_.size(); ++i) {
       replicas_.push_back(std::make_unique<Replica>(config, list, state.values));
     }
   }
 
-  // Returns the sum of the shards; afterwards the first replica holds the whole gradient.
+  // Returns the sum of the shards, and sets the whole gradient.
   ShardResult Backward(const TrainBatch& batch,
                        const RoleCounts& counts,
                        double answer_weight,
                        ThreadPool& pool) {
-    std::vector<ShardResult> results(kTrainShards);
-    pool.ParallelFor(kTrainShards, 1, [&](int64_t shard, int64_t) {
-      results[static_cast<size_t>(shard)] =
+    std::vector<ShardResult> results(shards_.size());
+    pool.ParallelFor(std::ssize(shards_), 1, [&](int64_t i, int64_t) {
+      const int64_t shard = shards_[i];
+      results[i] =
           RunShard(batch, counts, shard * batch.sequences / kTrainShards,
-                   (shard + 1) * batch.sequences / kTrainShards, answer_weight,
-                   *replicas_[static_cast<size_t>(shard)]);
+                   (shard + 1) * batch.sequences / kTrainShards, answer_weight, *replicas_[i]);
     });
-    ShardResult sum = results[0];
-    for (size_t i = 1; i < results.size(); ++i) {
-      replicas_[0]->gradients().add_(replicas_[i]->gradients());
-      sum.loss += results[i].loss;
-      sum.right += results[i].right;
+    OrderedSum<float> sum(ranks_, kTrainShards, state_.values.numel());
+    std::vector<std::string> mine;
+    for (size_t i = 0; i < shards_.size(); ++i) {
+      const Tensor& gradients = replicas_[i]->gradients();
+      sum.Add({gradients.data_ptr<float>(), static_cast<size_t>(gradients.numel())});
+      mine.push_back(ToBytes(std::vector<ShardResult>{results[i]}));
     }
-    return sum;
+    gradient_ = sum.Finish();
+    ShardResult total;
+    for (const std::string& bytes : ranks_.AllGatherParts(mine, kTrainShards)) {
+      const ShardResult shard = FromBytes<ShardResult>(bytes).front();
+      total.loss += shard.loss;
+      total.right += shard.right;
+    }
+    return total;
   }
 
-  [[nodiscard]] double GradientNorm() { return replicas_[0]->gradients().norm().item<double>(); }
+  [[nodiscard]] double GradientNorm() { return Gradient().norm().item<double>(); }
 
   void Apply(const TrainOptions& options, int64_t step, double norm) {
-    AdamWStep(options, step, norm, matrix_count_, replicas_[0]->gradients(), state_);
+    AdamWStep(options, step, norm, matrix_count_, Gradient(), state_);
   }
 
  private:
+  // The sum, [count].
+  Tensor Gradient() { return torch::from_blob(gradient_.data(), {std::ssize(gradient_)}); }
+
   TrainingState& state_;
   int64_t matrix_count_;
-  std::vector<std::unique_ptr<Replica>> replicas_;
+  Ranks& ranks_;
+  std::vector<int64_t> shards_ = ranks_.PartsOf(kTrainShards);  // this rank's
+  std::vector<std::unique_ptr<Replica>> replicas_;              // for each of them
+  std::vector<float> gradient_;
 };
 
 Json OptionsJson(const TrainOptions& o) {
@@ -176,12 +193,14 @@ class Run {
       BatchSource& source,
       const TrainOptions& options,
       const Json& settings,
-      std::filesystem::path directory)
+      std::filesystem::path directory,
+      Ranks& ranks)
       : config_(config),
         source_(source),
         options_(options),
         settings_(settings),
         directory_(std::move(directory)),
+        ranks_(ranks),
         list_(config) {
     const std::filesystem::path path = TrainingStatePath(directory_);
     if (std::filesystem::exists(path)) {
@@ -195,7 +214,7 @@ class Run {
       state_.first_moment = torch::zeros_like(state_.values);
       state_.second_moment = torch::zeros_like(state_.values);
     }
-    stepper_ = std::make_unique<Stepper>(config, list_, state_);
+    stepper_ = std::make_unique<Stepper>(config, list_, state_, ranks);
   }
 
   TrainReport Go(Progress& progress) {
@@ -209,21 +228,26 @@ class Run {
       }
     }
     WriteModel();
-    std::filesystem::remove(TrainingStatePath(directory_));
+    if (ranks_.is_first()) std::filesystem::remove(TrainingStatePath(directory_));
     report_.parameters = list_.count();
     report_.steps = step_;
     return report_;
   }
 
  private:
-  // An interruption is noticed between steps, when the state is whole.
+  // An interruption is noticed between steps, when the state is whole, and by all ranks at the
+  // same.
   void ReportOrSave(Progress& progress) {
+    std::exception_ptr interruption;
     try {
       progress.Report("train", step_, options_.steps);
     } catch (const Error&) {
-      Save(step_);
-      throw;
+      interruption = std::current_exception();
     }
+    if (ranks_.Total(interruption ? 1 : 0) == 0) return;
+    Save(step_);
+    if (interruption) std::rethrow_exception(interruption);
+    KVC_THROW(kInterrupted, "train: interrupted on another rank");
   }
 
   void Step(ThreadPool& pool, Progress& progress) {
@@ -287,6 +311,7 @@ class Run {
   }
 
   void WriteModel() const {
+    if (!ranks_.is_first()) return;
     list_.Write(state_.values, options_.dtype, directory_ / "model.safetensors");
     WriteJsonFile(directory_ / "training.json", {{"parameters", list_.count()},
                                                  {"options", OptionsJson(options_)},
@@ -301,7 +326,7 @@ class Run {
         {"source", source_.State()}, {"tokens", report_.tokens},         {"loss_sum", loss_sum_},
         {"right_sum", right_sum_},   {"answer_sum", answer_sum_},        {"log", LogJson()}};
     WriteModel();
-    SaveTrainingState(state_, TrainingStatePath(directory_));
+    if (ranks_.is_first()) SaveTrainingState(state_, TrainingStatePath(directory_));
   }
 
   void Resume(const std::filesystem::path& path) {
@@ -326,6 +351,7 @@ class Run {
   const TrainOptions& options_;
   const Json& settings_;
   std::filesystem::path directory_;
+  Ranks& ranks_;
   ParameterList list_;
   TrainingState state_;
   std::unique_ptr<Stepper> stepper_;
@@ -343,8 +369,9 @@ TrainReport Train(const ModelConfig& config,
                   const TrainOptions& options,
                   const Json& settings,
                   const std::filesystem::path& directory,
-                  Progress& progress) {
-  return Run(config, source, options, settings, directory).Go(progress);
+                  Progress& progress,
+                  Ranks& ranks) {
+  return Run(config, source, options, settings, directory, ranks).Go(progress);
 }
 
 }  // namespace kvc::model

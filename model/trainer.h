@@ -4,9 +4,10 @@
 // The loss is the mean cross entropy of the predicted tokens that can be learned (TokenRole) plus
 // answer_weight times the mean over the answers. Every batch is cut into kTrainShards parts whose
 // gradients are added in order, and each part runs on one thread, so results do not depend on the
-// number of threads. A step's batch depends only on the seed, the step and the source's state, so a
-// run that was stopped and resumed from its checkpoint ends with the same bytes as an uninterrupted
-// one.
+// number of threads, or of ranks (core/base/ranks.h), which share the parts: more ranks than parts
+// only wait. Every rank has all weights and the optimizer's state; rank 0 writes. A step's batch
+// depends only on the seed, the step and the source's state, so a run that was stopped and resumed
+// from its checkpoint ends with the same bytes as an uninterrupted one.
 
 #include <cstdint>
 #include <filesystem>
@@ -15,6 +16,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/model_config.h"
 #include "model/adamw.h"
 #include "model/batch_source.h"
@@ -53,11 +55,11 @@ struct TrainReport {
   std::vector<TrainLogRow> log;
 };
 
-// Trains and writes model.safetensors and training.json (options and log) into `directory`. Every
-// checkpoint_every steps the same files are written together with training_state.safetensors, from
-// which a later call with the same options resumes; it is removed at the end. `settings` is what
-// the caller's batches depend on (files, batch, length, curriculum). It is stored in training.json,
-// and a run whose settings differ from the checkpoint's is refused.
+// Collective: trains and writes model.safetensors and training.json (options and log) into
+// `directory`. Every checkpoint_every steps the same files are written together with
+// training_state.safetensors, from which a later call with the same options resumes; it is removed
+// at the end. `settings` is what the caller's batches depend on (files, batch, length, curriculum).
+// It is stored in training.json, and a run whose settings differ from the checkpoint's is refused.
 //
 // Throws kNumeric when loss or gradient is not finite (the last checkpoint stays), kUsage when the
 // directory holds a checkpoint of another run (naming the field), kInterrupted from `progress`
@@ -67,6 +69,7 @@ TrainReport Train(const ModelConfig& config,
                   const TrainOptions& options,
                   const Json& settings,
                   const std::filesystem::path& directory,
-                  Progress& progress);
+                  Progress& progress,
+                  Ranks& ranks = OneRank());
 
 }  // namespace kvc::model

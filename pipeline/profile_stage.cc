@@ -1,14 +1,17 @@
 #include "pipeline/profile_stage.h"
 
+#include <span>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/rank_bytes.h"
 #include "core/base/rng.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
-#include "core/io/output_directory.h"
+#include "core/io/shared_output.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/tasks/needle_task.h"
@@ -68,12 +71,13 @@ Windows CutText(const ProfileRequest& request,
 }
 
 // Returns each context followed by the model's continuation, or by each question and the model's
-// answer.
+// answer. All sequences step together, so rank 0 writes them for all.
 Windows SampleWindows(const ProfileRequest& request,
                       const Checkpoint& checkpoint,
                       const Tokenizer& tokenizer,
                       const Windows& texts,
-                      Progress& progress) {
+                      Progress& progress,
+                      Ranks& ranks) {
   const profile::ProfileOptions& options = request.options;
   Windows questions;
   for (const std::string& question : request.questions) {
@@ -90,10 +94,19 @@ Windows SampleWindows(const ProfileRequest& request,
       forced.push_back(question);
     }
   }
-  const Windows continuations = model::SampleContinuations(
-      checkpoint, windows, forced, {options.horizon, request.temperature, request.seed}, progress);
-  for (size_t i = 0; i < windows.size(); ++i) {
-    windows[i].insert(windows[i].end(), continuations[i].begin(), continuations[i].end());
+  std::string sampled;  // [windows, horizon]
+  if (ranks.is_first()) {
+    for (const std::vector<int32_t>& tokens : model::SampleContinuations(
+             checkpoint, windows, forced, {options.horizon, request.temperature, request.seed},
+             progress)) {
+      AppendBytes(sampled, std::span(tokens));
+    }
+  }
+  sampled = ranks.Broadcast(std::move(sampled));
+  std::string_view left = sampled;
+  for (std::vector<int32_t>& window : windows) {
+    const auto tokens = TakeValues<int32_t>(left, options.horizon);
+    window.insert(window.end(), tokens.begin(), tokens.end());
   }
   return windows;
 }
@@ -134,13 +147,15 @@ Json Provenance(const ProfileRequest& request) {
 profile::ProfileInputs ReadInputs(const ProfileRequest& request,
                                   const Checkpoint& checkpoint,
                                   bool plan_only,
-                                  Progress& progress) {
+                                  Progress& progress,
+                                  Ranks& ranks) {
   const auto tokenizer = Tokenizer::Load(request.model);
   const std::vector<std::string> documents = ReadCalibration(request);
   profile::ProfileInputs inputs;
   inputs.windows = CutText(request, *tokenizer, documents, progress);
   if (request.options.continuation == Continuation::kSample && !plan_only) {
-    inputs.windows = SampleWindows(request, checkpoint, *tokenizer, inputs.windows, progress);
+    inputs.windows =
+        SampleWindows(request, checkpoint, *tokenizer, inputs.windows, progress, ranks);
   }
   inputs.needles = MakeNeedles(request, *tokenizer, documents);
   inputs.provenance = Provenance(request);
@@ -155,10 +170,12 @@ ProfileData ProfileInto(const fs::path& directory,
                         const Checkpoint& checkpoint,
                         const profile::ProfileInputs& inputs,
                         const ProfileRequest& request,
-                        Progress& progress) {
-  if (request.force) profile::RemoveProgress(directory);
+                        Progress& progress,
+                        Ranks& ranks) {
+  if (request.force && ranks.is_first()) profile::RemoveProgress(directory);
+  ranks.Barrier();
   try {
-    return profile::ProfileModel(checkpoint, inputs, request.options, directory, progress);
+    return profile::ProfileModel(checkpoint, inputs, request.options, directory, progress, ranks);
   } catch (const Error& error) {
     const bool can_go_on = error.kind() == ErrorKind::kInterrupted ||
                            error.kind() == ErrorKind::kIo || error.kind() == ErrorKind::kUsage;
@@ -172,28 +189,33 @@ ProfileData ProfileInto(const fs::path& directory,
 
 }  // namespace
 
-profile::ProfilePlan PlanProfileStage(const ProfileRequest& request, Progress& progress) {
+profile::ProfilePlan PlanProfileStage(const ProfileRequest& request,
+                                      Progress& progress,
+                                      const Ranks& ranks) {
   const Checkpoint checkpoint = Checkpoint::Open(request.model);
   for (const std::string& warning : checkpoint.warnings()) progress.Warn(warning);
   CheckRequest(request, checkpoint.config());
-  const auto inputs = ReadInputs(request, checkpoint, /*plan_only=*/true, progress);
-  return profile::PlanProfile(checkpoint.config(), request.options, std::ssize(inputs.windows));
+  const auto inputs = ReadInputs(request, checkpoint, /*plan_only=*/true, progress, OneRank());
+  return profile::PlanProfile(checkpoint.config(), request.options, std::ssize(inputs.windows),
+                              ranks.size());
 }
 
-ProfileResult RunProfileStage(const ProfileRequest& request, Progress& progress) {
+ProfileResult RunProfileStage(const ProfileRequest& request, Progress& progress, Ranks& ranks) {
   const Checkpoint checkpoint = Checkpoint::Open(request.model);
   for (const std::string& warning : checkpoint.warnings()) progress.Warn(warning);
   CheckRequest(request, checkpoint.config());
-  const auto inputs = ReadInputs(request, checkpoint, /*plan_only=*/false, progress);
+  const auto inputs = ReadInputs(request, checkpoint, /*plan_only=*/false, progress, ranks);
   ProfileResult result;
-  result.plan =
-      profile::PlanProfile(checkpoint.config(), request.options, std::ssize(inputs.windows));
-  OutputDirectory output(request.output, InputsOf(request), request.force, /*resumable=*/true);
-  result.data = ProfileInto(output.path(), checkpoint, inputs, request, progress);
-  WriteProfile(output.path(), result.data);
-  profile::RemoveProgress(output.path());
+  result.plan = profile::PlanProfile(checkpoint.config(), request.options,
+                                     std::ssize(inputs.windows), ranks.size());
+  SharedOutput output(ranks, request.output, InputsOf(request), request.force, /*resumable=*/true);
+  result.data = ProfileInto(output.path(), checkpoint, inputs, request, progress, ranks);
+  if (ranks.is_first()) {
+    WriteProfile(output.path(), result.data);
+    profile::RemoveProgress(output.path());
+  }
   output.Commit();
-  if (!request.lukv_table.empty()) {
+  if (!request.lukv_table.empty() && ranks.is_first()) {
     profile::WriteLuKvTable(request.lukv_table, result.data, request.options.scorers.front());
   }
   return result;

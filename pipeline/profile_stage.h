@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/cache/profile_file.h"
 #include "profile/profile_model.h"
 
@@ -34,11 +35,15 @@ struct ProfileResult {
 
 // Returns the sizes of a run: reads the text, but computes nothing. Throws like RunProfileStage.
 [[nodiscard]] profile::ProfilePlan PlanProfileStage(const ProfileRequest& request,
-                                                    Progress& progress);
+                                                    Progress& progress,
+                                                    const Ranks& ranks = OneRank());
 
-// Runs the stage. The output appears whole or not at all; an interrupted run leaves progress in
-// OUT.partial, and the same request resumes from it. Throws kUsage naming the option for an
-// impossible request, kBadInput for a text that gives no window, and what ProfileModel throws.
-[[nodiscard]] ProfileResult RunProfileStage(const ProfileRequest& request, Progress& progress);
+// Collective: runs the stage; rank 0 writes the output. The output appears whole or not at all; an
+// interrupted run leaves progress in OUT.partial, and the same request resumes from it. Throws
+// kUsage naming the option for an impossible request, kBadInput for a text that gives no window,
+// and what ProfileModel throws.
+[[nodiscard]] ProfileResult RunProfileStage(const ProfileRequest& request,
+                                            Progress& progress,
+                                            Ranks& ranks = OneRank());
 
 }  // namespace kvc::pipeline

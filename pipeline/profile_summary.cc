@@ -43,6 +43,7 @@ std::vector<LossSummary> SummarizeLosses(const ProfileData& profile,
 Json ToJson(const profile::ProfilePlan& plan) {
   return {{"windows", plan.windows},
           {"tokens", plan.tokens},
+          {"ranks", plan.ranks},
           {"hidden_bytes", plan.hidden_bytes},
           {"memory_bytes", plan.memory_bytes}};
 }

@@ -6,7 +6,7 @@
 #include "core/base/error.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/files.h"
-#include "core/io/output_directory.h"
+#include "core/io/shared_output.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
 #include "factorize/layer_factors.h"
@@ -77,6 +77,27 @@ Json DescribeBatches(const TrainRequest& request, const ModelConfig& config) {
   return settings;
 }
 
+// Throws where ranks have other inputs.
+void CheckSameRun(Ranks& ranks, const TrainPlan& plan) {
+  RankFacts facts = {{"config.json", plan.config.source->dump()}};
+  for (const auto& [key, value] : plan.settings.items()) facts.emplace_back(key, value.dump());
+  CheckAgreement(ranks, facts);
+}
+
+// Writes what stands beside the weights.
+void WriteCompanions(const TrainRequest& request,
+                     const TrainPlan& plan,
+                     const fs::path& directory) {
+  for (const fs::path& file : CompanionFiles(TokenizerOf(request))) {
+    CopyFile(file, directory / file.filename());
+  }
+  if (plan.config.thin()) {
+    factorize::WriteThinModel(plan.config, plan.config.keys, directory);
+  } else {
+    WriteJsonFile(directory / "config.json", *plan.config.source);
+  }
+}
+
 }  // namespace
 
 TrainPlan PlanTraining(const TrainRequest& request) {
@@ -110,21 +131,16 @@ TrainPlan PlanTraining(const TrainRequest& request) {
 
 model::TrainReport RunTraining(const TrainRequest& request,
                                const TrainPlan& plan,
-                               Progress& progress) {
-  OutputDirectory out(request.output, InputsOf(request), request.force, /*resumable=*/true);
-  for (const fs::path& file : CompanionFiles(TokenizerOf(request))) {
-    CopyFile(file, out.path() / file.filename());
-  }
-  if (plan.config.thin()) {
-    factorize::WriteThinModel(plan.config, plan.config.keys, out.path());
-  } else {
-    WriteJsonFile(out.path() / "config.json", *plan.config.source);
-  }
+                               Progress& progress,
+                               Ranks& ranks) {
+  CheckSameRun(ranks, plan);
+  SharedOutput out(ranks, request.output, InputsOf(request), request.force, /*resumable=*/true);
+  if (ranks.is_first()) WriteCompanions(request, plan, out.path());
   model::TrainOptions options = request.train;
   options.previous_token_head =
       request.task == TrainTask::kNeedle && options.initial.empty() && request.previous_token_head;
   model::TrainReport report =
-      model::Train(plan.config, *plan.source, options, plan.settings, out.path(), progress);
+      model::Train(plan.config, *plan.source, options, plan.settings, out.path(), progress, ranks);
   out.Commit();
   return report;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/base/sizes.h"
 #include "core/checkpoint/model_config.h"
 #include "core/io/json.h"
@@ -49,10 +50,11 @@ struct TrainPlan {
 // configuration that does not fit the tokenizer, and for a text that is too short.
 [[nodiscard]] TrainPlan PlanTraining(const TrainRequest& request);
 
-// Trains `plan`, which was made from `request`. The output appears whole or not at all; an
-// interrupted run leaves its checkpoint in OUT.partial, and the same request resumes from it.
+// Collective: trains `plan`, which was made from `request`. The output appears whole or not at all;
+// an interrupted run leaves its checkpoint in OUT.partial, and the same request resumes from it.
 [[nodiscard]] model::TrainReport RunTraining(const TrainRequest& request,
                                              const TrainPlan& plan,
-                                             Progress& progress);
+                                             Progress& progress,
+                                             Ranks& ranks = OneRank());
 
 }  // namespace kvc::pipeline

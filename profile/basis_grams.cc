@@ -65,6 +65,16 @@ GramCollector::GramCollector(const ModelConfig& config,
   }
 }
 
+std::vector<std::string> GramCollector::SumNames(int64_t layer) const {
+  std::vector<std::string> names;
+  for (const char* what : {"value", "value_sum", "value_metric"}) {
+    names.push_back(SumName(layer, what));
+  }
+  if (WidestKey(config_, layer) == 0) return names;
+  for (const char* what : {"key", "key_sum", "key_metric"}) names.push_back(SumName(layer, what));
+  return names;
+}
+
 void GramCollector::Add(int64_t layer, const char* what, const Tensor& sum) {
   KVC_CHECK(torch::isfinite(sum).all().item<bool>(), kNumeric,
             "moments of the {} in layer {}: expected finite numbers, got NaN or infinity; check "

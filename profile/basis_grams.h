@@ -2,6 +2,8 @@
 // Collects the second moments of profile/layer_grams.h in the pass that collects the curves.
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "core/checkpoint/model_config.h"
 #include "model/decoder.h"
@@ -27,6 +29,9 @@ class GramCollector {
              const model::LayerTaps& taps,
              const torch::Tensor& energy,
              const torch::Tensor& output_grams);
+
+  // Returns the names of the sums that visits of a layer add to.
+  [[nodiscard]] std::vector<std::string> SumNames(int64_t layer) const;
 
   // Returns the moments of the layer after `windows` windows with `tokens` tokens together were
   // added, not counting sinks.

@@ -54,6 +54,15 @@ CurveCollector::CurveCollector(const ModelConfig& config,
   add_sums(kOracleName);
 }
 
+std::vector<std::string> CurveCollector::SumNames() const {
+  std::vector<std::string> names = {CurveSum(kOracleName), ErrorSum(kOracleName)};
+  for (const auto& [name, scorer] : scorers_) {
+    names.push_back(CurveSum(name));
+    names.push_back(ErrorSum(name));
+  }
+  return names;
+}
+
 void CurveCollector::Visit(int64_t layer,
                            const model::LayerTaps& taps,
                            const model::LayerWeights& weights,

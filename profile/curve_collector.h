@@ -40,6 +40,8 @@ class CurveCollector {
              const model::LayerWeights& weights,
              const torch::Tensor& energy);
 
+  // Returns the names of the sums that visits add to, [layers, ...] each.
+  [[nodiscard]] std::vector<std::string> SumNames() const;
   // Return values of the last visit: M_h of the layer [H, D, D], and the scores by options.scorers.
   [[nodiscard]] const torch::Tensor& output_grams() const { return grams_; }
   [[nodiscard]] const WindowScores& scores() const { return scores_; }

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/ordered_sum.h"
+#include "core/base/rank_bytes.h"
 #include "core/cache/loss_map.h"
 #include "core/cache/profile_file.h"
 #include "linalg/basis.h"
@@ -14,7 +16,6 @@
 #include "model/projections.h"
 #include "model/threads.h"
 #include "profile/head_basis.h"
-#include "profile/loss_map_fit.h"
 #include "profile/utility_curve.h"
 #include "scorers/tier_loss.h"
 #include "solver/tier_choice.h"
@@ -74,8 +75,9 @@ bool HasMixedCurve(const ScorerSpec& scorer) {
 
 MixedCollector::MixedCollector(const ModelConfig& config,
                                const ProfileOptions& options,
-                               ProfileSums& sums)
-    : config_(config), options_(options), sums_(sums), tiers_(options.tiers.tiers) {
+                               ProfileSums& sums,
+                               Ranks& ranks)
+    : config_(config), options_(options), sums_(sums), ranks_(ranks), tiers_(options.tiers.tiers) {
   if (tiers_.size() < 2) return;
   for (size_t i = 0; i < options.scorers.size(); ++i) {
     if (!HasMixedCurve(options.scorers[i])) continue;
@@ -318,25 +320,53 @@ std::vector<double> MixedCollector::DropLosses(const Window& window, int64_t gro
   return {sum.data_ptr<double>(), sum.data_ptr<double>() + sum.numel()};
 }
 
-void MixedCollector::FitMaps(int64_t layer) {
+std::vector<std::string> MixedCollector::ScoredTokens() const {
   const int64_t groups = config_.num_key_groups();
-  std::vector<std::vector<std::vector<double>>> losses(windows_.size());  // [window][group]
+  std::vector<std::string> tokens(windows_.size());
   OverWindows([&](int64_t w) {
-    for (int64_t n = 0; n < groups; ++n) losses[w].push_back(DropLosses(windows_[w], n));
-  });
-  for (int64_t n = 0; n < groups; ++n) {
+    for (int64_t n = 0; n < groups; ++n) tokens[w] += ToBytes(DropLosses(windows_[w], n));
     for (size_t s = 0; s < scorers_.size(); ++s) {
-      std::vector<ScoredLoss> tokens;
-      for (size_t w = 0; w < windows_.size(); ++w) {
-        for (int64_t j = options_.sinks; j < windows_[w].context - options_.window; ++j) {
-          tokens.push_back({windows_[w].scores[s][n][j], losses[w][n][j]});
-        }
-      }
-      const LossMapPointsOfGroup map = FitLossMap(std::move(tokens));
-      std::vector<double>& sum = sums_.at(MapSum(ToString(options_.scorers[scorers_[s]])));
-      const auto at = sum.begin() + (layer * groups + n) * 2 * kLossMapPoints;
-      std::ranges::copy(map.losses, std::ranges::copy(map.scores, at).out);
+      for (int64_t n = 0; n < groups; ++n) tokens[w] += ToBytes(windows_[w].scores[s][n]);
     }
+  });
+  return tokens;
+}
+
+LossMapPointsOfGroup MixedCollector::FitMap(const std::vector<std::string>& windows,
+                                            int64_t group,
+                                            int64_t scorer) const {
+  const int64_t groups = config_.num_key_groups();
+  std::vector<ScoredLoss> tokens;
+  for (const std::string& window : windows) {
+    const int64_t context =
+        std::ssize(window) / (groups * (sizeof(double) + scorers_.size() * sizeof(float)));
+    std::string_view losses = window, scores = window;
+    losses.remove_prefix(group * context * sizeof(double));
+    scores.remove_prefix(groups * context * sizeof(double) +
+                         (scorer * groups + group) * context * sizeof(float));
+    const auto loss = TakeValues<double>(losses, context);
+    const auto score = TakeValues<float>(scores, context);
+    for (int64_t j = options_.sinks; j < context - options_.window; ++j) {
+      tokens.push_back({score[j], loss[j]});
+    }
+  }
+  return FitLossMap(std::move(tokens));
+}
+
+void MixedCollector::FitMaps(int64_t layer, int64_t num_windows) {
+  const int64_t groups = config_.num_key_groups();
+  const int64_t count = groups * std::ssize(scorers_);
+  const std::vector<std::string> windows = ranks_.AllGatherParts(ScoredTokens(), num_windows);
+  std::vector<std::string> fitted;
+  for (const int64_t i : ranks_.PartsOf(count)) {
+    const LossMapPointsOfGroup map = FitMap(windows, i % groups, i / groups);
+    fitted.push_back(ToBytes(map.scores) + ToBytes(map.losses));
+  }
+  const std::vector<std::string> maps = ranks_.AllGatherParts(fitted, count);
+  for (int64_t i = 0; i < count; ++i) {
+    std::vector<double>& sum = sums_.at(MapSum(ToString(options_.scorers[scorers_[i / groups]])));
+    std::ranges::copy(FromBytes<float>(maps[i]),
+                      sum.begin() + (layer * groups + i % groups) * 2 * kLossMapPoints);
   }
 }
 
@@ -357,18 +387,19 @@ LossMapsByScorer MixedCollector::MapsOf(int64_t layer) const {
 }
 
 void MixedCollector::Finish(int64_t layer, LayerBases& bases) {
-  if (!windows_.empty()) FitMaps(layer);
+  const int64_t num_windows = ranks_.Total(std::ssize(windows_));
+  if (num_windows > 0) FitMaps(layer, num_windows);
   bases.loss_maps = MapsOf(layer);
+  if (num_windows == 0) return;
   std::vector<std::vector<double>> curves(windows_.size());
   const int64_t size = config_.num_kv_heads * kCurvePoints;  // of a layer
   OverWindows([&](int64_t w) { curves[w] = Curves(layer, windows_[w], bases); });
-  for (size_t w = 0; w < windows_.size(); ++w) {
-    for (size_t s = 0; s < scorers_.size(); ++s) {
-      std::vector<double>& sum = sums_.at(MixedSum(ToString(options_.scorers[scorers_[s]])));
-      for (int64_t i = 0; i < size; ++i) {
-        sum[layer * size + i] += curves[w][static_cast<int64_t>(s) * size + i];
-      }
-    }
+  OrderedSum<double> total(ranks_, num_windows, std::ssize(scorers_) * size);
+  for (const std::vector<double>& curve : curves) total.Add(curve);
+  const std::vector<double> added = total.Finish();
+  for (int64_t s = 0; s < std::ssize(scorers_); ++s) {
+    std::vector<double>& sum = sums_.at(MixedSum(ToString(options_.scorers[scorers_[s]])));
+    std::copy_n(added.begin() + s * size, size, sum.begin() + layer * size);
   }
   windows_.clear();
 }

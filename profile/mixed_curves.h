@@ -31,10 +31,12 @@
 
 #include <torch/types.h>
 
+#include "core/base/ranks.h"
 #include "core/cache/cache_bases.h"
 #include "core/cache/cache_spec.h"
 #include "model/decoder.h"
 #include "profile/curve_collector.h"
+#include "profile/loss_map_fit.h"
 #include "profile/profile_model.h"
 #include "profile/profile_state.h"
 #include "profile/tiered_error.h"
@@ -44,10 +46,15 @@ namespace kvc::profile {
 [[nodiscard]] std::string MixedSum(const std::string& scorer);
 
 // Keeps what a layer's windows show until the layer's bases are known, then adds the curves of
-// those scorers whose scores are losses. `config`, `options` and `sums` must outlive it.
+// those scorers whose scores are losses. `config`, `options`, `sums` and `ranks` must outlive it.
+// What a window shows stays with the rank that visited it: scores and losses of its tokens go to
+// all, each fits some maps, and the curves of all windows are added up in their order.
 class MixedCollector {
  public:
-  MixedCollector(const ModelConfig& config, const ProfileOptions& options, ProfileSums& sums);
+  MixedCollector(const ModelConfig& config,
+                 const ProfileOptions& options,
+                 ProfileSums& sums,
+                 Ranks& ranks = OneRank());
 
   // Adds one window at one layer, with the arguments of CurveCollector; `scores` are by
   // options.scorers.
@@ -57,8 +64,9 @@ class MixedCollector {
              const torch::Tensor& energy,
              const torch::Tensor& output_grams,
              const WindowScores& scores);
-  // Fits the layer's loss maps, or takes those of a finished layer when no window was visited, and
-  // sets them in `bases`; adds the curves of the windows seen since the last call.
+  // Collective: fits the layer's loss maps, or takes those of a finished layer when no rank has
+  // visited a window, and sets them in `bases`; adds the curves of the windows seen since the last
+  // call.
   void Finish(int64_t layer, LayerBases& bases);
 
  private:
@@ -91,8 +99,15 @@ class MixedCollector {
   void OverWindows(const std::function<void(int64_t)>& work) const;
   // Returns l [context] of the group's tokens.
   [[nodiscard]] std::vector<double> DropLosses(const Window& window, int64_t group) const;
+  // Returns what maps are fitted to, as bytes, of each window of this rank: losses [groups,
+  // context], double, then scores [scorers, groups, context], float.
+  [[nodiscard]] std::vector<std::string> ScoredTokens() const;
+  // Returns the map of one group and scorer; `windows` are the bytes of all.
+  [[nodiscard]] LossMapPointsOfGroup FitMap(const std::vector<std::string>& windows,
+                                            int64_t group,
+                                            int64_t scorer) const;
   // Fits the maps of all groups and scorers to the windows and keeps them in the sums.
-  void FitMaps(int64_t layer);
+  void FitMaps(int64_t layer, int64_t num_windows);
   // Returns the maps of the layer that were kept.
   [[nodiscard]] LossMapsByScorer MapsOf(int64_t layer) const;
   // Returns the curves [scorer][heads of the layer][points] of one window, one after the other.
@@ -115,6 +130,7 @@ class MixedCollector {
   const ModelConfig& config_;
   const ProfileOptions& options_;
   ProfileSums& sums_;
+  Ranks& ranks_;
   std::vector<Tier> tiers_;      // widest first; one: no curves
   std::vector<size_t> scorers_;  // indices of those with curves
   torch::Tensor grams_;          // [H, D_v, D_v] of the layer

@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include "core/base/error.h"
+#include "core/base/rank_bytes.h"
 #include "model/projections.h"
 #include "model/streamed.h"
 
@@ -77,38 +78,48 @@ bool Passed(const ModelConfig& config,
 
 NeedleImportance ScoreNeedles(const Checkpoint& checkpoint,
                               const std::vector<NeedlePrompt>& prompts,
-                              Progress& progress) {
+                              Progress& progress,
+                              Ranks& ranks) {
   const torch::NoGradGuard no_grad;
   const ModelConfig& config = checkpoint.config();
+  for (const NeedlePrompt& prompt : prompts) CheckPrompt(prompt);
+  const std::vector<int64_t> mine = ranks.PartsOf(std::ssize(prompts));
   std::vector<std::vector<int32_t>> windows;
-  for (const NeedlePrompt& prompt : prompts) {
-    CheckPrompt(prompt);
-    windows.push_back(FedTokens(prompt));
-  }
-  const Tensor scores =
-      torch::zeros({std::ssize(prompts), config.num_layers, config.num_kv_heads}, torch::kFloat64);
+  for (const int64_t i : mine) windows.push_back(FedTokens(prompts[i]));
+  // Of a prompt: 1 where it is passed, and the scores [L * G].
+  const int64_t heads = config.num_layers * config.num_kv_heads;
+  const Tensor scores = torch::zeros({std::ssize(mine), 1 + heads}, torch::kFloat64);
   model::StreamOptions stream;
   stream.taps.projections = true;
   const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
                          const model::LayerWeights&) {
     const torch::NoGradGuard inner;
-    scores[window][layer] =
-        PromptScores(prompts[window], taps, config.num_kv_heads, config.logit_scale());
+    scores[window].narrow(0, 1 + layer * config.num_kv_heads, config.num_kv_heads) =
+        PromptScores(prompts[mine[window]], taps, config.num_kv_heads, config.logit_scale());
   };
   const std::vector<Tensor> hidden =
       model::StreamWindows(checkpoint, windows, stream, visit, progress, "needles");
+  const model::OuterWeights outer = model::LoadOuter(checkpoint);
+  std::vector<std::string> parts;
+  for (size_t i = 0; i < mine.size(); ++i) {
+    const bool passed = Passed(config, outer, hidden[i], prompts[mine[i]].answer);
+    scores[static_cast<int64_t>(i)][0] = passed ? 1.0 : 0.0;
+    const double* row = scores[static_cast<int64_t>(i)].data_ptr<double>();
+    parts.push_back(ToBytes(std::vector<double>(row, row + 1 + heads)));
+  }
 
   NeedleImportance importance;
   importance.tests = std::ssize(prompts);
-  Tensor sum = torch::zeros({config.num_layers, config.num_kv_heads}, torch::kFloat64);
-  const model::OuterWeights outer = model::LoadOuter(checkpoint);
-  for (int64_t i = 0; i < importance.tests; ++i) {
-    if (!Passed(config, outer, hidden[i], prompts[i].answer)) continue;
+  importance.scores.assign(heads, 0.0);
+  for (const std::string& bytes : ranks.AllGatherParts(parts, importance.tests)) {
+    const auto of_prompt = FromBytes<double>(bytes);
+    if (of_prompt[0] == 0.0) continue;
     ++importance.passed;
-    sum += scores[i];
+    for (int64_t h = 0; h < heads; ++h) importance.scores[h] += of_prompt[1 + h];
   }
-  if (importance.passed > 0) sum /= importance.passed;
-  importance.scores.assign(sum.data_ptr<double>(), sum.data_ptr<double>() + sum.numel());
+  for (double& score : importance.scores) {
+    score /= static_cast<double>(std::max<int64_t>(importance.passed, 1));
+  }
   return importance;
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "eval/tasks/needle_task.h"
 
@@ -25,11 +26,13 @@ struct NeedleImportance {
   std::vector<double> scores;  // [L * G]; zeros when none is passed
 };
 
-// Scores all heads in one streamed pass over all prompts. Throws kBadShape for a prompt without
-// needle, question or answer, kNumeric when an attention is not finite.
+// Collective: scores all heads in one streamed pass over all prompts, which the ranks share. Throws
+// kBadShape for a prompt without needle, question or answer, kNumeric when an attention is not
+// finite.
 [[nodiscard]] NeedleImportance ScoreNeedles(const Checkpoint& checkpoint,
                                             const std::vector<NeedlePrompt>& prompts,
-                                            Progress& progress);
+                                            Progress& progress,
+                                            Ranks& ranks = OneRank());
 
 // Tells whether the scores are usable: a quarter of the tests passed, and a head that found
 // something.

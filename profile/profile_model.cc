@@ -23,6 +23,7 @@
 #include "profile/profile_state.h"
 #include "profile/step_collector.h"
 #include "profile/utility_curve.h"
+#include "profile/window_sums.h"
 
 namespace kvc::profile {
 namespace {
@@ -75,13 +76,13 @@ std::vector<float> HeadShares(const std::vector<float>& oracle_curve) {
   return shares;
 }
 
-// Hidden states of the saved run, checked against this one.
+// Hidden states of this rank's windows in the saved run, checked against this one.
 std::vector<torch::Tensor> RestoreHidden(const ProfileState& state,
                                          const ModelConfig& config,
                                          int64_t num_windows,
                                          int64_t length) {
   bool fits = state.next_layer >= 1 && state.next_layer <= config.num_layers &&
-              std::ssize(state.hidden) == num_windows;
+              state.num_windows == num_windows;
   std::vector<torch::Tensor> hidden;
   for (const std::vector<float>& values : state.hidden) {
     fits = fits && std::ssize(values) == length * config.model_width;
@@ -138,8 +139,9 @@ ProfileData Finish(const ProfileSums& sums,
 void AddNeedleImportance(const Checkpoint& checkpoint,
                          const std::vector<NeedlePrompt>& prompts,
                          ProfileData& data,
-                         Progress& progress) {
-  const NeedleImportance needles = ScoreNeedles(checkpoint, prompts, progress);
+                         Progress& progress,
+                         Ranks& ranks) {
+  const NeedleImportance needles = ScoreNeedles(checkpoint, prompts, progress, ranks);
   data.needle_tests = needles.tests;
   data.needle_passed = needles.passed;
   const double total = std::accumulate(needles.scores.begin(), needles.scores.end(), 0.0);
@@ -231,19 +233,23 @@ void Save(const std::filesystem::path& directory,
           const Json& signature,
           int64_t next_layer,
           const ProfileSums& sums,
-          const std::vector<torch::Tensor>& hidden) {
+          const std::vector<torch::Tensor>& hidden,
+          Ranks& ranks) {
   std::vector<torch::Tensor> dense;
   std::vector<std::span<const float>> rows;
   for (const torch::Tensor& x : hidden) {
     dense.push_back(x.contiguous());
     rows.emplace_back(dense.back().data_ptr<float>(), dense.back().numel());
   }
-  SaveState(directory, signature, next_layer, sums, rows);
+  SaveState(directory, signature, next_layer, sums, rows, ranks);
 }
 
 // Starts at the end of `state`, an interrupted run of the same inputs, otherwise at the embeddings.
+// `windows` are this rank's, of `num_windows` with `length` tokens.
 void Begin(const Checkpoint& checkpoint,
            const std::vector<std::vector<int32_t>>& windows,
+           int64_t num_windows,
+           int64_t length,
            std::optional<ProfileState> state,
            model::StreamOptions& stream,
            ProfileSums& sums) {
@@ -252,9 +258,39 @@ void Begin(const Checkpoint& checkpoint,
     return;
   }
   stream.first_layer = state->next_layer;
-  stream.initial_hidden =
-      RestoreHidden(*state, checkpoint.config(), std::ssize(windows), std::ssize(windows.front()));
+  stream.initial_hidden = RestoreHidden(*state, checkpoint.config(), num_windows, length);
   RestoreSums(std::move(state->sums), sums);
+}
+
+// This rank's windows.
+std::vector<std::vector<int32_t>> WindowsOf(const Ranks& ranks,
+                                            const std::vector<std::vector<int32_t>>& windows) {
+  std::vector<std::vector<int32_t>> mine;
+  for (const int64_t w : ranks.PartsOf(std::ssize(windows))) mine.push_back(windows[w]);
+  return mine;
+}
+
+// Throws where ranks have other inputs, before anyone reads the progress of a run.
+void CheckSameRun(Ranks& ranks, const Json& signature) {
+  RankFacts facts;
+  for (const auto& [key, value] : signature.items()) facts.emplace_back(key, value.dump());
+  CheckAgreement(ranks, facts);
+}
+
+// Returns the sums that the visits of a window add to at one layer.
+std::vector<std::span<double>> SlotsOf(int64_t layer,
+                                       int64_t num_layers,
+                                       const GramCollector& grams,
+                                       const CurveCollector& curves,
+                                       ProfileSums& sums) {
+  std::vector<std::span<double>> slots;
+  for (const std::string& name : curves.SumNames()) {
+    std::vector<double>& all = sums.at(name);
+    const size_t size = all.size() / num_layers;
+    slots.push_back(std::span(all).subspan(layer * size, size));
+  }
+  for (const std::string& name : grams.SumNames(layer)) slots.emplace_back(sums.at(name));
+  return slots;
 }
 
 }  // namespace
@@ -263,24 +299,28 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
                          const ProfileInputs& inputs,
                          const ProfileOptions& options,
                          const std::filesystem::path& directory,
-                         Progress& progress) {
+                         Progress& progress,
+                         Ranks& ranks) {
   const ModelConfig& config = checkpoint.config();
   CheckProfileOptions(options, config);
   CheckInputs(inputs, options);
-  const std::vector<std::vector<int32_t>>& windows = inputs.windows;
-  const int64_t num_windows = std::ssize(windows);
+  const int64_t num_windows = std::ssize(inputs.windows);
+  const std::vector<std::vector<int32_t>> windows = WindowsOf(ranks, inputs.windows);
   const int64_t length = options.context + options.horizon;
   const Json all_options = AllOptions(inputs, options);
-  const Json signature = SignatureOf(checkpoint, windows, all_options);
+  const Json signature = SignatureOf(checkpoint, inputs.windows, all_options);
+  CheckSameRun(ranks, signature);
 
   ProfileSums sums;
   CurveCollector curves(config, options, sums);
   GramCollector grams(config, options.sinks, options.horizon, sums);
-  StepCollector steps(config, options.sinks, sums);
-  MixedCollector mixed(config, options, sums);
+  StepCollector steps(config, options.sinks, sums, ranks);
+  MixedCollector mixed(config, options, sums, ranks);
   model::StreamOptions stream;
   stream.taps.projections = true;
-  Begin(checkpoint, windows, LoadState(directory, signature), stream, sums);
+  Begin(checkpoint, windows, num_windows, length, LoadState(directory, signature, ranks), stream,
+        sums);
+  ranks.Barrier();  // the state that was read is replaced below
   if (stream.first_layer > 0) {
     progress.Log("profile: going on with layer " + std::to_string(stream.first_layer));
   }
@@ -293,10 +333,17 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     mixed.Finish(layer, bases.back());
   };
   for (int64_t l = 0; l < stream.first_layer; ++l) add_bases(l);
+  std::optional<WindowSums> layer_sums;  // of the layer that is visited
+  const auto begin_layer = [&](int64_t layer) {
+    layer_sums.emplace(ranks, num_windows, SlotsOf(layer, config.num_layers, grams, curves, sums));
+  };
+  begin_layer(stream.first_layer);
   stream.after_layer = [&](int64_t layer, const std::vector<torch::Tensor>& hidden) {
+    layer_sums->Finish();
     add_bases(layer);
     energies = AllRowEnergies(hidden);
-    Save(directory, signature, layer + 1, sums, hidden);
+    Save(directory, signature, layer + 1, sums, hidden, ranks);
+    if (layer + 1 < config.num_layers) begin_layer(layer + 1);
   };
   const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
@@ -309,13 +356,16 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     grams.Visit(layer, taps, energies[window], curves.output_grams());
     steps.Visit(taps);
     mixed.Visit(layer, seen, weights, energy, curves.output_grams(), curves.scores());
+    layer_sums->TakeWindow();
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));
   ProfileData data = Finish(sums, config, options, num_windows);
   data.model_sha256 = signature["model_sha256"];
   data.options = all_options;
   data.bases = std::move(bases);
-  if (!inputs.needles.empty()) AddNeedleImportance(checkpoint, inputs.needles, data, progress);
+  if (!inputs.needles.empty()) {
+    AddNeedleImportance(checkpoint, inputs.needles, data, progress, ranks);
+  }
   return data;
 }
 

@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/cache/cache_spec.h"
 #include "core/cache/profile_file.h"
 #include "core/cache/tier_list.h"
@@ -74,16 +75,18 @@ struct ProfileOptions {
 // repeated scorers; kUnsupported, by name, for what this version does not have.
 void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config);
 
-// Sizes of a run.
+// Sizes of a run on several ranks.
 struct ProfilePlan {
   int64_t windows = 0;
   int64_t tokens = 0;        // of all windows
+  int64_t ranks = 1;         // rank 0 has as many windows as any
   int64_t hidden_bytes = 0;  // hidden states of all windows, in memory, and on disk while it runs
-  int64_t memory_bytes = 0;  // estimate of the peak, mapped weights not counted
+  int64_t memory_bytes = 0;  // estimate of a rank's peak, mapped weights not counted
 };
 [[nodiscard]] ProfilePlan PlanProfile(const ModelConfig& config,
                                       const ProfileOptions& options,
-                                      int64_t num_windows);
+                                      int64_t num_windows,
+                                      int64_t ranks = 1);
 
 // Returns a layer's bases from its moments. The closed form belongs to another stage
 // (factorize/key_basis.h), so the caller brings it (pipeline/profile_bases.h).
@@ -103,12 +106,16 @@ struct ProfileInputs {
 //               resumes from it and gives the same result as an uninterrupted run; it throws
 //               kUsage, naming the field, when the progress is of another run. The caller removes
 //               it with RemoveProgress once the result is written.
-// Throws kNumeric for weights or activations that are not finite.
+//   ranks       share the windows, and each keeps the hidden states of its own; all return the same
+//               result. A run may go on with another number of ranks.
+// Collective. Throws kNumeric for weights or activations that are not finite, kUsage when ranks
+// differ in what the result depends on.
 [[nodiscard]] ProfileData ProfileModel(const Checkpoint& checkpoint,
                                        const ProfileInputs& inputs,
                                        const ProfileOptions& options,
                                        const std::filesystem::path& directory,
-                                       Progress& progress);
+                                       Progress& progress,
+                                       Ranks& ranks = OneRank());
 
 // Tells whether ProfileModel has saved progress in `directory`; RemoveProgress removes it.
 [[nodiscard]] bool HasProgress(const std::filesystem::path& directory);

@@ -65,13 +65,15 @@ void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& confi
 
 ProfilePlan PlanProfile(const ModelConfig& config,
                         const ProfileOptions& options,
-                        int64_t num_windows) {
+                        int64_t num_windows,
+                        int64_t ranks) {
   const int64_t length = options.context + options.horizon;
   const int64_t attention_width = (2 * config.num_heads + 2 * config.num_kv_heads) *
                                   config.head_width;  // q before and after rotation, k, v
   const int64_t projections = attention_width + config.model_width;
   ProfilePlan plan;
   plan.windows = num_windows;
+  plan.ranks = ranks;
   plan.tokens = num_windows * length;
   plan.hidden_bytes = plan.tokens * config.model_width * kFloatBytes;
   const int64_t layer_bytes =
@@ -84,13 +86,13 @@ ProfilePlan PlanProfile(const ModelConfig& config,
   // tier.
   const int64_t narrow = std::ssize(options.tiers.tiers) - 1;
   const int64_t copies = config.keys.layout == KeyLayout::kLatent ? 2 + narrow : 2;
+  const int64_t windows = (num_windows + ranks - 1) / ranks;  // of a rank
+  const int64_t tokens = windows * length;
   const int64_t kept_bytes =
-      narrow == 0 ? 0
-                  : plan.tokens * copies * config.num_kv_heads * config.head_width * kFloatBytes;
-  plan.memory_bytes =
-      plan.hidden_bytes + kept_bytes +
-      std::max(layer_bytes + std::min(kWindowsInFlight, num_windows + 1) * window_bytes,
-               embedding_bytes);
+      narrow == 0 ? 0 : tokens * copies * config.num_kv_heads * config.head_width * kFloatBytes;
+  plan.memory_bytes = tokens * config.model_width * kFloatBytes + kept_bytes +
+                      std::max(layer_bytes + std::min(kWindowsInFlight, windows + 1) * window_bytes,
+                               embedding_bytes);
   return plan;
 }
 

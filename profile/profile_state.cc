@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/io/atomic_file.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
 
@@ -13,10 +14,53 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kProgressKey = "progress";  // metadata: {"signature", "next_layer"}
+// Metadata: {"signature", "next_layer", "ranks", "windows"}.
+constexpr const char* kProgressKey = "progress";
 constexpr const char* kSumPrefix = "sum.";
 
-std::string HiddenName(int64_t window) { return "hidden." + std::to_string(window); }
+constexpr const char* kHiddenPrefix = "hidden.";
+
+std::string HiddenName(int64_t window) { return kHiddenPrefix + std::to_string(window); }
+
+fs::path HiddenPath(const fs::path& directory, int64_t layer, int64_t rank) {
+  return directory /
+         (kHiddenPrefix + std::to_string(layer) + "." + std::to_string(rank) + ".safetensors");
+}
+
+// Tells whether a name is that of a file which a killed run was writing.
+bool IsHalfWritten(const std::string& name) {
+  return name.ends_with(kTemporarySuffix) &&
+         (name.starts_with(".hidden.") || name.starts_with(".state."));
+}
+
+// Removes the hidden states of all layers but `layer`, and what is half written: no rank writes.
+void RemoveHiddenBut(const fs::path& directory, int64_t layer) {
+  const std::string kept = kHiddenPrefix + std::to_string(layer) + ".";
+  std::error_code error;
+  std::vector<fs::path> others;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const bool old = name.starts_with(kHiddenPrefix) && !name.starts_with(kept);
+    if (old || IsHalfWritten(name)) others.push_back(it->path());
+  }
+  for (const fs::path& other : others) fs::remove(other, error);
+  KVC_CHECK(!error, kIo, "{}: expected to remove old hidden states, got \"{}\"", directory.string(),
+            error.message());
+}
+
+void WriteHidden(const fs::path& path,
+                 const std::vector<int64_t>& windows,
+                 const std::vector<std::span<const float>>& hidden) {
+  std::vector<TensorSpec> specs;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    specs.push_back({HiddenName(windows[i]), DType::kF32, {std::ssize(hidden[i])}});
+  }
+  SafetensorsWriter writer(path, specs);
+  for (size_t i = 0; i < windows.size(); ++i) {
+    writer.Write(HiddenName(windows[i]), std::as_bytes(hidden[i]));
+  }
+  writer.Close();
+}
 
 [[noreturn]] void RefuseBroken(const fs::path& path, const std::string& problem) {
   KVC_THROW(kBadInput, "{}: {}; start the run again", path.string(), problem);
@@ -63,33 +107,36 @@ void SaveState(const fs::path& directory,
                const Json& signature,
                int64_t next_layer,
                const ProfileSums& sums,
-               const std::vector<std::span<const float>>& hidden) {
-  std::vector<TensorSpec> specs;
-  for (const auto& [name, sum] : sums) {
-    specs.push_back({kSumPrefix + name, DType::kF64, {std::ssize(sum)}});
+               const std::vector<std::span<const float>>& hidden,
+               Ranks& ranks) {
+  const int64_t num_windows = ranks.Total(std::ssize(hidden));
+  if (!hidden.empty()) {
+    WriteHidden(HiddenPath(directory, next_layer, ranks.rank()), ranks.PartsOf(num_windows),
+                hidden);
   }
-  for (int64_t w = 0; w < std::ssize(hidden); ++w) {
-    specs.push_back({HiddenName(w), DType::kF32, {std::ssize(hidden[w])}});
+  ranks.Barrier();
+  if (ranks.is_first()) {
+    std::vector<TensorSpec> specs;
+    for (const auto& [name, sum] : sums) {
+      specs.push_back({kSumPrefix + name, DType::kF64, {std::ssize(sum)}});
+    }
+    const Json progress = {{"signature", signature},
+                           {"next_layer", next_layer},
+                           {"ranks", ranks.size()},
+                           {"windows", num_windows}};
+    SafetensorsWriter writer(StatePath(directory), specs, {{kProgressKey, progress.dump()}});
+    for (const auto& [name, sum] : sums) {
+      writer.Write(kSumPrefix + name, std::as_bytes(std::span(sum)));
+    }
+    writer.Close();
+    RemoveHiddenBut(directory, next_layer);
   }
-  const Json progress = {{"signature", signature}, {"next_layer", next_layer}};
-  const fs::path path = StatePath(directory);
-  fs::path next = path;
-  next += ".next";
-  SafetensorsWriter writer(next, specs, {{kProgressKey, progress.dump()}});
-  for (const auto& [name, sum] : sums) {
-    writer.Write(kSumPrefix + name, std::as_bytes(std::span(sum)));
-  }
-  for (int64_t w = 0; w < std::ssize(hidden); ++w) {
-    writer.Write(HiddenName(w), std::as_bytes(hidden[w]));
-  }
-  writer.Close();
-  std::error_code error;
-  fs::rename(next, path, error);
-  KVC_CHECK(!error, kIo, "{}: expected to save progress, got \"{}\"", path.string(),
-            error.message());
+  ranks.Barrier();  // nobody writes the next layer's before the others' are away
 }
 
-std::optional<ProfileState> LoadState(const fs::path& directory, const Json& signature) {
+std::optional<ProfileState> LoadState(const fs::path& directory,
+                                      const Json& signature,
+                                      const Ranks& ranks) {
   const fs::path path = StatePath(directory);
   if (!fs::exists(path)) return std::nullopt;
   const auto reader = SafetensorsReader::OpenFile(path);
@@ -100,17 +147,25 @@ std::optional<ProfileState> LoadState(const fs::path& directory, const Json& sig
   CheckSignature(path, GetObject(progress, "signature", origin), signature);
   ProfileState state;
   state.next_layer = GetInt(progress, "next_layer", origin);
+  state.num_windows = GetInt(progress, "windows", origin);
+  const int64_t writers = GetInt(progress, "ranks", origin);
+  if (writers < 1) RefuseBroken(path, "ranks: expected 1 or more");
   const std::string prefix = kSumPrefix;
-  int64_t num_windows = 0;
   for (const std::string& name : reader.names()) {
-    if (name.starts_with(prefix)) {
-      state.sums[name.substr(prefix.size())] = ReadTensor<double>(reader, path, name, DType::kF64);
-    } else {
-      ++num_windows;
-    }
+    if (!name.starts_with(prefix)) RefuseBroken(path, name + ": expected sums only");
+    state.sums[name.substr(prefix.size())] = ReadTensor<double>(reader, path, name, DType::kF64);
   }
-  for (int64_t w = 0; w < num_windows; ++w) {
-    state.hidden.push_back(ReadTensor<float>(reader, path, HiddenName(w), DType::kF32));
+  std::map<int64_t, SafetensorsReader> files;  // by the rank that wrote them
+  for (const int64_t window : ranks.PartsOf(state.num_windows)) {
+    const int64_t writer = window % writers;
+    const fs::path file = HiddenPath(directory, state.next_layer, writer);
+    auto opened = files.find(writer);
+    if (opened == files.end()) {
+      if (!fs::exists(file)) RefuseBroken(file, "expected hidden states of a run, got no file");
+      opened = files.emplace(writer, SafetensorsReader::OpenFile(file)).first;
+    }
+    state.hidden.push_back(
+        ReadTensor<float>(opened->second, file, HiddenName(window), DType::kF32));
   }
   return state;
 }
@@ -120,6 +175,7 @@ void RemoveState(const fs::path& directory) {
   fs::remove(StatePath(directory), error);
   KVC_CHECK(!error, kIo, "{}: expected to remove it, got \"{}\"", StatePath(directory).string(),
             error.message());
+  RemoveHiddenBut(directory, -1);
 }
 
 }  // namespace kvc::profile

@@ -7,38 +7,49 @@
 
 #include <torch/types.h>
 
+#include "core/base/ranks.h"
 #include "core/cache/cache_bases.h"
 #include "core/checkpoint/model_config.h"
 #include "model/decoder.h"
+#include "profile/code_steps.h"
 #include "profile/profile_state.h"
 
 namespace kvc::profile {
 
 // Keeps a layer's rows until its bases are known. The steps are kept in sums that the caller owns,
 // under the names "steps.LAYER.WHAT" and "errors.LAYER.WHAT", so that a run that goes on has those
-// of finished layers. `config` and `sums` must outlive the collector.
+// of finished layers. `config`, `sums` and `ranks` must outlive the collector. The rows stay with
+// the rank that visited their window; those that steps are fitted to go to all, and each fits some
+// heads.
 class StepCollector {
  public:
   // Tokens before `sinks` do not count: the cache keeps them whole.
-  StepCollector(const ModelConfig& config, int64_t sinks, ProfileSums& sums);
+  StepCollector(const ModelConfig& config,
+                int64_t sinks,
+                ProfileSums& sums,
+                Ranks& ranks = OneRank());
 
   // Keeps the rows of one window at one layer: `taps` [1, ...] with projections.
   void Visit(const model::LayerTaps& taps);
 
-  // Fits the steps of the layer's rows to `bases`, or takes those of a finished layer when no
-  // window was visited, and sets them, their errors and the runs of mixtures; where there are no
-  // bases there are no steps. Throws kNumeric
-  // when a row is not finite.
+  // Collective: fits the steps of the layer's rows to `bases`, or takes those of a finished layer
+  // when no rank has visited a window, and sets them, their errors and the runs of mixtures; where
+  // there are no bases there are no steps. Throws kNumeric when a row is not finite.
   void Finish(int64_t layer, LayerBases& bases);
 
  private:
-  // Rows of one head, at most kStepRows of them: [n, D].
-  [[nodiscard]] static torch::Tensor RowsOf(const std::vector<torch::Tensor>& windows,
-                                            int64_t head);
+  // Fits every head's rows in the first columns of the basis: [heads].
+  [[nodiscard]] std::vector<StepFit> FitHeads(const std::vector<torch::Tensor>& windows,
+                                              int64_t num_windows,
+                                              const std::vector<float>& forward,
+                                              const std::vector<float>& back,
+                                              const std::vector<float>& mean,
+                                              int64_t width) const;
 
   const ModelConfig& config_;
   int64_t sinks_ = 0;
   ProfileSums& sums_;
+  Ranks& ranks_;
   std::vector<torch::Tensor> keys_;    // of each window [G, T - sinks, D_k]; none for latents
   std::vector<torch::Tensor> values_;  // [G, T - sinks, D_v]
 };

@@ -9,7 +9,7 @@ packages=(
   libtorch-dev libonnx-dev libprotobuf-dev protobuf-compiler
   libcli11-dev libfmt-dev nlohmann-json3-dev libssl-dev
   libeigen3-dev liblapacke-dev libopenblas-dev libhwy-dev libdnnl-dev
-  libpcre2-dev libutf8proc-dev libboost-context-dev libedit-dev
+  libpcre2-dev libutf8proc-dev libboost-context-dev libedit-dev libopenmpi-dev
   libjs-chart.js
   libgtest-dev libbenchmark-dev
   python3 python3-venv

@@ -298,8 +298,10 @@ int RunCommand(int argc,
   options.ranks = &started.ranks();
   options.cores = started.cores;
   const auto fail = [&](const std::string& message, int code) {
-    if (options.ranks->is_only()) return Fail(name, message, code);
-    options.ranks->Abort(RankName(*options.ranks) + ": " + message, code);
+    if (!options.ranks->is_only()) {
+      options.ranks->Abort(RankName(*options.ranks) + ": " + message, code);
+    }
+    return Fail(name, message, code);
   };
   return ParseAndRun(argc, argv, name, app, options, body, fail);
 }

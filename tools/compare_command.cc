@@ -125,6 +125,9 @@ void CheckLengths(const choose::CompareRequest& request, const choose::CompareTa
 }
 
 CommandResult RunCompare(const CompareArguments& args, const CommonOptions& common) {
+  KVC_CHECK(common.ranks->is_only(), kUsage,
+            "kvc-eval compare: expected one process, got {}; start it without mpirun and srun",
+            common.ranks->size());
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const choose::CompareRequest request = MakeRequest(args, BackendDevice(common));
   const auto tokenizer = Tokenizer::Load(request.reference);

@@ -23,10 +23,11 @@ int main(int argc, char** argv) {
                                              AddRuler(app),   AddLines(app),  AddLongBench(app),
                                              AddCompare(app), AddLogits(app), AddTokenize(app)};
   app.require_subcommand(1);
-  return RunCommand(argc, argv, "kvc-eval", app, options, [&] {
+  const auto run = [&] {
     const auto chosen =
         std::ranges::find_if(commands, [](const EvalCommand& c) { return c.app->parsed(); });
     KVC_CHECK(chosen != commands.end(), kUsage, "kvc-eval: expected a subcommand");
     return chosen->run(options);
-  });
+  };
+  return RunCommand(argc, argv, "kvc-eval", app, options, run, RankUse::kAny);
 }

@@ -99,12 +99,12 @@ CommandResult Run(const Arguments& args, const CommonOptions& common) {
   model::SetThreads(CheckCommonOptions(common));
   const auto progress = MakeProgress(common);
   if (common.dry_run) {
-    const auto plan = pipeline::PlanProfileStage(request, *progress);
+    const auto plan = pipeline::PlanProfileStage(request, *progress, *common.ranks);
     CommandResult result{pipeline::ToJson(plan), [plan] { PrintProfilePlan(plan); }};
     result.json["dry_run"] = true;
     return result;
   }
-  const auto profiled = pipeline::RunProfileStage(request, *progress);
+  const auto profiled = pipeline::RunProfileStage(request, *progress, *common.ranks);
   return {pipeline::ToJson(profiled, request.options),
           [profiled, options = request.options] { PrintProfile(profiled, options); }};
 }
@@ -122,5 +122,6 @@ int main(int argc, char** argv) {
                    "  kvc-profile model -o profile --calib book.txt\n"
                    "  kvc-profile thin -o profile --calib a.txt --calib b.jsonl --scorer snapkv "
                    "--scorer keydiff --windows 32 --json");
-  return RunCommand(argc, argv, "kvc-profile", app, common, [&] { return Run(args, common); });
+  return RunCommand(
+      argc, argv, "kvc-profile", app, common, [&] { return Run(args, common); }, RankUse::kAny);
 }

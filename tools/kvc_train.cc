@@ -119,7 +119,7 @@ CommandResult Train(const TrainCommand& c, const CommonOptions& common) {
   };
   result.print = print_sizes;
   if (common.dry_run) return result;
-  const auto report = pipeline::RunTraining(request, plan, *MakeProgress(common));
+  const auto report = pipeline::RunTraining(request, plan, *MakeProgress(common), *common.ranks);
   const model::TrainLogRow& last = report.log.back();
   result.json["resumed_at"] = report.resumed_at;
   result.json["tokens"] = report.tokens;
@@ -147,5 +147,6 @@ int main(int argc, char** argv) {
       "  kvc-train config.json -o model --text book.txt --steps 2000 --length 256\n"
       "  kvc-train config.json -o model --text book.txt --task needle --steps 4000 --batch 4 "
       "--length 1024 --lr 2e-3");
-  return RunCommand(argc, argv, "kvc-train", app, common, [&] { return Train(command, common); });
+  return RunCommand(
+      argc, argv, "kvc-train", app, common, [&] { return Train(command, common); }, RankUse::kAny);
 }

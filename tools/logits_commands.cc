@@ -12,6 +12,7 @@
 #include "eval/compare/inputs.h"
 #include "eval/compare/logits_files.h"
 #include "runtime/session.h"
+#include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/session_options.h"
 
@@ -46,12 +47,13 @@ CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common
     CheckOutputApart(eval::LogitsFile(args.out, p), {args.bundle, args.ids});
   }
   if (common.dry_run) return {{{"outputs", Json::array()}}, {}};
+  CheckSameInputs(*common.ranks, {args.bundle}, prompts);
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   runtime::RuntimeOptions options = SessionOptions(common, pool);
   // People hold these logits against other programs' floats.
   options.exact = options.device == "cpu";
   const auto session = eval::OpenSession(args.bundle, options);
-  return LogitsResult(eval::WriteLogits(*session, prompts, args.out),
+  return LogitsResult(eval::WriteLogits(*session, prompts, args.out, *common.ranks),
                       session->bundle().manifest().model.vocab_size);
 }
 

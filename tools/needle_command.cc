@@ -49,9 +49,15 @@ CommandResult RunNeedle(const NeedleCommand& args, const CommonOptions& common) 
                            eval::LongestNeedle(cell.prompts));
   }
   if (common.dry_run) return {{{"cells", cells.size()}, {"samples", options.samples}}, {}};
+  std::vector<eval::AskedPrompt> asked;
+  for (const eval::NeedleCell& cell : cells) {
+    for (const NeedlePrompt& prompt : cell.prompts)
+      asked.push_back({prompt.context, prompt.question});
+  }
+  CheckSameInputs(*common.ranks, args.bundle, asked);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
-  const eval::NeedleResult measured =
-      eval::MeasureNeedles(*session, *tokenizer, cells, options, *MakeProgress(common));
+  const eval::NeedleResult measured = eval::MeasureNeedles(*session, *tokenizer, cells, options,
+                                                           *MakeProgress(common), *common.ranks);
   return WithGates({{"question", args.needle.question},
                     {"accuracy", measured.accuracy},
                     {"cells", eval::CellsToJson(measured.cells)},

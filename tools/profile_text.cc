@@ -22,8 +22,12 @@ void PrintLosses(const pipeline::LossSummary& summary, bool with_ratio) {
 void PrintProfilePlan(const profile::ProfilePlan& plan) {
   std::printf("windows       %lld, %lld tokens\n", static_cast<long long>(plan.windows),
               static_cast<long long>(plan.tokens));
-  std::printf("hidden states %s, memory about %s beside the mapped weights\n",
+  std::printf("hidden states %s, memory about %s beside the mapped weights",
               FormatBytes(plan.hidden_bytes).c_str(), FormatBytes(plan.memory_bytes).c_str());
+  if (plan.ranks > 1) {
+    std::printf(" on each of %lld ranks", static_cast<long long>(plan.ranks));
+  }
+  std::printf("\n");
 }
 
 void PrintProfile(const pipeline::ProfileResult& result, const profile::ProfileOptions& options) {

@@ -78,10 +78,13 @@ CommandResult RunTasks(const TaskArguments& args,
   const int64_t longest = LongestOf(prompts);
   eval::CheckFitsContext(args.bundle, "prompts and answers", longest);
   if (common.dry_run) return {{{"prompts", prompts.size()}, {"longest", longest}}, {}};
+  std::vector<eval::AskedPrompt> asked;
+  for (const eval::TaskPrompt& prompt : prompts) asked.push_back(prompt.asked);
+  CheckSameInputs(*common.ranks, args.bundle, asked);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::AskOptions options = {args.question == "before", ParseDecodePolicy(args.policy)};
-  const eval::TaskResult measured =
-      eval::MeasureTasks(*session, *tokenizer, prompts, options, args.batch, *MakeProgress(common));
+  const eval::TaskResult measured = eval::MeasureTasks(
+      *session, *tokenizer, prompts, options, args.batch, *MakeProgress(common), *common.ranks);
   return WithGates({{"question", args.question},
                     {"score", measured.scores.score},
                     {"cells", eval::CellsToJson(measured.scores.cells)},

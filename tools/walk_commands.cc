@@ -82,9 +82,10 @@ CommandResult RunPpl(const WalkArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   Json json = PlanToJson(walk);
   if (common.dry_run) return {json, {}};
+  CheckSameInputs(*common.ranks, {args.bundle}, walk.samples);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
-  const eval::Perplexity measured =
-      eval::MeasurePerplexity(*session, walk.samples, walk.options, pool, *MakeProgress(common));
+  const eval::Perplexity measured = eval::MeasurePerplexity(
+      *session, walk.samples, walk.options, pool, *MakeProgress(common), *common.ranks);
   json["perplexity"] = measured.perplexity;
   eval::AddWalk(measured, json);
   return WithGates(std::move(json), eval::CheckMeasurement(args.gates, measured), [measured] {
@@ -109,10 +110,11 @@ CommandResult RunKld(const WalkArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   Json json = PlanToJson(walk);
   if (common.dry_run) return {json, {}};
+  CheckSameInputs(*common.ranks, {args.bundle, args.against}, walk.samples);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const auto reference = eval::OpenSession(args.against, SessionOptions(common, pool));
   const eval::Divergence measured = eval::MeasureDivergence(
-      *session, *reference, walk.samples, walk.options, pool, *MakeProgress(common));
+      *session, *reference, walk.samples, walk.options, pool, *MakeProgress(common), *common.ranks);
   eval::AddDivergence(measured, json);
   json["perplexity_against"] = measured.reference.perplexity;
   eval::AddWalk(measured.model, json);

@@ -137,6 +137,12 @@ std::vector<std::string> Ranks::AllGather(const std::string& bytes) {
   return Unpack(Broadcast(Pack(Gather(bytes))));
 }
 
+int64_t Ranks::Total(int64_t mine) {
+  int64_t total = 0;
+  for (const std::string& bytes : AllGather(std::to_string(mine))) total += std::stoll(bytes);
+  return total;
+}
+
 std::vector<int64_t> Ranks::PartsOf(int64_t count) const {
   std::vector<int64_t> parts;
   for (int64_t part = rank(); part < count; part += size()) parts.push_back(part);

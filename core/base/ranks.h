@@ -65,6 +65,9 @@ class Ranks {
   // Collective: the same on all ranks.
   [[nodiscard]] std::vector<std::string> AllGather(const std::string& bytes);
 
+  // Collective: returns the sum of the ranks' numbers.
+  [[nodiscard]] int64_t Total(int64_t mine);
+
   // Returns the rank that a part belongs to.
   [[nodiscard]] int OwnerOf(int64_t part) const { return static_cast<int>(part % size()); }
   [[nodiscard]] bool Owns(int64_t part) const { return OwnerOf(part) == rank(); }

@@ -5,6 +5,8 @@
 
 #include "core/base/error.h"
 #include "core/base/error_place.h"
+#include "core/io/json.h"
+#include "eval/compare/compare.h"
 #include "eval/compare/statistics.h"
 #include "runtime/generator.h"
 
@@ -135,22 +137,33 @@ TaskResult MeasureTasks(runtime::Session& session,
                         std::span<const TaskPrompt> prompts,
                         const AskOptions& options,
                         int64_t batch,
-                        Progress& progress) {
+                        Progress& progress,
+                        Ranks& ranks) {
   const Contestant alone[] = {{"", &session, {}}};
+  const int64_t count = std::ssize(prompts);
+  const int64_t batches = (count + batch - 1) / batch;
+  const std::vector<int64_t> own = ranks.PartsOf(batches);
+  std::vector<std::string> mine;  // of each batch: its prompts' scores and caches
+  for (const int64_t part : own) {
+    const auto together = prompts.subspan(part * batch, std::min(batch, count - part * batch));
+    std::vector<AskedPrompt> asked;
+    for (const TaskPrompt& prompt : together) asked.push_back(prompt.asked);
+    const auto answers = AnswerAll(alone, tokenizer, asked, options);
+    Json scores = Json::array();
+    for (size_t i = 0; i < answers.size(); ++i) {
+      scores.push_back({{"score", together[i].score(answers[i][0].text)},
+                        {"cache", CountersToJson(answers[i][0].cache)}});
+    }
+    mine.push_back(scores.dump());
+    progress.Report("questions", std::ssize(mine), std::ssize(own));
+  }
   TaskResult result;
   std::vector<double> scores;
-  while (scores.size() < prompts.size()) {
-    const size_t first = scores.size();
-    std::vector<AskedPrompt> asked;
-    for (size_t p = first; p < prompts.size() && std::ssize(asked) < batch; ++p) {
-      asked.push_back(prompts[p].asked);
+  for (const std::string& bytes : ranks.AllGatherParts(mine, batches)) {
+    for (const Json& answer : ParseJson(bytes, "answers")) {
+      scores.push_back(GetDouble(answer, "score", "answers"));
+      result.cache.Add(CountersFromJson(answer, "cache", "answers"));
     }
-    const auto answers = AnswerAll(alone, tokenizer, asked, options);
-    for (size_t i = 0; i < answers.size(); ++i) {
-      scores.push_back(prompts[first + i].score(answers[i][0].text));
-      result.cache.Add(answers[i][0].cache);
-    }
-    progress.Report("questions", std::ssize(scores), std::ssize(prompts));
   }
   result.scores = SummariseTasks(prompts, scores);
   return result;

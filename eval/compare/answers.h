@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/runner.h"
 #include "eval/compare/walk.h"
@@ -55,12 +56,14 @@ struct TaskResult {
   TaskScores scores;
   CacheMean cache;
 };
-// Measures one bundle on all prompts, `batch` of them together. Reports stage "questions".
+// Collective: measures one bundle on all prompts, `batch` of them together; ranks share the
+// batches. Reports stage "questions".
 [[nodiscard]] TaskResult MeasureTasks(runtime::Session& session,
                                       const Tokenizer& tokenizer,
                                       std::span<const TaskPrompt> prompts,
                                       const AskOptions& options,
                                       int64_t batch,
-                                      Progress& progress);
+                                      Progress& progress,
+                                      Ranks& ranks = OneRank());
 
 }  // namespace kvc::eval

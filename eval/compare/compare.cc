@@ -16,22 +16,6 @@ namespace {
 // first.
 constexpr int64_t kExtraTokens = 4;
 
-Json CountersToJson(const runtime::CacheCounters& counters) {
-  return {counters.full_bytes, counters.logical_bytes, counters.allocated_bytes,
-          counters.peak_bytes, counters.tier_tokens,   counters.choosing_seconds};
-}
-
-runtime::CacheCounters CountersFromJson(const Json& json,
-                                        const char* key,
-                                        const std::string& origin) {
-  const Json& values = GetArray(json, key, origin);
-  KVC_CHECK(values.size() == 6 && values[4].is_array(), kBadInput,
-            "{}: {}: expected four numbers, a list and a number, got {}", origin, key,
-            values.dump());
-  return {values[0], values[1], values[2], values[3], values[4].get<std::vector<int64_t>>(),
-          values[5]};
-}
-
 // Continues after the first sample with its last token, again and again.
 void TimeSteps(std::span<const Contestant> contestants,
                std::span<const int32_t> sample,
@@ -49,6 +33,22 @@ void TimeSteps(std::span<const Contestant> contestants,
 }
 
 }  // namespace
+
+Json CountersToJson(const runtime::CacheCounters& counters) {
+  return {counters.full_bytes, counters.logical_bytes, counters.allocated_bytes,
+          counters.peak_bytes, counters.tier_tokens,   counters.choosing_seconds};
+}
+
+runtime::CacheCounters CountersFromJson(const Json& json,
+                                        const char* key,
+                                        const std::string& origin) {
+  const Json& values = GetArray(json, key, origin);
+  KVC_CHECK(values.size() == 6 && values[4].is_array(), kBadInput,
+            "{}: {}: expected four numbers, a list and a number, got {}", origin, key,
+            values.dump());
+  return {values[0], values[1], values[2], values[3], values[4].get<std::vector<int64_t>>(),
+          values[5]};
+}
 
 Json SampleScores::ToJson() const {
   return {{"nll", nll},

@@ -18,6 +18,12 @@
 
 namespace kvc::eval {
 
+// Counters of a cache; exact in both directions. FromJson throws kBadInput naming the key.
+[[nodiscard]] Json CountersToJson(const runtime::CacheCounters& counters);
+[[nodiscard]] runtime::CacheCounters CountersFromJson(const Json& json,
+                                                      const char* key,
+                                                      const std::string& origin);
+
 // Scores of one contestant on one sample of text. Vectors are by token.
 struct SampleScores {
   std::vector<float> nll;         // negative log-likelihood, nats

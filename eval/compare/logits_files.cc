@@ -39,7 +39,8 @@ fs::path LogitsFile(const fs::path& out, size_t prompt) {
 
 std::vector<WrittenLogits> WriteLogits(runtime::Session& session,
                                        const std::vector<std::vector<int32_t>>& prompts,
-                                       const fs::path& out) {
+                                       const fs::path& out,
+                                       const Ranks& ranks) {
   const Manifest& manifest = session.bundle().manifest();
   const int64_t vocabulary = manifest.model.vocab_size;
   runtime::SequenceOptions options;
@@ -55,14 +56,15 @@ std::vector<WrittenLogits> WriteLogits(runtime::Session& session,
   std::vector<WrittenLogits> written;
   for (size_t p = 0; p < prompts.size(); ++p) {
     const auto tokens = static_cast<int64_t>(prompts[p].size());
+    const fs::path name = LogitsFile(out, p);
+    written.push_back({name.string(), tokens});
+    if (!ranks.Owns(static_cast<int64_t>(p))) continue;
     std::vector<float> logits(tokens * vocabulary);  // [T, V]
     const auto sequence = session.NewSequence(options);
     AtPlace("prompt " + std::to_string(p + 1), [&] {
       session.Prefill(*sequence, prompts[p], MatrixF(logits.data(), tokens, vocabulary));
     });
-    const fs::path name = LogitsFile(out, p);
     WriteNpy(name, logits, {tokens, vocabulary});
-    written.push_back({name.string(), tokens});
   }
   return written;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/ranks.h"
 #include "runtime/session.h"
 
 namespace kvc::eval {
@@ -22,11 +23,12 @@ struct WrittenLogits {
   std::string file;
   int64_t tokens = 0;
 };
-// Writes the logits of each prompt, through a full cache without compression, as float32 [tokens,
-// vocabulary] into LogitsFile's files.
+// Collective: ranks share the prompts. Writes the logits of each prompt, through a full cache
+// without compression, as float32 [tokens, vocabulary] into LogitsFile's files.
 [[nodiscard]] std::vector<WrittenLogits> WriteLogits(
     runtime::Session& session,
     const std::vector<std::vector<int32_t>>& prompts,
-    const std::filesystem::path& out);
+    const std::filesystem::path& out,
+    const Ranks& ranks = OneRank());
 
 }  // namespace kvc::eval

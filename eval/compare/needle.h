@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/walk.h"
 #include "eval/tasks/needle_task.h"
@@ -45,10 +46,12 @@ struct NeedleResult {
   std::vector<NeedleCell> cells;
   CacheMean cache;
 };
+// Collective: ranks share the prompts, and all return the same.
 [[nodiscard]] NeedleResult MeasureNeedles(runtime::Session& session,
                                           const Tokenizer& tokenizer,
                                           std::vector<NeedleCell> cells,
                                           const NeedleOptions& options,
-                                          Progress& progress);
+                                          Progress& progress,
+                                          Ranks& ranks = OneRank());
 
 }  // namespace kvc::eval

@@ -5,29 +5,58 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/io/json.h"
 #include "eval/compare/compare.h"
 #include "eval/compare/statistics.h"
 
 namespace kvc::eval {
 namespace {
 
-// Walks all samples, batch by batch: [contestant][sample].
+// Walks one batch of samples. Returns its scores as bytes for the other ranks:
+// [sample][contestant].
+std::string WalkBatch(std::span<const Contestant> contestants,
+                      std::span<const std::vector<int32_t>> batch,
+                      const WalkOptions& options,
+                      ThreadPool& pool,
+                      const std::function<void()>& tick) {
+  Json scores = Json::array();
+  for (const auto& sample : CompareSamples(contestants, batch, options, pool, tick)) {
+    scores.push_back(Json::array());
+    for (const SampleScores& score : sample) scores.back().push_back(score.ToJson());
+  }
+  return scores.dump();
+}
+
+// Walks all samples: [contestant][sample]. Batches are the parts that ranks share, because
+// sequences that are decoded together are multiplied together.
 std::vector<std::vector<SampleScores>> WalkAll(std::span<const Contestant> contestants,
                                                const std::vector<std::vector<int32_t>>& samples,
                                                const WalkOptions& options,
                                                ThreadPool& pool,
-                                               Progress& progress) {
-  const auto count = static_cast<int64_t>(samples.size());
-  std::vector<std::vector<SampleScores>> all(contestants.size());
+                                               Progress& progress,
+                                               Ranks& ranks) {
+  const int64_t count = std::ssize(samples);
+  const int64_t batches = (count + options.batch - 1) / options.batch;
+  const std::vector<int64_t> own = ranks.PartsOf(batches);
+  if (batches < ranks.size()) {
+    progress.Log("decode: " + std::to_string(batches) + " batches for " +
+                 std::to_string(ranks.size()) + " ranks; a smaller --batch makes more");
+  }
+  const int64_t steps = std::ssize(own) * options.decode;
   int64_t done = 0;
-  for (int64_t first = 0; first < count; first += options.batch) {
+  std::vector<std::string> mine;
+  for (const int64_t part : own) {
+    const int64_t first = part * options.batch;
     const auto batch = std::span(samples).subspan(first, std::min(options.batch, count - first));
-    const auto tick = [&] {
-      done += static_cast<int64_t>(batch.size());
-      progress.Report("decode", done, count * options.decode);
-    };
-    for (const auto& sample : CompareSamples(contestants, batch, options, pool, tick)) {
-      for (size_t c = 0; c < contestants.size(); ++c) all[c].push_back(sample[c]);
+    mine.push_back(WalkBatch(contestants, batch, options, pool,
+                             [&] { progress.Report("decode", ++done, steps); }));
+  }
+  std::vector<std::vector<SampleScores>> all(contestants.size());
+  for (const std::string& bytes : ranks.AllGatherParts(mine, batches)) {
+    for (const Json& sample : ParseJson(bytes, "scores")) {
+      for (size_t c = 0; c < contestants.size(); ++c) {
+        all[c].push_back(SampleScores::FromJson(sample[c], "scores"));
+      }
     }
   }
   return all;
@@ -115,9 +144,10 @@ Perplexity MeasurePerplexity(runtime::Session& session,
                              const std::vector<std::vector<int32_t>>& samples,
                              const WalkOptions& options,
                              ThreadPool& pool,
-                             Progress& progress) {
+                             Progress& progress,
+                             Ranks& ranks) {
   const Contestant alone[] = {{"", &session, {}}};
-  return Summarise(WalkAll(alone, samples, options, pool, progress)[0]).model;
+  return Summarise(WalkAll(alone, samples, options, pool, progress, ranks)[0]).model;
 }
 
 Divergence MeasureDivergence(runtime::Session& session,
@@ -125,9 +155,10 @@ Divergence MeasureDivergence(runtime::Session& session,
                              const std::vector<std::vector<int32_t>>& samples,
                              const WalkOptions& options,
                              ThreadPool& pool,
-                             Progress& progress) {
+                             Progress& progress,
+                             Ranks& ranks) {
   const Contestant both[] = {{"--against", &reference, {}}, {"bundle", &session, {}}};
-  const auto scores = WalkAll(both, samples, options, pool, progress);
+  const auto scores = WalkAll(both, samples, options, pool, progress, ranks);
   Divergence result = Summarise(scores[1]);
   result.reference = Summarise(scores[0]).model;
   return result;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/base/thread_pool.h"
 #include "core/tokenizer/tokenizer.h"
 #include "runtime/session.h"
@@ -54,11 +55,13 @@ struct Perplexity {
   int64_t tokens = 0;
   CacheMean cache;
 };
+// Collective: ranks share the batches of samples, and all return the same.
 [[nodiscard]] Perplexity MeasurePerplexity(runtime::Session& session,
                                            const std::vector<std::vector<int32_t>>& samples,
                                            const WalkOptions& options,
                                            ThreadPool& pool,
-                                           Progress& progress);
+                                           Progress& progress,
+                                           Ranks& ranks = OneRank());
 
 struct Divergence {
   double kld_mean = 0.0;    // KL(reference || model) over tokens, nats
@@ -70,13 +73,14 @@ struct Divergence {
   Perplexity model;
   Perplexity reference;
 };
-// Walks both sessions through the same samples in lock step. Throws kBadShape when their
-// vocabularies differ.
+// Collective: walks both sessions through the same samples in lock step. Throws kBadShape when
+// their vocabularies differ.
 [[nodiscard]] Divergence MeasureDivergence(runtime::Session& session,
                                            runtime::Session& reference,
                                            const std::vector<std::vector<int32_t>>& samples,
                                            const WalkOptions& options,
                                            ThreadPool& pool,
-                                           Progress& progress);
+                                           Progress& progress,
+                                           Ranks& ranks = OneRank());
 
 }  // namespace kvc::eval

@@ -79,6 +79,13 @@ TEST_P(RanksBySize, PartsArriveInTheirOrder) {
   }
 }
 
+TEST_P(RanksBySize, TotalIsTheSumOnAll) {
+  const auto totals =
+      OnAll<int64_t>(GetParam(), [](Ranks& ranks) { return ranks.Total(10 - ranks.rank()); });
+  const int64_t n = GetParam();
+  for (const int64_t total : totals) EXPECT_EQ(total, 10 * n - n * (n - 1) / 2);
+}
+
 TEST_P(RanksBySize, BarrierWaitsForAll) {
   std::atomic<int> arrived = 0;
   RunRanks(GetParam(), [&](Ranks& ranks) {
