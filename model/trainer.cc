@@ -128,7 +128,8 @@ class Stepper {
   [[nodiscard]] double GradientNorm() { return Gradient().norm().item<double>(); }
 
   void Apply(const TrainOptions& options, int64_t step, double norm) {
-    AdamWStep(options, step, norm, matrix_count_, Gradient(), state_);
+    Tensor gradient = Gradient();
+    AdamWStep(options, step, norm, matrix_count_, gradient, state_);
   }
 
  private:
