@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/counted.h"
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 
@@ -19,8 +20,9 @@ std::string CacheText(const runtime::CacheCounters& cache) {
 }
 
 std::string Stats(const Conversation& conversation, const std::vector<ChatTurn>& turns) {
-  std::string text = fmt::format("{} turns, {} tokens; {}", conversation.turns(),
-                                 conversation.tokens(), CacheText(conversation.cache()));
+  std::string text =
+      fmt::format("{}, {}; {}", Counted(conversation.turns(), "turn"),
+                  Counted(conversation.tokens(), "token"), CacheText(conversation.cache()));
   if (!turns.empty()) {
     const runtime::GenerateResult& last = turns.back().reply.generated;
     text += fmt::format("; last answer {:.1f} tokens/s, its message {:.1f} tokens/s",

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "core/base/counted.h"
 #include "core/base/error.h"
 #include "core/base/rank_bytes.h"
 #include "core/base/rng.h"
@@ -64,7 +65,7 @@ Windows CutText(const ProfileRequest& request,
   Windows windows =
       model::CutWindows(tokenizer, documents, options.windows, options.context + options.horizon);
   if (std::ssize(windows) < options.windows) {
-    progress.Log("calibration text: gives " + std::to_string(windows.size()) + " windows of the " +
+    progress.Log("calibration text: gives " + Counted(std::ssize(windows), "window") + " of the " +
                  std::to_string(options.windows) + " asked for");
   }
   return windows;

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/support/host_attention.h"
+#include "core/base/counted.h"
 #include "core/base/sizes.h"
 #include "core/io/json.h"
 #include "tools/bench_command.h"
@@ -14,7 +15,7 @@ namespace kvc::tools {
 namespace {
 
 void Print(const bench::HostAttention& result) {
-  std::printf("%d threads, memory reads %.2f GB/s\n", result.threads,
+  std::printf("%s, memory reads %.2f GB/s\n", Counted(result.threads, "thread").c_str(),
               *result.read_bandwidth * 1e-9);
   std::printf("%-52s %12s %10s %8s %12s\n", "shape", "cache", "best us", "GB/s", "of reading");
   for (const bench::ShapeTimes& shape : result.shapes) {

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/support/bundle_result.h"
+#include "core/base/counted.h"
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/base/sizes.h"
@@ -87,10 +88,11 @@ void PrintRates(const std::string& test, const bench::Rates& rates) {
 }
 
 void Print(const bench::BundleResult& result) {
-  std::printf("%s cache (%s, %s) on %s, %d threads, %s tokens; the host's memory reads %.2f GB/s\n",
+  std::printf("%s cache (%s, %s) on %s, %s, %s tokens; the host's memory reads %.2f GB/s\n",
               std::string(MethodName(result.method)).c_str(), result.budget.c_str(),
               std::string(RowFormatName(result.cache_format)).c_str(), result.device.c_str(),
-              result.threads, result.random_ids ? "random" : "text", result.read_bandwidth * 1e-9);
+              Counted(result.threads, "thread").c_str(), result.random_ids ? "random" : "text",
+              result.read_bandwidth * 1e-9);
   if (result.device == "emulator") {
     std::printf("emulated: times say nothing about a device\n");
   }

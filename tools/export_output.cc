@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/base/counted.h"
 #include "core/base/sizes.h"
 #include "core/io/json.h"
 #include "export/budget/budget_plan.h"
@@ -34,8 +35,7 @@ void PrintPlan(const bundle::ExportPlan& plan) {
               ToString(cache.spec.scorer).c_str(),
               std::string(ShortName(plan.weights_dtype)).c_str(),
               std::string(RowFormatName(cache.spec.key_format)).c_str());
-  std::printf("cache of %lld tokens: %s of %s (%.2f %%)\n",
-              static_cast<long long>(cache.reference_length),
+  std::printf("cache of %s: %s of %s (%.2f %%)\n", Counted(cache.reference_length, "token").c_str(),
               FormatBytes(cache.bytes.allocated).c_str(), FormatBytes(cache.bytes.full).c_str(),
               100.0 * plan.BudgetShare());
   std::printf("solver: objective %g, bound %g, gap %g\n", cache.solver.objective,
@@ -49,8 +49,8 @@ void PrintWritten(const bundle::ExportResult& written) {
 void PrintCheck(const bundle::CheckResult& checked) {
   std::optional<double> error;
   if (checked.verification) error = checked.verification->max_abs_error;
-  std::printf("%s: %lld files as recorded, %s\n", checked.bundle.c_str(),
-              static_cast<long long>(checked.files), VerifiedText(error).c_str());
+  std::printf("%s: %s as recorded, %s\n", checked.bundle.c_str(),
+              Counted(checked.files, "file").c_str(), VerifiedText(error).c_str());
 }
 
 void PrintChoice(const choose::Choice& choice) {

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "core/base/counted.h"
 #include "core/base/sizes.h"
 #include "eval/tasks/needle_task.h"
 #include "model/threads.h"
@@ -115,7 +116,8 @@ CommandResult Train(const TrainCommand& c, const CommonOptions& common) {
                  {"steps", request.train.steps},
                  {"settings", plan.settings}};
   const auto print_sizes = [parameters = plan.parameters, bytes, steps = request.train.steps] {
-    std::cout << parameters << " parameters, " << bytes << " bytes, " << steps << " steps\n";
+    std::cout << Counted(parameters, "parameter") << ", " << Counted(bytes, "byte") << ", "
+              << Counted(steps, "step") << '\n';
   };
   result.print = print_sizes;
   if (common.dry_run) return result;
@@ -128,7 +130,7 @@ CommandResult Train(const TrainCommand& c, const CommonOptions& common) {
   result.print = [print_sizes, last, tokens = report.tokens] {
     print_sizes();
     std::cout << "loss " << Json(last.loss) << " nats, " << Json(last.answer_accuracy)
-              << " of the answers right, " << tokens << " tokens\n";
+              << " of the answers right, " << Counted(tokens, "token") << '\n';
   };
   return result;
 }

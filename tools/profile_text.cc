@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "core/base/counted.h"
 #include "core/base/sizes.h"
 #include "pipeline/profile_summary.h"
 
@@ -20,8 +21,8 @@ void PrintLosses(const pipeline::LossSummary& summary, bool with_ratio) {
 }  // namespace
 
 void PrintProfilePlan(const profile::ProfilePlan& plan) {
-  std::printf("windows       %lld, %lld tokens\n", static_cast<long long>(plan.windows),
-              static_cast<long long>(plan.tokens));
+  std::printf("windows       %lld, %s\n", static_cast<long long>(plan.windows),
+              Counted(plan.tokens, "token").c_str());
   std::printf("hidden states %s, memory about %s beside the mapped weights",
               FormatBytes(plan.hidden_bytes).c_str(), FormatBytes(plan.memory_bytes).c_str());
   if (plan.ranks > 1) {

@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "core/base/counted.h"
 #include "core/base/error.h"
 #include "core/base/error_place.h"
 #include "core/base/sizes.h"
@@ -79,9 +80,8 @@ void LogCuts(const RunResult& result, int64_t context_length, int64_t wanted, Pr
     const runtime::Generation& output = result.generated.outputs[i];
     if (!output.cut) continue;
     progress.Log("prompt " + std::to_string(i + 1) + ": ended after " +
-                 std::to_string(output.ids.size()) + " of " + std::to_string(wanted) +
-                 " new tokens: the model's context of " + std::to_string(context_length) +
-                 " tokens is full");
+                 std::to_string(output.ids.size()) + " of " + Counted(wanted, "new token") +
+                 ": the model's context of " + std::to_string(context_length) + " tokens is full");
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "core/base/counted.h"
 #include "core/base/sizes.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
@@ -89,8 +90,8 @@ CommandResult RunPpl(const WalkArguments& args, const CommonOptions& common) {
   json["perplexity"] = measured.perplexity;
   eval::AddWalk(measured, json);
   return WithGates(std::move(json), eval::CheckMeasurement(args.gates, measured), [measured] {
-    std::printf("perplexity  %.4f (nll %.5f +- %.5f, %lld tokens)\n", measured.perplexity,
-                measured.nll, measured.stderr_nll, static_cast<long long>(measured.tokens));
+    std::printf("perplexity  %.4f (nll %.5f +- %.5f, %s)\n", measured.perplexity, measured.nll,
+                measured.stderr_nll, Counted(measured.tokens, "token").c_str());
     PrintCache(measured.cache.Mean());
   });
 }
@@ -100,8 +101,8 @@ void PrintKld(const eval::Divergence& measured) {
               measured.kld_stderr, measured.kld_median, measured.kld_p999);
   std::printf("same top    %.2f %% +- %.2f\n", 100.0 * measured.same_top,
               100.0 * measured.same_top_stderr);
-  std::printf("perplexity  %.4f against %.4f (%lld tokens)\n", measured.model.perplexity,
-              measured.reference.perplexity, static_cast<long long>(measured.model.tokens));
+  std::printf("perplexity  %.4f against %.4f (%s)\n", measured.model.perplexity,
+              measured.reference.perplexity, Counted(measured.model.tokens, "token").c_str());
   PrintCache(measured.model.cache.Mean());
 }
 

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/counted.h"
 #include "core/base/sizes.h"
 
 namespace kvc::capacity {
@@ -36,7 +37,7 @@ std::string Aligned(const std::vector<Row>& rows) {
 
 Row Heading(const Capacity& capacity) {
   Row row = {"budget", "method", "a token", "a sequence"};
-  if (capacity.batch > 1) row.push_back(fmt::format("{} sequences", capacity.batch));
+  if (capacity.batch > 1) row.push_back(Counted(capacity.batch, "sequence"));
   row.emplace_back("prompt's peak");
   if (capacity.memory) row.push_back("fit into " + FormatBytes(*capacity.memory));
   if (capacity.bandwidth) row.emplace_back("tokens/s at most");
@@ -61,17 +62,17 @@ std::string ModelText(const Capacity& capacity) {
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     if (model.config.window(layer)) ++windows;
   }
-  std::string text = fmt::format("{}: {}, {} layers", model.name, FamilyName(model.config.family),
-                                 model.config.num_layers);
+  std::string text = fmt::format("{}: {}, {}", model.name, FamilyName(model.config.family),
+                                 Counted(model.config.num_layers, "layer"));
   if (windows > 0) text += fmt::format(" ({} with a window)", windows);
-  text += fmt::format(", {} key heads, keys {}\n", model.config.num_kv_heads,
+  text += fmt::format(", {}, keys {}\n", Counted(model.config.num_kv_heads, "key head"),
                       KeyLayoutName(model.config.keys.layout));
   text += fmt::format("weights {} in {}, cache in {}; the original caches {} for a token in {}\n",
                       FormatBytes(model.weight_bytes), ShortName(model.weights_dtype),
                       RowFormatName(model.geometry.key_format),
                       FormatBytes(OriginalBytesPerToken(model.geometry)),
                       ShortName(model.geometry.original_dtype));
-  text += fmt::format("sequences of {} tokens", capacity.context);
+  text += "sequences of " + Counted(capacity.context, "token");
   if (capacity.bandwidth) text += fmt::format(", {:.4g} GB/s", *capacity.bandwidth * 1e-9);
   return text + "\n\n";
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <tuple>
 
+#include "core/base/counted.h"
 #include "core/base/error.h"
 #include "core/base/sizes.h"
 #include "pipeline/report/format_text.h"
@@ -100,7 +101,7 @@ void AddNeedles(const Needles& found, const std::string& label, Cells& cells) {
     ++count;
   }
   for (const auto& [length, sum] : sums) {
-    cells.Set("- at " + std::to_string(length) + " tokens", label,
+    cells.Set("- at " + Counted(length, "token"), label,
               Percent(sum.first / static_cast<double>(sum.second)));
   }
 }

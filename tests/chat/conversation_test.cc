@@ -175,8 +175,8 @@ class Lines : public LineReader {
 
 TEST_F(ConversationTest, LoopKnowsItsCommands) {
   Conversation conversation = Make();
-  Lines lines({"", "  ", "a\\", "b", "//c", "/stats", "/nonsense", "\xFF", "/clear", "d", "/quit",
-               "never"});
+  Lines lines({"", "  ", "a\\", "b", "//c", "/stats", "/nonsense", "\xFF", "/clear", "d", "/stats",
+               "/quit", "never"});
   std::string text;
   std::vector<std::string> notes;
   const ChatScreen screen = {[&](std::string_view piece) { text += piece; },
@@ -189,12 +189,13 @@ TEST_F(ConversationTest, LoopKnowsItsCommands) {
   EXPECT_EQ(text,
             turns[0].reply.text + "\n" + turns[1].reply.text + "\n" + turns[2].reply.text + "\n");
   std::erase_if(notes, [](const std::string& note) { return note.starts_with("the answer was"); });
-  ASSERT_EQ(notes.size(), 4U);
+  ASSERT_EQ(notes.size(), 5U);
   EXPECT_TRUE(notes[0].starts_with("2 turns, ")) << notes[0];
   EXPECT_NE(notes[0].find("in full it would be"), std::string::npos);
   EXPECT_TRUE(notes[1].starts_with("/nonsense: unknown"));
   EXPECT_NE(notes[2].find("UTF-8"), std::string::npos);
   EXPECT_EQ(notes[3], "a new conversation");
+  EXPECT_TRUE(notes[4].starts_with("1 turn, ")) << notes[4];
   EXPECT_EQ(conversation.turns(), 1);
 }
 

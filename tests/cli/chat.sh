@@ -77,7 +77,7 @@ expect 2 "standard input" "${run[@]}" --chat --template mistral-v1 --prompt x
 expect 3 "tokens" "${run[@]}" --chat --template llama3
 printf 'Where is the cat?\n/stats\n\nAnd the dog?\n/clear\nAgain\n' |
   "${run[@]}" --chat --template mistral-v1 --system "Be brief." -n 6 > "$work/chat" 2> "$work/stderr" || fail "$(cat "$work/stderr")"
-grep -q '^1 turns, ' "$work/stderr" && grep -q '^a new conversation' "$work/stderr" || fail "$(cat "$work/stderr")"
+grep -q '^1 turn, ' "$work/stderr" && grep -q '^a new conversation' "$work/stderr" || fail "$(cat "$work/stderr")"
 grep -q 'in full it would be' "$work/stderr" || fail "$(cat "$work/stderr")"
 printf 'Where is the cat?\nAnd the dog?\n' |
   "${run[@]}" --chat --template mistral-v1 --system "Be brief." -n 6 --json > "$work/chat.json" 2> "$work/stderr"
