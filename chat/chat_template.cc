@@ -27,6 +27,12 @@ ChatTemplate ChatMl(const char* name, std::optional<std::string> default_system)
   return chat;
 }
 
+ChatTemplate Qwen3() {
+  ChatTemplate chat = ChatMl("qwen3", {});
+  chat.empty_thoughts = "<think>\n\n</think>\n\n";
+  return chat;
+}
+
 std::string Llama3Before(const char* role) {
   return std::string("<|start_header_id|>") + role + "<|end_header_id|>\n\n";
 }
@@ -83,7 +89,7 @@ const std::vector<ChatTemplate>& Templates() {
       ChatMl("smollm2", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
       ChatMl("qwen2", "You are a helpful assistant."),
       ChatMl("qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
-      ChatMl("qwen3", {}),
+      Qwen3(),
       Llama2(),
       Llama3("llama3"),
       Llama31(),
@@ -186,6 +192,14 @@ const ChatTemplate& ChatTemplateByName(std::string_view name) {
     names += (names.empty() ? "" : ", ") + chat.name;
   }
   KVC_THROW(kUsage, "--template: expected one of {}, got \"{}\"", names, name);
+}
+
+ChatTemplate WithoutThinking(ChatTemplate chat) {
+  KVC_CHECK(!chat.empty_thoughts.empty(), kUsage,
+            "--no-thinking: expected a template that can switch thinking off (qwen3), got {}",
+            chat.name);
+  chat.generation += chat.empty_thoughts;
+  return chat;
 }
 
 ChatTemplate ForTokenizer(ChatTemplate chat, const Tokenizer& tokenizer) {

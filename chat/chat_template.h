@@ -8,7 +8,8 @@
 //
 //   chatml           <|im_start|>ROLE\nTEXT<|im_end|>\n
 //   smollm2, qwen2, qwen2.5   the same, each with the system prompt that it has by itself
-//   qwen3            the same without one; thinking stays in the conversation
+//   qwen3            the same without one; thinking stays in the conversation, and can be
+//                    switched off
 //   llama2           <s>[INST] TEXT [/INST] TEXT </s>, the system prompt in the first <<SYS>>
 //   llama3           <|start_header_id|>ROLE<|end_header_id|>\n\nTEXT<|eot_id|>
 //   llama3.1         the same behind a system message with dates
@@ -60,6 +61,9 @@ struct ChatTemplate {
   Frame user;
   Frame assistant;
   std::string generation;  // behind the last message, so that the model answers
+  // Follows `generation` so that the model answers without thinking: thoughts that are empty. Empty
+  // where the family has no such switch.
+  std::string empty_thoughts;
   // What ends an answer, and begins the text behind it: a control token.
   std::string end_of_turn;
   SystemPlace system_place = SystemPlace::kOwn;
@@ -82,6 +86,10 @@ struct ChatTemplate {
 // kUnsupported where the directory has none.
 [[nodiscard]] ChatTemplate ChatTemplateFor(const std::filesystem::path& directory,
                                            const std::string& name);
+
+// Returns the template with thinking switched off, as apply_chat_template(enable_thinking=False)
+// writes the beginning of an answer. Throws kUsage for a template without that switch.
+[[nodiscard]] ChatTemplate WithoutThinking(ChatTemplate chat);
 
 // Puts the tokenizer's own tokens in place of {bos} and {eos}. Throws kBadInput where the tokenizer
 // has not the token, or end_of_turn is not one of its tokens.

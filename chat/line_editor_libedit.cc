@@ -1,5 +1,7 @@
+#include <cerrno>
 #include <clocale>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "chat/line_editor.h"
@@ -14,9 +16,12 @@ constexpr int kLinesRemembered = 500;
 
 class EditedLines : public LineReader {
  public:
-  explicit EditedLines(std::string prompt) : prompt_(std::move(prompt)) {
-    // Characters of several bytes are edited as such.
-    std::setlocale(LC_CTYPE, "");
+  EditedLines(std::string prompt, std::function<bool()> interrupted)
+      : prompt_(std::move(prompt)), interrupted_(std::move(interrupted)) {
+    // Characters of several bytes are edited as such, in an environment without a locale too.
+    if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1) {
+      std::setlocale(LC_CTYPE, "C.UTF-8");
+    }
     history_ = history_init();
     HistEvent event;
     history(history_, &event, H_SETSIZE, kLinesRemembered);
@@ -35,7 +40,14 @@ class EditedLines : public LineReader {
 
   std::optional<std::string> Read() override {
     int count = 0;
-    const char* const line = el_gets(editor_, &count);
+    const char* line = nullptr;
+    bool dropped = true;
+    while (dropped) {
+      line = el_gets(editor_, &count);
+      dropped = line == nullptr && count < 0 && errno == EINTR && interrupted_();
+      // What is shown next does not stand behind the prompt.
+      if (line == nullptr || count <= 0) std::fputc('\n', stdout);
+    }
     if (line == nullptr || count <= 0) return std::nullopt;
     std::string text(line, static_cast<size_t>(count));
     if (text.ends_with('\n')) text.pop_back();
@@ -52,15 +64,17 @@ class EditedLines : public LineReader {
   }
 
   std::string prompt_;
+  std::function<bool()> interrupted_;
   History* history_ = nullptr;
   EditLine* editor_ = nullptr;
 };
 
 }  // namespace
 
-std::unique_ptr<LineReader> MakeLineReader(const std::string& prompt) {
+std::unique_ptr<LineReader> MakeLineReader(const std::string& prompt,
+                                           std::function<bool()> interrupted) {
   if (isatty(STDIN_FILENO) != 1 || isatty(STDOUT_FILENO) != 1) return MakePlainLines("");
-  return std::make_unique<EditedLines>(prompt);
+  return std::make_unique<EditedLines>(prompt, std::move(interrupted));
 }
 
 }  // namespace kvc::chat

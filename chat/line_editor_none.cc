@@ -6,7 +6,8 @@
 
 namespace kvc::chat {
 
-std::unique_ptr<LineReader> MakeLineReader(const std::string& prompt) {
+std::unique_ptr<LineReader> MakeLineReader(const std::string& prompt,
+                                           std::function<bool()> /*interrupted*/) {
   return MakePlainLines(isatty(STDIN_FILENO) == 1 ? prompt : "");
 }
 

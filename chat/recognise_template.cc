@@ -62,8 +62,14 @@ const std::vector<Marks>& AllMarks() {
       "'<|start_header_id|>'+message['role']+'<|end_header_id|>\\n\\n'";
   static const std::string answer = "message['content']+eos_token";
   static const std::vector<Marks> marks = {
-      {"qwen3", {"enable_thinking", "</think>", "<|im_end|>"}, chatml, {"strftime_now"}},
-      {"chatml", {"<|im_end|>"}, chatml, {"enable_thinking", "strftime_now", "<|im_sep|>"}},
+      {"qwen3",
+       {"enable_thinking", "'<think>\\n\\n</think>\\n\\n'", "<|im_end|>"},
+       chatml,
+       {"strftime_now"}},
+      {"chatml",
+       {"<|im_end|>"},
+       chatml,
+       {"enable_thinking", "strftime_now", "<|im_sep|>", "assistant\\n<think>"}},
       {"llama3.1", {header, "Cutting Knowledge Date: December 2023\\n", "<|eot_id|>"}, {}, {}},
       {"llama3", {header + "+message['content']|trim+'<|eot_id|>'"}, {}, {"Cutting Knowledge"}},
       {"llama2", {"'<<SYS>>\\n'", "bos_token+'[INST] '+content.strip()+' [/INST]'"}, {}, {}},

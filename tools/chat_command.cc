@@ -1,5 +1,6 @@
 // kvc-run --chat.
 
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -52,13 +53,18 @@ chat::ConversationOptions OptionsOf(const RunOptions& options,
   return conversation;
 }
 
+chat::ChatTemplate TemplateOf(const RunOptions& options) {
+  chat::ChatTemplate form = chat::ChatTemplateFor(options.bundle, options.chat_template);
+  return options.no_thinking ? chat::WithoutThinking(std::move(form)) : form;
+}
+
 }  // namespace
 
 CommandResult RunConversation(const RunOptions& options, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   KVC_CHECK(options.prompts.empty() && options.prompt_files.empty(), kUsage,
             "--chat: expected messages on the standard input, got --prompt or --prompt-file");
-  const chat::ChatTemplate form = chat::ChatTemplateFor(options.bundle, options.chat_template);
+  const chat::ChatTemplate form = TemplateOf(options);
   const auto tokenizer = Tokenizer::Load(options.bundle);
   const auto ready = chat::ForTokenizer(form, *tokenizer);
   if (common.dry_run) {
@@ -68,7 +74,10 @@ CommandResult RunConversation(const RunOptions& options, const CommonOptions& co
   const auto session = runtime::Session::Create(bundle, SessionOptions(common, pool));
   chat::Conversation conversation(*session, *tokenizer, ready,
                                   OptionsOf(options, common, *bundle, *tokenizer));
-  (void)MakeProgress(common);  // for its handling of signals: a bar would stand in the answers
+  // For its handling of Ctrl-C: a bar would stand in the answers. Any other signal ends the
+  // command, which writes nothing.
+  (void)MakeProgress(common);
+  std::signal(SIGTERM, SIG_DFL);
   NoProgress progress;
   chat::ChatScreen screen;
   screen.text = [&](std::string_view piece) {
@@ -76,7 +85,8 @@ CommandResult RunConversation(const RunOptions& options, const CommonOptions& co
   };
   screen.note = Note;
   if (!common.quiet && isatty(STDIN_FILENO) == 1) Note("template " + form.name + "; /help");
-  const auto turns = chat::RunChat(conversation, *chat::MakeLineReader("> "), screen, progress);
+  const auto turns =
+      chat::RunChat(conversation, *chat::MakeLineReader("> ", TakeInterrupt), screen, progress);
   Json json = {{"template", form.name}, {"turns", Json::array()}};
   for (const chat::ChatTurn& turn : turns) json["turns"].push_back(ToJson(turn));
   json["cache"] =

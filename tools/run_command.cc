@@ -193,6 +193,9 @@ void AddRunOptions(CLI::App& app, RunOptions& options) {
                "Print a JSON object for each token, and the one of --json, on one line, at the end")
       ->excludes("--chat");
   app.add_option("--system", options.system, "System prompt of the conversation")->needs("--chat");
+  app.add_flag("--no-thinking", options.no_thinking,
+               "Answer without thinking, where the template has a switch for it (qwen3)")
+      ->needs("--chat");
   app.add_option("--template", options.chat_template,
                  "Chat template, instead of the bundle's own: " +
                      fmt::format("{}", fmt::join(chat::ChatTemplateNames(), ", ")))

@@ -32,6 +32,7 @@ struct RunOptions {
   // --chat
   bool chat = false;
   std::optional<std::string> system;
+  bool no_thinking = false;
   std::string chat_template;  // empty: the bundle's own
 };
 

@@ -44,8 +44,16 @@ std::vector<Message> MessagesOf(const Json& conversation) {
   return messages;
 }
 
+// The template as the case asks for it.
+ChatTemplate Switched(const Json& item, ChatTemplate chat) {
+  return item.value("enable_thinking", true) ? chat : WithoutThinking(std::move(chat));
+}
+
 // The conversation as a whole, and its last turn as what follows an answer that is there.
-void ExpectConversations(const Json& item, const ChatTemplate& chat, const Tokenizer& tokenizer) {
+void ExpectConversations(const Json& item,
+                         const ChatTemplate& thinking,
+                         const Tokenizer& tokenizer) {
+  const ChatTemplate chat = Switched(item, thinking);
   for (const Json& conversation : item.at("conversations")) {
     const auto ids = conversation.at("ids").get<std::vector<int32_t>>();
     const std::vector<Message> messages = MessagesOf(conversation);
@@ -58,7 +66,8 @@ void ExpectConversations(const Json& item, const ChatTemplate& chat, const Token
     EXPECT_EQ(next[0], tokenizer.TokenId(chat.end_of_turn));
     EXPECT_TRUE(std::equal(next.rbegin(), next.rend(), ids.rbegin()));
     const std::span<const Message> before(messages.data(), messages.size() - 2);
-    const auto first = tokenizer.EncodeParts(RenderConversation(chat, before));
+    // transformers leaves empty thoughts out of answers that are there.
+    const auto first = tokenizer.EncodeParts(RenderConversation(thinking, before));
     ASSERT_LT(first.size() + next.size(), ids.size());
     EXPECT_TRUE(std::equal(first.begin(), first.end(), ids.begin()));
   }
@@ -133,6 +142,9 @@ TEST(ChatTemplate, RefusesProgramsThatItDoesNotKnow) {
         // The marks of chatml and something that chatml does not do.
         "{{ strftime_now('%d') }}{{'<|im_start|>' + message['role'] + '\\n' + x + '<|im_end|>'}}",
         "{{'<|im_start|>' + message['role'] + '<|im_sep|>' + x + '<|im_end|>'}}",
+        // An answer that always begins with thoughts.
+        "{{'<|im_start|>' + message['role'] + '\\n' + x + '<|im_end|>'}}"
+        "{{ '<|im_start|>assistant\\n<think>\\n' }}",
         // A system prompt that is put together.
         "{{'<|im_start|>system\\nIt is ' + day + '.<|im_end|>\\n'}}{{'<|im_start|>' + "
         "message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"}) {
@@ -152,6 +164,7 @@ TEST(ChatTemplate, RefusesWhatATemplateHasNoPlaceFor) {
   EXPECT_KVC_ERROR((void)RenderConversation(chatml, answered), kUsage, "at its end");
   const auto gpt2 = Tokenizer::Load(testing::GoldenTokenizers() / "gpt2-style");
   EXPECT_KVC_ERROR((void)ForTokenizer(chatml, *gpt2), kBadInput, "<|im_end|>");
+  EXPECT_KVC_ERROR((void)WithoutThinking(chatml), kUsage, "--no-thinking");
 }
 
 }  // namespace

@@ -75,6 +75,8 @@ expect 2 "expected one of chatml" "${run[@]}" --chat --template pirate
 expect 2 "chat" "${run[@]}" --system "Be brief." --prompt x
 expect 2 "standard input" "${run[@]}" --chat --template mistral-v1 --prompt x
 expect 3 "tokens" "${run[@]}" --chat --template llama3
+expect 2 "switch thinking off" "${run[@]}" --chat --template mistral-v1 --no-thinking
+expect 2 "chat" "${run[@]}" --no-thinking --prompt x
 printf 'Where is the cat?\n/stats\n\nAnd the dog?\n/clear\nAgain\n' |
   "${run[@]}" --chat --template mistral-v1 --system "Be brief." -n 6 > "$work/chat" 2> "$work/stderr" || fail "$(cat "$work/stderr")"
 grep -q '^1 turn, ' "$work/stderr" && grep -q '^a new conversation' "$work/stderr" || fail "$(cat "$work/stderr")"

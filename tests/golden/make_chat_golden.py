@@ -225,6 +225,7 @@ CASES = [
      "{{ bos_token }}" + CHATML.replace("message['content']", "message['content'] | trim"), BEGUN),
     ("qwen2.5", "qwen2.5", QWEN25, QWEN),
     ("qwen3", "qwen3", QWEN3, QWEN),
+    ("qwen3, no thinking", "qwen3", QWEN3, QWEN, {"enable_thinking": False}),
     ("llama2", "llama2", LLAMA2, LLAMA),
     ("llama3", "llama3", LLAMA3, HEADERS),
     ("llama3.1", "llama3.1", LLAMA31, HEADERS),
@@ -236,10 +237,10 @@ CASES = [
 ]
 
 
-def ids_of(tokenizer, program, conversation):
+def ids_of(tokenizer, program, conversation, variables):
     messages = [{"role": role, "content": text} for role, text in conversation]
     ids = tokenizer.apply_chat_template(messages, chat_template=program, add_generation_prompt=True,
-                                        tokenize=True, return_dict=False)
+                                        tokenize=True, return_dict=False, **variables)
     return [int(i) for i in ids]
 
 
@@ -248,25 +249,27 @@ def conversations_of(name):
     return [c for c in CONVERSATIONS if not (without_system and c[0][0] == "system")]
 
 
-def case_of(title, name, program, tokenizer, files):
-    return {"title": title, "template": name, "program": program, **files,
-            "conversations": [{"messages": c, "ids": ids_of(tokenizer, program, c)} for c in conversations_of(name)]}
+def case_of(title, name, program, tokenizer, files, variables=None):
+    variables = variables or {}
+    return {"title": title, "template": name, "program": program, **variables, **files,
+            "conversations": [{"messages": c, "ids": ids_of(tokenizer, program, c, variables)}
+                              for c in conversations_of(name)]}
 
 
 def small_cases():
-    for title, name, program, (source, settings) in CASES:
+    for title, name, program, (source, settings), *variables in CASES:
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(HERE / "tokenizers" / source, Path(folder) / "tokenizer.json")
             (Path(folder) / "tokenizer_config.json").write_text(json.dumps(settings))
             tokenizer = AutoTokenizer.from_pretrained(folder)
             yield case_of(title, name, program, tokenizer,
-                          {"files": {"tokenizer.json": source, "tokenizer_config.json": settings}})
+                          {"files": {"tokenizer.json": source, "tokenizer_config.json": settings}}, *variables)
 
 
 def smollm2_cases(folder):
     if folder.is_dir():
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        for title, name, program, _ in CASES[1:2]:
+        for title, name, program, *_ in CASES[1:2]:
             yield case_of(title, name, program, tokenizer, {})
 
 
