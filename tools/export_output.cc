@@ -4,16 +4,17 @@
 #include <string>
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "core/base/counted.h"
 #include "core/base/sizes.h"
-#include "core/io/json.h"
 #include "export/budget/budget_plan.h"
 
 namespace kvc::tools {
 namespace {
 
 std::string VerifiedText(const std::optional<double>& error) {
-  return error ? "max abs error " + Json(*error).dump() : "not verified";
+  return error ? fmt::format("max abs error {:.3g}", *error) : "not verified";
 }
 
 void PrintLines(const std::vector<choose::ComparisonLine>& lines, std::string_view chosen) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "core/base/error.h"
 #include "core/io/files.h"
@@ -41,6 +42,11 @@ std::vector<fs::path> FilesIn(const fs::path& folder) {
   return files;
 }
 
+// Returns a number as people read it; what is none, as it stands.
+std::string NumberText(const Json& value) {
+  return value.is_number() ? fmt::format("{:.5g}", value.get<double>()) : value.dump();
+}
+
 // Prints the stages, with their lines in a dry run, where `report` is empty.
 void Print(const recipe::RecipeResult& result, const std::string& report) {
   for (const recipe::StageOutcome& stage : result.stages) {
@@ -50,8 +56,8 @@ void Print(const recipe::RecipeResult& result, const std::string& report) {
   }
   for (const recipe::StageGate& gate : result.gates) {
     std::printf("gate %s: %s %s: %s, limit %s\n", gate.stage.c_str(), gate.name.c_str(),
-                gate.passed ? "passed" : "FAILED", gate.value.dump().c_str(),
-                gate.limit.dump().c_str());
+                gate.passed ? "passed" : "FAILED", NumberText(gate.value).c_str(),
+                NumberText(gate.limit).c_str());
   }
   if (!report.empty()) std::printf("report: %s\n", report.c_str());
 }

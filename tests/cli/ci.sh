@@ -35,7 +35,9 @@ run() {  # run RECIPE_CODE: every command; the code that the recipe's run shall 
 run 0
 [ "$(grep -c ' ran ' "$work/run")" -eq 4 ] || fail "not every stage ran: $(cat "$work/run")"
 grep -q '<testsuite name="recipe" tests="6" failures="0" errors="0"' out/junit.xml || fail "$(cat out/junit.xml)"
-[ -s out/report.html ] && [ -s out/results/kld.json ] && [ -s out/compressed/model.onnx ] || fail "an artifact is missing"
+[ -s out/report.html ] && [ -s out/results/kld-compressed.json ] && [ -s out/compressed/model.onnx ] || fail "an artifact is missing"
+grep -q 'compressed keeps' out/report.html || fail "the verdict does not name the bundle"
+! grep -q 'not measured: kvc-eval needle' out/report.html || fail "the verdict has not found the needles"
 run 0
 [ "$(grep -c ' kept ' "$work/run")" -eq 4 ] || fail "not every stage was kept: $(cat "$work/run")"
 
@@ -46,7 +48,7 @@ grep -q 'failures="1"' out/junit.xml && grep -q '<failure message="max-kld: ' ou
 # --check: every problem, with its line.
 sed -i 's/"command": "kvc-eval kld"/"command": "kvc-eval klld"/; s/"options"/"option"/' examples/ci/recipe.json
 expect 3 'recipe.json:11: stage: expected one of the keys' kvc run examples/ci/recipe.json --check
-grep -q 'recipe.json:14: stage "kld": command: expected one of .*, got "kvc-eval klld"' "$work/both" || fail "$(cat "$work/both")"
+grep -q 'recipe.json:14: stage "kld-compressed": command: expected one of .*, got "kvc-eval klld"' "$work/both" || fail "$(cat "$work/both")"
 expect 3 '"line": 14' kvc run examples/ci/recipe.json --check --json
 expect 3 'recipe.json:11: .* more: kvc run --check' kvc run examples/ci/recipe.json -o out
 # A stage that fails leaves a JUnit file that says so.
