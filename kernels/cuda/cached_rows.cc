@@ -1,11 +1,16 @@
 #include "kernels/cuda/cached_rows.h"
 
+#include <algorithm>
+#include <limits>
+#include <string_view>
+
 #include "core/base/error.h"
 #include "core/base/row_format.h"
 
 namespace kvc::cuda {
 namespace {
 
+// Some mixture's, where the rate is not known: it says nothing that the ends do not.
 RowFormat FormatOf(RowCode code) {
   switch (code) {
     case RowCode::kF32:
@@ -22,8 +27,19 @@ RowFormat FormatOf(RowCode code) {
       return kRowsX4;
     case RowCode::kX2:
       return kRowsX2;
+    case RowCode::kSpread:
+      return MixedRows(1);
   }
   KVC_THROW(kInternal, "device rows: expected a code, got {}", static_cast<int>(code));
+}
+
+std::string_view NameOf(RowCode code) {
+  return code == RowCode::kSpread ? "a mixture" : RowFormatName(FormatOf(code));
+}
+
+CodeSteps StepsOf(const CachedRows& rows) {
+  if (rows.code != RowCode::kSpread) return {rows.steps};
+  return {rows.steps, rows.steps_apart, {rows.ends[0], rows.ends[1], rows.ends[2]}};
 }
 
 }  // namespace
@@ -36,17 +52,39 @@ RowCode RowCodeOf(const RowFormat& format) {
   if (format == kRowsX8) return RowCode::kX8;
   if (format == kRowsX4) return RowCode::kX4;
   if (format == kRowsX2) return RowCode::kX2;
-  KVC_THROW(kUnsupported,
-            "device rows: expected f32, f16, bf16, int8, x8, x4 or x2, got "
-            "{}; use --device cpu",
+  static_cast<void>(RowFormatName(format));  // throws for one without a name
+  KVC_CHECK(IsMixed(format), kUnsupported,
+            "device rows: expected f32, f16, bf16, int8, x8, x4, x2 or a mixture, got {}; use "
+            "--device cpu",
             RowFormatName(format));
+  return RowCode::kSpread;
 }
 
-int64_t CachedRowBytes(RowCode code, int64_t width) { return RowBytes(FormatOf(code), width); }
+int64_t CachedRowBytes(const CachedRows& rows) {
+  return RowBytes(FormatOf(rows.code), rows.width, StepsOf(rows));
+}
+
+void SetSteps(const CodeSteps& steps, const float* on_device, CachedRows& rows) {
+  rows.steps = on_device;
+  if (rows.code != RowCode::kSpread) return;
+  const int64_t most = std::max<int64_t>(steps.stride, steps.ends.back());
+  KVC_CHECK(most <= std::numeric_limits<int16_t>::max(), kUnsupported,
+            "device rows: expected a mixture of at most {} columns, got {}",
+            std::numeric_limits<int16_t>::max(), most);
+  rows.steps_apart = static_cast<int16_t>(steps.stride);
+  std::copy(steps.ends.begin(), steps.ends.end(), rows.ends);
+}
+
+CachedRows CodedColumns(CachedRows rows) {
+  if (rows.code == RowCode::kSpread) rows.width = std::min<int32_t>(rows.width, rows.ends[2]);
+  return rows;
+}
 
 void CheckCachedRows(const CachedRows& rows, const char* what, size_t number) {
+  KVC_CHECK(!HasSteps(rows.code) || rows.steps != nullptr, kBadShape,
+            "{} {}: expected the steps of rows in {}, got none", what, number, NameOf(rows.code));
   const int64_t unit = rows.code == RowCode::kF16 || rows.code == RowCode::kBF16 ? 2 : 4;
-  const int64_t bytes = CachedRowBytes(rows.code, rows.width);
+  const int64_t bytes = CachedRowBytes(rows);
   const auto address = reinterpret_cast<uintptr_t>(rows.data);
   KVC_CHECK(rows.width >= 0 && rows.stride >= bytes, kBadShape,
             "{} {}: expected rows at least {} bytes apart, got {}", what, number, bytes,
@@ -54,15 +92,12 @@ void CheckCachedRows(const CachedRows& rows, const char* what, size_t number) {
   KVC_CHECK(address % unit == 0 && rows.stride % unit == 0, kBadShape,
             "{} {}: expected rows at multiples of {} bytes, got address {:#x}, stride {}", what,
             number, unit, address, rows.stride);
-  KVC_CHECK(StepBits(rows.code) == 0 || rows.steps != nullptr, kBadShape,
-            "{} {}: expected the steps of rows in {}, got none", what, number,
-            RowFormatName(FormatOf(rows.code)));
 }
 
 void CheckPlainRows(const CachedRows& rows, const char* what, size_t number) {
-  KVC_CHECK(StepBits(rows.code) == 0, kUnsupported,
+  KVC_CHECK(!HasSteps(rows.code), kUnsupported,
             "{} {}: expected rows in f32, f16, bf16 or int8, got {}", what, number,
-            RowFormatName(FormatOf(rows.code)));
+            NameOf(rows.code));
 }
 
 }  // namespace kvc::cuda

@@ -82,11 +82,11 @@ enum class DecodeReader {
   kF16,
   kBF16,
   // Rows of any width and address on tensor cores, with queries and weights as sums of two bf16
-  // numbers: bf16 and int8 rows and codes with steps, or any mixture of formats, those of f16 and
+  // numbers: bf16 and int8 rows and codes with steps, or rows of any formats, those of f16 and
   // f32 being such sums.
   kMixed,
   kAny,
-  // Latents in any mixture of formats; values as kAny.
+  // Latents of any formats; values as kAny.
   kLatents,
 };
 

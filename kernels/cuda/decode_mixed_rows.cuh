@@ -50,6 +50,20 @@ struct CodeRows {
   }
 };
 
+// Four codes of `bits` bits in the lowest bits of a word, with their halves; columns from `columns`
+// on are zeros.
+__device__ __forceinline__ void UnpackCodes(uint32_t codes, int bits, int columns, float (&x)[4]) {
+  // 2^22 + n / 2, exact, has n in its low bits: no conversion instruction, which are slow.
+  constexpr uint32_t kBase = 0x4a800000U;
+  const float shift = -FloatOf(kBase) - static_cast<float>(1 << (bits - 1));
+  const uint32_t mask = (1U << bits) - 1;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const uint32_t code = codes >> (j * bits) & mask;
+    x[j] = j < columns ? FloatOf(kBase + 2 * code + 1) + shift : 0.0F;
+  }
+}
+
 // Codes with steps without them. How many bits is the same for all lanes, so that three formats
 // share their instructions.
 struct StepCodeRows {
@@ -65,18 +79,32 @@ struct StepCodeRows {
         bits(CodeBits(rows.code)) {}
   __device__ __forceinline__ float ScaleOfRow(int /*row*/) const { return 1.0F; }
   __device__ __forceinline__ void Load(int row, int d, float (&x)[4]) const {
-    // 2^22 + n / 2, exact, has n in its low bits: no conversion instruction, which are slow.
-    constexpr uint32_t kBase = 0x4a800000U;
-    const float shift = -FloatOf(kBase) - static_cast<float>(1 << (bits - 1));
     const auto* words = reinterpret_cast<const uint32_t*>(data + row * stride);
     const int bit = d * bits;
-    const uint32_t codes = d < width ? words[bit / 32] >> (bit % 32) : 0;
-    const uint32_t mask = (1U << bits) - 1;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const uint32_t code = codes >> (j * bits) & mask;
-      x[j] = d + j < width ? FloatOf(kBase + 2 * code + 1) + shift : 0.0F;
-    }
+    UnpackCodes(d < width ? words[bit / 32] >> (bit % 32) : 0, bits, width - d, x);
+  }
+};
+
+// The same of a mixture. The eight columns that a lane takes at a time have their bits in common.
+struct SpreadCodeRows {
+  const CachedRows& rows;
+  const char* data;
+  int64_t stride;
+  int width;
+  int coded;  // columns with bits
+
+  __device__ __forceinline__ explicit SpreadCodeRows(const CachedRows& of)
+      : rows(of),
+        data(static_cast<const char*>(of.data)),
+        stride(of.stride),
+        width(of.width),
+        coded(min(of.width, static_cast<int>(of.ends[2]))) {}
+  __device__ __forceinline__ float ScaleOfRow(int /*row*/) const { return 1.0F; }
+  __device__ __forceinline__ void Load(int row, int d, float (&x)[4]) const {
+    const auto* words = reinterpret_cast<const uint32_t*>(data + row * stride);
+    const int bits = d < rows.ends[0] ? 8 : d < rows.ends[1] ? 4 : 2;
+    const int bit = SpreadBit(rows, d);
+    UnpackCodes(d < coded ? words[bit / 32] >> (bit % 32) : 0, bits, coded - d, x);
   }
 };
 
@@ -89,7 +117,7 @@ __device__ __forceinline__ void LoadQueriesInSteps(const DecodeHead& head,
   const int t = LaneIndex() % 4;
   const float* row = head.queries + static_cast<int64_t>(g) * head.query_stride;
   const int width = g < head.group ? keys.width : 0;
-  const auto at = [&](int d) { return d < width ? row[d] * keys.steps[d] : 0.0F; };
+  const auto at = [&](int d) { return d < width ? row[d] * *StepOf(keys, d) : 0.0F; };
 #pragma unroll
   for (int k = 0; k < kSteps; ++k) {
 #pragma unroll
@@ -111,7 +139,7 @@ __device__ __forceinline__ void CountInSteps(const CachedRows& values, float (&o
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int d = 16 * m + 8 * half + LaneIndex() / 4;
-      const float step = d < values.width ? values.steps[d] : 1.0F;
+      const float step = d < values.width ? *StepOf(values, d) : 1.0F;
       const float factor = kInto ? 1.0F / step : step;
       o[m][2 * half] *= factor;
       o[m][2 * half + 1] *= factor;
@@ -258,7 +286,10 @@ struct MixedRows {
     if (rows.code == RowCode::kInt8) {
       return Fill<1>(tile, CodeRows(rows), row, end);
     }
-    if (CodeBits(rows.code) > 0) {
+    if (rows.code == RowCode::kSpread) {
+      return Fill<1>(tile, SpreadCodeRows(rows), row, end);
+    }
+    if (IsInSteps(rows.code)) {
       return Fill<1>(tile, StepCodeRows(rows), row, end);
     }
     if constexpr (kPlanes == 2) {

@@ -15,7 +15,7 @@ constexpr double kElementCost = 0.75;
 
 int64_t TilesOf(int64_t rows) { return (rows + kDecodeTileRows - 1) / kDecodeTileRows; }
 
-int64_t BytesOfRow(const CachedRows& rows) { return CachedRowBytes(rows.code, rows.width); }
+int64_t BytesOfRow(const CachedRows& rows) { return CachedRowBytes(rows); }
 
 int64_t CostOfRow(const CachedRows& rows) {
   return std::max(BytesOfRow(rows), static_cast<int64_t>(kElementCost * rows.width));
@@ -49,6 +49,8 @@ void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index
   KVC_CHECK(rows.width >= 1 && rows.width <= most, kBadShape,
             "decode segment {}: expected {} of width 1 to {}, got {}", index, what, most,
             rows.width);
+  KVC_CHECK(!HasSteps(rows.code) || rows.steps != nullptr, kBadShape,
+            "decode segment {}: expected the steps of {}, got none", index, what);
   const int64_t bytes = BytesOfRow(rows);
   KVC_CHECK(rows.stride >= bytes, kBadShape,
             "decode segment {}: expected {} at least {} bytes apart, got {}", index, what, bytes,
@@ -59,8 +61,6 @@ void CheckRows(const CachedRows& rows, int32_t most, const char* what, int index
             "decode segment {}: expected {} at multiples of {} bytes, got another address or "
             "stride",
             index, what, alignment);
-  KVC_CHECK(StepBits(rows.code) == 0 || rows.steps != nullptr, kBadShape,
-            "decode segment {}: expected the steps of {}, got none", index, what);
 }
 
 void CheckSegment(const DecodeSegment& segment, const DecodeHead& head, int index) {

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kProjectThreads, kProjectBlocks<kWidth, kRows>
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (first + r < in.rows) {
-      StoreRow(to, first + r, x[r]);
+      StoreRow(to, first + r, x[r], nullptr);
     }
   }
 }

@@ -69,27 +69,27 @@ __device__ __forceinline__ void CopyBits(const RowMove& move, int first, int end
 
 // A block for kMoveRows rows of a move.
 __global__ void __launch_bounds__(kElementThreads) MoveRowsKernel(const RowMove* moves) {
-  const RowMove move = moves[blockIdx.y];
+  const RowMove& move = moves[blockIdx.y];
   const int first = static_cast<int>(blockIdx.x) * kMoveRows;
   if (first >= move.rows) {
     return;
   }
   const int end = min(first + kMoveRows, move.rows);
-  const bool coded = !IsPlain(move.to.code);
-  if (move.from.code != move.to.code || (coded && move.from.width != move.to.width)) {
+  if (!AreAlike(move.from, move.to)) {
     for (int i = first + WarpIndex(); i < end; i += kMoveWarps) {
-      RecodeRow(move.from, SourceRow(move, i), move.to, TargetRow(move, i));
+      RecodeRow(move.from, SourceRow(move, i), move.to, TargetRow(move, i), move.faults);
     }
     return;
   }
-  const int bytes = RowBytesOf(move.to.code, move.to.width);
-  const uint64_t bits = Alignment(move.from) | Alignment(move.to) | static_cast<uint64_t>(bytes);
+  const RowMove own = move;  // in registers, which stores do not change
+  const int bytes = RowBytesOf(own.to);
+  const uint64_t bits = Alignment(own.from) | Alignment(own.to) | static_cast<uint64_t>(bytes);
   if (bits % 16 == 0) {
-    CopyBits<uint4>(move, first, end, bytes);
+    CopyBits<uint4>(own, first, end, bytes);
   } else if (bits % 4 == 0) {
-    CopyBits<uint32_t>(move, first, end, bytes);
+    CopyBits<uint32_t>(own, first, end, bytes);
   } else {
-    CopyBits<uint16_t>(move, first, end, bytes);
+    CopyBits<uint16_t>(own, first, end, bytes);
   }
 }
 
@@ -127,7 +127,7 @@ __device__ __forceinline__ void CloseGaps(const KeptRows& in, int begin, int end
 // A block for kColumnBytes of a plane.
 __global__ void __launch_bounds__(kElementThreads) KeepRowsKernel(const KeptRows* planes) {
   const KeptRows in = planes[blockIdx.y];
-  const int bytes = RowBytesOf(in.plane.code, in.plane.width);
+  const int bytes = RowBytesOf(in.plane);
   const int begin = static_cast<int>(blockIdx.x) * kColumnBytes;
   if (begin >= bytes || (in.kept == nullptr && in.first == 0)) {
     return;

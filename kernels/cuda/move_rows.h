@@ -32,6 +32,9 @@ struct RowMove {
   int32_t to_first = 0;
   int32_t rows = 0;
   int32_t ring = 0;  // rows of a target that begins again at its end, at least `rows`; 0: none
+  // On the device, or null: where numbers are counted that are not finite and for which the target,
+  // in codes with steps, has no code.
+  int32_t* faults = nullptr;
 };
 
 // Returns the most rows of a move, which MoveRows asks for; 0 for none. Throws kBadShape, naming

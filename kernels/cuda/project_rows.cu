@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kProjectThreads, kProjectBlocks<kWidth, kRows>
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (first + r < move.rows) {
-      StoreRow(move.to, TargetRow(move, first + r), x[r]);
+      StoreRow(move.to, TargetRow(move, first + r), x[r], move.faults);
     }
   }
 }

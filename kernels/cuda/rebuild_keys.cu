@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksHint) RebuildKernel(const Key
       const int d = lane + 32 * c;
       x[c] = d < in.keys.width ? keys[k][Shift(k) + d] * factors[k] : 0.0F;
     }
-    StoreRow(in.keys, first + k, x);
+    StoreRow(in.keys, first + k, x, nullptr);
   }
 }
 

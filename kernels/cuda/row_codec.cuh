@@ -29,20 +29,65 @@ __device__ __forceinline__ char* RowAt(const CachedRows& rows, int64_t row) {
   return static_cast<char*>(rows.data) + row * rows.stride;
 }
 
-// Bits of a code with steps (StepBits, for the device); 0 for other elements.
+// HasSteps, for the device.
+__device__ __forceinline__ bool IsInSteps(RowCode code) { return code >= RowCode::kX8; }
+// Bits of kX8, kX4 and kX2.
 __device__ __forceinline__ int CodeBits(RowCode code) {
-  return code < RowCode::kX8 ? 0 : 8 >> (static_cast<int>(code) - static_cast<int>(RowCode::kX8));
+  return 8 >> (static_cast<int>(code) - static_cast<int>(RowCode::kX8));
 }
 __device__ __forceinline__ bool IsPlain(RowCode code) { return code < RowCode::kInt8; }
 // Of plain elements.
 __device__ __forceinline__ int ElementBytes(RowCode code) { return code == RowCode::kF32 ? 4 : 2; }
-// Codes are followed by zeros up to a multiple of four bytes.
-__device__ __forceinline__ int RowBytesOf(RowCode code, int width) {
-  if (IsPlain(code)) {
-    return width * ElementBytes(code);
+
+// Where a kSpread row has the bits of a column: a column below the end of the run of 8 bits counts
+// as 4 + 2 + 2 of them, and so on.
+__device__ __forceinline__ int SpreadBit(const CachedRows& rows, int column) {
+  return 4 * min(column, static_cast<int>(rows.ends[0])) +
+         2 * min(column, static_cast<int>(rows.ends[1])) +
+         2 * min(column, static_cast<int>(rows.ends[2]));
+}
+// The step of a column with bits, of any code with steps.
+__device__ __forceinline__ const float* StepOf(const CachedRows& rows, int column) {
+  const int run = (column >= rows.ends[0] ? 1 : 0) + (column >= rows.ends[1] ? 1 : 0);
+  return rows.steps + run * rows.steps_apart + column;
+}
+
+// A column of a row in codes with steps.
+struct CodePlace {
+  int bits;           // 0: not stored, zero
+  int bit;            // of the row
+  const float* step;  // read it of columns with bits alone
+
+  __device__ __forceinline__ CodePlace(const CachedRows& rows, int column)
+      : step(StepOf(rows, column)) {
+    if (rows.code == RowCode::kSpread) {
+      const int run = (column >= rows.ends[0] ? 1 : 0) + (column >= rows.ends[1] ? 1 : 0);
+      bits = column < rows.ends[2] ? 8 >> run : 0;
+      bit = SpreadBit(rows, column);
+    } else {
+      bits = CodeBits(rows.code);
+      bit = column * bits;
+    }
   }
-  return code == RowCode::kInt8 ? kScaleBytes + (width + 3) / 4 * 4
-                                : (width * CodeBits(code) + 31) / 32 * 4;
+};
+
+// Codes are followed by zeros up to a multiple of four bytes.
+__device__ __forceinline__ int RowBytesOf(const CachedRows& rows) {
+  if (IsPlain(rows.code)) {
+    return rows.width * ElementBytes(rows.code);
+  }
+  if (rows.code == RowCode::kInt8) {
+    return kScaleBytes + (rows.width + 3) / 4 * 4;
+  }
+  return (CodePlace(rows, rows.width).bit + 31) / 32 * 4;
+}
+// True where rows of one plane are rows of the other as they are; widths of coded rows are equal.
+__device__ __forceinline__ bool AreAlike(const CachedRows& a, const CachedRows& b) {
+  if (a.code != b.code || (!IsPlain(a.code) && a.width != b.width)) {
+    return false;
+  }
+  return a.code != RowCode::kSpread ||
+         (a.ends[0] == b.ends[0] && a.ends[1] == b.ends[1] && a.ends[2] == b.ends[2]);
 }
 
 // The scale of a row that is read; not looked at where the code has none.
@@ -82,11 +127,13 @@ __device__ __forceinline__ uint16_t NarrowBrain(float x) {
 __device__ __forceinline__ float CodeShift(int bits) {
   return 0.5F - static_cast<float>(1 << (bits - 1));
 }
-__device__ __forceinline__ float DecodeCode(int bits, const char* row, float step, int column) {
-  const int bit = column * bits;
-  const uint32_t word = reinterpret_cast<const uint32_t*>(row)[bit / 32];
-  const uint32_t code = word >> (bit % 32) & ((1U << bits) - 1);
-  return (static_cast<float>(code) + CodeShift(bits)) * step;
+__device__ __forceinline__ float DecodeCode(const CodePlace& place, const char* row) {
+  if (place.bits == 0) {
+    return 0.0F;
+  }
+  const uint32_t word = reinterpret_cast<const uint32_t*>(row)[place.bit / 32];
+  const uint32_t code = word >> (place.bit % 32) & ((1U << place.bits) - 1);
+  return (static_cast<float>(code) + CodeShift(place.bits)) * *place.step;
 }
 // floor(x / step), clamped, from 0 on. What is not finite becomes some code: there is none for it.
 __device__ __forceinline__ uint32_t CodeWithStep(int bits, float x, float step) {
@@ -111,7 +158,7 @@ __device__ __forceinline__ float DecodeElement(const CachedRows& rows,
     case RowCode::kInt8:
       return scale * static_cast<float>(reinterpret_cast<const int8_t*>(row + kScaleBytes)[column]);
     default:
-      return DecodeCode(CodeBits(rows.code), row, rows.steps[column], column);
+      return DecodeCode(CodePlace(rows, column), row);
   }
   return 0.0F;
 }
@@ -143,30 +190,61 @@ __device__ __forceinline__ uint8_t CodeOf(float x, float scale) {
   return static_cast<uint8_t>(BitsOf(code) & 0xffU);
 }
 
-// EncodeColumn of codes with steps: as many lanes as fill a word store it together.
-__device__ __forceinline__ void EncodeCode(const CachedRows& rows, char* row, int column, float x) {
-  const int bits = CodeBits(rows.code);
-  const int bit = column * bits;
-  uint32_t word = 0;
-  if (column < rows.width) {
-    word = CodeWithStep(bits, x, rows.steps[column]) << (bit % 32);
+// Stores the code of a column of a mixture. Eight columns that have their bits in common are 16, 32
+// or 64 of the row: as many lanes as fill 16 store them together.
+__device__ __forceinline__ void StoreSpread(
+    const CachedRows& rows, char* row, int column, const CodePlace& place, uint32_t code) {
+  uint32_t half = code << (place.bit % 16);
+#pragma unroll
+  for (int lanes = 1; lanes < 8; lanes *= 2) {
+    const uint32_t others = ShuffleXor(half, lanes);
+    half |= lanes * place.bits < 16 ? others : 0;
   }
-  for (int lanes = 1; lanes * bits < 32; lanes *= 2) {
+  auto* halves = reinterpret_cast<uint16_t*>(row);
+  if (column < rows.width && place.bits > 0 && place.bit % 16 == 0) {
+    halves[place.bit / 16] = static_cast<uint16_t>(half);
+  }
+  const int next = place.bit / 16 + 1;
+  if (column == min(rows.width, static_cast<int>(rows.ends[2])) - 1 && next % 2 == 1) {
+    halves[next] = 0;  // the row's last word is complete
+  }
+}
+
+// EncodeColumn of codes with steps. Numbers that are not finite are counted in `faults`, if it is
+// not null.
+__device__ __forceinline__ void EncodeCode(
+    const CachedRows& rows, char* row, int column, float x, int32_t* faults) {
+  const CodePlace place(rows, column);
+  uint32_t code = 0;
+  if (column < rows.width) {
+    if (place.bits > 0) {
+      code = CodeWithStep(place.bits, x, *place.step);
+    }
+    if (faults != nullptr && MagnitudeOf(x) >= kInfinityBits) {
+      AtomicAdd(faults, 1);
+    }
+  }
+  if (rows.code == RowCode::kSpread) {
+    StoreSpread(rows, row, column, place, code);
+    return;
+  }
+  uint32_t word = code << (place.bit % 32);
+  for (int lanes = 1; lanes * place.bits < 32; lanes *= 2) {
     word |= ShuffleXor(word, lanes);
   }
-  if (bit % 32 == 0 && column < rows.width) {
-    reinterpret_cast<uint32_t*>(row)[bit / 32] = word;
+  if (place.bit % 32 == 0 && column < rows.width) {
+    reinterpret_cast<uint32_t*>(row)[place.bit / 32] = word;
   }
 }
 
 // A column of a row of `rows` that has, or will have, the scale `scale`, for each lane of a warp:
 // `column` is the lane's, x is 0 behind the rows' width. Four lanes store their codes as one word.
 __device__ __forceinline__ void EncodeColumn(
-    const CachedRows& rows, char* row, float scale, int column, float x) {
+    const CachedRows& rows, char* row, float scale, int column, float x, int32_t* faults) {
   const RowCode code = rows.code;
   const int width = rows.width;
-  if (CodeBits(code) > 0) {
-    EncodeCode(rows, row, column, x);
+  if (IsInSteps(code)) {
+    EncodeCode(rows, row, column, x, faults);
     return;
   }
   if (code == RowCode::kInt8) {
@@ -189,11 +267,12 @@ __device__ __forceinline__ void EncodeColumn(
   }
 }
 
-// Decodes and encodes the first to.width columns of a row.
+// Decodes and encodes the first to.width columns of a row; `faults` as EncodeCode has them.
 __device__ __forceinline__ void RecodeRow(const CachedRows& from,
                                           int64_t from_row,
                                           const CachedRows& to,
-                                          int64_t to_row) {
+                                          int64_t to_row,
+                                          int32_t* faults) {
   const char* source = RowAt(from, from_row);
   char* target = RowAt(to, to_row);
   const int lane = LaneIndex();
@@ -213,7 +292,7 @@ __device__ __forceinline__ void RecodeRow(const CachedRows& from,
   for (int first = 0; first < to.width; first += 32) {
     const int column = first + lane;
     const float x = column < to.width ? DecodeElement(from, source, from_scale, column) : 0.0F;
-    EncodeColumn(to, target, scale, column, x);
+    EncodeColumn(to, target, scale, column, x, faults);
   }
 }
 
@@ -232,9 +311,12 @@ __device__ __forceinline__ void LoadRow(const CachedRows& from,
   }
 }
 
-// Encodes a row from registers.
+// Encodes a row from registers; `faults` as EncodeCode has them.
 template <int n>
-__device__ __forceinline__ void StoreRow(const CachedRows& to, int64_t row, const float (&x)[n]) {
+__device__ __forceinline__ void StoreRow(const CachedRows& to,
+                                         int64_t row,
+                                         const float (&x)[n],
+                                         int32_t* faults) {
   char* target = RowAt(to, row);
   float scale = 0.0F;
   if (to.code == RowCode::kInt8) {
@@ -251,7 +333,7 @@ __device__ __forceinline__ void StoreRow(const CachedRows& to, int64_t row, cons
 #pragma unroll
   for (int c = 0; c < n; ++c) {
     const int column = LaneIndex() + 32 * c;
-    EncodeColumn(to, target, scale, column, column < to.width ? x[c] : 0.0F);
+    EncodeColumn(to, target, scale, column, column < to.width ? x[c] : 0.0F, faults);
   }
 }
 

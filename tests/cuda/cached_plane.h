@@ -15,16 +15,15 @@ namespace kvc::cuda {
 
 inline const std::vector<RowFormat> kRowFormats = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8};
 // With those that need steps.
-inline const std::vector<RowFormat> kAllRowFormats = {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8,
-                                                      kRowsX8,  kRowsX4,  kRowsX2};
+inline const std::vector<RowFormat> kAllRowFormats = {
+    kRowsF32, kRowsF16, kRowsBF16, kRowsInt8, kRowsX8, kRowsX4, kRowsX2, kRowsFew, kRowsMany};
 
 // Rows [rows, width] of a format, `pad` bytes behind each and `offset` in front of the first.
 struct CachedPlane {
   RowFormat format;
+  TestCodes codes;
   int64_t rows, width, stride, offset;
   std::vector<std::byte> bytes;  // [offset + rows * stride], as they were at the start
-  std::vector<float> steps;
-  DeviceArray<float> device_steps;
   DeviceArray<std::byte> device;
 
   // values [rows, width]
@@ -35,35 +34,34 @@ struct CachedPlane {
               int64_t before,
               const std::vector<float>& values)
       : format(row_format),
+        codes(row_format, columns),
         rows(num),
         width(columns),
-        stride(RowBytes(row_format, columns) + pad),
+        stride(RowBytes(row_format, columns, codes.host()) + pad),
         offset(before),
         bytes(static_cast<size_t>(before + num * stride), std::byte{0xa5}),
-        steps(TestSteps(row_format, columns)),
-        device_steps(steps),
         device(Encode(values)) {}
 
   [[nodiscard]] CachedRows view() const {
-    return {device.data() + offset, RowCodeOf(format), static_cast<int32_t>(width), stride,
-            steps.empty() ? nullptr : device_steps.data()};
+    CachedRows plane = {device.data() + offset, RowCodeOf(format), static_cast<int32_t>(width),
+                        stride};
+    codes.Set(plane);
+    return plane;
   }
-  [[nodiscard]] StoredRows stored() const { return {format, width, stride, StepsOrNull(steps)}; }
+  [[nodiscard]] StoredRows stored() const { return {format, width, stride, codes.host()}; }
   // Byte 0 of a row in `bytes`, or in what Now returned.
   [[nodiscard]] int64_t At(int64_t row) const { return offset + row * stride; }
   [[nodiscard]] std::vector<std::byte> Now() const { return device.Host(); }
   // Rows as float, of `from`: `bytes` or what Now returned.
   [[nodiscard]] std::vector<float> Decoded(const std::vector<std::byte>& from) const {
     std::vector<float> values(static_cast<size_t>(rows * width));
-    DecodeRows(from.data() + offset, format, stride, {values.data(), rows, width},
-               StepsOrNull(steps));
+    DecodeRows(from.data() + offset, format, stride, {values.data(), rows, width}, codes.host());
     return values;
   }
 
  private:
   const std::vector<std::byte>& Encode(const std::vector<float>& values) {
-    EncodeRows({values.data(), rows, width}, format, bytes.data() + offset, stride,
-               StepsOrNull(steps));
+    EncodeRows({values.data(), rows, width}, format, bytes.data() + offset, stride, codes.host());
     return bytes;
   }
 };

@@ -25,18 +25,17 @@ class EncodedRows {
               int64_t offset,
               int64_t pad)
       : format_(format),
+        codes_(format, width),
         width_(width),
-        stride_(RowBytes(format, width) + pad),
+        stride_(RowBytes(format, width, codes_.host()) + pad),
         offset_(offset),
         bytes_(static_cast<size_t>(room * stride_)),
         values_(static_cast<size_t>(room * width)),
-        steps_(TestSteps(format, width)),
-        device_steps_(steps_),
         device_(static_cast<size_t>(offset + room * stride_)) {
     for (float& value : values_) value = static_cast<float>(rng.NextNormal());
     const MatrixF rows(values_.data(), room, width);
-    EncodeRows(rows, format, bytes_.data(), stride_, StepsOrNull(steps_));
-    DecodeRows(bytes_.data(), format, stride_, rows, StepsOrNull(steps_));
+    EncodeRows(rows, format, bytes_.data(), stride_, codes_.host());
+    DecodeRows(bytes_.data(), format, stride_, rows, codes_.host());
     Write(0, written, nullptr);
     Synchronize(nullptr);
   }
@@ -45,8 +44,10 @@ class EncodedRows {
     return values_[static_cast<size_t>(row * width_ + column)];
   }
   [[nodiscard]] CachedRows view() const {
-    return {device_.data() + offset_, RowCodeOf(format_), static_cast<int32_t>(width_), stride_,
-            steps_.empty() ? nullptr : device_steps_.data()};
+    CachedRows rows = {device_.data() + offset_, RowCodeOf(format_), static_cast<int32_t>(width_),
+                       stride_};
+    codes_.Set(rows);
+    return rows;
   }
   // Puts rows row .. row + count - 1 into place.
   void Write(int64_t row, int64_t count, StreamHandle stream) const {
@@ -60,15 +61,14 @@ class EncodedRows {
     Write(row, 1, nullptr);
     Synchronize(nullptr);
   }
-  [[nodiscard]] int64_t RowSize() const { return RowBytes(format_, width_); }
+  [[nodiscard]] int64_t RowSize() const { return RowBytes(format_, width_, codes_.host()); }
 
  private:
   RowFormat format_;
+  TestCodes codes_;
   int64_t width_, stride_, offset_;
   std::vector<std::byte> bytes_;  // [room, stride]
   std::vector<float> values_;     // [room, width], as decoded
-  std::vector<float> steps_;
-  DeviceArray<float> device_steps_;
   DeviceArray<std::byte> device_;
 };
 

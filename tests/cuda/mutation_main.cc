@@ -56,7 +56,8 @@ double RunDecode(Rng& rng) {
   }
   const SegmentSize grows = {17, 8, 5, kRowsBF16, kRowsBF16, 0, 0, 100};
   const std::vector<std::vector<SegmentSize>> mixed = {
-      {{90, 64, 64}, {77, 13, 61, kRowsBF16, kRowsBF16, 2}, {20, 40, 24}}, {grows}};
+      {{90, 64, 64}, {77, 13, 61, kRowsBF16, kRowsBF16, 2}, {20, 40, 24}},
+      {{50, 61, 33, kRowsMany, kRowsFew}, grows}};
   const std::vector<std::vector<SegmentSize>> any = {
       {{90, 64, 64}, {77, 13, 61, kRowsF16, kRowsBF16, 2}, {20, 61, 62, kRowsF32, kRowsInt8}},
       {grows}};
@@ -152,22 +153,43 @@ double RunElementwise(Rng& rng) {
   return Worst(y, 1e-5, [&](int64_t r, int64_t c) { return x.at(r, c) + y.at(r, c); });
 }
 
-// 0 where the planes' bytes are as expected.
+// 0 where a plane's bytes are as expected.
+double MoveOnce(
+    Rng& rng, const RowFormat& from, int64_t from_width, const RowFormat& to, int64_t to_width) {
+  const CachedPlane source(from, 70, from_width, 0, 0, RandomFloats(rng, 70 * from_width));
+  const CachedPlane target(to, 70, to_width, 0, 0, RandomFloats(rng, 70 * to_width));
+  RowMove move;
+  move.from = source.view();
+  move.to = target.view();
+  move.rows = 70;
+  const DeviceArray<RowMove> table(std::vector<RowMove>{move});
+  MoveRows(table.data(), 1, 70, nullptr);
+  std::vector<std::byte> expected = target.bytes;
+  CopyRows(source.bytes.data(), source.stored(), 70, expected.data(), target.stored());
+  return target.Now() == expected ? 0.0 : INFINITY;
+}
+
+// 0 where a number that has no code is counted.
+double MoveInfinity() {
+  const CachedPlane source(kRowsF32, 1, 8, 0, 0,
+                           {0.0F, INFINITY, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F});
+  const CachedPlane target(kRowsX4, 1, 8, 0, 0, std::vector<float>(8, 0.0F));
+  const DeviceArray<int32_t> faults(std::vector<int32_t>{0});
+  RowMove move;
+  move.from = source.view();
+  move.to = target.view();
+  move.rows = 1;
+  move.faults = faults.data();
+  const DeviceArray<RowMove> table(std::vector<RowMove>{move});
+  MoveRows(table.data(), 1, 1, nullptr);
+  return faults.Host()[0] == 1 ? 0.0 : INFINITY;
+}
+
 double RunMove(Rng& rng) {
-  double worst = 0.0;
-  for (const RowFormat& to : {kRowsF32, kRowsInt8}) {
-    const CachedPlane source(kRowsF32, 70, 48, 0, 0, RandomFloats(rng, 70 * 48));
-    const CachedPlane target(to, 70, 41, 0, 0, RandomFloats(rng, 70 * 41));
-    RowMove move;
-    move.from = source.view();
-    move.to = target.view();
-    move.rows = 70;
-    const DeviceArray<RowMove> table(std::vector<RowMove>{move});
-    MoveRows(table.data(), 1, 70, nullptr);
-    std::vector<std::byte> expected = target.bytes;
-    CopyRows(source.bytes.data(), source.stored(), 70, expected.data(), target.stored());
-    worst = target.Now() == expected ? worst : INFINITY;
-  }
+  double worst = std::max({MoveOnce(rng, kRowsF32, 48, kRowsF32, 41),
+                           MoveOnce(rng, kRowsF32, 48, kRowsInt8, 41),
+                           MoveOnce(rng, kRowsF32, 48, kRowsFew, 30),
+                           MoveOnce(rng, kRowsMany, 41, kRowsFew, 41), MoveInfinity()});
   const CachedPlane plane(kRowsF32, 600, 12, 0, 0, RandomFloats(rng, 600 * 12));
   KeptRows kept;
   kept.plane = plane.view();

@@ -193,8 +193,13 @@ class ProjectionTable {
     for (int64_t d = 0; d < target.width; ++d) {
       const double sum = static_cast<double>(bases_[i]->width + 8) * 0x1p-24 * want.size[d];
       if (NeedsSteps(target.format)) {
-        const double step = target.steps[static_cast<size_t>(d)];
-        const double reach = std::pow(2.0, static_cast<double>(ElementBits(target.format)) - 1.0);
+        const int64_t bits = target.codes.BitsOf(d);
+        if (bits == 0) {
+          ASSERT_EQ(got[d], 0.0F) << "projection " << i << " column " << d << " without bits";
+          continue;
+        }
+        const double step = target.codes.StepOf(d);
+        const double reach = std::pow(2.0, static_cast<double>(bits) - 1.0);
         const double y = std::clamp(want.y[d], -reach * step, reach * step);
         ASSERT_LE(std::abs(got[d] - y), 2.0 * sum + 0.501 * step)
             << "projection " << i << " column " << d << " in codes: " << got[d] << " for "
@@ -231,7 +236,9 @@ void RunWidths(Rng& rng, const std::vector<int64_t>& widths, const std::vector<i
       for (const bool centred : {false, true}) {
         const TestBasis& basis = bases.emplace_back(rng, width, reflectors, centred);
         for (const BasisWay way : kWays) {
-          const auto format = [&] { return kAllRowFormats[static_cast<size_t>(rng.NextBelow(7))]; };
+          const auto format = [&] {
+            return kAllRowFormats[static_cast<size_t>(rng.NextBelow(std::ssize(kAllRowFormats)))];
+          };
           const int64_t count = rows[static_cast<size_t>(rng.NextBelow(std::ssize(rows)))];
           table.Add(basis, way, format(), format(), count, 1 + rng.NextBelow(width), true);
           table.Add(basis, way, kRowsF32, kRowsF32, count, width, false);
@@ -267,6 +274,30 @@ TEST(ProjectRows, AllPairsOfFormats) {
     }
   }
   table.RunAndCompare();
+}
+
+// A row with a NaN has no coordinates that codes could hold: all of them are counted.
+TEST(ProjectRows, CountsWhatHasNoCode) {
+  Rng rng(47);
+  const TestBasis basis(rng, 40, 0, true);
+  for (const int64_t rows : {3, 30}) {
+    for (const RowFormat& to : kAllRowFormats) {
+      std::vector<float> values = RandomFloats(rng, rows * 40);
+      values[45] = std::nanf("");
+      const CachedPlane source(kRowsF32, rows, 40, 0, 0, values);
+      const CachedPlane target(to, rows, 33, 0, 0, RandomFloats(rng, rows * 33));
+      const DeviceArray<int32_t> faults(std::vector<int32_t>{0});
+      RowProjection projection;
+      projection.basis = basis.view();
+      projection.move.from = source.view();
+      projection.move.to = target.view();
+      projection.move.rows = static_cast<int32_t>(rows);
+      projection.move.faults = faults.data();
+      const DeviceArray<RowProjection> table(std::vector<RowProjection>{projection});
+      ProjectRows(table.data(), 1, SizeOf({projection}), nullptr);
+      EXPECT_EQ(faults.Host()[0], NeedsSteps(to) ? 33 : 0) << RowFormatName(to) << ", " << rows;
+    }
+  }
 }
 
 // There and back again with orthogonal coordinates; reflectors as a matrix are the same basis.
