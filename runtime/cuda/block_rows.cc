@@ -46,21 +46,27 @@ std::array<const std::vector<float>*, 8> PartsOf(const LayerBases& bases) {
 
 cuda::CachedRows LayerRows::Keys(const CacheBlock& block) const {
   const BlockShape& shape = block.shape();
-  return {DeviceMemory::Of(block.keys()), cuda::RowCodeOf(shape.key_format),
-          static_cast<int32_t>(shape.key_width), shape.KeyRowBytes(), Steps(shape.key_steps)};
+  return Plane(DeviceMemory::Of(block.keys()), shape.key_format, shape.key_width,
+               shape.KeyRowBytes(), shape.key_steps);
 }
 
 cuda::CachedRows LayerRows::Values(const CacheBlock& block, int64_t plane) const {
   const BlockShape& shape = block.shape();
-  return {DeviceMemory::Of(block.values()) + plane * block.PlaneBytes(),
-          cuda::RowCodeOf(shape.value_format), static_cast<int32_t>(shape.value_width),
-          shape.ValueRowBytes(), Steps(shape.ValueSteps(plane))};
+  return Plane(DeviceMemory::Of(block.values()) + plane * block.PlaneBytes(), shape.value_format,
+               shape.value_width, shape.ValueRowBytes(), shape.ValueSteps(plane));
 }
 
-const float* LayerRows::Steps(CodeSteps steps) const {
-  if (steps == nullptr) return nullptr;
+cuda::CachedRows LayerRows::Plane(
+    void* data, const RowFormat& format, int64_t width, int64_t stride, CodeSteps steps) const {
+  cuda::CachedRows rows = {data, cuda::RowCodeOf(format), static_cast<int32_t>(width), stride};
+  SetSteps(steps, rows);
+  return rows;
+}
+
+void LayerRows::SetSteps(const CodeSteps& steps, cuda::CachedRows& rows) const {
+  if (steps.data == nullptr) return;
   KVC_CHECK(cache_ != nullptr, kInternal, "cuda: expected rows without steps, got some with");
-  return bases_->Steps(*cache_, layer_, steps, *device_);
+  cuda::SetSteps(steps, bases_->Steps(*cache_, layer_, steps, *device_), rows);
 }
 
 cuda::CachedRows RowsAt(cuda::CachedRows rows, int64_t row) {
@@ -109,16 +115,22 @@ void AppendBlockMoves(const CacheBlock& from,
   }
 }
 
-void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device) {
+void CountFaults(CudaDevice& device, cuda::RowMove& move) {
+  if (cuda::HasSteps(move.to.code)) move.faults = device.faults();
+}
+
+void LaunchMoves(std::vector<cuda::RowMove> moves, CudaDevice& device) {
   if (moves.empty()) return;
+  for (cuda::RowMove& move : moves) CountFaults(device, move);
   DeviceTable<cuda::RowMove> table;
   table.Set(moves, device);
   cuda::MoveRows(table.data(), static_cast<int32_t>(moves.size()), cuda::MostRows(moves),
                  device.stream());
 }
 
-void LaunchProjections(const std::vector<cuda::RowProjection>& projections, CudaDevice& device) {
+void LaunchProjections(std::vector<cuda::RowProjection> projections, CudaDevice& device) {
   if (projections.empty()) return;
+  for (cuda::RowProjection& projection : projections) CountFaults(device, projection.move);
   DeviceTable<cuda::RowProjection> table;
   table.Set(projections, device);
   cuda::ProjectRows(table.data(), static_cast<int32_t>(projections.size()),

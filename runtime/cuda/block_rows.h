@@ -68,10 +68,13 @@ class LayerRows {
   [[nodiscard]] cuda::CachedRows Keys(const CacheBlock& block) const;
   // Values of the group's head number `plane`.
   [[nodiscard]] cuda::CachedRows Values(const CacheBlock& block, int64_t plane) const;
-  // Steps of the layer's bases on the device.
-  [[nodiscard]] const float* Steps(CodeSteps steps) const;
+  // Says in `rows`, whose code is set, how they lie: `steps` are of the layer's bases.
+  void SetSteps(const CodeSteps& steps, cuda::CachedRows& rows) const;
 
  private:
+  [[nodiscard]] cuda::CachedRows Plane(
+      void* data, const RowFormat& format, int64_t width, int64_t stride, CodeSteps steps) const;
+
   const SequenceCache* cache_ = nullptr;
   int64_t layer_ = 0;
   DeviceBases* bases_ = nullptr;
@@ -127,8 +130,12 @@ void ForStoredPlanes(const AttentionStep& step,
   }
 }
 
-// Execute a table of the host once, if there is anything in it.
-void LaunchMoves(const std::vector<cuda::RowMove>& moves, CudaDevice& device);
-void LaunchProjections(const std::vector<cuda::RowProjection>& projections, CudaDevice& device);
+// Lets a move into codes with steps count numbers that have no code, where the device looks at its
+// next wait (CudaDevice::faults).
+void CountFaults(CudaDevice& device, cuda::RowMove& move);
+
+// Execute a table of the host once, if there is anything in it; its faults are counted.
+void LaunchMoves(std::vector<cuda::RowMove> moves, CudaDevice& device);
+void LaunchProjections(std::vector<cuda::RowProjection> projections, CudaDevice& device);
 
 }  // namespace kvc::runtime

@@ -1,7 +1,9 @@
 #include "runtime/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "core/base/error.h"
 #include "runtime/cuda/device_memory.h"
 
 namespace kvc::runtime {
@@ -37,8 +39,25 @@ void CudaDevice::Copy(
 void CudaDevice::Synchronize() {
   const auto lock = Lock();
   ++waits_;
+  if (faults_.data() != nullptr) {
+    cuda::CopyToHost(&found_, faults_.data(), sizeof(found_), stream());
+  }
   cuda::Synchronize(stream());
   staged_.clear();
+  const int32_t found = std::exchange(found_, 0);
+  if (found == 0) return;
+  cuda::FillZero(faults_.data(), sizeof(found), stream());
+  KVC_THROW(kNumeric, "rows in codes: expected finite numbers, got {} that are not", found);
+}
+
+int32_t* CudaDevice::faults() {
+  const auto lock = Lock();
+  if (faults_.data() == nullptr) {
+    cuda::DeviceBuffer zero(sizeof(int32_t));
+    cuda::FillZero(zero.data(), sizeof(int32_t), stream());
+    faults_ = std::move(zero);
+  }
+  return static_cast<int32_t*>(faults_.data());
 }
 
 void CudaDevice::Drain() noexcept {

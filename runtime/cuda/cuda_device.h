@@ -39,6 +39,7 @@ class CudaDevice : public Device {
             const Buffer& to,
             int64_t to_offset,
             int64_t bytes) override;
+  // Throws kNumeric where kernels have counted faults since the last wait.
   void Synchronize() override;
   // Waits, so that what was given back counts.
   [[nodiscard]] std::optional<int64_t> FreeBytes() override;
@@ -54,6 +55,9 @@ class CudaDevice : public Device {
   // Copies a few bytes in the stream's order without waiting: the device keeps a copy until the
   // stream has been waited for.
   void Upload(std::span<const std::byte> bytes, void* to);
+  // The place on the device where kernels count numbers that no code stands for (move_rows.h), the
+  // same for all calls.
+  [[nodiscard]] int32_t* faults();
   // What `body` puts into the stream, as a graph; nothing of it runs.
   [[nodiscard]] cuda::Graph Capture(const std::function<void()>& body);
   // Times that the host has waited for the stream.
@@ -67,6 +71,8 @@ class CudaDevice : public Device {
 
   cuda::DeviceInfo info_;
   cuda::Stream stream_;
+  cuda::DeviceBuffer faults_;  // an int32_t, zero but for faults; none before it is asked for
+  int32_t found_ = 0;          // faults, as a wait reads them
   int64_t waits_ = 0;
   std::vector<std::unique_ptr<std::byte[]>> staged_;  // since the last wait
 };

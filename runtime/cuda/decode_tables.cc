@@ -89,8 +89,8 @@ class DecodeTables::Maker {
                 int64_t b,
                 const RowCounters* counters,
                 const cuda::RowBasis& basis) {
-    const cuda::RowMove move = {from, to, nullptr, &counters->held, static_cast<int32_t>(b),
-                                0,    1,  0};
+    cuda::RowMove move = {from, to, nullptr, &counters->held, static_cast<int32_t>(b), 0, 1, 0};
+    CountFaults(device_, move);
     if (basis.width == 0) {
       moves_.push_back(move);
     } else {
@@ -136,8 +136,9 @@ class DecodeTables::Maker {
       first_position_.push_back(static_cast<int64_t>(positions_.size()));
       AddPositions(block, rows);
     }
-    segments_.push_back(
-        {rows_.Keys(block), rows_.Values(block, plane), static_cast<int32_t>(rows), live, nullptr});
+    segments_.push_back({cuda::CodedColumns(rows_.Keys(block)),
+                         cuda::CodedColumns(rows_.Values(block, plane)), static_cast<int32_t>(rows),
+                         live, nullptr});
   }
 
   void AddSegments(int64_t g, const LayerCache& layer, const RowCounters* counters) {

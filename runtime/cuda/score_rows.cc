@@ -54,10 +54,16 @@ int64_t ScoreRows::Rows(const HeadPlace& place) const {
   return rows;
 }
 
-cuda::CachedRows ScoreRows::MakeRows(cuda::RowCode code, int64_t rows, int64_t width) {
-  const int64_t stride = cuda::CachedRowBytes(code, width);
-  memory_.emplace_back(std::max<int64_t>(rows, 1) * stride, device_, nullptr);
-  return {DeviceMemory::Of(memory_.back()), code, Int(width), stride};
+cuda::CachedRows ScoreRows::MakeRows(cuda::RowCode code,
+                                     int64_t rows,
+                                     int64_t width,
+                                     const CodeSteps& steps) {
+  cuda::CachedRows made = {nullptr, code, Int(width), 0};
+  rows_.SetSteps(steps, made);
+  made.stride = cuda::CachedRowBytes(made);
+  memory_.emplace_back(std::max<int64_t>(rows, 1) * made.stride, device_, nullptr);
+  made.data = DeviceMemory::Of(memory_.back());
+  return made;
 }
 
 const int32_t* ScoreRows::PositionsOf(const CacheBlock& block) {
@@ -149,8 +155,7 @@ cuda::CachedRows ScoreRows::Approximate(const HeadPlace& place,
                                         CodeSteps steps) {
   const int64_t count = Rows(place);
   const cuda::RowCode code = format != nullptr ? cuda::RowCodeOf(*format) : cuda::RowCode::kF32;
-  cuda::CachedRows coordinates = MakeRows(code, count, width);
-  coordinates.steps = rows_.Steps(steps);
+  const cuda::CachedRows coordinates = MakeRows(code, count, width, steps);
   const cuda::CachedRows all = MakeRows(cuda::RowCode::kF32, count, basis.width);
   narrowed_.push_back({Move(rows, coordinates, 0, count), basis, cuda::BasisWay::kToCoordinates});
   widened_.push_back({Move(coordinates, all, 0, count), basis, cuda::BasisWay::kFromCoordinates});

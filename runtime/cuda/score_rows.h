@@ -55,7 +55,10 @@ class ScoreRows {
 
  private:
   [[nodiscard]] std::vector<const CacheBlock*> BlocksOf(int64_t group) const;
-  cuda::CachedRows MakeRows(cuda::RowCode code, int64_t rows, int64_t width);
+  cuda::CachedRows MakeRows(cuda::RowCode code,
+                            int64_t rows,
+                            int64_t width,
+                            const CodeSteps& steps = {});
   // Rows of blocks one behind the other: as they are, or out of their coordinates.
   cuda::CachedRows Gather(std::span<const cuda::CachedRows> rows,
                           std::span<const CacheBlock* const> blocks,

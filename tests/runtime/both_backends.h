@@ -110,6 +110,20 @@ inline CacheSpec StepTiersWithoutTies(const CacheSpec& geometry) {
   if (!latents) spec.recent_format = kRowsX8;
   return spec;
 }
+// Tiers of mixtures, whose bits differ by column; not where a group has values of several heads.
+inline bool CanHaveMixtures(const CacheSpec& geometry) {
+  return geometry.layers[0][0].heads.size() == 1;
+}
+inline CacheSpec MixturesWithoutTies(const CacheSpec& geometry) {
+  CacheSpec spec = StepTiersWithoutTies(geometry);
+  const bool latents = geometry.layers[0][0].keeps_positions;
+  spec.tiers.resize(2);
+  for (const int32_t quarters : {20, 10, 5}) {
+    const RowFormat format = MixedRows(quarters);
+    spec.tiers.push_back({1.0, 1.0, latents ? std::nullopt : std::optional(format), format});
+  }
+  return spec;
+}
 // Whether some keys of a golden model are too thin for tiers of keys.
 inline bool HasThinKeys(const std::string& model) { return model.find('-') != std::string::npos; }
 

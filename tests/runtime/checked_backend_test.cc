@@ -30,7 +30,9 @@ TEST_P(EveryKindChecked, BudgetAndTiers) {
 
 TEST_P(EveryKindChecked, RowsInFewBits) {
   Both both(GetParam());
-  ExpectAlike(both, StepTiersWithoutTies(both.processor.geometry()), "few bits");
+  const CacheSpec geometry = both.processor.geometry();
+  ExpectAlike(both, StepTiersWithoutTies(geometry), "few bits");
+  if (CanHaveMixtures(geometry)) ExpectAlike(both, MixturesWithoutTies(geometry), "mixtures");
 }
 
 TEST_P(EveryKindChecked, Int8Rows) {

@@ -109,6 +109,17 @@ TEST_P(EveryLayoutOnDevice, RowsInFewBitsAreTheProcessors) {
               DecodePolicy::kAppend);
 }
 
+TEST_P(EveryLayoutOnDevice, MixturesAreTheProcessors) {
+  Both both(GetParam());
+  const CacheSpec geometry = both.processor.geometry();
+  if (!CanHaveMixtures(geometry)) {
+    EXPECT_KVC_ERROR((void)both.OnDevice(MixturesWithoutTies(geometry)), kUnsupported,
+                     "values of one head in a group");
+    return;
+  }
+  ExpectAlike(both, MixturesWithoutTies(geometry), "mixtures", DecodePolicy::kAppend);
+}
+
 // Sequences of different lengths and policies share a step.
 TEST_P(EveryLayoutOnDevice, ABatchIsItsSequences) {
   Both both(GetParam());

@@ -165,6 +165,9 @@ TEST_P(ScoresOnDevice, SoAreLossesOfCodesWithSteps) {
   const auto backend = std::make_shared<ComparedScores>(pool);
   Session session(loaded.bundle, backend);
   Compare(loaded, session, StepTiersWithoutTies(loaded.geometry()));
+  if (CanHaveMixtures(loaded.geometry())) {
+    Compare(loaded, session, MixturesWithoutTies(loaded.geometry()));
+  }
 }
 
 }  // namespace

@@ -173,10 +173,6 @@ TEST_P(EveryLayoutFormats, TiersOfCodesWithSteps) {
 TEST_P(EveryLayoutFormats, TiersOfMixtures) {
   Loaded loaded(GetParam());
   CacheSpec spec = StepTiers(loaded.geometry(), 0.4, {kRowsX8, MixedRows(12), MixedRows(5)});
-  if (GetParam().backend == "emulator") {
-    EXPECT_KVC_ERROR((void)loaded.New(spec), kUnsupported, "--device cpu");
-    return;
-  }
   if (loaded.geometry().layers[0][0].heads.size() > 1) {
     EXPECT_KVC_ERROR((void)loaded.New(spec), kUnsupported, "values of one head in a group");
     return;
