@@ -209,8 +209,10 @@ tables() {
         --repetitions 50 --checked-heads 2
     done
   done
-  table 10 attention-formats attention --repetitions 50 --checked-heads 2 --shape tokens=32k,dtype=f16 \
-    --shape tokens=32k,dtype=f32 --shape tokens=32k,dtype=int8 --shape tokens=32k,batch=8,dtype=int8
+  table 20 attention-formats attention --repetitions 50 --checked-heads 2 --shape tokens=32k,dtype=f16 \
+    --shape tokens=32k,dtype=f32 --shape tokens=32k,dtype=int8 --shape tokens=32k,batch=8,dtype=int8 \
+    --shape tokens=32k,batch=8,dtype=x8 --shape tokens=32k,batch=8,dtype=x4 --shape tokens=32k,batch=8,dtype=x2 \
+    --shape tokens=32k,batch=8,dtype=avg3
   # The same attention by PyTorch's scaled_dot_product_attention; skipped where there is none with CUDA.
   step 60 attention-in-torch bash -c 'command -v python3 > /dev/null || exit 77; exec python3 "$0"' \
     "$root/bench/attention_in_torch.py"

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "bench/support/attention_shape.h"
 #include "core/base/rng.h"
 #include "core/base/row_format.h"
 #include "kernels/cuda/cached_rows.h"
@@ -14,7 +15,7 @@ namespace kvc::bench {
 
 class RowPattern {
  public:
-  // Rows `width` wide in a format, as numbers of about 1.
+  // Rows `width` wide in a format, as numbers of about 1; codes with steps reach that far.
   RowPattern(const RowFormat& format, int64_t width, Rng& rng, cuda::StreamHandle stream);
 
   [[nodiscard]] int64_t width() const { return width_; }
@@ -27,10 +28,12 @@ class RowPattern {
 
  private:
   RowFormat format_;
+  CheapCode code_;
   int64_t width_;
   int64_t stride_;
   std::vector<float> decoded_;  // [rows of the pattern, width]
   cuda::DeviceBuffer encoded_;
+  cuda::DeviceBuffer steps_;  // of formats that have some
 };
 
 }  // namespace kvc::bench

@@ -2,6 +2,7 @@
 // Shapes of a decode step's attention, as users write them (kvc-bench --shape).
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,8 @@ class CheapCode {
  public:
   CheapCode(const RowFormat& format, int64_t width);
   [[nodiscard]] CodeSteps steps() const;
+  // What steps() points into.
+  [[nodiscard]] std::span<const float> all_steps() const { return steps_; }
 
  private:
   bool mixed_ = false;
@@ -29,7 +32,7 @@ struct AttentionShape {
   int64_t width = 128;       // D: of queries before the cache's layout, and of values
   int64_t key_width = 128;   // of a cached key; with a rebuild of the latent that the heads share
   int64_t tokens = 4096;     // T
-  RowFormat format = {};     // with steps on processors only, and not of latents
+  RowFormat format = {};     // with steps not of latents
   bool rebuild = false;      // latents become keys in every step, rotation included
 
   // Of devices (bench/device/device_attention.h):

@@ -33,7 +33,9 @@ TEST(DeviceAttentionBench, AgreesWithDoublePrecision) {
         Case{",dtype=f32,batch=3,budget=50%,skew=2", 2e-6},
         Case{",dtype=f32,tiers=1/8+1/4+1", 2e-6}, Case{",dtype=f32,latent=48", 6e-5},
         Case{",dtype=bf16,latent=80,batch=2,tiers=1/4+1", 6e-5},
-        Case{",dtype=int8,batch=2,budget=20%,skew=3,tiers=1/3+1", 3e-5}}) {
+        Case{",dtype=int8,batch=2,budget=20%,skew=3,tiers=1/3+1", 3e-5},
+        Case{",dtype=x4,batch=2,budget=50%,tiers=1/4+1", 3e-5}, Case{",dtype=x2", 3e-5},
+        Case{",dtype=avg1.5,skew=2", 3e-5}, Case{",dtype=avg6,tiers=1/4+1", 3e-5}}) {
     DeviceAttention attention(Shape(shape), timer);
     EXPECT_GT(attention.Measure(2).best, 0.0);
     EXPECT_LE(attention.LargestError(100), bound) << shape;
@@ -47,6 +49,8 @@ TEST(DeviceAttentionBench, CountsTheBytesOfRows) {
   EXPECT_EQ(bytes(",dtype=bf16,key=16,batch=3"), 3 * 4 * 200 * 2 * (16 + 64));
   EXPECT_EQ(bytes(",dtype=bf16,budget=50%,skew=2"), 4 * 100 * 2 * (64 + 64));
   EXPECT_EQ(bytes(",dtype=f32,tiers=1/4+1"), 4 * 100 * 4 * (64 + 64 + 16 + 16));
+  EXPECT_EQ(bytes(",dtype=x4"), 4 * 200 * (64 + 64) / 2);
+  EXPECT_EQ(bytes(",dtype=avg3"), Shape(",dtype=avg3").LayerBytes());
   EXPECT_EQ(bytes(",dtype=bf16,latent=80,batch=2"), 2 * 200 * 2 * (80 + 4 * 64));
 }
 
