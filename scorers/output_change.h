@@ -1,10 +1,15 @@
 #pragma once
-// The change of the attention output when one token is left out, the formula of `output-error`.
+// The change of the attention output when one token is left out, the formula of `output-error`, and
+// what the losses of tiers need to know of the same queries.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/base/view.h"
+#include "kernels/output_rows.h"
+#include "kernels/rounding.h"
+#include "scorers/float_matrix.h"
 
 namespace kvc::scorers {
 
@@ -20,40 +25,58 @@ namespace kvc::scorers {
 // e_ij = a_ij^2 (v_j - o'_i) M (v_j - o'_i)^T. One object serves one thread.
 class OutputChange {
  public:
-  // Prepares for up to `most_queries` queries at once over values [T, D], which it borrows.
-  OutputChange(int64_t most_queries, ConstMatrixF values);
-
-  // Sets M of the query head whose queries come next. Borrows it.
-  void SetGram(ConstMatrixF gram);
-  // The matrix to which the caller writes the attention a [count, T] of the next `count` queries; 0
-  // where a query sees nothing.
-  [[nodiscard]] MatrixF attention(int64_t count) const { return attention_.RowRange(0, count); }
-  // Returns e [count, T] of the queries whose attention was written. Overwrites the attention. NaN
-  // and infinity stay what they are. Valid until the next call.
-  [[nodiscard]] ConstMatrixF Errors(int64_t count);
-
- private:
-  // The token that takes most of a query's attention.
+  // The token that takes more than half of a query's attention.
   struct Dominant {
-    int64_t token = -1;  // none
-    float attention = 0.0F;
+    int64_t token = -1;      // none
+    float attention = 0.0F;  // a
+    double rest = 1.0;       // attention of all other tokens
+    float square = 0.0F;     // (v - o') M (v - o')^T
   };
 
+  // Prepares for up to `most_queries` queries at once over values [T, D], which it borrows.
+  OutputChange(int64_t most_queries, ConstMatrixF values, kernels::InputRounding rounding);
+
+  // Sets M of the query head whose queries come next. Borrows it; it must be symmetric.
+  void SetGram(ConstMatrixF gram);
+  // The matrix to which the caller writes the attention a [count, T] of the next `count` queries; 0
+  // where a query sees nothing. Find sets it to 0 for dominant tokens.
+  [[nodiscard]] MatrixF attention(int64_t count) const {
+    return attention_.view.RowRange(0, count);
+  }
+  // Finds what the queries whose attention was written make of the tokens. What is returned by the
+  // functions below is valid until the next call.
+  void Find(int64_t count);
+
+  // Turns errors [T] into sum or maximum of themselves and e [count, T]. NaN and infinity stay.
+  void Reduce(kernels::LossReduction reduction, std::span<float> errors) const;
+  // (v - o) M (v - o)^T [count, T], unspecified for dominant tokens. Reduce must not follow.
+  [[nodiscard]] ConstMatrixF Squares();
+  [[nodiscard]] std::span<const Dominant> dominants() const { return dominants_; }
+  // o [count, D], rounded as products need it, and v - o' [count, D] of dominant tokens.
+  [[nodiscard]] ConstMatrixF outputs() const { return Rows(output_); }
+  [[nodiscard]] ConstMatrixF dominant_changes() const { return Rows(dominant_); }
+
+ private:
+  [[nodiscard]] MatrixF Rows(const FloatMatrix& matrix) const {
+    return matrix.view.RowRange(0, std::ssize(dominants_));
+  }
   [[nodiscard]] Dominant TakeDominant(int64_t i) const;
-  void Complete(int64_t i, const Dominant& dominant) const;
-  void FinishRow(int64_t i, const Dominant& dominant) const;
+  void Complete(int64_t i, Dominant& dominant) const;
 
   ConstMatrixF values_;
   ConstMatrixF gram_;
-  std::vector<float> storage_;
-  MatrixF attention_;        // [W, T], a; dominant tokens 0
-  MatrixF cross_;            // [W, T], o M v^T, then e
-  MatrixF projected_;        // [T, D], v M
-  MatrixF output_;           // [W, D], o' times its weight, then o
-  MatrixF output_m_;         // [W, D], o M
-  MatrixF dominant_;         // [W, D], v_j - o' of the dominant token
-  MatrixF dominant_m_;       // [W, D], that times M
+  kernels::InputRounding rounding_;
+  FloatMatrix transposed_;   // [D, T], v^T
+  FloatMatrix projected_;    // [T, D], v M
+  FloatMatrix attention_;    // [W, T], a; dominant tokens 0
+  FloatMatrix cross_;        // [W, T], o M v^T
+  FloatMatrix output_;       // [W, D], o' times its weight, then o
+  FloatMatrix output_m_;     // [W, D], o M
+  FloatMatrix dominant_;     // [W, D], v_j - o' of the dominant token
+  FloatMatrix dominant_m_;   // [W, D], that times M
   std::vector<float> norm_;  // [T], v M v^T
+  std::vector<float> own_;   // [W], o M o^T
+  std::vector<Dominant> dominants_;
 };
 
 }  // namespace kvc::scorers

@@ -1,12 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "core/base/error.h"
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
-#include "linalg/products.h"
+#include "kernels/row_product.h"
 #include "scorers/checks.h"
 #include "scorers/expected_queries.h"
 #include "scorers/factories.h"
@@ -51,13 +49,14 @@ class OutputError : public Scorer {
     const bool by_prompt = options_.prompt > 0;
     if (by_prompt) CheckFrequencies(*this, head);
     OutputChange change(by_prompt ? std::max(window, BlockQueries(num_tokens)) : window,
-                        head.values);
+                        head.values, head.rounding);
+    const std::vector<MeanRotation> turns = by_prompt ? Turns(head) : std::vector<MeanRotation>();
     std::vector<float> errors(num_tokens, 0.0F);                    // [T], window's
     std::vector<float> expected(by_prompt ? num_tokens : 0, 0.0F);  // [T], prompt's
     for (size_t h = 0; h < head.queries.size(); ++h) {
       change.SetGram(head.output_grams[h]);
       AddWindow(head, h, window, change, errors);
-      if (by_prompt) AddPrompt(head, h, change, expected);
+      if (by_prompt) AddPrompt(head, h, turns, change, expected);
     }
     std::vector<float> by_keys(options_.keydiff > 0.0 ? num_tokens : 0);  // [T]
     if (options_.keydiff > 0.0) keydiff_->Score(head, by_keys);
@@ -110,7 +109,9 @@ class OutputError : public Scorer {
     const ConstMatrixF queries = head.queries[h];
     const ConstMatrixF last = queries.RowRange(queries.rows - window, window);
     WindowAttention(last, head, change.attention(window));
-    Reduce(change.Errors(window), options_.mean, errors);
+    change.Find(window);
+    change.Reduce(options_.mean ? kernels::LossReduction::kSum : kernels::LossReduction::kMax,
+                  errors);
   }
 
   // The number of the prompt's queries that are taken.
@@ -118,46 +119,41 @@ class OutputError : public Scorer {
     return ExpectedCount(head.prompt_queries.front().rows, head.sinks, options_.prompt);
   }
 
+  // The rotations of the prompt's queries to the coming positions, which all heads share.
+  [[nodiscard]] std::vector<MeanRotation> Turns(const HeadInput& head) const {
+    std::vector<MeanRotation> turns;
+    for (int64_t i = 0; i < PromptCount(head); ++i) {
+      const int64_t position =
+          ExpectedPosition(i, head.first_position + head.keys.rows, options_.future);
+      turns.push_back(AverageRotation(head.rope_frequencies, position, 1, head.rope_factor));
+    }
+    return turns;
+  }
+
   void AddPrompt(const HeadInput& head,
                  size_t h,
+                 std::span<const MeanRotation> turns,
                  OutputChange& change,
                  std::span<float> expected) const {
     const ConstMatrixF all = head.prompt_queries[h];
     const int64_t count = PromptCount(head);
     const int64_t block = BlockQueries(head.keys.rows);
-    std::vector<float> turned(std::min(count, block) * all.cols);  // [block, D_k]
+    FloatMatrix turned(std::min(count, block), all.cols);
     for (int64_t begin = 0; begin < count; begin += block) {
       const int64_t rows = std::min(block, count - begin);
-      const MatrixF queries(turned.data(), rows, all.cols);
+      const MatrixF queries = turned.view.RowRange(0, rows);
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t chosen = ExpectedRow(begin + i, count, all.rows, head.sinks);
-        Turn(head, all.row(chosen), begin + i, queries.row(i));
+        for (int64_t d = 0; d < all.cols; ++d) {
+          queries(i, d) = static_cast<float>(head.scale) * all(chosen, d);
+        }
+        Rotate(turns[static_cast<size_t>(begin + i)], queries.row(i), 1);
       }
       const MatrixF attention = change.attention(rows);
-      linalg::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
+      kernels::MultiplyRows(queries, head.keys, head.rounding, attention);
       kernels::SoftmaxRows(attention);
-      Reduce(change.Errors(rows), true, expected);
-    }
-  }
-
-  // Turns query i, given before its rotation, to one of the coming positions.
-  void Turn(const HeadInput& head, const float* query, int64_t i, float* turned) const {
-    const int64_t position =
-        ExpectedPosition(i, head.first_position + head.keys.rows, options_.future);
-    std::copy_n(query, head.keys.cols, turned);
-    Rotate(AverageRotation(head.rope_frequencies, position, 1, head.rope_factor), turned, 1);
-  }
-
-  // errors_j <- errors_j + sum or max over the rows of e [count, T].
-  void Reduce(ConstMatrixF e, bool add, std::span<float> errors) const {
-    for (int64_t i = 0; i < e.rows; ++i) {
-      const float* row = e.row(i);
-      int bad = 0;  // a maximum would hide a NaN
-      for (size_t j = 0; j < errors.size(); ++j) {
-        bad |= static_cast<int>(!(row[j] <= std::numeric_limits<float>::max()));
-        errors[j] = add ? errors[j] + row[j] : std::max(errors[j], row[j]);
-      }
-      if (bad != 0) CheckFinite(*this, {row, errors.size()});
+      change.Find(rows);
+      change.Reduce(kernels::LossReduction::kSum, expected);
     }
   }
 

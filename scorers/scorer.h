@@ -11,6 +11,7 @@
 
 #include "core/base/view.h"
 #include "core/cache/scorer_spec.h"
+#include "kernels/rounding.h"
 #include "scorers/token_sums.h"
 
 namespace kvc::scorers {
@@ -42,6 +43,9 @@ struct HeadInput {
   int64_t sinks = 4;
   // Of the first key, where `prompt_queries` are turned to the positions behind the last one.
   int64_t first_position = 0;
+  // kToBF16, where keys and values are stored in bf16 or coarser: what they are multiplied with is
+  // rounded to bf16, as in the attention of prompts.
+  kernels::InputRounding rounding = kernels::InputRounding::kNone;
 };
 
 // A way to score tokens. Does not change: several threads may use one.

@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "linalg/products.h"
+#include "kernels/output_rows.h"
+#include "kernels/row_product.h"
 #include "scorers/checks.h"
-#include "scorers/head_view.h"
-#include "scorers/output_form.h"
+#include "scorers/output_change.h"
+#include "scorers/window_attention.h"
 
 namespace kvc::scorers {
 namespace {
@@ -37,125 +38,218 @@ ReplacementWeights ExactWeights(double a, double rest, double eps) {
   return {a * std::expm1(eps) / sum, a * factor / sum};
 }
 
-// The column of the losses to which the query heads of a group add theirs.
-struct LossColumn {
-  MatrixD losses;
-  int64_t column = 0;
-  bool mean = true;
+// Tokens that are worked on at once: what all tiers make of them stays in the cache.
+constexpr int64_t kTile = 256;
 
-  void Add(int64_t token, double loss) const {
-    double& sum = losses(token, column);
-    // A maximum would hide a NaN.
-    sum = mean || std::isnan(loss) ? sum + loss : std::max(sum, loss);
-  }
-};
+// What tiers add to rows. Tiers that keep keys or values alike share their rows, and name them by
+// number; kUnmoved: they keep them unchanged.
+constexpr int64_t kUnmoved = -1;
+struct MovedRows {
+  std::vector<FloatMatrix> moved;  // [T, D], x^ - x
+  std::vector<int64_t> of_tier;    // [n]
 
-void AddDropped(const HeadInput& head, size_t h, const HeadView& view, const LossColumn& sum) {
-  for (int64_t i = 0; i < view.attention.view.rows; ++i) {
-    const float* attention = view.attention.view.row(i);
-    const float* squares = view.squares.view.row(i);
-    const DominantToken& dominant = view.dominants[i];
-    for (int64_t j = 0; j < view.attention.view.cols; ++j) {
-      if (j == dominant.token) continue;
-      const double a = attention[j];
-      const double change = a / (1.0 - a);
-      sum.Add(j, change * change * squares[j]);
-    }
-    if (dominant.token < 0) continue;
-    const double a = attention[dominant.token];
-    const float* change = dominant.change.data();
-    sum.Add(dominant.token, a * a * BilinearForm(change, head.output_grams[h], change));
-  }
-}
-
-// One tier as one query head sees it.
-struct TierView {
-  FloatMatrix eps;                 // [W, T]; empty: 0
-  FloatMatrix moved;               // [T, D], v^ - v; empty: 0
-  FloatMatrix moved_m;             // [T, D], (v^ - v) M
-  FloatMatrix cross;               // [W, T], o M (v^ - v)^T
-  std::vector<float> value_cross;  // [T], v M (v^ - v)^T
-  std::vector<float> squares;      // [T], (v^ - v) M (v^ - v)^T
-};
-
-FloatMatrix Difference(ConstMatrixF to, ConstMatrixF from) {
-  FloatMatrix difference(from.rows, from.cols);
-  for (int64_t j = 0; j < from.rows; ++j) {
-    for (int64_t d = 0; d < from.cols; ++d) difference.view(j, d) = to(j, d) - from(j, d);
-  }
-  return difference;
-}
-
-TierView ViewOfTier(const HeadInput& head, size_t h, const HeadView& view, const TierRows& rows) {
-  const int64_t window = view.attention.view.rows;
-  const int64_t num_tokens = head.keys.rows;
-  TierView tier;
-  if (rows.keys.data != nullptr) {
-    const FloatMatrix moved = Difference(rows.keys, head.keys);
-    tier.eps = FloatMatrix(window, num_tokens);
-    const ConstMatrixF queries = head.queries[h];
-    linalg::GemmNT(static_cast<float>(head.scale), queries.RowRange(queries.rows - window, window),
-                   moved.view, false, tier.eps.view);
-  }
-  if (rows.values.data == nullptr) return tier;
-  const int64_t width = head.values.cols;
-  tier.moved = Difference(rows.values, head.values);
-  tier.moved_m = FloatMatrix(num_tokens, width);
-  linalg::GemmNN(tier.moved.view, head.output_grams[h], false, tier.moved_m.view);
-  tier.cross = FloatMatrix(window, num_tokens);
-  linalg::GemmNT(1.0F, view.output.view, tier.moved_m.view, false, tier.cross.view);
-  for (int64_t j = 0; j < num_tokens; ++j) {
-    const float* moved_m = tier.moved_m.view.row(j);
-    tier.value_cross.push_back(Dot(head.values.row(j), moved_m, width));
-    tier.squares.push_back(Dot(tier.moved.view.row(j), moved_m, width));
-  }
-  return tier;
-}
-
-// c^2 |v-o|^2 + 2 c w (v-o) M (v^-v)^T + w^2 |v^-v|^2, from square = |v-o|^2 and
-// cross = (v-o) M (v^-v)^T, norms and products being those of M.
-double LossOf(
-    const TierView& tier, int64_t token, ReplacementWeights weights, double square, double cross) {
-  double loss = weights.change * weights.change * square;
-  if (!tier.squares.empty()) {
-    loss += 2.0 * weights.change * weights.value * cross +
-            weights.value * weights.value * static_cast<double>(tier.squares[token]);
-  }
-  return loss < 0.0 ? 0.0 : loss;
-}
-
-void AddTier(const HeadInput& head,
-             size_t h,
-             const HeadView& view,
-             const TierView& tier,
-             bool first_order,
-             const LossColumn& sum) {
-  for (int64_t i = 0; i < view.attention.view.rows; ++i) {
-    const DominantToken& dominant = view.dominants[i];
-    for (int64_t j = 0; j < view.attention.view.cols; ++j) {
-      const double a = view.attention.view(i, j);
-      if (a == 0.0) continue;
-      const bool is_dominant = j == dominant.token;
-      const double rest = is_dominant ? std::max(dominant.rest, kLeastRest) : 1.0 - a;
-      const double eps = tier.eps.data.empty() ? 0.0 : tier.eps.view(i, j);
-      ReplacementWeights weights =
-          first_order ? ReplacementWeights{a * eps, a} : ExactWeights(a, rest, eps);
-      double square = view.squares.view(i, j);
-      double cross = tier.squares.empty()
-                         ? 0.0
-                         : static_cast<double>(tier.value_cross[j]) - tier.cross.view(i, j);
-      if (is_dominant) {
-        // v - o = rest (v - o of the others)
-        const float* change = dominant.change.data();
-        weights.change *= rest;
-        square = BilinearForm(change, head.output_grams[h], change);
-        cross =
-            tier.squares.empty() ? 0.0 : Dot(change, tier.moved_m.view.row(j), head.values.cols);
+  MovedRows(std::span<const TierRows> tiers,
+            ConstMatrixF TierRows::*rows,
+            ConstMatrixF head,
+            kernels::InputRounding rounding) {
+    std::vector<const float*> known;
+    for (const TierRows& tier : tiers) {
+      const ConstMatrixF to = tier.*rows;
+      const auto found = std::ranges::find(known, to.data);
+      of_tier.push_back(to.data == nullptr ? kUnmoved : found - known.begin());
+      if (to.data == nullptr || found != known.end()) continue;
+      known.push_back(to.data);
+      const FloatMatrix& x = moved.emplace_back(head.rows, head.cols);
+      for (int64_t j = 0; j < head.rows; ++j) {
+        for (int64_t d = 0; d < head.cols; ++d) x.view(j, d) = to(j, d) - head(j, d);
       }
-      sum.Add(j, LossOf(tier, j, weights, square, cross));
+      kernels::RoundRows(rounding, x.view);
     }
   }
-}
+};
+
+// The rows that tiers replace, and where their losses are added up.
+class TierSums {
+ public:
+  TierSums(const HeadInput& head,
+           std::span<const TierRows> tiers,
+           const TierLossOptions& options,
+           int64_t window)
+      : head_(head),
+        options_(options),
+        window_(window),
+        keys_(tiers, &TierRows::keys, head.keys, head.rounding),
+        values_(tiers, &TierRows::values, head.values, head.rounding),
+        key_tiles_(keys_.moved.size() + 1),
+        value_tiles_(values_.moved.size()),
+        sums_(1 + std::ssize(tiers), head.keys.rows) {
+    for (KeyTile& tile : key_tiles_) tile = KeyTile(window);
+    for (ValueTile& tile : value_tiles_) tile = ValueTile(window, head.values.cols);
+  }
+
+  // Adds what the queries of head h lose. `change` has found what they see.
+  void AddHead(size_t h, OutputChange& change) {
+    change.Reduce(Reduction(), Sums(0, 0, head_.keys.rows));
+    const ConstMatrixF squares = change.Squares();
+    const ConstMatrixF queries = ScaledQueries(h);
+    for (int64_t first = 0; first < head_.keys.rows; first += kTile) {
+      const int64_t count = std::min(kTile, head_.keys.rows - first);
+      FillKeys(queries, change, first, count);
+      FillValues(h, change.outputs(), first, count);
+      for (size_t t = 0; t < keys_.of_tier.size(); ++t) {
+        AddTier(t, change, squares.ColRange(first, count), first, count);
+      }
+    }
+  }
+
+  // The sums [T, 1 + n].
+  void Write(MatrixD losses) const {
+    for (int64_t j = 0; j < losses.rows; ++j) {
+      for (int64_t t = 0; t < losses.cols; ++t) losses(j, t) = sums_.view(t, j);
+    }
+  }
+
+ private:
+  // What replaced keys make of a tile.
+  struct KeyTile {
+    FloatMatrix eps, changes, values;  // [W, kTile], eps, c, w
+
+    KeyTile() = default;
+    explicit KeyTile(int64_t window)
+        : eps(window, kTile), changes(window, kTile), values(window, kTile) {}
+  };
+  // What replaced values make of it.
+  struct ValueTile {
+    FloatMatrix moved_m;             // [kTile, D], (v^ - v) M
+    FloatMatrix cross;               // [W, kTile], o M (v^ - v)^T
+    std::vector<float> value_cross;  // [kTile], v M (v^ - v)^T
+    std::vector<float> squares;      // [kTile], (v^ - v) M (v^ - v)^T
+
+    ValueTile() = default;
+    ValueTile(int64_t window, int64_t width)
+        : moved_m(kTile, width), cross(window, kTile), value_cross(kTile), squares(kTile) {}
+  };
+
+  [[nodiscard]] kernels::LossReduction Reduction() const {
+    return options_.mean ? kernels::LossReduction::kSum : kernels::LossReduction::kMax;
+  }
+  [[nodiscard]] std::span<float> Sums(int64_t column, int64_t first, int64_t count) const {
+    return {sums_.view.row(column) + first, static_cast<size_t>(count)};
+  }
+  // The tile of a tier's keys; the last one is that of unmoved keys.
+  [[nodiscard]] KeyTile& KeysOf(int64_t moved) {
+    return key_tiles_[moved == kUnmoved ? key_tiles_.size() - 1 : static_cast<size_t>(moved)];
+  }
+
+  ConstMatrixF ScaledQueries(size_t h) {
+    const ConstMatrixF queries = head_.queries[h];
+    queries_ = FloatMatrix(window_, queries.cols);
+    for (int64_t i = 0; i < window_; ++i) {
+      const float* row = queries.row(queries.rows - window_ + i);
+      for (int64_t d = 0; d < queries.cols; ++d) {
+        queries_.view(i, d) = static_cast<float>(head_.scale) * row[d];
+      }
+    }
+    return queries_.view;
+  }
+
+  void FillKeys(ConstMatrixF queries, const OutputChange& change, int64_t first, int64_t count) {
+    const ConstMatrixF attention = change.attention(window_).ColRange(first, count);
+    for (size_t k = 0; k < key_tiles_.size(); ++k) {
+      const KeyTile& tile = key_tiles_[k];
+      ConstMatrixF eps;
+      if (k < keys_.moved.size()) {
+        const MatrixF moved = keys_.moved[k].view.RowRange(first, count);
+        kernels::MultiplyRows(queries, moved, head_.rounding, tile.eps.view.ColRange(0, count));
+        eps = tile.eps.view.ColRange(0, count);
+      }
+      kernels::WeighReplaced(
+          attention, eps, options_.first_order,
+          {tile.changes.view.ColRange(0, count), tile.values.view.ColRange(0, count)});
+    }
+  }
+
+  void FillValues(size_t h, ConstMatrixF outputs, int64_t first, int64_t count) {
+    const int64_t width = head_.values.cols;
+    for (size_t v = 0; v < value_tiles_.size(); ++v) {
+      ValueTile& tile = value_tiles_[v];
+      const ConstMatrixF moved = values_.moved[v].view.RowRange(first, count);
+      const MatrixF moved_m = tile.moved_m.view.RowRange(0, count);
+      kernels::MultiplyRows(moved, head_.output_grams[h], head_.rounding, moved_m);
+      for (int64_t j = 0; j < count; ++j) {
+        tile.squares[j] = Dot(moved.row(j), moved_m.row(j), width);
+      }
+      // v and o meet the same rounded rows, so that what rounding changes shrinks with v - o.
+      kernels::RoundRows(head_.rounding, moved_m);
+      for (int64_t j = 0; j < count; ++j) {
+        tile.value_cross[j] = Dot(head_.values.row(first + j), moved_m.row(j), width);
+      }
+      kernels::MultiplyRows(outputs, moved_m, head_.rounding, tile.cross.view.ColRange(0, count));
+    }
+  }
+
+  void AddTier(
+      size_t t, const OutputChange& change, ConstMatrixF squares, int64_t first, int64_t count) {
+    const KeyTile& keys = KeysOf(keys_.of_tier[t]);
+    const int64_t moved = values_.of_tier[t];
+    kernels::ReplacedTokens tokens;
+    tokens.changes = keys.changes.view.ColRange(0, count);
+    tokens.values = keys.values.view.ColRange(0, count);
+    tokens.squares = squares;
+    const ValueTile* values = nullptr;
+    if (moved != kUnmoved) {
+      values = &value_tiles_[static_cast<size_t>(moved)];
+      tokens.output_cross = values->cross.view.ColRange(0, count);
+      tokens.value_cross = std::span(values->value_cross).first(static_cast<size_t>(count));
+      tokens.moved = std::span(values->squares).first(static_cast<size_t>(count));
+    }
+    const std::span<float> sums = Sums(static_cast<int64_t>(1 + t), first, count);
+    kernels::ReduceReplaced(tokens, Reduction(), sums);
+    for (int64_t i = 0; i < window_; ++i) {
+      const int64_t token = change.dominants()[i].token - first;
+      if (token < 0 || token >= count) continue;
+      const bool is_moved = keys_.of_tier[t] != kUnmoved;
+      const double loss =
+          DominantLoss(change, i, is_moved ? keys.eps.view(i, token) : 0.0F, values, token);
+      const auto sum = static_cast<double>(sums[token]);
+      // A maximum would hide a NaN.
+      sums[token] =
+          static_cast<float>(options_.mean || std::isnan(loss) ? sum + loss : std::max(sum, loss));
+    }
+  }
+
+  // c^2 |v-o|^2 + 2 c w (v-o) M (v^-v)^T + w^2 |v^-v|^2 of the token that dominates query i, with
+  // v - o = rest (v - o of the others).
+  [[nodiscard]] double DominantLoss(const OutputChange& change,
+                                    int64_t i,
+                                    double eps,
+                                    const ValueTile* values,
+                                    int64_t token) const {
+    const OutputChange::Dominant& dominant = change.dominants()[i];
+    const double a = dominant.attention;
+    const double rest = std::max(dominant.rest, kLeastRest);
+    ReplacementWeights weights =
+        options_.first_order ? ReplacementWeights{a * eps, a} : ExactWeights(a, rest, eps);
+    weights.change *= rest;
+    double loss = weights.change * weights.change * dominant.square;
+    if (values != nullptr) {
+      const double cross =
+          Dot(change.dominant_changes().row(i), values->moved_m.view.row(token), head_.values.cols);
+      loss += 2.0 * weights.change * weights.value * cross +
+              weights.value * weights.value * static_cast<double>(values->squares[token]);
+    }
+    return loss < 0.0 ? 0.0 : loss;
+  }
+
+  const HeadInput& head_;
+  const TierLossOptions& options_;
+  int64_t window_;
+  MovedRows keys_, values_;
+  std::vector<KeyTile> key_tiles_;
+  std::vector<ValueTile> value_tiles_;
+  FloatMatrix queries_;  // [W, D_k], scaled
+  FloatMatrix sums_;     // [1 + n, T]
+};
 
 void CheckTierRows(const char* what, ConstMatrixF tier, ConstMatrixF head) {
   KVC_CHECK(tier.data == nullptr || (tier.rows == head.rows && tier.cols == head.cols), kBadShape,
@@ -203,19 +297,20 @@ void TierLosses(const HeadInput& head,
                 const TierLossOptions& options,
                 MatrixD losses) {
   CheckTierInput(head, tiers, losses);
-  for (int64_t j = 0; j < losses.rows; ++j) std::fill_n(losses.row(j), losses.cols, 0.0);
   const int64_t num_tokens = head.keys.rows;
   if (num_tokens == 0) return;
   const int64_t window = std::min(head.queries.front().rows, num_tokens);  // W
+  OutputChange change(window, head.values, head.rounding);
+  TierSums sums(head, tiers, options, window);
   for (size_t h = 0; h < head.queries.size(); ++h) {
-    const HeadView view = ViewFromHead(head, h, window);
-    AddDropped(head, h, view, {losses, 0, options.mean});
-    for (size_t t = 0; t < tiers.size(); ++t) {
-      const TierView tier = ViewOfTier(head, h, view, tiers[t]);
-      const LossColumn sum = {losses, static_cast<int64_t>(1 + t), options.mean};
-      AddTier(head, h, view, tier, options.first_order, sum);
-    }
+    const ConstMatrixF queries = head.queries[h];
+    change.SetGram(head.output_grams[h]);
+    WindowAttention(queries.RowRange(queries.rows - window, window), head,
+                    change.attention(window));
+    change.Find(window);
+    sums.AddHead(h, change);
   }
+  sums.Write(losses);
   ScaleLosses({.heads = std::ssize(head.queries),
                .window = window,
                .residual_energy = head.residual_energy},

@@ -4,8 +4,8 @@
 
 #include "core/base/error.h"
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
-#include "linalg/products.h"
+#include "kernels/row_product.h"
+#include "scorers/float_matrix.h"
 
 namespace kvc::scorers {
 namespace {
@@ -23,7 +23,13 @@ void MaxPool(std::span<const float> x, int64_t pool, std::span<float> s) {
 }  // namespace
 
 void WindowAttention(ConstMatrixF queries, const HeadInput& head, MatrixF attention) {
-  linalg::GemmNT(static_cast<float>(head.scale), queries, head.keys, false, attention);
+  FloatMatrix scaled(queries.rows, queries.cols);
+  for (int64_t i = 0; i < queries.rows; ++i) {
+    for (int64_t d = 0; d < queries.cols; ++d) {
+      scaled.view(i, d) = static_cast<float>(head.scale) * queries(i, d);
+    }
+  }
+  kernels::MultiplyRows(scaled.view, head.keys, head.rounding, attention);
   const int64_t first = head.keys.rows - queries.rows;  // position of the first query
   for (int64_t i = 0; i < queries.rows; ++i) {
     const int64_t visible = first + i + 1;

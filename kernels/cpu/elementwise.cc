@@ -114,9 +114,13 @@ void RopeRow(
 
 void SoftmaxRow(float* x, int64_t count) {
   const TagF tag;
-  const float largest = *std::max_element(x, x + count);
-  float sum = 0.0F;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  VecF maxima = hn::Set(tag, x[0]);
+  int64_t seen = 0;
+  for (; seen + lanes <= count; seen += lanes) maxima = hn::Max(maxima, hn::LoadU(tag, x + seen));
+  float largest = hn::GetLane(hn::MaxOfLanes(tag, maxima));
+  for (; seen < count; ++seen) largest = std::max(largest, x[seen]);
+  float sum = 0.0F;
   VecF total = hn::Zero(tag);
   ForVectors(count, [&](int64_t c, auto load, auto store) HWY_ATTR {
     VecF p = Exp(tag, hn::Sub(load(x + c), hn::Set(tag, largest)));

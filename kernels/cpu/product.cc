@@ -159,12 +159,23 @@ bool Narrow(const float* source, int64_t count, uint16_t* target) {
 }
 
 void Round(const float* source, int64_t count, uint16_t* target) {
-  const auto* bits = reinterpret_cast<const uint32_t*>(source);
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t rounded = (bits[i] + 0x7fffU + (bits[i] >> 16 & 1U)) >> 16;
-    const bool is_nan = (bits[i] & 0x7fffffffU) > 0x7f800000U;
-    target[i] = static_cast<uint16_t>(is_nan ? bits[i] >> 16 | 0x40U : rounded);
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    StoreBF16(RoundToBF16(tag, hn::LoadU(tag, source + i)), target + i);
   }
+  for (; i < count; ++i) target[i] = FloatToBF16(source[i]);
+}
+
+void RoundInPlace(float* row, int64_t count) {
+  const TagF tag;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(tag));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    hn::StoreU(RoundToBF16(tag, hn::LoadU(tag, row + i)), tag, row + i);
+  }
+  for (; i < count; ++i) row[i] = BF16ToFloat(FloatToBF16(row[i]));
 }
 
 void Widen(const WeightView& weight, int64_t begin, int64_t count, float* target) {
@@ -183,6 +194,7 @@ HWY_EXPORT(FewRows);
 HWY_EXPORT(ManyRows);
 HWY_EXPORT(Narrow);
 HWY_EXPORT(Round);
+HWY_EXPORT(RoundInPlace);
 HWY_EXPORT(Widen);
 
 void MultiplyFewRows(const ProductPart& part, ConstMatrixF x, MatrixF y) {
@@ -197,6 +209,7 @@ bool NarrowToBF16(const float* source, int64_t count, uint16_t* target) {
 void RoundToBF16(const float* source, int64_t count, uint16_t* target) {
   HWY_DYNAMIC_DISPATCH(Round)(source, count, target);
 }
+void RoundToBF16(float* row, int64_t count) { HWY_DYNAMIC_DISPATCH(RoundInPlace)(row, count); }
 void WidenRows(const WeightView& weight, int64_t begin, int64_t end, float* target) {
   HWY_DYNAMIC_DISPATCH(Widen)(weight, begin * weight.in, (end - begin) * weight.in, target);
 }

@@ -30,6 +30,8 @@ bool NarrowToBF16(const float* source, int64_t count, uint16_t* target);
 
 // Writes `count` floats as bf16, rounded to nearest, ties to even; NaN stays NaN.
 void RoundToBF16(const float* source, int64_t count, uint16_t* target);
+// Likewise in place, kept as floats.
+void RoundToBF16(float* row, int64_t count);
 // Writes rows begin .. end - 1 of a weight as floats [end - begin, in].
 void WidenRows(const WeightView& weight, int64_t begin, int64_t end, float* target);
 

@@ -13,24 +13,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvc::kernels::HWY_NAMESPACE {
 
-// Rounds v to nearest bf16, kept as a float; v is finite.
-HWY_INLINE VecF RoundToBF16(TagF tag, VecF v) {
-  const hn::RebindToUnsigned<TagF> bits_tag;
-  const auto bits = hn::BitCast(bits_tag, v);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(bits_tag, 1));
-  const auto up = hn::Add(hn::Add(bits, hn::Set(bits_tag, 0x7fff)), odd);
-  return hn::BitCast(tag, hn::And(up, hn::Set(bits_tag, 0xffff0000U)));
-}
-
-// Stores numbers that are bf16 already.
-HWY_INLINE void StoreBF16(VecF v, uint16_t* target) {
-  const hn::RebindToUnsigned<TagF> bits_tag;
-  const hn::Rebind<uint16_t, TagF> narrow;
-  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(hn::RebindToSigned<TagF>(),
-                                              hn::ShiftRight<16>(hn::BitCast(bits_tag, v)))),
-             narrow, target);
-}
-
 float Probabilities(const float* scores, const SeenKeys& keys, RowState& state, uint16_t* target) {
   const TagF tag;
   const auto lanes = static_cast<int64_t>(hn::Lanes(tag));

@@ -100,6 +100,29 @@ HWY_INLINE void WithElements(DType dtype, const void* data, const Body& body) {
   }
 }
 
+// Rounds to nearest bf16, ties to even, kept as floats; NaN stays NaN. FloatToBF16 of
+// core/base/dtype.h for vectors.
+HWY_INLINE VecF RoundToBF16(TagF tag, VecF v) {
+  const hn::RebindToUnsigned<TagF> bits_tag;
+  const auto bits = hn::BitCast(bits_tag, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(bits_tag, 1));
+  const auto up = hn::Add(hn::Add(bits, hn::Set(bits_tag, 0x7fff)), odd);
+  const VecF rounded = hn::BitCast(tag, hn::And(up, hn::Set(bits_tag, 0xffff0000U)));
+  // Of a NaN the upper bits, and one that says so.
+  const auto quiet =
+      hn::And(hn::Or(bits, hn::Set(bits_tag, 0x400000U)), hn::Set(bits_tag, 0xffff0000U));
+  return hn::IfThenElse(hn::Ne(v, v), hn::BitCast(tag, quiet), rounded);
+}
+
+// Stores numbers that are bf16 already.
+HWY_INLINE void StoreBF16(VecF v, uint16_t* target) {
+  const hn::RebindToUnsigned<TagF> bits_tag;
+  const hn::Rebind<uint16_t, TagF> narrow;
+  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(hn::RebindToSigned<TagF>(),
+                                              hn::ShiftRight<16>(hn::BitCast(bits_tag, v)))),
+             narrow, target);
+}
+
 // The ways in which FoldLanes combines lanes.
 struct AddLanes {
   template <class V>

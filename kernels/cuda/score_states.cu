@@ -10,7 +10,7 @@
 namespace kvc::cuda {
 namespace {
 
-// As kDominantAttention of scorers/output_form.h.
+// As kDominantAttention of scorers/output_change.cc.
 constexpr float kDominant = 0.5F;
 // Attention below this counts as none; its inverse is still a float.
 constexpr float kNoAttention = 1e-30F;

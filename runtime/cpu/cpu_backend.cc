@@ -112,7 +112,7 @@ std::vector<GroupScores> CpuBackend::Score(const ScoreRequest& request,
   ConstMatrixF queries;
   if (request.prompt != nullptr)
     queries = As<const CpuActivations>(*request.prompt).prompt_queries();
-  const LayerScoring scoring = MakeScoring(request, own, queries, pool_);
+  const LayerScoring scoring = MakeScoring(request, own, queries, pool_, rounding_);
   return ScoreLayer(scoring, cache.spec(), cache.layer(request.layer));
 }
 

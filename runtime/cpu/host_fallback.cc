@@ -53,7 +53,10 @@ std::vector<GroupScores> ScoreOnHost(const ScoreRequest& request,
                                      ThreadPool& pool) {
   CacheMeter meter;  // of the copy alone
   const LayerCache layer = DownloadLayer(cache.layer(request.layer), meter);
-  return ScoreLayer(MakeScoring(request, model, prompt_queries, pool), cache.spec(), layer);
+  // In floats, as a device scores.
+  return ScoreLayer(
+      MakeScoring(request, model, prompt_queries, pool, kernels::InputRounding::kNone),
+      cache.spec(), layer);
 }
 
 void FindCoordinatesOnHost(int64_t layer, SequenceCache& cache, ThreadPool& pool) {

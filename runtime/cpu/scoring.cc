@@ -7,129 +7,11 @@
 #include "kernels/attention.h"
 #include "runtime/cpu/cache_rows.h"
 #include "runtime/cpu/head_basis.h"
+#include "runtime/cpu/scored_rows.h"
 #include "scorers/tier_loss.h"
 
 namespace kvc::runtime {
 namespace {
-
-// A float matrix that borrows where the cache is float already.
-struct FloatRows {
-  std::vector<float> storage;
-  ConstMatrixF view;
-};
-
-// Rows of the blocks one after the other, as float.
-FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
-  FloatRows rows;
-  const int64_t width = blocks.front().width;
-  if (blocks.size() == 1 && blocks[0].format == kRowsF32) {
-    rows.view = {static_cast<const float*>(blocks[0].data), blocks[0].rows, width};
-    return rows;
-  }
-  int64_t count = 0;
-  for (const auto& block : blocks) count += block.rows;
-  rows.storage.resize(static_cast<size_t>(count * width));
-  float* target = rows.storage.data();
-  for (const auto& block : blocks) {
-    DecodeRows(block.data, block.format, block.stride, {target, block.rows, width}, block.steps);
-    target += block.rows * width;
-  }
-  rows.view = {rows.storage.data(), count, width};
-  return rows;
-}
-
-// A matrix with `count` rows of its own.
-MatrixF MakeRows(int64_t count, int64_t width, FloatRows& rows) {
-  rows.storage.resize(static_cast<size_t>(count * width));
-  const MatrixF all(rows.storage.data(), count, width);
-  rows.view = all;
-  return all;
-}
-
-// Rows of the blocks in the model's space, from what the blocks hold of their coordinates.
-FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis& basis) {
-  FloatRows rows;
-  int64_t count = 0;
-  for (const auto& block : blocks) count += block.rows;
-  const MatrixF all = MakeRows(count, basis.width(), rows);
-  int64_t first = 0;
-  for (const auto& block : blocks) {
-    std::vector<float> held(static_cast<size_t>(block.rows * block.width));
-    DecodeRows(block.data, block.format, block.stride, {held.data(), block.rows, block.width},
-               block.steps);
-    basis.FromCoordinates({held.data(), block.rows, block.width}, all.RowRange(first, block.rows));
-    first += block.rows;
-  }
-  return rows;
-}
-
-// Keys from the first `width` columns of latents, or from those that a block has; as a tier in
-// `format` would hold them, where that is given.
-FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
-                      const kernels::KeyRebuild& rebuild,
-                      int64_t width,
-                      const RowFormat* format = nullptr) {
-  FloatRows rows;
-  int64_t count = 0;
-  for (const CacheBlock* block : blocks) count += block->rows();
-  const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
-  int64_t first = 0;
-  for (const CacheBlock* block : blocks) {
-    kernels::RowBlock latents = KeysOf(*block);
-    std::vector<std::byte> held;
-    if (format != nullptr) {
-      const int64_t kept = std::min(latents.width, width);
-      const int64_t stride = RowBytes(*format, kept);
-      held.resize(static_cast<size_t>(latents.rows * stride));
-      CopyRows(latents.data, {latents.format, latents.width, latents.stride}, latents.rows,
-               held.data(), {*format, kept, stride});
-      latents = {held.data(), *format, latents.rows, kept, stride};
-    }
-    latents.width = std::min(latents.width, width);
-    kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
-    first += block->rows();
-  }
-  return rows;
-}
-
-// What the first `width` coordinates leave of rows, where `format` is given in that format, with
-// its steps if it needs some.
-FloatRows Approximate(ConstMatrixF x,
-                      const HeadBasis& basis,
-                      int64_t width,
-                      const RowFormat* format,
-                      CodeSteps steps) {
-  FloatRows rows;
-  std::vector<float> storage(static_cast<size_t>(x.rows * width));
-  const MatrixF coordinates(storage.data(), x.rows, width);
-  basis.ToCoordinates(x, coordinates);
-  if (format != nullptr) {
-    const int64_t stride = RowBytes(*format, width, steps);
-    std::vector<std::byte> held(static_cast<size_t>(x.rows * stride));
-    EncodeRows(coordinates, *format, held.data(), stride, steps);
-    DecodeRows(held.data(), *format, stride, coordinates, steps);
-  }
-  basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
-  return rows;
-}
-
-// Turns the rows of x back by their rotation, rows first, first + 1, ... of the tables, which hold
-// cosines and sines times `factor`.
-void Unrotate(MatrixF x, int64_t first, ConstMatrixF cos, ConstMatrixF sin, double factor) {
-  const int64_t half = cos.cols;
-  const auto shrink = static_cast<float>(1.0 / (factor * factor));
-  for (int64_t t = 0; t < x.rows; ++t) {
-    const float* c = cos.row(first + t);
-    const float* s = sin.row(first + t);
-    float* row = x.row(t);
-    for (int64_t j = 0; j < half; ++j) {
-      const float a = row[j] * shrink;
-      const float b = row[j + half] * shrink;
-      row[j] = a * c[j] + b * s[j];
-      row[j + half] = b * c[j] - a * s[j];
-    }
-  }
-}
 
 class HeadScorer {
  public:
@@ -149,6 +31,9 @@ class HeadScorer {
     input.rope_frequencies = scoring_.rotation.frequencies;
     input.rotary_width = 2 * std::ssize(input.rope_frequencies);
     input.rope_factor = scoring_.rotation.factor;
+    if (spec_.key_format == kRowsBF16 && spec_.value_format == kRowsBF16) {
+      input.rounding = scoring_.rounding;
+    }
     std::vector<std::vector<float>> storage;  // what the query views point into
     AddQueries(head, keys.view.rows, input, storage);
     if (!scoring_.output_grams.empty()) {
@@ -196,6 +81,23 @@ class HeadScorer {
                                    : Gather(rows);
   }
 
+  // What tiers keep of a head's rows; tiers that keep as much share it.
+  struct KeptRows {
+    int64_t width = 0;
+    RowFormat format;
+    FloatRows rows;
+  };
+  template <class Make>
+  static ConstMatrixF Once(int64_t width,
+                           const RowFormat& format,
+                           std::vector<KeptRows>& known,
+                           const Make& make) {
+    for (const KeptRows& kept : known) {
+      if (kept.width == width && kept.format == format) return kept.rows.view;
+    }
+    return known.emplace_back(KeptRows{width, format, make()}).rows.view;
+  }
+
   // The tier's format where its rounding counts as a loss: where it is coarser than the cache's, or
   // scales are found anew. Null: what is lost by fewer dimensions says it all.
   static const RowFormat* Rounding(const RowFormat& tier, const RowFormat& cache) {
@@ -218,7 +120,8 @@ class HeadScorer {
                  const scorers::HeadInput& input,
                  GroupScores& result) const {
     const CacheGroup& group = spec_.layers[scoring_.attention->layer][n];
-    std::vector<FloatRows> storage;
+    std::vector<KeptRows> keys;
+    std::vector<KeptRows> values;
     std::vector<scorers::TierRows> tiers;
     for (int64_t t = 1; t < std::ssize(spec_.tiers); ++t) {
       scorers::TierRows& rows = tiers.emplace_back();
@@ -226,19 +129,21 @@ class HeadScorer {
       const RowFormat key_format = KeyFormat(spec_, t);
       if (key_width < group.key_width || key_format != spec_.key_format) {
         const RowFormat* format = Rounding(key_format, spec_.key_format);
-        storage.push_back(scoring_.attention->latent
-                              ? RebuildKeys(blocks, scoring_.rebuild[head], key_width, format)
-                              : Approximate(input.keys, KeyBasis(*layer_.coordinates, head),
-                                            key_width, format, KeyStepsOf(key_format, head)));
-        rows.keys = storage.back().view;
+        rows.keys = Once(key_width, key_format, keys, [&] {
+          return scoring_.attention->latent
+                     ? RebuildKeys(blocks, scoring_.rebuild[head], key_width, format)
+                     : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width,
+                                   format, KeyStepsOf(key_format, head));
+        });
       }
       const int64_t value_width = TierWidth(group.value_width, spec_.tiers[t].value_share);
       const RowFormat value_format = ValueFormat(spec_, t);
       if (value_width < group.value_width || value_format != spec_.value_format) {
-        storage.push_back(Approximate(input.values, ValueBasis(*layer_.coordinates, head),
-                                      value_width, Rounding(value_format, spec_.value_format),
-                                      ValueStepsOf(value_format, head)));
-        rows.values = storage.back().view;
+        rows.values = Once(value_width, value_format, values, [&] {
+          return Approximate(input.values, ValueBasis(*layer_.coordinates, head), value_width,
+                             Rounding(value_format, spec_.value_format),
+                             ValueStepsOf(value_format, head));
+        });
       }
     }
     const int64_t columns = std::ssize(spec_.tiers);
@@ -309,7 +214,8 @@ class HeadScorer {
 LayerScoring MakeScoring(const ScoreRequest& request,
                          const CpuModel& model,
                          ConstMatrixF prompt_queries,
-                         ThreadPool& pool) {
+                         ThreadPool& pool,
+                         kernels::InputRounding rounding) {
   LayerScoring scoring;
   scoring.scorer = request.scorer;
   scoring.attention = &model.plan().attentions[request.layer];
@@ -320,6 +226,7 @@ LayerScoring MakeScoring(const ScoreRequest& request,
   scoring.prompt_queries = prompt_queries;
   if (request.wants_output) scoring.output_grams = model.output_grams(request.layer, pool);
   scoring.pool = &pool;
+  scoring.rounding = rounding;
   return scoring;
 }
 

@@ -8,6 +8,7 @@
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
 #include "kernels/attention.h"
+#include "kernels/rounding.h"
 #include "runtime/backend.h"
 #include "runtime/cache/kv_cache.h"
 #include "runtime/cpu/cpu_model.h"
@@ -28,6 +29,7 @@ struct LayerScoring {
   // [H]; empty where neither the scorer nor narrow tiers ask for them.
   std::span<const ConstMatrixF> output_grams;
   ThreadPool* pool = nullptr;
+  kernels::InputRounding rounding = kernels::InputRounding::kNone;  // of what meets bf16 rows
 };
 
 // What a backend's request asks of a model. prompt_queries: of the whole prompt [T, H * width]; no
@@ -35,7 +37,8 @@ struct LayerScoring {
 [[nodiscard]] LayerScoring MakeScoring(const ScoreRequest& request,
                                        const CpuModel& model,
                                        ConstMatrixF prompt_queries,
-                                       ThreadPool& pool);
+                                       ThreadPool& pool,
+                                       kernels::InputRounding rounding);
 
 // The mean squared norm of the last `window` rows of x [T, E], or of all where there are fewer.
 [[nodiscard]] double MeanSquaredNorm(ConstMatrixF x, int64_t window);

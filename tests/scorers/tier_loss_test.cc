@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/dtype.h"
 #include "tests/scorers/random_head.h"
 #include "tests/support/expect_error.h"
 
@@ -203,6 +204,49 @@ TEST(TierLosses, MissingViewsMeanUnchanged) {
   TierLosses(head.input, same, {}, {b.data(), 12, 5});
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-12 + 1e-6 * b[i]) << i;
   for (size_t j = 0; j < 12; ++j) EXPECT_EQ(a[j * 5 + 1], 0.0);
+}
+
+// Tiers that share rows have the losses that each would have alone.
+TEST(TierLosses, SharedRowsAreTheSame) {
+  const RandomHead head = MakeRandomHead(172, {.tokens = 300});
+  const Replaced a = Replace(head, 173, 0.2F, 0.2F);
+  const Replaced b = Replace(head, 174, 0.1F, 0.4F);
+  const std::vector<TierRows> rows = {
+      {a.rows.keys, b.rows.values}, {b.rows.keys, a.rows.values}, {a.rows.keys, a.rows.values}};
+  std::vector<double> together(300 * 4);
+  TierLosses(head.input, rows, {}, {together.data(), 300, 4});
+  for (size_t t = 0; t < rows.size(); ++t) {
+    std::vector<double> alone(300 * 2);
+    TierLosses(head.input, std::span(rows).subspan(t, 1), {}, {alone.data(), 300, 2});
+    for (size_t j = 0; j < 300; ++j) {
+      ASSERT_EQ(alone[j * 2], together[j * 4]);
+      ASSERT_EQ(alone[j * 2 + 1], together[j * 4 + 1 + t]) << "tier " << t << " token " << j;
+    }
+  }
+}
+
+// Beside rows that are bf16 the others may be rounded: two digits of a loss remain, and small ones
+// are small.
+TEST(TierLosses, RoundedAreNearTheReference) {
+  for (const int64_t tokens : {60, 256, 300}) {
+    RandomHead head = MakeRandomHead(176, {.tokens = tokens, .key_width = 32, .window = 16});
+    for (float& x : head.keys) x = BF16ToFloat(FloatToBF16(x));
+    for (float& x : head.values) x = BF16ToFloat(FloatToBF16(x));
+    const Replaced tier = Replace(head, 177, 0.2F, 0.2F);
+    head.input.rounding = kernels::InputRounding::kToBF16;
+    for (const bool mean : {false, true}) {
+      const reference::Rows expected = Expected(head, {&tier}, {.mean = mean});
+      const std::vector<double> actual = LossesOf(head, {&tier}, {.mean = mean});
+      double largest = 0.0;
+      for (const auto& row : expected) largest = std::max({largest, row[0], row[1]});
+      for (size_t j = 0; j < expected.size(); ++j) {
+        for (size_t t = 0; t < 2; ++t) {
+          ASSERT_NEAR(actual[j * 2 + t], expected[j][t], 0.02 * expected[j][t] + 0.002 * largest)
+              << "T " << tokens << " token " << j << " column " << t;
+        }
+      }
+    }
+  }
 }
 
 // What a large negative or positive eps would overflow to.

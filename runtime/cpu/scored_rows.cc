@@ -1,0 +1,118 @@
+#include "runtime/cpu/scored_rows.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "runtime/cpu/cache_rows.h"
+
+namespace kvc::runtime {
+namespace {
+
+// A matrix with `count` rows of its own.
+MatrixF MakeRows(int64_t count, int64_t width, FloatRows& rows) {
+  rows.storage.resize(static_cast<size_t>(count * width));
+  const MatrixF all(rows.storage.data(), count, width);
+  rows.view = all;
+  return all;
+}
+
+}  // namespace
+
+FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
+  FloatRows rows;
+  const int64_t width = blocks.front().width;
+  if (blocks.size() == 1 && blocks[0].format == kRowsF32) {
+    rows.view = {static_cast<const float*>(blocks[0].data), blocks[0].rows, width};
+    return rows;
+  }
+  int64_t count = 0;
+  for (const auto& block : blocks) count += block.rows;
+  rows.storage.resize(static_cast<size_t>(count * width));
+  float* target = rows.storage.data();
+  for (const auto& block : blocks) {
+    DecodeRows(block.data, block.format, block.stride, {target, block.rows, width}, block.steps);
+    target += block.rows * width;
+  }
+  rows.view = {rows.storage.data(), count, width};
+  return rows;
+}
+
+FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis& basis) {
+  FloatRows rows;
+  int64_t count = 0;
+  for (const auto& block : blocks) count += block.rows;
+  const MatrixF all = MakeRows(count, basis.width(), rows);
+  int64_t first = 0;
+  for (const auto& block : blocks) {
+    std::vector<float> held(static_cast<size_t>(block.rows * block.width));
+    DecodeRows(block.data, block.format, block.stride, {held.data(), block.rows, block.width},
+               block.steps);
+    basis.FromCoordinates({held.data(), block.rows, block.width}, all.RowRange(first, block.rows));
+    first += block.rows;
+  }
+  return rows;
+}
+
+FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
+                      const kernels::KeyRebuild& rebuild,
+                      int64_t width,
+                      const RowFormat* format) {
+  FloatRows rows;
+  int64_t count = 0;
+  for (const CacheBlock* block : blocks) count += block->rows();
+  const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
+  int64_t first = 0;
+  for (const CacheBlock* block : blocks) {
+    kernels::RowBlock latents = KeysOf(*block);
+    std::vector<std::byte> held;
+    if (format != nullptr) {
+      const int64_t kept = std::min(latents.width, width);
+      const int64_t stride = RowBytes(*format, kept);
+      held.resize(static_cast<size_t>(latents.rows * stride));
+      CopyRows(latents.data, {latents.format, latents.width, latents.stride}, latents.rows,
+               held.data(), {*format, kept, stride});
+      latents = {held.data(), *format, latents.rows, kept, stride};
+    }
+    latents.width = std::min(latents.width, width);
+    kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
+    first += block->rows();
+  }
+  return rows;
+}
+
+FloatRows Approximate(ConstMatrixF x,
+                      const HeadBasis& basis,
+                      int64_t width,
+                      const RowFormat* format,
+                      CodeSteps steps) {
+  FloatRows rows;
+  std::vector<float> storage(static_cast<size_t>(x.rows * width));
+  const MatrixF coordinates(storage.data(), x.rows, width);
+  basis.ToCoordinates(x, coordinates);
+  if (format != nullptr) {
+    const int64_t stride = RowBytes(*format, width, steps);
+    std::vector<std::byte> held(static_cast<size_t>(x.rows * stride));
+    EncodeRows(coordinates, *format, held.data(), stride, steps);
+    DecodeRows(held.data(), *format, stride, coordinates, steps);
+  }
+  basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
+  return rows;
+}
+
+void Unrotate(MatrixF x, int64_t first, ConstMatrixF cos, ConstMatrixF sin, double factor) {
+  const int64_t half = cos.cols;
+  const auto shrink = static_cast<float>(1.0 / (factor * factor));
+  for (int64_t t = 0; t < x.rows; ++t) {
+    const float* c = cos.row(first + t);
+    const float* s = sin.row(first + t);
+    float* row = x.row(t);
+    for (int64_t j = 0; j < half; ++j) {
+      const float a = row[j] * shrink;
+      const float b = row[j + half] * shrink;
+      row[j] = a * c[j] + b * s[j];
+      row[j + half] = b * c[j] - a * s[j];
+    }
+  }
+}
+
+}  // namespace kvc::runtime

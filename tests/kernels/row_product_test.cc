@@ -1,0 +1,115 @@
+// Products of rows against double precision.
+
+#include "kernels/row_product.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/base/dtype.h"
+#include "core/base/rng.h"
+#include "tests/support/expect_error.h"
+
+namespace kvc::kernels {
+namespace {
+
+// Random rows, `stride` apart; the gaps are NaN.
+struct Rows {
+  std::vector<float> data;
+  MatrixF view;
+
+  Rows(Rng& rng, int64_t rows, int64_t cols, int64_t gap)
+      : data(static_cast<size_t>(rows * (cols + gap)), std::numeric_limits<float>::quiet_NaN()),
+        view(data.data(), rows, cols, cols + gap) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < cols; ++c) view(r, c) = static_cast<float>(rng.NextNormal());
+    }
+  }
+};
+
+double Rounded(float x) { return BF16ToFloat(FloatToBF16(x)); }
+
+// Sizes at and off the edges of blocks. What is rounded differs from floats by 2^-8 of the numbers;
+// where the processor rounds, sums of rounded numbers are met far closer.
+TEST(MultiplyRows, EqualsReference) {
+  Rng rng(1);
+  for (const int64_t m : {1, 16, 40, 193}) {
+    for (const int64_t n : {1, 32, 70, 257}) {
+      for (const int64_t k : {1, 24, 64, 513}) {
+        const Rows x(rng, m, k, 3);
+        const Rows w(rng, n, k, 0);
+        const Rows exact(rng, m, n, 5);
+        const Rows rounded(rng, m, n, 0);
+        MultiplyRows(x.view, w.view, InputRounding::kNone, exact.view);
+        MultiplyRows(x.view, w.view, InputRounding::kToBF16, rounded.view);
+        const double room = 1e-6 * (4.0 + static_cast<double>(k));
+        for (int64_t i = 0; i < m; ++i) {
+          for (int64_t j = 0; j < n; ++j) {
+            double sum = 0.0;
+            double of_rounded = 0.0;
+            for (int64_t d = 0; d < k; ++d) {
+              sum += static_cast<double>(x.view(i, d)) * w.view(j, d);
+              of_rounded += Rounded(x.view(i, d)) * Rounded(w.view(j, d));
+            }
+            ASSERT_NEAR(exact.view(i, j), sum, room) << m << " " << n << " " << k;
+            const double error = std::min(std::abs(rounded.view(i, j) - sum),
+                                          std::abs(rounded.view(i, j) - of_rounded));
+            ASSERT_LE(error, room) << m << " " << n << " " << k;
+          }
+        }
+      }
+    }
+  }
+}
+
+// A row's numbers do not depend on the rows beside it.
+TEST(MultiplyRows, RowsStandAlone) {
+  Rng rng(2);
+  const Rows x(rng, 100, 64, 0);
+  const Rows w(rng, 300, 64, 0);
+  const Rows all(rng, 100, 300, 0);
+  const Rows one(rng, 37, 300, 0);
+  MultiplyRows(x.view, w.view, InputRounding::kToBF16, all.view);
+  MultiplyRows(x.view.RowRange(20, 37), w.view, InputRounding::kToBF16, one.view);
+  for (int64_t i = 0; i < 37; ++i) {
+    for (int64_t j = 0; j < 300; ++j) ASSERT_EQ(one.view(i, j), all.view(20 + i, j));
+  }
+}
+
+TEST(MultiplyRows, KeepsNan) {
+  Rng rng(3);
+  const Rows x(rng, 64, 64, 0);
+  const Rows w(rng, 64, 64, 0);
+  const Rows y(rng, 64, 64, 0);
+  x.view(5, 7) = std::numeric_limits<float>::quiet_NaN();
+  MultiplyRows(x.view, w.view, InputRounding::kToBF16, y.view);
+  EXPECT_TRUE(std::isnan(y.view(5, 0)));
+  EXPECT_FALSE(std::isnan(y.view(6, 0)));
+}
+
+TEST(MultiplyRows, RefusesOtherSizes) {
+  Rng rng(4);
+  const Rows x(rng, 64, 64, 0);
+  const Rows w(rng, 64, 63, 0);
+  const Rows y(rng, 64, 64, 0);
+  EXPECT_KVC_ERROR(MultiplyRows(x.view, w.view, InputRounding::kToBF16, y.view), kBadShape,
+                   "sizes that agree");
+}
+
+TEST(RoundRows, IsWhatProductsSee) {
+  Rng rng(5);
+  const Rows x(rng, 3, 10, 2);
+  const Rows same(rng, 3, 10, 0);
+  for (int64_t i = 0; i < 3; ++i) std::copy_n(x.view.row(i), 10, same.view.row(i));
+  RoundRows(InputRounding::kNone, x.view);
+  for (int64_t i = 0; i < 30; ++i) EXPECT_EQ(x.view(i / 10, i % 10), same.view(i / 10, i % 10));
+  RoundRows(InputRounding::kToBF16, x.view);
+  for (int64_t i = 0; i < 30; ++i) {
+    EXPECT_EQ(x.view(i / 10, i % 10), Rounded(same.view(i / 10, i % 10)));
+  }
+}
+
+}  // namespace
+}  // namespace kvc::kernels
