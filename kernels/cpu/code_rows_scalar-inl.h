@@ -12,35 +12,71 @@ inline const uint8_t* RowOf(const RowBlock& block, int64_t r) {
   return static_cast<const uint8_t*>(block.data) + r * block.stride;
 }
 
+// Number of RunQueries of a head.
+inline int64_t NumFactors(const CodeRuns& runs, int64_t queries) {
+  int64_t count = 0;
+  for (const CodeRun& run : runs.runs()) count += QueryDigits(run.bits) * queries;
+  return count;
+}
+
 inline int64_t QueryFloats(const CodeRuns& runs, int64_t queries) {
-  int64_t bytes = 0;
+  int64_t bytes = NumFactors(runs, queries) * static_cast<int64_t>(sizeof(RunQueries));
   for (const CodeRun& run : runs.runs()) {
-    bytes += queries * (run.end - run.begin + static_cast<int64_t>(sizeof(RunQueries)));
+    bytes += QueryDigits(run.bits) * queries * (run.end - run.begin);
   }
   return (bytes + 3) / 4 + 1;
+}
+
+// The whole numbers of a run's query: RunQueries of its digits, `apart` from each other.
+inline void QuantizeQuery(
+    const CodeRun& run, const float* query, int8_t* factors, RunQueries* queries, int64_t apart) {
+  const int64_t width = run.end - run.begin;
+  float largest = 0.0F;
+  bool finite = true;
+  for (int64_t i = 0; i < width; ++i) {
+    const float x = std::abs(query[i] * run.steps[i]);
+    largest = std::max(largest, x);
+    finite = finite && x <= std::numeric_limits<float>::max();
+  }
+  const QueryUnit unit = UnitOf(largest, finite, run.bits);
+  const int64_t digits = QueryDigits(run.bits);
+  int32_t sums[2] = {};
+  for (int64_t i = 0; i < width; ++i) {
+    const float n = finite ? std::nearbyint(query[i] * run.steps[i] * unit.inverse) : 0.0F;
+    const float upper = digits == 2 ? std::nearbyint(n * (1.0F / kQueryBase)) : n;
+    factors[i] = static_cast<int8_t>(upper);
+    sums[0] += factors[i];
+    if (digits == 1) continue;
+    factors[width + i] = static_cast<int8_t>(n - kQueryBase * upper);
+    sums[1] += factors[width + i];
+  }
+  const int32_t twice = (1 << run.bits) - 1;
+  queries[0] = {factors, digits == 2 ? kQueryBase * unit.unit : unit.unit, twice * sums[0]};
+  if (digits == 2) queries[apart] = {factors + width, unit.unit, twice * sums[1]};
 }
 
 inline const RunQueries* QuantizeQueries(const CodeRuns& runs,
                                          const HeadState& state,
                                          float* scratch) {
   auto* queries = reinterpret_cast<RunQueries*>(scratch);
-  auto* factors = reinterpret_cast<int8_t*>(queries + runs.count * state.count);
+  auto* factors = reinterpret_cast<int8_t*>(queries + NumFactors(runs, state.count));
   RunQueries* next = queries;
   for (const CodeRun& run : runs.runs()) {
-    const int64_t width = run.end - run.begin;
-    for (int64_t q = 0; q < state.count; ++q, ++next) {
+    for (int64_t q = 0; q < state.count; ++q) {
       const float* query = state.queries + q * state.stride + run.begin;
-      const QueryUnit unit = UnitOf(query, run.steps, width);
-      int32_t sum = 0;
-      for (int64_t i = 0; i < width; ++i) {
-        factors[i] = FactorOf(query[i] * run.steps[i], unit);
-        sum += factors[i];
-      }
-      *next = {factors, unit.unit, ((1 << run.bits) - 1) * sum};
-      factors += width;
+      QuantizeQuery(run, query, factors, next + q, state.count);
+      factors += QueryDigits(run.bits) * (run.end - run.begin);
     }
+    next += QueryDigits(run.bits) * state.count;
   }
   return queries;
+}
+
+// What a digit of a query makes of a run of a row.
+inline float ScoreOf(const CodeRun& run, const RunQueries& digit, const uint8_t* row) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < run.end - run.begin; ++i) sum += digit.factors[i] * CodeAt(run, row, i);
+  return 0.5F * digit.unit * static_cast<float>(2 * sum - digit.offset);
 }
 
 inline void Score(const RowBlock& keys,
@@ -53,14 +89,11 @@ inline void Score(const RowBlock& keys,
     float* scores = state.scores + q * kScoreStride;
     for (int64_t r = 0; r < count; ++r) {
       scores[r] = 0.0F;
-      for (int64_t n = 0; n < runs.count; ++n) {
-        const CodeRun& run = runs.all[n];
-        const RunQueries& own = queries[n * state.count + q];
-        int32_t sum = 0;
-        for (int64_t i = 0; i < run.end - run.begin; ++i) {
-          sum += own.factors[i] * CodeAt(run, RowOf(keys, first + r), i);
+      const RunQueries* next = queries + q;
+      for (const CodeRun& run : runs.runs()) {
+        for (int64_t d = 0; d < QueryDigits(run.bits); ++d, next += state.count) {
+          scores[r] += ScoreOf(run, *next, RowOf(keys, first + r));
         }
-        scores[r] += 0.5F * own.unit * static_cast<float>(2 * sum - own.offset);
       }
     }
   }

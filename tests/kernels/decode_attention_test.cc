@@ -91,10 +91,11 @@ std::vector<double> QueryFactors(const TestArray& keys, const std::vector<float>
       scaled.push_back(query[static_cast<size_t>(i)] * kScale * run.steps[i - run.begin]);
       largest = std::max(largest, std::abs(scaled.back()));
     }
+    const float most = run.bits == 8 ? 255.0F * 127.0F + 127.0F : 127.0F;  // two digits, or one
     for (int64_t i = run.begin; i < run.end; ++i) {
       const float x = scaled[static_cast<size_t>(i - run.begin)];
-      const double n = std::nearbyint(x * (127.0F / largest));
-      factors[static_cast<size_t>(i)] = n * (largest / 127.0F) / x;
+      const double n = std::nearbyint(x * (most / largest));
+      factors[static_cast<size_t>(i)] = n * (largest / most) / x;
     }
   }
   return factors;
