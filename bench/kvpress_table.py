@@ -38,8 +38,7 @@ from kvpress import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-# Tokens decoded beyond the expected answer's length: eval/compare/compare.cc has the same number.
-EXTRA_TOKENS = 4
+from needle_protocol import answer, split, step
 
 PRESSES = {
     "snapkv": lambda ratio: SnapKVPress(compression_ratio=ratio),
@@ -82,13 +81,6 @@ def prefill(model, press, ids):
     return cache, out.logits[:, -1]
 
 
-def step(model, cache, ids, position):
-    """ids [B] at `position` -> logits [B, V]."""
-    positions = torch.full((len(ids), 1), position)
-    out = model(ids[:, None], past_key_values=cache, position_ids=positions, use_cache=True)
-    return out.logits[:, -1]
-
-
 def walk(model, press, windows, context):
     """windows [B, context + decode] -> log-probabilities [B, decode, V] of the decoded tokens' places."""
     cache, logits = prefill(model, press, windows[:, :context])
@@ -98,30 +90,10 @@ def walk(model, press, windows, context):
     return torch.stack(rows, 1)
 
 
-def answered(text, value):
-    """eval/tasks/needle_task.h, NeedleAnswered."""
-    text = text.lstrip(" ").lower()
-    rest = text[len(value):]
-    return text.startswith(value.lower()) and not rest[:1].isalpha()
-
-
 def ask(model, tokenizer, press, needle, question_before):
-    fed = needle["question"]
-    prompt = list(needle["context"])
-    if question_before:
-        cut = len(fed) - needle["lead"]
-        prompt, fed = prompt + fed[:cut], fed[cut:]
+    prompt, fed = split(needle, question_before)
     cache, logits = prefill(model, press, torch.tensor([prompt]))
-    position = len(prompt)
-    answer = []
-    for token in fed:
-        logits = step(model, cache, torch.tensor([token]), position)
-        position += 1
-    for _ in range(len(needle["answer"]) + EXTRA_TOKENS):
-        answer.append(int(logits.argmax()))
-        logits = step(model, cache, torch.tensor(answer[-1:]), position)
-        position += 1
-    return answered(tokenizer.decode(answer), needle["value"])
+    return answer(model, tokenizer, needle, cache, logits, fed, len(prompt))
 
 
 def measure(model, tokenizer, press, prompts, reference, logp=None):

@@ -57,8 +57,8 @@ enum class Importance { kOracle, kNeedle };
 [[nodiscard]] Importance ImportanceFromName(std::string_view name);
 
 struct ProfileOptions {
-  std::vector<ScorerSpec> scorers = {ScorerKind::kSnapKv};
-  int64_t windows = 16;    // calibration windows wanted
+  std::vector<ScorerSpec> scorers = {ScorerKind::kSnapKv};  // kvc-profile: DefaultScorer
+  int64_t windows = 16;                                     // calibration windows wanted
   int64_t context = 1024;  // tokens of a window that are cached and scored
   int64_t horizon = 64;    // tokens after them
   int64_t sinks = 4;
@@ -70,6 +70,14 @@ struct ProfileOptions {
   Importance importance = Importance::kOracle;
   int64_t needle_tests = 24;  // questions asked with kNeedle
 };
+
+// The scorer that keeps most of a model's output at equal bytes, among those that it can have: the
+// output's error by the prompt's queries, or by the window's where keys are thin behind their
+// rotation, which leaves no query to turn (docs/experiments/2026-11-rows-in-few-bits.md).
+[[nodiscard]] ScorerSpec DefaultScorer(const ModelConfig& config);
+// The tiers that do so: kBitTiers, or dimensions where keys are latents, which have no steps.
+inline constexpr const char* kBitTiers = "1x8,x6,x4,x3,x2,x1";
+[[nodiscard]] NamedTiers DefaultTiers(const ModelConfig& config);
 
 // Throws kUsage for sizes that leave no token to rank or do not fit the model's context, and for
 // repeated scorers; kUnsupported, by name, for what this version does not have.

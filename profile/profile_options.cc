@@ -50,6 +50,17 @@ Importance ImportanceFromName(std::string_view name) {
   return name == "needle" ? Importance::kNeedle : Importance::kOracle;
 }
 
+ScorerSpec DefaultScorer(const ModelConfig& config) {
+  return ParseScorer(
+      KeysBehindRotation(config.keys.layout) ? "output-error" : "output-error:prompt=1024",
+      "--scorer");
+}
+
+NamedTiers DefaultTiers(const ModelConfig& config) {
+  const bool latent = config.keys.layout == KeyLayout::kLatent;
+  return ParseNamedTiers(latent ? "0,1/8,1/4,1" : kBitTiers, "--tiers");
+}
+
 void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config) {
   CheckSizes(options, config);
   KVC_CHECK(!options.scorers.empty(), kUsage, "--scorer: expected one or more, got none");

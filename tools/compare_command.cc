@@ -178,8 +178,8 @@ void AddPolicyOptions(CLI::App& app, CompareArguments& args) {
   app.add_option("--profile", request.profiles, "Profile of a base; repeatable");
   app.add_option("--sinks", request.sinks, "First tokens that no policy drops")
       ->capture_default_str();
-  app.add_option("--window", request.window, "Newest tokens that no policy drops")
-      ->capture_default_str();
+  app.add_option("--window", request.window,
+                 "Newest tokens that no policy drops; default: as kvc-export's");
 }
 
 void AddTaskOptions(CLI::App& app, CompareArguments& args) {

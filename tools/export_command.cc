@@ -20,14 +20,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kAutoMethod[] = "auto";
-constexpr char kAutoType[] = "auto";  // --dtype, --cache-dtype
+constexpr char kAuto[] = "auto";  // of every option that has a default to be found
 
 // Reads options.texts.
 void ParseTexts(bundle::ExportOptions& options) {
   const bundle::OptionTexts& texts = options.texts;
-  if (texts.dtype != kAutoType) options.weights_dtype = DTypeFromShortName(texts.dtype);
-  if (texts.cache_dtype != kAutoType) {
+  if (texts.dtype != kAuto) options.weights_dtype = DTypeFromShortName(texts.dtype);
+  if (texts.cache_dtype != kAuto) {
     options.cache_format = RowFormatFromName(texts.cache_dtype);
     KVC_CHECK(
         !NeedsSteps(*options.cache_format), kUsage,
@@ -36,15 +35,15 @@ void ParseTexts(bundle::ExportOptions& options) {
         texts.cache_dtype);
   }
   options.budget = ParseBudget(texts.budget, "--budget");
-  if (!texts.method.empty() && texts.method != kAutoMethod) {
+  if (!texts.method.empty() && texts.method != kAuto) {
     options.method = MethodFromName(texts.method);
   }
-  options.scorer = ParseScorer(texts.scorer, "--scorer");
-  options.loss = budget::CurveLossFromName(texts.loss);
+  if (texts.scorer != kAuto) options.scorer = ParseScorer(texts.scorer, "--scorer");
+  if (texts.loss != kAuto) options.loss = budget::CurveLossFromName(texts.loss);
   if (!texts.reference_length.empty()) {
     options.reference_length = ParseLength(texts.reference_length, "--reference-length");
   }
-  if (texts.recent != kAutoType) options.recent_format = RowFormatFromName(texts.recent);
+  if (texts.recent != kAuto) options.recent_format = RowFormatFromName(texts.recent);
   if (!texts.tiers.empty()) options.tiers = ParseTiers(texts.tiers, "--tiers");
   options.basis = TierBasisFromName(texts.basis);
 }
@@ -119,7 +118,7 @@ CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) 
     return Check(arguments.verify, options.threads);
   }
   ParseTexts(options);
-  if (options.texts.method == kAutoMethod) return ExportBest(arguments, common);
+  if (options.texts.method == kAuto) return ExportBest(arguments, common);
   // Shared: a checkpoint is mapped and cannot be copied into the closures that print.
   const auto plan = std::make_shared<const bundle::ExportPlan>(bundle::PlanExport(options));
   const std::unique_ptr<Progress> progress = MakeProgress(common);

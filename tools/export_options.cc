@@ -59,16 +59,18 @@ void AddExportOptions(CLI::App& app, ExportArguments& arguments) {
   app.add_option(
       "--method", texts.method,
       "full, streaming, uniform, pyramid, ada, ada-model, headkv, lukv, lukv-mixed, or auto: "
-      "the best of what is tried on held-back --text; default: full at 100%, lukv with "
-      "a profile, else uniform");
+      "the best of what is tried on held-back --text; default: full at 100%, with a profile "
+      "lukv-mixed where its tiers are in few bits, else lukv, without one uniform");
   app.add_option(
          "--scorer", texts.scorer,
          "What ranks cached tokens: snapkv, expected-attention, keydiff, knorm, streaming or "
-         "output-error; options as in output-error:prompt=1024")
+         "output-error; options as in output-error:prompt=1024; auto: the profile's first, else "
+         "snapkv")
       ->capture_default_str();
   app.add_option("--loss", texts.loss,
-                 "What lukv and lukv-mixed keep small: importance, or output-error, which is "
-                 "comparable over the whole model")
+                 "What lukv and lukv-mixed keep small: importance, output-error, which is "
+                 "comparable over the whole model, or auto: output-error where tiers are in few "
+                 "bits")
       ->capture_default_str();
   app.add_option("--tiers", texts.tiers,
                  "Shares of its width that a token may keep: 0,1/8,1/4,1, or "
@@ -84,8 +86,9 @@ void AddExportOptions(CLI::App& app, ExportArguments& arguments) {
       ->capture_default_str();
   app.add_option("--sinks", options.sinks, "First tokens that are never dropped")
       ->capture_default_str();
-  app.add_option("--window", options.window, "Newest tokens that are never dropped")
-      ->capture_default_str();
+  app.add_option("--window", options.window,
+                 "Newest tokens that are never dropped; default: 32, with tiers in few bits and a "
+                 "score by the prompt's queries 4");
   app.add_option("--dtype", texts.dtype,
                  "Stored weights: f32, f16, bf16, or auto: as in the checkpoint")
       ->capture_default_str();

@@ -1,5 +1,6 @@
 // kvc-profile: measures which tokens each head will need, and how well scorers find them.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -7,6 +8,7 @@
 
 #include "core/base/sizes.h"
 #include "core/cache/tier_list.h"
+#include "core/checkpoint/model_config.h"
 #include "model/threads.h"
 #include "pipeline/profile_stage.h"
 #include "pipeline/profile_summary.h"
@@ -16,17 +18,20 @@
 namespace kvc::tools {
 namespace {
 
+// What is chosen for the model.
+constexpr char kAuto[] = "auto";
+
 // Options as typed; Resolve makes the request from them.
 struct Arguments {
   pipeline::ProfileRequest request;
   std::string model, output, lukv_table;
   std::vector<std::string> calibration;
-  std::vector<std::string> scorers = {"snapkv"};
+  std::vector<std::string> scorers = {kAuto};
   std::string context = "1024";
   std::string horizon = "64";
   std::string continuation = "teacher";
   std::string importance = "oracle";
-  std::string tiers = "0,1/8,1/4,1";
+  std::string tiers = kAuto;
 };
 
 void AddOptions(CLI::App& app, Arguments& args) {
@@ -41,7 +46,8 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option(
          "--scorer", args.scorers,
          "snapkv, expected-attention, keydiff, knorm, streaming or output-error; options as in "
-         "output-error:prompt=1024; repeatable")
+         "output-error:prompt=1024; repeatable; auto: output-error:prompt=1024, without the prompt "
+         "for keys that are thin behind their rotation")
       ->capture_default_str();
   app.add_option("--windows", options.windows, "Calibration windows")->capture_default_str();
   app.add_option("--context", args.context, "Tokens of a window that are cached and scored")
@@ -62,9 +68,11 @@ void AddOptions(CLI::App& app, Arguments& args) {
                  "Head importance: oracle (mass of what is needed) or needle (who finds the asked "
                  "fact; oracle where the model answers less than a quarter of the questions)")
       ->capture_default_str();
-  app.add_option("--tiers", args.tiers,
-                 "Shares of its width that a token may keep, for the curves with tiers; 0,1: no "
-                 "such curves")
+  app.add_option(
+         "--tiers", args.tiers,
+         "What a token may keep, for the curves with tiers: bits (1x8,1x4,1x2), mixtures of "
+         "them (x3,x1.5), shares of its width (0,1/8,1/4,1); 0,1: no such curves; auto: "
+         "1x8,x6,x4,x3,x2,x1, or 0,1/8,1/4,1 for latents, which have no bits")
       ->capture_default_str();
   app.add_option("--needle-tests", options.needle_tests, "Questions asked with --importance needle")
       ->capture_default_str();
@@ -85,10 +93,17 @@ pipeline::ProfileRequest Resolve(const Arguments& args) {
   options.horizon = ParseLength(args.horizon, "--horizon");
   options.continuation = profile::ContinuationFromName(args.continuation);
   options.importance = profile::ImportanceFromName(args.importance);
-  options.tiers = ParseNamedTiers(args.tiers, "--tiers");
+  std::optional<ModelConfig> config;
+  const auto model = [&]() -> const ModelConfig& {
+    if (!config) config = ReadModelConfig(args.model);
+    return *config;
+  };
+  options.tiers =
+      args.tiers == kAuto ? profile::DefaultTiers(model()) : ParseNamedTiers(args.tiers, "--tiers");
   options.scorers.clear();
   for (const std::string& name : args.scorers) {
-    options.scorers.push_back(ParseScorer(name, "--scorer"));
+    options.scorers.push_back(name == kAuto ? profile::DefaultScorer(model())
+                                            : ParseScorer(name, "--scorer"));
   }
   return request;
 }

@@ -53,7 +53,7 @@ void AddPlanOptions(CLI::App& app, PlanOptions& options) {
   app.add_option("--cache-dtype", options.cache_dtype, "f32, f16, bf16, int8 or auto: as --dtype")
       ->capture_default_str();
   app.add_option("--sinks", options.sinks, "As kvc-export takes it")->capture_default_str();
-  app.add_option("--window", options.window, "As kvc-export takes it")->capture_default_str();
+  app.add_option("--window", options.window, "As kvc-export takes it");
   app.add_option("--reference-length", options.reference_length,
                  "Tokens at which a budget is met; default: as kvc-export takes it, 4k");
 }

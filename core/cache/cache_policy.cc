@@ -44,6 +44,11 @@ int64_t TierWidth(int64_t width, double share) {
 std::string_view TierBasisName(TierBasis basis) { return EnumName(kBases, basis); }
 TierBasis TierBasisFromName(std::string_view name) { return EnumValue(kBases, name, "--basis"); }
 
+bool InFewBits(const std::vector<Tier>& tiers) {
+  return std::any_of(tiers.begin(), tiers.end(),
+                     [](const Tier& tier) { return tier.key_format || tier.value_format; });
+}
+
 bool CachePolicy::has_narrow_tiers() const {
   return !full() && std::any_of(tiers.begin(), tiers.end(), IsNarrow);
 }

@@ -38,6 +38,9 @@ struct Tier {
   friend bool operator==(const Tier&, const Tier&) = default;
 };
 
+// Whether a tier has a format of its own.
+[[nodiscard]] bool InFewBits(const std::vector<Tier>& tiers);
+
 // Dimensions that a tier keeps of a row `width` wide: share x width, rounded, at least 1.
 [[nodiscard]] int64_t TierWidth(int64_t width, double share);
 

@@ -38,10 +38,10 @@ void CheckModelThreshold(const CacheGeometry& geometry, const PlanRequest& reque
 void CheckCurves(const PlanRequest& request) {
   const ProfileData& profile = *request.profile;
   const bool mixed = request.policy.method == Method::kLuKvMixed;
-  KVC_CHECK(CurvesFor(profile, request.policy.method, request.policy.loss)
-                .contains(request.policy.scorer),
-            kUsage, "--profile: expected curves of {} for the scorer {}, got none; {}",
-            mixed ? "tiers" : CurveLossName(request.policy.loss), ToString(request.policy.scorer),
+  const CurveLoss loss = LossOf(request);
+  KVC_CHECK(CurvesFor(profile, request.policy.method, loss).contains(request.policy.scorer), kUsage,
+            "--profile: expected curves of {} for the scorer {}, got none; {}",
+            mixed ? "tiers" : CurveLossName(loss), ToString(request.policy.scorer),
             mixed && request.policy.scorer.options.keydiff > 0.0
                 ? "a share of keydiff makes no loss that tiers can take a part of, use lukv"
                 : "run kvc-profile with --scorer " + ToString(request.policy.scorer));

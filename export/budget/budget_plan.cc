@@ -165,7 +165,7 @@ CacheSpec MakeBudgetedSpec(const CacheGeometry& geometry,
   spec.scorer = request.policy.method == Method::kStreaming ? ScorerSpec(ScorerKind::kStreaming)
                                                             : request.policy.scorer;
   spec.sinks = request.sinks;
-  spec.window = request.window;
+  spec.window = WindowOf(request);
   spec.margin = margin;
   spec.tiers = TiersOf(request);
   spec.basis = request.policy.basis;
@@ -232,7 +232,7 @@ BudgetPlan MakeFullPlan(const CacheGeometry& geometry, const PlanRequest& reques
   plan.spec.method = Method::kFull;
   plan.spec.scorer = request.policy.scorer;
   plan.spec.sinks = request.sinks;
-  plan.spec.window = request.window;
+  plan.spec.window = WindowOf(request);
   plan.bytes = PredictBytes(plan.spec, length);
   // 100 % is no limit: what a full-rank latent's positions take beyond it is still the full cache.
   const bool limited = request.budget.unit != Budget::Unit::kShare || request.budget.share < 1.0;
@@ -256,8 +256,7 @@ BudgetPlan MakeSpreadPlan(const CacheGeometry& geometry,
   if (least > bytes) Refuse(plan.spec, request, least, length);
   CacheSpec& spec = plan.spec;
   if (request.policy.method == Method::kLuKv || request.policy.method == Method::kLuKvMixed) {
-    const CurveFit fit =
-        FitUtilityCurves(spec, *request.profile, request.policy.loss, length, bytes);
+    const CurveFit fit = FitUtilityCurves(spec, *request.profile, LossOf(request), length, bytes);
     SetRows(spec, fit.rows, length);
     plan.solver = fit.solver;
   } else if (request.policy.method == Method::kPyramid) {
@@ -304,9 +303,23 @@ std::vector<Tier> TiersOf(const PlanRequest& request) {
   return {Tier{}, {0.25, 0.25}, {0.125, 0.125}};
 }
 
+CurveLoss LossOf(const PlanRequest& request) {
+  if (request.policy.loss) return *request.policy.loss;
+  return request.policy.method == Method::kLuKvMixed && InFewBits(TiersOf(request))
+             ? CurveLoss::kOutputError
+             : CurveLoss::kImportance;
+}
+
+int64_t WindowOf(const PlanRequest& request) {
+  if (request.window) return *request.window;
+  const bool asks_prompt = request.policy.scorer.options.prompt > 0;
+  return asks_prompt && InFewBits(TiersOf(request)) ? kNarrowWindow : kWindow;
+}
+
 BudgetPlan MakeBudgetPlan(const CacheGeometry& geometry, const PlanRequest& request) {
   KVC_CHECK(request.sinks >= 0, kUsage, "--sinks: expected 0 or more, got {}", request.sinks);
-  KVC_CHECK(request.window >= 1, kUsage, "--window: expected 1 or more, got {}", request.window);
+  KVC_CHECK(WindowOf(request) >= 1, kUsage, "--window: expected 1 or more, got {}",
+            WindowOf(request));
   CheckMethod(geometry, request);
   const int64_t length = request.budget.unit == Budget::Unit::kBytes ? request.budget.at_length
                                                                      : request.reference_length;

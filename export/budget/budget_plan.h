@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,8 @@ namespace kvc::budget {
 struct Policy {
   Method method = Method::kUniform;
   ScorerSpec scorer;
-  CurveLoss loss = CurveLoss::kImportance;  // lukv and lukv-mixed
-  std::vector<Tier> tiers;                  // widest first; none: see TiersOf
+  std::optional<CurveLoss> loss;  // lukv and lukv-mixed; none: see LossOf
+  std::vector<Tier> tiers;        // widest first; none: see TiersOf
   TierBasis basis = TierBasis::kOffline;
   // Format of the recent rows. None: that of the widest tier in few bits, if one keeps all
   // dimensions, else the cache's.
@@ -47,7 +48,7 @@ struct PlanRequest {
   Budget budget;
   Policy policy;
   int64_t sinks = 4;
-  int64_t window = 32;
+  std::optional<int64_t> window = {};  // newest tokens, never dropped; none: see WindowOf
   int64_t reference_length = 4096;
   // For sequences whose decoding appends (runtime::DecodePolicy): no margin and no query ring,
   // which only serve re-allocation.
@@ -64,6 +65,18 @@ struct PlanRequest {
 // The tiers of a request: the policy's; where it names none, with lukv-mixed those that the profile
 // has curves of (0,1/8,1/4,1 where it has none), else 0,1.
 [[nodiscard]] std::vector<Tier> TiersOf(const PlanRequest& request);
+
+// The loss of a request: the policy's; where it names none, the output's error for lukv-mixed with
+// tiers in few bits, else importance (docs/experiments/2026-11-rows-in-few-bits.md).
+[[nodiscard]] CurveLoss LossOf(const PlanRequest& request);
+
+// The newest tokens that a request never drops and keeps in the recent rows' format. Where it does
+// not say: kWindow; but with tiers in few bits and a score by the prompt's queries kNarrowWindow,
+// as such tiers hold the newest tokens in fewer bytes, and the score tells which of them are
+// needed.
+inline constexpr int64_t kWindow = 32;
+inline constexpr int64_t kNarrowWindow = 4;
+[[nodiscard]] int64_t WindowOf(const PlanRequest& request);
 
 struct BudgetPlan {
   CacheSpec spec;

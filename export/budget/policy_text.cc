@@ -19,6 +19,11 @@ NamedPolicy ParsePolicy(const std::string& text) {
       policy.basis = TierBasis::kPrompt;
       tiers.remove_prefix(kPrompt.size());
     }
+    const size_t plus = tiers.find('+');
+    if (plus != std::string_view::npos) {
+      policy.recent_format = RowFormatFromName(std::string(tiers.substr(plus + 1)));
+      tiers = tiers.substr(0, plus);
+    }
     policy.tiers = ParseTiers(tiers, kOption);
   }
   const size_t first = head.find('/');

@@ -13,9 +13,10 @@ struct NamedPolicy {
   Policy policy;
 };
 
-// METHOD[/SCORER[/LOSS]][@[prompt:]TIERS]: `lukv/snapkv/output-error`, `uniform@0,1/8,1/4,1`,
-// `uniform/snapkv@prompt:0,1/4,1` (bases found in each prompt). What the text leaves out is as in a
-// new Policy. Throws kUsage.
+// METHOD[/SCORER[/LOSS]][@[prompt:]TIERS[+RECENT]]: `lukv/snapkv/output-error`,
+// `uniform@0,1/8,1/4,1`, `uniform/snapkv@prompt:0,1/4,1` (bases found in each prompt),
+// `lukv-mixed@1x8,1x4,1x2+x4` (recent rows in 4 bits, as --recent). What the text leaves out is as
+// in a new Policy. Throws kUsage.
 [[nodiscard]] NamedPolicy ParsePolicy(const std::string& text);
 
 }  // namespace kvc::budget

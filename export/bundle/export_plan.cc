@@ -17,11 +17,34 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kDefaultReferenceLength = 4096;
 
-Method MethodOf(const ExportOptions& options) {
+ScorerSpec ScorerOf(const ExportOptions& options, const std::optional<ProfileData>& profile) {
+  if (options.scorer) return *options.scorer;
+  if (!profile || profile->curves.empty()) return {};
+  const auto listed = profile->options.find("scorers");
+  if (listed != profile->options.end() && listed->is_array() && !listed->empty()) {
+    const ScorerSpec first = ParseScorer(listed->front().get<std::string>(), "profile");
+    if (profile->curves.contains(first)) return first;
+  }
+  return profile->curves.begin()->first;
+}
+
+// Whether the profile's own tiers, in few bits, are what the options leave open.
+bool TakesProfileTiers(const ExportOptions& options,
+                       const ProfileData& profile,
+                       const ScorerSpec& scorer) {
+  return InFewBits(profile.tiers) && profile.mixed_curves.contains(scorer) &&
+         !profile.bases.empty() && options.basis == TierBasis::kOffline &&
+         (options.tiers.empty() || options.tiers == profile.tiers);
+}
+
+Method MethodOf(const ExportOptions& options,
+                const std::optional<ProfileData>& profile,
+                const ScorerSpec& scorer) {
   if (options.method) return *options.method;
   const Budget& budget = options.budget;
   if (budget.unit == Budget::Unit::kShare && budget.share >= 1.0) return Method::kFull;
-  return options.profile.empty() ? Method::kUniform : Method::kLuKv;
+  if (!profile) return Method::kUniform;
+  return TakesProfileTiers(options, *profile, scorer) ? Method::kLuKvMixed : Method::kLuKv;
 }
 
 int64_t ReferenceLength(const ExportOptions& options,
@@ -49,7 +72,7 @@ ProfileData LoadProfile(const ExportOptions& options) {
 }
 
 // Every option and the seed, for the manifest.
-Json RecordOf(const ExportOptions& options) {
+Json RecordOf(const ExportOptions& options, int64_t window) {
   const OptionTexts& texts = options.texts;
   Json json;
   json["budget"] = texts.budget;
@@ -65,7 +88,7 @@ Json RecordOf(const ExportOptions& options) {
   json["cache_dtype"] = texts.cache_dtype;
   json["reference_length"] = texts.reference_length;
   json["sinks"] = options.sinks;
-  json["window"] = options.window;
+  json["window"] = window;
   json["verify"] = !options.no_verify;
   json["seed"] = options.seed;
   return json;
@@ -112,8 +135,13 @@ ExportPlan PlanExport(const ExportOptions& options) {
   const CacheGeometry geometry = onnx_export::MakeCacheGeometry(config, format, own);
   budget::PlanRequest request;
   request.budget = plan.budget;
-  request.policy = {MethodOf(options), options.scorer, options.loss,
-                    options.tiers,     options.basis,  options.recent_format};
+  const ScorerSpec scorer = ScorerOf(options, plan.profile);
+  request.policy = {MethodOf(options, plan.profile, scorer),
+                    scorer,
+                    options.loss,
+                    options.tiers,
+                    options.basis,
+                    options.recent_format};
   request.sinks = options.sinks;
   request.window = options.window;
   request.reference_length = ReferenceLength(options, config, plan.profile);
@@ -127,7 +155,7 @@ Manifest MakeManifest(const ExportPlan& plan, const ExportOptions& options) {
   const ModelConfig& config = plan.checkpoint.config();
   Manifest manifest;
   manifest.tool_version = Version();
-  manifest.options = RecordOf(options);
+  manifest.options = RecordOf(options, plan.cache.spec.window);
   manifest.source_name = fs::canonical(options.model).filename().string();
   manifest.weights_dtype = plan.weights_dtype;
   manifest.model = config;

@@ -21,8 +21,8 @@ namespace kvc::bundle {
 struct OptionTexts {
   std::string budget = "100%";
   std::string method;
-  std::string scorer = "snapkv";
-  std::string loss = "importance";
+  std::string scorer = "auto";
+  std::string loss = "auto";
   std::string policy;  // what --method auto chose, whatever method, scorer, loss and tiers say
   std::string tiers;
   std::string basis = "offline";
@@ -37,17 +37,19 @@ struct ExportOptions {
   std::filesystem::path output;
   std::filesystem::path profile;  // empty: none
   Budget budget;
-  std::optional<Method> method;  // none: full at 100 %, lukv with a profile, else uniform
-  ScorerSpec scorer;
-  budget::CurveLoss loss = budget::CurveLoss::kImportance;
-  std::vector<Tier> tiers;  // none: see budget::TiersOf
+  // None: full at 100 %; with a profile lukv-mixed where it has curves with tiers in few bits and
+  // neither other tiers nor another basis are asked for, else lukv; without one uniform.
+  std::optional<Method> method;
+  std::optional<ScorerSpec> scorer;       // none: the profile's first, or snapkv
+  std::optional<budget::CurveLoss> loss;  // none: budget::Policy says
+  std::vector<Tier> tiers;                // none: see budget::TiersOf
   TierBasis basis = TierBasis::kOffline;
   std::optional<RowFormat> recent_format;   // none: budget::Policy says
   std::optional<DType> weights_dtype;       // of stored weights; none: the checkpoint's
   std::optional<RowFormat> cache_format;    // of keys and values; none: the weights'
   std::optional<int64_t> reference_length;  // none: the profile's context, or 4096
   int64_t sinks = 4;
-  int64_t window = 32;
+  std::optional<int64_t> window;  // none: budget::WindowOf
   bool no_verify = false;
   bool force = false;
   int threads = 1;

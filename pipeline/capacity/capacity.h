@@ -24,7 +24,7 @@ struct CapacityRequest {
   std::vector<std::string> budgets = {"100%", "50%", "25%", "12.5%", "6.25%"};
   budget::Policy policy;  // at less than everything
   int64_t sinks = 4;
-  int64_t window = 32;
+  std::optional<int64_t> window;         // none: budget::WindowOf
   int64_t reference_length = 0;          // 0: what kvc-export takes without a profile
   std::optional<int64_t> memory;         // bytes
   std::optional<double> bandwidth;       // bytes per second

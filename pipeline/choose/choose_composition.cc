@@ -153,7 +153,7 @@ std::vector<budget::NamedPolicy> DefaultPolicies(const ProfileData* profile, boo
     if (profile->error_curves.contains(scorer)) add("lukv/" + name + "/output-error");
     if (mixed) {
       const std::string own = tiers == kDefaultTiers ? "" : tiers;
-      add("lukv-mixed/" + name + own);
+      add("lukv-mixed/" + name + "/importance" + own);
       add("lukv-mixed/" + name + "/output-error" + own);
     }
     if (!profile->importance.empty()) add("headkv/" + name + tiers);

@@ -48,7 +48,7 @@ struct ChooseRequest {
   std::optional<DType> weights_dtype;     // none: each checkpoint's own
   std::optional<RowFormat> cache_format;  // none: the weights'
   int64_t sinks = 4;
-  int64_t window = 32;
+  std::optional<int64_t> window;  // none: each policy's own (budget::WindowOf)
   uint64_t seed = 42;
   int threads = 1;
   std::filesystem::path scratch;  // a folder for the candidates' bundles, removed at the end

@@ -37,7 +37,7 @@ struct CompareRequest {
   std::vector<NamedBudget> budgets;             // for every policy
   std::vector<std::filesystem::path> profiles;  // of the bases, in any order; one for each at most
   int64_t sinks = 4;
-  int64_t window = 32;
+  std::optional<int64_t> window;    // none: each policy's own (budget::WindowOf)
   bool append = false;              // sequences append while decoding
   int64_t reference_length = 1024;  // tokens at which a policy meets its budget
   std::string device = "cpu";       // of every session (runtime::RuntimeOptions)

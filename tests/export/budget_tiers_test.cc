@@ -116,6 +116,27 @@ TEST(BudgetTiers, ImportanceScalesTheCurvesWithTiers) {
   EXPECT_NEAR(importance.rows[0][1], error.rows[0][0], 2.0);
 }
 
+TEST(BudgetTiers, LossAndWindowFollowTiersInFewBits) {
+  const ScorerSpec by_prompt(ScorerKind::kOutputError, {.prompt = 1024});
+  budget::PlanRequest request = Request(Method::kLuKvMixed, "1x8,1x4,1x2");
+  request.policy.scorer = by_prompt;
+  EXPECT_EQ(budget::LossOf(request), budget::CurveLoss::kOutputError);
+  EXPECT_EQ(budget::WindowOf(request), budget::kNarrowWindow);
+  request.policy.scorer = ScorerKind::kOutputError;  // asks the window's queries alone
+  EXPECT_EQ(budget::WindowOf(request), budget::kWindow);
+  request.policy.method = Method::kUniform;
+  EXPECT_EQ(budget::LossOf(request), budget::CurveLoss::kImportance);
+  request = Request(Method::kLuKvMixed, "0,1/8,1");
+  request.policy.scorer = by_prompt;
+  EXPECT_EQ(budget::LossOf(request), budget::CurveLoss::kImportance);
+  EXPECT_EQ(budget::WindowOf(request), budget::kWindow);
+  // What is said goes first.
+  request.policy.loss = budget::CurveLoss::kOutputError;
+  request.window = 7;
+  EXPECT_EQ(budget::LossOf(request), budget::CurveLoss::kOutputError);
+  EXPECT_EQ(budget::WindowOf(request), 7);
+}
+
 TEST(BudgetTiers, RefusesWhatMakesNoSense) {
   ProfileData profile = Profile();
   const auto plan = [&](budget::PlanRequest request, const CacheSpec& geometry = Geometry()) {
@@ -153,12 +174,17 @@ TEST(PolicyText, SaysEverything) {
       budget::ParsePolicy("uniform/output-error:pool=3@prompt:key=0,1/4,1;value=0,1/2,1").policy;
   EXPECT_EQ(policy.method, Method::kUniform);
   EXPECT_EQ(ToString(policy.scorer), "output-error:pool=3");
-  EXPECT_EQ(policy.loss, budget::CurveLoss::kImportance);
+  EXPECT_FALSE(policy.loss.has_value());
   EXPECT_EQ(policy.tiers.size(), 4U);
   EXPECT_EQ(policy.basis, TierBasis::kPrompt);
   const budget::Policy plain = budget::ParsePolicy("uniform@0,1/8,1").policy;
   EXPECT_EQ(plain.tiers.size(), 2U);
   EXPECT_EQ(plain.basis, TierBasis::kOffline);
+  EXPECT_FALSE(plain.recent_format.has_value());
+  const budget::Policy recent = budget::ParsePolicy("lukv-mixed@1x8,1x4,1x2+x4").policy;
+  EXPECT_EQ(recent.tiers.size(), 4U);
+  EXPECT_EQ(recent.recent_format, kRowsX4);
+  EXPECT_KVC_ERROR((void)budget::ParsePolicy("lukv-mixed@1x8+x3y"), kUsage, "x3y");
   EXPECT_KVC_ERROR((void)budget::ParsePolicy("uniform@0,1/8"), kUsage, "--policy");
   EXPECT_KVC_ERROR((void)budget::ParsePolicy("unifrom@0,1"), kUsage, "expected one of");
 }

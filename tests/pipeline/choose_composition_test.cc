@@ -72,10 +72,10 @@ TEST(DefaultPolicies, FollowTheProfile) {
   profile.mixed_curves[snapkv] = {};
   EXPECT_EQ(Names(&profile), (std::vector<std::string>{
                                  "uniform/snapkv@0,1/8,1/4,1", "lukv/snapkv",
-                                 "lukv/snapkv/output-error", "lukv-mixed/snapkv",
+                                 "lukv/snapkv/output-error", "lukv-mixed/snapkv/importance",
                                  "lukv-mixed/snapkv/output-error", "headkv/snapkv@0,1/8,1/4,1"}));
   profile.options = {{"tiers", "0,1/2,1"}};
-  EXPECT_EQ(Names(&profile)[3], "lukv-mixed/snapkv@0,1/2,1");
+  EXPECT_EQ(Names(&profile)[3], "lukv-mixed/snapkv/importance@0,1/2,1");
   for (const bool behind_rotation : {false, true}) {
     const std::vector<std::string> policies = Names(nullptr, behind_rotation);
     for (const std::string& policy : policies) {
