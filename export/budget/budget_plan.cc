@@ -313,7 +313,8 @@ CurveLoss LossOf(const PlanRequest& request) {
 int64_t WindowOf(const PlanRequest& request) {
   if (request.window) return *request.window;
   const bool asks_prompt = request.policy.scorer.options.prompt > 0;
-  return asks_prompt && InFewBits(TiersOf(request)) ? kNarrowWindow : kWindow;
+  if (!asks_prompt || !InFewBits(TiersOf(request))) return kWindow;
+  return request.append ? kAppendWindow : kNarrowWindow;
 }
 
 BudgetPlan MakeBudgetPlan(const CacheGeometry& geometry, const PlanRequest& request) {

@@ -72,10 +72,11 @@ struct PlanRequest {
 
 // The newest tokens that a request never drops and keeps in the recent rows' format. Where it does
 // not say: kWindow; but with tiers in few bits and a score by the prompt's queries kNarrowWindow,
-// as such tiers hold the newest tokens in fewer bytes, and the score tells which of them are
-// needed.
+// or where decoding appends kAppendWindow, as such tiers hold the newest tokens in fewer bytes, and
+// the score tells which of them are needed (docs/experiments/2026-11-rows-in-few-bits.md).
 inline constexpr int64_t kWindow = 32;
-inline constexpr int64_t kNarrowWindow = 4;
+inline constexpr int64_t kNarrowWindow = 16;
+inline constexpr int64_t kAppendWindow = 4;
 [[nodiscard]] int64_t WindowOf(const PlanRequest& request);
 
 struct BudgetPlan {

@@ -122,6 +122,9 @@ TEST(BudgetTiers, LossAndWindowFollowTiersInFewBits) {
   request.policy.scorer = by_prompt;
   EXPECT_EQ(budget::LossOf(request), budget::CurveLoss::kOutputError);
   EXPECT_EQ(budget::WindowOf(request), budget::kNarrowWindow);
+  request.append = true;
+  EXPECT_EQ(budget::WindowOf(request), budget::kAppendWindow);
+  request.append = false;
   request.policy.scorer = ScorerKind::kOutputError;  // asks the window's queries alone
   EXPECT_EQ(budget::WindowOf(request), budget::kWindow);
   request.policy.method = Method::kUniform;
