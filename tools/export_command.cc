@@ -123,7 +123,7 @@ CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) 
   const auto plan = std::make_shared<const bundle::ExportPlan>(bundle::PlanExport(options));
   const std::unique_ptr<Progress> progress = MakeProgress(common);
   if (common.dry_run) {
-    for (const std::string& warning : plan->checkpoint.warnings()) progress->Warn(warning);
+    for (const std::string& warning : plan->Warnings()) progress->Warn(warning);
     CommandResult result{ToJson(*plan), [plan] {
                            PrintPlan(*plan);
                            std::printf("dry run: nothing written\n");

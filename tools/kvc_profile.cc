@@ -26,7 +26,7 @@ struct Arguments {
   pipeline::ProfileRequest request;
   std::string model, output, lukv_table;
   std::vector<std::string> calibration;
-  std::vector<std::string> scorers = {kAuto};
+  std::vector<std::string> scorers = {kAuto, "snapkv"};
   std::string context = "1024";
   std::string horizon = "64";
   std::string continuation = "teacher";

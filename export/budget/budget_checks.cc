@@ -45,9 +45,6 @@ void CheckCurves(const PlanRequest& request) {
             mixed && request.policy.scorer.options.keydiff > 0.0
                 ? "a share of keydiff makes no loss that tiers can take a part of, use lukv"
                 : "run kvc-profile with --scorer " + ToString(request.policy.scorer));
-  KVC_CHECK(!mixed || profile.tiers == TiersOf(request), kUsage,
-            "--method lukv-mixed: expected the tiers of the profile's curves, got others; run "
-            "kvc-profile with the same --tiers");
 }
 
 }  // namespace

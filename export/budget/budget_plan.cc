@@ -259,6 +259,11 @@ BudgetPlan MakeSpreadPlan(const CacheGeometry& geometry,
     const CurveFit fit = FitUtilityCurves(spec, *request.profile, LossOf(request), length, bytes);
     SetRows(spec, fit.rows, length);
     plan.solver = fit.solver;
+    if (request.policy.method == Method::kLuKvMixed && request.profile->tiers != spec.tiers) {
+      plan.warnings.emplace_back(
+          "lukv-mixed: the profile's curves are of other tiers, heads share the budget by those; "
+          "run kvc-profile with the same --tiers");
+    }
   } else if (request.policy.method == Method::kPyramid) {
     FitSpread(
         spec, [&](double mean) { return PyramidRows(spec, mean, length); }, length, bytes);

@@ -85,11 +85,14 @@ struct BudgetPlan {
   CacheBytes bytes;     // at the reference length
   int64_t reference_length = 0;
   std::vector<std::vector<int64_t>> rows;  // [L][n] at the reference length
+  std::vector<std::string> warnings;       // what users should know, a sentence each
 };
 
 // `geometry`: of the model (onnx_export::MakeCacheGeometry) or of a bundle. Budgets are shares of
 // what the original model would cache (OriginalBytesPerToken). Method full keeps everything and is
-// never refused at 100 %, even where its format takes more bytes than the original's. Throws kUsage
+// never refused at 100 %, even where its format takes more bytes than the original's. Where the
+// curves of lukv-mixed are of other tiers than the request's, heads share the budget by those, and
+// a warning says so: the tiers of a token are chosen at run time, among the request's. Throws kUsage
 // when the method needs a profile that is not there or has not the scorer's curves, kBadShape when
 // the profile is of another model, kUnsupported (ada where a layer has one group; tiers with a
 // method or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible

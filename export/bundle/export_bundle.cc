@@ -118,7 +118,7 @@ ExportResult ExportBundle(const ExportPlan& plan,
                           const Json& evaluation,
                           OutputDirectory& output,
                           Progress& progress) {
-  for (const std::string& warning : plan.checkpoint.warnings()) progress.Warn(warning);
+  for (const std::string& warning : plan.Warnings()) progress.Warn(warning);
   const auto other_tokenizer =
       WarnOfOtherTokenizer(plan.checkpoint.directory(), plan.checkpoint.config().vocab_size);
   if (other_tokenizer) progress.Warn(*other_tokenizer);

@@ -116,6 +116,12 @@ void ExportOptions::SetPolicy(const std::string& name, const budget::Policy& pol
   recent_format = policy.recent_format;
 }
 
+std::vector<std::string> ExportPlan::Warnings() const {
+  std::vector<std::string> warnings = checkpoint.warnings();
+  warnings.insert(warnings.end(), cache.warnings.begin(), cache.warnings.end());
+  return warnings;
+}
+
 double ExportPlan::BudgetShare() const {
   return static_cast<double>(cache.bytes.allocated) / static_cast<double>(cache.bytes.full);
 }

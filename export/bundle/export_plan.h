@@ -68,6 +68,8 @@ struct ExportPlan {
   std::string profile_sha256 = {};
   budget::BudgetPlan cache = {};
 
+  // What users should know of the checkpoint and of the budget, a sentence each.
+  [[nodiscard]] std::vector<std::string> Warnings() const;
   // Bytes of the cache at the reference length over those of the original model's.
   [[nodiscard]] double BudgetShare() const;
 };

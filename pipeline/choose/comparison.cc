@@ -227,6 +227,7 @@ Comparison RunComparison(CompareRequest request,
   request.reference_length = tasks.samples.empty() ? tasks.needle.lengths[0] : tasks.walk.context;
   request.append = tasks.walk.policy == runtime::DecodePolicy::kAppend;
   const Contestants contestants = LoadContestants(request, pool);
+  for (const std::string& warning : contestants.warnings) progress.Warn(warning);
   ComparisonProgress state(progress_file, tasks, contestants);
   WalkSamples(tasks, contestants, pool, progress, state);
   AskNeedles(tasks, contestants, tokenizer, progress, state);

@@ -124,8 +124,11 @@ void AddPolicies(const CompareRequest& request,
       plan.policy = named.policy;
       const std::string name = prefix + named.name;
       try {
-        const CacheSpec spec = budget::MakeBudgetPlan(own, plan).spec;
-        Add(name, named.name, budget.name, base, session, spec, contestants);
+        const budget::BudgetPlan made = budget::MakeBudgetPlan(own, plan);
+        for (const std::string& warning : made.warnings) {
+          contestants.warnings.push_back(name + ": " + warning);
+        }
+        Add(name, named.name, budget.name, base, session, made.spec, contestants);
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::kInfeasible) throw;
         contestants.impossible.push_back({name, budget.name, error.what()});

@@ -70,6 +70,7 @@ struct Contestants {
   std::vector<eval::Contestant> all;
   std::vector<ContestantRecord> records;  // one for each of `all`
   std::vector<ImpossiblePolicy> impossible;
+  std::vector<std::string> warnings;  // of the policies' budgets (budget::BudgetPlan)
 };
 
 // Loads the contestants. Throws like loading bundles and MakeBudgetPlan (kInfeasible when no

@@ -92,6 +92,22 @@ TEST(BudgetTiers, MixedCurvesDecideAndHaveTiersByDefault) {
   EXPECT_LT(2 * plain.rows[0][0], plain.rows[0][1]);
 }
 
+// Heads share the budget by the profile's tiers, and tokens are in those of the request.
+TEST(BudgetTiers, OtherTiersThanTheProfilesAreSaid) {
+  const ProfileData profile = Profile();
+  budget::PlanRequest request = Request(Method::kLuKvMixed);
+  request.profile = &profile;
+  const budget::BudgetPlan own = budget::MakeBudgetPlan(Geometry(), request);
+  EXPECT_TRUE(own.warnings.empty());
+  request.policy.tiers = ParseTiers("0,1/2,1", "--tiers");
+  const budget::BudgetPlan other = budget::MakeBudgetPlan(Geometry(), request);
+  ASSERT_EQ(other.warnings.size(), 1u);
+  EXPECT_NE(other.warnings[0].find("the same --tiers"), std::string::npos);
+  EXPECT_EQ(other.spec.tiers, request.policy.tiers);
+  EXPECT_GT(other.rows[0][0], 2 * other.rows[0][1]);
+  EXPECT_LE(other.bytes.allocated, BudgetBytes(Geometry(), request.budget, 4096));
+}
+
 // Two heads of one layer: the first has the larger error, the second holds more importance.
 TEST(BudgetTiers, ImportanceScalesTheCurvesWithTiers) {
   ProfileData profile = Profile();
@@ -157,7 +173,6 @@ TEST(BudgetTiers, RefusesWhatMakesNoSense) {
   request = Request(Method::kUniform, "0,1/8,1");
   request.bases = nullptr;
   EXPECT_KVC_ERROR(plan(request), kUsage, "use --basis prompt");
-  EXPECT_KVC_ERROR(plan(Request(Method::kLuKvMixed, "0,1/2,1")), kUsage, "the same --tiers");
   request = Request(Method::kLuKvMixed);
   request.policy.scorer = ScorerKind::kOutputError;
   EXPECT_KVC_ERROR(plan(request), kUsage, "curves of tiers for the scorer output-error");
