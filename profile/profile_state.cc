@@ -5,7 +5,6 @@
 #include <system_error>
 
 #include "core/base/error.h"
-#include "core/io/atomic_file.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
 
@@ -29,7 +28,7 @@ fs::path HiddenPath(const fs::path& directory, int64_t layer, int64_t rank) {
 
 // Tells whether a name is that of a file which a killed run was writing.
 bool IsHalfWritten(const std::string& name) {
-  return name.ends_with(kTemporarySuffix) &&
+  return name.ends_with(".tmp") &&
          (name.starts_with(".hidden.") || name.starts_with(".state."));
 }
 
