@@ -180,7 +180,7 @@ ProfileData ProfileInto(const fs::path& directory,
   } catch (const Error& error) {
     const bool can_go_on = error.kind() == ErrorKind::kInterrupted ||
                            error.kind() == ErrorKind::kIo || error.kind() == ErrorKind::kUsage;
-    if (!can_go_on || !profile::HasProgress(directory)) {
+    if (ranks.is_first() && (!can_go_on || !profile::HasProgress(directory))) {
       std::error_code ignored;  // the first error is the one to report
       fs::remove_all(directory, ignored);
     }

@@ -335,6 +335,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   for (int64_t l = 0; l < stream.first_layer; ++l) add_bases(l);
   std::optional<WindowSums> layer_sums;  // of the layer that is visited
   const auto begin_layer = [&](int64_t layer) {
+    if (layer == config.num_layers) return;  // a run that was killed behind the last one
     layer_sums.emplace(ranks, num_windows, SlotsOf(layer, config.num_layers, grams, curves, sums));
   };
   begin_layer(stream.first_layer);
@@ -343,7 +344,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     add_bases(layer);
     energies = AllRowEnergies(hidden);
     Save(directory, signature, layer + 1, sums, hidden, ranks);
-    if (layer + 1 < config.num_layers) begin_layer(layer + 1);
+    begin_layer(layer + 1);
   };
   const auto visit = [&](int64_t layer, int64_t window, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {

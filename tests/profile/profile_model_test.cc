@@ -16,6 +16,7 @@
 #include "tests/model/golden_models.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/thread_ranks.h"
 
 namespace kvc::profile {
 namespace {
@@ -335,6 +336,39 @@ TEST(ProfileModel, GoesOnAfterAnInterruption) {
     RemoveProgress(directory.path());
     EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
   }
+}
+
+// A run that was killed behind its last layer has only its result to write.
+TEST(ProfileModel, GoesOnBehindTheLastLayer) {
+  const ProfileOptions options = SmallOptions();
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
+  const ProfileInputs inputs = Inputs(checkpoint, RandomWindows(options, 2));
+  const kvc::testing::TempDir directory;
+  NoProgress silent;
+  const auto run = [&] {
+    return ProfileModel(checkpoint, inputs, options, directory.path(), silent);
+  };
+  const ProfileData first = run();
+  ExpectSameBits(run(), first);
+}
+
+TEST(ProfileModel, RanksDoNotChangeBits) {
+  const ProfileOptions options = SmallOptions();
+  const int before = model::NumThreads();
+  model::SetThreads(1);  // ranks are threads here
+  const ProfileData one = Profile("llama-latent", options, 5);
+  for (const int size : {2, 3, 6}) {
+    const kvc::testing::TempDir directory;
+    kvc::testing::RunRanks(size, [&](Ranks& ranks) {
+      const Checkpoint checkpoint = kvc::testing::OpenGolden("llama-latent");
+      NoProgress silent;
+      const ProfileData data =
+          ProfileModel(checkpoint, Inputs(checkpoint, RandomWindows(options, 5)), options,
+                       directory.path(), silent, ranks);
+      if (ranks.rank() == size - 1) ExpectSameBits(data, one);
+    });
+  }
+  model::SetThreads(before);
 }
 
 TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
