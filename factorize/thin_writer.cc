@@ -176,6 +176,7 @@ void WriteShard(const Checkpoint& source,
                 int64_t total,
                 Progress& progress) {
   std::vector<TensorSpec> specs;
+  specs.reserve(items.size());
   for (const Item& item : items) specs.push_back(item.spec);
   SafetensorsWriter writer(path, specs, {{"format", "pt"}});
   for (size_t i = 0; i < items.size(); ++i) {

@@ -23,8 +23,8 @@ class TextSource : public BatchSource {
     return batch;
   }
   void Observe(int64_t, int64_t) override {}
-  std::string Describe() const override { return "text"; }
-  Json State() const override { return Json::object(); }
+  [[nodiscard]] std::string Describe() const override { return "text"; }
+  [[nodiscard]] Json State() const override { return Json::object(); }
   void Restore(const Json&) override {}
 
  private:

@@ -33,7 +33,7 @@ uint32_t BitsOf(float x) {
 
 // A lane's fragments of one step and 16 columns: words of high halves, and of low ones.
 void PackLane(const LatentFactors& in, int64_t step, int64_t k, int64_t lane, uint32_t* high) {
-  constexpr int64_t kLowWords = 4 * 32;  // behind the high ones
+  constexpr int64_t kLowWords = int64_t{4} * 32;  // behind the high ones
   for (int64_t word = 0; word < 4; ++word) {
     const int64_t place = 16 * step + word / 2 * 8 + lane / 4;
     const int64_t column = 16 * k + 4 * (lane % 4) + 2 * (word % 2);
@@ -62,7 +62,7 @@ std::vector<uint32_t> PackLatentKeys(const LatentFactors& in) {
   std::vector<uint32_t> packed(static_cast<size_t>(PackedLatentWords(in.rank, in.width, in.half)));
   uint32_t* next = packed.data();
   for (int64_t step = 0; step < places / 16; ++step) {
-    for (int64_t k = 0; k < columns; ++k, next += 8 * 32) {
+    for (int64_t k = 0; k < columns; ++k, next += int64_t{8} * 32) {
       for (int64_t lane = 0; lane < 32; ++lane) PackLane(in, step, k, lane, next + 4 * lane);
     }
   }
