@@ -154,10 +154,11 @@ class Kvtc:
     plain bits counts); sinks and the newest `window` tokens stay as they are. Other than the paper: axes over the heads
     of a layer and not over all layers, which some thousand calibration tokens cannot fill; steps by axis from calibration,
     none in the rows; bits by axis from one price for all layers instead of a dynamic program. The share is met with
-    DEFLATE's sizes, on the windows themselves."""
+    DEFLATE's sizes on the windows themselves; needles have the same price."""
 
     def __init__(self, share, window, calibration):
         self.share, self.window, self.axes = share, window, calibration
+        self.price = None  # log2 of the loss that a bit must save
 
     def codes(self, layer, index, theta, end):
         """-> rows after coding [B, T', G D] of keys and values, and bits of the codes."""
@@ -182,6 +183,15 @@ class Kvtc:
             result.append(rotate(rows, layer.rotation, slice(SINKS, end)) if name == "keys" else rows)
         return result, size
 
+    def find_price(self, layers, end, wanted):
+        low, high = -30.0, 6.0
+        some = range(0, len(layers), 4)  # every fourth layer tells the size well enough
+        for _ in range(9):
+            price = 0.5 * (low + high)
+            size = sum(self.codes(layers[i], i, 2**price, end)[1] for i in some) * len(layers) / len(some)
+            low, high = (price, high) if size > wanted else (low, price)
+        return high
+
     def __call__(self, layers, context):
         end = context - self.window
         per_token = sum(x.numel() // context for layer in layers for x in (layer.keys, layer.values))
@@ -189,14 +199,10 @@ class Kvtc:
         wanted = self.share * per_token * context * FULL_BITS
         if whole > wanted:
             return None
-        low, high = -40.0, 10.0  # log2 of the loss that a bit must save
-        for _ in range(9):
-            theta = 0.5 * (low + high)
-            some = range(0, len(layers), 5)  # every fifth layer tells the size well enough
-            size = sum(self.codes(layers[i], i, 2**theta, end)[1] for i in some) * len(layers) / len(some)
-            low, high = (theta, high) if whole + size > wanted else (low, theta)
+        if self.price is None:
+            self.price = self.find_price(layers, end, wanted - whole)
         for index, layer in enumerate(layers):
-            (keys, values), size = self.codes(layer, index, 2**high, end)
+            (keys, values), size = self.codes(layer, index, 2**self.price, end)
             layer.keys[:, :, SINKS:end], layer.values[:, :, SINKS:end] = keys, values
             whole += size
         return whole
