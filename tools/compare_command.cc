@@ -180,7 +180,7 @@ void AddPolicyOptions(CLI::App& app, CompareArguments& args) {
       ->capture_default_str();
   app.add_option(
       "--window", request.window,
-      "Newest tokens that no policy drops; default: as kvc-export's, 4 instead of 16 where "
+      "Newest tokens that no policy drops; default: as kvc-export's, 4 instead of 12 where "
       "--decode-policy appends");
 }
 

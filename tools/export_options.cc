@@ -88,7 +88,7 @@ void AddExportOptions(CLI::App& app, ExportArguments& arguments) {
       ->capture_default_str();
   app.add_option("--window", options.window,
                  "Newest tokens that are never dropped; default: 32, with tiers in few bits and a "
-                 "score by the prompt's queries 16");
+                 "score by the prompt's queries 12");
   app.add_option("--dtype", texts.dtype,
                  "Stored weights: f32, f16, bf16, or auto: as in the checkpoint")
       ->capture_default_str();

@@ -75,7 +75,7 @@ struct PlanRequest {
 // or where decoding appends kAppendWindow, as such tiers hold the newest tokens in fewer bytes, and
 // the score tells which of them are needed (docs/experiments/2026-11-rows-in-few-bits.md).
 inline constexpr int64_t kWindow = 32;
-inline constexpr int64_t kNarrowWindow = 16;
+inline constexpr int64_t kNarrowWindow = 12;
 inline constexpr int64_t kAppendWindow = 4;
 [[nodiscard]] int64_t WindowOf(const PlanRequest& request);
 
