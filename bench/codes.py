@@ -150,22 +150,22 @@ class Axis:
 
 class Kvtc:
     """In KVTC's manner (2511.01815): the rotation taken off the keys, principal axes over a layer's heads from
-    calibration text, bits for each axis by its variance, codes packed by DEFLATE (zlib's best; the smaller of that and
+    calibration text, bits for each axis by its variance, codes packed by DEFLATE (zlib; the smaller of that and
     plain bits counts); sinks and the newest `window` tokens stay as they are. Other than the paper: axes over the heads
     of a layer and not over all layers, which some thousand calibration tokens cannot fill; steps by axis from calibration,
     none in the rows; bits by axis from one price for all layers instead of a dynamic program. The share is met with
-    DEFLATE's sizes on the windows themselves; needles have the same price."""
+    DEFLATE's sizes on the first window; the others and needles have the same price."""
 
     def __init__(self, share, window, calibration):
         self.share, self.window, self.axes = share, window, calibration
         self.price = None  # log2 of the loss that a bit must save
 
-    def codes(self, layer, index, theta, end):
-        """-> rows after coding [B, T', G D] of keys and values, and bits of the codes."""
+    def codes(self, layer, index, theta, end, windows=None):
+        """-> rows [B, G, T', D] of keys and values after coding, and bits of the codes, of the first `windows` or all."""
         result, size = [], 0
         for name in ("keys", "values"):
             axis = self.axes[index][name]
-            x = getattr(layer, name)[:, :, SINKS:end]
+            x = getattr(layer, name)[:windows, :, SINKS:end]
             if name == "keys":
                 x = unrotate(x, layer.rotation, slice(SINKS, end))
             y = (x.transpose(1, 2).flatten(2) - axis.mean) @ axis.vectors
@@ -177,7 +177,7 @@ class Kvtc:
                     continue
                 codes, decoded[..., at] = mid_rise(y[..., at], axis.steps[b, at], b)
                 for one in codes:
-                    packed = zlib.compress(one.T.contiguous().to(torch.int8).numpy().tobytes(), 9)
+                    packed = zlib.compress(one.T.contiguous().to(torch.int8).numpy().tobytes(), 6)
                     size += 8 * min(len(packed), one.numel() * b / 8)
             rows = (decoded @ axis.vectors.T + axis.mean).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
             result.append(rotate(rows, layer.rotation, slice(SINKS, end)) if name == "keys" else rows)
@@ -186,9 +186,10 @@ class Kvtc:
     def find_price(self, layers, end, wanted):
         low, high = -30.0, 6.0
         some = range(0, len(layers), 4)  # every fourth layer tells the size well enough
-        for _ in range(9):
+        for _ in range(8):
             price = 0.5 * (low + high)
-            size = sum(self.codes(layers[i], i, 2**price, end)[1] for i in some) * len(layers) / len(some)
+            size = sum(self.codes(layers[i], i, 2**price, end, 1)[1] for i in some)
+            size *= len(layers) / len(some) * len(layers[0].keys)  # the first window stands for all
             low, high = (price, high) if size > wanted else (low, price)
         return high
 
