@@ -475,9 +475,10 @@ def main():
     result = {"context": context, "decode": prompts["decode"], "samples": len(windows), "needles": 0,
               "question": prompts["question"], "lines": [], "impossible": []}
     with torch.no_grad():
-        codes = all_codes(calibrate(model, tokenizer, args.calibration))
-        if args.code:
-            codes = {name: code for name, code in codes.items() if name.startswith(tuple(args.code))}
+        axes = []  # filled where a code needs them
+        codes = {name: code for name, code in all_codes(axes).items() if not args.code or name.startswith(tuple(args.code))}
+        if any(isinstance(code, Kvtc) for code in codes.values()):
+            axes.extend(calibrate(model, tokenizer, args.calibration))
         layers, first = prefill(model, windows[:, :context])
         needles = []
         if not args.no_needles:
