@@ -151,8 +151,8 @@ int PrintHelp(const std::string& name, const CLI::App& app, const CLI::ParseErro
 
 void AddCommonOptions(CLI::App& app, CommonOptions& options, const std::string& examples) {
   app.set_version_flag("--version", [] {
-    return "kvc " + std::string(Version()) + ", OpenBLAS kernels " + linalg::BlasKernels() +
-           ", MPI " + MpiVersion();
+    return "kvc " + std::string(Version()) + ", MPI " + MpiVersion() + ", OpenBLAS kernels " +
+           linalg::BlasKernels();
   });
   app.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
   app.add_option("--threads", options.threads, "Threads; 0: one per core")->capture_default_str();
