@@ -61,6 +61,19 @@ TEST(PlanProfile, CountsTokensAndHiddenStates) {
   EXPECT_GT(plan.memory_bytes, plan.hidden_bytes);
 }
 
+TEST(Defaults, FollowTheKeys) {
+  ModelConfig config = kvc::testing::OpenGolden("llama").config();
+  EXPECT_EQ(ToString(DefaultScorer(config)), "output-error:prompt=1024");
+  EXPECT_EQ(DefaultTiers(config).text, kBitTiers);
+  EXPECT_EQ(DefaultTiers(config).tiers, ParseTiers(kBitTiers, ""));
+  config.keys.layout = KeyLayout::kPostRope;  // no query can be turned; rows have steps
+  EXPECT_EQ(ToString(DefaultScorer(config)), "output-error");
+  EXPECT_EQ(DefaultTiers(config).text, kBitTiers);
+  config.keys.layout = KeyLayout::kLatent;
+  EXPECT_EQ(ToString(DefaultScorer(config)), "output-error:prompt=1024");
+  EXPECT_FALSE(InFewBits(DefaultTiers(config).tiers));
+}
+
 TEST(MeanLoss, IsTheShareOfAllMass) {
   ProfileData data;
   data.oracle_curve.assign(2 * kPoints, 0.0F);
