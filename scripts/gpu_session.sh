@@ -44,9 +44,9 @@ make_bundles() {
   "$bin/kvc-factorize" "$model" -o "$made/thin" --rank 25% --layout latent:1 --objective weight --quiet > /dev/null
   "$bin/kvc-export" "$made/thin" -o "$dir/thin" --method full --budget 100% --dtype f32 --no-verify --quiet > /dev/null
   "$bin/kvc-profile" "$model" -o "$made/profile" --calib "$root/examples/text/alice-calibration.txt" --windows 2 \
-    --context 192 --horizon 32 --window 8 --scorer output-error:reduce=mean,pool=1 --tiers 0,1x8,1x4,1x2 --quiet > /dev/null
+    --context 192 --horizon 32 --window 8 --scorer output-error:reduce=mean,pool=1 --tiers 0,1x8,1x2,x3,x1.5 --quiet > /dev/null
   "$bin/kvc-export" "$model" -o "$dir/bits" --budget 25% --method uniform --window 8 --scorer output-error:reduce=mean,pool=1 \
-    --tiers 0,1x8,1x4,1x2 --profile "$made/profile" --dtype f32 --no-verify --quiet > /dev/null
+    --tiers 0,1x8,1x2,x3,x1.5 --profile "$made/profile" --dtype f32 --no-verify --quiet > /dev/null
   rm -r "$made"
 }
 

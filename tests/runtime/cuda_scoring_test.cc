@@ -80,14 +80,17 @@ class ComparedScores : public CudaBackend {
 
 class ScoresOnDevice : public ::testing::TestWithParam<const char*> {
  protected:
-  // A prompt and so many tokens that rows are re-allocated.
-  static void Compare(const Loaded& loaded, Session& session, const CacheSpec& spec) {
+  // A prompt and so many tokens that rows are re-allocated, or the prompt alone.
+  static void Compare(const Loaded& loaded,
+                      Session& session,
+                      const CacheSpec& spec,
+                      int64_t tokens = 16) {
     SCOPED_TRACE(ToString(spec.scorer));
     SequenceOptions options;
     options.cache = spec;
     const auto sequence = session.NewSequence(options);
     PrefillLast(session, *sequence, RandomIds(30, 5));
-    for (const int32_t id : loaded.More(16, 30, 6)) (void)DecodeOne(session, *sequence, id);
+    for (const int32_t id : loaded.More(tokens, 30, 6)) (void)DecodeOne(session, *sequence, id);
   }
 };
 INSTANTIATE_TEST_SUITE_P(Models,
@@ -165,8 +168,10 @@ TEST_P(ScoresOnDevice, SoAreLossesOfCodesWithSteps) {
   const auto backend = std::make_shared<ComparedScores>(pool);
   Session session(loaded.bundle, backend);
   Compare(loaded, session, StepTiersWithoutTies(loaded.geometry()));
+  // A column that a tier has no bits for is zero, between two codes of a tier that has some: what
+  // it becomes there is a rounding's choice. So rows are compared before any is in a tier.
   if (CanHaveMixtures(loaded.geometry())) {
-    Compare(loaded, session, MixturesWithoutTies(loaded.geometry()));
+    Compare(loaded, session, MixturesWithoutTies(loaded.geometry()), 0);
   }
 }
 
