@@ -40,7 +40,7 @@ void Divide(int64_t& next, ExpectedHead& head) {
   };
   const int64_t group = head.group;
   const int64_t width = head.keys.width;
-  head.scratch.sums = take(2 * head.splits * group * width);
+  head.scratch.sums = take(int64_t{2} * head.splits * group * width);
   head.scratch.means = take(group * width);
   head.scratch.products = take(head.splits * group * width * width);
   head.scratch.linear = take(group * width);

@@ -74,7 +74,7 @@ CapacityModel ReadBundle(const fs::path& directory, const StorageOptions& option
             (directory / kManifestFile).string(), kDataFile);
   CapacityModel model;
   model.config = manifest.model;
-  model.geometry = manifest.cache;
+  model.geometry = static_cast<const CacheGeometry&>(manifest.cache);
   model.weights_dtype = manifest.weights_dtype;
   model.weight_bytes = data->second.bytes;
   model.exported = manifest.cache;
