@@ -153,42 +153,40 @@ class Kvtc:
     calibration text, bits for each axis by its variance, codes packed by DEFLATE (zlib; the smaller of that and
     plain bits counts); sinks and the newest `window` tokens stay as they are. Other than the paper: axes over the heads
     of a layer and not over all layers, which some thousand calibration tokens cannot fill; steps by axis from calibration,
-    none in the rows; bits by axis from one price for all layers instead of a dynamic program. The share is met with
-    DEFLATE's sizes on the first window; the others and needles have the same price."""
+    none in the rows; bits by axis from one price over the layers for keys, and one for values, which get half of the
+    bytes each, instead of a dynamic program. The share is met with DEFLATE's sizes on the first window; the others and
+    needles have the same prices."""
 
     def __init__(self, share, window, calibration):
         self.share, self.window, self.axes = share, window, calibration
-        self.price = None  # log2 of the loss that a bit must save
+        self.prices = {}  # log2 of the loss that a bit must save
 
-    def codes(self, layer, index, theta, end, windows=None):
-        """-> rows [B, G, T', D] of keys and values after coding, and bits of the codes, of the first `windows` or all."""
-        result, size = [], 0
-        for name in ("keys", "values"):
-            axis = self.axes[index][name]
-            x = getattr(layer, name)[:windows, :, SINKS:end]
-            if name == "keys":
-                x = unrotate(x, layer.rotation, slice(SINKS, end))
-            y = (x.transpose(1, 2).flatten(2) - axis.mean) @ axis.vectors
-            bits = (axis.errors + theta * torch.arange(9)[:, None]).argmin(0)
-            decoded = torch.zeros_like(y)
-            for b in range(1, 9):
-                at = bits == b
-                if not at.any():
-                    continue
-                codes, decoded[..., at] = mid_rise(y[..., at], axis.steps[b, at], b)
-                for one in codes:
-                    packed = zlib.compress(one.T.contiguous().to(torch.int8).numpy().tobytes(), 6)
-                    size += 8 * min(len(packed), one.numel() * b / 8)
-            rows = (decoded @ axis.vectors.T + axis.mean).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
-            result.append(rotate(rows, layer.rotation, slice(SINKS, end)) if name == "keys" else rows)
-        return result, size
+    def code(self, layer, index, name, theta, end, windows=None):
+        """-> keys or values [B, G, T', D] after coding, and bits of the codes, of the first `windows` or all."""
+        axis, size = self.axes[index][name], 0
+        x = getattr(layer, name)[:windows, :, SINKS:end]
+        if name == "keys":
+            x = unrotate(x, layer.rotation, slice(SINKS, end))
+        y = (x.transpose(1, 2).flatten(2) - axis.mean) @ axis.vectors
+        bits = (axis.errors + theta * torch.arange(9)[:, None]).argmin(0)
+        decoded = torch.zeros_like(y)
+        for b in range(1, 9):
+            at = bits == b
+            if not at.any():
+                continue
+            codes, decoded[..., at] = mid_rise(y[..., at], axis.steps[b, at], b)
+            for one in codes:
+                packed = zlib.compress(one.T.contiguous().to(torch.int8).numpy().tobytes(), 6)
+                size += 8 * min(len(packed), one.numel() * b / 8)
+        rows = (decoded @ axis.vectors.T + axis.mean).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
+        return (rotate(rows, layer.rotation, slice(SINKS, end)) if name == "keys" else rows), size
 
-    def find_price(self, layers, end, wanted):
+    def find_price(self, layers, name, end, wanted):
         low, high = -30.0, 6.0
         some = range(0, len(layers), 4)  # every fourth layer tells the size well enough
         for _ in range(8):
             price = 0.5 * (low + high)
-            size = sum(self.codes(layers[i], i, 2**price, end, 1)[1] for i in some)
+            size = sum(self.code(layers[i], i, name, 2**price, end, 1)[1] for i in some)
             size *= len(layers) / len(some) * len(layers[0].keys)  # the first window stands for all
             low, high = (price, high) if size > wanted else (low, price)
         return high
@@ -200,13 +198,15 @@ class Kvtc:
         wanted = self.share * per_token * context * FULL_BITS
         if whole > wanted:
             return None
-        if self.price is None:
-            self.price = self.find_price(layers, end, wanted - whole)
-        for index, layer in enumerate(layers):
-            (keys, values), size = self.codes(layer, index, 2**self.price, end)
-            layer.keys[:, :, SINKS:end], layer.values[:, :, SINKS:end] = keys, values
-            whole += size
-        return whole
+        size = whole
+        for name in ("keys", "values"):
+            if name not in self.prices:
+                self.prices[name] = self.find_price(layers, name, end, (wanted - whole) / 2)
+            for index, layer in enumerate(layers):
+                rows, bits = self.code(layer, index, name, 2 ** self.prices[name], end)
+                getattr(layer, name)[:, :, SINKS:end] = rows
+                size += bits
+        return size
 
 
 def rotate(x, rotation, at):
