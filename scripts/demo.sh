@@ -39,12 +39,12 @@ step "$bin/kvc-factorize" "$model" -o "$work/thin" --rank 25% --layout latent:1 
 step "$bin/kvc-profile" "$model" -o "$work/profile" --calib "$calibration" \
   --windows "$windows" --context "$context" --json | result profile
 step "$bin/kvc-export" "$model" -o "$work/full" --budget 100% --method full --json | result export-full
-step "$bin/kvc-export" "$work/thin" -o "$work/thin-keys" --budget 100% --method full --json | result export-thin-keys
+step "$bin/kvc-export" "$work/thin" -o "$work/thin-full" --budget 100% --method full --json | result export-thin
 step "$bin/kvc-export" "$model" -o "$work/compressed" --budget 25% --profile "$work/profile" --json | result export-compressed
 step "$bin/kvc-run" "$work/compressed" --prompt "$prompt" -n 48
-for bundle in compressed thin-keys; do
+for bundle in compressed thin-full; do
   step "$bin/kvc-eval" kld "$work/$bundle" --against "$work/full" --text "$held_back" \
-    --context "$eval_context" --decode "$eval_decode" --samples "$eval_samples" --json | result "kld-$bundle"
+    --context "$eval_context" --decode "$eval_decode" --samples "$eval_samples" --json | result "kld-${bundle%-full}"
 done
 for bundle in full compressed; do
   step "$bin/kvc-eval" needle "$work/$bundle" --haystack "$held_back" --lengths "$lengths" \
