@@ -5,7 +5,7 @@
 # fitted to, TEXT... those that are judged on (the last one hides the needles). OUT gets results/ours.json, results/codes.json
 # and report.html, whose first chart is KLD over bytes. What there is already is not measured again.
 #
-# KVC_SAMPLES windows of 768 + 128 tokens (6), KVC_NEEDLES needles for each of three depths (3), KVC_BUDGETS
+# KVC_SAMPLES windows of 768 + 128 tokens (6), KVC_NEEDLES needles of KVC_LENGTH (1k) tokens for each depth (3), KVC_BUDGETS
 # (50%,25%,12.5%,6.25%,3.125%), KVC_CODES=0: without the codes in Python, which need transformers (tests/venv.sh BUILD torch).
 set -euo pipefail
 usage="usage: codes.sh BUILD MODEL CALIBRATION OUT TEXT..."
@@ -26,7 +26,7 @@ mkdir -p "$out/results"
 [ -d "$out/profile" ] || "$bin/kvc-profile" "$model" -o "$out/profile" --calib "$calibration" \
   --windows 6 --context 768 --horizon 128 --scorer "$score" --scorer snapkv
 protocol=(--text "${texts[@]}" --context 768 --decode 128 --samples "${KVC_SAMPLES:-6}" --decode-policy append
-  --haystack "${texts[-1]}" --needles "${KVC_NEEDLES:-3}" --lengths 1k)
+  --haystack "${texts[-1]}" --needles "${KVC_NEEDLES:-3}" --lengths "${KVC_LENGTH:-1k}")
 ours=("lukv-mixed/$score" "lukv/$score" "uniform/$score" uniform/snapkv ada/snapkv pyramid/snapkv lukv/snapkv
   uniform/expected-attention ada/expected-attention uniform/keydiff streaming)
 policies=()
