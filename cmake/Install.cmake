@@ -56,8 +56,12 @@ foreach(command IN LISTS commands)
 endforeach()
 
 install(FILES README.md CHANGELOG.md LICENSE THIRD_PARTY.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md")
+# Links from the README and between pages lead where they lead in the repository.
+install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR}
+        FILES_MATCHING PATTERN "*.md" PATTERN "*.png")
 install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc)
+# The examples' recipes name it, for editors.
+install(FILES docs/formats/recipe.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc/docs/formats)
 install(PROGRAMS scripts/demo.sh DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc/scripts)
 
 set(CPACK_GENERATOR DEB)

@@ -21,6 +21,15 @@ for command in kvc kvc-run kvc-eval kvc-export; do
   fi
 done
 
+# Documentation: links lead somewhere, but for those to sources.
+doc=$share/doc/kvc
+while read -r target; do
+  [ -e "$doc/$target" ] || fail "README.md: expected $target beside it, got none"
+done < <(grep -oE '\]\((docs/[^)#]+)' "$doc/README.md" | sed 's/^](//' | sort -u)
+[ -s "$doc/docs/images/report.png" ] || fail "expected the pages' pictures"
+schema=$(sed -n 's/.*"$schema": "\(.*\)",/\1/p' "$share/kvc/examples/ci/recipe.json")
+[ -s "$share/kvc/examples/ci/$schema" ] || fail "recipe.json: expected its schema, got no $schema"
+
 # Completion: an option, a subcommand, a file.
 completed() {
   bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _kvc; echo "${COMPREPLY[*]}"' \
