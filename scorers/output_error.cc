@@ -121,11 +121,11 @@ class OutputError : public Scorer {
 
   // The rotations of the prompt's queries to the coming positions, which all heads share.
   [[nodiscard]] std::vector<MeanRotation> Turns(const HeadInput& head) const {
+    const int64_t first = head.first_position + head.keys.rows;
+    const RotationTable table(head.rope_frequencies, first, options_.future, head.rope_factor);
     std::vector<MeanRotation> turns;
     for (int64_t i = 0; i < PromptCount(head); ++i) {
-      const int64_t position =
-          ExpectedPosition(i, head.first_position + head.keys.rows, options_.future);
-      turns.push_back(AverageRotation(head.rope_frequencies, position, 1, head.rope_factor));
+      turns.push_back(table.At(ExpectedPosition(i, first, options_.future)));
     }
     return turns;
   }

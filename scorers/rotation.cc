@@ -23,6 +23,32 @@ MeanRotation AverageRotation(std::span<const double> frequencies,
   return mean;
 }
 
+namespace {
+constexpr int64_t kBlock = 32;
+}  // namespace
+
+RotationTable::RotationTable(std::span<const double> frequencies,
+                             int64_t first,
+                             int64_t count,
+                             double factor)
+    : first_(first) {
+  for (int64_t p = 0; p < count; p += kBlock) {
+    blocks_.push_back(AverageRotation(frequencies, first + p, 1, factor));
+  }
+  for (int64_t p = 0; p < kBlock; ++p) places_.push_back(AverageRotation(frequencies, p, 1));
+}
+
+MeanRotation RotationTable::At(int64_t position) const {
+  const MeanRotation& block = blocks_[static_cast<size_t>((position - first_) / kBlock)];
+  const MeanRotation& place = places_[static_cast<size_t>((position - first_) % kBlock)];
+  MeanRotation both;
+  for (size_t d = 0; d < block.cos.size(); ++d) {
+    both.cos.push_back(block.cos[d] * place.cos[d] - block.sin[d] * place.sin[d]);
+    both.sin.push_back(block.sin[d] * place.cos[d] + block.cos[d] * place.sin[d]);
+  }
+  return both;
+}
+
 void Rotate(const MeanRotation& rotation, float* x, int64_t stride) {
   const int64_t half = std::ssize(rotation.cos);
   for (int64_t d = 0; d < half; ++d) {

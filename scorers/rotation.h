@@ -21,6 +21,19 @@ struct MeanRotation {
                                            int64_t count,
                                            double factor = 1.0);
 
+// The rotations at single positions first .. first + count - 1, times `factor`: each is the product
+// of two out of a table that is far smaller than `count`. Immutable.
+class RotationTable {
+ public:
+  RotationTable(std::span<const double> frequencies, int64_t first, int64_t count, double factor);
+  [[nodiscard]] MeanRotation At(int64_t position) const;
+
+ private:
+  int64_t first_;
+  std::vector<MeanRotation> blocks_;  // every kBlock-th position
+  std::vector<MeanRotation> places_;  // in a block
+};
+
 // x <- Rbar x for a vector [D_k] whose elements lie `stride` apart.
 void Rotate(const MeanRotation& rotation, float* x, int64_t stride);
 

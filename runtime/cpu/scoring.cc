@@ -18,8 +18,9 @@ class HeadScorer {
   HeadScorer(const LayerScoring& scoring, const CacheSpec& spec, const LayerCache& layer)
       : scoring_(scoring), spec_(spec), layer_(layer) {}
 
-  // Scores of kv head `head`, plane `plane` of group n, and its losses with narrow tiers.
-  [[nodiscard]] GroupScores Score(int64_t n, int64_t head, int64_t plane) const {
+  // Finds scores of kv head `head`, plane `plane` of group n, or its losses with narrow tiers.
+  enum class Part { kScores, kLosses };
+  void Find(Part part, int64_t n, int64_t head, int64_t plane, GroupScores& result) const {
     const std::vector<const CacheBlock*> blocks = BlocksOf(layer_.groups[n]);
     const FloatRows keys = GatherKeys(blocks, head);
     const FloatRows values = GatherValues(blocks, head, plane);
@@ -35,18 +36,19 @@ class HeadScorer {
       input.rounding = scoring_.rounding;
     }
     std::vector<std::vector<float>> storage;  // what the query views point into
-    AddQueries(head, keys.view.rows, input, storage);
+    AddQueries(part, head, keys.view.rows, input, storage);
     if (!scoring_.output_grams.empty()) {
       const size_t group_size = input.queries.size();
       const auto grams = scoring_.output_grams.subspan(head * group_size, group_size);
       input.output_grams.assign(grams.begin(), grams.end());
       input.residual_energy = layer_.residual_energy;
     }
-    GroupScores result;
-    result.scores.resize(static_cast<size_t>(keys.view.rows));
-    scoring_.scorer->Score(input, result.scores);
-    if (spec_.has_narrow_tiers()) AddLosses(n, head, blocks, input, result);
-    return result;
+    if (part == Part::kScores) {
+      result.scores.resize(static_cast<size_t>(keys.view.rows));
+      scoring_.scorer->Score(input, result.scores);
+    } else {
+      AddLosses(n, head, blocks, input, result);
+    }
   }
 
  private:
@@ -152,7 +154,8 @@ class HeadScorer {
                         MatrixD(result.losses.data(), input.keys.rows, columns));
   }
 
-  void AddQueries(int64_t head,
+  void AddQueries(Part part,
+                  int64_t head,
                   int64_t rows,
                   scorers::HeadInput& input,
                   std::vector<std::vector<float>>& storage) const {
@@ -165,7 +168,7 @@ class HeadScorer {
         const int64_t count = layer_.queries.count();
         input.queries.push_back(FromRing(h, window > 0 ? std::min(window, count) : count, storage));
       }
-      if (!scoring_.scorer->needs_prompt_queries()) continue;
+      if (part == Part::kLosses || !scoring_.scorer->needs_prompt_queries()) continue;
       MatrixF queries = scoring_.prompt_queries.rows > 0
                             ? FromPrompt(h, rows, storage)
                             : FromRing(h, layer_.queries.count(), storage);
@@ -292,11 +295,15 @@ std::vector<GroupScores> ScoreLayer(const LayerScoring& scoring,
     }
   }
   const HeadScorer scorer(scoring, spec, layer);
-  scoring.pool->ParallelFor(static_cast<int64_t>(heads.size()), 1, [&](int64_t begin, int64_t end) {
+  // Scores and losses of a head are work of their own: few heads keep more threads busy.
+  const auto count = std::ssize(heads);
+  const int64_t parts = spec.has_narrow_tiers() ? 2 * count : count;
+  scoring.pool->ParallelFor(parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const Head& head = heads[i];
-      head_scores[head.group][head.plane] =
-          scorer.Score(static_cast<int64_t>(head.group), head.head, head.plane);
+      const Head& head = heads[static_cast<size_t>(i % count)];
+      scorer.Find(i < count ? HeadScorer::Part::kScores : HeadScorer::Part::kLosses,
+                  static_cast<int64_t>(head.group), head.head, head.plane,
+                  head_scores[head.group][static_cast<size_t>(head.plane)]);
     }
   });
   return CombinePlanes(*scoring.scorer, std::move(head_scores));
