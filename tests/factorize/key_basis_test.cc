@@ -210,7 +210,9 @@ TEST_F(KeyBasisTest, MetricBasisCountsErrorsInOneUnit) {
   const linalg::Matrix covariance = linalg::MultiplyTransposed(
       linalg::Multiply(basis.reduce.view(), gram.view()).view(), basis.reduce.view());
   for (int64_t r = 0; r < kWidth; ++r) {
-    if (r > 0) EXPECT_LE(basis.spectrum[r], basis.spectrum[r - 1]);
+    if (r > 0) {
+      EXPECT_LE(basis.spectrum[r], basis.spectrum[r - 1]);
+    }
     for (int64_t c = 0; c < kWidth; ++c) {
       EXPECT_NEAR(unit(r, c), r == c ? 1.0 : 0.0, 1e-5);
       EXPECT_NEAR(covariance(r, c), r == c ? basis.spectrum[r] : 0.0, 1e-6 * basis.spectrum[0]);
