@@ -92,11 +92,11 @@ struct BudgetPlan {
 // what the original model would cache (OriginalBytesPerToken). Method full keeps everything and is
 // never refused at 100 %, even where its format takes more bytes than the original's. Where the
 // curves of lukv-mixed are of other tiers than the request's, heads share the budget by those, and
-// a warning says so: the tiers of a token are chosen at run time, among the request's. Throws kUsage
-// when the method needs a profile that is not there or has not the scorer's curves, kBadShape when
-// the profile is of another model, kUnsupported (ada where a layer has one group; tiers with a
-// method or scorer that has no losses), kBadInput for tiers that do not fit the widths, kInfeasible
-// naming the smallest possible budget.
+// a warning says so: the tiers of a token are chosen at run time, among the request's. Throws
+// kUsage when the method needs a profile that is not there or has not the scorer's curves,
+// kBadShape when the profile is of another model, kUnsupported (ada where a layer has one group;
+// tiers with a method or scorer that has no losses), kBadInput for tiers that do not fit the
+// widths, kInfeasible naming the smallest possible budget.
 [[nodiscard]] BudgetPlan MakeBudgetPlan(const CacheGeometry& geometry, const PlanRequest& request);
 
 // Returns the cache of a bundle at another budget, with the manifest's method, scorer, sinks,

@@ -94,8 +94,7 @@ std::vector<double> QueryFactors(const TestArray& keys, const std::vector<float>
     const float most = run.bits == 8 ? 255.0F * 127.0F + 127.0F : 127.0F;  // two digits, or one
     for (int64_t i = run.begin; i < run.end; ++i) {
       const float x = scaled[static_cast<size_t>(i - run.begin)];
-      const double n = std::nearbyint(x * (most / largest));
-      factors[static_cast<size_t>(i)] = n * (largest / most) / x;
+      factors[i] = double{std::nearbyint(x * (most / largest))} * (largest / most) / x;
     }
   }
   return factors;
