@@ -136,7 +136,8 @@ class Kvtc:
     plain bits counts); sinks and the newest `window` tokens stay as they are. Other than the paper: axes over the heads
     of a layer and not over all layers, which some thousand calibration tokens cannot fill; steps by axis from calibration,
     none in the rows; bits by axis from one price over the layers for keys, and one for values, which get half of the
-    bytes each, instead of a dynamic program. The share is met with DEFLATE's sizes on the first window; the others and
+    bytes each, instead of a dynamic program; errors relative to a layer's variance (raw ones starve most layers: KLD
+    0.37 instead of 0.085 at an eighth of the bytes). The share is met with DEFLATE's sizes on the first window; the others and
     needles have the same prices."""
 
     def __init__(self, share, window, calibration):
@@ -150,7 +151,7 @@ class Kvtc:
         if name == "keys":
             x = unrotate(x, layer.rotation, slice(SINKS, end))
         y = (x.transpose(1, 2).flatten(2) - axis.mean) @ axis.vectors
-        bits = (axis.errors + theta * torch.arange(9)[:, None]).argmin(0)
+        bits = (axis.errors / axis.errors[0].sum() + theta * torch.arange(9)[:, None]).argmin(0)
         decoded = torch.zeros_like(y)
         for b in range(1, 9):
             at = bits == b
