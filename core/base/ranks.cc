@@ -189,7 +189,8 @@ void CheckAgreement(Ranks& ranks, const RankFacts& facts) {
       KVC_THROW(kUsage,
                 "rank {} on {}: {}: expected {} as on rank 0 ({}), got {}; start all ranks with "
                 "the same kvc, options and inputs",
-                r, other[0], At(first, i), At(first, i + 1), first[0], At(other, i + 1));
+                r, other[0], At(i < first.size() ? first : other, i), At(first, i + 1), first[0],
+                At(other, i + 1));
     }
   }
 }

@@ -21,12 +21,18 @@ using Clock = std::chrono::steady_clock;
 // Bytes of one message of MPI, which counts in int.
 constexpr size_t kPiece = size_t{1} << 30;
 constexpr int kDataTag = 1;
-constexpr int kFailureTag = 2;
-constexpr int kHeardTag = 3;
-// How long a rank that has failed waits for rank 0 to say so, which may be computing: after that it
-// speaks itself, lower ranks first.
-constexpr auto kPatience = std::chrono::seconds(5);
-constexpr auto kPatienceByRank = std::chrono::milliseconds(200);
+// A rank that fails tells rank 0, which answers, is told that the rank will not speak itself,
+// prints its message, and says so; then the rank that failed ends all. So one of them prints, and
+// the launcher's lines name the one that failed.
+constexpr int kFailureTag = 2;  // to rank 0: exit code and message
+constexpr int kHeardTag = 3;    // from rank 0, twice
+constexpr int kYieldTag = 4;    // to rank 0
+// How long a rank that has failed waits for rank 0 to hear of it, which may be computing: after
+// that it speaks itself, lower ranks first.
+constexpr auto kPatience = std::chrono::seconds(10);
+constexpr auto kPatienceByRank = std::chrono::seconds(1);
+// How long both wait once they have heard of each other.
+constexpr auto kHandshake = std::chrono::seconds(60);
 
 // Ends all ranks. The launcher says which one it was; MPI's own lines would only repeat it.
 [[noreturn]] void EndAll(int code) {
@@ -103,29 +109,27 @@ class MpiRanks : public Ranks {
     std::string report(length, '\0');
     MPI_Recv(report.data(), length, MPI_BYTE, status.MPI_SOURCE, kFailureTag, MPI_COMM_WORLD,
              MPI_STATUS_IGNORE);
+    const int from = status.MPI_SOURCE;
+    DoneBefore(Clock::now() + kHandshake, {Signal(from, kHeardTag), Await(from, kYieldTag)});
     // The exit code, then the message.
     const auto code = report.empty() ? 1 : static_cast<unsigned char>(report.front());
     print_(report.substr(std::min<size_t>(report.size(), 1)));
-    // The rank that failed ends all: the launcher's lines name the one that does.
-    MPI_Request request{};
-    MPI_Isend(nullptr, 0, MPI_BYTE, status.MPI_SOURCE, kHeardTag, MPI_COMM_WORLD, &request);
-    Linger(Clock::now() + kPatience, request, [] { return false; });
+    // Completed by nobody: this process is ended here.
+    DoneBefore(Clock::now() + kPatience, {Signal(from, kHeardTag), Await(from, kYieldTag)});
     EndAll(code);
   }
 
   [[noreturn]] void Abort(const std::string& message, int code) override {
     if (rank_ != 0) {
       const std::string report = static_cast<char>(code) + message;
-      MPI_Request sent{}, heard{};
+      MPI_Request sent{};
       MPI_Isend(report.data(), static_cast<int>(report.size()), MPI_BYTE, 0, kFailureTag,
                 MPI_COMM_WORLD, &sent);
-      MPI_Irecv(nullptr, 0, MPI_BYTE, 0, kHeardTag, MPI_COMM_WORLD, &heard);
-      const auto is_heard = [&] {
-        int done = 0;
-        MPI_Test(&heard, &done, MPI_STATUS_IGNORE);
-        return done != 0;
-      };
-      if (Linger(Clock::now() + kPatience + rank_ * kPatienceByRank, sent, is_heard)) EndAll(code);
+      const auto end = Clock::now() + kPatience + rank_ * kPatienceByRank;
+      if (DoneBefore(end, {sent, Await(0, kHeardTag)})) {
+        DoneBefore(Clock::now() + kHandshake, {Signal(0, kYieldTag), Await(0, kHeardTag)});
+        EndAll(code);
+      }
     }
     print_(message);
     EndAll(code);
@@ -141,13 +145,23 @@ class MpiRanks : public Ranks {
               text.data());
   }
 
-  // Lets a message go out until `ready` or `end`; returns whether it is ready.
-  template <class Ready>
-  static bool Linger(Clock::time_point end, MPI_Request& request, const Ready& ready) {
+  // Messages without bytes, on their way.
+  static MPI_Request Signal(int to, int tag) {
+    MPI_Request request{};
+    MPI_Isend(nullptr, 0, MPI_BYTE, to, tag, MPI_COMM_WORLD, &request);
+    return request;
+  }
+  static MPI_Request Await(int from, int tag) {
+    MPI_Request request{};
+    MPI_Irecv(nullptr, 0, MPI_BYTE, from, tag, MPI_COMM_WORLD, &request);
+    return request;
+  }
+  // Waits for messages until `end`; returns whether all have gone and come.
+  static bool DoneBefore(Clock::time_point end, std::vector<MPI_Request> requests) {
     while (Clock::now() < end) {
       int done = 0;
-      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-      if (ready()) return true;
+      MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
+      if (done != 0) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return false;

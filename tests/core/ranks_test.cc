@@ -177,13 +177,14 @@ TEST(CheckAgreement, NamesRankHostAndFact) {
                     }),
             "rank 2 on host2: --windows: expected 4 as on rank 0 (host0), got 8; start all ranks "
             "with the same kvc, options and inputs");
-  EXPECT_NE(Refusal(2,
+  EXPECT_EQ(Refusal(2,
                     [](int r) {
                       RankFacts facts = {{"version", "1"}};
                       if (r == 1) facts.emplace_back("--force", "true");
                       return facts;
                     }),
-            "");
+            "rank 1 on host1: --force: expected nothing as on rank 0 (host0), got true; start all "
+            "ranks with the same kvc, options and inputs");
 }
 
 TEST(RunRanks, AFailureEndsTheOthers) {
