@@ -18,7 +18,8 @@ started=$?
 
 failures=0
 fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
-launch() { timeout 600 srun --mpi=pmix --overcommit "$@"; }
+# Without -K, ranks wait for minutes for one that was killed before it had begun.
+launch() { timeout 600 srun -K --mpi=pmix --overcommit "$@"; }
 # Messages of ours on stderr; Slurm's own lines are not.
 messages() { grep -c "^kvc-[a-z]*: error: " "$1"; }
 
@@ -60,7 +61,7 @@ grep -q "rank 1 on .*: calibration" stderr || fail "other text on one rank: $(ca
 # A rank killed at several moments; the rest goes on with another number of ranks.
 for moment in 0.5 1 1.5 2 3; do
   rm -rf out out.partial
-  timeout 600 srun --mpi=pmix --overcommit -N 3 -n 3 bash -c \
+  launch -N 3 -n 3 bash -c \
     '[ "$SLURM_PROCID" != 2 ] || { (sleep '$moment'; kill -KILL $$) > /dev/null 2>&1 & }; exec "$@"' run \
     "${profile[@]}" -o out > stdout 2> stderr
   code=$?
