@@ -110,7 +110,7 @@ expect 2 "rank 1 on $here: argument .*: expected .* as on rank 0" \
 mkdir -p elsewhere && cp -r model elsewhere/model && head -c 50000 t.txt > elsewhere/t.txt
 on_rank 2 "cd elsewhere"
 expect 2 "rank 2 on $here: calibration" launch 3 ./on_rank.sh "${profile[@]}" -o "$work/out"
-expect 6 "rank [0-3] on $here: nowhere: expected a model directory" launch 4 "$bin/kvc-profile" nowhere -o out --calib t.txt --quiet
+expect 6 "rank [0-3] on $here: nowhere" launch 4 "$bin/kvc-profile" nowhere -o out --calib t.txt --quiet
 expect 2 "rank [01] on $here: .*--no-such" launch 2 "${profile[@]}" -o out --no-such
 expect 2 "expected one process" launch 2 "$bin/kvc" report results -o out
 # Machines whose disks differ: a rank that sees another one, and one that may not write.
