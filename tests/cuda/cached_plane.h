@@ -1,6 +1,7 @@
 #pragma once
 // Planes of cached rows on the device, whose bytes the host knows.
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -51,6 +52,12 @@ struct CachedPlane {
   [[nodiscard]] StoredRows stored() const { return {format, width, stride, codes.host()}; }
   // Byte 0 of a row in `bytes`, or in what Now returned.
   [[nodiscard]] int64_t At(int64_t row) const { return offset + row * stride; }
+  // Overwrites all rows, here and on the device, so that what is not written anew is seen.
+  void Soil() {
+    std::fill(bytes.begin(), bytes.end(), std::byte{0xa5});
+    CopyToDevice(device.data(), bytes.data(), bytes.size(), nullptr);
+    Synchronize(nullptr);
+  }
   [[nodiscard]] std::vector<std::byte> Now() const { return device.Host(); }
   // Rows as float, of `from`: `bytes` or what Now returned.
   [[nodiscard]] std::vector<float> Decoded(const std::vector<std::byte>& from) const {

@@ -32,6 +32,7 @@ class MoveTable {
     const int64_t room = rows + 3;
     sources_.push_back(RandomPlane(rng_, from, room, from_width, NeedsSteps(to)));
     targets_.push_back(RandomPlane(rng_, to, room, to_width));
+    targets_.back().Soil();
     RowMove& move = moves_.emplace_back();
     move.from = sources_.back().view();
     move.to = targets_.back().view();

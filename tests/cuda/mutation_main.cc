@@ -157,7 +157,8 @@ double RunElementwise(Rng& rng) {
 double MoveOnce(
     Rng& rng, const RowFormat& from, int64_t from_width, const RowFormat& to, int64_t to_width) {
   const CachedPlane source(from, 70, from_width, 0, 0, RandomFloats(rng, 70 * from_width));
-  const CachedPlane target(to, 70, to_width, 0, 0, RandomFloats(rng, 70 * to_width));
+  CachedPlane target(to, 70, to_width, 0, 0, RandomFloats(rng, 70 * to_width));
+  target.Soil();
   RowMove move;
   move.from = source.view();
   move.to = target.view();
