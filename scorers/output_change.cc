@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "kernels/row_product.h"
@@ -15,7 +14,7 @@ namespace {
 // would lose its digits. There is at most one such token for each query.
 constexpr float kDominantAttention = 0.5F;
 // Attention below this counts as none; its inverse is still a float.
-constexpr double kNoAttention = std::numeric_limits<float>::min();
+constexpr double kNoAttention = 1e-30;
 
 }  // namespace
 

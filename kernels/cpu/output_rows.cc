@@ -42,7 +42,7 @@ HWY_INLINE VecF AtLeastZero(VecF v) {
 // Sum or maximum of two vectors; a NaN of either stays.
 HWY_INLINE VecF Reduced(LossReduction reduction, VecF sum, VecF more) {
   if (reduction == LossReduction::kSum) return hn::Add(sum, more);
-  const auto keeps = hn::Or(hn::Lt(more, sum), hn::Ne(sum, sum));
+  const auto keeps = hn::Or(hn::Lt(more, sum), hn::IsNaN(sum));
   return hn::IfThenElse(keeps, sum, more);
 }
 
@@ -108,7 +108,7 @@ void Weigh(const float* attention,
     const auto rises = hn::Gt(e, zero);
     const VecF sum = hn::IfThenElse(rises, hn::MulAdd(rest, f, a), hn::MulAdd(a, f, rest));
     const auto seen = hn::Gt(a, hn::Set(tag, kLeastAttention));
-    const VecF share = hn::IfThenElse(seen, hn::Div(a, sum), hn::IfThenElseZero(hn::Ne(a, a), a));
+    const VecF share = hn::IfThenElse(seen, hn::Div(a, sum), hn::IfThenElseZero(hn::IsNaN(a), a));
     const VecF change = hn::Mul(share, less);
     store(hn::IfThenElse(rises, hn::Neg(change), change), changes);
     store(hn::IfThenElse(rises, share, hn::Mul(share, f)), values);

@@ -111,7 +111,7 @@ HWY_INLINE VecF RoundToBF16(TagF tag, VecF v) {
   // Of a NaN the upper bits, and one that says so.
   const auto quiet =
       hn::And(hn::Or(bits, hn::Set(bits_tag, 0x400000U)), hn::Set(bits_tag, 0xffff0000U));
-  return hn::IfThenElse(hn::Ne(v, v), hn::BitCast(tag, quiet), rounded);
+  return hn::IfThenElse(hn::IsNaN(v), hn::BitCast(tag, quiet), rounded);
 }
 
 // Stores numbers that are bf16 already.

@@ -82,6 +82,7 @@ void ExpectScorersAgree(const ScoreCase& scores,
   const auto compare = [&](const ScorerSpec& spec, const std::vector<float>& by_window,
                            const std::vector<double>& bound, double unit) {
     sums.by_window = by_window;
+    SCOPED_TRACE(ToString(spec));
     ExpectSameScores(*Scorer::Create(spec), input, sums, bound, unit);
   };
   compare({ScorerKind::kSnapKv, {.pool = 1}}, device.attention, bounds.attention_bound,
@@ -186,7 +187,7 @@ TEST(ScoresTest, BrokenNumbersReachTheHost) {
           found.by_prompt = sums[0].prompt_errors;
           std::vector<float> out(70);
           const bool on_host = Throws([&] { scorer->Score(scores.Input(0), out); });
-          EXPECT_EQ(Throws([&] { scorer->Finish(found, out); }), on_host);
+          EXPECT_EQ(Throws([&] { scorer->Finish(found, out); }), on_host) << ToString(spec);
           // Attention reads no values, and a logit of -infinity is no fault.
           EXPECT_TRUE(on_host || spec.kind == ScorerKind::kSnapKv ||
                       (in_keys && std::isinf(broken)));

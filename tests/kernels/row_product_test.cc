@@ -2,6 +2,7 @@
 
 #include "kernels/row_product.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -10,6 +11,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/rng.h"
+#include "kernels/output_rows.h"
 #include "tests/support/expect_error.h"
 
 namespace kvc::kernels {
@@ -108,6 +110,33 @@ TEST(RoundRows, IsWhatProductsSee) {
   RoundRows(InputRounding::kToBF16, x.view);
   for (int64_t i = 0; i < 30; ++i) {
     EXPECT_EQ(x.view(i / 10, i % 10), Rounded(same.view(i / 10, i % 10)));
+  }
+}
+
+// With the least and the most bits behind the point: one becomes infinity, the other zero, where
+// they are rounded as numbers are.
+TEST(RoundRows, KeepsNan) {
+  Rng rng(6);
+  const Rows x(rng, 1, 37, 0);
+  for (const uint32_t bits : {0x7f800001U, 0x7fffffffU, 0xff800001U, 0xffffffffU}) {
+    for (int64_t i = 0; i < 37; ++i) x.view(0, i) = std::bit_cast<float>(bits);
+    RoundRows(InputRounding::kToBF16, x.view);
+    for (int64_t i = 0; i < 37; ++i) EXPECT_TRUE(std::isnan(x.view(0, i))) << bits << " " << i;
+  }
+}
+
+// A query whose loss is not a number is not hidden by those behind it.
+TEST(ReduceDropped, KeepsNan) {
+  Rng rng(7);
+  const Rows attention(rng, 3, 37, 0);
+  const Rows crosses(rng, 3, 37, 0);
+  const std::vector<float> norms(37, 4.0F);
+  const std::vector<float> owns = {std::numeric_limits<float>::quiet_NaN(), 1.0F, 1.0F};
+  for (int64_t i = 0; i < 3 * 37; ++i) attention.view(i / 37, i % 37) = 0.25F;
+  for (const LossReduction reduction : {LossReduction::kMax, LossReduction::kSum}) {
+    std::vector<float> sums(37, 0.0F);
+    ReduceDropped({attention.view, crosses.view, norms, owns}, reduction, sums);
+    for (const float sum : sums) EXPECT_TRUE(std::isnan(sum));
   }
 }
 
