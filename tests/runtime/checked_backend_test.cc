@@ -1,6 +1,9 @@
 // Whole models through the instrumented kernels: no race, no read of what was not written, nothing
 // out of bounds in any launch of a prompt, its compression and the tokens after it.
 
+#include <cmath>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "tests/runtime/both_backends.h"
@@ -28,13 +31,27 @@ TEST_P(EveryKindChecked, BudgetAndTiers) {
               "tiers");
 }
 
+// The device alone, rows moving between tiers while tokens are decoded.
+void ExpectReallocates(Both& both, const CacheSpec& spec) {
+  const auto sequence = both.OnDevice(spec);
+  testing::PrefillLast(both.session, *sequence, RandomIds(30, 5));
+  for (const int32_t id : both.processor.More(20, 30, 6)) {
+    for (const float logit : testing::DecodeOne(both.session, *sequence, id)) {
+      ASSERT_TRUE(std::isfinite(logit));
+    }
+  }
+  EXPECT_NO_THROW(CheckInvariants(CacheOf(*sequence)));
+}
+
+// Compared where what is decoded is kept, as in cuda_backend_test.cc.
 TEST_P(EveryKindChecked, RowsInFewBits) {
   Both both(GetParam());
   const CacheSpec geometry = both.processor.geometry();
-  ExpectAlike(both, StepTiersWithoutTies(geometry), "few bits");
-  // What is decoded is kept, as in cuda_backend_test.cc.
-  if (CanHaveMixtures(geometry)) {
-    ExpectAlike(both, MixturesWithoutTies(geometry), "mixtures", DecodePolicy::kAppend);
+  std::vector<CacheSpec> specs = {StepTiersWithoutTies(geometry)};
+  if (CanHaveMixtures(geometry)) specs.push_back(MixturesWithoutTies(geometry));
+  for (const CacheSpec& spec : specs) {
+    ExpectAlike(both, spec, "few bits", DecodePolicy::kAppend);
+    ExpectReallocates(both, spec);
   }
 }
 
