@@ -2,7 +2,9 @@
 
 #include <cstdio>
 #include <functional>
+#include <iterator>
 #include <map>
+#include <sstream>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -32,6 +34,16 @@ std::map<std::string, std::string> ParseSets(const std::vector<std::string>& set
     replaced[set.substr(0, equals)] = set.substr(equals + 1);
   }
   return replaced;
+}
+
+// Returns the words of --launcher; none of "none".
+std::vector<std::string> LauncherWords(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> words(std::istream_iterator<std::string>(stream), {});
+  KVC_CHECK(!words.empty(), kUsage,
+            "--launcher: expected words like \"srun -n 8\", or none, got \"{}\"", text);
+  if (words == std::vector<std::string>{"none"}) words.clear();
+  return words;
 }
 
 std::vector<fs::path> FilesIn(const fs::path& folder) {
@@ -114,6 +126,9 @@ void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options) {
   app.add_flag("--force", options.force, "Run every stage, and replace what stands in its place");
   app.add_flag("--check", options.check,
                "Only say what is wrong with the recipe, and in which line");
+  app.add_option("--launcher", options.launcher,
+                 "Words before the commands that take ranks, \"mpirun -n 4\", instead of the "
+                 "recipe's; none: no launcher");
   app.add_option("--junit", options.junit, "JUnit file to write, of stages and quality gates");
 }
 
@@ -132,6 +147,7 @@ CommandResult RunRecipeCommand(const RunRecipeOptions& options, const CommonOpti
   run.threads = common.threads;
   run.seed = common.seed;
   run.device = common.device;
+  if (options.launcher) run.launcher = LauncherWords(*options.launcher);
   const fs::path report = run.output / "report.html";
   KVC_CHECK(run.force || !fs::exists(report) || report::IsReport(report), kUsage,
             "{}: expected a report that kvc wrote, got another file; use --force to replace it, or "

@@ -2,6 +2,7 @@
 // The subcommands of `kvc`: `run RECIPE.json` and `report DIR [DIR]`.
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ struct RunRecipeOptions {
   std::vector<std::string> sets;  // NAME=PATH
   bool force = false;
   bool check = false;
-  std::string junit;  // empty: none
+  std::string junit;                    // empty: none
+  std::optional<std::string> launcher;  // none: the recipe's; "none": no launcher
 };
 void AddRunRecipeOptions(CLI::App& app, RunRecipeOptions& options);
 // Runs a recipe. Its keys are those of pipeline/recipe/recipe_run.h and "report", the path of

@@ -1,7 +1,9 @@
 #include "pipeline/recipe/child_process.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -11,6 +13,19 @@
 #include "core/base/error.h"
 
 namespace kvc::recipe {
+
+bool IsProgram(const std::string& program) {
+  const auto runs = [](const std::filesystem::path& path) {
+    return std::filesystem::is_regular_file(path) && access(path.c_str(), X_OK) == 0;
+  };
+  if (program.find('/') != std::string::npos) return runs(program);
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path == nullptr ? "" : path);
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (runs(std::filesystem::path(folder) / program)) return true;
+  }
+  return false;
+}
 
 int RunChild(const std::vector<std::string>& argv, const std::filesystem::path& output) {
   std::vector<char*> words;
@@ -22,7 +37,7 @@ int RunChild(const std::vector<std::string>& argv, const std::filesystem::path& 
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output.c_str(),
                                    O_WRONLY | O_CREAT | O_TRUNC, 0644);
   pid_t child = 0;
-  const int problem = posix_spawn(&child, words[0], &actions, nullptr, words.data(), environ);
+  const int problem = posix_spawnp(&child, words[0], &actions, nullptr, words.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   KVC_CHECK(problem == 0, kIo, "{}: expected to start it, got {}", argv[0], std::strerror(problem));
   int status = 0;

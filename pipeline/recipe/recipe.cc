@@ -52,7 +52,8 @@ void ForEachValue(const Stage& stage, const Visit& visit) {
 // The keys that a stage or a recipe may have.
 constexpr std::string_view kStageKeys[] = {"name", "command", "arguments", "options"};
 // "$schema" is what editors find docs/formats/recipe.schema.json by.
-constexpr std::string_view kRecipeKeys[] = {"$schema", "recipe", "about", "inputs", "stages"};
+constexpr std::string_view kRecipeKeys[] = {"$schema", "recipe",   "about",
+                                            "inputs",  "launcher", "stages"};
 
 // Reads a recipe and goes on behind what is wrong.
 class Reader {
@@ -107,6 +108,7 @@ class Reader {
       }
     }
     ReadInputs(json);
+    ReadLauncher(json);
     const Json stages = json.value("stages", Json());
     if (!stages.is_array() || stages.empty()) {
       Problem("/stages", "stages: expected a list with at least one");
@@ -139,6 +141,21 @@ class Reader {
                 "--set {}: expected an input of {}, got none of that name", name, file_.string());
       recipe_.inputs[name] = std::filesystem::absolute(path).lexically_normal();
     }
+  }
+
+  void ReadLauncher(const Json& json) {
+    if (!json.contains("launcher")) return;
+    const Json& words = json["launcher"];
+    bool good = words.is_array() && !words.empty();
+    for (size_t i = 0; good && i < words.size(); ++i) {
+      good = words[i].is_string() && !words[i].get<std::string>().empty();
+    }
+    if (!good) {
+      Problem("/launcher", "launcher: expected a list of words, [\"srun\", \"-n\", \"8\"], got {}",
+              words.dump());
+      return;
+    }
+    recipe_.launcher = words.get<std::vector<std::string>>();
   }
 
   // Returns the text under a key; none where there is none, which is a problem.
@@ -257,6 +274,17 @@ class Reader {
 bool Stage::writes_folder() const {
   return command == "kvc-factorize" || command == "kvc-profile" || command == "kvc-export" ||
          command == "kvc-train";
+}
+
+bool Stage::takes_ranks() const {
+  if (command != "kvc-export") {
+    return command == "kvc-factorize" || command == "kvc-profile" || command == "kvc-train" ||
+           command.starts_with("kvc-eval ");
+  }
+  const auto is_auto = [](const auto& option) {
+    return option.first == "method" && option.second == std::vector<std::string>{"auto"};
+  };
+  return std::ranges::any_of(options, is_auto);
 }
 
 std::vector<std::string> Stage::needs() const {

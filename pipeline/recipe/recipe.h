@@ -18,12 +18,16 @@ struct Stage {
                                                                           // no value: a flag
   // Tells whether the stage writes a folder (-o); otherwise its result is what it prints.
   [[nodiscard]] bool writes_folder() const;
+  // Tells whether the command takes part in work of several ranks (core/base/ranks.h).
+  [[nodiscard]] bool takes_ranks() const;
   // Returns the stages that it names with @, in order, each once.
   [[nodiscard]] std::vector<std::string> needs() const;
 };
 
 struct Recipe {
   std::map<std::string, std::filesystem::path> inputs;  // files and folders, absolute
+  // The words before the commands that take ranks: {"srun", "-n", "8"}; empty: none.
+  std::vector<std::string> launcher;
   std::vector<Stage> stages;
 };
 

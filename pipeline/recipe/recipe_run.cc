@@ -75,12 +75,13 @@ class Run {
       lock.emplace(options_.output);
     }
     for (const Stage& stage : recipe_.stages) CheckIsOurs(stage);
+    CheckLauncher();
     RecipeResult result;
     result.output = options_.output;
     const auto count = std::ssize(recipe_.stages);
     for (const Stage& stage : recipe_.stages) {
       const auto start = std::chrono::steady_clock::now();
-      StageOutcome outcome{stage.name, stage.command, LineOf(stage), "", 0.0};
+      StageOutcome outcome{stage.name, stage.command, LaunchLineOf(stage), "", 0.0};
       outcome.state = options_.dry_run ? Plan(stage) : Do(stage);
       outcome.seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -172,6 +173,23 @@ class Run {
     }
   }
 
+  // Returns the words that come before the stage's command.
+  [[nodiscard]] std::vector<std::string> LauncherOf(const Stage& stage) const {
+    if (!stage.takes_ranks()) return {};
+    return options_.launcher.value_or(recipe_.launcher);
+  }
+
+  // Checks, before anything is made, that the launcher is there.
+  void CheckLauncher() const {
+    for (const Stage& stage : recipe_.stages) {
+      const std::vector<std::string> launcher = LauncherOf(stage);
+      KVC_CHECK(launcher.empty() || IsProgram(launcher[0]), kUsage,
+                "launcher: expected a program, got {}, which is not on the PATH; kvc run "
+                "--launcher none starts every stage on this machine alone",
+                launcher.empty() ? "" : launcher[0]);
+    }
+  }
+
   [[nodiscard]] std::string Resolve(const std::string& value) const {
     if (value.starts_with('$')) return recipe_.inputs.at(value.substr(1)).string();
     if (value.starts_with('@')) return Folder(value.substr(1)).string();
@@ -206,8 +224,20 @@ class Run {
     if (options_.quiet) words.emplace_back("--quiet");
     return words;
   }
-  // The command's line, without the --force that only says what an earlier run has left: a record
-  // has the same bytes after a run that was killed.
+  // The words of the command after its launcher.
+  [[nodiscard]] std::vector<std::string> LaunchWords(const Stage& stage) const {
+    std::vector<std::string> words = LauncherOf(stage);
+    const std::vector<std::string> own = Words(stage);
+    words.insert(words.end(), own.begin(), own.end());
+    return words;
+  }
+  [[nodiscard]] std::string LaunchLineOf(const Stage& stage) const {
+    std::string line;
+    for (const std::string& word : LauncherOf(stage)) line += Quoted(word) + " ";
+    return line + LineOf(stage);
+  }
+  // The command's line, without its launcher and the --force that only says what an earlier run has
+  // left: a record has the same bytes after a run that was killed.
   [[nodiscard]] std::string LineOf(const Stage& stage) const {
     std::string line;
     for (const std::string& word : Words(stage)) {
@@ -273,13 +303,13 @@ class Run {
       return "kept";
     }
     CheckIsOurs(stage);  // much may have happened since the run began
-    progress_.Log(stage.name + ": " + LineOf(stage));
+    progress_.Log(stage.name + ": " + LaunchLineOf(stage));
     fs::create_directories(options_.output / "results");
     fs::create_directories(options_.output / "stages");
     Json record = {{"kvc", Version()}, {"command", LineOf(stage)}};
     WriteJsonFile(RecordOf(stage), record);  // the claim
     const fs::path printed = ResultOf(stage).string() + ".partial";
-    const int code = RunChild(Words(stage), printed);
+    const int code = RunChild(LaunchWords(stage), printed);
     const bool failed =
         code != kExitDone && !(code == kExitVerification && fs::file_size(printed) > 0);
     if (!failed) {

@@ -8,7 +8,7 @@
 // A stage is kept when its record names the same inputs, and its folder's bytes and its result are
 // those recorded. The inputs are identified by a SHA-256 over kvc's version, the command, its
 // arguments and options, the bytes of every input file and of every folder of another stage that it
-// reads, and the seed. The number of threads and the paths of inputs do not count.
+// reads, and the seed. The numbers of threads and ranks, and the paths of inputs, do not count.
 //
 // No file of the user's is lost: the contents of a stage's place are replaced only if its record
 // says, file by file, that a run of this folder made them, or with `force`; an input of the recipe
@@ -16,6 +16,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,13 +35,15 @@ struct RecipeRunOptions {
   int threads = 0;
   uint64_t seed = 42;
   std::string device = "auto";
+  // Words of a launcher instead of the recipe's; empty ones: none.
+  std::optional<std::vector<std::string>> launcher;
 };
 
 // What became of a stage.
 struct StageOutcome {
   std::string name;
   std::string command;
-  std::string line;   // the command with its arguments
+  std::string line;   // the command with its arguments, after its launcher
   std::string state;  // "kept" or "ran"; in a dry run "kept", "to run", or "to run after NAME" if
                       // an earlier stage decides
   double seconds = 0.0;

@@ -82,6 +82,21 @@ TEST_F(RecipeCheck, NamesTheLineOfASyntaxError) {
 
 Json Schema() { return ReadJsonFile(testing::SourceRoot() / "docs/formats/recipe.schema.json"); }
 
+TEST_F(RecipeCheck, ChecksTheLauncher) {
+  const testing::SchemaValidator schema(Schema());
+  const auto good = [&](const std::string& launcher) {
+    const std::string text = R"({"recipe": 1, "inputs": {}, "launcher": )" + launcher +
+                             R"(, "stages": [{"name": "a", "command": "kvc-profile"}]})";
+    const bool accepted = Check(text).empty();
+    EXPECT_EQ(schema.Accepts(Json::parse(text)), accepted) << launcher;
+    return accepted;
+  };
+  EXPECT_TRUE(good(R"(["srun", "-n", "8"])"));
+  for (const char* bad : {"[]", R"("srun -n 8")", R"(["srun", 8])", R"(["srun", ""])", "null"}) {
+    EXPECT_FALSE(good(bad)) << bad;
+  }
+}
+
 // A schema knows no names that other parts of a file define.
 bool IsAboutNames(const RecipeProblem& problem) {
   return problem.text.find("expected an input, got $") != std::string::npos ||

@@ -66,6 +66,33 @@ TEST_F(RecipeRunTest, MakesKeepsAndMakesAgain) {
   EXPECT_EQ(ReadFile(dir_ / "out/thin/weights"), "made\n");
 }
 
+// The launcher of this test notes its words and starts the rest.
+TEST_F(RecipeRunTest, StartsStagesThatTakeRanksThroughTheLauncher) {
+  const fs::path launcher = dir_ / "launch";
+  WriteFile(launcher, "#!/bin/sh\necho \"$1 $2\" >> \"$0.log\"\nshift 2\nexec \"$@\"\n");
+  fs::permissions(launcher, fs::perms::owner_all);
+  Json recipe = ReadJsonFile(dir_ / "r.json");
+  recipe["launcher"] = {launcher.string(), "-n", "8"};
+  recipe["stages"].push_back({{"name", "speed"}, {"command", "kvc-bench"}});
+  WriteJsonFile(dir_ / "r.json", recipe);
+  WriteFile(dir_ / "bin/kvc-bench", "#!/bin/sh\necho '{}'\n");
+  fs::permissions(dir_ / "bin/kvc-bench", fs::perms::owner_all);
+  EXPECT_EQ(Run(), "ran");
+  EXPECT_EQ(ReadFile(launcher.string() + ".log"), "-n 8\n");  // of two stages
+  const std::string record = ReadFile(dir_ / "out/stages/thin.json");
+  EXPECT_EQ(Run(), "kept");
+
+  // Another launcher, or none, makes the same: nothing runs again, and a record has the same bytes.
+  options_.launcher = std::vector<std::string>{};
+  EXPECT_EQ(Run(), "kept");
+  options_.force = true;
+  EXPECT_EQ(Run(), "ran");
+  EXPECT_EQ(ReadFile(launcher.string() + ".log"), "-n 8\n");
+  EXPECT_EQ(ReadFile(dir_ / "out/stages/thin.json"), record);
+  options_.launcher = {"no-such-launcher", "-n", "2"};
+  EXPECT_KVC_ERROR((void)Run(), kUsage, "launcher: expected a program, got no-such-launcher");
+}
+
 TEST_F(RecipeRunTest, RefusesFoldersThatItDidNotMake) {
   fs::create_directories(dir_ / "out/thin");
   EXPECT_EQ(Run(), "ran");  // an empty one is nobody's

@@ -24,6 +24,22 @@ class RecipeTest : public ::testing::Test {
 constexpr const char* kThin =
     R"({"name": "thin", "command": "kvc-factorize", "arguments": ["$model"], "options": {"rank": "25%", "spread": true, "control": false, "calib": ["$text", "$text"], "window": 512}})";
 
+TEST_F(RecipeTest, KnowsTheStagesThatTakeRanks) {
+  const auto takes = [&](const std::string& command, const std::string& options = "{}") {
+    return Read(R"({"name": "a", "command": ")" + command + R"(", "options": )" + options + "}")
+        .stages[0]
+        .takes_ranks();
+  };
+  for (const char* command : {"kvc-factorize", "kvc-profile", "kvc-train", "kvc-eval compare"}) {
+    EXPECT_TRUE(takes(command)) << command;
+  }
+  EXPECT_TRUE(takes("kvc-export", R"({"method": "auto"})"));
+  EXPECT_FALSE(takes("kvc-export", R"({"method": "lukv"})"));
+  for (const char* command : {"kvc-export", "kvc-run", "kvc-bench"}) {
+    EXPECT_FALSE(takes(command)) << command;
+  }
+}
+
 TEST_F(RecipeTest, ReadsInputsStagesAndOptions) {
   const Recipe recipe = Read(
       std::string(kThin) +

@@ -51,6 +51,9 @@ class SchemaValidator {
              std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>()));
     }
     if (keyword == "minItems") return !value.is_array() || value.size() >= rule.get<size_t>();
+    if (keyword == "minLength") {
+      return !value.is_string() || value.get<std::string>().size() >= rule.get<size_t>();
+    }
     if (keyword == "items") return !value.is_array() || FitsAll(value, rule);
     if (value.is_object() && !FitsObject(value, schema, keyword, rule)) return false;
     static const std::set<std::string> known = {
