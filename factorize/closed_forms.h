@@ -1,11 +1,16 @@
 #pragma once
 // The closed forms of every layer: one streamed pass collects statistics, and each layer's factors
 // follow from its own.
+//
+// Each rank streams its share of the windows (factorize/window_share.h); the sums of all parts are
+// taken in their order. Layer l is factored by rank l mod size, as soon as every rank has one to
+// factor: a rank holds the statistics of one layer. Then all ranks get all factors.
 
 #include <span>
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
@@ -17,12 +22,13 @@ namespace kvc::factorize {
                                   const std::vector<LayerFactors>& factors);
 
 // Computes every layer's factors: from the weights alone if there are no windows, otherwise from
-// the statistics of one pass over them. One layer's statistics are held at a time.
+// the statistics of one pass over them.
 [[nodiscard]] std::vector<LayerFactors> FactorLayers(const Checkpoint& checkpoint,
                                                      const FactorRequest& request,
                                                      const Windows& windows,
                                                      const linalg::Svd& svd,
-                                                     Progress& progress);
+                                                     Progress& progress,
+                                                     Ranks& ranks = OneRank());
 
 // Does the same for several requests in one pass.
 [[nodiscard]] std::vector<std::vector<LayerFactors>> FactorEach(
@@ -30,7 +36,8 @@ namespace kvc::factorize {
     std::span<const FactorRequest> requests,
     const Windows& windows,
     const linalg::Svd& svd,
-    Progress& progress);
+    Progress& progress,
+    Ranks& ranks = OneRank());
 
 // Spreads the ranks over layers and groups (factorize/rank_spread.h), in a second pass. `factors`
 // are the uniform ones and are replaced by the spread ones. Returns the layers' measured
@@ -40,6 +47,7 @@ std::vector<double> SpreadFactors(const Checkpoint& source,
                                   const Windows& calibration,
                                   const linalg::Svd& svd,
                                   Progress& progress,
-                                  std::vector<LayerFactors>& factors);
+                                  std::vector<LayerFactors>& factors,
+                                  Ranks& ranks = OneRank());
 
 }  // namespace kvc::factorize

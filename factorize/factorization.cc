@@ -47,6 +47,7 @@ Json ToJson(const FactorizationPlan& plan) {
   json["memory"] = ToJson(plan.memory);
   json["layouts"] = Json::array();
   for (const LayoutRow& row : plan.layouts) json["layouts"].push_back(ToJson(row));
+  json["rank_cost"] = ToJson(plan.rank_cost);
   return json;
 }
 

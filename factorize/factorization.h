@@ -10,6 +10,7 @@
 #include "factorize/factorize_options.h"
 #include "factorize/layout_choice.h"
 #include "factorize/memory_table.h"
+#include "factorize/rank_cost.h"
 #include "factorize/tuning_result.h"
 #include "model/compare.h"
 
@@ -27,6 +28,7 @@ struct FactorizationPlan {
   int64_t rebuild_macs = 0;      // of one cached token
   MemoryTable memory;
   std::vector<LayoutRow> layouts;
+  RankCost rank_cost;
 };
 // Returns the keys of --dry-run.
 [[nodiscard]] Json ToJson(const FactorizationPlan& plan);

@@ -1,6 +1,10 @@
 #include "factorize/factorize_model.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "core/base/error.h"
@@ -8,7 +12,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
-#include "core/io/output_directory.h"
+#include "core/io/shared_output.h"
 #include "core/tokenizer/tokenizer.h"
 #include "factorize/calibration_text.h"
 #include "factorize/closed_forms.h"
@@ -22,6 +26,8 @@
 
 namespace kvc::factorize {
 namespace {
+
+namespace fs = std::filesystem;
 
 // Every file and folder that is read.
 std::vector<std::filesystem::path> InputsOf(const FactorizeOptions& options) {
@@ -38,6 +44,20 @@ TextRequest RequestText(const FactorizeOptions& options) {
   request.held_back = options.held_back;
   request.tuning = options.tunes() ? options.tune_tokens : 0;
   return request;
+}
+
+// Returns a file's size and the hash of its ends.
+std::string EndsOf(const fs::path& file) {
+  constexpr uint64_t kEnd = 1 << 16;
+  const uint64_t size = fs::file_size(file);
+  std::ifstream stream(file, std::ios::binary);
+  std::string ends(std::min(size, 2 * kEnd), '\0');
+  const uint64_t half = ends.size() / 2;
+  stream.read(ends.data(), static_cast<std::streamsize>(half));
+  stream.seekg(static_cast<std::streamoff>(size - (ends.size() - half)));
+  stream.read(ends.data() + half, static_cast<std::streamsize>(ends.size() - half));
+  KVC_CHECK(stream.good(), kIo, "{}: expected {} bytes, got fewer", file.string(), size);
+  return std::to_string(size) + " bytes, ends " + Sha256(std::as_bytes(std::span(ends)));
 }
 
 double KeyBytesShare(const ModelConfig& config, const KeyFactors& keys) {
@@ -62,6 +82,28 @@ Json HashFiles(const Checkpoint& checkpoint) {
     hashes[file.filename().string()] = Sha256File(file);
   }
   return hashes;
+}
+
+// Returns what must be equal on all ranks. Tensor files are told apart by their sizes, and the two
+// ends of each, because hashing them takes longer than reading a rank's layers.
+RankFacts FactsOf(const FactorizeOptions& options,
+                  const Checkpoint& source,
+                  const FileHashes& calibration) {
+  RankFacts facts = {{"version", std::string(Version())},
+                     {"options", ToJson(options, calibration).dump()}};
+  const auto add_model = [&facts](const std::string& name, const fs::path& folder,
+                                  const std::vector<fs::path>& files) {
+    facts.emplace_back(name + ": config.json", Sha256File(folder / "config.json"));
+    for (const fs::path& file : files) {
+      facts.emplace_back(name + ": " + file.filename().string(), EndsOf(file));
+    }
+  };
+  add_model("model", source.directory(), source.tensors().files());
+  if (!options.source.empty()) {
+    const Checkpoint thin = Checkpoint::Open(options.model);
+    add_model("thin model", options.model, thin.tensors().files());
+  }
+  return facts;
 }
 
 // Returns everything that tuned weights depend on except the learning rates; `settings` are the
@@ -130,6 +172,7 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
                          const Windows& calibration,
                          const HeldBack& held_back,
                          Progress& progress,
+                         Ranks& ranks,
                          FactorizationResult& result) {
   ClosedForms& record = result.closed_forms.emplace();
   const ModelConfig& config = source.config();
@@ -140,17 +183,18 @@ ThinKeys MakeClosedForms(const FactorizeOptions& options,
   if (options.layout.automatic) {
     LayoutComparison comparison =
         CompareLayouts(source, options.rank, options.objective, calibration, held_back.reference(),
-                       *svd, progress);
+                       *svd, progress, ranks);
     request = MakeRequest(options, comparison.choice, config);
     factors = std::move(comparison.factors);
     record.layout_choice = std::move(comparison.report);
   }
   result.objective = ObjectiveName(request.objective);
   if (factors.empty()) {
-    factors = FactorLayers(source, request, calibration, *svd, progress);
+    factors = FactorLayers(source, request, calibration, *svd, progress, ranks);
   }
   if (options.spread) {
-    record.sensitivity = SpreadFactors(source, request, calibration, *svd, progress, factors);
+    record.sensitivity =
+        SpreadFactors(source, request, calibration, *svd, progress, factors, ranks);
   }
   record.calibration_windows = std::ssize(calibration);
   for (const LayerFactors& layer : factors) {
@@ -188,16 +232,17 @@ void Tune(const FactorizeOptions& options,
           const HeldBack& held_back,
           const TuneState& state,
           Progress& progress,
+          Ranks& ranks,
           ThinKeys& thin,
           FactorizationResult& result) {
   result.untuned = held_back.Measure(thin.keys, thin.factors);
   if (options.tune) {
-    result.local_tuning =
-        TuneLocally(source, thin.keys, text.tuning, options.tuning, state, progress, thin.factors);
+    result.local_tuning = TuneLocally(source, thin.keys, text.tuning, options.tuning, state,
+                                      progress, thin.factors, ranks);
   }
   if (!options.tune_global) return;
   result.global_tuning = TuneGlobally(source, thin.keys, text.global_tuning, options.global,
-                                      state.GlobalPath("thin"), progress, thin.factors);
+                                      state.GlobalPath("thin"), progress, thin.factors, ranks);
   if (!options.control) return;
   result.control = TuneControl(source, *held_back.reference(), text.global_tuning, options.global,
                                state.GlobalPath("control"), progress);
@@ -205,7 +250,7 @@ void Tune(const FactorizeOptions& options,
 
 }  // namespace
 
-FactorizationPlan PlanFactorization(const FactorizeOptions& options) {
+FactorizationPlan PlanFactorization(const FactorizeOptions& options, int ranks) {
   const ModelConfig config = ReadModelConfig(options.model);
   CheckSource(config);
   FactorizationPlan plan;
@@ -216,17 +261,21 @@ FactorizationPlan PlanFactorization(const FactorizeOptions& options) {
   plan.group_rank = RankFor(options.rank, plan.group_width, layout);
   const int64_t full_width = config.num_layers * config.num_kv_heads * config.head_width;
   const int64_t key_width = config.num_layers * num_groups * plan.group_rank;
-  const std::vector<int64_t> ranks(num_groups, plan.group_rank);
+  const std::vector<int64_t> group_ranks(num_groups, plan.group_rank);
   plan.key_bytes_share = static_cast<double>(key_width) / static_cast<double>(full_width);
   plan.full_elements = 2 * full_width;
   plan.thin_elements = full_width + key_width;
-  plan.rebuild_macs = CostOfLayout(config, layout, ranks).rebuild_macs;
+  plan.rebuild_macs = CostOfLayout(config, layout, group_ranks).rebuild_macs;
   plan.memory = MakeMemoryTable(config, key_width, options.lengths);
   plan.layouts = MakeLayoutTable(config, options.rank, plan.group_width);
+  plan.rank_cost = PredictRankCost(config, {plan.layout, plan.objective, plan.group_rank}, options,
+                                   ranks, model::NumThreads());
   return plan;
 }
 
-FactorizationResult FactorizeModel(const FactorizeOptions& options, Progress& progress) {
+FactorizationResult FactorizeModel(const FactorizeOptions& options,
+                                   Progress& progress,
+                                   Ranks& ranks) {
   const bool goes_on = !options.source.empty();
   const Checkpoint source = Checkpoint::Open(goes_on ? options.source : options.model);
   for (const std::string& warning : source.warnings()) progress.Warn(warning);
@@ -241,31 +290,41 @@ FactorizationResult FactorizeModel(const FactorizeOptions& options, Progress& pr
   if (!options.calibration.empty()) {
     text = CutText(*Tokenizer::Load(source.directory()), RequestText(options));
   }
-  OutputDirectory output(options.output, InputsOf(options), options.force,
-                         /*resumable=*/options.tunes());
-
   FactorizationResult result;
   result.options = options;
   result.calibration = HashCalibration(options);
-  const HeldBack held_back(source, text.held_back, progress);
-  ThinKeys thin =
-      goes_on ? ReadThinKeys(options, source, result)
-              : MakeClosedForms(options, source, text.calibration, held_back, progress, result);
+  CheckAgreement(ranks, FactsOf(options, source, result.calibration));
+  SharedOutput output(ranks, options.output, InputsOf(options), options.force,
+                      /*resumable=*/options.tunes());
+  const fs::path folder = output.path();
+  const HeldBack held_back(source, text.held_back, progress, ranks);
+  ThinKeys thin = goes_on ? ReadThinKeys(options, source, result)
+                          : MakeClosedForms(options, source, text.calibration, held_back, progress,
+                                            ranks, result);
   result.layout = {thin.keys.layout, thin.keys.num_groups};
   result.key_bytes_share = KeyBytesShare(config, thin.keys);
   result.token_cost = CostOfKeys(config, thin.keys);
   if (options.tunes()) {
-    const TuneState state(output.path(),
-                          TuneSettings(options, source, ToJson(options, result.calibration)));
-    model::RunOn(options.global.compute,
-                 [&] { Tune(options, source, text, held_back, state, progress, thin, result); });
+    const TuneState state(folder,
+                          ranks.is_first()
+                              ? TuneSettings(options, source, ToJson(options, result.calibration))
+                              : Json(),
+                          ranks);
+    model::RunOn(options.global.compute, [&] {
+      Tune(options, source, text, held_back, state, progress, ranks, thin, result);
+    });
     state.Remove();
   }
-  WriteThinCheckpoint(source, thin.keys, thin.factors, output.path(), progress);
-  result.written = held_back.MeasureWritten(output.path());
-  Json file = ToJson(result);
-  file["kvc"] = Version();
-  WriteJsonFile(output.path() / "factorization.json", file);
+  if (ranks.is_first()) {
+    WriteThinCheckpoint(source, thin.keys, thin.factors, folder, progress);
+  }
+  ranks.Barrier();
+  result.written = held_back.MeasureWritten(folder);
+  if (ranks.is_first()) {
+    Json file = ToJson(result);
+    file["kvc"] = Version();
+    WriteJsonFile(folder / "factorization.json", file);
+  }
   output.Commit();
   return result;
 }

@@ -2,15 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <optional>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/ordered_sum.h"
 #include "core/base/rng.h"
 #include "core/io/json.h"
 #include "factorize/gradient_noise.h"
 #include "factorize/output_loss.h"
+#include "factorize/rank_tensors.h"
 #include "factorize/tune_global.h"
+#include "factorize/window_share.h"
 #include "model/adamw.h"
 #include "model/embedding_rows.h"
 #include "model/ordered_work.h"
@@ -41,7 +45,8 @@ class GlobalTraining {
                  std::filesystem::path path,
                  std::string stage,
                  int workers,
-                 Progress& progress)
+                 Progress& progress,
+                 Ranks& ranks)
       : model_(model),
         text_(text),
         options_(options),
@@ -49,6 +54,7 @@ class GlobalTraining {
         stage_(std::move(stage)),
         workers_(workers),
         progress_(progress),
+        ranks_(ranks),
         split_(SplitWindows(std::ssize(text.windows))) {
     const auto count = static_cast<int64_t>(split_.training.size());
     const auto length = static_cast<int64_t>(text.windows[0].size());
@@ -66,8 +72,10 @@ class GlobalTraining {
 
   // Leaves the best weights in the model.
   GlobalTuning Run() {
-    if (std::filesystem::exists(path_)) {
+    const bool found = ranks_.is_first() && std::filesystem::exists(path_);
+    if (!ranks_.Broadcast(found ? "found" : "").empty()) {
       Resume();
+      ranks_.Barrier();  // before rank 0 writes the next state
     } else {
       state_.values = model_.Scaled();
       state_.first_moment = torch::zeros_like(state_.values);
@@ -95,14 +103,19 @@ class GlobalTraining {
     return checks - 1 - kept_row_ >= kPatience;
   }
 
-  // An interruption is noticed between steps, when the state is whole.
+  // An interruption is noticed between steps, when the state is whole, and by all ranks at the
+  // same.
   void ReportOrSave() {
+    std::exception_ptr interruption;
     try {
       progress_.Report(stage_, step_, adamw_.steps);
     } catch (const Error&) {
-      Save();
-      throw;
+      interruption = std::current_exception();
     }
+    if (ranks_.Total(interruption ? 1 : 0) == 0) return;
+    Save();
+    if (interruption) std::rethrow_exception(interruption);
+    KVC_THROW(kInterrupted, "{}: interrupted on another rank", stage_);
   }
 
   // Returns the windows of the step. Every pass has its own order, which depends on the seed alone.
@@ -119,22 +132,8 @@ class GlobalTraining {
   void Step() {
     const std::vector<int64_t> windows = WindowsOf(step_);
     const std::vector<Batch> batches = BatchesOf(windows);
-    std::vector<Tensor> gradients(batches.size());  // [count] each, while they are needed
-    std::vector<double> losses(batches.size());
-    Tensor sum;
     double loss = 0.0, squares = 0.0;
-    model::RunOrdered(
-        std::ssize(batches), workers_,
-        [&](int64_t i) {
-          gradients[i] = torch::empty_like(state_.values);
-          losses[i] = model_.Loss(batches[i], options_.loss, &gradients[i]);
-        },
-        [&](int64_t i) {
-          squares += Square(gradients[i].norm().item<double>());
-          sum = i == 0 ? gradients[i] : sum.add_(gradients[i]);
-          gradients[i] = Tensor();
-          loss += losses[i];
-        });
+    Tensor sum = AddGradients(batches, loss, squares);
     const auto share = 1.0 / static_cast<double>(windows.size());
     sum.mul_(share);
     const double norm = sum.norm().item<double>();
@@ -147,6 +146,41 @@ class GlobalTraining {
     model_.SetScaled(state_.values);
     loss_sum_ += loss * share;
     ++loss_steps_;
+  }
+
+  // Collective: returns the sum of the batches' gradients [count], in their order, and adds their
+  // losses, and the squares of their norms, to `loss` and `squares`.
+  Tensor AddGradients(const std::vector<Batch>& batches, double& loss, double& squares) {
+    const auto count = std::ssize(batches);
+    const std::vector<int64_t> mine = ranks_.PartsOf(count);
+    std::vector<Tensor> gradients(mine.size());  // [count] each, while they are needed
+    std::vector<double> losses(mine.size());
+    std::vector<double> norms(mine.size());
+    Tensor sum;
+    std::optional<OrderedSum<float>> of_ranks;
+    if (!ranks_.is_only()) of_ranks.emplace(ranks_, count, state_.values.numel());
+    model::RunOrdered(
+        std::ssize(mine), workers_,
+        [&](int64_t i) {
+          gradients[i] = torch::empty_like(state_.values);
+          losses[i] = model_.Loss(batches[mine[i]], options_.loss, &gradients[i]);
+        },
+        [&](int64_t i) {
+          norms[i] = Square(gradients[i].norm().item<double>());
+          if (of_ranks) {
+            of_ranks->Add(Floats(gradients[i].cpu()));
+          } else {
+            sum = i == 0 ? gradients[i] : sum.add_(gradients[i]);
+          }
+          gradients[i] = Tensor();
+        });
+    for (const double one : ShareNumbers(ranks_, losses, count)) loss += one;
+    for (const double one : ShareNumbers(ranks_, norms, count)) squares += one;
+    if (!of_ranks) return sum;
+    std::vector<float> all = of_ranks->Finish();
+    return torch::from_blob(all.data(), {std::ssize(all)}, torch::kFloat32)
+        .clone()
+        .to(state_.values.device());
   }
 
   // Returns `windows` in batches that go through the model together.
@@ -169,12 +203,14 @@ class GlobalTraining {
   // Measures the windows that are not trained on, keeps what is better, and writes the state.
   void Check() {
     const std::vector<Batch> batches = BatchesOf(split_.checked);
-    std::vector<double> losses(batches.size());
-    double sum = 0.0;
+    const std::vector<int64_t> mine = ranks_.PartsOf(std::ssize(batches));
+    std::vector<double> losses(mine.size());
     model::RunOrdered(
-        std::ssize(losses), workers_,
-        [&](int64_t i) { losses[i] = model_.Loss(batches[i], options_.loss, nullptr); },
-        [&](int64_t i) { sum += losses[i]; });
+        std::ssize(mine), workers_,
+        [&](int64_t i) { losses[i] = model_.Loss(batches[mine[i]], options_.loss, nullptr); },
+        [](int64_t) {});
+    double sum = 0.0;
+    for (const double loss : ShareNumbers(ranks_, losses, std::ssize(batches))) sum += loss;
     CheckFinite(sum, "loss");
     const double loss = sum / static_cast<double>(split_.checked.size());
     const bool better = curve_.empty() || loss < BestLoss();
@@ -236,6 +272,7 @@ class GlobalTraining {
   }
 
   void Save() {
+    if (!ranks_.is_first()) return;
     Json curve = Json::array();
     for (const TuningCheck& check : curve_) curve.push_back(ToJson(check));
     state_.progress = {
@@ -275,6 +312,7 @@ class GlobalTraining {
   const std::string stage_;  // of progress, and in messages
   int workers_;
   Progress& progress_;
+  Ranks& ranks_;
   const TuneSplit split_;
   int64_t step_windows_ = 1;
   int64_t batch_windows_ = 1;  // that go through the model together
@@ -296,12 +334,16 @@ class GlobalTraining {
 TrainingText ReadTrainingText(const Checkpoint& source,
                               const Windows& windows,
                               const GlobalTuneOptions& options,
-                              Progress& progress) {
+                              Progress& progress,
+                              Ranks& ranks) {
   TrainingText text{windows, model::EmbedWindows(source, windows), {}};
   if (options.loss == OutputLoss::kKl) {
     model::StreamOptions stream;
     stream.device = model::DeviceOf(options.compute);
-    text.hidden = model::StreamWindows(source, windows, stream, nullptr, progress, "teacher");
+    stream.one_of_many = !ranks.is_only() && windows.size() > 1;
+    const std::vector<Tensor> own = model::StreamWindows(source, OwnWindows(windows, ranks), stream,
+                                                         nullptr, progress, "teacher");
+    text.hidden = ShareWindows(ranks, own, std::ssize(windows), text.embedded[0]);
   } else {
     text.hidden.resize(windows.size());
   }
@@ -314,8 +356,9 @@ GlobalTuning TrainGlobally(TrainedModel& model,
                            const std::filesystem::path& state,
                            const std::string& stage,
                            int workers,
-                           Progress& progress) {
-  return GlobalTraining(model, text, options, state, stage, workers, progress).Run();
+                           Progress& progress,
+                           Ranks& ranks) {
+  return GlobalTraining(model, text, options, state, stage, workers, progress, ranks).Run();
 }
 
 }  // namespace kvc::factorize

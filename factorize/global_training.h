@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/model_gradient.h"
@@ -25,20 +26,24 @@ struct TrainingText {
     return {embedded[i], {windows[i], hidden[i]}};
   }
 };
+// Collective: the full model's states of a window are computed by one rank, and all get them.
 [[nodiscard]] TrainingText ReadTrainingText(const Checkpoint& source,
                                             const Windows& windows,
                                             const GlobalTuneOptions& options,
-                                            Progress& progress);
+                                            Progress& progress,
+                                            Ranks& ranks);
 
 // Trains `model`, or resumes from the state in the file `state`, and leaves it with the best
 // weights. `stage` names the training in progress and messages; on the CPU it has `workers`
-// threads. Returns and throws what TuneGlobally does.
+// threads. Returns and throws what TuneGlobally does. Collective: batch i of a step, or of a check,
+// is computed by rank i mod size.
 [[nodiscard]] GlobalTuning TrainGlobally(TrainedModel& model,
                                          const TrainingText& text,
                                          const GlobalTuneOptions& options,
                                          const std::filesystem::path& state,
                                          const std::string& stage,
                                          int workers,
-                                         Progress& progress);
+                                         Progress& progress,
+                                         Ranks& ranks);
 
 }  // namespace kvc::factorize

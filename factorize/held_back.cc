@@ -4,12 +4,27 @@
 
 #include "core/base/thread_pool.h"
 #include "factorize/thin_layer.h"
+#include "factorize/window_share.h"
 #include "model/embedding_rows.h"
 #include "model/reference_run.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 
 namespace kvc::factorize {
+namespace {
+
+// Runs a checkpoint on a rank's windows, which are `one_of_many`. Returns the last hidden states.
+std::vector<torch::Tensor> RunWindows(const Checkpoint& checkpoint,
+                                      const Windows& windows,
+                                      bool one_of_many,
+                                      const char* stage,
+                                      Progress& progress) {
+  model::StreamOptions stream;
+  stream.one_of_many = one_of_many;
+  return model::StreamWindows(checkpoint, windows, stream, nullptr, progress, stage);
+}
+
+}  // namespace
 
 model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
                                     const Checkpoint& source,
@@ -32,12 +47,18 @@ model::ModelDistance MeasureFactors(const model::ReferenceRun& reference,
   return model::CompareHidden(reference, thin, reference.outer, hidden, progress);
 }
 
-HeldBack::HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress)
+HeldBack::HeldBack(const Checkpoint& source,
+                   const Windows& windows,
+                   Progress& progress,
+                   Ranks& ranks)
     : source_(source), progress_(progress) {
   if (windows.empty()) return;
-  reference_ = std::make_unique<model::ReferenceRun>(
-      source.config(), model::OuterWeights{}, windows,
-      model::StreamWindows(source, windows, {}, nullptr, progress, "reference"));
+  one_of_many_ = !ranks.is_only() && windows.size() > 1;
+  reference_ = std::make_unique<model::ReferenceRun>();
+  reference_->config = source.config();
+  reference_->windows = OwnWindows(windows, ranks);
+  reference_->ranks = &ranks;
+  reference_->hidden = RunWindows(source, reference_->windows, one_of_many_, "reference", progress);
 }
 
 HeldBack::~HeldBack() = default;
@@ -59,7 +80,7 @@ std::optional<model::ModelDistance> HeldBack::MeasureWritten(
   if (!reference_) return std::nullopt;
   const Checkpoint written = Checkpoint::Open(directory);
   const std::vector<torch::Tensor> hidden =
-      model::StreamWindows(written, reference_->windows, {}, nullptr, progress_, "model");
+      RunWindows(written, reference_->windows, one_of_many_, "model", progress_);
   // Norm and head are written unchanged from the source: no need to hold them twice.
   return model::CompareHidden(*reference(), written.config(), reference()->outer, hidden,
                               progress_);

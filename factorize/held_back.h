@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
@@ -24,11 +25,12 @@ namespace kvc::factorize {
 
 class HeldBack {
  public:
-  // Runs the source, unless `windows` is empty; then nothing is measured.
-  HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress);
+  // Runs the source, unless `windows` is empty; then nothing is measured. Every window is a part
+  // of the ranks' work; the constructor and what measures are collective.
+  HeldBack(const Checkpoint& source, const Windows& windows, Progress& progress, Ranks& ranks);
   ~HeldBack();
 
-  // Returns null when no window is held back.
+  // Returns the source's run on this rank's windows; null when no window is held back.
   [[nodiscard]] const model::ReferenceRun* reference() const;
   // Measure thin keys, and a checkpoint that was written; none when no window is held back.
   [[nodiscard]] std::optional<model::ModelDistance> Measure(
@@ -39,6 +41,7 @@ class HeldBack {
  private:
   const Checkpoint& source_;
   Progress& progress_;
+  bool one_of_many_ = false;                        // model::StreamOptions
   std::unique_ptr<model::ReferenceRun> reference_;  // the head comes later
 };
 

@@ -1,5 +1,7 @@
 #include "factorize/key_collector.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "factorize/error_weights.h"
 
@@ -33,6 +35,29 @@ KeyStatisticsCollector::KeyStatisticsCollector(const ModelConfig& config,
   KVC_CHECK(!options.met || (options.weights == ErrorWeights::kOutput && config.has_rope),
             kInternal, "key statistics: met queries without weights or rotation");
   Reset();
+  num_sums_ = 1;  // the tokens
+  ForEachSum([&](const torch::Tensor& sum) { num_sums_ += sum.numel(); });
+}
+
+template <class Visit>
+void KeyStatisticsCollector::ForEachSum(const Visit& visit) {
+  for (torch::Tensor& gram : gram_) visit(gram);
+  for (torch::Tensor& gram : weighted_gram_) visit(gram);
+  for (torch::Tensor* sum :
+       {&query_energy_, &key_sum_, &key_second_, &query_second_, &weighted_key_sum_,
+        &weighted_key_second_, &weighted_query_second_, &head_mass_, &met_}) {
+    visit(*sum);
+  }
+}
+
+void KeyStatisticsCollector::TakeSums(std::vector<double>& sums) {
+  sums.push_back(static_cast<double>(tokens_));
+  ForEachSum([&](torch::Tensor& sum) {
+    const auto* data = sum.data_ptr<double>();
+    sums.insert(sums.end(), data, data + sum.numel());
+    sum.zero_();
+  });
+  tokens_ = 0;
 }
 
 void KeyStatisticsCollector::Reset() {
@@ -115,8 +140,17 @@ void KeyStatisticsCollector::Add(int64_t layer,
   tokens_ += T;
 }
 
-KeyStatistics KeyStatisticsCollector::Finish() {
-  KVC_CHECK(tokens_ > 0, kInternal, "key statistics: no window was added");
+KeyStatistics KeyStatisticsCollector::Finish(int64_t layer, std::span<const double> sums) {
+  const torch::NoGradGuard no_grad;
+  KVC_CHECK(std::ssize(sums) == num_sums_ && sums[0] > 0.0, kInternal,
+            "key statistics: expected {} sums of at least one token", num_sums_);
+  rotated_ = config_.rotated(layer);
+  tokens_ = static_cast<int64_t>(sums[0]);
+  auto at = sums.begin() + 1;
+  ForEachSum([&](torch::Tensor& sum) {
+    std::copy_n(at, sum.numel(), sum.data_ptr<double>());
+    at += sum.numel();
+  });
   const int64_t G = config_.num_kv_heads;
   const int64_t D = config_.head_width;
   const auto count = static_cast<double>(tokens_);

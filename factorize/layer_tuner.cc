@@ -8,7 +8,9 @@
 #include <torch/autograd.h>
 
 #include "core/base/error.h"
+#include "core/base/ordered_sum.h"
 #include "core/base/rng.h"
+#include "factorize/rank_tensors.h"
 #include "factorize/tune_steps.h"
 
 namespace kvc::factorize {
@@ -42,12 +44,14 @@ class Tuner {
         const std::vector<TuneWindow>& windows,
         const TuneOptions& options,
         ThreadPool& pool,
-        const model::LayerWeights& weights)
+        const model::LayerWeights& weights,
+        Ranks& ranks)
       : thin_(thin),
         layer_(layer),
         windows_(windows),
         options_(options),
         pool_(pool),
+        ranks_(ranks),
         weights_(weights),
         trained_(TrainedMembers(weights)),
         split_(SplitWindows(std::ssize(windows))) {
@@ -127,10 +131,12 @@ class Tuner {
 
   // Returns the mean error over the windows that are not trained on.
   double CheckError() {
-    std::vector<double> errors(split_.checked.size());
-    pool_.ParallelFor(static_cast<int64_t>(split_.checked.size()), 1, [&](int64_t i, int64_t) {
-      errors[i] = RunWindow(split_.checked[i], false).error;
+    const std::vector<int64_t> mine = ranks_.PartsOf(std::ssize(split_.checked));
+    std::vector<double> errors(mine.size());
+    pool_.ParallelFor(std::ssize(mine), 1, [&](int64_t i, int64_t) {
+      errors[i] = RunWindow(split_.checked[mine[i]], false).error;
     });
+    errors = ShareNumbers(ranks_, errors, std::ssize(split_.checked));
     double sum = 0.0;
     for (const double error : errors) sum += error;
     CheckFinite(sum, "error");
@@ -155,17 +161,50 @@ class Tuner {
               layer_, what, value);
   }
 
-  void Step(int64_t first, int64_t count, int64_t step, int64_t steps) {
-    std::vector<WindowResult> results(count);
-    pool_.ParallelFor(count, 1, [&](int64_t i, int64_t) {
-      results[i] = RunWindow(split_.training[first + i], true);
+  // Collective: returns the sums of the gradients of windows first .. first + count - 1 of the
+  // pass.
+  [[nodiscard]] std::vector<Tensor> Gradients(int64_t first, int64_t count) const {
+    const std::vector<int64_t> mine = ranks_.PartsOf(count);
+    std::vector<WindowResult> results(mine.size());
+    pool_.ParallelFor(std::ssize(mine), 1, [&](int64_t i, int64_t) {
+      results[i] = RunWindow(split_.training[first + mine[i]], true);
     });
     const torch::NoGradGuard no_grad;
+    if (!ranks_.is_only()) return SumOverRanks(results, count);
     for (int64_t i = 1; i < count; ++i) {
       for (size_t w = 0; w < trained_.size(); ++w) {
         results[0].gradients[w].add_(results[i].gradients[w]);
       }
     }
+    return std::move(results[0].gradients);
+  }
+
+  [[nodiscard]] std::vector<Tensor> SumOverRanks(const std::vector<WindowResult>& results,
+                                                 int64_t count) const {
+    int64_t length = 0;
+    for (const TunedMember weight : trained_) length += (weights_.*weight).numel();
+    OrderedSum<float> sum(ranks_, count, length);
+    for (const WindowResult& result : results) {
+      std::vector<Tensor> flat;
+      for (const Tensor& gradient : result.gradients) flat.push_back(gradient.flatten().cpu());
+      sum.Add(Floats(torch::cat(flat)));
+    }
+    std::vector<float> all = sum.Finish();
+    std::vector<Tensor> gradients;
+    int64_t at = 0;
+    for (const TunedMember weight : trained_) {
+      const Tensor& like = weights_.*weight;
+      gradients.push_back(torch::from_blob(all.data() + at, like.sizes(), torch::kFloat32)
+                              .clone()
+                              .to(like.device()));
+      at += like.numel();
+    }
+    return gradients;
+  }
+
+  void Step(int64_t first, int64_t count, int64_t step, int64_t steps) {
+    const std::vector<Tensor> gradients = Gradients(first, count);
+    const torch::NoGradGuard no_grad;
     const double warmup = 1.0 + kWarmupShare * static_cast<double>(steps);
     const double at = static_cast<double>(step);
     const double cosine =
@@ -173,7 +212,7 @@ class Tuner {
     const double rate = rate_ * cosine * std::min(1.0, (at + 1.0) / warmup);
     ++moments_;
     for (size_t w = 0; w < trained_.size(); ++w) {
-      const Tensor& gradient = results[0].gradients[w];
+      const Tensor& gradient = gradients[w];
       CheckFinite(gradient.abs().sum(torch::kDouble).item<double>(), "gradient");
       Apply(states_[w], gradient, rate, moments_, weights_.*trained_[w]);
     }
@@ -219,6 +258,7 @@ class Tuner {
   const std::vector<TuneWindow>& windows_;
   const TuneOptions& options_;
   ThreadPool& pool_;
+  Ranks& ranks_;
   model::LayerWeights weights_;
   const std::vector<TunedMember> trained_;
   TuneSplit split_;  // training windows in the order of the pass
@@ -236,9 +276,10 @@ LayerTuneReport TuneLayer(const ModelConfig& thin,
                           const TuneOptions& options,
                           ThreadPool& pool,
                           const std::function<void(int64_t done, int64_t total)>& report,
-                          model::LayerWeights& weights) {
+                          model::LayerWeights& weights,
+                          Ranks& ranks) {
   KVC_CHECK(windows.size() >= 2, kInternal, "tuning: expected two windows at least");
-  Tuner tuner(thin, layer, windows, options, pool, weights);
+  Tuner tuner(thin, layer, windows, options, pool, weights, ranks);
   const LayerTuneReport result = tuner.Run(report);
   weights = tuner.Best();
   return result;

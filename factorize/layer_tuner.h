@@ -10,12 +10,15 @@
 // One window in kCheckEvery (factorize/tune_steps.h) is not trained on. After every pass the error
 // on these windows decides whether the pass is kept; a pass that made things worse is undone, and
 // the rate is cut to a third. Gradients of a step's windows are added in order, each computed on
-// one thread, so results do not depend on the number of threads.
+// one thread, so results do not depend on the number of threads. Of several ranks each computes
+// window i of a step, or of a check, with i mod size = its rank, and all of them take the same
+// step.
 
 #include <cstdint>
 #include <functional>
 #include <vector>
 
+#include "core/base/ranks.h"
 #include "core/base/thread_pool.h"
 #include "factorize/attention_loss.h"
 #include "factorize/tune_options.h"
@@ -37,14 +40,16 @@ struct LayerTuneReport {
 };
 
 // Tunes `weights`, a layer of the thin model, in place. Needs at least two windows. Calls
-// `report(done, total)` after every step. Throws kNumeric, naming the layer, when an error or a
-// gradient is not finite; `weights` then stays as it was.
+// `report(done, total)` after every step. Collective; `windows` and `weights` are those of all
+// ranks. Throws kNumeric, naming the layer, when an error or a gradient is not finite; `weights`
+// then stays as it was.
 LayerTuneReport TuneLayer(const ModelConfig& thin,
                           int64_t layer,
                           const std::vector<TuneWindow>& windows,
                           const TuneOptions& options,
                           ThreadPool& pool,
                           const std::function<void(int64_t done, int64_t total)>& report,
-                          model::LayerWeights& weights);
+                          model::LayerWeights& weights,
+                          Ranks& ranks = OneRank());
 
 }  // namespace kvc::factorize

@@ -161,7 +161,8 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
                                 const Windows& calibration,
                                 const model::ReferenceRun* reference,
                                 const linalg::Svd& svd,
-                                Progress& progress) {
+                                Progress& progress,
+                                Ranks& ranks) {
   std::vector<Candidate> candidates = ListCandidates(source.config(), rank, objective);
   KVC_CHECK(!candidates.empty(), kUsage,
             "--objective: expected one that a layout of {} can have ({}), got {}",
@@ -183,7 +184,7 @@ LayoutComparison CompareLayouts(const Checkpoint& source,
   }
   std::vector<FactorRequest> requests;
   for (const Candidate& candidate : candidates) requests.push_back(candidate.request);
-  auto factors = FactorEach(source, requests, calibration, svd, progress);
+  auto factors = FactorEach(source, requests, calibration, svd, progress, ranks);
   for (size_t i = 0; i < candidates.size(); ++i) {
     candidates[i].factors = std::move(factors[i]);
     Measure(source, *reference, progress, candidates[i]);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/json_fwd.h"
 #include "factorize/calibration_text.h"
@@ -84,6 +85,7 @@ struct LayoutComparison {
                                               const Windows& calibration,
                                               const model::ReferenceRun* reference,
                                               const linalg::Svd& svd,
-                                              Progress& progress);
+                                              Progress& progress,
+                                              Ranks& ranks = OneRank());
 
 }  // namespace kvc::factorize

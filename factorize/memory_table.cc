@@ -19,23 +19,6 @@ int64_t NormParameters(const ModelConfig& config) {
   return (config.norm == NormKind::kLayer ? 2 : 1) * config.model_width;
 }
 
-int64_t NumLayerParameters(const ModelConfig& config) {
-  const int64_t E = config.model_width;
-  const int64_t queries = config.num_heads * config.head_width;
-  const int64_t keys = config.num_kv_heads * config.head_width;
-  const int64_t projections = config.gated ? 3 : 2;  // of the MLP
-  int64_t count = (2 * queries + 2 * keys) * E + projections * E * config.mlp_width;
-  count += 2 * NormParameters(config);
-  if (config.qkv_bias) count += queries + 2 * keys;
-  if (config.out_bias) count += E;
-  if (config.mlp_bias) count += (projections - 1) * config.mlp_width + E;
-  if (config.qk_norm == QkNorm::kHead) count += 2 * config.head_width;
-  if (config.qk_norm == QkNorm::kWhole) {
-    count += (config.num_heads + config.num_kv_heads) * config.head_width;
-  }
-  return count;
-}
-
 int64_t UsersOf(int64_t weight_bytes, int64_t cache_bytes) {
   return std::max<int64_t>(0, kTableDeviceBytes - weight_bytes) / cache_bytes;
 }
@@ -63,6 +46,23 @@ TokenCost CostOfLayer(const ModelConfig& config, KeyLayout layout, std::span<con
 }
 
 }  // namespace
+
+int64_t NumLayerParameters(const ModelConfig& config) {
+  const int64_t E = config.model_width;
+  const int64_t queries = config.num_heads * config.head_width;
+  const int64_t keys = config.num_kv_heads * config.head_width;
+  const int64_t projections = config.gated ? 3 : 2;  // of the MLP
+  int64_t count = (2 * queries + 2 * keys) * E + projections * E * config.mlp_width;
+  count += 2 * NormParameters(config);
+  if (config.qkv_bias) count += queries + 2 * keys;
+  if (config.out_bias) count += E;
+  if (config.mlp_bias) count += (projections - 1) * config.mlp_width + E;
+  if (config.qk_norm == QkNorm::kHead) count += 2 * config.head_width;
+  if (config.qk_norm == QkNorm::kWhole) {
+    count += (config.num_heads + config.num_kv_heads) * config.head_width;
+  }
+  return count;
+}
 
 int64_t NumParameters(const ModelConfig& config) {
   const int64_t E = config.model_width;

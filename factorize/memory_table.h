@@ -19,6 +19,8 @@ inline constexpr int64_t kTableDeviceBytes = 80'000'000'000;
 
 // Returns the number of weights and biases of the source model, counting tied embeddings once.
 [[nodiscard]] int64_t NumParameters(const ModelConfig& config);
+// Returns those of one layer.
+[[nodiscard]] int64_t NumLayerParameters(const ModelConfig& config);
 
 // One row of the table, for one length.
 struct MemoryRow {

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
+#include "factorize/rank_tensors.h"
 #include "factorize/thin_layer.h"
 #include "model/embedding_rows.h"
 #include "model/reference_run.h"
@@ -22,12 +23,13 @@ double Tail(const std::vector<double>& spectrum, int64_t rank) {
 }
 
 // Returns the hidden states after the last layer: first the full model's windows, then those of
-// each variant.
+// each of this rank's variants.
 std::vector<Tensor> RunVariants(const Checkpoint& source,
                                 const KeyFactors& keys,
                                 const std::vector<LayerFactors>& factors,
                                 const Windows& windows,
-                                Progress& progress) {
+                                Progress& progress,
+                                const Ranks& ranks) {
   const ModelConfig& config = source.config();
   const ModelConfig thin = ThinConfig(config, keys);
   const model::SingleThreadedOperations single;
@@ -36,8 +38,11 @@ std::vector<Tensor> RunVariants(const Checkpoint& source,
   for (int64_t l = 0; l < config.num_layers; ++l) {
     const model::LayerWeights full = model::LoadLayer(source, l);
     source.ReleaseLayer(l);
-    std::vector<Tensor> variant(hidden.begin(), hidden.begin() + std::ssize(windows));
-    RunLayer(thin, ThinLayer(thin, full, factors[l]), l, pool, variant);
+    std::vector<Tensor> variant;
+    if (ranks.Owns(l)) {
+      variant.assign(hidden.begin(), hidden.begin() + std::ssize(windows));
+      RunLayer(thin, ThinLayer(thin, full, factors[l]), l, pool, variant);
+    }
     RunLayer(config, full, l, pool, hidden);
     hidden.insert(hidden.end(), variant.begin(), variant.end());
     progress.Report("sensitivity", l + 1, 2 * config.num_layers);
@@ -51,23 +56,24 @@ std::vector<double> MeasureSensitivity(const Checkpoint& source,
                                        const KeyFactors& keys,
                                        const std::vector<LayerFactors>& factors,
                                        const Windows& windows,
-                                       Progress& progress) {
-  const std::vector<Tensor> hidden = RunVariants(source, keys, factors, windows, progress);
+                                       Progress& progress,
+                                       Ranks& ranks) {
+  const std::vector<Tensor> hidden = RunVariants(source, keys, factors, windows, progress, ranks);
   const auto count = std::ssize(windows);
   const auto part = [&](int64_t i) {
     return std::vector<Tensor>(hidden.begin() + i * count, hidden.begin() + (i + 1) * count);
   };
   const model::ReferenceRun reference{source.config(), model::LoadHead(source), windows, part(0)};
   const int64_t num_layers = source.config().num_layers;
-  std::vector<double> sensitivity;
+  std::vector<double> own;
   NoProgress silent;
-  for (int64_t l = 0; l < num_layers; ++l) {
-    const auto distance =
-        model::CompareHidden(reference, source.config(), reference.outer, part(l + 1), silent);
-    sensitivity.push_back(distance.kld);
+  for (const int64_t l : ranks.PartsOf(num_layers)) {
+    const auto distance = model::CompareHidden(reference, source.config(), reference.outer,
+                                               part(std::ssize(own) + 1), silent);
+    own.push_back(distance.kld);
     progress.Report("sensitivity", num_layers + l + 1, 2 * num_layers);
   }
-  return sensitivity;
+  return ShareNumbers(ranks, own, num_layers);
 }
 
 std::vector<std::vector<int64_t>> SpreadRanks(

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/layer_factors.h"
@@ -22,12 +23,13 @@ namespace kvc::factorize {
 // Returns the mean KL divergence of the model's output, in nats, when layer l alone is thin: [L].
 // `factors` are those of uniform ranks `keys`. Every layer's variant goes through the rest of the
 // full model, all variants side by side: half a pass over the model for each layer, on these few
-// windows.
+// windows. Layer l's variant is run by rank l mod size.
 [[nodiscard]] std::vector<double> MeasureSensitivity(const Checkpoint& source,
                                                      const KeyFactors& keys,
                                                      const std::vector<LayerFactors>& factors,
                                                      const Windows& windows,
-                                                     Progress& progress);
+                                                     Progress& progress,
+                                                     Ranks& ranks = OneRank());
 
 // Returns ranks [L][n] whose sum is at most L n `uniform_rank`, as multiples of `step` (the full
 // width in any case). `spectra` [L][n] of [m] are descending energies, `sensitivity` [L] is at the

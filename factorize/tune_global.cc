@@ -47,8 +47,9 @@ GlobalTuning TuneGlobally(const Checkpoint& source,
                           const GlobalTuneOptions& options,
                           const std::filesystem::path& state,
                           Progress& progress,
-                          std::vector<LayerFactors>& factors) {
-  const TrainingText text = ReadTrainingText(source, windows, options, progress);
+                          std::vector<LayerFactors>& factors,
+                          Ranks& ranks) {
+  const TrainingText text = ReadTrainingText(source, windows, options, progress, ranks);
   const model::OuterWeights outer = model::LoadOuter(source);
   const ModelConfig thin = ThinConfig(source.config(), keys);
   std::vector<model::LayerWeights> layers;
@@ -59,8 +60,8 @@ GlobalTuning TuneGlobally(const Checkpoint& source,
   ThreadPool pool(single.outer_threads());
   TrainedModel model(thin, layers, outer, SizeWindows(text), options.compute, pool);
   layers.clear();
-  GlobalTuning tuning =
-      TrainGlobally(model, text, options, state, "global tuning", single.outer_threads(), progress);
+  GlobalTuning tuning = TrainGlobally(model, text, options, state, "global tuning",
+                                      single.outer_threads(), progress, ranks);
   if (tuning.kept_step > 0) {
     for (int64_t l = 0; l < thin.num_layers; ++l) TakeFactors(model.layers()[l], factors[l]);
   }
@@ -79,7 +80,8 @@ ControlResult TuneControl(const Checkpoint& source,
   if (options.loss == OutputLoss::kKl) {
     hidden = held_back.hidden;
   } else {
-    const TrainingText text = ReadTrainingText(source, windows, options, progress);
+    Ranks& ranks = *held_back.ranks;
+    const TrainingText text = ReadTrainingText(source, windows, options, progress, ranks);
     std::vector<model::LayerWeights> layers;
     for (int64_t l = 0; l < source.config().num_layers; ++l) {
       layers.push_back(LoadAndRelease(source, l));
@@ -89,8 +91,8 @@ ControlResult TuneControl(const Checkpoint& source,
     TrainedModel model(source.config(), layers, held_back.outer, SizeWindows(text), options.compute,
                        pool);
     layers.clear();
-    control.training =
-        TrainGlobally(model, text, options, state, "control", single.outer_threads(), progress);
+    control.training = TrainGlobally(model, text, options, state, "control", single.outer_threads(),
+                                     progress, ranks);
     for (int64_t l = 0; l < source.config().num_layers; ++l) {
       RunLayer(source.config(), model.layers()[l], l, pool, hidden);
     }

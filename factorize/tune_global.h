@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/calibration_text.h"
 #include "factorize/factorization.h"
@@ -43,18 +44,21 @@ inline constexpr int64_t kPatience = 4;
 // Tunes `factors` (one per layer) in place. `state` is a file from which a run that was
 // interrupted, or that met a NaN, resumes; it is written at every check and left there. Throws
 // kNumeric when a loss or a gradient is not finite (the state of the last check stays),
-// kInterrupted from `progress` after writing the state, kBadInput for a broken state.
+// kInterrupted from `progress` after writing the state, kBadInput for a broken state. Collective:
+// every rank holds the model, computes its share of a step's windows, and takes the step; rank 0
+// writes the state.
 [[nodiscard]] GlobalTuning TuneGlobally(const Checkpoint& source,
                                         const KeyFactors& keys,
                                         const Windows& windows,
                                         const GlobalTuneOptions& options,
                                         const std::filesystem::path& state,
                                         Progress& progress,
-                                        std::vector<LayerFactors>& factors);
+                                        std::vector<LayerFactors>& factors,
+                                        Ranks& ranks = OneRank());
 
 // Runs the control: the full model's own W_Q and W_K get the same training and are measured on
 // `held_back`. With kKl the loss and its gradient are zero from the start, so the source is the
-// control and nothing is run.
+// control and nothing is run. Collective over the ranks of `held_back`.
 [[nodiscard]] ControlResult TuneControl(const Checkpoint& source,
                                         const model::ReferenceRun& held_back,
                                         const Windows& windows,

@@ -5,7 +5,9 @@
 
 #include "core/base/error.h"
 #include "factorize/layer_tuner.h"
+#include "factorize/rank_tensors.h"
 #include "factorize/thin_layer.h"
+#include "factorize/window_share.h"
 #include "model/embedding_rows.h"
 #include "model/placement.h"
 #include "model/threads.h"
@@ -44,15 +46,19 @@ class LocalTuning {
               const KeyFactors& keys,
               const Windows& windows,
               const TuneOptions& options,
-              Progress& progress)
+              Progress& progress,
+              Ranks& ranks)
       : source_(source),
         config_(source.config()),
         thin_(ThinConfig(source.config(), keys)),
         options_(options),
         progress_(progress),
+        ranks_(ranks),
+        num_windows_(std::ssize(windows)),
+        length_(std::ssize(windows[0])),
         pool_(single_.outer_threads()),
         device_(model::DeviceOf({options.cuda})),
-        full_hidden_(model::EmbedWindows(source, windows)) {
+        full_hidden_(model::EmbedWindows(source, OwnWindows(windows, ranks))) {
     for (Tensor& hidden : full_hidden_) hidden = hidden.to(device_);
     thin_hidden_ = full_hidden_;
   }
@@ -78,16 +84,34 @@ class LocalTuning {
   }
 
  private:
+  // Collective: returns all windows, from this rank's and the others'.
+  std::vector<TuneWindow> ShareAll(const std::vector<AttentionTarget>& targets) {
+    std::vector<Tensor> outputs, weights;  // [T, E], [T]
+    for (const AttentionTarget& target : targets) {
+      outputs.push_back(target.output);
+      weights.push_back(target.weight);
+    }
+    const Tensor like = torch::empty({length_, config_.model_width}, device_);
+    const std::vector<Tensor> hidden = ShareWindows(ranks_, thin_hidden_, num_windows_, like);
+    outputs = ShareWindows(ranks_, outputs, num_windows_, like);
+    weights = ShareWindows(ranks_, weights, num_windows_, torch::empty({length_}, device_));
+    std::vector<TuneWindow> windows;
+    for (int64_t i = 0; i < num_windows_; ++i) {
+      windows.push_back({hidden[i], {outputs[i], weights[i]}});
+    }
+    return windows;
+  }
+
   LayerTuning Tune(int64_t layer,
                    const std::vector<AttentionTarget>& targets,
                    model::LayerWeights& thin) {
-    std::vector<TuneWindow> windows;
-    for (size_t i = 0; i < targets.size(); ++i) windows.push_back({thin_hidden_[i], targets[i]});
+    const std::vector<TuneWindow> windows = ShareAll(targets);
     // Reports progress in hundredths of a layer, because only the tuner knows the number of steps.
     const auto report = [&](int64_t done, int64_t total) {
       progress_.Report("tune", 100 * layer + 100 * done / total, 100 * config_.num_layers);
     };
-    const LayerTuneReport tuned = TuneLayer(thin_, layer, windows, options_, pool_, report, thin);
+    const LayerTuneReport tuned =
+        TuneLayer(thin_, layer, windows, options_, pool_, report, thin, ranks_);
     return {tuned.error_before, tuned.error_after, tuned.kept_pass, options_.learning_rate};
   }
 
@@ -96,10 +120,13 @@ class LocalTuning {
   const ModelConfig thin_;
   const TuneOptions& options_;
   Progress& progress_;
+  Ranks& ranks_;
+  const int64_t num_windows_;  // of all ranks
+  const int64_t length_;       // T
   const model::SingleThreadedOperations single_;
   ThreadPool pool_;
   const torch::Device device_;
-  std::vector<Tensor> full_hidden_;  // [T, E] of each window, what enters the layer
+  std::vector<Tensor> full_hidden_;  // [T, E] of each of the rank's windows, what enters the layer
   std::vector<Tensor> thin_hidden_;  // the same in the thin model
 };
 
@@ -111,8 +138,9 @@ std::vector<LayerTuning> TuneLocally(const Checkpoint& source,
                                      const TuneOptions& options,
                                      const TuneState& state,
                                      Progress& progress,
-                                     std::vector<LayerFactors>& factors) {
-  return LocalTuning(source, keys, windows, options, progress).RunLayers(state, factors);
+                                     std::vector<LayerFactors>& factors,
+                                     Ranks& ranks) {
+  return LocalTuning(source, keys, windows, options, progress, ranks).RunLayers(state, factors);
 }
 
 }  // namespace kvc::factorize

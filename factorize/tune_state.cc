@@ -9,6 +9,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
+#include "factorize/factor_bytes.h"
 #include "factorize/tuned_weights.h"
 
 namespace kvc::factorize {
@@ -18,8 +19,9 @@ constexpr const char* kReportKey = "report";
 
 }  // namespace
 
-TuneState::TuneState(std::filesystem::path directory, const Json& settings)
-    : directory_(std::move(directory)) {
+TuneState::TuneState(std::filesystem::path directory, const Json& settings, Ranks& ranks)
+    : directory_(std::move(directory)), ranks_(ranks) {
+  if (!ranks_.is_first()) return;
   if (!std::filesystem::exists(SettingsPath())) {
     WriteJsonFile(SettingsPath(), settings);
     return;
@@ -35,6 +37,16 @@ TuneState::TuneState(std::filesystem::path directory, const Json& settings)
 }
 
 std::optional<LayerTuning> TuneState::Load(int64_t layer, LayerFactors& factors) const {
+  std::optional<LayerTuning> tuning;
+  if (ranks_.is_first()) tuning = LoadFile(layer, factors);
+  if (ranks_.is_only()) return tuning;
+  const std::string report = ranks_.Broadcast(tuning ? ToJson(*tuning).dump() : "");
+  if (report.empty()) return std::nullopt;
+  factors = UnpackFactors(ranks_.Broadcast(ranks_.is_first() ? PackFactors(factors) : ""));
+  return LayerTuningFromJson(ParseJson(report, kReportKey), kReportKey);
+}
+
+std::optional<LayerTuning> TuneState::LoadFile(int64_t layer, LayerFactors& factors) const {
   if (!std::filesystem::exists(LayerPath(layer))) return std::nullopt;
   const SafetensorsReader reader = SafetensorsReader::OpenFile(LayerPath(layer));
   const std::string origin = LayerPath(layer).filename().string();
@@ -55,6 +67,7 @@ std::optional<LayerTuning> TuneState::Load(int64_t layer, LayerFactors& factors)
 }
 
 void TuneState::Save(int64_t layer, const LayerFactors& factors, const LayerTuning& tuning) const {
+  if (!ranks_.is_first()) return;
   std::vector<TensorSpec> specs;
   for (const TunedWeight& tuned : TunedWeights()) {
     const std::vector<float>& values = factors.*tuned.values;
@@ -69,6 +82,7 @@ void TuneState::Save(int64_t layer, const LayerFactors& factors, const LayerTuni
 }
 
 void TuneState::Remove() const {
+  if (!ranks_.is_first()) return;
   for (int64_t layer = 0; std::filesystem::remove(LayerPath(layer)); ++layer) {
   }
   for (const char* model : {"thin", "control"}) std::filesystem::remove(GlobalPath(model));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/rank_bytes.h"
 #include "model/embedding_rows.h"
 #include "model/ordered_work.h"
 #include "model/reference_run.h"
@@ -25,7 +26,27 @@ struct Sums {
   double kl = 0.0;             // KL(reference || model)
   double model_nll = 0.0;      // -log p(next token)
   double reference_nll = 0.0;  // likewise
+  int64_t tokens = 0;
 };
+
+// Collective: adds the windows of all ranks in their order.
+Sums AddWindows(Ranks& ranks, const std::vector<Sums>& own) {
+  std::vector<std::vector<Sums>> by_rank;
+  for (const std::string& bytes : ranks.AllGather(ToBytes(own))) {
+    by_rank.push_back(FromBytes<Sums>(bytes));
+  }
+  Sums total;
+  for (size_t i = 0; i < by_rank[0].size(); ++i) {
+    for (const std::vector<Sums>& theirs : by_rank) {
+      if (i >= theirs.size()) break;
+      total.kl += theirs[i].kl;
+      total.model_nll += theirs[i].model_nll;
+      total.reference_nll += theirs[i].reference_nll;
+      total.tokens += theirs[i].tokens;
+    }
+  }
+  return total;
+}
 
 // log softmax of the logits of rows first .. first + rows - 1: [rows, V].
 Tensor LogProbabilities(const ModelConfig& config,
@@ -50,6 +71,7 @@ Sums CompareWindow(const ReferenceRun& reference,
   const Tensor next =
       torch::tensor(std::vector<int64_t>(ids.begin() + 1, ids.end())).unsqueeze(1);  // [T - 1, 1]
   Sums sums;
+  sums.tokens = next.size(0);
   for (int64_t first = 0; first < next.size(0); first += kRowBlock) {
     const int64_t rows = std::min(kRowBlock, next.size(0) - first);
     const Tensor log_p = LogProbabilities(reference.config, reference.outer,
@@ -67,7 +89,8 @@ void CheckComparable(const ReferenceRun& reference, const ModelConfig& config, s
   KVC_CHECK(config.vocab_size == reference.config.vocab_size, kBadShape,
             "vocabulary: expected the reference's {}, got {}", reference.config.vocab_size,
             config.vocab_size);
-  KVC_CHECK(num_hidden == reference.hidden.size() && num_hidden > 0, kBadShape,
+  const bool some = num_hidden > 0 || !reference.ranks->is_only();
+  KVC_CHECK(num_hidden == reference.hidden.size() && some, kBadShape,
             "windows: expected the reference's {} and at least one, got {}",
             reference.hidden.size(), num_hidden);
   for (const std::vector<int32_t>& ids : reference.windows) {
@@ -102,21 +125,16 @@ ModelDistance CompareHidden(const ReferenceRun& reference,
   const int workers =
       static_cast<int>(std::min<int64_t>({single.outer_threads(), kMaxBlocks, count}));
   std::vector<Sums> windows(hidden.size());
-  Sums sums;
-  ModelDistance distance;
   RunOrdered(
       count, workers,
       [&](int64_t i) { windows[i] = CompareWindow(reference, config, outer, hidden[i], i); },
-      [&](int64_t i) {
-        sums.kl += windows[i].kl;
-        sums.model_nll += windows[i].model_nll;
-        sums.reference_nll += windows[i].reference_nll;
-        distance.tokens += static_cast<int64_t>(reference.windows[i].size()) - 1;
-        progress.Report("compare", i + 1, count);
-      });
+      [&](int64_t i) { progress.Report("compare", i + 1, count); });
+  const Sums sums = AddWindows(*reference.ranks, windows);
   KVC_CHECK(std::isfinite(sums.kl) && std::isfinite(sums.model_nll), kNumeric,
             "logits: expected finite numbers, got NaN or an infinity");
-  const auto tokens = static_cast<double>(distance.tokens);
+  const auto tokens = static_cast<double>(sums.tokens);
+  ModelDistance distance;
+  distance.tokens = sums.tokens;
   distance.kld = sums.kl / tokens;
   distance.perplexity = std::exp(sums.model_nll / tokens);
   distance.reference_perplexity = std::exp(sums.reference_nll / tokens);

@@ -28,7 +28,8 @@ struct ModelDistance {
 [[nodiscard]] ModelDistance CompareWith(const ReferenceRun& reference,
                                         const Checkpoint& model,
                                         Progress& progress);
-// Does the same for last hidden states ([T, E] per window) that the caller already has.
+// Does the same for last hidden states ([T, E] per window) that the caller already has. Collective
+// over the reference's ranks.
 [[nodiscard]] ModelDistance CompareHidden(const ReferenceRun& reference,
                                           const ModelConfig& config,
                                           const OuterWeights& outer,

@@ -69,7 +69,7 @@ std::vector<Tensor> StreamWindows(const Checkpoint& checkpoint,
     checkpoint.ReleaseLayer(layer);
     {
       std::optional<SingleThreadedOperations> single;
-      if (workers > 1) {
+      if (workers > 1 || options.one_of_many) {
         single.emplace();
       }
       std::vector<LayerTaps> taps(windows.size());

@@ -28,6 +28,9 @@ struct StreamOptions {
   // Device that computes the layers; hidden states come from and return to the CPU, taps stay on
   // the device.
   torch::Device device = torch::kCPU;
+  // The windows are some of a larger number, the others of which run elsewhere (another rank): the
+  // operations of a lone window stay on one thread, as those of several do.
+  bool one_of_many = false;
   // Called after all windows have passed `layer`, with the next layer's inputs [T, E].
   std::function<void(int64_t layer, const std::vector<torch::Tensor>& hidden)> after_layer;
 };

@@ -34,6 +34,9 @@ void AddSource(CLI::App& app, FactorizeArguments& args) {
   app.add_option("--lengths", args.lengths, "Tokens in the memory table of --dry-run")
       ->delimiter(',')
       ->capture_default_str();
+  app.add_option("--ranks", args.ranks,
+                 "Ranks whose cost --dry-run predicts; default: those that a launcher has started")
+      ->check(AboveZero());
   app.add_option("--svd", args.svd, "Decomposition library; with --device cuda cusolver")
       ->check(CLI::IsMember({"lapack", "eigen", "cusolver"}))
       ->default_str("lapack");

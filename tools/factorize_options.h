@@ -26,6 +26,7 @@ struct FactorizeArguments {
   std::string window = "512";
   std::vector<std::string> calibration;
   std::vector<std::string> lengths = {"4k", "32k", "128k", "1M"};
+  std::optional<int> ranks;  // of --dry-run; none: those that were started
   std::string svd;
   std::string source;
   std::vector<std::string> tune;

@@ -35,6 +35,16 @@ void PrintLayouts(const std::vector<factorize::LayoutRow>& layouts) {
   }
 }
 
+void PrintRankCost(const factorize::RankCost& cost) {
+  std::printf("\neach of %d %s with %d %s\n", cost.ranks, cost.ranks == 1 ? "rank" : "ranks",
+              cost.threads, cost.threads == 1 ? "thread" : "threads");
+  std::printf("%-14s %10s %10s %10s %10s\n", "stage", "memory GB", "sent GB", "read GB", "TFLOP");
+  for (const factorize::StageCost& stage : cost.stages) {
+    std::printf("%-14s %10.2f %10.2f %10.2f %10.1f\n", stage.name.c_str(), Gigabytes(stage.memory),
+                Gigabytes(stage.sent), Gigabytes(stage.read), stage.flops / 1e12);
+  }
+}
+
 void PrintKeys(const factorize::LayoutChoice& layout, const std::string& objective, double share) {
   std::printf("layout      %s, objective %s\n", factorize::LayoutText(layout).c_str(),
               objective.c_str());
@@ -56,6 +66,7 @@ void PrintFactorization(const factorize::FactorizationPlan& plan) {
   std::printf("rebuild     %lld multiply-adds for each cached token\n", Long(plan.rebuild_macs));
   PrintMemory(plan.memory);
   PrintLayouts(plan.layouts);
+  PrintRankCost(plan.rank_cost);
 }
 
 void PrintFactorization(const factorize::FactorizationResult& result) {

@@ -20,10 +20,11 @@ CommandResult Run(const CLI::App& app,
   (void)linalg::Svd::Create(options.svd);
   model::SetThreads(CheckCommonOptions(common, DeviceUse::kCuda));
   if (common.dry_run) {
-    const auto plan = factorize::PlanFactorization(options);
+    const auto plan =
+        factorize::PlanFactorization(options, args.ranks.value_or(common.ranks->size()));
     return {ToJson(plan), [plan] { PrintFactorization(plan); }};
   }
-  const auto result = factorize::FactorizeModel(options, *MakeProgress(common));
+  const auto result = factorize::FactorizeModel(options, *MakeProgress(common), *common.ranks);
   return {ToJson(result), [result] { PrintFactorization(result); }};
 }
 
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
                    "more.txt\n"
                    "  kvc-factorize thin -o better --source model --tune global --calib book.txt\n"
                    "  kvc-factorize mistral -o thin --lengths 32k,128000 --dry-run");
-  return RunCommand(argc, argv, "kvc-factorize", app, common,
-                    [&] { return Run(app, args, common); });
+  return RunCommand(
+      argc, argv, "kvc-factorize", app, common, [&] { return Run(app, args, common); },
+      RankUse::kAny);
 }

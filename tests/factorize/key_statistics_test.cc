@@ -9,6 +9,7 @@
 #include "core/base/rng.h"
 #include "core/checkpoint/checkpoint.h"
 #include "factorize/key_collector.h"
+#include "factorize/rank_cost.h"
 #include "model/streamed.h"
 #include "tests/support/paths.h"
 
@@ -42,7 +43,11 @@ class KeyStatisticsTest : public ::testing::TestWithParam<StatisticsCase> {
     const auto visit = [&](int64_t layer, int64_t, const auto& taps, const auto& weights) {
       if (layer != kLayer) return;
       collector.Add(layer, taps, weights);
-      statistics_ = collector.Finish();
+      std::vector<double> sums;
+      collector.TakeSums(sums);
+      EXPECT_EQ(std::ssize(sums), collector.num_sums());
+      EXPECT_EQ(collector.num_sums(), NumKeySums(config_, 1, GetParam().weights, by_output()));
+      statistics_ = collector.Finish(layer, sums);
       const auto exact = [](const torch::Tensor& x) { return x.to(torch::kDouble).contiguous(); };
       probabilities_ = exact(taps.probabilities[0]);
       projected_ = torch::matmul(exact(taps.input[0]), exact(weights.k).t());
