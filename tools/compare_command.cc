@@ -125,9 +125,6 @@ void CheckLengths(const choose::CompareRequest& request, const choose::CompareTa
 }
 
 CommandResult RunCompare(const CompareArguments& args, const CommonOptions& common) {
-  KVC_CHECK(common.ranks->is_only(), kUsage,
-            "kvc-eval compare: expected one process, got {}; start it without mpirun and srun",
-            common.ranks->size());
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const choose::CompareRequest request = MakeRequest(args, BackendDevice(common));
   const auto tokenizer = Tokenizer::Load(request.reference);
@@ -136,7 +133,8 @@ CommandResult RunCompare(const CompareArguments& args, const CommonOptions& comm
   for (const std::string& output : {args.output, args.prompts}) {
     CheckOutputApart(output, InputsOf(args));
   }
-  if (!args.prompts.empty()) {
+  const bool writes = common.ranks->is_first();
+  if (writes && !args.prompts.empty()) {
     WriteJsonFile(args.prompts, choose::PromptsToJson(tasks.walk, tasks.samples, tasks.cells,
                                                       tasks.needle.question_before));
   }
@@ -148,12 +146,12 @@ CommandResult RunCompare(const CompareArguments& args, const CommonOptions& comm
             {}};
   }
   const fs::path partial = args.output.empty() ? "" : args.output + ".partial";
-  if (args.force && !partial.empty()) fs::remove(partial);
-  const choose::Comparison comparison =
-      choose::RunComparison(request, tasks, *tokenizer, partial, pool, *MakeProgress(common));
+  if (writes && args.force && !partial.empty()) fs::remove(partial);
+  const choose::Comparison comparison = choose::RunComparison(
+      request, tasks, *tokenizer, partial, pool, *MakeProgress(common), *common.ranks);
   CommandResult result = WithGates(ToJson(comparison), choose::CheckGates(args.gates, comparison),
                                    [comparison] { PrintComparison(comparison); });
-  if (!args.output.empty()) {
+  if (writes && !args.output.empty()) {
     WriteJsonFile(args.output, result.json);
     fs::remove(partial);
   }

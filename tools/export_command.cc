@@ -86,7 +86,7 @@ CommandResult ExportBest(const ExportArguments& arguments, const CommonOptions& 
       !common.dry_run, kUsage,
       "--dry-run: expected a method that is known beforehand, got auto; use another --method");
   const auto chosen = std::make_shared<const choose::ChosenExport>(
-      choose::ExportChosen(MakeRequest(arguments), options, *MakeProgress(common)));
+      choose::ExportChosen(MakeRequest(arguments), options, *MakeProgress(common), *common.ranks));
   const choose::Choice& choice = chosen->choice;
   CommandResult result{ToJson(chosen->plan, chosen->written), {}};
   result.json["chosen"] = choice.line;
@@ -111,6 +111,10 @@ CommandResult Check(const std::string& directory, int threads) {
 CommandResult RunExport(ExportArguments arguments, const CommonOptions& common) {
   bundle::ExportOptions& options = arguments.options;
   options.threads = CheckCommonOptions(common);
+  KVC_CHECK(common.ranks->is_only() || options.texts.method == kAuto, kUsage,
+            "kvc-export: expected --method auto for several ranks, got {}; start it without a "
+            "launcher",
+            options.texts.method.empty() ? "no method" : options.texts.method);
   options.seed = common.seed;
   if (!arguments.verify.empty()) {
     KVC_CHECK(options.model.empty() && options.output.empty(), kUsage,

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   AddCommonOptions(app, common,
                    "  kvc-export thin-model -o bundle --budget 25% --profile profile\n"
                    "  kvc-export --verify bundle --json");
-  return RunCommand(argc, argv, "kvc-export", app, common,
-                    [&] { return RunExport(arguments, common); });
+  return RunCommand(
+      argc, argv, "kvc-export", app, common, [&] { return RunExport(arguments, common); },
+      RankUse::kAny);
 }

@@ -6,7 +6,7 @@
 #include "core/base/error.h"
 #include "core/checkpoint/model_config.h"
 #include "core/io/json.h"
-#include "core/io/output_directory.h"
+#include "core/io/shared_output.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "export/bundle/export_bundle.h"
@@ -182,20 +182,26 @@ std::vector<size_t> RankLines(std::span<const ComparisonLine> lines, double leas
   return order;
 }
 
-Choice ChooseComposition(const ChooseRequest& request, ThreadPool& pool, Progress& progress) {
+Choice ChooseComposition(const ChooseRequest& request,
+                         ThreadPool& pool,
+                         Progress& progress,
+                         Ranks& ranks) {
   const auto tokenizer = Tokenizer::Load(request.candidates[0].model);
   const CompareTasks tasks = MakeTasks(request, *tokenizer);
   const std::vector<std::string> names = BundleNames(request.candidates);
-  const OutputDirectory scratch(request.scratch, {}, false);  // never committed: it goes at the end
+  const SharedOutput scratch(ranks, request.scratch, {}, false);  // never committed: it goes
   CompareRequest compare;
   size_t count = 0;
   for (size_t c = 0; c < names.size(); ++c) {
     const Candidate& candidate = request.candidates[c];
     compare.bases.push_back({scratch.path() / names[c], PoliciesOf(candidate, request)});
-    ExportFull(candidate, request, compare.bases.back().bundle, progress);
+    if (ranks.Owns(static_cast<int64_t>(c))) {
+      ExportFull(candidate, request, compare.bases.back().bundle, progress);
+    }
     if (!candidate.profile.empty()) compare.profiles.push_back(candidate.profile);
     count += compare.bases.back().policies.size();
   }
+  ranks.Barrier();  // all are written
   compare.reference = compare.bases[0].bundle;
   compare.budgets = {request.budget};
   compare.sinks = request.sinks;
@@ -203,16 +209,17 @@ Choice ChooseComposition(const ChooseRequest& request, ThreadPool& pool, Progres
   Choice choice;
   if (count > kFinalists) {
     const Comparison first =
-        RunComparison(compare, FirstRound(tasks), *tokenizer, {}, pool, progress);
+        RunComparison(compare, FirstRound(tasks), *tokenizer, {}, pool, progress, ranks);
     choice.screened = KeepFinalists(first.lines, request.least_needles, names, compare.bases);
   }
-  choice.comparison = RunComparison(compare, tasks, *tokenizer, {}, pool, progress);
+  choice.comparison = RunComparison(compare, tasks, *tokenizer, {}, pool, progress, ranks);
   const std::vector<ComparisonLine>& lines = choice.comparison.lines;
   const ComparisonLine& best = lines[RankLines(lines, request.least_needles)[0]];
   const LinePosition position = PositionOf(best, names, compare.bases);
   choice.line = best.name;
   choice.policy = compare.bases[position.base].policies[position.policy];
   choice.candidate = request.candidates[position.base];
+  ranks.Barrier();  // no rank reads the bundles any more
   return choice;
 }
 

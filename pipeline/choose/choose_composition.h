@@ -17,6 +17,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/base/row_format.h"
 #include "core/base/thread_pool.h"
 #include "core/cache/profile_file.h"
@@ -79,9 +80,11 @@ struct Choice {
 [[nodiscard]] std::vector<size_t> RankLines(std::span<const ComparisonLine> lines,
                                             double least_needles);
 
-// Chooses a composition. Throws kUsage without held-back text, and like the comparison.
+// Chooses a composition. Throws kUsage without held-back text, and like the comparison. Collective:
+// candidates are written, and prompts walked, by the ranks side by side; all choose the same.
 [[nodiscard]] Choice ChooseComposition(const ChooseRequest& request,
                                        ThreadPool& pool,
-                                       Progress& progress);
+                                       Progress& progress,
+                                       Ranks& ranks = OneRank());
 
 }  // namespace kvc::choose

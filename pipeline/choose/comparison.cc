@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/cache/manifest.h"
+#include "core/io/json.h"
 #include "eval/compare/compare.h"
 #include "pipeline/choose/comparison_progress.h"
 
@@ -35,35 +36,59 @@ int64_t PromptsAtOnce(const Contestants& contestants, int64_t length) {
   return std::max<int64_t>(1, std::min(by_rows, by_memory));
 }
 
+// Scores the prompts that `state` has not yet: batches of prompts are parts of the ranks' work, and
+// every round gives each rank one. `score(first, count, part)` appends the rows of prompts first ..
+// first + count - 1 to `part`; rows(state) are the rows so far.
+template <class Rows, class Score>
+void ScoreInRounds(int64_t count,
+                   int64_t batch,
+                   Ranks& ranks,
+                   ComparisonProgress& state,
+                   const Rows& rows,
+                   const Score& score) {
+  while (std::ssize(rows(state)) < count) {
+    const int64_t first = std::ssize(rows(state)) + ranks.rank() * batch;
+    ComparisonProgress part;
+    if (first < count) score(first, std::min<int64_t>(batch, count - first), part);
+    if (ranks.is_only()) {
+      for (auto& row : rows(part)) rows(state).push_back(std::move(row));
+    } else {
+      for (const std::string& scores : ranks.AllGather(part.Scores().dump())) {
+        state.TakeScores(ParseJson(scores, "rank"), "rank");
+      }
+    }
+    state.Save();
+  }
+}
+
 void WalkSamples(const CompareTasks& tasks,
                  const Contestants& contestants,
                  ThreadPool& pool,
                  Progress& progress,
+                 Ranks& ranks,
                  ComparisonProgress& state) {
   const auto count = std::ssize(tasks.samples);
   const int64_t batch = PromptsAtOnce(contestants, tasks.walk.context + tasks.walk.decode);
-  auto done = std::ssize(state.samples) * tasks.walk.decode;
-  while (std::ssize(state.samples) < count) {
-    const auto first = std::ssize(state.samples);
-    const auto samples =
-        std::span(tasks.samples).subspan(first, std::min<int64_t>(batch, count - first));
+  const auto score = [&](int64_t first, int64_t size, ComparisonProgress& part) {
+    const auto samples = std::span(tasks.samples).subspan(first, size);
+    auto done = first * tasks.walk.decode;
     const auto tick = [&] {
-      done += std::ssize(samples);
+      done += size;
       progress.Report("text", done, count * tasks.walk.decode);
     };
     eval::WalkOptions options = tasks.walk;
-    options.timed_steps = state.samples.empty() ? kTimedSteps : 0;
-    for (auto& sample : eval::CompareSamples(contestants.all, samples, options, pool, tick)) {
-      state.samples.push_back(std::move(sample));
-    }
-    state.Save();
-  }
+    options.timed_steps = first == 0 ? kTimedSteps : 0;
+    part.samples = eval::CompareSamples(contestants.all, samples, options, pool, tick);
+  };
+  const auto rows = [](ComparisonProgress & of) -> auto& { return of.samples; };
+  ScoreInRounds(count, batch, ranks, state, rows, score);
 }
 
 void AskNeedles(const CompareTasks& tasks,
                 const Contestants& contestants,
                 const Tokenizer& tokenizer,
                 Progress& progress,
+                Ranks& ranks,
                 ComparisonProgress& state) {
   std::vector<NeedlePrompt> prompts;
   int64_t longest = 0;
@@ -71,45 +96,45 @@ void AskNeedles(const CompareTasks& tasks,
     prompts.insert(prompts.end(), cell.prompts.begin(), cell.prompts.end());
     longest = std::max(longest, cell.length);
   }
-  const auto batch = static_cast<size_t>(PromptsAtOnce(contestants, longest));
-  while (state.found.size() < prompts.size()) {
-    const auto asked = std::span(prompts).subspan(state.found.size());
-    for (const auto& scores : eval::CompareNeedles(
-             contestants.all, tokenizer, asked.first(std::min(batch, asked.size())),
-             tasks.needle.question_before, tasks.needle.policy)) {
-      auto& found = state.found.emplace_back();
-      for (const eval::NeedleScore& score : scores) found.push_back(score.found);
+  const auto score = [&](int64_t first, int64_t size, ComparisonProgress& part) {
+    for (const auto& scores :
+         eval::CompareNeedles(contestants.all, tokenizer, std::span(prompts).subspan(first, size),
+                              tasks.needle.question_before, tasks.needle.policy)) {
+      auto& found = part.found.emplace_back();
+      for (const eval::NeedleScore& of_contestant : scores) found.push_back(of_contestant.found);
     }
-    state.Save();
-    progress.Report("needles", std::ssize(state.found), tasks.prompts());
-  }
+    progress.Report("needles", first + size, tasks.prompts());
+  };
+  const auto rows = [](ComparisonProgress & of) -> auto& { return of.found; };
+  const int64_t batch = PromptsAtOnce(contestants, longest);
+  ScoreInRounds(std::ssize(prompts), batch, ranks, state, rows, score);
 }
 
 void AskRuler(const CompareTasks& tasks,
               const Contestants& contestants,
               const Tokenizer& tokenizer,
               Progress& progress,
+              Ranks& ranks,
               ComparisonProgress& state) {
   int64_t longest = 0;
   for (const eval::TaskPrompt& prompt : tasks.ruler) {
     longest = std::max(longest, std::ssize(prompt.asked.context));
   }
-  const int64_t batch = PromptsAtOnce(contestants, longest);
   const eval::AskOptions options = {tasks.needle.question_before, tasks.needle.policy};
-  while (state.ruler.size() < tasks.ruler.size()) {
-    const size_t first = state.ruler.size();
+  const auto score = [&](int64_t first, int64_t size, ComparisonProgress& part) {
     std::vector<eval::AskedPrompt> asked;
-    for (size_t p = first; p < tasks.ruler.size() && std::ssize(asked) < batch; ++p) {
-      asked.push_back(tasks.ruler[p].asked);
-    }
+    for (int64_t p = first; p < first + size; ++p) asked.push_back(tasks.ruler[p].asked);
+    int64_t p = first;
     for (const auto& answers : eval::AnswerAll(contestants.all, tokenizer, asked, options)) {
-      const eval::TaskPrompt& prompt = tasks.ruler[state.ruler.size()];
-      auto& scores = state.ruler.emplace_back();
+      const eval::TaskPrompt& prompt = tasks.ruler[p++];
+      auto& scores = part.ruler.emplace_back();
       for (const eval::Answer& answer : answers) scores.push_back(prompt.score(answer.text));
     }
-    state.Save();
-    progress.Report("ruler", std::ssize(state.ruler), std::ssize(tasks.ruler));
-  }
+    progress.Report("ruler", first + size, std::ssize(tasks.ruler));
+  };
+  const auto rows = [](ComparisonProgress & of) -> auto& { return of.ruler; };
+  const int64_t batch = PromptsAtOnce(contestants, longest);
+  ScoreInRounds(std::ssize(tasks.ruler), batch, ranks, state, rows, score);
 }
 
 // Adds the processor time of one prompt's choosing, and of a token decoded alone with its share of
@@ -223,15 +248,16 @@ Comparison RunComparison(CompareRequest request,
                          const Tokenizer& tokenizer,
                          const fs::path& progress_file,
                          ThreadPool& pool,
-                         Progress& progress) {
+                         Progress& progress,
+                         Ranks& ranks) {
   request.reference_length = tasks.samples.empty() ? tasks.needle.lengths[0] : tasks.walk.context;
   request.append = tasks.walk.policy == runtime::DecodePolicy::kAppend;
   const Contestants contestants = LoadContestants(request, pool);
   for (const std::string& warning : contestants.warnings) progress.Warn(warning);
-  ComparisonProgress state(progress_file, tasks, contestants);
-  WalkSamples(tasks, contestants, pool, progress, state);
-  AskNeedles(tasks, contestants, tokenizer, progress, state);
-  AskRuler(tasks, contestants, tokenizer, progress, state);
+  ComparisonProgress state(progress_file, tasks, contestants, ranks);
+  WalkSamples(tasks, contestants, pool, progress, ranks, state);
+  AskNeedles(tasks, contestants, tokenizer, progress, ranks, state);
+  AskRuler(tasks, contestants, tokenizer, progress, ranks, state);
   return ResultOf(tasks, contestants, state);
 }
 

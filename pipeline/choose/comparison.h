@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/base/thread_pool.h"
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/answers.h"
@@ -73,13 +74,15 @@ struct Comparison {
 // Runs a comparison. Budgets are met at the context's length, or at the first needle length if
 // there is no text. With a `progress_file` every finished sample and prompt is saved there and
 // reused by a later call; the caller removes it. Throws like LoadContestants, and kUsage when the
-// file is of another comparison.
+// file is of another comparison. Collective: batches of prompts are divided among the ranks, rank 0
+// has the file, and the seconds are those of the rank that measured.
 [[nodiscard]] Comparison RunComparison(CompareRequest request,
                                        const CompareTasks& tasks,
                                        const Tokenizer& tokenizer,
                                        const std::filesystem::path& progress_file,
                                        ThreadPool& pool,
-                                       Progress& progress);
+                                       Progress& progress,
+                                       Ranks& ranks = OneRank());
 
 // Compares every line except the reference with the limits. Policies that were impossible miss all
 // of them: nobody knows what they would have cost.

@@ -54,22 +54,45 @@ Json SignatureOf(const CompareTasks& tasks, const Contestants& contestants) {
 
 ComparisonProgress::ComparisonProgress(std::filesystem::path file,
                                        const CompareTasks& tasks,
-                                       const Contestants& contestants)
-    : file_(std::move(file)), signature_(SignatureOf(tasks, contestants).dump()) {
+                                       const Contestants& contestants,
+                                       Ranks& ranks)
+    : file_(ranks.is_first() ? std::move(file) : std::filesystem::path()),
+      signature_(SignatureOf(tasks, contestants).dump()) {
   if (!file_.empty() && std::filesystem::exists(file_)) Load();
+  if (ranks.is_only()) return;
+  const std::string digest = Sha256(std::as_bytes(std::span(signature_)));
+  CheckAgreement(ranks, {{"bundles, profiles and prompts", digest}});
+  const std::string scores = ranks.Broadcast(ranks.is_first() ? Scores().dump() : "");
+  if (!ranks.is_first()) TakeScores(ParseJson(scores, "rank 0"), "rank 0");
 }
 
-void ComparisonProgress::Save() const {
-  if (file_.empty()) return;
-  Json json = {{"signature", Json::parse(signature_)},
-               {"samples", Json::array()},
-               {"found", found},
-               {"ruler", ruler}};
+Json ComparisonProgress::Scores() const {
+  Json json = {{"samples", Json::array()}, {"found", found}, {"ruler", ruler}};
   for (const auto& sample : samples) {
     Json row = Json::array();
     for (const eval::SampleScores& scores : sample) row.push_back(scores.ToJson());
     json["samples"].push_back(std::move(row));
   }
+  return json;
+}
+
+void ComparisonProgress::TakeScores(const Json& json, const std::string& origin) {
+  for (const Json& row : GetArray(json, "samples", origin)) {
+    auto& sample = samples.emplace_back();
+    for (const Json& scores : row) sample.push_back(eval::SampleScores::FromJson(scores, origin));
+  }
+  for (const Json& row : GetArray(json, "found", origin)) {
+    found.push_back(row.get<std::vector<bool>>());
+  }
+  for (const Json& row : GetArray(json, "ruler", origin)) {
+    ruler.push_back(row.get<std::vector<double>>());
+  }
+}
+
+void ComparisonProgress::Save() const {
+  if (file_.empty()) return;
+  Json json = Scores();
+  json["signature"] = Json::parse(signature_);
   WriteJsonFile(file_, json);
 }
 
@@ -80,12 +103,7 @@ void ComparisonProgress::Load() {
             "{}: expected the progress of this comparison, got that of another one; use the same "
             "inputs to go on, or --force to start anew",
             origin);
-  for (const Json& row : GetArray(json, "samples", origin)) {
-    auto& sample = samples.emplace_back();
-    for (const Json& scores : row) sample.push_back(eval::SampleScores::FromJson(scores, origin));
-  }
-  found = GetArray(json, "found", origin).get<std::vector<std::vector<bool>>>();
-  ruler = GetArray(json, "ruler", origin).get<std::vector<std::vector<double>>>();
+  TakeScores(json, origin);
 }
 
 }  // namespace kvc::choose

@@ -1,10 +1,12 @@
 #include "pipeline/choose/export_chosen.h"
 
 #include <filesystem>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/output_directory.h"
 #include "pipeline/choose/comparison_json.h"
@@ -25,6 +27,21 @@ std::vector<fs::path> InputsOf(const ChooseRequest& request) {
   return inputs;
 }
 
+// Returns what must be equal on all ranks, which have the same options.
+RankFacts FactsOf(const ChooseRequest& request) {
+  RankFacts facts;
+  const auto add = [&facts](const fs::path& file) {
+    if (!file.empty()) facts.emplace_back(file.string(), Sha256File(file));
+  };
+  for (const Candidate& candidate : request.candidates) {
+    add(candidate.model / "config.json");
+    add(candidate.profile);
+  }
+  for (const fs::path& text : request.text) add(text);
+  add(request.haystack);
+  return facts;
+}
+
 }  // namespace
 
 Json ToJson(const Choice& choice) {
@@ -36,7 +53,8 @@ Json ToJson(const Choice& choice) {
 
 ChosenExport ExportChosen(ChooseRequest request,
                           const bundle::ExportOptions& options,
-                          Progress& progress) {
+                          Progress& progress,
+                          Ranks& ranks) {
   request.budget = {options.texts.budget, options.budget};
   request.weights_dtype = options.weights_dtype;
   request.cache_format = options.cache_format;
@@ -45,16 +63,20 @@ ChosenExport ExportChosen(ChooseRequest request,
   request.seed = options.seed;
   request.threads = options.threads;
   request.scratch = options.output.string() + ".auto";
-  OutputDirectory output(options.output, InputsOf(request), options.force);
+  CheckAgreement(ranks, FactsOf(request));
+  std::optional<OutputDirectory> output;  // of rank 0
+  if (ranks.is_first()) output.emplace(options.output, InputsOf(request), options.force);
   ThreadPool pool(options.threads);
-  Choice choice = ChooseComposition(request, pool, progress);
+  Choice choice = ChooseComposition(request, pool, progress, ranks);
   bundle::ExportOptions best = options;
   best.model = choice.candidate.model;
   best.profile = choice.candidate.profile;
   best.SetPolicy(choice.policy.name, choice.policy.policy);
   bundle::ExportPlan plan = bundle::PlanExport(best);
-  bundle::ExportResult written =
-      bundle::ExportBundle(plan, best, {{"auto", ToJson(choice)}}, output, progress);
+  bundle::ExportResult written;
+  if (output) {
+    written = bundle::ExportBundle(plan, best, {{"auto", ToJson(choice)}}, *output, progress);
+  }
   return {std::move(choice), std::move(plan), std::move(written)};
 }
 

@@ -3,6 +3,7 @@
 // table of everything that was tried in the manifest.
 
 #include "core/base/progress.h"
+#include "core/base/ranks.h"
 #include "core/io/json_fwd.h"
 #include "export/bundle/export_bundle.h"
 #include "pipeline/choose/choose_composition.h"
@@ -21,9 +22,11 @@ struct ChosenExport {
 // Chooses among the candidates of `request`, whose model is the first, and exports the best with
 // the options. What both have (budget, types, sinks, window, seed, threads) is taken from the
 // options. Throws like ChooseComposition and ExportBundle, kUsage for an output that is not apart
-// from what is read.
+// from what is read, and when ranks disagree about an input. Collective: all choose, rank 0 writes;
+// `written` is empty on the others.
 [[nodiscard]] ChosenExport ExportChosen(ChooseRequest request,
                                         const bundle::ExportOptions& options,
-                                        Progress& progress);
+                                        Progress& progress,
+                                        Ranks& ranks = OneRank());
 
 }  // namespace kvc::choose
