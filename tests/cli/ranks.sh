@@ -36,7 +36,7 @@ same() {
 # The commands of the table that share their work; the others refuse to be several.
 each() {
   case $1 in
-    profile | logits | train) same "$@" ;;
+    factorize-* | profile | logits | train | compare) same "$@" ;;
     *)
       clean
       launch 2 "${@:3}" > stdout 2> stderr
