@@ -88,7 +88,7 @@ TEST_F(FactorizeRanks, GoesOnWithAnotherNumber) {
   options_.tune_global = true;
   options_.tune_tokens = 2048;
   const auto whole = RunAs(1);
-  const std::pair<const char*, int64_t> stops[] = {{"tune", 210}, {"global tuning", 2}};
+  const std::pair<const char*, int64_t> stops[] = {{"tune", 210}, {"global tuning", 1}};
   for (const auto& [stage, done] : stops) {
     EXPECT_THROW(kvc::testing::RunRanks(2,
                                         [&, stage = stage, done = done](Ranks& ranks) {
