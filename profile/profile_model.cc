@@ -14,6 +14,7 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "model/embedding_rows.h"
+#include "model/projections.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 #include "profile/basis_grams.h"
@@ -36,6 +37,7 @@ Json OptionsJson(const ProfileOptions& options) {
   json["horizon"] = options.horizon;
   json["sinks"] = options.sinks;
   json["window"] = options.window;
+  if (options.positions) json["positions"] = *options.positions;
   json["continuation"] = ContinuationName(options.continuation);
   json["importance"] = ImportanceName(options.importance);
   json["tiers"] = options.tiers.text;
@@ -218,6 +220,22 @@ int64_t SeenContext(const ModelConfig& config, const ProfileOptions& options, in
   return std::clamp(window, options.sinks + options.window + 1, options.context);
 }
 
+// The same window behind `first` other positions. Only queries and keys change.
+model::LayerTaps MovedTaps(const ModelConfig& config,
+                           const model::LayerWeights& weights,
+                           int64_t layer,
+                           const model::LayerTaps& taps,
+                           int64_t first) {
+  if (first == 0 || !config.rotated(layer)) return taps;
+  model::LayerWeights no_values = weights;
+  no_values.v = torch::Tensor();
+  const model::Projections at = model::Project(config, no_values, layer, taps.input, first);
+  model::LayerTaps moved = taps;
+  moved.q = at.q;
+  moved.k = at.k;
+  return moved;
+}
+
 // The last `tokens` of all but `input`, from which keys are made at their positions.
 model::LayerTaps SeenTaps(const model::LayerTaps& taps, int64_t tokens) {
   model::LayerTaps seen = taps;
@@ -354,9 +372,13 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     const model::LayerTaps seen = SeenTaps(taps, tokens);
     const torch::Tensor energy = energies[window].narrow(0, length - tokens, tokens);
     curves.Visit(layer, seen, weights, energy);
-    grams.Visit(layer, taps, energies[window], curves.output_grams());
-    steps.Visit(taps);
-    mixed.Visit(layer, seen, weights, energy, curves.output_grams(), curves.scores());
+    const int64_t index = ranks.PartsOf(num_windows)[window];
+    const model::LayerTaps moved =
+        MovedTaps(config, weights, layer, taps, FirstPosition(config, options, index, num_windows));
+    grams.Visit(layer, moved, energies[window], curves.output_grams());
+    steps.Visit(moved);
+    mixed.Visit(layer, SeenTaps(moved, tokens), weights, energy, curves.output_grams(),
+                curves.scores());
     layer_sums->TakeWindow();
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));

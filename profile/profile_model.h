@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,8 @@ struct ProfileOptions {
   int64_t horizon = 64;    // tokens after them
   int64_t sinks = 4;
   int64_t window = 32;  // newest tokens of the context: always kept, and snapkv's queries
+  // Positions that the bases and steps of tiers should fit. None: all of the model's.
+  std::optional<int64_t> positions = {};
   NamedTiers tiers =
       ParseNamedTiers("0,1/8,1/4,1", "tiers");  // of the curves with tiers; one: none
   Continuation continuation =
@@ -78,6 +81,18 @@ struct ProfileOptions {
 // The tiers that do so: kBitTiers, or dimensions where keys are latents, which have no steps.
 inline constexpr const char* kBitTiers = "1x8,x6,x4,x3,x2,x1";
 [[nodiscard]] NamedTiers DefaultTiers(const ModelConfig& config);
+
+// Returns the position at which window `index` of `count` begins for the bases and steps of tiers.
+// Rotated keys vary little over the positions of one window where a pair of dimensions turns
+// slowly: their mean would be the window's, and codes would not reach the keys of other positions.
+// So windows are spread over the positions that are asked for, the i-th of n (from 0 on) behind the
+// share (i / (n - 1))^2 of them: every sequence has the first positions, and few have the last
+// ones. Attention, which sees distances alone, stays what it is. 0 for keys that are cached before
+// their rotation, or have none.
+[[nodiscard]] int64_t FirstPosition(const ModelConfig& config,
+                                    const ProfileOptions& options,
+                                    int64_t index,
+                                    int64_t count);
 
 // Throws kUsage for sizes that leave no token to rank or do not fit the model's context, and for
 // repeated scorers; kUnsupported, by name, for what this version does not have.

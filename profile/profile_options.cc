@@ -61,8 +61,25 @@ NamedTiers DefaultTiers(const ModelConfig& config) {
   return ParseNamedTiers(latent ? "0,1/8,1/4,1" : kBitTiers, "--tiers");
 }
 
+int64_t FirstPosition(const ModelConfig& config,
+                      const ProfileOptions& options,
+                      int64_t index,
+                      int64_t count) {
+  if (!config.has_rope || config.keys.layout == KeyLayout::kLatent || count < 2) return 0;
+  const int64_t length = options.context + options.horizon;
+  const int64_t last = options.positions.value_or(config.context_length) - length;
+  const double share = static_cast<double>(index) / static_cast<double>(count - 1);
+  return static_cast<int64_t>(static_cast<double>(std::max<int64_t>(last, 0)) * share * share);
+}
+
 void CheckProfileOptions(const ProfileOptions& options, const ModelConfig& config) {
   CheckSizes(options, config);
+  if (options.positions) {
+    KVC_CHECK(*options.positions >= options.context + options.horizon &&
+                  *options.positions <= config.context_length,
+              kUsage, "--positions: expected {} (a window) to {} (the model's), got {}",
+              options.context + options.horizon, config.context_length, *options.positions);
+  }
   KVC_CHECK(!options.scorers.empty(), kUsage, "--scorer: expected one or more, got none");
   std::set<ScorerSpec> seen;
   for (const ScorerSpec& spec : options.scorers) {

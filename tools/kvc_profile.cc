@@ -29,6 +29,7 @@ struct Arguments {
   std::vector<std::string> scorers = {kAuto, "snapkv"};
   std::string context = "1024";
   std::string horizon = "64";
+  std::string positions;
   std::string continuation = "teacher";
   std::string importance = "oracle";
   std::string tiers = kAuto;
@@ -54,6 +55,9 @@ void AddOptions(CLI::App& app, Arguments& args) {
       ->capture_default_str();
   app.add_option("--horizon", args.horizon, "Tokens behind them that show what was needed")
       ->capture_default_str();
+  app.add_option("--positions", args.positions,
+                 "Positions that bases and steps of tiers should fit: fewer are coded better, more "
+                 "of them worse; default: the model's context");
   app.add_option("--sinks", options.sinks, "First tokens, always kept")->capture_default_str();
   app.add_option("--window", options.window, "Newest tokens, always kept")->capture_default_str();
   app.add_option("--continuation", args.continuation,
@@ -91,6 +95,7 @@ pipeline::ProfileRequest Resolve(const Arguments& args) {
   auto& options = request.options;
   options.context = ParseLength(args.context, "--context");
   options.horizon = ParseLength(args.horizon, "--horizon");
+  if (!args.positions.empty()) options.positions = ParseLength(args.positions, "--positions");
   options.continuation = profile::ContinuationFromName(args.continuation);
   options.importance = profile::ImportanceFromName(args.importance);
   std::optional<ModelConfig> config;

@@ -407,6 +407,19 @@ TEST(ProfileModel, ThreadsDoNotChangeBits) {
   ExpectSameBits(one, three);
 }
 
+// Attention sees distances alone, so curves of whole tokens stay, to the bit; bases follow the keys.
+TEST(ProfileModel, PositionsMoveTheBasesAlone) {
+  ProfileOptions options = SmallOptions();
+  const ProfileData spread = Profile("llama", options, 3);
+  options.positions = options.context + options.horizon;
+  const ProfileData near = Profile("llama", options, 3);
+  EXPECT_EQ(spread.curves, near.curves);
+  EXPECT_EQ(spread.error_curves, near.error_curves);
+  ASSERT_EQ(spread.bases.size(), near.bases.size());
+  EXPECT_NE(spread.bases[0].key_mean, near.bases[0].key_mean);
+  EXPECT_EQ(spread.bases[0].value_mean, near.bases[0].value_mean);
+}
+
 // --- Refusals -----------------------------------------------------------------------------------
 
 TEST(ProfileModel, OnlyFullWidthHasNoCurvesWithTiers) {

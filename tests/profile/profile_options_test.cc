@@ -61,6 +61,28 @@ TEST(PlanProfile, CountsTokensAndHiddenStates) {
   EXPECT_GT(plan.memory_bytes, plan.hidden_bytes);
 }
 
+TEST(FirstPosition, SpreadsWindowsOverThePositions) {
+  ModelConfig config = kvc::testing::OpenGolden("llama").config();
+  config.context_length = 1048;
+  ProfileOptions options = SmallOptions();  // windows of 48 tokens
+  EXPECT_EQ(FirstPosition(config, options, 0, 5), 0);
+  EXPECT_EQ(FirstPosition(config, options, 1, 5), 62);  // 1000 / 16
+  EXPECT_EQ(FirstPosition(config, options, 2, 5), 250);
+  EXPECT_EQ(FirstPosition(config, options, 4, 5), 1000);
+  EXPECT_EQ(FirstPosition(config, options, 0, 1), 0);
+  options.positions = 148;
+  EXPECT_EQ(FirstPosition(config, options, 4, 5), 100);
+  EXPECT_NO_THROW(CheckProfileOptions(options, config));
+  for (const int64_t positions : {47, 1049}) {
+    options.positions = positions;
+    EXPECT_KVC_ERROR(CheckProfileOptions(options, config), kUsage, "48 (a window) to 1048");
+  }
+  options.positions.reset();
+  config.keys.layout = KeyLayout::kLatent;  // rotated when they are rebuilt
+  EXPECT_EQ(FirstPosition(config, options, 4, 5), 0);
+  EXPECT_EQ(FirstPosition(kvc::testing::OpenGolden("gpt2").config(), options, 4, 5), 0);
+}
+
 TEST(Defaults, FollowTheKeys) {
   ModelConfig config = kvc::testing::OpenGolden("llama").config();
   EXPECT_EQ(ToString(DefaultScorer(config)), "output-error:prompt=1024");
