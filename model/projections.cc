@@ -154,7 +154,7 @@ Projections ProjectPairs(const ModelConfig& config,
   p.q_pre_rope = SplitRagged(torch::linear(x, weights.q, weights.q_bias),
                              ThinWidths(config, layer, config.group_size()));
   p.k = SplitRagged(torch::linear(x, weights.k, weights.k_bias), ThinWidths(config, layer, 1));
-  p.v = SplitHeads(torch::linear(x, weights.v, weights.v_bias), config.num_kv_heads);
+  p.v = SplitValues(config, weights, x);
   p.q = p.q_pre_rope;
   if (!config.rotated(layer)) return p;
   const auto tables = RotaryTables(config, first, x.size(1), x.device());

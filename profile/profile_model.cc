@@ -377,8 +377,10 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
         MovedTaps(config, weights, layer, taps, FirstPosition(config, options, index, num_windows));
     grams.Visit(layer, moved, energies[window], curves.output_grams());
     steps.Visit(moved);
-    mixed.Visit(layer, SeenTaps(moved, tokens), weights, energy, curves.output_grams(),
-                curves.scores());
+    // What makes keys thin behind their rotation does not turn with them.
+    const bool turns = config.keys.layout != KeyLayout::kPostRope;
+    mixed.Visit(layer, turns ? SeenTaps(moved, tokens) : seen, weights, energy,
+                curves.output_grams(), curves.scores());
     layer_sums->TakeWindow();
   };
   static_cast<void>(model::StreamWindows(checkpoint, windows, stream, visit, progress, "profile"));

@@ -35,7 +35,9 @@ RankFacts FactsOf(const ChooseRequest& request) {
   };
   for (const Candidate& candidate : request.candidates) {
     add(candidate.model / "config.json");
-    add(candidate.profile);
+    if (candidate.profile.empty()) continue;
+    add(candidate.profile / "profile.json");
+    add(candidate.profile / "profile.safetensors");
   }
   for (const fs::path& text : request.text) add(text);
   add(request.haystack);
@@ -63,7 +65,7 @@ ChosenExport ExportChosen(ChooseRequest request,
   request.seed = options.seed;
   request.threads = options.threads;
   request.scratch = options.output.string() + ".auto";
-  CheckAgreement(ranks, FactsOf(request));
+  if (!ranks.is_only()) CheckAgreement(ranks, FactsOf(request));
   std::optional<OutputDirectory> output;  // of rank 0
   if (ranks.is_first()) output.emplace(options.output, InputsOf(request), options.force);
   ThreadPool pool(options.threads);

@@ -30,7 +30,7 @@ rm -rf "$work" && mkdir -p "$work"
 "$bin/kvc-factorize" "$model" -o "$work/thin-model" --rank 25% --layout latent:1 --objective weight \
   --quiet > /dev/null
 "$bin/kvc-export" "$work/thin-model" -o "$work/thin" --method full --dtype $dtype --quiet > /dev/null
-"$bin/kvc-profile" "$model" -o "$work/profile" --calib "$text" --windows 2 --context 192 --horizon 32 --window 8 \
+"$bin/kvc-profile" "$model" -o "$work/profile" --calib "$text" --windows 2 --context 192 --horizon 32 --positions 224 --window 8 \
   --scorer output-error:reduce=mean,pool=1 --tiers $bits --quiet > /dev/null
 "$bin/kvc-export" "$model" -o "$work/bits" --budget 25% --method uniform --window 8 \
   --scorer output-error:reduce=mean,pool=1 --tiers $bits --profile "$work/profile" --dtype $dtype --quiet > /dev/null
@@ -40,7 +40,10 @@ head -c 480 "$held_back" > "$work/prompt.txt"
 
 for bundle in full tiers bits thin; do
   for device in cpu emulator; do
-    "$bin/kvc-run" "$work/$bundle" --device $device --prompt-file "$work/prompt.txt" -n $tokens --json \
+    # The device scores in floats; the processor rounds what scores and losses multiply in a bf16 model.
+    exact=
+    [ $device = emulator ] || exact=--exact
+    "$bin/kvc-run" "$work/$bundle" --device $device $exact --prompt-file "$work/prompt.txt" -n $tokens --json \
       --quiet > "$work/run-$bundle-$device.json"
   done
   python3 - "$work" "$bundle" <<'PYTHON'
