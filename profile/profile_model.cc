@@ -14,7 +14,6 @@
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "model/embedding_rows.h"
-#include "model/projections.h"
 #include "model/streamed.h"
 #include "model/threads.h"
 #include "profile/basis_grams.h"
@@ -25,6 +24,7 @@
 #include "profile/step_collector.h"
 #include "profile/utility_curve.h"
 #include "profile/window_sums.h"
+#include "profile/window_taps.h"
 
 namespace kvc::profile {
 namespace {
@@ -212,41 +212,6 @@ std::vector<torch::Tensor> AllRowEnergies(const std::vector<torch::Tensor>& hidd
   return energies;
 }
 
-// What a layer with a window sees of a calibration window, and the horizon: the taps of the last
-// tokens. Its curves are shares of these tokens, as its budgets are (RowsAt); at least one of them
-// is neither sink nor in the runtime's window of newest tokens.
-int64_t SeenContext(const ModelConfig& config, const ProfileOptions& options, int64_t layer) {
-  const int64_t window = config.window(layer).value_or(options.context);
-  return std::clamp(window, options.sinks + options.window + 1, options.context);
-}
-
-// The same window behind `first` other positions. Only queries and keys change.
-model::LayerTaps MovedTaps(const ModelConfig& config,
-                           const model::LayerWeights& weights,
-                           int64_t layer,
-                           const model::LayerTaps& taps,
-                           int64_t first) {
-  if (first == 0 || !config.rotated(layer)) return taps;
-  model::LayerWeights no_values = weights;
-  no_values.v = torch::Tensor();
-  const model::Projections at = model::Project(config, no_values, layer, taps.input, first);
-  model::LayerTaps moved = taps;
-  moved.q = at.q;
-  moved.k = at.k;
-  return moved;
-}
-
-// The last `tokens` of all but `input`, from which keys are made at their positions.
-model::LayerTaps SeenTaps(const model::LayerTaps& taps, int64_t tokens) {
-  model::LayerTaps seen = taps;
-  const int64_t first = taps.k.size(2) - tokens;
-  if (first == 0) return seen;
-  for (torch::Tensor* x : {&seen.q_pre_rope, &seen.q, &seen.k, &seen.v}) {
-    *x = x->narrow(2, first, tokens);
-  }
-  return seen;
-}
-
 void Save(const std::filesystem::path& directory,
           const Json& signature,
           int64_t next_layer,
@@ -278,14 +243,6 @@ void Begin(const Checkpoint& checkpoint,
   stream.first_layer = state->next_layer;
   stream.initial_hidden = RestoreHidden(*state, checkpoint.config(), num_windows, length);
   RestoreSums(std::move(state->sums), sums);
-}
-
-// This rank's windows.
-std::vector<std::vector<int32_t>> WindowsOf(const Ranks& ranks,
-                                            const std::vector<std::vector<int32_t>>& windows) {
-  std::vector<std::vector<int32_t>> mine;
-  for (const int64_t w : ranks.PartsOf(std::ssize(windows))) mine.push_back(windows[w]);
-  return mine;
 }
 
 // Throws where ranks have other inputs, before anyone reads the progress of a run.
@@ -323,7 +280,9 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   CheckProfileOptions(options, config);
   CheckInputs(inputs, options);
   const int64_t num_windows = std::ssize(inputs.windows);
-  const std::vector<std::vector<int32_t>> windows = WindowsOf(ranks, inputs.windows);
+  const std::vector<int64_t> own = ranks.PartsOf(num_windows);
+  std::vector<std::vector<int32_t>> windows;  // of this rank
+  for (const int64_t w : own) windows.push_back(inputs.windows[w]);
   const int64_t length = options.context + options.horizon;
   const Json all_options = AllOptions(inputs, options);
   const Json signature = SignatureOf(checkpoint, inputs.windows, all_options);
@@ -372,9 +331,8 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     const model::LayerTaps seen = SeenTaps(taps, tokens);
     const torch::Tensor energy = energies[window].narrow(0, length - tokens, tokens);
     curves.Visit(layer, seen, weights, energy);
-    const int64_t index = ranks.PartsOf(num_windows)[window];
-    const model::LayerTaps moved =
-        MovedTaps(config, weights, layer, taps, FirstPosition(config, options, index, num_windows));
+    const int64_t first = FirstPosition(config, options, own[window], num_windows);
+    const model::LayerTaps moved = MovedTaps(config, weights, layer, taps, first);
     grams.Visit(layer, moved, energies[window], curves.output_grams());
     steps.Visit(moved);
     // What makes keys thin behind their rotation does not turn with them.
