@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <optional>
 
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "core/base/rank_bytes.h"
 
 namespace kvc {
 namespace {
@@ -42,7 +41,7 @@ std::string Pack(const std::vector<std::string>& strings) {
   std::string packed;
   for (const std::string& text : strings) {
     const uint64_t length = text.size();
-    packed.append(reinterpret_cast<const char*>(&length), sizeof length);
+    AppendBytes(packed, std::span(&length, 1));
     packed += text;
   }
   return packed;
@@ -50,13 +49,11 @@ std::string Pack(const std::vector<std::string>& strings) {
 
 std::vector<std::string> Unpack(const std::string& packed) {
   std::vector<std::string> strings;
-  size_t at = 0;
-  while (at < packed.size()) {
-    uint64_t length = 0;
-    std::memcpy(&length, packed.data() + at, sizeof length);
-    at += sizeof length;
-    strings.push_back(packed.substr(at, length));
-    at += length;
+  std::string_view left = packed;
+  while (!left.empty()) {
+    const uint64_t length = TakeValues<uint64_t>(left, 1)[0];
+    strings.emplace_back(left.substr(0, length));
+    left.remove_prefix(length);
   }
   return strings;
 }
