@@ -28,8 +28,7 @@ fs::path HiddenPath(const fs::path& directory, int64_t layer, int64_t rank) {
 
 // Tells whether a name is that of a file which a killed run was writing.
 bool IsHalfWritten(const std::string& name) {
-  return name.ends_with(".tmp") &&
-         (name.starts_with(".hidden.") || name.starts_with(".state."));
+  return name.ends_with(".tmp") && (name.starts_with(".hidden.") || name.starts_with(".state."));
 }
 
 // Removes the hidden states of all layers but `layer`, and what is half written: no rank writes.

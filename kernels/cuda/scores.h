@@ -9,8 +9,8 @@
 //
 // come in two passes. The first runs over the tokens for 64 queries at a time and finds o_i, the
 // softmax' sum, and the token with the most attention, which stays out of the sums so that v_j -
-// o_i keeps its digits where it is dominant (scorers/output_change.h). In the second a block owns 64
-// tokens and goes through all queries in order: no atomics, and the result depends on the table
+// o_i keeps its digits where it is dominant (scorers/output_change.h). In the second a block owns
+// 64 tokens and goes through all queries in order: no atomics, and the result depends on the table
 // alone. Nothing waits for the stream. NaN and infinity reach the sums.
 //
 // Plain C++17: kernels and the host include this.

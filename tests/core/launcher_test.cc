@@ -1,4 +1,4 @@
-// What the environment says of a launcher (core/mpi/launcher.h).
+// Launchers as the environment tells of them (core/mpi/launcher.h).
 
 #include "core/mpi/launcher.h"
 

@@ -1,4 +1,4 @@
-// What calibration collects, against loops in double over what a layer does to one window.
+// Statistics of calibration against loops in double over what a layer does to one window.
 
 #include <algorithm>
 #include <cmath>

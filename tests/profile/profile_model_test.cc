@@ -407,7 +407,8 @@ TEST(ProfileModel, ThreadsDoNotChangeBits) {
   ExpectSameBits(one, three);
 }
 
-// Attention sees distances alone, so curves of whole tokens stay, to the bit; bases follow the keys.
+// Attention sees distances alone, so curves of whole tokens stay, to the bit; bases follow the
+// keys.
 TEST(ProfileModel, PositionsMoveTheBasesAlone) {
   ProfileOptions options = SmallOptions();
   const ProfileData spread = Profile("llama", options, 3);
