@@ -1,20 +1,53 @@
 #include "runtime/cpu/cpu_model.h"
 
-#include "core/base/error.h"
+#include "core/base/memory_left.h"
 
 namespace kvc::runtime {
+namespace {
+
+int64_t BytesOf(const kernels::WeightView& view) {
+  return view.out * view.in * DTypeBytes(view.dtype);
+}
+
+// Weights take memory of their own where this is a part of what is left; pages of a mapped file can
+// be taken back, these cannot.
+constexpr int64_t kShareOfMemory = 2;
+
+// Floats are packed by kernels::PackedWeight, if they can be.
+bool TakesOwnMemory(const kernels::WeightView& view) { return view.dtype != DType::kF32; }
+
+}  // namespace
 
 CpuModel::CpuModel(const Graph& graph, const Plan& plan, bool pack_weights, ThreadPool& pool)
     : graph_(graph), plan_(plan), grams_(plan.attentions.size()) {
-  const kernels::PackOptions options = {.lossless_bf16 = pack_weights};
-  for (const LinearWeight& weight : plan.linears) {
-    linears_.emplace_back(WeightOf(weight), pool, options);
-  }
+  if (pack_weights) memory_ = WeightMemory(OwnBytes());
+  for (const LinearWeight& weight : plan.linears) AddLinear(weight, pack_weights, pool);
   for (const auto& section : plan.sections) {
     std::vector<StepData>& data = sections_.emplace_back();
     for (const Step& step : section) data.push_back(Resolve(step));
   }
   for (const AttentionStep& step : plan.attentions) rebuilds_.push_back(RebuildsOf(step));
+}
+
+int64_t CpuModel::OwnBytes() const {
+  int64_t bytes = 0;
+  for (const LinearWeight& weight : plan_.linears) {
+    const kernels::WeightView view = WeightOf(weight);
+    if (TakesOwnMemory(view)) bytes += WeightMemory::PlaceBytes(BytesOf(view));
+  }
+  const int64_t left = MemoryLeft().value_or(0);
+  return bytes <= left / kShareOfMemory ? bytes : 0;
+}
+
+void CpuModel::AddLinear(const LinearWeight& weight, bool pack_weights, ThreadPool& pool) {
+  kernels::WeightView view = WeightOf(weight);
+  if (TakesOwnMemory(view)) {
+    const Tensor& first = FirstTensorOf(graph_, plan_, weight);
+    const std::byte* own = memory_.Add(first, BytesOf(view), pool);
+    if (own != nullptr) view.data = own;
+  }
+  views_.push_back(view);
+  linears_.emplace_back(view, pool, kernels::PackOptions{.lossless_bf16 = pack_weights});
 }
 
 StepData CpuModel::QueryRotation(int64_t layer) const {
@@ -78,8 +111,8 @@ std::span<const ConstMatrixF> CpuModel::output_grams(int64_t layer, ThreadPool& 
   const std::lock_guard<std::mutex> guard(grams_mutex_);
   OutputGrams& grams = grams_[layer];
   if (grams.matrices.empty()) {
-    const LinearWeight& weight = plan_.linears[OutputProjection(plan_, layer)];
-    grams = MakeOutputGrams(WeightOf(weight), plan_.attentions[layer].num_heads, pool);
+    const kernels::WeightView& weight = views_[OutputProjection(plan_, layer)];
+    grams = MakeOutputGrams(weight, plan_.attentions[layer].num_heads, pool);
   }
   return grams.matrices;
 }

@@ -13,6 +13,7 @@
 #include "kernels/matmul.h"
 #include "runtime/backend.h"
 #include "runtime/cpu/output_grams.h"
+#include "runtime/cpu/weight_memory.h"
 #include "runtime/load/graph.h"
 #include "runtime/plan/plan.h"
 
@@ -31,7 +32,8 @@ struct StepData {
 // asked for, behind a lock: sessions on several threads share one.
 class CpuModel : public PreparedModel {
  public:
-  // Graph and plan must outlive it. `pack_weights`: kernels::PackedWeight's lossless bf16. Throws
+  // Graph and plan must outlive it. `pack_weights`: kernels::PackedWeight's lossless bf16, and
+  // weights of 16 bits are read into memory of their own (weight_memory.h). Throws
   // kInternal for a plan that the graph is not behind.
   CpuModel(const Graph& graph, const Plan& plan, bool pack_weights, ThreadPool& pool);
 
@@ -58,9 +60,17 @@ class CpuModel : public PreparedModel {
   [[nodiscard]] StepData QueryRotation(int64_t layer) const;
   [[nodiscard]] std::vector<kernels::KeyRebuild> RebuildsOf(const AttentionStep& step) const;
 
+  // The bytes that products' weights take in memory of their own; 0 where the machine has too
+  // little.
+  [[nodiscard]] int64_t OwnBytes() const;
+  // Appends a product's weight, in memory of its own where there is room for it.
+  void AddLinear(const LinearWeight& weight, bool pack_weights, ThreadPool& pool);
+
   const Graph& graph_;
   const Plan& plan_;
-  std::vector<std::vector<StepData>> sections_;             // [1 + L + 1]
+  std::vector<std::vector<StepData>> sections_;  // [1 + L + 1]
+  WeightMemory memory_;
+  std::vector<kernels::WeightView> views_;                  // [plan's], what linears_ are made of
   std::vector<kernels::PackedWeight> linears_;              // [plan's]
   std::vector<std::vector<kernels::KeyRebuild>> rebuilds_;  // [L]
   mutable std::mutex grams_mutex_;

@@ -22,6 +22,8 @@ struct Tensor {
   std::vector<int64_t> dims;
   const std::byte* data = nullptr;
   int64_t elements = 0;
+  const MappedFile* file = nullptr;  // where `data` lies, `offset` bytes in it; null: no file
+  int64_t offset = 0;
 
   template <class T>
   [[nodiscard]] const T* as() const {

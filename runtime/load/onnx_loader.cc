@@ -141,7 +141,7 @@ class Reader {
               "initializer \"{}\": expected one of this name, got two", tensor.name);
   }
 
-  const std::byte* External(const onnx::TensorProto& proto, const Tensor& tensor) {
+  const std::byte* External(const onnx::TensorProto& proto, Tensor& tensor) {
     std::string location;
     int64_t offset = 0;
     int64_t length = -1;
@@ -168,6 +168,8 @@ class Reader {
     KVC_CHECK(offset % DTypeBytes(tensor.dtype) == 0, kBadInput,
               "initializer \"{}\": external data: expected an aligned offset, got {}", tensor.name,
               offset);
+    tensor.file = &it->second;  // nodes of a map stay where they are
+    tensor.offset = offset;
     return it->second.bytes().data() + offset;
   }
 
