@@ -8,13 +8,14 @@
 #include "core/base/error.h"
 #include "core/base/ordered_sum.h"
 #include "core/base/rank_bytes.h"
+#include "core/base/round_rows.h"
 #include "core/cache/loss_map.h"
 #include "core/cache/profile_file.h"
 #include "linalg/basis.h"
-#include "model/logit_weights.h"
 #include "model/ordered_work.h"
 #include "model/projections.h"
 #include "model/threads.h"
+#include "profile/drop_losses.h"
 #include "profile/head_basis.h"
 #include "profile/utility_curve.h"
 #include "scorers/tier_loss.h"
@@ -24,9 +25,6 @@ namespace kvc::profile {
 namespace {
 
 using torch::Tensor;
-
-// Of a query's attention that the other tokens have, at least: what rounding leaves of 1 - a.
-constexpr double kLeastRest = 1e-6;
 
 // A dense float matrix.
 ConstMatrixF View(const Tensor& x) { return {x.data_ptr<float>(), x.size(0), x.size(1)}; }
@@ -43,12 +41,7 @@ Tensor Approximate(const Tensor& x, const linalg::BasisView& basis, const Kept& 
   std::vector<float> storage(static_cast<size_t>(x.size(0) * kept.width));
   const MatrixF coordinates(storage.data(), x.size(0), kept.width);
   linalg::ToCoordinates(View(x), basis, coordinates);
-  if (kept.format) {
-    const int64_t stride = RowBytes(*kept.format, kept.width, kept.steps);
-    std::vector<std::byte> rows(static_cast<size_t>(x.size(0) * stride));
-    EncodeRows(coordinates, *kept.format, rows.data(), stride, kept.steps);
-    DecodeRows(rows.data(), *kept.format, stride, coordinates, kept.steps);
-  }
+  if (kept.format) RoundRows(coordinates, *kept.format, kept.steps);
   Tensor y = torch::empty_like(x);
   linalg::FromCoordinates(coordinates, basis, MatrixF(y.data_ptr<float>(), y.size(0), y.size(1)));
   return y;
@@ -297,25 +290,16 @@ void MixedCollector::OverWindows(const std::function<void(int64_t)>& work) const
   model::RunOrdered(count, workers, measure, [](int64_t) {});
 }
 
-std::vector<double> MixedCollector::DropLosses(const Window& window, int64_t group) const {
+std::vector<double> MixedCollector::GroupDropLosses(const Window& window, int64_t group) const {
   const int64_t share = config_.group_size();
   const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
   Tensor sum = torch::zeros({window.context}, torch::kFloat64);
   for (int64_t g = group * group_heads; g < (group + 1) * group_heads; ++g) {
-    const Tensor queries = window.queries.narrow(0, g * share, share)
-                               .narrow(1, options_.window, options_.horizon)
-                               .to(torch::kFloat64);                           // [H/G, Q, D_k]
-    const Tensor values = window.values[g].to(torch::kFloat64);                // [T, D_v]
-    const Tensor keys = window.keys[g].to(torch::kFloat64);                    // [T, D_k]
-    Tensor logits = torch::matmul(queries * config_.logit_scale(), keys.t());  // [H/G, Q, T]
-    model::HideUnseenKeys(logits, window.seen);
-    const Tensor attention = torch::softmax(logits, -1);
-    const Tensor moved =
-        model::LogitWeights(attention, values, torch::matmul(attention, values),
-                            grams_.narrow(0, g * share, share).to(torch::kFloat64));
-    const Tensor rest = (1.0 - attention).clamp_min_(kLeastRest);
-    const Tensor losses = (moved / rest.square_()).mean(0);  // [Q, T]
-    sum += torch::mv(losses.t(), window.weight).narrow(0, 0, window.context);
+    const Tensor losses = DropLosses(
+        window.queries.narrow(0, g * share, share).narrow(1, options_.window, options_.horizon),
+        window.keys[g], window.values[g], grams_.narrow(0, g * share, share), window.weight,
+        config_.logit_scale(), window.seen);
+    sum += losses.narrow(0, 0, window.context);
   }
   return {sum.data_ptr<double>(), sum.data_ptr<double>() + sum.numel()};
 }
@@ -324,7 +308,7 @@ std::vector<std::string> MixedCollector::ScoredTokens() const {
   const int64_t groups = config_.num_key_groups();
   std::vector<std::string> tokens(windows_.size());
   OverWindows([&](int64_t w) {
-    for (int64_t n = 0; n < groups; ++n) tokens[w] += ToBytes(DropLosses(windows_[w], n));
+    for (int64_t n = 0; n < groups; ++n) tokens[w] += ToBytes(GroupDropLosses(windows_[w], n));
     for (size_t s = 0; s < scorers_.size(); ++s) {
       for (int64_t n = 0; n < groups; ++n) tokens[w] += ToBytes(windows_[w].scores[s][n]);
     }

@@ -98,7 +98,7 @@ class MixedCollector {
   // Calls `work` for the index of every window, several at once on threads of their own.
   void OverWindows(const std::function<void(int64_t)>& work) const;
   // Returns l [context] of the group's tokens.
-  [[nodiscard]] std::vector<double> DropLosses(const Window& window, int64_t group) const;
+  [[nodiscard]] std::vector<double> GroupDropLosses(const Window& window, int64_t group) const;
   // Returns what maps are fitted to, as bytes, of each window of this rank: losses [groups,
   // context], double, then scores [scorers, groups, context], float.
   [[nodiscard]] std::vector<std::string> ScoredTokens() const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "core/base/round_rows.h"
 #include "runtime/cpu/cache_rows.h"
 
 namespace kvc::runtime {
@@ -89,12 +90,7 @@ FloatRows Approximate(ConstMatrixF x,
   std::vector<float> storage(static_cast<size_t>(x.rows * width));
   const MatrixF coordinates(storage.data(), x.rows, width);
   basis.ToCoordinates(x, coordinates);
-  if (format != nullptr) {
-    const int64_t stride = RowBytes(*format, width, steps);
-    std::vector<std::byte> held(static_cast<size_t>(x.rows * stride));
-    EncodeRows(coordinates, *format, held.data(), stride, steps);
-    DecodeRows(held.data(), *format, stride, coordinates, steps);
-  }
+  if (format != nullptr) RoundRows(coordinates, *format, steps);
   basis.FromCoordinates(coordinates, MakeRows(x.rows, x.cols, rows));
   return rows;
 }

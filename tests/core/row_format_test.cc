@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
+#include "core/base/round_rows.h"
 #include "tests/core/row_cases.h"
 #include "tests/support/expect_error.h"
 
@@ -148,6 +149,21 @@ TEST(RowFormat, PlainRowsAreConvertedElements) {
       ConvertToFloat(dtype, expected.data(), width, back.data());
       const std::vector<float> decoded = Decoded(format, expected, row.size());
       EXPECT_EQ(std::memcmp(decoded.data(), back.data(), back.size() * sizeof(float)), 0);
+    }
+  }
+}
+
+TEST(RowFormat, RoundedRowsAreWhatACacheGivesBack) {
+  Rng rng(4);
+  constexpr int64_t kWidth = 13;
+  const std::vector<float> rows = RandomRow(rng, 3 * kWidth);
+  for (const RowFormat& format : {kRowsF32, kRowsF16, kRowsBF16, kRowsInt8}) {
+    std::vector<float> rounded = rows;
+    RoundRows({rounded.data(), 3, kWidth}, format);
+    for (int64_t r = 0; r < 3; ++r) {
+      const std::vector<float> row(rows.begin() + r * kWidth, rows.begin() + (r + 1) * kWidth);
+      const std::vector<float> expected = Decoded(format, Encoded(format, row), kWidth);
+      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), rounded.begin() + r * kWidth));
     }
   }
 }
