@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/io/atomic_file.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
 
@@ -17,6 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kProgressKey = "progress";
 constexpr const char* kSumPrefix = "sum.";
 
+constexpr const char* kStateName = "state.safetensors";
 constexpr const char* kHiddenPrefix = "hidden.";
 
 std::string HiddenName(int64_t window) { return kHiddenPrefix + std::to_string(window); }
@@ -28,7 +30,8 @@ fs::path HiddenPath(const fs::path& directory, int64_t layer, int64_t rank) {
 
 // Tells whether a name is that of a file which a killed run was writing.
 bool IsHalfWritten(const std::string& name) {
-  return name.ends_with(".tmp") && (name.starts_with(".hidden.") || name.starts_with(".state."));
+  const std::string target = TargetOfTemporary(name);
+  return target == kStateName || target.starts_with(kHiddenPrefix);
 }
 
 // Removes the hidden states of all layers but `layer`, and what is half written: no rank writes.
@@ -99,7 +102,7 @@ std::vector<T> ReadTensor(const SafetensorsReader& reader,
 
 }  // namespace
 
-fs::path StatePath(const fs::path& directory) { return directory / "state.safetensors"; }
+fs::path StatePath(const fs::path& directory) { return directory / kStateName; }
 
 void SaveState(const fs::path& directory,
                const Json& signature,

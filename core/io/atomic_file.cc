@@ -83,22 +83,25 @@ std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path) {
   return path.parent_path() / name;
 }
 
+std::string TargetOfTemporary(std::string_view name) {
+  if (!name.starts_with('.') || !name.ends_with(kTemporarySuffix)) return "";
+  name.remove_suffix(kTemporarySuffix.size());
+  const size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos || dot < 2 || !IsProcessAndNumber(name.substr(dot + 1))) {
+    return "";
+  }
+  return std::string(name.substr(1, dot - 1));
+}
+
 std::vector<std::filesystem::path> TemporariesBeside(const std::filesystem::path& path) {
-  const std::string prefix = "." + path.filename().string() + ".";
+  const std::string target = path.filename().string();
   const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
   std::vector<std::filesystem::path> found;
   std::error_code error;
   for (std::filesystem::directory_iterator it(parent, error), end; !error && it != end;
        it.increment(error)) {
-    const std::string file = it->path().filename().string();
-    std::string_view name = file;
-    if (name.size() <= prefix.size() + kTemporarySuffix.size() || !name.starts_with(prefix) ||
-        !name.ends_with(kTemporarySuffix)) {
-      continue;
-    }
-    name.remove_prefix(prefix.size());
-    name.remove_suffix(kTemporarySuffix.size());
-    if (IsProcessAndNumber(name)) found.push_back(it->path());
+    const std::string of = TargetOfTemporary(it->path().filename().string());
+    if (!of.empty() && of == target) found.push_back(it->path());
   }
   return found;
 }

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace kvc {
@@ -47,6 +49,10 @@ class AtomicFile {
 // Returns a name beside `path` that no other object of this or another process uses:
 // ".NAME.PROCESS-NUMBER.tmp".
 [[nodiscard]] std::filesystem::path TemporaryNameBeside(const std::filesystem::path& path);
+
+// Returns the name of the file that a name of TemporaryNameBeside stands for, whichever process
+// made it; "" for every other name.
+[[nodiscard]] std::string TargetOfTemporary(std::string_view name);
 
 // Returns what lies beside `path` under names that TemporaryNameBeside(path) gives in any process.
 // A folder that cannot be listed has none.

@@ -70,6 +70,18 @@ TEST(AtomicFile, RemovesWhatKilledWritersLeft) {
   EXPECT_EQ(TemporariesBeside(dir / "out.html").size(), 3u);
 }
 
+TEST(AtomicFile, TellsWhatATemporaryStandsFor) {
+  for (const char* name : {"in", "out.html", ".hidden", "state.1-2.tmp"}) {
+    const fs::path temporary = TemporaryNameBeside(fs::path("folder") / name);
+    EXPECT_EQ(temporary.parent_path(), "folder");
+    EXPECT_EQ(TargetOfTemporary(temporary.filename().string()), name);
+  }
+  for (const char* name : {"", ".tmp", ".1-2.tmp", "..1-2.tmp", "in.1-2.tmp", ".in.12.tmp",
+                           ".in.1-.tmp", ".in.1-x.tmp", ".in.1-2", ".in1-2.tmp"}) {
+    EXPECT_EQ(TargetOfTemporary(name), "") << name;
+  }
+}
+
 // A relative name without a folder is beside the working directory's files.
 TEST(AtomicFile, ListsTemporariesOfTheWorkingDirectory) {
   const testing::TempDir dir;
