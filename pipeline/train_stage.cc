@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/io/files.h"
+#include "core/io/rank_facts.h"
 #include "core/io/shared_output.h"
 #include "core/io/text_input.h"
 #include "core/tokenizer/tokenizer.h"
@@ -77,13 +78,6 @@ Json DescribeBatches(const TrainRequest& request, const ModelConfig& config) {
   return settings;
 }
 
-// Throws where ranks have other inputs.
-void CheckSameRun(Ranks& ranks, const TrainPlan& plan) {
-  RankFacts facts = {{"config.json", plan.config.source->dump()}};
-  for (const auto& [key, value] : plan.settings.items()) facts.emplace_back(key, value.dump());
-  CheckAgreement(ranks, facts);
-}
-
 // Writes what stands beside the weights.
 void WriteCompanions(const TrainRequest& request,
                      const TrainPlan& plan,
@@ -133,7 +127,9 @@ model::TrainReport RunTraining(const TrainRequest& request,
                                const TrainPlan& plan,
                                Progress& progress,
                                Ranks& ranks) {
-  CheckSameRun(ranks, plan);
+  RankFacts facts = FactsOf(plan.settings);
+  facts.emplace(facts.begin(), "config.json", plan.config.source->dump());
+  CheckAgreement(ranks, facts);
   SharedOutput out(ranks, request.output, InputsOf(request), request.force, /*resumable=*/true);
   if (ranks.is_first()) WriteCompanions(request, plan, out.path());
   model::TrainOptions options = request.train;

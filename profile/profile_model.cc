@@ -13,6 +13,7 @@
 #include "core/base/version.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/rank_facts.h"
 #include "model/embedding_rows.h"
 #include "model/streamed.h"
 #include "model/threads.h"
@@ -245,13 +246,6 @@ void Begin(const Checkpoint& checkpoint,
   RestoreSums(std::move(state->sums), sums);
 }
 
-// Throws where ranks have other inputs, before anyone reads the progress of a run.
-void CheckSameRun(Ranks& ranks, const Json& signature) {
-  RankFacts facts;
-  for (const auto& [key, value] : signature.items()) facts.emplace_back(key, value.dump());
-  CheckAgreement(ranks, facts);
-}
-
 // Returns the sums that the visits of a window add to at one layer.
 std::vector<std::span<double>> SlotsOf(int64_t layer,
                                        int64_t num_layers,
@@ -286,7 +280,7 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
   const int64_t length = options.context + options.horizon;
   const Json all_options = AllOptions(inputs, options);
   const Json signature = SignatureOf(checkpoint, inputs.windows, all_options);
-  CheckSameRun(ranks, signature);
+  CheckAgreement(ranks, FactsOf(signature));  // before anyone reads the progress of a run
 
   ProfileSums sums;
   CurveCollector curves(config, options, sums);

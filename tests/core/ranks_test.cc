@@ -14,6 +14,8 @@
 #include "core/base/error.h"
 #include "core/base/ordered_sum.h"
 #include "core/base/rng.h"
+#include "core/io/json.h"
+#include "core/io/rank_facts.h"
 #include "tests/support/thread_ranks.h"
 
 namespace kvc {
@@ -185,6 +187,12 @@ TEST(CheckAgreement, NamesRankHostAndFact) {
                     }),
             "rank 1 on host1: --force: expected nothing as on rank 0 (host0), got true; start all "
             "ranks with the same kvc, options and inputs");
+}
+
+TEST(CheckAgreement, TakesTheMembersOfAnObject) {
+  const RankFacts expected = {{"length", "64"}, {"text", "[\"a\",2]"}};
+  EXPECT_EQ(FactsOf({{"length", 64}, {"text", {"a", 2}}}), expected);
+  EXPECT_TRUE(FactsOf(Json::object()).empty());
 }
 
 TEST(RunRanks, AFailureEndsTheOthers) {
