@@ -1,6 +1,5 @@
 // kvc-eval compare.
 
-#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -106,11 +105,7 @@ void CheckLengths(const choose::CompareRequest& request, const choose::CompareTa
   std::vector<fs::path> bundles = {request.reference};
   bundles.insert(bundles.end(), request.bundles.begin(), request.bundles.end());
   for (const auto& base : request.bases) bundles.push_back(base.bundle);
-  int64_t ruler = 0;
-  for (const eval::TaskPrompt& prompt : tasks.ruler) {
-    ruler = std::max(ruler, std::ssize(prompt.asked.context) + std::ssize(prompt.asked.question) +
-                                prompt.asked.answer_tokens - 1);
-  }
+  const int64_t ruler = eval::LongestPrompt(tasks.ruler) - 1;  // an answer's last is not fed
   for (const fs::path& bundle : bundles) {
     if (!tasks.samples.empty()) {
       eval::CheckFitsContext(bundle, "--context and --decode",

@@ -1,6 +1,5 @@
 // kvc-eval ruler, lines and longbench.
 
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -47,16 +46,6 @@ void AddTaskOptions(CLI::App& app, TaskArguments& args) {
 
 using Planner = std::function<std::vector<eval::TaskPrompt>(const Tokenizer&)>;
 
-// Tokens of the longest prompt with its answer.
-int64_t LongestOf(const std::vector<eval::TaskPrompt>& prompts) {
-  int64_t longest = 0;
-  for (const eval::TaskPrompt& prompt : prompts) {
-    longest = std::max(longest, std::ssize(prompt.asked.context) +
-                                    std::ssize(prompt.asked.question) + prompt.asked.answer_tokens);
-  }
-  return longest;
-}
-
 void PrintTasks(const eval::TaskResult& measured, const std::string& question) {
   std::printf("score       %.1f %% (mean of the cells, question %s the compression)\n",
               100.0 * measured.scores.score, question.c_str());
@@ -75,10 +64,11 @@ CommandResult RunTasks(const TaskArguments& args,
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   const auto tokenizer = Tokenizer::Load(args.bundle);
   const std::vector<eval::TaskPrompt> prompts = plan(*tokenizer);
-  const int64_t longest = LongestOf(prompts);
+  const int64_t longest = eval::LongestPrompt(prompts);
   eval::CheckFitsContext(args.bundle, "prompts and answers", longest);
   if (common.dry_run) return {{{"prompts", prompts.size()}, {"longest", longest}}, {}};
   std::vector<eval::AskedPrompt> asked;
+  asked.reserve(prompts.size());
   for (const eval::TaskPrompt& prompt : prompts) asked.push_back(prompt.asked);
   CheckSameInputs(*common.ranks, args.bundle, asked);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,5 +27,8 @@ struct TaskPrompt {
   AskedPrompt asked;
   std::function<double(const std::string&)> score;  // of an answer's text, 0 to 1
 };
+
+// Returns the tokens of the longest prompt together with its answer; 0 where there is no prompt.
+[[nodiscard]] int64_t LongestPrompt(std::span<const TaskPrompt> prompts);
 
 }  // namespace kvc::eval

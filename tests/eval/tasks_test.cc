@@ -34,6 +34,15 @@ std::string Lead(const Tokenizer& tokenizer, const TaskPrompt& prompt) {
       {prompt.asked.question.end() - prompt.asked.lead, prompt.asked.question.end()});
 }
 
+TEST(TaskPrompt, LongestCountsTheQuestionAndTheAnswer) {
+  EXPECT_EQ(LongestPrompt({}), 0);
+  std::vector<TaskPrompt> prompts(3);
+  prompts[0].asked = {std::vector<int32_t>(9), std::vector<int32_t>(2), 1, 3};
+  prompts[1].asked = {std::vector<int32_t>(4), std::vector<int32_t>(7), 1, 4};  // the longest
+  prompts[2].asked = {std::vector<int32_t>(5), std::vector<int32_t>(1), 1, 8};
+  EXPECT_EQ(LongestPrompt(prompts), 15);
+}
+
 class Ruler : public ::testing::Test {
  protected:
   Ruler() {
