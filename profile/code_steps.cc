@@ -59,6 +59,7 @@ Candidate Measured(ConstMatrixF rows, std::vector<float> steps, int64_t bits) {
 std::vector<float> InRange(const std::vector<float>& largest, int64_t bits, float range) {
   const auto half_range = static_cast<float>(1 << (bits - 1));
   std::vector<float> steps;
+  steps.reserve(largest.size());
   for (const float magnitude : largest) {
     steps.push_back(std::max(range * magnitude / half_range, kLeastStep));
   }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "core/base/error.h"
@@ -127,7 +128,7 @@ ProfilePlan PlanProfile(const ModelConfig& config,
 double MeanLoss(const ProfileData& profile, const ScorerSpec* scorer, double kept) {
   const std::vector<float>& curve =
       scorer == nullptr ? profile.oracle_curve : profile.curves.at(*scorer);
-  const int64_t point = static_cast<int64_t>(kept * kCurveIntervals + 0.5);
+  const int64_t point = std::lround(kept * kCurveIntervals);
   double lost = 0.0;
   double all = 0.0;
   for (size_t begin = 0; begin < curve.size(); begin += kCurveIntervals + 1) {

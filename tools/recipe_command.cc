@@ -106,7 +106,7 @@ recipe::RecipeResult WithJUnit(const RunRecipeOptions& options,
     WriteFile(options.junit, xml);
   };
   try {
-    const recipe::RecipeResult result = run();
+    recipe::RecipeResult result = run();
     write(recipe::JUnitXml(name, result));
     return result;
   } catch (const Error& error) {

@@ -29,6 +29,7 @@ bool IsProgram(const std::string& program) {
 
 int RunChild(const std::vector<std::string>& argv, const std::filesystem::path& output) {
   std::vector<char*> words;
+  words.reserve(argv.size() + 1);
   for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
   posix_spawn_file_actions_t actions;

@@ -198,6 +198,7 @@ std::vector<Result> ReadResults(const fs::path& directory) {
 std::vector<std::string> LabelsOf(const std::vector<Result>& results) {
   std::vector<size_t> parts(results.size(), 1);
   std::vector<std::string> labels;
+  labels.reserve(results.size());
   for (const Result& result : results) labels.push_back(EndOf(result.name, 1));
   while (true) {
     std::map<std::pair<std::string, int>, int> count;

@@ -22,9 +22,10 @@ void CheckCollectives(Ranks& ranks) {
     const std::string text = ranks.Broadcast("from " + std::to_string(ranks.rank()), root);
     KVC_CHECK(text == "from " + std::to_string(root), kInternal, "broadcast: got {}", text);
   }
-  const auto all = ranks.AllGather(std::string(ranks.rank() * 100000, 'x'));
+  constexpr int64_t kMore = 100000;  // bytes of a rank than of the one before
+  const auto all = ranks.AllGather(std::string(ranks.rank() * kMore, 'x'));
   for (int r = 0; r < ranks.size(); ++r) {
-    KVC_CHECK(std::ssize(all[r]) == r * 100000, kInternal, "gather: got {}", all[r].size());
+    KVC_CHECK(std::ssize(all[r]) == r * kMore, kInternal, "gather: got {}", all[r].size());
   }
 }
 
