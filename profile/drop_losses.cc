@@ -13,22 +13,16 @@ constexpr double kLeastRest = 1e-6;
 
 }  // namespace
 
-Tensor DropLosses(const Tensor& queries,
-                  const Tensor& keys,
-                  const Tensor& values,
-                  const Tensor& grams,
-                  const Tensor& weight,
-                  double scale,
-                  std::optional<int64_t> window) {
-  const Tensor v = values.to(torch::kFloat64);  // [T, D_v]
-  Tensor logits = torch::matmul(queries.to(torch::kFloat64) * scale,
-                                keys.to(torch::kFloat64).t());  // [H/G, Q, T]
-  model::HideUnseenKeys(logits, window);
+Tensor DropLosses(const HeadWindow& head) {
+  const Tensor v = head.values.to(torch::kFloat64);  // [T, D_v]
+  Tensor logits = torch::matmul(head.queries.to(torch::kFloat64) * head.scale,
+                                head.keys.to(torch::kFloat64).t());  // [H/G, Q, T]
+  model::HideUnseenKeys(logits, head.window);
   const Tensor attention = torch::softmax(logits, -1);
   const Tensor moved = model::LogitWeights(attention, v, torch::matmul(attention, v),
-                                           grams.to(torch::kFloat64));  // [H/G, Q, T]
+                                           head.grams.to(torch::kFloat64));  // [H/G, Q, T]
   const Tensor rest = (1.0 - attention).clamp_min_(kLeastRest);
-  return torch::mv((moved / rest.square_()).mean(0).t(), weight);
+  return torch::mv((moved / rest.square_()).mean(0).t(), head.weight);
 }
 
 }  // namespace kvc::profile

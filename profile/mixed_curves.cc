@@ -256,26 +256,29 @@ std::vector<std::vector<uint8_t>> MixedCollector::Choices(int64_t layer,
   return choices;
 }
 
-TieredError MixedCollector::ErrorOf(const Window& window,
-                                    const std::vector<TierTensors>& tiers,
-                                    int64_t kv_head) const {
-  const int64_t count = window.context - options_.window - options_.sinks;
+HeadWindow MixedCollector::HorizonOf(const Window& window, int64_t kv_head) const {
   const int64_t share = config_.group_size();
-  std::vector<TierTensors> evictable;
-  for (const TierTensors& tier : tiers) {
-    evictable.push_back(
-        {tier.keys.narrow(0, options_.sinks, count), tier.values.narrow(0, options_.sinks, count)});
-  }
   return {
       window.queries.narrow(0, kv_head * share, share).narrow(1, options_.window, options_.horizon),
       window.keys[kv_head],
       window.values[kv_head],
-      options_.sinks,
-      evictable,
       grams_.narrow(0, kv_head * share, share),
       window.weight,
       config_.logit_scale(),
       window.seen};
+}
+
+TieredError MixedCollector::ErrorOf(const Window& window,
+                                    const std::vector<TierTensors>& tiers,
+                                    int64_t kv_head) const {
+  const int64_t count = window.context - options_.window - options_.sinks;
+  std::vector<TierTensors> evictable;
+  evictable.reserve(tiers.size());
+  for (const TierTensors& tier : tiers) {
+    evictable.push_back(
+        {tier.keys.narrow(0, options_.sinks, count), tier.values.narrow(0, options_.sinks, count)});
+  }
+  return {HorizonOf(window, kv_head), options_.sinks, evictable};
 }
 
 void MixedCollector::OverWindows(const std::function<void(int64_t)>& work) const {
@@ -291,15 +294,10 @@ void MixedCollector::OverWindows(const std::function<void(int64_t)>& work) const
 }
 
 std::vector<double> MixedCollector::GroupDropLosses(const Window& window, int64_t group) const {
-  const int64_t share = config_.group_size();
   const int64_t group_heads = config_.num_kv_heads / config_.num_key_groups();
   Tensor sum = torch::zeros({window.context}, torch::kFloat64);
   for (int64_t g = group * group_heads; g < (group + 1) * group_heads; ++g) {
-    const Tensor losses = DropLosses(
-        window.queries.narrow(0, g * share, share).narrow(1, options_.window, options_.horizon),
-        window.keys[g], window.values[g], grams_.narrow(0, g * share, share), window.weight,
-        config_.logit_scale(), window.seen);
-    sum += losses.narrow(0, 0, window.context);
+    sum += DropLosses(HorizonOf(window, g)).narrow(0, 0, window.context);
   }
   return {sum.data_ptr<double>(), sum.data_ptr<double>() + sum.numel()};
 }
@@ -323,7 +321,8 @@ LossMapPointsOfGroup MixedCollector::FitMap(const std::vector<std::string>& wind
   std::vector<ScoredLoss> tokens;
   for (const std::string& window : windows) {
     const int64_t context =
-        std::ssize(window) / (groups * (sizeof(double) + scorers_.size() * sizeof(float)));
+        std::ssize(window) /
+        (groups * static_cast<int64_t>(sizeof(double) + scorers_.size() * sizeof(float)));
     std::string_view losses = window, scores = window;
     losses.remove_prefix(group * context * sizeof(double));
     scores.remove_prefix(groups * context * sizeof(double) +

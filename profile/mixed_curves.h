@@ -36,6 +36,7 @@
 #include "core/cache/cache_spec.h"
 #include "model/decoder.h"
 #include "profile/curve_collector.h"
+#include "profile/head_window.h"
 #include "profile/loss_map_fit.h"
 #include "profile/profile_model.h"
 #include "profile/profile_state.h"
@@ -123,6 +124,8 @@ class MixedCollector {
                                                           std::span<const float> scores,
                                                           const LossMapView& map,
                                                           std::vector<double>& losses) const;
+  // Returns the horizon's queries of a kv head over all tokens.
+  [[nodiscard]] HeadWindow HorizonOf(const Window& window, int64_t kv_head) const;
   [[nodiscard]] TieredError ErrorOf(const Window& window,
                                     const std::vector<TierTensors>& tiers,
                                     int64_t kv_head) const;

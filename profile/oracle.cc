@@ -49,7 +49,7 @@ Tensor OracleImportance(const model::LayerTaps& taps,
   const double total = norm.to(torch::kFloat64).sum().item<double>();
   // A layer whose values are all zero adds nothing, so nothing can be lost.
   const Tensor relative = total > 0.0 ? norm / total : norm;
-  const Tensor importance = (peak * relative).amax(1).contiguous();  // [G, C]
+  Tensor importance = (peak * relative).amax(1).contiguous();  // [G, C]
   KVC_CHECK(torch::isfinite(importance).all().item<bool>(), kNumeric,
             "oracle importance: expected finite numbers, got NaN or infinity; check the weights");
   return importance;

@@ -25,35 +25,30 @@ Tensor LogitsOf(const Tensor& rows, const Tensor& keys) {
 
 }  // namespace
 
-TieredError::TieredError(const Tensor& queries,
-                         const Tensor& keys,
-                         const Tensor& values,
-                         int64_t first,
-                         std::span<const TierTensors> tiers,
-                         const Tensor& grams,
-                         const Tensor& weight,
-                         double scale,
-                         std::optional<int64_t> window)
-    : first_(first), grams_(grams.to(torch::kFloat64)), weight_(weight) {
-  const int64_t share = queries.size(0);
-  const int64_t count = queries.size(1);
-  const int64_t tokens = keys.size(0);
+TieredError::TieredError(const HeadWindow& head, int64_t first, std::span<const TierTensors> tiers)
+    : first_(first), grams_(head.grams.to(torch::kFloat64)), weight_(head.weight) {
+  const int64_t share = head.queries.size(0);
+  const int64_t count = head.queries.size(1);
+  const int64_t tokens = head.keys.size(0);
   const int64_t evictable = tiers.front().keys.size(0);
-  const Tensor rows =
-      queries.to(torch::kFloat64).mul(scale).reshape({share * count, queries.size(2)});
-  Tensor all = LogitsOf(rows, keys);  // [H/G * Q, T]
-  model::HideUnseenKeys(all.view({share, count, tokens}), window);
+  const Tensor rows = head.queries.to(torch::kFloat64)
+                          .mul(head.scale)
+                          .reshape({share * count, head.queries.size(2)});
+  Tensor all = LogitsOf(rows, head.keys);  // [H/G * Q, T]
+  model::HideUnseenKeys(all.view({share, count, tokens}), head.window);
   Tensor reference = all.amax(1, /*keepdim=*/true);  // [H/G * Q, 1]
   for (const TierTensors& tier : tiers) {
     logits_.push_back(LogitsOf(rows, tier.keys));
-    if (window) logits_.back().masked_fill_(all.narrow(1, first, evictable).isneginf(), kHidden);
+    if (head.window) {
+      logits_.back().masked_fill_(all.narrow(1, first, evictable).isneginf(), kHidden);
+    }
     if (evictable > 0) reference = torch::maximum(reference, logits_.back().amax(1, true));
     values_.push_back(tier.values.to(torch::kFloat64));
   }
   for (const Tensor& tier : logits_) exponentials_.push_back((tier - reference).exp_());
   Tensor kept = (all - reference).exp_();
   all_ = all;
-  all_values_ = values.to(torch::kFloat64);
+  all_values_ = head.values.to(torch::kFloat64);
   output_ = torch::mm(kept, all_values_) / kept.sum(1, true);
   const Tensor faint = torch::nonzero(kept.sum(1) < kLeastTotal).flatten();
   if (faint.numel() > 0) {

@@ -3,11 +3,12 @@
 // token are those of its tier (profile/mixed_curves.h has the formula).
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include <torch/types.h>
+
+#include "profile/head_window.h"
 
 namespace kvc::profile {
 
@@ -20,21 +21,9 @@ struct TierTensors {
 // The output error of one kv head under choices that change from call to call.
 class TieredError {
  public:
-  //   queries  [H/G, Q, D_k] of the last Q tokens, each of which sees the tokens up to itself, or
-  //   the
-  //            last `window` of them
-  //   keys [T, D_k], values [T, D_v] of all tokens
-  //   first    of the n evictable tokens, which have a row in each tier; tiers[0] is full width
-  //   grams    [H/G, D_v, D_v]: M_h;  weight [Q], double: of a query's squared error
-  TieredError(const torch::Tensor& queries,
-              const torch::Tensor& keys,
-              const torch::Tensor& values,
-              int64_t first,
-              std::span<const TierTensors> tiers,
-              const torch::Tensor& grams,
-              const torch::Tensor& weight,
-              double scale,
-              std::optional<int64_t> window = {});
+  // `first` is that of the n evictable tokens, which have a row in each tier; tiers[0] is full
+  // width.
+  TieredError(const HeadWindow& head, int64_t first, std::span<const TierTensors> tiers);
 
   // Returns the error for choice [n]: 0 is dropped, 1 + t is tier t. Takes time in proportion to
   // what changed since the last call. Throws kNumeric when the error is not finite.

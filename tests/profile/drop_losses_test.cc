@@ -35,6 +35,10 @@ class DropLossesTest : public ::testing::TestWithParam<std::optional<int64_t>> {
     return j <= position && (!GetParam() || j > position - *GetParam());
   }
 
+  [[nodiscard]] HeadWindow Head(const Tensor& grams) const {
+    return {queries_, keys_, values_, grams, weight_, kScale, GetParam()};
+  }
+
   // Output [D_v] of query i of head h without token `dropped`.
   [[nodiscard]] Tensor SlowOutput(int64_t h, int64_t i, int64_t dropped) const {
     Tensor sum = torch::zeros({kValueWidth}, torch::kFloat64);
@@ -57,8 +61,7 @@ class DropLossesTest : public ::testing::TestWithParam<std::optional<int64_t>> {
 TEST_P(DropLossesTest, IsTheErrorOfDroppingEachTokenAlone) {
   // Grams are given in float, as the collector's are.
   const Tensor grams = torch::bmm(output_.transpose(1, 2), output_).to(torch::kFloat32);
-  const Tensor losses =
-      DropLosses(queries_, keys_, values_, grams, weight_, kScale, GetParam());  // [T]
+  const Tensor losses = DropLosses(Head(grams));  // [T]
   ASSERT_EQ(losses.sizes(), torch::IntArrayRef({kTokens}));
   for (int64_t j = 0; j < kTokens; ++j) {
     double expected = 0.0;

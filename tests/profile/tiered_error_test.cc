@@ -40,7 +40,7 @@ class TieredErrorTest : public ::testing::Test {
   }
 
   [[nodiscard]] TieredError Make() const {
-    return {queries_, keys_, values_, kFirst, tiers_, grams_, weight_, kScale};
+    return {{queries_, keys_, values_, grams_, weight_, kScale, {}}, kFirst, tiers_};
   }
 
   // Output [D_v] of query i of head h with the tokens' tiers, by the definition of attention.
