@@ -19,6 +19,7 @@
 #include "pipeline/recipe/recipe_run.h"
 #include "pipeline/report/html_report.h"
 #include "pipeline/report/report.h"
+#include "pipeline/report/results.h"
 
 namespace kvc::tools {
 namespace {
@@ -182,16 +183,15 @@ CommandResult RunReport(const ReportOptions& options, const CommonOptions& commo
     KVC_CHECK(fs::is_directory(directory), kIo,
               "{}: expected a folder of results, got none; give the folder that the report is in",
               directory.string());
-    const bool inside = fs::is_directory(directory / "results");
-    CheckOutputApart(html, FilesIn(inside ? directory / "results" : directory));
+    CheckOutputApart(html, FilesIn(report::ResultsFolder(directory)));
   }
   KVC_CHECK(!options.html.empty() || !two || !fs::exists(html) || report::IsReport(html), kUsage,
             "{}: expected a report that kvc wrote, got another file; name one by -o",
             html.string());
   const fs::path a = options.directories.front();
   const fs::path b = options.directories.back();
-  const fs::path results = fs::is_directory(a / "results") ? a / "results" : a;
-  const std::string tables = two ? report::ComparisonTables(a, b) : report::ReportTables(results);
+  const std::string tables =
+      two ? report::ComparisonTables(a, b) : report::ReportTables(report::ResultsFolder(a));
   if (!common.dry_run) WriteFile(html, two ? report::HtmlComparison(a, b) : report::HtmlReport(a));
   return {{{"report", tables}, {"html", html.string()}}, [tables] { std::cout << tables; }};
 }

@@ -181,6 +181,10 @@ double CacheBytes::share() const {
   return full > 0 ? static_cast<double>(allocated) / static_cast<double>(full) : kNone;
 }
 
+fs::path ResultsFolder(const fs::path& directory) {
+  return fs::is_directory(directory / "results") ? directory / "results" : directory;
+}
+
 std::vector<Result> ReadResults(const fs::path& directory) {
   std::map<std::string, fs::path> files;
   for (const auto& entry : fs::directory_iterator(directory)) {

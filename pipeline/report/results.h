@@ -115,6 +115,9 @@ struct Result {
   std::vector<ThinLayer> layers;
 };
 
+// Returns the folder of a run's results: DIR/results where there is one, DIR otherwise.
+[[nodiscard]] std::filesystem::path ResultsFolder(const std::filesystem::path& directory);
+
 // Returns the results in DIR/*.json, by name, skipping other JSON. Throws kBadInput for a broken
 // file or a key of another type, kIo.
 [[nodiscard]] std::vector<Result> ReadResults(const std::filesystem::path& directory);

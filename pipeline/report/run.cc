@@ -57,8 +57,7 @@ void AddSpeed(const Run& run, const std::string& label, JudgedCache& judged) {
 }  // namespace
 
 Run ReadRun(const fs::path& directory, const std::string& letter) {
-  const bool inside = fs::is_directory(directory / "results");
-  const fs::path folder = inside ? directory / "results" : directory;
+  const fs::path folder = ResultsFolder(directory);
   fs::path absolute = fs::absolute(folder).lexically_normal();
   if (absolute.filename().empty()) absolute = absolute.parent_path();  // "out/"
   const bool beside = absolute.filename() == "results";

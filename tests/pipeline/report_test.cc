@@ -270,6 +270,8 @@ TEST_F(ReportTest, HtmlShowsComparisonsGatesLayersAndBudgets) {
   EXPECT_EQ(charts.count("Needles found"), 0U);
   EXPECT_EQ(html.find("ada <x>"), std::string::npos);
   EXPECT_EQ(HtmlReport(results), html);  // from the folder beside the bundles
+  EXPECT_EQ(ResultsFolder(dir_.path()), results);
+  EXPECT_EQ(ResultsFolder(results), results);
 }
 
 // Names come from files: none may become markup, end the block of data, or load anything.
