@@ -2,16 +2,11 @@
 // Options that several subcommands of kvc-eval share, and the parsing of their texts.
 
 #include <cstdint>
-#include <filesystem>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "core/base/ranks.h"
-#include "core/tokenizer/tokenizer.h"
 #include "eval/compare/needle.h"
 #include "eval/tasks/ruler.h"
-#include "eval/tasks/task_prompt.h"
 #include "runtime/session.h"
 
 namespace CLI {
@@ -29,16 +24,6 @@ void AddQuestionOption(CLI::App& app, std::string& question);
 
 // Parses the values of --lengths: "512", "1k".
 [[nodiscard]] std::vector<int64_t> ParseLengths(const std::vector<std::string>& lengths);
-
-// Collective: throws kUsage where ranks have other bundles (by their manifests, which have the
-// hashes of the files) or other token ids.
-void CheckSameInputs(Ranks& ranks,
-                     const std::vector<std::filesystem::path>& bundles,
-                     const std::vector<std::vector<int32_t>>& ids);
-// Likewise for questions.
-void CheckSameInputs(Ranks& ranks,
-                     const std::filesystem::path& bundle,
-                     std::span<const eval::AskedPrompt> prompts);
 
 // Arguments of needles in a haystack. Each command names --haystack and the number of samples
 // itself.

@@ -11,6 +11,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/logits_files.h"
+#include "eval/compare/same_inputs.h"
 #include "runtime/session.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
@@ -47,7 +48,7 @@ CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common
     CheckOutputApart(eval::LogitsFile(args.out, p), {args.bundle, args.ids});
   }
   if (common.dry_run) return {{{"outputs", Json::array()}}, {}};
-  CheckSameInputs(*common.ranks, {args.bundle}, prompts);
+  eval::CheckSameInputs(*common.ranks, {args.bundle}, prompts);
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   runtime::RuntimeOptions options = SessionOptions(common, pool);
   // People hold these logits against other programs' floats.

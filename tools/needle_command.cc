@@ -10,6 +10,7 @@
 #include "eval/compare/inputs.h"
 #include "eval/compare/needle.h"
 #include "eval/compare/results_json.h"
+#include "eval/compare/same_inputs.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
 #include "tools/gate_options.h"
@@ -54,7 +55,7 @@ CommandResult RunNeedle(const NeedleCommand& args, const CommonOptions& common) 
     for (const NeedlePrompt& prompt : cell.prompts)
       asked.push_back({prompt.context, prompt.question});
   }
-  CheckSameInputs(*common.ranks, args.bundle, asked);
+  eval::CheckSameInputs(*common.ranks, args.bundle, asked);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::NeedleResult measured = eval::MeasureNeedles(*session, *tokenizer, cells, options,
                                                            *MakeProgress(common), *common.ranks);

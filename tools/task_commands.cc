@@ -12,6 +12,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/results_json.h"
+#include "eval/compare/same_inputs.h"
 #include "eval/tasks/lines.h"
 #include "eval/tasks/longbench.h"
 #include "eval/tasks/ruler.h"
@@ -70,7 +71,7 @@ CommandResult RunTasks(const TaskArguments& args,
   std::vector<eval::AskedPrompt> asked;
   asked.reserve(prompts.size());
   for (const eval::TaskPrompt& prompt : prompts) asked.push_back(prompt.asked);
-  CheckSameInputs(*common.ranks, args.bundle, asked);
+  eval::CheckSameInputs(*common.ranks, args.bundle, asked);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::AskOptions options = {args.question == "before", ParseDecodePolicy(args.policy)};
   const eval::TaskResult measured = eval::MeasureTasks(

@@ -11,6 +11,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "eval/compare/inputs.h"
 #include "eval/compare/results_json.h"
+#include "eval/compare/same_inputs.h"
 #include "eval/compare/walk.h"
 #include "tools/eval_arguments.h"
 #include "tools/eval_commands.h"
@@ -83,7 +84,7 @@ CommandResult RunPpl(const WalkArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   Json json = PlanToJson(walk);
   if (common.dry_run) return {json, {}};
-  CheckSameInputs(*common.ranks, {args.bundle}, walk.samples);
+  eval::CheckSameInputs(*common.ranks, {args.bundle}, walk.samples);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const eval::Perplexity measured = eval::MeasurePerplexity(
       *session, walk.samples, walk.options, pool, *MakeProgress(common), *common.ranks);
@@ -111,7 +112,7 @@ CommandResult RunKld(const WalkArguments& args, const CommonOptions& common) {
   ThreadPool pool(CheckCommonOptions(common, DeviceUse::kBackend));
   Json json = PlanToJson(walk);
   if (common.dry_run) return {json, {}};
-  CheckSameInputs(*common.ranks, {args.bundle, args.against}, walk.samples);
+  eval::CheckSameInputs(*common.ranks, {args.bundle, args.against}, walk.samples);
   const auto session = eval::OpenSession(args.bundle, SessionOptions(common, pool));
   const auto reference = eval::OpenSession(args.against, SessionOptions(common, pool));
   const eval::Divergence measured = eval::MeasureDivergence(
