@@ -6,6 +6,7 @@
 #include "tools/number_checks.h"
 
 namespace kvc::tools {
+
 void AddDecodePolicy(CLI::App& app, std::string& policy) {
   app.add_option(
          "--decode-policy", policy,
