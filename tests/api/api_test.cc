@@ -25,18 +25,18 @@ constexpr char kTurn[] = " She said that she would";
 class ApiTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    directory_ = new testing::TempDir;
+    shared_directory = new testing::TempDir;
     const auto model = testing::SourceRoot() / "examples/models/needle-llama";
-    testing::WriteBundle(model, directory_->path());
-    std::filesystem::copy(model / "tokenizer.json", directory_->path());
-    bundle_ = new Bundle(Bundle::Load(directory_->path().string(), {.threads = 2}));
+    testing::WriteBundle(model, shared_directory->path());
+    std::filesystem::copy(model / "tokenizer.json", shared_directory->path());
+    shared_bundle = new Bundle(Bundle::Load(shared_directory->path().string(), {.threads = 2}));
   }
   static void TearDownTestSuite() {
-    delete bundle_;
-    delete directory_;
+    delete shared_bundle;
+    delete shared_directory;
   }
-  static std::string Directory() { return directory_->path().string(); }
-  static const Bundle& bundle() { return *bundle_; }
+  static std::string Directory() { return shared_directory->path().string(); }
+  static const Bundle& bundle() { return *shared_bundle; }
 
   // The runtime's ids behind `prompt`, greedily.
   static std::vector<int32_t> Expected(const std::vector<int32_t>& prompt, int64_t count) {
@@ -64,11 +64,11 @@ class ApiTest : public ::testing::Test {
   }
 
  private:
-  static testing::TempDir* directory_;
-  static Bundle* bundle_;
+  static testing::TempDir* shared_directory;
+  static Bundle* shared_bundle;
 };
-testing::TempDir* ApiTest::directory_ = nullptr;
-Bundle* ApiTest::bundle_ = nullptr;
+testing::TempDir* ApiTest::shared_directory = nullptr;
+Bundle* ApiTest::shared_bundle = nullptr;
 
 TEST_F(ApiTest, GeneratesWhatTheRuntimeDoes) {
   Session session(bundle());
@@ -235,6 +235,7 @@ TEST_F(ApiTest, ThreadsHaveSessionsOfTheirOwn) {
     clones.push_back(shared.Clone());
   }
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] { together[i] = say(std::move(clones[i]), i); });
   }

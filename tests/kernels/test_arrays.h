@@ -67,7 +67,7 @@ inline void AddSteps(Rng& rng, double scale, TestArray& array) {
   if (!mixed) return;
   const int64_t blocks = (array.cols + kColumnBlock - 1) / kColumnBlock;
   for (int32_t& end : array.ends) {
-    end = static_cast<int32_t>(kColumnBlock * rng.NextBelow(static_cast<uint64_t>(blocks) + 1));
+    end = static_cast<int32_t>(kColumnBlock * rng.NextBelow(blocks + 1));
   }
   std::ranges::sort(array.ends);
 }

@@ -87,11 +87,12 @@ struct Decoder {
       for (int64_t c = 0; c < kWidth; ++c) z += x[c] * data.at("weight")[r * kWidth + c];
       y[r] = x[r] + z / (1.0 + std::exp(-z)) * x[r];
     }
+    constexpr int64_t kHalf = kWidth / 2;
     for (int64_t h = 0; h < 2; ++h) {
       double square = 0.0;
-      for (int64_t c = 0; c < kWidth / 2; ++c) square += std::pow(y[h * kWidth / 2 + c], 2);
-      const double scale = 1.0 / std::sqrt(square / (kWidth / 2) + 1e-5);
-      for (int64_t c = 0; c < kWidth / 2; ++c) y[h * kWidth / 2 + c] *= scale * data.at("norm")[c];
+      for (int64_t c = 0; c < kHalf; ++c) square += std::pow(y[h * kHalf + c], 2);
+      const double scale = 1.0 / std::sqrt(square / kHalf + 1e-5);
+      for (int64_t c = 0; c < kHalf; ++c) y[h * kHalf + c] *= scale * data.at("norm")[c];
     }
     std::vector<double> logits(kVocabSize, 0.0);
     for (int64_t v = 0; v < kVocabSize; ++v) {
