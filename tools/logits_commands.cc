@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "core/base/sizes.h"
 #include "core/cache/manifest.h"
 #include "core/io/output_directory.h"
 #include "core/io/text_input.h"
@@ -24,6 +25,7 @@ struct LogitsArguments {
   std::string bundle;
   std::string ids;
   std::string out;
+  std::string context = "0";
 };
 
 CommandResult LogitsResult(const std::vector<eval::WrittenLogits>& written, int64_t vocabulary) {
@@ -43,6 +45,7 @@ CommandResult LogitsResult(const std::vector<eval::WrittenLogits>& written, int6
 }
 
 CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common) {
+  const int64_t context = args.context == "0" ? 0 : ParseLength(args.context, "--context");
   const auto prompts = eval::ReadIdLines(args.ids);
   for (size_t p = 0; p < prompts.size(); ++p) {
     CheckOutputApart(eval::LogitsFile(args.out, p), {args.bundle, args.ids});
@@ -54,7 +57,7 @@ CommandResult RunLogits(const LogitsArguments& args, const CommonOptions& common
   // People hold these logits against other programs' floats.
   options.exact = options.device == "cpu";
   const auto session = eval::OpenSession(args.bundle, options);
-  return LogitsResult(eval::WriteLogits(*session, prompts, args.out, *common.ranks),
+  return LogitsResult(eval::WriteLogits(*session, prompts, args.out, context, *common.ranks),
                       session->bundle().manifest().model.vocab_size);
 }
 
@@ -82,11 +85,15 @@ struct TokenizeArguments {
 }  // namespace
 
 EvalCommand AddLogits(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("logits", "Logits of token ids as .npy; full cache");
+  CLI::App* sub = app.add_subcommand("logits", "Logits of token ids as .npy");
   auto args = std::make_shared<LogitsArguments>();
   sub->add_option("bundle", args->bundle, "Bundle to run")->required();
   sub->add_option("--ids", args->ids, "One prompt of token ids per line")->required();
   sub->add_option("-o,--out", args->out, "OUT.npy; OUT.1.npy for the second line, ...")->required();
+  sub->add_option("--context", args->context,
+                  "Tokens of a line that are the prompt of the bundle's cache, the others are "
+                  "decoded; 0: a full cache, nothing is decoded")
+      ->capture_default_str();
   return {sub, [args](const CommonOptions& common) { return RunLogits(*args, common); }};
 }
 

@@ -23,12 +23,16 @@ struct WrittenLogits {
   std::string file;
   int64_t tokens = 0;
 };
-// Collective: ranks share the prompts. Writes the logits of each prompt, through a full cache
-// without compression, as float32 [tokens, vocabulary] into LogitsFile's files.
+// Collective: ranks share the prompts. Writes the logits of each line of ids as float32 [tokens,
+// vocabulary] into LogitsFile's files. With context 0 through a full cache without compression;
+// above 0 through the bundle's own cache, the first `context` tokens as its prompt and the others
+// decoded one by one. Throws kUsage where a line has no token behind its context, kBadInput for ids
+// outside the vocabulary.
 [[nodiscard]] std::vector<WrittenLogits> WriteLogits(
     runtime::Session& session,
     const std::vector<std::vector<int32_t>>& prompts,
     const std::filesystem::path& out,
+    int64_t context = 0,
     const Ranks& ranks = OneRank());
 
 }  // namespace kvc::eval

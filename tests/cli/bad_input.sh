@@ -113,6 +113,7 @@ if [ -x "$bin/kvc-run" ]; then
   no_device "$bin/kvc-eval" needle "$bundle" --haystack "$text" --lengths 128 --samples 1
   no_device "$bin/kvc-eval" ruler "$bundle" --haystack "$text" --lengths 128 --samples 1 --tasks single
   no_device "$bin/kvc-eval" logits "$bundle" --ids "$work/ids" -o "$work/out.npy"
+  expect 2 "of --context" "$bin/kvc-eval" logits "$bundle" --ids "$work/ids" -o "$work/out.npy" --context 3
   # The emulator is a device too (emulator.sh); auto and cpu are the processor.
   for device in auto cpu; do
     "$bin/kvc-run" "$bundle" --prompt "A word" -n 2 --quiet --device $device > "$work/$device.txt" 2> "$work/stderr" ||

@@ -61,6 +61,9 @@ ids=$("$bin/kvc-eval" tokenize "$model" --text "$held_back" | cut -d ' ' -f 1-8)
 printf '%s\n%s\n' "$ids" "1 2 3" > "$work/ids.txt"
 "$bin/kvc-eval" logits "$work/full" --ids "$work/ids.txt" -o "$work/out.npy" > /dev/null
 [ -s "$work/out.npy" ] && [ -s "$work/out.1.npy" ] || { echo "FAILED: no logits"; exit 1; }
+# Through the bundle's cache: a prompt of 2 ids, the others decoded.
+"$bin/kvc-eval" logits "$work/bundle" --ids "$work/ids.txt" --context 2 -o "$work/own.npy" > /dev/null
+[ "$(wc -c < "$work/own.npy")" = "$(wc -c < "$work/out.npy")" ] || { echo "FAILED: other logits"; exit 1; }
 "$bin/kvc" report "$work" > "$work/report.txt"
 grep -q "KL divergence" "$work/report.txt" || { echo "FAILED: no report"; exit 1; }
 
