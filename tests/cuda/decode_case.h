@@ -136,6 +136,8 @@ inline void DecodeCase::AddSegment(const SegmentSize& size, const RowFormat& for
   for (int64_t row = 0; row < room; ++row) {
     positions.push_back(static_cast<int32_t>(rng.NextBelow(LatentCase::kPositions)));
   }
+  // The last row of the rotation's tables, so that what reads behind it is seen.
+  if (!positions.empty()) positions.front() = LatentCase::kPositions - 1;
   device_positions_.emplace_back(positions);
   positions_.push_back(positions);
   segments_.push_back({keys_.back().view(), values_.back().view(), static_cast<int32_t>(room),

@@ -150,7 +150,7 @@ MUTATIONS = [
     ("latents: scores without their norm", LATENT_ROWS, "s[2 * r + 1] *= factor;", "", "wrong"),
     ("latents: turned the other way", LATENTS, "a * cos - b * sin", "a * cos + b * sin", "wrong"),
     ("latents: dimensions that do not turn", LATENTS, "if (pair < how_.rotation.half)", "if (true)",
-     ": "),  # a report where nothing lies behind the table, else wrong results
+     "report: "),
     ("latents: a row too many", LATENTS, "at < visible.end", "at <= visible.end", "report: "),
     ("latents: f32 taken for bf16", LATENTS, "exact = tile.rows.code == RowCode::kBF16", "exact = true",
      "wrong"),

@@ -68,6 +68,8 @@ inline RebuildCase::RebuildCase(const std::vector<RebuildShape>& shapes,
       positions.push_back(
           shape.positions ? static_cast<int32_t>(rng.NextBelow(LatentCase::kPositions)) : r);
     }
+    // The last row of the rotation's tables, so that what reads behind it is seen.
+    if (shape.positions && !positions.empty()) positions.front() = LatentCase::kPositions - 1;
     const int64_t stride = RowBytes(keys, shape.width) + shape.pad;
     // Rows that nobody writes stay NaN in every format: 0xff.
     const std::vector<std::byte> nothing(static_cast<size_t>(shape.ahead + shape.rows * stride),
