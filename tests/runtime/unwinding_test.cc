@@ -71,6 +71,31 @@ TEST(Unwinding, EveryCallOfABudgetedSession) { ExpectCleanFailures(BudgetWithout
 
 TEST(Unwinding, CallsOfASessionWithRowsInFewBits) { ExpectCleanFailures(StepTiersWithoutTies, 5); }
 
+// What throws between two calls of the backend leaves the work of the first in the stream.
+TEST(Unwinding, PromptsThatAreInterrupted) {
+  const size_t used = cuda::UsedBytes();
+  {
+    Both both("llama");
+    int64_t checkpoints = 0;
+    int64_t last = -1;
+    both.session.set_checkpoint([&] {
+      if (checkpoints++ == last) throw Error(ErrorKind::kDevice, "interrupted");
+    });
+    const CacheSpec spec = StepTiersWithoutTies(both.processor.geometry());
+    const std::vector<float> expected = Generate(both, spec);
+    const int64_t count = checkpoints;
+    ASSERT_GT(count, 1);
+    for (int64_t n = 0; n < count; ++n) {
+      checkpoints = 0;
+      last = n;
+      EXPECT_EQ(FailureOf([&] { (void)Generate(both, spec); }), "interrupted") << n;
+      last = -1;
+      EXPECT_EQ(Generate(both, spec), expected) << n;
+    }
+  }
+  EXPECT_EQ(cuda::UsedBytes(), used);
+}
+
 // A session that fails goes with what it has left in the stream; the next one is another.
 TEST(Unwinding, SessionsThatGoAtOnce) {
   const auto ids = RandomIds(kPrompt, 5);
