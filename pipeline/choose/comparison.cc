@@ -16,15 +16,17 @@ namespace {
 namespace fs = std::filesystem;
 
 // Sequences that decode together, one for each contestant and prompt. A step reads all weights, so
-// more sequences are better, while there is memory for their caches.
-constexpr int64_t kSequences = 96;
+// a few are much faster than one; beyond these, more only leave fewer batches for ranks to share
+// (13 contestants on SmolLM2 take as long with 96).
+constexpr int64_t kSequences = 24;
 constexpr int64_t kSequenceBytes = int64_t{1} << 30;
 
 // Tokens that each contestant decodes alone, to measure the time of one.
 constexpr int64_t kTimedSteps = 8;
 
-// Returns the number of prompts of `length` tokens that are decoded together, at least one.
-int64_t PromptsAtOnce(const Contestants& contestants, int64_t length) {
+// Returns the number of `count` prompts of `length` tokens that are decoded together, at least one;
+// batches are as equal as they can be.
+int64_t PromptsAtOnce(const Contestants& contestants, int64_t length, int64_t count) {
   int64_t bytes = 0;
   for (const eval::Contestant& contestant : contestants.all) {
     const CacheSpec& spec =
@@ -33,7 +35,9 @@ int64_t PromptsAtOnce(const Contestants& contestants, int64_t length) {
   }
   const int64_t by_rows = kSequences / std::ssize(contestants.all);
   const int64_t by_memory = kSequenceBytes / std::max<int64_t>(1, bytes);
-  return std::max<int64_t>(1, std::min(by_rows, by_memory));
+  const int64_t most = std::max<int64_t>(1, std::min(by_rows, by_memory));
+  const int64_t batches = std::max<int64_t>(1, (count + most - 1) / most);
+  return std::max<int64_t>(1, (count + batches - 1) / batches);
 }
 
 // Scores the prompts that `state` has not yet: batches of prompts are parts of the ranks' work, and
@@ -68,7 +72,7 @@ void WalkSamples(const CompareTasks& tasks,
                  Ranks& ranks,
                  ComparisonProgress& state) {
   const auto count = std::ssize(tasks.samples);
-  const int64_t batch = PromptsAtOnce(contestants, tasks.walk.context + tasks.walk.decode);
+  const int64_t batch = PromptsAtOnce(contestants, tasks.walk.context + tasks.walk.decode, count);
   const auto score = [&](int64_t first, int64_t size, ComparisonProgress& part) {
     const auto samples = std::span(tasks.samples).subspan(first, size);
     auto done = first * tasks.walk.decode;
@@ -106,8 +110,9 @@ void AskNeedles(const CompareTasks& tasks,
     progress.Report("needles", first + size, tasks.prompts());
   };
   const auto rows = [](ComparisonProgress & of) -> auto& { return of.found; };
-  const int64_t batch = PromptsAtOnce(contestants, longest);
-  ScoreInRounds(std::ssize(prompts), batch, ranks, state, rows, score);
+  const auto count = std::ssize(prompts);
+  const int64_t batch = PromptsAtOnce(contestants, longest, count);
+  ScoreInRounds(count, batch, ranks, state, rows, score);
 }
 
 void AskRuler(const CompareTasks& tasks,
@@ -133,8 +138,9 @@ void AskRuler(const CompareTasks& tasks,
     progress.Report("ruler", first + size, std::ssize(tasks.ruler));
   };
   const auto rows = [](ComparisonProgress & of) -> auto& { return of.ruler; };
-  const int64_t batch = PromptsAtOnce(contestants, longest);
-  ScoreInRounds(std::ssize(tasks.ruler), batch, ranks, state, rows, score);
+  const auto count = std::ssize(tasks.ruler);
+  const int64_t batch = PromptsAtOnce(contestants, longest, count);
+  ScoreInRounds(count, batch, ranks, state, rows, score);
 }
 
 // Adds the processor time of one prompt's choosing, and of a token decoded alone with its share of
