@@ -21,23 +21,25 @@ cat > "$work/recipe.json" << J
              "held-back": "$root/examples/text/alice-evaluation.txt"},
   "stages": [
     {"name": "thin", "command": "kvc-factorize", "arguments": ["\$model"],
-     "options": {"rank": "25%", "layout": "latent:1", "spread": true, "calib": "\$calibration", "calib-tokens": "8k"}},
+     "options": {"rank": "25%", "layout": "latent:1", "calib": "\$calibration",
+                 "calib-tokens": "2k", "window": 256, "held-back": 4}},
     {"name": "profile", "command": "kvc-profile", "arguments": ["\$model"],
-     "options": {"calib": "\$calibration", "windows": 4, "context": 512}},
+     "options": {"calib": "\$calibration", "windows": 4, "context": 256, "horizon": 32}},
     {"name": "full", "command": "kvc-export", "arguments": ["\$model"],
      "options": {"budget": "100%", "method": "full", "no-verify": true}},
     {"name": "best", "command": "kvc-export", "arguments": ["\$model"],
-     "options": {"budget": "25%", "method": "auto", "profile": "@profile", "candidate": "@thin", "text": "\$held-back",
-                 "haystack": "\$held-back", "needles": 1, "context": 512, "decode": 32, "samples": 4, "no-verify": true}},
+     "options": {"budget": "25%", "method": "auto", "profile": "@profile", "candidate": "@thin",
+                 "policy": ["uniform/snapkv", "streaming", "uniform/output-error:keydiff=0.3"], "text": "\$held-back",
+                 "context": 256, "decode": 24, "samples": 12, "no-verify": true}},
     {"name": "kld", "command": "kvc-eval kld", "arguments": ["@best"],
-     "options": {"against": "@full", "text": "\$held-back", "context": 512, "decode": 64, "samples": 8, "batch": 2}},
+     "options": {"against": "@full", "text": "\$held-back", "context": 256, "decode": 32, "samples": 8, "batch": 2}},
     {"name": "needle", "command": "kvc-eval needle", "arguments": ["@best"],
-     "options": {"haystack": "\$held-back", "lengths": "512", "samples": 4}},
+     "options": {"haystack": "\$held-back", "lengths": "512", "samples": 3, "depths": "0.2,0.8"}},
     {"name": "ruler", "command": "kvc-eval ruler", "arguments": ["@best"],
-     "options": {"haystack": "\$held-back", "lengths": "512", "samples": 4, "batch": 2, "tasks": "single,tracking"}},
+     "options": {"haystack": "\$held-back", "lengths": "512", "samples": 2, "batch": 1, "tasks": "single,tracking"}},
     {"name": "compare", "command": "kvc-eval compare", "arguments": ["@full"],
      "options": {"profile": "@profile", "policy": ["uniform/snapkv", "streaming"], "budget": "25%", "text": "\$held-back",
-                 "context": 512, "decode": 32, "samples": 8, "haystack": "\$held-back", "lengths": "512", "needles": 2}}
+                 "context": 256, "decode": 16, "samples": 24, "haystack": "\$held-back", "lengths": "256", "needles": 4}}
   ]
 }
 J

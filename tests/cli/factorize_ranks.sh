@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: factorize_ranks.sh BIN SOURCE WORK
-# kvc-factorize, kvc-export --method auto, and a recipe with a launcher, as ranks of mpirun on the bundled model: the bytes of one rank
-# whatever their number and their threads, also after a rank was killed.
+# kvc-factorize, and a recipe with a launcher that also chooses a composition (kvc-export --method auto), as ranks of mpirun on the bundled
+# model: the bytes of one rank whatever their number and their threads, also after a rank was killed.
 set -euo pipefail
 bin=$1 source=$2 work=$3
 rm -rf "$work" && mkdir -p "$work"
@@ -48,28 +48,29 @@ same tuned1 killed
 has "$work/plan.json" rank_cost memory_bytes sent_bytes read_bytes
 grep -q '"ranks": 8' "$work/plan.json" || fail "$(cat "$work/plan.json")"
 
-# --method auto: the same choice, and the same weights and cache.
-choose() {
-  ranks "$1" "$bin/kvc-export" "$model" -o "$work/auto$1" --method auto --budget 50% --text "$source/examples/text/alice-evaluation.txt" \
-    --context 256 --decode 16 --samples 3 --candidate "$work/one" --policy streaming --policy uniform/snapkv --threads 1 --quiet --force --json > "$work/auto$1.json" 2> "$work/stderr" ||
-    fail "auto as $1 ranks: $(cat "$work/stderr")"
-}
-choose 1
-choose 2
-[ "$(grep '"chosen"' "$work/auto1.json")" = "$(grep '"chosen"' "$work/auto2.json")" ] || fail "another choice: $(diff "$work"/auto[12].json)"
-for file in "$work"/auto1/*; do
-  case $file in *.json) continue ;; esac # the manifest has times
-  cmp "$file" "$work/auto2/${file##*/}" || fail "${file##*/} differs"
-done
 expect 2 'expected --method auto for several ranks' mpirun --oversubscribe -n 2 "$bin/kvc-export" "$model" -o "$work/x" --method full --budget 100%
 
-# A recipe: its launcher starts what takes ranks; nothing is made again without it.
-sed 's|"inputs"|"launcher": ["mpirun", "--oversubscribe", "-n", "2"],\n  "inputs"|; s|"\.\./|"'"$source"'/examples/|' \
-  "$source/examples/ci/recipe.json" > "$work/recipe.json"
-expect 0 'mpirun .*kvc-eval kld' "$bin/kvc" run "$work/recipe.json" -o "$work/out" --dry-run
-! grep -q 'mpirun .*kvc-export' "$work/both" || fail "kvc-export was launched: $(cat "$work/both")"
+# A recipe: its launcher starts what takes ranks; nothing is made again without it. Another run of it without ranks has the same bytes.
+cat > "$work/recipe.json" << J
+{"recipe": 1, "launcher": ["mpirun", "--oversubscribe", "-q", "-n", "2"], "inputs": {"model": "$model", "text": "$source/examples/text/alice-evaluation.txt"},
+ "stages": [
+  {"name": "thin", "command": "kvc-factorize", "arguments": ["\$model"], "options": {"rank": "50%", "objective": "weight"}},
+  {"name": "full", "command": "kvc-export", "arguments": ["\$model"], "options": {"budget": "100%", "method": "full"}},
+  {"name": "best", "command": "kvc-export", "arguments": ["\$model"],
+   "options": {"budget": "50%", "method": "auto", "candidate": "@thin", "policy": ["streaming", "uniform/snapkv"], "text": "\$text",
+               "context": 256, "decode": 16, "samples": 5}},
+  {"name": "kld", "command": "kvc-eval kld", "arguments": ["@best"],
+   "options": {"against": "@full", "text": "\$text", "context": 256, "decode": 16, "samples": 3, "batch": 1}}]}
+J
+expect 0 'mpirun .*kvc-export .*--method auto' "$bin/kvc" run "$work/recipe.json" -o "$work/out" --dry-run
+! grep -q 'mpirun .*--method full' "$work/both" || fail "an export without ranks was launched: $(cat "$work/both")"
 "$bin/kvc" run "$work/recipe.json" -o "$work/out" --threads 1 --quiet > /dev/null
 [ "$("$bin/kvc" run "$work/recipe.json" -o "$work/out" --launcher none --quiet --json | grep -c '"state": "kept"')" -eq 4 ] || fail "not every stage was kept"
+"$bin/kvc" run "$work/recipe.json" -o "$work/alone" --threads 2 --launcher none --quiet > /dev/null
+. "$source/tests/cli/command_table.sh"
+for stage in thin full best results/kld.json; do
+  [ "$(digest "$work/out/$stage")" = "$(digest "$work/alone/$stage")" ] || fail "$stage: other bytes as two ranks: $(diff -r "$work/out/$stage" "$work/alone/$stage")"
+done
 expect 2 'launcher: expected a program, got no-mpirun' "$bin/kvc" run "$work/recipe.json" -o "$work/out" --launcher "no-mpirun -n 2"
 cd / && rm -rf "$work"
 echo "kvc-factorize has the same bytes for any number of ranks"

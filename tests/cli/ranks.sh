@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # usage: ranks.sh BIN SOURCE WORK [KILLS]
-# Commands as ranks of mpirun: the same bytes for 1, 2, 3 and 4 ranks; ranks killed at KILLS random
-# moments (default 3), and the run taken up with other numbers of ranks; one message and its exit
-# code for what is wrong on one rank or on all.
+# Commands as ranks of mpirun: the same bytes for 1, 2, 3 and 4 ranks (what only varies a command: 3
+# ranks, all of them where KILLS is above 3); ranks killed at KILLS random moments (default 3), and the
+# run taken up with other numbers of ranks; one message and its exit code for what is wrong on one
+# rank or on all.
 set -uo pipefail
 bin=$1 source=$2 work=$3 kills=${4:-3}
 command -v mpirun > /dev/null || { echo "skipped: no mpirun"; exit 77; }
@@ -19,11 +20,12 @@ launch() { timeout 600 mpirun --oversubscribe -q -n "$@"; }
 messages() { grep -c "^kvc[-a-z]*: error: " "$1"; }
 clean() { rm -rf out out.* .out*; }
 
+counts="0 1 2 3 4"  # ranks to try; 0: no launcher
 # same NAME OUT command...: OUT - is stdout. The first run is nobody's rank.
 same() {
   local name=$1 out=$2 ranks want="" got
   shift 2
-  for ranks in 0 1 2 3 4; do
+  for ranks in $counts; do
     clean
     if [ $ranks = 0 ]; then "$@" > stdout 2> stderr; else launch $ranks "$@" > stdout 2> stderr; fi
     [ $? -eq 0 ] || { fail "$name: $ranks ranks: $(cat stderr)"; return; }
@@ -46,11 +48,29 @@ each() {
 }
 each_command each
 "$bin/kvc-export" model -o half --method uniform --budget 50% --no-verify --quiet > /dev/null || fail "no bundle"
+for name in red-cat old-dog wet-fox; do
+  printf '{"random_idx": ["%s", 1], "expected_number": 31, "prompt": "Remember.\\nline my-hat: REGISTER_CONTENT is <7>\\nline %s: REGISTER_CONTENT is <31>\\nWhat is in line %s? "}\n' \
+    $name $name $name >> lines.jsonl
+  printf '{"input": "Whose %s?", "context": "This %s is of Alice.", "answers": ["Alice"], "dataset": "hotpotqa"}\n' $name $name >> longbench.jsonl
+done
 walk=(--text t.txt --context 128 --decode 16 --samples 5 --batch 2 --json --quiet)
 same ppl - "$bin/kvc-eval" ppl half "${walk[@]}"
+same ruler - "$bin/kvc-eval" ruler half --haystack t.txt --lengths 256 --samples 3 --batch 2 --tasks single,tracking --json --quiet
+auto=("$bin/kvc-export" model -o out --method auto --budget 50% --policy streaming --policy uniform/snapkv --text t.txt --context 128
+  --decode 8 --samples 5 --haystack t.txt --needles 1 --threads 1 --quiet)
+if [ -x "$bin/kvc-factorize" ]; then
+  "$bin/kvc-factorize" model -o thin --objective weight --rank 50% --quiet > /dev/null || fail "no thin model"
+  auto+=(--candidate thin)
+fi
+same auto out "${auto[@]}"
+grep -q '"chosen"' out/manifest.json || fail "auto: expected the table of what was tried in the manifest"
+[ "$kills" -gt 3 ] || counts="0 3"
 same kld - "$bin/kvc-eval" kld half --against full "${walk[@]}"
 same needle - "$bin/kvc-eval" needle half --haystack t.txt --lengths 256 --samples 2 --json --quiet
-same ruler - "$bin/kvc-eval" ruler half --haystack t.txt --lengths 256 --samples 3 --batch 2 --tasks single,tracking --json --quiet
+same lines - "$bin/kvc-eval" lines half --file lines.jsonl --batch 2 --json --quiet
+same longbench - "$bin/kvc-eval" longbench half longbench.jsonl --batch 1 --json --quiet
+same compare-all out.json "$bin/kvc-eval" compare full --policy uniform/snapkv --budget 50% --text t.txt --context 128 --decode 8 \
+  --samples 25 --haystack t.txt --lengths 256 --needles 1 --ruler 2 --ruler-tasks single -o out.json --quiet
 profile=("$bin/kvc-profile" model --calib t.txt --context 128 --horizon 16 --threads 1 --quiet)
 same profile-sampled out "${profile[@]}" -o out --windows 2 --continuation sample --question "Who is it?"
 same profile-needles out "${profile[@]}" -o out --windows 5 --importance needle --needle-tests 5 --scorer knorm
