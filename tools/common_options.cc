@@ -299,7 +299,9 @@ int RunCommand(int argc,
   options.cores = started.cores;
   const auto fail = [&](const std::string& message, int code) {
     if (!options.ranks->is_only()) {
-      options.ranks->Abort(RankName(*options.ranks) + ": " + message, code);
+      // Where ranks disagree, all throw the same message, which names the one that differs.
+      const bool named = message.starts_with("rank ");
+      options.ranks->Abort(named ? message : RankName(*options.ranks) + ": " + message, code);
     }
     return Fail(name, message, code);
   };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "core/cache/profile_file.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
 #include "core/io/output_directory.h"
@@ -34,10 +35,11 @@ RankFacts FactsOf(const ChooseRequest& request) {
     if (!file.empty()) facts.emplace_back(file.string(), Sha256File(file));
   };
   for (const Candidate& candidate : request.candidates) {
-    add(candidate.model / "config.json");
+    facts.emplace_back(candidate.model.string(), ModelDigest(candidate.model));
     if (candidate.profile.empty()) continue;
-    add(candidate.profile / "profile.json");
-    add(candidate.profile / "profile.safetensors");
+    for (const char* file : {"profile.json", "profile.safetensors", "bases.safetensors"}) {
+      if (fs::exists(candidate.profile / file)) add(candidate.profile / file);
+    }
   }
   for (const fs::path& text : request.text) add(text);
   add(request.haystack);

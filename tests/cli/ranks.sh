@@ -56,13 +56,13 @@ done
 walk=(--text t.txt --context 128 --decode 16 --samples 5 --batch 2 --json --quiet)
 same ppl - "$bin/kvc-eval" ppl half "${walk[@]}"
 same ruler - "$bin/kvc-eval" ruler half --haystack t.txt --lengths 256 --samples 3 --batch 2 --tasks single,tracking --json --quiet
-auto=("$bin/kvc-export" model -o out --method auto --budget 50% --policy streaming --policy uniform/snapkv --text t.txt --context 128
+auto=("$bin/kvc-export" model --method auto --budget 50% --policy streaming --policy uniform/snapkv --text t.txt --context 128
   --decode 8 --samples 5 --haystack t.txt --needles 1 --threads 1 --quiet)
 if [ -x "$bin/kvc-factorize" ]; then
   "$bin/kvc-factorize" model -o thin --objective weight --rank 50% --quiet > /dev/null || fail "no thin model"
   auto+=(--candidate thin)
 fi
-same auto out "${auto[@]}"
+same auto out "${auto[@]}" -o out
 grep -q '"chosen"' out/manifest.json || fail "auto: expected the table of what was tried in the manifest"
 [ "$kills" -gt 3 ] || counts="0 3"
 same kld - "$bin/kvc-eval" kld half --against full "${walk[@]}"
@@ -130,6 +130,13 @@ expect 2 "rank 1 on $here: argument .*: expected .* as on rank 0" \
 mkdir -p elsewhere && cp -r model elsewhere/model && head -c 50000 t.txt > elsewhere/t.txt
 on_rank 2 "cd elsewhere"
 expect 2 "rank 2 on $here: calibration" launch 3 ./on_rank.sh "${profile[@]}" -o "$work/out"
+# One byte of the weights.
+cp -r elsewhere other && cp t.txt other && printf '{' |
+  dd of=other/model/model.safetensors bs=1 seek=$(($(stat -c %s model/model.safetensors) - 3)) conv=notrunc status=none
+[ ! -d thin ] || cp -r thin other
+on_rank 1 "cd other"
+expect 2 "rank 1 on $here: model: expected .* as on rank 0" launch 3 ./on_rank.sh "${auto[@]}" -o "$work/out"
+expect 2 "rank 1 on $here: model_sha256: expected" launch 3 ./on_rank.sh "${profile[@]}" -o "$work/out"
 expect 6 "rank [0-3] on $here: nowhere" launch 4 "$bin/kvc-profile" nowhere -o out --calib t.txt --quiet
 expect 2 "rank [01] on $here: .*--no-such" launch 2 "${profile[@]}" -o out --no-such
 expect 2 "expected one process" launch 2 "$bin/kvc" report results -o out
@@ -141,6 +148,7 @@ if unshare -m true 2> /dev/null; then
     launch 3 ./on_rank.sh "${profile[@]}" -o disk/out
   on_other_disk 1 "mount --bind '$work/disk' '$work/disk' && mount -o remount,ro,bind '$work/disk'"
   expect 6 "rank 1 on $here: .*disk/out.partial.*ead-only" launch 3 ./on_rank.sh "${profile[@]}" -o disk/out
+  [ ! -d thin ] || expect 6 "rank 1 on $here: .*disk/.*ead-only" launch 2 ./on_rank.sh "${auto[@]}" -o disk/out
   launch 2 "${profile[@]}" -o disk/out > stdout 2> stderr || fail "disk: $(cat stderr)"
   [ "$(digest disk/out)" = "$want" ] || fail "disk: other bytes"
 fi
