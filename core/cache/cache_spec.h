@@ -19,7 +19,7 @@
 // bits. Keys and values are then
 // stored in coordinates whose prefixes approximate them best (core/cache/cache_bases.h).
 //
-// Beside its rows a group with a budget holds one float score for each tier row (re-allocation
+// Beside its rows a group with a budget holds one bf16 score for each tier row (re-allocation
 // compares new tokens with it), and with kLatent one int32 position for each row (the rotation is
 // applied at use). In a layer with a window every row of the tiers has such a position, because its
 // token leaves the window. A layer with a budget holds its last `query_ring` queries [ring, H, D]
@@ -130,7 +130,7 @@ inline constexpr int64_t kFullCacheGranularity = 64;
                                    int64_t steps);
 
 // Bytes of the score that stands beside a row of the tiers.
-inline constexpr int64_t kScoreBytes = sizeof(float);
+inline constexpr int64_t kScoreBytes = sizeof(uint16_t);
 // Bytes of the position by which a row of a layer with a window leaves its tier.
 inline constexpr int64_t kPositionBytes = sizeof(int32_t);
 // Bytes of what stands beside a row of a layer's tiers: the score, and with a window the position.

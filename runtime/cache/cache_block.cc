@@ -1,18 +1,32 @@
 #include "runtime/cache/cache_block.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
+#include "core/base/dtype.h"
 #include "core/base/error.h"
 #include "core/cache/cache_bases.h"
 
 namespace kvc::runtime {
+namespace {
+
+// Only what is infinite stays so: it says that a row is never dropped.
+void RoundScores(std::span<const float> scores, uint16_t* target) {
+  constexpr uint16_t kInfinity = 0x7F80;
+  for (const float score : scores) {
+    const uint16_t bits = FloatToBF16(score);
+    const bool overflows = (bits & kInfinity) == kInfinity && std::isfinite(score);
+    *target++ = overflows ? bits - 1 : bits;
+  }
+}
+
+}  // namespace
 
 int64_t BlockShape::BytesPerRow() const {
   return KeyRowBytes() + heads * ValueRowBytes() +
-         (positions ? static_cast<int64_t>(sizeof(int32_t)) : 0) +
-         (scores ? static_cast<int64_t>(sizeof(float)) : 0);
+         (positions ? static_cast<int64_t>(sizeof(int32_t)) : 0) + (scores ? kScoreBytes : 0);
 }
 
 BlockShape WorkingShape(const CacheSpec& spec, int64_t layer, int64_t group) {
@@ -55,7 +69,7 @@ CacheBlock::CacheBlock(const BlockShape& shape, int64_t capacity, Device& device
       keys_(capacity * shape.KeyRowBytes(), device, &meter),
       values_(capacity * shape.heads * shape.ValueRowBytes(), device, &meter) {
   if (shape.positions) positions_ = MeteredArray<int32_t>(capacity, meter);
-  if (shape.scores) scores_ = MeteredArray<float>(capacity, meter);
+  if (shape.scores) scores_ = MeteredArray<uint16_t>(capacity, meter);
 }
 
 std::span<const int32_t> CacheBlock::positions() const {
@@ -63,14 +77,10 @@ std::span<const int32_t> CacheBlock::positions() const {
   return {positions_.data(), static_cast<size_t>(rows_)};
 }
 
-std::span<float> CacheBlock::scores() {
-  if (!shape_.scores) return {};
-  return {scores_.data(), static_cast<size_t>(rows_)};
-}
-
-std::span<const float> CacheBlock::scores() const {
-  if (!shape_.scores) return {};
-  return {scores_.data(), static_cast<size_t>(rows_)};
+std::vector<float> CacheBlock::Scores() const {
+  std::vector<float> scores(shape_.scores ? static_cast<size_t>(rows_) : 0);
+  for (size_t i = 0; i < scores.size(); ++i) scores[i] = BF16ToFloat(scores_.data()[i]);
+  return scores;
 }
 
 CacheBlock CacheBlock::Clone(CacheMeter& meter) const {
@@ -101,7 +111,7 @@ void CacheBlock::CopyRows(const CacheBlock& from) {
                 rows_ * shape_.ValueRowBytes());
   }
   std::ranges::copy(from.positions(), positions_.data());
-  std::ranges::copy(from.scores(), scores_.data());
+  if (shape_.scores) std::copy_n(from.scores_.data(), rows_, scores_.data());
 }
 
 void CacheBlock::CheckRoom(int64_t count) const {
@@ -129,7 +139,7 @@ void CacheBlock::Appended(int64_t count,
                           std::span<const float> scores) {
   CheckRoom(count);
   if (shape_.positions) std::copy_n(positions.data(), count, positions_.data() + rows_);
-  if (shape_.scores) std::copy_n(scores.data(), count, scores_.data() + rows_);
+  if (shape_.scores) RoundScores(scores.first(static_cast<size_t>(count)), scores_.data() + rows_);
   rows_ += count;
 }
 
@@ -141,7 +151,11 @@ void CacheBlock::AppendedUnknown(int64_t count) {
 
 void CacheBlock::Settled(std::span<const int32_t> positions, std::span<const float> scores) {
   if (shape_.positions) std::copy_n(positions.data(), rows_, positions_.data());
-  if (shape_.scores) std::copy_n(scores.data(), rows_, scores_.data());
+  SetScores(scores.first(shape_.scores ? static_cast<size_t>(rows_) : 0));
+}
+
+void CacheBlock::SetScores(std::span<const float> scores) {
+  if (shape_.scores) RoundScores(scores, scores_.data());
 }
 
 void CacheBlock::Kept(std::span<const int64_t> rows) {

@@ -5,7 +5,7 @@
 //   values     [heads][capacity, value_width]      rows in value_format, likewise; one plane for
 //                                                  each kv head of the group
 //   positions  [capacity]  int32                   on the host; only where keys are latents
-//   scores     [capacity]  float                   on the host; only in tiers
+//   scores     [capacity]  bf16                    on the host; only in tiers
 //
 // Rows 0 .. rows()-1 hold tokens, oldest first. The block knows how many there are and what is
 // decided from; elements are moved by a backend (runtime/cpu/cache_rows.h), which then says so.
@@ -71,8 +71,8 @@ class CacheBlock {
   [[nodiscard]] int64_t next_row() const { return rows_ < capacity_ ? rows_ : oldest_; }
   // [rows]; empty where the block has none.
   [[nodiscard]] std::span<const int32_t> positions() const;
-  [[nodiscard]] std::span<float> scores();
-  [[nodiscard]] std::span<const float> scores() const;
+  // [rows], as they were rounded; empty where the block has none.
+  [[nodiscard]] std::vector<float> Scores() const;
   // Where the elements lie; plane p of the values begins at p * PlaneBytes().
   [[nodiscard]] const Buffer& keys() const { return keys_; }
   [[nodiscard]] const Buffer& values() const { return values_; }
@@ -93,6 +93,8 @@ class CacheBlock {
   void AppendedUnknown(int64_t count);
   // Positions and scores [rows()] of all rows; not read where the block keeps none.
   void Settled(std::span<const int32_t> positions, std::span<const float> scores);
+  // Scores of the first rows, as many as are given.
+  void SetScores(std::span<const float> scores);
   // Only the rows listed (ascending) are left, in order.
   void Kept(std::span<const int64_t> rows);
   // The oldest `count` rows are gone.
@@ -109,7 +111,7 @@ class CacheBlock {
   Buffer keys_;
   Buffer values_;
   MeteredArray<int32_t> positions_;
-  MeteredArray<float> scores_;
+  MeteredArray<uint16_t> scores_;
 };
 
 }  // namespace kvc::runtime

@@ -17,7 +17,7 @@ BlockSnapshot Snapshot(const CacheBlock& block) {
   snapshot.capacity = block.capacity();
   snapshot.bytes_per_row = block.shape().BytesPerRow();
   snapshot.positions.assign(block.positions().begin(), block.positions().end());
-  snapshot.scores.assign(block.scores().begin(), block.scores().end());
+  snapshot.scores = block.Scores();
   return snapshot;
 }
 

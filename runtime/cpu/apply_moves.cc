@@ -121,7 +121,7 @@ class GroupMover {
     }
     KVC_CHECK(std::ranges::is_sorted(kept), kInternal, "moves: expected kept rows in order");
     KeepRows(kept, tier);
-    std::copy_n(moves.scores.begin(), kept.size(), tier.scores().begin());
+    tier.SetScores(std::span(moves.scores).first(kept.size()));
     tier.Reserve(moves.capacity, cache_.meter());
     for (size_t i = kept.size(); i < moves.rows.size(); ++i) {
       AppendRow(group_.recent, moves.rows[i].row, moves.scores[i], tier);

@@ -19,7 +19,7 @@ CacheBlock DownloadBlock(const CacheBlock& block, CacheMeter& meter) {
     Download(block.values(), plane * block.PlaneBytes(), copy.PlaneBytes(),
              HostMemory::Of(copy.values()) + plane * copy.PlaneBytes());
   }
-  copy.Appended(block.rows(), block.positions(), block.scores());
+  copy.Appended(block.rows(), block.positions(), block.Scores());
   return copy;
 }
 

@@ -210,7 +210,7 @@ class LayerMover {
     }
     KVC_CHECK(std::ranges::is_sorted(kept), kInternal, "moves: expected kept rows in order");
     keep_.Keep(kept, tier);
-    std::copy_n(moves.scores.begin(), kept.size(), tier.scores().begin());
+    tier.SetScores(std::span(moves.scores).first(kept.size()));
   }
 
   void Gather(size_t n) {

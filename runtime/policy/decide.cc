@@ -35,7 +35,7 @@ void Compete(const CacheSpec& spec,
   const bool keeps_ages =
       spec.scorer.kind == ScorerKind::kStreaming || spec.method == Method::kStreaming;
   size_t next = 0;
-  for (const std::span<const float> tier : group.tier_scores) {
+  for (const std::vector<float>& tier : group.tier_scores) {
     for (const float stored : tier) {
       if (stored == kPinned) {
         scores[next] = kPinned;
@@ -104,7 +104,7 @@ std::vector<HeldRows> RowsOf(const LayerCache& layer) {
   std::vector<HeldRows> groups;
   for (const GroupCache& group : layer.groups) {
     HeldRows& rows = groups.emplace_back();
-    for (const CacheBlock& tier : group.tiers) rows.tier_scores.push_back(tier.scores());
+    for (const CacheBlock& tier : group.tiers) rows.tier_scores.push_back(tier.Scores());
     rows.recent = group.recent.rows();
     if (group.tier_positions.size() == 0) continue;
     for (size_t t = 0; t < group.tiers.size(); ++t) {

@@ -25,10 +25,10 @@ namespace kvc::runtime {
 // The score of a token that is never dropped.
 inline constexpr float kPinned = std::numeric_limits<float>::infinity();
 
-// A group as a decision sees it. Borrows the scores.
+// A group as a decision sees it. Borrows the positions.
 struct HeldRows {
-  std::vector<std::span<const float>> tier_scores;  // [tiers][rows]
-  int64_t recent = 0;                               // rows of the recent block
+  std::vector<std::vector<float>> tier_scores;  // [tiers][rows]
+  int64_t recent = 0;                           // rows of the recent block
   // [tiers][rows] positions; empty without a window.
   std::vector<std::span<const int32_t>> tier_positions = {};
 };

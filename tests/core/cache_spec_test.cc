@@ -192,10 +192,10 @@ TEST(CacheSpec, RecentRowsInFewBitsAreWorthLess) {
   const GroupRows layout = LayoutRows(spec, 100, 400);
   EXPECT_EQ(layout.tier_rows, 80);
   EXPECT_EQ(layout.recent_rows, 40);
-  EXPECT_EQ(LayoutBytes(spec, 0, spec.layers[0][0], layout), 80 * (256 + 4) + 40 * 128);
+  EXPECT_EQ(LayoutBytes(spec, 0, spec.layers[0][0], layout), 80 * (256 + 2) + 40 * 128);
   // 250 of 1,000 rows for each of six groups.
   const int64_t ring = 8 * 9 * 64 * 4;
-  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 6 * (230 * 260 + 40 * 128) + 2 * ring);
+  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 6 * (230 * 258 + 40 * 128) + 2 * ring);
   // An odd number of rows rounds up.
   spec.window = 31;
   EXPECT_EQ(RecentWorth(spec), 20);
@@ -211,8 +211,8 @@ TEST(CacheSpec, PredictedBytesOfAJointLatent) {
   EXPECT_EQ(bytes.full, 2 * 2 * 3 * 64 * 4 * 1000);
   const int64_t token = (48 + 192) * 4 + 4;
   const int64_t ring = 8 * 9 * 64 * 4;
-  EXPECT_EQ(bytes.allocated, 2 * (250 * token + (250 - 40) * 4 + ring));
-  EXPECT_EQ(bytes.logical, 2 * ((250 - 8) * token + (250 - 40) * 4 + ring));
+  EXPECT_EQ(bytes.allocated, 2 * (250 * token + (250 - 40) * 2 + ring));
+  EXPECT_EQ(bytes.logical, 2 * ((250 - 8) * token + (250 - 40) * 2 + ring));
 }
 
 TEST(CacheSpec, PredictedBytesOfAFullCacheRoundUp) {
@@ -243,7 +243,7 @@ TEST(CacheSpec, PredictedBytesOfMixedFormats) {
   spec.value_format = kRowsF16;
   const int64_t token = (4 + 48) + 3 * 64 * 2 + 4;
   const int64_t ring = 8 * 9 * 64 * 4;
-  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 2 * (250 * token + (250 - 40) * 4 + ring));
+  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 2 * (250 * token + (250 - 40) * 2 + ring));
 }
 
 TEST(CacheSpec, BudgetOfTheWrongShapeIsRefused) {

@@ -1,3 +1,5 @@
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -58,7 +60,9 @@ class CacheBlockTest : public ::testing::TestWithParam<RowFormat> {
         block_(Shape(GetParam()), 9, SharedHostDevice(), meter_) {
     AppendRows(Keys(0, 4), Values(0, 4), 20, block_);
     AppendRows(Keys(4, 3), Values(4, 3), 24, block_);
-    for (int64_t i = 0; i < kRows; ++i) block_.scores()[i] = static_cast<float>(i);
+    std::vector<float> scores(kRows);
+    std::iota(scores.begin(), scores.end(), 0.0F);
+    block_.SetScores(scores);
   }
   [[nodiscard]] ConstMatrixF Keys(int64_t first, int64_t rows) const {
     return {keys_.data() + first * kKeyStride, rows, kKeyStride};
@@ -74,7 +78,7 @@ class CacheBlockTest : public ::testing::TestWithParam<RowFormat> {
                 Rounded(Values(source, 1).data + plane * 5, 5, GetParam()));
     }
     EXPECT_EQ(block.positions()[row], 20 + source);
-    EXPECT_EQ(block.scores()[row], static_cast<float>(source));
+    EXPECT_EQ(block.Scores()[row], static_cast<float>(source));
   }
 
   CacheMeter meter_;
@@ -91,7 +95,7 @@ TEST_P(CacheBlockTest, AppendRoundsToTheFormat) {
 }
 
 TEST_P(CacheBlockTest, MeterCountsEveryByte) {
-  const int64_t row_bytes = RowBytes(GetParam(), 3) + 2 * RowBytes(GetParam(), 5) + 4 + 4;
+  const int64_t row_bytes = RowBytes(GetParam(), 3) + 2 * RowBytes(GetParam(), 5) + 4 + 2;
   EXPECT_EQ(block_.shape().BytesPerRow(), row_bytes);
   EXPECT_EQ(meter_.live_bytes(), 9 * row_bytes);
   {
@@ -142,7 +146,22 @@ TEST_P(CacheBlockTest, AppendRowTakesAPrefix) {
   EXPECT_EQ(RowOf(KeysOf(tier), 0), Rounded(key.data(), 2, GetParam()));
   EXPECT_EQ(RowOf(ValuesOf(tier, 1), 0), Rounded(value.data(), 1, GetParam()));
   EXPECT_EQ(tier.positions()[0], 25);
-  EXPECT_EQ(tier.scores()[0], 0.5F);
+  EXPECT_EQ(tier.Scores()[0], 0.5F);
+}
+
+TEST_P(CacheBlockTest, ScoresAreRoundedAndOnlyInfinityIsInfinite) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  block_.SetScores(std::vector<float>{1.0F / 3.0F, std::numeric_limits<float>::max(), infinity,
+                                      -std::numeric_limits<float>::max(), 0.0F});
+  const std::vector<float> scores = block_.Scores();
+  ASSERT_EQ(std::ssize(scores), kRows);
+  EXPECT_EQ(scores[0], 0.333984375F);
+  EXPECT_GT(scores[1], 3.38e38F);
+  EXPECT_LT(scores[1], infinity);
+  EXPECT_EQ(scores[2], infinity);
+  EXPECT_GT(scores[3], -infinity);
+  EXPECT_EQ(scores[4], 0.0F);
+  EXPECT_EQ(scores[5], 5.0F) << "the others stay";
 }
 
 TEST_P(CacheBlockTest, NoRowsTakeNoMemory) {

@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/dtype.h"
 #include "core/base/rng.h"
 #include "core/cache/scorer_spec.h"
 #include "runtime/cuda/cuda_backend.h"
@@ -181,7 +182,7 @@ TEST(RuleOnDevice, KeepsTheHostsRows) {
       const CacheBlock& tier = layer.groups[n].tiers[0];
       for (int64_t i = 0; i < tier.rows(); ++i) {
         EXPECT_EQ(tier.positions()[i], moves.tiers[0].rows[i].row);
-        EXPECT_EQ(tier.scores()[i], moves.tiers[0].scores[i]);
+        EXPECT_EQ(tier.Scores()[i], BF16ToFloat(FloatToBF16(moves.tiers[0].scores[i])));
       }
       EXPECT_EQ(layer.groups[n].recent.rows(), length - rule.groups[n].candidates);
     }

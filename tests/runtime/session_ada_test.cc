@@ -64,7 +64,7 @@ TEST_P(SessionAda, ModelHasOneThreshold) {
   const int64_t fixed = spec.sinks + 1 + spec.window;
   for (int64_t i = 0; i < groups * spec.num_layers(); ++i) {
     const GroupCache& group = CacheOf(*all).layer(i / groups).groups[i % groups];
-    for (const float score : group.tiers[0].scores()) {
+    for (const float score : group.tiers[0].Scores()) {
       if (std::isfinite(score)) scores.emplace_back(-score, i);
     }
     free += kLength / 2 - fixed;

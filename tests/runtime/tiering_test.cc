@@ -225,7 +225,7 @@ TEST(Tiering, SinksKeepTheirWidth) {
     ASSERT_NO_THROW(CheckInvariants(fixture.cache));
   }
   for (const GroupCache& group : fixture.cache.layer(0).groups) {
-    const auto scores = group.tiers[0].scores();
+    const auto scores = group.tiers[0].Scores();
     EXPECT_EQ(std::ranges::count_if(scores, [](float score) { return std::isinf(score); }), 2);
   }
 }
