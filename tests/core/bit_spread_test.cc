@@ -110,11 +110,11 @@ TEST(BitSpread, MoreBitsAreNeverWorse) {
 TEST(BitSpread, ColumnsOfZerosDoNotCount) {
   Rng rng(3);
   const std::vector<float> narrow = RandomErrors(rng, 16, 1.0);
-  std::vector<float> padded(4 * 64, 0.0F);
+  std::vector<float> padded(kErrorLevels * 64, 0.0F);
   for (int64_t level = 0; level < kErrorLevels; ++level) {
     std::copy_n(narrow.begin() + level * 16, 16, padded.begin() + level * 64);
   }
-  const std::vector<float> dead(4 * 64, 0.0F);
+  const std::vector<float> dead(kErrorLevels * 64, 0.0F);
   const std::vector<ColumnErrors> alone = {{narrow.data(), 16}};
   const std::vector<ColumnErrors> wide = {{padded.data(), 64}};
   const std::vector<ColumnErrors> zeros = {{dead.data(), 64}};

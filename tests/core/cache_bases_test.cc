@@ -113,7 +113,8 @@ void AddErrors(std::vector<LayerBases>& bases) {
     for (int64_t g = 0; g < kHeads; ++g) {
       for (const int bits : {8, 4, 2, 0}) {
         for (int64_t i = 0; i < width; ++i) {
-          errors.push_back(unit * static_cast<float>((g + 1) * std::pow(0.25, bits)));
+          errors.push_back(unit *
+                           static_cast<float>(static_cast<double>(g + 1) * std::pow(0.25, bits)));
         }
       }
     }
