@@ -84,12 +84,12 @@ CacheSpec WithWindow() {
 
 TEST(CacheSpec, AWindowIsAllThatALayerHolds) {
   CacheSpec spec = WithWindow();
-  constexpr int64_t kRow = 2 * 64 * 4;
+  constexpr int64_t kRow = int64_t{2} * 64 * 4;
   EXPECT_EQ(RowsAt(spec, 400), (std::vector<std::vector<int64_t>>{{100}, {45}}));  // at least 45
   spec.budget = {{0.5}, {0.5}};
   EXPECT_EQ(RowsAt(spec, 400), (std::vector<std::vector<int64_t>>{{200}, {64}}));
   EXPECT_EQ(RowsAt(spec, 100), (std::vector<std::vector<int64_t>>{{50}, {50}}));
-  EXPECT_EQ(OriginalBytes(spec, 100), 2 * 100 * kRow);
+  EXPECT_EQ(OriginalBytes(spec, 100), 200 * kRow);
   EXPECT_EQ(OriginalBytes(spec, 400), (400 + 128) * kRow);
   // 64 rows: 24 in the tier, 40 in the recent block, 32 of them in use.
   const CacheBytes bytes = PredictBytes(spec, 400);
@@ -194,8 +194,8 @@ TEST(CacheSpec, RecentRowsInFewBitsAreWorthLess) {
   EXPECT_EQ(layout.recent_rows, 40);
   EXPECT_EQ(LayoutBytes(spec, 0, spec.layers[0][0], layout), 80 * (256 + 2) + 40 * 128);
   // 250 of 1,000 rows for each of six groups.
-  const int64_t ring = 8 * 9 * 64 * 4;
-  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 6 * (230 * 258 + 40 * 128) + 2 * ring);
+  const int64_t ring = int64_t{8} * 9 * 64 * 4;
+  EXPECT_EQ(PredictBytes(spec, 1000).allocated, int64_t{6} * (230 * 258 + 40 * 128) + 2 * ring);
   // An odd number of rows rounds up.
   spec.window = 31;
   EXPECT_EQ(RecentWorth(spec), 20);
@@ -210,9 +210,9 @@ TEST(CacheSpec, PredictedBytesOfAJointLatent) {
   const CacheBytes bytes = PredictBytes(spec, 1000);
   EXPECT_EQ(bytes.full, 2 * 2 * 3 * 64 * 4 * 1000);
   const int64_t token = (48 + 192) * 4 + 4;
-  const int64_t ring = 8 * 9 * 64 * 4;
-  EXPECT_EQ(bytes.allocated, 2 * (250 * token + (250 - 40) * 2 + ring));
-  EXPECT_EQ(bytes.logical, 2 * ((250 - 8) * token + (250 - 40) * 2 + ring));
+  const int64_t ring = int64_t{8} * 9 * 64 * 4;
+  EXPECT_EQ(bytes.allocated, 2 * (250 * token + int64_t{250 - 40} * 2 + ring));
+  EXPECT_EQ(bytes.logical, 2 * ((250 - 8) * token + int64_t{250 - 40} * 2 + ring));
 }
 
 TEST(CacheSpec, PredictedBytesOfAFullCacheRoundUp) {
@@ -232,7 +232,7 @@ TEST(CacheSpec, TheOriginalsBytesDoNotDependOnTheFormat) {
     EXPECT_EQ(OriginalBytesPerToken(spec), 2 * 2 * 3 * 64 * 2);
     const CacheBytes whole = PredictBytes(FullCache(spec), 64);
     EXPECT_EQ(whole.full, 64 * 2 * 2 * 3 * 64 * 2);
-    EXPECT_EQ(whole.logical, 64 * 2 * 3 * 2 * RowBytes(format, 64));
+    EXPECT_EQ(whole.logical, int64_t{64} * 2 * 3 * 2 * RowBytes(format, 64));
   }
 }
 
@@ -242,8 +242,8 @@ TEST(CacheSpec, PredictedBytesOfMixedFormats) {
   spec.key_format = kRowsInt8;
   spec.value_format = kRowsF16;
   const int64_t token = (4 + 48) + 3 * 64 * 2 + 4;
-  const int64_t ring = 8 * 9 * 64 * 4;
-  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 2 * (250 * token + (250 - 40) * 2 + ring));
+  const int64_t ring = int64_t{8} * 9 * 64 * 4;
+  EXPECT_EQ(PredictBytes(spec, 1000).allocated, 2 * (250 * token + int64_t{250 - 40} * 2 + ring));
 }
 
 TEST(CacheSpec, BudgetOfTheWrongShapeIsRefused) {
@@ -299,9 +299,10 @@ TEST(CacheSpec, TiersCostElementsOrBytes) {
   EXPECT_EQ(TierCosts(In(kRowsBF16), group, plain), (std::vector<int64_t>{48, 4 + 16}));
   // A row in eight bits has its scale beside its elements.
   EXPECT_EQ(TierCosts(In(kRowsInt8), group, plain),
-            (std::vector<int64_t>{3 * 20, (4 + 4) + 2 * (4 + 8)}));
+            (std::vector<int64_t>{int64_t{3} * 20, (4 + 4) + int64_t{2} * (4 + 8)}));
   const std::vector<Tier> bits = {{1.0, 1.0}, {1.0, 1.0, kRowsInt8, {}}};
-  EXPECT_EQ(TierCosts(In(kRowsBF16), group, bits), (std::vector<int64_t>{3 * 32, 20 + 2 * 32}));
+  EXPECT_EQ(TierCosts(In(kRowsBF16), group, bits),
+            (std::vector<int64_t>{int64_t{3} * 32, 20 + int64_t{2} * 32}));
 }
 
 // A mixture costs what the head's runs take, and is a tier of whole rows of one head.
@@ -309,10 +310,10 @@ TEST(CacheSpec, MixturesAreTiersOfAHeadsOwnBytes) {
   LayerBases bases;
   bases.num_kv_heads = 2;
   bases.key_width = bases.value_width = 16;
-  bases.key_steps.assign(2 * 3 * 16, 1.0F);
+  bases.key_steps.assign(size_t{2} * 3 * 16, 1.0F);
   bases.value_steps = bases.key_steps;
-  bases.key_runs.assign(2 * kMixedRates, {0, 8, 16});
-  bases.value_runs.assign(2 * kMixedRates, {16, 16, 16});
+  bases.key_runs.assign(size_t{2} * kMixedRates, {0, 8, 16});
+  bases.value_runs.assign(size_t{2} * kMixedRates, {16, 16, 16});
   bases.value_runs[kMixedRates + 11] = {0, 0, 8};  // head 1 in three bits
   const std::vector<Tier> tiers = {{1.0, 1.0}, {1.0, 1.0, MixedRows(12), MixedRows(12)}};
   EXPECT_EQ(TierCosts(In(kRowsBF16), {16, 16, {0}, false}, tiers, &bases),

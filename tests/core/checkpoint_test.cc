@@ -138,6 +138,7 @@ void CopyModel(const std::string& name, const fs::path& dir, const Change& chang
     }
   }
   std::vector<TensorSpec> specs;
+  specs.reserve(copies.size());
   for (const Copy& copy : copies) {
     specs.push_back(copy.spec);
   }

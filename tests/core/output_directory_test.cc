@@ -190,21 +190,23 @@ TEST_F(OutputApart, HoldsWithForceToo) {
 
 // ---- what comes while the command runs
 
+void MeetWhatCame(bool force, bool resumable) {
+  const testing::TempDir dir;
+  {
+    OutputDirectory output(dir / "out", {}, force, resumable);
+    WriteFile(output.path() / "new", "work");
+    fs::create_directory(dir / "out");
+    WriteFile(dir / "out/precious", "mine");
+    EXPECT_KVC_ERROR(output.Commit(), kUsage, "out.finished");
+  }
+  EXPECT_EQ(ReadFile(dir / "out/precious"), "mine");
+  EXPECT_EQ(ReadFile(dir / "out.finished/new"), "work");
+  EXPECT_EQ(NumEntries(dir.path()), 2U);
+}
+
 TEST(OutputDirectory, RefusesWhatCameMeanwhile) {
   for (const bool force : {false, true}) {
-    for (const bool resumable : {false, true}) {
-      const testing::TempDir dir;
-      {
-        OutputDirectory output(dir / "out", {}, force, resumable);
-        WriteFile(output.path() / "new", "work");
-        fs::create_directory(dir / "out");
-        WriteFile(dir / "out/precious", "mine");
-        EXPECT_KVC_ERROR(output.Commit(), kUsage, "out.finished");
-      }
-      EXPECT_EQ(ReadFile(dir / "out/precious"), "mine");
-      EXPECT_EQ(ReadFile(dir / "out.finished/new"), "work");
-      EXPECT_EQ(NumEntries(dir.path()), 2U);
-    }
+    for (const bool resumable : {false, true}) MeetWhatCame(force, resumable);
   }
 }
 

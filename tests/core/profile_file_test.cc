@@ -27,7 +27,7 @@ class ProfileFile : public ::testing::Test {
     profile_.horizon = 64;
     profile_.windows = 16;
     profile_.options = {{"seed", 42}};
-    const size_t points = 2 * 3 * (kCurveIntervals + 1);
+    const size_t points = size_t{6} * (kCurveIntervals + 1);
     for (size_t i = 0; i < points; ++i) {
       profile_.curves[ScorerKind::kSnapKv].push_back(1.0F / static_cast<float>(i + 1));
       profile_.error_curves[ScorerKind::kSnapKv].push_back(2.0F / static_cast<float>(i + 1));

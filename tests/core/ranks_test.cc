@@ -56,6 +56,7 @@ TEST_P(RanksBySize, GatherIsInTheOrderOfRanks) {
   const auto everywhere = OnAll<std::vector<std::string>>(
       GetParam(), [](Ranks& ranks) { return ranks.AllGather(std::string(ranks.rank(), 'x')); });
   std::vector<std::string> expected;
+  expected.reserve(GetParam());
   for (int r = 0; r < GetParam(); ++r) expected.emplace_back(r, 'x');
   for (int r = 0; r < GetParam(); ++r) {
     EXPECT_EQ(everywhere[r], expected);

@@ -111,7 +111,7 @@ TEST(RowCodes, MixturesAreRunsOfCodes) {
 }
 
 TEST(RowCodes, MixturesRefuseRunsThatAreNone) {
-  const std::vector<float> table(3 * 32, 1.0F);
+  const std::vector<float> table(96, 1.0F);  // [3, 32]
   const RowFormat format = MixedRows(12);
   for (const RunEnds& ends : {RunEnds{16, 8, 24}, RunEnds{-8, 8, 8}, RunEnds{0, 4, 8}}) {
     const CodeSteps steps(table.data(), 32, ends);

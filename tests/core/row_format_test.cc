@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -90,7 +91,7 @@ TEST(RowFormat, Int8FollowsItsDefinition) {
       EXPECT_NEAR(scale / (largest / 127.0), 1.0, 1e-7);
       const std::vector<float> decoded = Decoded(kRowsInt8, bytes, row.size());
       for (size_t i = 0; i < row.size(); ++i) {
-        const auto code = static_cast<int>(static_cast<int8_t>(bytes[4 + i]));
+        const auto code = std::bit_cast<int8_t>(bytes[4 + i]);
         const double exact = static_cast<double>(row[i]) / scale;
         ASSERT_LE(std::abs(code - exact), 0.5 + 1e-5) << "width " << width << ", element " << i;
         ASSERT_LE(std::abs(code), 127);

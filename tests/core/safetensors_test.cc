@@ -50,7 +50,7 @@ std::vector<Attack> HeaderAttacks() {
        "an HTML page; download"},
       {"a zip archive", std::string("PK\x03\x04\x00\x00\x08\x08", 8) + "archive/data.pkl",
        "a zip archive, as PyTorch"},
-      {"a pickle", std::string("\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.", 16), "a pickle"},
+      {"a pickle", std::string("\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\0", 16), "a pickle"},
       {"a GGUF", std::string("GGUF\x03\0\0\0\x10\0\0\0", 12), "a GGUF file"},
       {"a gzip archive", std::string("\x1f\x8b\x08\0\0\0\0\0\0\0", 10), "a gzip archive"},
       {"length that wraps", WithLength(std::numeric_limits<uint64_t>::max(), good), "at most"},

@@ -48,7 +48,6 @@ std::unique_ptr<Case> MakeCase(uint64_t seed,
   auto test = std::make_unique<Case>();
   test->queries = RandomArray(rng, shape.queries, shape.key_width, DType::kF32, 2);
   test->outputs = RandomArray(rng, shape.queries, shape.value_width, DType::kF32, 3);
-  int64_t rows = 0;
   for (const SegmentShape& segment : segments) {
     const int64_t key_width = segment.key_width > 0 ? segment.key_width
                               : shape.rank > 0      ? shape.rank
@@ -61,7 +60,6 @@ std::unique_ptr<Case> MakeCase(uint64_t seed,
       positions.push_back(static_cast<int32_t>(rng.NextBelow(50)));
     }
     test->positions.push_back(positions);
-    rows += segment.rows;
   }
   if (shape.rank > 0) {
     test->rebuild = RandomRebuild(rng, shape.key_width, shape.rank, 50, shape.bias, shape.norm);

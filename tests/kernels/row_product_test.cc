@@ -33,6 +33,26 @@ struct Rows {
 
 double Rounded(float x) { return BF16ToFloat(FloatToBF16(x)); }
 
+// Expects `exact` to be x w^T, and `rounded` that or the product of rounded numbers.
+void ExpectProducts(const Rows& x, const Rows& w, const Rows& exact, const Rows& rounded) {
+  const int64_t m = x.view.rows, n = w.view.rows, k = x.view.cols;
+  const double room = 1e-6 * (4.0 + static_cast<double>(k));
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0.0;
+      double of_rounded = 0.0;
+      for (int64_t d = 0; d < k; ++d) {
+        sum += static_cast<double>(x.view(i, d)) * w.view(j, d);
+        of_rounded += Rounded(x.view(i, d)) * Rounded(w.view(j, d));
+      }
+      ASSERT_NEAR(exact.view(i, j), sum, room) << m << " " << n << " " << k;
+      const double error =
+          std::min(std::abs(rounded.view(i, j) - sum), std::abs(rounded.view(i, j) - of_rounded));
+      ASSERT_LE(error, room) << m << " " << n << " " << k;
+    }
+  }
+}
+
 // Sizes at and off the edges of blocks. What is rounded differs from floats by 2^-8 of the numbers;
 // where the processor rounds, sums of rounded numbers are met far closer.
 TEST(MultiplyRows, EqualsReference) {
@@ -46,21 +66,7 @@ TEST(MultiplyRows, EqualsReference) {
         const Rows rounded(rng, m, n, 0);
         MultiplyRows(x.view, w.view, InputRounding::kNone, exact.view);
         MultiplyRows(x.view, w.view, InputRounding::kToBF16, rounded.view);
-        const double room = 1e-6 * (4.0 + static_cast<double>(k));
-        for (int64_t i = 0; i < m; ++i) {
-          for (int64_t j = 0; j < n; ++j) {
-            double sum = 0.0;
-            double of_rounded = 0.0;
-            for (int64_t d = 0; d < k; ++d) {
-              sum += static_cast<double>(x.view(i, d)) * w.view(j, d);
-              of_rounded += Rounded(x.view(i, d)) * Rounded(w.view(j, d));
-            }
-            ASSERT_NEAR(exact.view(i, j), sum, room) << m << " " << n << " " << k;
-            const double error = std::min(std::abs(rounded.view(i, j) - sum),
-                                          std::abs(rounded.view(i, j) - of_rounded));
-            ASSERT_LE(error, room) << m << " " << n << " " << k;
-          }
-        }
+        ASSERT_NO_FATAL_FAILURE(ExpectProducts(x, w, exact, rounded));
       }
     }
   }
@@ -132,7 +138,7 @@ TEST(ReduceDropped, KeepsNan) {
   const Rows crosses(rng, 3, 37, 0);
   const std::vector<float> norms(37, 4.0F);
   const std::vector<float> owns = {std::numeric_limits<float>::quiet_NaN(), 1.0F, 1.0F};
-  for (int64_t i = 0; i < 3 * 37; ++i) attention.view(i / 37, i % 37) = 0.25F;
+  for (int64_t i = 0; i < int64_t{3} * 37; ++i) attention.view(i / 37, i % 37) = 0.25F;
   for (const LossReduction reduction : {LossReduction::kMax, LossReduction::kSum}) {
     std::vector<float> sums(37, 0.0F);
     ReduceDropped({attention.view, crosses.view, norms, owns}, reduction, sums);
