@@ -79,8 +79,7 @@ TEST_P(DropLossesTest, IsTheErrorOfDroppingEachTokenAlone) {
 TEST_P(DropLossesTest, IsFiniteWhereATokenHasAllAttention) {
   keys_[kTokens - kQueries] = 1000.0 * queries_[0][0];
   const Tensor losses =
-      DropLosses(queries_, keys_, values_, torch::bmm(output_.transpose(1, 2), output_), weight_,
-                 kScale, GetParam());
+      DropLosses(Head(torch::bmm(output_.transpose(1, 2), output_).to(torch::kFloat32)));
   EXPECT_TRUE(losses.isfinite().all().item<bool>());
 }
 
