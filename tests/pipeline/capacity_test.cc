@@ -34,7 +34,7 @@ std::vector<int32_t> RandomIds(int64_t count, int64_t vocabulary) {
   Rng rng(7);
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < count; ++i) {
-    ids.push_back(static_cast<int32_t>(rng.NextBelow(static_cast<uint64_t>(vocabulary))));
+    ids.push_back(static_cast<int32_t>(rng.NextBelow(vocabulary)));
   }
   return ids;
 }
@@ -104,7 +104,8 @@ TEST(CapacityModel, CountsTheWeightsOfTheBundle) {
     const auto stored = static_cast<int64_t>(fs::file_size(bundle.path() / "model.onnx.data"));
     EXPECT_LE(model.weight_bytes, stored) << name;
     // Every weight begins at a multiple of 4096.
-    EXPECT_GT(model.weight_bytes, stored - 4096 * 20 * (model.config.num_layers + 1)) << name;
+    EXPECT_GT(model.weight_bytes, stored - int64_t{4096} * 20 * (model.config.num_layers + 1))
+        << name;
     EXPECT_LE(model.step_weight_bytes, model.weight_bytes);
   }
 }
@@ -129,8 +130,8 @@ TEST(Capacity, OfAKnownModelAddsUp) {
   request.memory = int64_t{80} << 30;
   request.bandwidth = 3.35e12;
   const Capacity plan = PlanCapacity(Mistral7B(directory), request);
-  const int64_t layer = 4096 * (4096 + 1024 + 1024 + 4096) + 3 * 4096 * 14336;
-  const int64_t norms = (2 * 32 + 1) * 4096;
+  const int64_t layer = int64_t{4096} * (4096 + 1024 + 1024 + 4096) + int64_t{3} * 4096 * 14336;
+  const int64_t norms = int64_t{2 * 32 + 1} * 4096;
   const int64_t table = int64_t{32768} * 4096;
   EXPECT_EQ(plan.model.weight_bytes, 2 * (32 * layer + 2 * table) + 4 * norms);
   EXPECT_EQ(plan.model.step_weight_bytes, plan.model.weight_bytes - 2 * table);
