@@ -178,7 +178,7 @@ TEST(CacheBlock, FormatsOfTheirOwn) {
   BlockShape shape = Shape(kRowsF32);
   shape.value_format = kRowsInt8;
   CacheBlock block(shape, 2, SharedHostDevice(), meter);
-  EXPECT_EQ(meter.live_bytes(), 2 * (RowBytes(kRowsF32, 3) + 2 * RowBytes(kRowsInt8, 5) + 8));
+  EXPECT_EQ(meter.live_bytes(), 2 * (RowBytes(kRowsF32, 3) + 2 * RowBytes(kRowsInt8, 5) + 6));
   const std::vector<float> keys = Random(3, 1);
   const std::vector<float> values = Random(10, 2);
   AppendRows({keys.data(), 1, 3}, {values.data(), 1, 10}, 0, block);
