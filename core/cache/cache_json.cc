@@ -9,6 +9,10 @@
 namespace kvc {
 namespace {
 
+// Sizes far beyond every cache's, below which no product of them leaves 63 bits.
+constexpr int64_t kMostRows = (1LL << 31) - 1;
+constexpr double kMostElements = 0x1p27;  // of a token's queries, of all layers
+
 Json GroupToJson(const CacheGroup& group) {
   Json json;
   json["key_width"] = group.key_width;
@@ -28,21 +32,25 @@ void FormatsToJson(const RowFormat& key, const RowFormat& value, Json& json) {
   json["value_dtype"] = RowFormatName(value);
 }
 
-CacheGroup GroupFromJson(const Json& json, int64_t num_kv_heads, const std::string& origin) {
+CacheGroup GroupFromJson(const Json& json, const CacheSpec& spec, const std::string& origin) {
   CheckKeys(json, {"key_width", "value_width", "heads", "positions"}, origin);
   CacheGroup group;
   group.key_width = GetInt(json, "key_width", origin);
   group.value_width = GetInt(json, "value_width", origin);
   for (const Json& head : GetArray(json, "heads", origin)) {
-    KVC_CHECK(
-        head.is_number_integer() && head.get<int64_t>() >= 0 && head.get<int64_t>() < num_kv_heads,
-        kBadInput, "{}: heads: expected numbers below {}, got {}", origin, num_kv_heads,
-        head.dump());
+    KVC_CHECK(head.is_number_integer() && head.get<int64_t>() >= 0 &&
+                  head.get<int64_t>() < spec.num_kv_heads,
+              kBadInput, "{}: heads: expected numbers below {}, got {}", origin, spec.num_kv_heads,
+              head.dump());
     group.heads.push_back(head.get<int64_t>());
   }
   group.keeps_positions = GetBool(json, "positions", origin, false);
   KVC_CHECK(group.key_width > 0 && group.value_width > 0 && !group.heads.empty(), kBadInput,
             "{}: expected positive widths and at least one head", origin);
+  KVC_CHECK(group.key_width <= std::ssize(group.heads) * spec.head_width &&
+                group.value_width <= spec.head_width,
+            kBadInput, "{}: expected widths of at most {} for each of {} heads, got {} and {}",
+            origin, spec.head_width, group.heads.size(), group.key_width, group.value_width);
   return group;
 }
 
@@ -70,14 +78,16 @@ void ReadBudget(const Json& json, CacheSpec& spec, const std::string& origin) {
   const Json& values = GetArray(json, "values", origin);
   KVC_CHECK(values.size() == spec.layers.size(), kBadInput,
             "{}: values: expected {} layers, got {}", origin, spec.layers.size(), values.size());
+  const double most = spec.by_share ? 1.0 : static_cast<double>(kMostRows);
   for (size_t l = 0; l < values.size(); ++l) {
     KVC_CHECK(values[l].is_array() && values[l].size() == spec.layers[l].size(), kBadInput,
               "{}: values[{}]: expected one number for each of {} groups", origin, l,
               spec.layers[l].size());
     std::vector<double>& row = spec.budget.emplace_back();
     for (const Json& value : values[l]) {
-      KVC_CHECK(value.is_number() && value.get<double>() >= 0.0, kBadInput,
-                "{}: values[{}]: expected numbers >= 0, got {}", origin, l, value.dump());
+      KVC_CHECK(value.is_number() && value.get<double>() >= 0.0 && value.get<double>() <= most,
+                kBadInput, "{}: values[{}]: expected numbers in 0..{}, got {}", origin, l, most,
+                value.dump());
       row.push_back(value.get<double>());
     }
   }
@@ -112,8 +122,7 @@ void ReadLayers(const Json& json, CacheSpec& spec, const std::string& origin) {
     const std::string where = origin + ": layers[" + std::to_string(spec.layers.size()) + "]";
     KVC_CHECK(layer.is_array(), kBadInput, "{}: expected a list of groups", where);
     std::vector<CacheGroup> groups;
-    for (const Json& group : layer)
-      groups.push_back(GroupFromJson(group, spec.num_kv_heads, where));
+    for (const Json& group : layer) groups.push_back(GroupFromJson(group, spec, where));
     CheckHeads(groups, spec.num_kv_heads, where);
     spec.layers.push_back(std::move(groups));
   }
@@ -127,6 +136,23 @@ void ReadHeads(const Json& json, CacheSpec& spec, const std::string& origin) {
                 spec.num_heads % spec.num_kv_heads == 0,
             kBadInput, "{}: expected num_heads a multiple of num_kv_heads, got {} and {}", origin,
             spec.num_heads, spec.num_kv_heads);
+  KVC_CHECK(spec.head_width <= kMostRows, kBadInput, "{}: head_width: expected at most {}, got {}",
+            origin, kMostRows, spec.head_width);
+}
+
+// Sizes that are read by now: rows of all kinds, heads and their width.
+void CheckSizes(const CacheSpec& spec, const std::string& origin) {
+  for (const int64_t rows : {spec.sinks, spec.window, spec.margin, spec.query_ring}) {
+    KVC_CHECK(rows >= 0 && rows <= kMostRows, kBadInput,
+              "{}: expected sinks, window, margin and query_ring in 0..{}, got {}", origin,
+              kMostRows, rows);
+  }
+  const double elements = static_cast<double>(spec.layers.size()) *
+                          static_cast<double>(spec.num_heads) *
+                          static_cast<double>(spec.head_width);
+  KVC_CHECK(elements <= kMostElements, kBadInput,
+            "{}: expected the sizes of a model, got {} layers of num_heads {} and head_width {}",
+            origin, spec.layers.size(), spec.num_heads, spec.head_width);
 }
 
 void ReadWindows(const Json& json, CacheSpec& spec, const std::string& origin) {
@@ -212,8 +238,6 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   spec.window = GetInt(json, "window", origin);
   spec.margin = GetInt(json, "margin", origin);
   spec.query_ring = GetInt(json, "query_ring", origin);
-  KVC_CHECK(spec.sinks >= 0 && spec.window >= 0 && spec.margin >= 0 && spec.query_ring >= 0,
-            kBadInput, "{}: expected sinks, window, margin and query_ring >= 0", origin);
   KVC_CHECK(spec.full() || (spec.window > 0 && spec.margin > 0), kBadInput,
             "{}: expected window and margin > 0 with method {}", origin, MethodName(spec.method));
   ReadHeads(json, spec, origin);
@@ -223,6 +247,7 @@ CacheSpec CacheFromJson(const Json& json, const std::string& origin) {
   }
   spec.basis = TierBasisFromName(GetString(json, "basis", origin, "offline"));
   ReadLayers(json, spec, origin);
+  CheckSizes(spec, origin);
   ReadWindows(json, spec, origin);
   CheckTiers(spec);
   ReadBudget(GetObject(json, "budget", origin), spec, origin + ": budget");

@@ -23,6 +23,13 @@ constexpr std::array<std::pair<std::string_view, Activation>, 6> kActivations = 
     {"swish", Activation::kSilu},
 }};
 
+// Sizes far beyond every model's. Below them no product of sizes with a length leaves 63 bits, and
+// what is held for each layer and head stays small.
+constexpr int64_t kMostLayers = 1 << 14;
+constexpr double kMostHeads = 0x1p20;    // of all layers
+constexpr double kMostQueries = 0x1p27;  // elements of a token's queries, of all layers
+constexpr double kMostWeights = 0x1p48;  // of all layers, were each matrix as wide as the widest
+
 // Refuses features that would silently change the result if they were ignored.
 void RefuseUnsupported(const Json& config, const std::string& origin) {
   for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"}) {
@@ -104,6 +111,28 @@ std::vector<int32_t> ParseIds(const Json& config, const char* key, const std::st
   return ids;
 }
 
+int64_t CheckLayers(int64_t layers, const std::string& origin) {
+  KVC_CHECK(layers <= kMostLayers, kBadInput, "{}: expected at most {} layers, got {}", origin,
+            kMostLayers, layers);
+  return layers;
+}
+
+void CheckSizes(const ModelConfig& model, const std::string& origin) {
+  const double heads = static_cast<double>(model.num_layers) * static_cast<double>(model.num_heads);
+  const double queries = heads * static_cast<double>(model.head_width);
+  const double widest =
+      std::max({static_cast<double>(model.vocab_size), static_cast<double>(model.mlp_width),
+                static_cast<double>(model.model_width),
+                static_cast<double>(model.num_heads) * static_cast<double>(model.head_width)});
+  const double weights =
+      static_cast<double>(model.num_layers) * static_cast<double>(model.model_width) * widest;
+  KVC_CHECK(heads <= kMostHeads && queries <= kMostQueries && weights <= kMostWeights, kBadInput,
+            "{}: expected the sizes of a model, got {} layers of {} heads {} wide, model width {}, "
+            "MLP width {} and {} tokens",
+            origin, model.num_layers, model.num_heads, model.head_width, model.model_width,
+            model.mlp_width, model.vocab_size);
+}
+
 // The biases, norms and defaults that the family's row and config.json decide together.
 void ApplyFacts(const Json& config,
                 const std::string& origin,
@@ -138,7 +167,7 @@ void ParseGpt2(const Json& config,
                const std::string& origin,
                const FamilyFacts& facts,
                ModelConfig& model) {
-  model.num_layers = GetEither(config, "num_hidden_layers", "n_layer", origin);
+  model.num_layers = CheckLayers(GetEither(config, "num_hidden_layers", "n_layer", origin), origin);
   model.num_heads = GetEither(config, "num_attention_heads", "n_head", origin);
   model.num_kv_heads = model.num_heads;
   model.model_width = GetEither(config, "hidden_size", "n_embd", origin);
@@ -200,7 +229,7 @@ void ParseLlamaLike(const Json& config,
                     const std::string& origin,
                     const FamilyFacts& facts,
                     ModelConfig& model) {
-  model.num_layers = GetSize(config, "num_hidden_layers", origin);
+  model.num_layers = CheckLayers(GetSize(config, "num_hidden_layers", origin), origin);
   model.num_heads = GetSize(config, "num_attention_heads", origin);
   model.model_width = GetSize(config, "hidden_size", origin);
   // Absent and null differ.
@@ -265,6 +294,7 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& origin) {
     ParseGpt2(config, origin, facts, model);
   }
   model.vocab_size = GetSize(config, "vocab_size", origin);
+  CheckSizes(model, origin);
   model.dtype = ParseWeightType(config, origin);
   model.bos_ids = ParseIds(config, "bos_token_id", origin);
   model.eos_ids = ParseIds(config, "eos_token_id", origin);

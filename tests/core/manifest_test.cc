@@ -1,5 +1,6 @@
 #include "core/cache/manifest.h"
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -145,6 +146,9 @@ TEST(Manifest, BrokenFilesAreRefusedByName) {
       {"unknown method", [](Json& j) { j["cache"]["method"] = "h2o"; }, "h2o"},
       {"unknown scorer", [](Json& j) { j["cache"]["scorer"] = "luck"; }, "luck"},
       {"negative window", [](Json& j) { j["cache"]["window"] = -1; }, "window"},
+      {"window beyond every text", [](Json& j) { j["cache"]["window"] = INT64_MAX; }, "window"},
+      {"query ring beyond every text", [](Json& j) { j["cache"]["query_ring"] = 1LL << 31; },
+       "query_ring"},
       {"no margin", [](Json& j) { j["cache"]["margin"] = 0; }, "margin"},
       {"head twice", [](Json& j) { j["cache"]["layers"][1][1]["heads"] = {0}; }, "twice"},
       {"head missing", [](Json& j) { j["cache"]["layers"][0][0]["heads"] = {0}; }, "kv heads"},
@@ -154,6 +158,20 @@ TEST(Manifest, BrokenFilesAreRefusedByName) {
        },
        "heads"},
       {"zero width", [](Json& j) { j["cache"]["layers"][0][0]["key_width"] = 0; }, "widths"},
+      {"keys wider than their heads", [](Json& j) { j["cache"]["layers"][0][0]["key_width"] = 17; },
+       "at most 8 for each of 2"},
+      {"values wider than a head", [](Json& j) { j["cache"]["layers"][1][0]["value_width"] = 9; },
+       "8 and 9"},
+      {"heads beyond every model", [](Json& j) { j["cache"]["num_heads"] = 1LL << 40; },
+       "num_heads"},
+      {"width beyond every model", [](Json& j) { j["cache"]["head_width"] = 1LL << 60; },
+       "head_width"},
+      {"a share above all", [](Json& j) { j["cache"]["budget"]["values"][0][0] = 1.5; }, "0..1"},
+      {"rows beyond every text",
+       [](Json& j) {
+         j["cache"]["budget"] = {{"unit", "rows"}, {"values", {{1e300}, {8, 8}}}};
+       },
+       "values"},
       {"budget too short", [](Json& j) { j["cache"]["budget"]["values"].erase(0); }, "values"},
       {"negative budget", [](Json& j) { j["cache"]["budget"]["values"][0][0] = -0.5; }, "values"},
       {"budget unit", [](Json& j) { j["cache"]["budget"]["unit"] = "bits"; }, "unit"},

@@ -269,6 +269,25 @@ TEST(ModelConfig, RefusesByName) {
   EXPECT_KVC_ERROR((void)Parse(Json::array()), kBadInput, "expected an object");
 }
 
+// Sizes that fit their type and no machine: refused before anything is held for each layer or head.
+TEST(ModelConfig, SizesBeyondEveryModelAreRefused) {
+  for (const char* changes :
+       {R"({"num_hidden_layers": 2000000000})",
+        R"({"num_hidden_layers": 16384, "num_attention_heads": 128, "hidden_size": 1024})",
+        R"({"num_attention_heads": 1048576, "hidden_size": 8388608, "head_dim": 1024})",
+        R"({"hidden_size": 1073741824, "vocab_size": 2147483647, "head_dim": 8})"}) {
+    EXPECT_KVC_ERROR((void)Parse(With(Llama(), changes)), kBadInput, "layers");
+    EXPECT_KVC_ERROR((void)Parse(Mistral(changes)), kBadInput, "layers");
+  }
+  EXPECT_KVC_ERROR((void)Parse(With(Gpt2(), R"({"n_layer": 2147483647})")), kBadInput, "layers");
+  // The largest that is published, GPT-3's shape, is far below.
+  EXPECT_EQ(Parse(With(Llama(), R"({"num_hidden_layers": 96, "num_attention_heads": 96,
+      "num_key_value_heads": 96, "hidden_size": 12288, "intermediate_size": 49152,
+      "vocab_size": 256000, "max_position_embeddings": 10000000})"))
+                .head_width,
+            128);
+}
+
 TEST(ModelConfig, ThinKeys) {
   const ModelConfig model = Parse(With(Llama(), R"({"kvc": {"format": 1, "layout": "latent",
       "groups": 2, "ranks": [[1, 16], [5, 6]], "objective": "input-query"}})"));
