@@ -68,26 +68,6 @@ Tensor PadHeads(const Tensor& rows, const std::vector<int64_t>& widths) {
   return torch::stack(heads);
 }
 
-// Keys before norm and rotation from the joint latents: k_g = c_n B_g^T + bias_g. [N, T, G*D]
-Tensor RebuildKeys(const ModelConfig& config,
-                   const LayerWeights& weights,
-                   int64_t layer,
-                   const Tensor& latents) {
-  const int64_t groups = config.keys.num_groups;
-  const int64_t rows = config.num_kv_heads / groups * config.head_width;  // rows of B in a group
-  std::vector<Tensor> keys;
-  int64_t column = 0;
-  for (int64_t n = 0; n < groups; ++n) {
-    const int64_t rank = config.key_width(layer, n);
-    const Tensor c = latents.narrow(-1, column, rank);                                // [N, T, R_n]
-    const Tensor b = weights.k_rebuild.narrow(0, n * rows, rows).narrow(1, 0, rank);  // [rows, R_n]
-    keys.push_back(torch::matmul(c, b.t()));
-    column += rank;
-  }
-  const Tensor all = groups == 1 ? keys[0] : torch::cat(keys, -1);
-  return weights.k_bias.defined() ? all + weights.k_bias : all;
-}
-
 // Thin widths of the layer's heads: R_g of each kv head g, `share` times.
 std::vector<int64_t> ThinWidths(const ModelConfig& config, int64_t layer, int64_t share) {
   std::vector<int64_t> widths;
@@ -196,7 +176,7 @@ Projections ProjectAt(const ModelConfig& config,
   }
   Projections p;
   Tensor keys = layout == KeyLayout::kLatent
-                    ? RebuildKeys(config, weights, layer, torch::linear(x, weights.k))
+                    ? KeysBeforeNorm(config, weights, layer, torch::linear(x, weights.k))
                     : torch::linear(x, weights.k, weights.k_bias);  // [N, T, G*D]
   Tensor queries = torch::linear(x, weights.q, weights.q_bias);     // [N, T, H*D]
   if (config.qk_norm == QkNorm::kWhole) {
@@ -225,6 +205,45 @@ Projections ProjectAt(const ModelConfig& config,
 }
 
 }  // namespace
+
+Tensor KeysBeforeNorm(const ModelConfig& config,
+                      const LayerWeights& weights,
+                      int64_t layer,
+                      const Tensor& latents) {
+  // k_g = c_n B_g^T + bias_g
+  const int64_t groups = config.keys.num_groups;
+  const int64_t rows = config.num_kv_heads / groups * config.head_width;  // rows of B in a group
+  std::vector<Tensor> keys;
+  int64_t column = 0;
+  for (int64_t n = 0; n < groups; ++n) {
+    const int64_t rank = config.key_width(layer, n);
+    const Tensor c = latents.narrow(-1, column, rank);                                // [N, T, R_n]
+    const Tensor b = weights.k_rebuild.narrow(0, n * rows, rows).narrow(1, 0, rank);  // [rows, R_n]
+    keys.push_back(torch::matmul(c, b.t()));
+    column += rank;
+  }
+  const Tensor all = groups == 1 ? keys[0] : torch::cat(keys, -1);
+  return weights.k_bias.defined() ? all + weights.k_bias : all;
+}
+
+Tensor KeysOfLatents(const ModelConfig& config,
+                     const LayerWeights& weights,
+                     int64_t layer,
+                     const Tensor& latents,
+                     int64_t first) {
+  Tensor keys = KeysBeforeNorm(config, weights, layer, latents);  // [N, T, G*D]
+  if (config.qk_norm == QkNorm::kWhole) keys = RmsNorm(keys, weights.k_norm, config.norm_epsilon);
+  keys = SplitHeads(keys, config.num_kv_heads);
+  if (config.qk_norm == QkNorm::kHead) keys = RmsNorm(keys, weights.k_norm, config.norm_epsilon);
+  if (!config.rotated(layer)) return keys;
+  return Rotate(keys, RotaryTables(config, first, latents.size(1), latents.device()));
+}
+
+Tensor RotateBack(const ModelConfig& config, int64_t layer, const Tensor& x, int64_t first) {
+  if (!config.rotated(layer)) return x;
+  const auto [cos, sin] = RotaryTables(config, first, x.size(2), x.device());
+  return Rotate(x, {cos, -sin});
+}
 
 Tensor AttentionInput(const ModelConfig& config,
                       const LayerWeights& weights,

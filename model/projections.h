@@ -34,6 +34,26 @@ struct Projections {
                                   const torch::Tensor& x,
                                   int64_t first = 0);
 
+// Parts of Project where keys are latents (kLatent): keys before norm and rotation of latents
+// [N, T, sum_n R_n], with their bias [N, T, G*D]; and keys [N, G, T, D] as they enter the dot
+// product, of tokens at positions from `first` on.
+[[nodiscard]] torch::Tensor KeysBeforeNorm(const ModelConfig& config,
+                                           const LayerWeights& weights,
+                                           int64_t layer,
+                                           const torch::Tensor& latents);
+[[nodiscard]] torch::Tensor KeysOfLatents(const ModelConfig& config,
+                                          const LayerWeights& weights,
+                                          int64_t layer,
+                                          const torch::Tensor& latents,
+                                          int64_t first = 0);
+// Returns x R_t of rows x [N, heads, T, D] at positions from `first` on, where k R_t^T is what the
+// layer's rotation makes of a row k (the attention factor included): a query drawn back to keys
+// before their rotation. Rows as they are in a layer without one.
+[[nodiscard]] torch::Tensor RotateBack(const ModelConfig& config,
+                                       int64_t layer,
+                                       const torch::Tensor& x,
+                                       int64_t first);
+
 // Returns the first key that any query from token `first` on sees.
 [[nodiscard]] int64_t FirstSeenKey(int64_t first, std::optional<int64_t> window);
 // Adds -inf in place to the logits [..., C, J] of C consecutive queries over J consecutive keys,

@@ -83,22 +83,30 @@ LayerBases MakeBases(const ModelConfig& config,
   bases.num_kv_heads = grams.num_kv_heads;
   bases.key_width = grams.key_width;
   bases.value_width = grams.value_width;
-  Pair keys = IdentityPair(grams.num_kv_heads, grams.key_width);
+  const int64_t groups = config.num_key_groups();  // K
+  bases.num_key_groups = groups;
+  const int64_t planes = grams.num_kv_heads / groups;  // heads of a key stream
+  Pair keys = IdentityPair(groups, grams.key_width);
   Pair values = IdentityPair(grams.num_kv_heads, grams.value_width);
-  for (int64_t g = 0; g < grams.num_kv_heads; ++g) {
-    const HeadMoments value = {
-        HeadBlock(grams.value, g, grams.value_width, grams.value_width),
-        HeadBlock(grams.value_metric, g, grams.value_width, grams.value_width)};
+  for (int64_t n = 0; n < groups; ++n) {
     HeadMoments key;
-    const int64_t width = grams.key_width > 0 ? config.key_width(layer, g) : 0;
+    const int64_t width = grams.key_width > 0 ? config.key_width(layer, n) : 0;
     if (width > 0) {
-      key = {HeadBlock(grams.key, g, grams.key_width, width),
-             HeadBlock(grams.key_metric, g, grams.key_width, width)};
+      key = {HeadBlock(grams.key, n, grams.key_width, width),
+             HeadBlock(grams.key_metric, n, grams.key_width, width)};
     }
-    const double unit =
-        static_cast<double>(width + grams.value_width) / (key.Energy() + value.Energy());
-    PlaceBasis(key, unit, g, grams.key_width, svd, keys);
-    PlaceBasis(value, unit, g, grams.value_width, svd, values);
+    double energy = key.Energy();
+    std::vector<HeadMoments> of_heads;
+    for (int64_t g = n * planes; g < (n + 1) * planes; ++g) {
+      of_heads.push_back({HeadBlock(grams.value, g, grams.value_width, grams.value_width),
+                          HeadBlock(grams.value_metric, g, grams.value_width, grams.value_width)});
+      energy += of_heads.back().Energy();
+    }
+    const double unit = static_cast<double>(width + planes * grams.value_width) / energy;
+    PlaceBasis(key, unit, n, grams.key_width, svd, keys);
+    for (int64_t i = 0; i < planes; ++i) {
+      PlaceBasis(of_heads[i], unit, n * planes + i, grams.value_width, svd, values);
+    }
   }
   if (grams.key_width > 0) {
     bases.key = std::move(keys.into);

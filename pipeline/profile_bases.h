@@ -8,8 +8,8 @@
 //
 // and value, output likewise. Errors of one size in any coordinates of a head's keys and values
 // cost the same; a coordinate that is dropped costs its e; a prefix is the best tier of its size.
-// The unit of a head is chosen such that the e of its keys and values have the mean 1, so that a
-// narrow type can hold coordinates.
+// The unit of a head, or of the heads that share a latent, is chosen such that the e of its keys
+// and values have the mean 1, so that a narrow type can hold coordinates.
 
 #include <cstdint>
 

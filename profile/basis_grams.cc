@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "model/logit_weights.h"
 #include "model/projections.h"
+#include "profile/latent_keys.h"
 #include "profile/output_error.h"
 
 namespace kvc::profile {
@@ -37,10 +38,10 @@ std::vector<double> Moments(const std::vector<double>& sum,
 
 }  // namespace
 
-int64_t WidestKey(const ModelConfig& config, int64_t layer) {
-  if (config.keys.layout == KeyLayout::kLatent) return 0;
+int64_t WidestKey(const ModelConfig& config, int64_t layer, bool latents_in_bits) {
+  if (config.keys.layout == KeyLayout::kLatent && !latents_in_bits) return 0;
   int64_t width = 0;
-  for (int64_t g = 0; g < config.num_kv_heads; ++g) {
+  for (int64_t g = 0; g < config.num_key_groups(); ++g) {
     width = std::max(width, config.key_width(layer, g));
   }
   return width;
@@ -49,19 +50,25 @@ int64_t WidestKey(const ModelConfig& config, int64_t layer) {
 GramCollector::GramCollector(const ModelConfig& config,
                              int64_t sinks,
                              int64_t horizon,
-                             ProfileSums& sums)
-    : config_(config), sinks_(sinks), horizon_(horizon), sums_(sums) {
+                             ProfileSums& sums,
+                             bool latents_in_bits)
+    : config_(config),
+      sinks_(sinks),
+      horizon_(horizon),
+      sums_(sums),
+      latents_in_bits_(latents_in_bits) {
   const int64_t heads = config.num_kv_heads;
+  const int64_t groups = config.num_key_groups();
   for (int64_t l = 0; l < config.num_layers; ++l) {
     const int64_t values = config.head_width;
     sums_[SumName(l, "value")].assign(heads * values * values, 0.0);
     sums_[SumName(l, "value_sum")].assign(heads * values, 0.0);
     sums_[SumName(l, "value_metric")].assign(heads * values * values, 0.0);
-    const int64_t keys = WidestKey(config, l);
+    const int64_t keys = WidestKey(config, l, latents_in_bits);
     if (keys == 0) continue;
-    sums_[SumName(l, "key")].assign(heads * keys * keys, 0.0);
-    sums_[SumName(l, "key_sum")].assign(heads * keys, 0.0);
-    sums_[SumName(l, "key_metric")].assign(heads * keys * keys, 0.0);
+    sums_[SumName(l, "key")].assign(groups * keys * keys, 0.0);
+    sums_[SumName(l, "key_sum")].assign(groups * keys, 0.0);
+    sums_[SumName(l, "key_metric")].assign(groups * keys * keys, 0.0);
   }
 }
 
@@ -70,7 +77,7 @@ std::vector<std::string> GramCollector::SumNames(int64_t layer) const {
   for (const char* what : {"value", "value_sum", "value_metric"}) {
     names.push_back(SumName(layer, what));
   }
-  if (WidestKey(config_, layer) == 0) return names;
+  if (WidestKey(config_, layer, latents_in_bits_) == 0) return names;
   for (const char* what : {"key", "key_sum", "key_metric"}) names.push_back(SumName(layer, what));
   return names;
 }
@@ -89,6 +96,7 @@ void GramCollector::Add(int64_t layer, const char* what, const Tensor& sum) {
 
 void GramCollector::AddMetrics(int64_t layer,
                                const model::LayerTaps& taps,
+                               const model::LayerWeights& weights,
                                const Tensor& energy,
                                const Tensor& output_grams) {
   const int64_t heads = config_.num_kv_heads;
@@ -113,41 +121,52 @@ void GramCollector::AddMetrics(int64_t layer,
     of_values.push_back(
         (over_tokens(attention.square()).sum(1).view({share, 1, 1}) * grams.to(torch::kFloat64))
             .sum(0));
-    if (config_.keys.layout == KeyLayout::kLatent) continue;
-    const Tensor moved = over_tokens(
-        model::LogitWeights(attention, values, torch::matmul(attention, values), grams));
+    if (WidestKey(config_, layer, latents_in_bits_) == 0) continue;
+    const Tensor by_token =
+        model::LogitWeights(attention, values, torch::matmul(attention, values), grams);
+    if (latents_in_bits_) {
+      const Tensor weighted = by_token * weight.to(torch::kFloat32).unsqueeze(1);
+      of_keys.push_back(KeyMetricBeforeRotation(config_, weights, layer, taps.input, g, sinks_,
+                                                {queries, weighted, scale}));
+      continue;
+    }
+    const Tensor moved = over_tokens(by_token);
     const Tensor rows = (queries.to(torch::kFloat64) * (moved.sqrt() * scale).unsqueeze(2))
                             .reshape({share * horizon_, queries.size(2)});
     of_keys.push_back(torch::mm(rows.t(), rows));
   }
   Add(layer, "value_metric", torch::stack(of_values));
-  if (!of_keys.empty()) Add(layer, "key_metric", torch::stack(of_keys));
+  if (of_keys.empty()) return;
+  const Tensor keys = torch::stack(of_keys);
+  Add(layer, "key_metric", latents_in_bits_ ? LatentMetric(config_, weights, layer, keys) : keys);
 }
 
 void GramCollector::Visit(int64_t layer,
                           const model::LayerTaps& taps,
+                          const model::LayerWeights& weights,
                           const Tensor& energy,
                           const Tensor& output_grams) {
   const torch::NoGradGuard no_grad;
   const int64_t tokens = taps.v.size(2) - sinks_;
-  const auto rows = [&](const Tensor& x) {  // [1, heads, T, W] -> [heads, n, W]
-    return x[0].narrow(1, sinks_, tokens).to(torch::kFloat64);
+  const auto rows = [&](const Tensor& x) {  // [heads, T, W] -> [heads, n, W]
+    return x.narrow(1, sinks_, tokens).to(torch::kFloat64);
   };
-  const Tensor values = rows(taps.v);
+  const Tensor values = rows(taps.v[0]);
   Add(layer, "value", Gram(values));
   Add(layer, "value_sum", values.sum(1));
-  if (config_.keys.layout != KeyLayout::kLatent) {
-    const Tensor keys = rows(taps.k);
+  if (WidestKey(config_, layer, latents_in_bits_) > 0) {
+    const Tensor keys =
+        rows(latents_in_bits_ ? LatentRows(config_, weights, layer, taps.input) : taps.k[0]);
     Add(layer, "key", Gram(keys));
     Add(layer, "key_sum", keys.sum(1));
   }
-  AddMetrics(layer, taps, energy, output_grams);  // behind the rows: a NaN is theirs
+  AddMetrics(layer, taps, weights, energy, output_grams);  // behind the rows: a NaN is theirs
 }
 
 LayerGrams GramCollector::Finish(int64_t layer, int64_t windows, int64_t tokens) const {
   LayerGrams grams;
   grams.num_kv_heads = config_.num_kv_heads;
-  grams.key_width = WidestKey(config_, layer);
+  grams.key_width = WidestKey(config_, layer, latents_in_bits_);
   grams.value_width = config_.head_width;
   const auto sum = [&](const char* what) -> const std::vector<double>& {
     return sums_.at(SumName(layer, what));

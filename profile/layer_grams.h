@@ -17,9 +17,9 @@
 //   M_V = sum over h of E_i [ sum_j a_ij^2 / r_i ] S                     -> key_metric,
 //   value_metric
 //
-// so that errors dk, dv of covariance X, Y in all rows of a head, independent from row to row, cost
-// tr(M_K X) + tr(M_V Y). E_i is the mean over the horizon's queries of all windows; j runs over all
-// tokens behind the sinks.
+// (of latents: profile/latent_keys.h), so that errors dk, dv of covariance X, Y in all rows of a
+// head, independent from row to row, cost tr(M_K X) + tr(M_V Y). E_i is the mean over the horizon's
+// queries of all windows; j runs over all tokens behind the sinks.
 
 #include <cstdint>
 #include <vector>
@@ -29,11 +29,11 @@ namespace kvc::profile {
 // Second moments, row-major, double. Keys that are narrower than the layer's widest end in zeros.
 struct LayerGrams {
   int64_t num_kv_heads = 0;          // G
-  int64_t key_width = 0;             // D_k, the layer's widest cached key; 0 where keys are latents
+  int64_t key_width = 0;             // D_k, the layer's widest cached key; 0: no moments of keys
   int64_t value_width = 0;           // D_v
-  std::vector<double> key;           // [G, D_k, D_k]: C_K
-  std::vector<double> key_mean;      // [G, D_k]: mu
-  std::vector<double> key_metric;    // [G, D_k, D_k]: M_K
+  std::vector<double> key;           // [K, D_k, D_k]: C_K
+  std::vector<double> key_mean;      // [K, D_k]: mu
+  std::vector<double> key_metric;    // [K, D_k, D_k]: M_K
   std::vector<double> value;         // [G, D_v, D_v]: C_V
   std::vector<double> value_mean;    // [G, D_v]: nu
   std::vector<double> value_metric;  // [G, D_v, D_v]: M_V

@@ -17,6 +17,7 @@
 #include "model/threads.h"
 #include "profile/drop_losses.h"
 #include "profile/head_basis.h"
+#include "profile/latent_keys.h"
 #include "profile/utility_curve.h"
 #include "scorers/tier_loss.h"
 #include "solver/tier_choice.h"
@@ -83,25 +84,28 @@ MixedCollector::MixedCollector(const ModelConfig& config,
 }
 
 std::vector<Tensor> MixedCollector::LatentTiers(int64_t layer,
-                                                const model::LayerTaps& taps,
-                                                const model::LayerWeights& weights) const {
+                                                const Window& window,
+                                                const LayerBases& bases) const {
   std::vector<Tensor> keys;
-  if (config_.keys.layout != KeyLayout::kLatent) return keys;
-  const int64_t rows = weights.k_rebuild.size(0) / config_.num_key_groups();
+  if (!window.latents.defined()) return keys;
   for (size_t t = 1; t < tiers_.size(); ++t) {
-    model::LayerWeights cut = weights;
-    cut.v = Tensor();
-    cut.k_rebuild = weights.k_rebuild.clone();  // [G*D, max_n R_n]
-    for (int64_t n = 0; n < config_.num_key_groups(); ++n) {
-      const int64_t kept = TierWidth(config_.key_width(layer, n), tiers_[t].key_share);
-      const int64_t rest = cut.k_rebuild.size(1) - kept;
-      if (rest > 0) cut.k_rebuild.narrow(0, n * rows, rows).narrow(1, kept, rest).zero_();
+    const Tier& tier = tiers_[t];
+    Tensor latents = window.latents.clone();  // [n, T, max_n R_n]
+    for (int64_t n = 0; n < latents.size(0); ++n) {
+      const int64_t rank = config_.key_width(layer, n);
+      const int64_t kept = TierWidth(rank, tier.key_share);
+      if (kept == rank && !tier.key_format) continue;
+      if (bases.key_width == 0) {
+        latents[n].narrow(1, kept, latents.size(2) - kept).zero_();
+        continue;
+      }
+      const int64_t head = n * config_.num_kv_heads / latents.size(0);  // the first of the latent
+      const auto basis = HeadBasis(bases.key, bases.query, bases.key_mean, n, bases.key_width);
+      latents[n].copy_(
+          Approximate(latents[n], basis,
+                      {kept, tier.key_format, StepsFor(KeySteps, bases, tier.key_format, head)}));
     }
-    const int64_t tokens = taps.k.size(2);
-    keys.push_back(model::Project(config_, cut, layer, taps.input)
-                       .k[0]
-                       .narrow(1, taps.input.size(1) - tokens, tokens)
-                       .contiguous());
+    keys.push_back(profile::KeysOfLatents(config_, weights_, layer, latents, window.first));
   }
   return keys;
 }
@@ -123,7 +127,16 @@ void MixedCollector::Visit(int64_t layer,
       taps.q[0].narrow(1, begin, options_.window + options_.horizon).clone().contiguous();
   window.keys = taps.k[0].contiguous();
   window.values = taps.v[0].contiguous();
-  window.tier_keys = LatentTiers(layer, taps, weights);
+  if (config_.keys.layout == KeyLayout::kLatent) {
+    window.first = taps.input.size(1) - taps.k.size(2);
+    window.latents = LatentRows(config_, weights, layer, taps.input)
+                         .narrow(1, window.first, taps.k.size(2))
+                         .contiguous();
+    weights_ = model::LayerWeights();  // what keys are rebuilt with
+    weights_.k_rebuild = weights.k_rebuild;
+    weights_.k_bias = weights.k_bias;
+    weights_.k_norm = weights.k_norm;
+  }
   window.weight = EnergyWeights(energy.narrow(0, window.context, options_.horizon));
   window.residual_energy = energy.narrow(0, begin, options_.window).mean().item<double>();
   for (const size_t i : scorers_) window.scores.push_back(scores[i]);
@@ -132,6 +145,7 @@ void MixedCollector::Visit(int64_t layer,
 
 std::vector<TierTensors> MixedCollector::TiersOf(int64_t layer,
                                                  const Window& window,
+                                                 std::span<const Tensor> latent_keys,
                                                  const LayerBases& bases,
                                                  int64_t kv_head) const {
   const Tensor keys = window.keys[kv_head].narrow(0, 0, window.context);      // [C, D_k]
@@ -141,8 +155,8 @@ std::vector<TierTensors> MixedCollector::TiersOf(int64_t layer,
   for (size_t t = 1; t < tiers_.size(); ++t) {
     TierTensors tier = tiers.front();
     const int64_t kept = TierWidth(config_.key_width(layer, group), tiers_[t].key_share);
-    if (!window.tier_keys.empty()) {
-      tier.keys = window.tier_keys[t - 1][kv_head].narrow(0, 0, window.context);
+    if (!latent_keys.empty()) {
+      tier.keys = latent_keys[t - 1][kv_head].narrow(0, 0, window.context);
     } else if (tiers_[t].key_share < 1.0 || tiers_[t].key_format) {
       const auto basis =
           HeadBasis(bases.key, bases.query, bases.key_mean, kv_head, bases.key_width);
@@ -201,11 +215,12 @@ std::vector<double> MixedCollector::Curves(int64_t layer,
   const int64_t heads = config_.num_kv_heads;
   const int64_t group_heads = heads / config_.num_key_groups();
   std::vector<double> curves(std::ssize(scorers_) * heads * kCurvePoints, 0.0);
+  const std::vector<Tensor> latent_keys = LatentTiers(layer, window, bases);
   for (int64_t n = 0; n < config_.num_key_groups(); ++n) {
     std::vector<std::vector<TierTensors>> tiers;
     std::vector<TieredError> errors;
     for (int64_t g = n * group_heads; g < (n + 1) * group_heads; ++g) {
-      tiers.push_back(TiersOf(layer, window, bases, g));
+      tiers.push_back(TiersOf(layer, window, latent_keys, bases, g));
       errors.push_back(ErrorOf(window, tiers.back(), g));
     }
     for (size_t s = 0; s < scorers_.size(); ++s) {

@@ -72,22 +72,25 @@ class MixedCollector {
 
  private:
   struct Window {
-    torch::Tensor queries;                 // [H, window + horizon, D_k]
-    torch::Tensor keys;                    // [G, T, D_k]
-    torch::Tensor values;                  // [G, T, D_v]
-    std::vector<torch::Tensor> tier_keys;  // latents: of each narrow tier [G, T, D_k]
-    torch::Tensor weight;                  // [horizon], double
-    double residual_energy = 0.0;          // mean over the window's queries
-    int64_t context = 0;                   // of the T tokens; the horizon follows
-    std::optional<int64_t> seen;           // the layer's own window (LayerTaps::window)
+    torch::Tensor queries;         // [H, window + horizon, D_k]
+    torch::Tensor keys;            // [G, T, D_k]
+    torch::Tensor values;          // [G, T, D_v]
+    torch::Tensor latents;         // [n, T, max_n R_n], where keys are latents
+    int64_t first = 0;             // position of the first of the T tokens
+    torch::Tensor weight;          // [horizon], double
+    double residual_energy = 0.0;  // mean over the window's queries
+    int64_t context = 0;           // of the T tokens; the horizon follows
+    std::optional<int64_t> seen;   // the layer's own window (LayerTaps::window)
     WindowScores scores;
   };
 
+  // Returns what each narrow tier leaves of keys that are rebuilt from latents: [G, T, D_k] each.
   [[nodiscard]] std::vector<torch::Tensor> LatentTiers(int64_t layer,
-                                                       const model::LayerTaps& taps,
-                                                       const model::LayerWeights& weights) const;
+                                                       const Window& window,
+                                                       const LayerBases& bases) const;
   [[nodiscard]] std::vector<TierTensors> TiersOf(int64_t layer,
                                                  const Window& window,
+                                                 std::span<const torch::Tensor> latent_keys,
                                                  const LayerBases& bases,
                                                  int64_t kv_head) const;
   // Returns [context, tiers]: losses of dropping a token and of each narrow tier, summed over the
@@ -137,6 +140,7 @@ class MixedCollector {
   std::vector<Tier> tiers_;      // widest first; one: no curves
   std::vector<size_t> scorers_;  // indices of those with curves
   torch::Tensor grams_;          // [H, D_v, D_v] of the layer
+  model::LayerWeights weights_;  // of the layer, as far as keys are rebuilt with them
   std::vector<Window> windows_;
 };
 

@@ -19,6 +19,7 @@
 #include "model/threads.h"
 #include "profile/basis_grams.h"
 #include "profile/curve_collector.h"
+#include "profile/latent_keys.h"
 #include "profile/mixed_curves.h"
 #include "profile/needle_importance.h"
 #include "profile/profile_state.h"
@@ -284,8 +285,9 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
 
   ProfileSums sums;
   CurveCollector curves(config, options, sums);
-  GramCollector grams(config, options.sinks, options.horizon, sums);
-  StepCollector steps(config, options.sinks, sums, ranks);
+  const bool in_bits = LatentsInBits(config, options.tiers);
+  GramCollector grams(config, options.sinks, options.horizon, sums, in_bits);
+  StepCollector steps(config, options.sinks, sums, ranks, in_bits);
   MixedCollector mixed(config, options, sums, ranks);
   model::StreamOptions stream;
   stream.taps.projections = true;
@@ -327,8 +329,8 @@ ProfileData ProfileModel(const Checkpoint& checkpoint,
     curves.Visit(layer, seen, weights, energy);
     const int64_t first = FirstPosition(config, options, own[window], num_windows);
     const model::LayerTaps moved = MovedTaps(config, weights, layer, taps, first);
-    grams.Visit(layer, moved, energies[window], curves.output_grams());
-    steps.Visit(moved);
+    grams.Visit(layer, moved, weights, energies[window], curves.output_grams());
+    steps.Visit(layer, moved, weights);
     // What makes keys thin behind their rotation does not turn with them.
     const bool turns = config.keys.layout != KeyLayout::kPostRope;
     mixed.Visit(layer, turns ? SeenTaps(moved, tokens) : seen, weights, energy,

@@ -111,10 +111,9 @@ ProfilePlan PlanProfile(const ModelConfig& config,
       (config.tied_embeddings ? 1 : 2) * config.vocab_size * config.model_width * kFloatBytes;
   const int64_t window_bytes =
       length * (projections + 2 * config.mlp_width + 2 * config.model_width) * kFloatBytes;
-  // Counts keys and values of a layer's windows, until its bases are known; latents in each narrow
-  // tier.
+  // Counts keys and values of a layer's windows, until its bases are known, and latents.
   const int64_t narrow = std::ssize(options.tiers.tiers) - 1;
-  const int64_t copies = config.keys.layout == KeyLayout::kLatent ? 2 + narrow : 2;
+  const int64_t copies = config.keys.layout == KeyLayout::kLatent ? 3 : 2;
   const int64_t windows = (num_windows + ranks - 1) / ranks;  // of a rank
   const int64_t tokens = windows * length;
   const int64_t kept_bytes =

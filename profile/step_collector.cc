@@ -6,6 +6,7 @@
 #include "core/cache/bit_spread.h"
 #include "profile/basis_grams.h"
 #include "profile/head_basis.h"
+#include "profile/latent_keys.h"
 
 namespace kvc::profile {
 namespace {
@@ -50,33 +51,40 @@ std::vector<float> HeadRows(const std::vector<std::string>& windows, int64_t g, 
 
 }  // namespace
 
-StepCollector::StepCollector(const ModelConfig& config,
-                             int64_t sinks,
-                             ProfileSums& sums,
-                             Ranks& ranks)
-    : config_(config), sinks_(sinks), sums_(sums), ranks_(ranks) {
-  const auto add = [&](int64_t layer, const char* what, int64_t width) {
-    const int64_t columns = config.num_kv_heads * width;
+StepCollector::StepCollector(
+    const ModelConfig& config, int64_t sinks, ProfileSums& sums, Ranks& ranks, bool latents_in_bits)
+    : config_(config),
+      sinks_(sinks),
+      sums_(sums),
+      ranks_(ranks),
+      latents_in_bits_(latents_in_bits) {
+  const auto add = [&](int64_t layer, const char* what, int64_t heads, int64_t width) {
+    const int64_t columns = heads * width;
     sums_[StepsName(layer, what)].assign(columns * std::ssize(kStepFormats), 0.0);
     sums_[ErrorsName(layer, what)].assign(columns * kErrorLevels, 0.0);
   };
   for (int64_t l = 0; l < config.num_layers; ++l) {
-    add(l, "value", config.head_width);
-    const int64_t keys = WidestKey(config, l);
-    if (keys > 0) add(l, "key", keys);
+    add(l, "value", config.num_kv_heads, config.head_width);
+    const int64_t keys = WidestKey(config, l, latents_in_bits);
+    if (keys > 0) add(l, "key", config.num_key_groups(), keys);
   }
 }
 
-void StepCollector::Visit(const model::LayerTaps& taps) {
-  const auto after_sinks = [&](const Tensor& x) {
-    return x[0].narrow(1, sinks_, x.size(2) - sinks_).clone();
+void StepCollector::Visit(int64_t layer,
+                          const model::LayerTaps& taps,
+                          const model::LayerWeights& weights) {
+  const auto after_sinks = [&](const Tensor& x) {  // [heads, T, W]
+    return x.narrow(1, sinks_, x.size(1) - sinks_).clone();
   };
-  values_.push_back(after_sinks(taps.v));
-  if (config_.keys.layout != KeyLayout::kLatent) keys_.push_back(after_sinks(taps.k));
+  values_.push_back(after_sinks(taps.v[0]));
+  if (WidestKey(config_, layer, latents_in_bits_) == 0) return;
+  keys_.push_back(
+      after_sinks(latents_in_bits_ ? LatentRows(config_, weights, layer, taps.input) : taps.k[0]));
 }
 
 std::vector<StepFit> StepCollector::FitHeads(const std::vector<Tensor>& windows,
                                              int64_t num_windows,
+                                             int64_t heads,
                                              const std::vector<float>& forward,
                                              const std::vector<float>& back,
                                              const std::vector<float>& mean,
@@ -88,7 +96,6 @@ std::vector<StepFit> StepCollector::FitHeads(const std::vector<Tensor>& windows,
     mine.push_back(RowsAsBytes(window, every));
   }
   const std::vector<std::string> rows = ranks_.AllGatherParts(mine, num_windows);
-  const int64_t heads = config_.num_kv_heads;
   std::vector<std::string> fitted;
   for (const int64_t g : ranks_.PartsOf(heads)) {
     const StepFit fit =
@@ -108,17 +115,17 @@ std::vector<StepFit> StepCollector::FitHeads(const std::vector<Tensor>& windows,
 void StepCollector::Finish(int64_t layer, LayerBases& bases) {
   const torch::NoGradGuard no_grad;
   const int64_t num_windows = ranks_.Total(std::ssize(values_));
-  const auto set = [&](const char* what, const std::vector<Tensor>& windows, int64_t width,
-                       const std::vector<float>& forward, const std::vector<float>& back,
-                       const std::vector<float>& mean, std::vector<float>& steps,
-                       std::vector<float>& errors) {
+  const auto set = [&](const char* what, const std::vector<Tensor>& windows, int64_t heads,
+                       int64_t width, const std::vector<float>& forward,
+                       const std::vector<float>& back, const std::vector<float>& mean,
+                       std::vector<float>& steps, std::vector<float>& errors) {
     if (forward.empty()) return;  // no basis to be in
     std::vector<double>& kept_steps = sums_.at(StepsName(layer, what));
     std::vector<double>& kept_errors = sums_.at(ErrorsName(layer, what));
     if (num_windows > 0) {
       kept_steps.clear();
       kept_errors.clear();
-      for (const StepFit& fit : FitHeads(windows, num_windows, forward, back, mean, width)) {
+      for (const StepFit& fit : FitHeads(windows, num_windows, heads, forward, back, mean, width)) {
         kept_steps.insert(kept_steps.end(), fit.steps.begin(), fit.steps.end());
         kept_errors.insert(kept_errors.end(), fit.errors.begin(), fit.errors.end());
       }
@@ -126,11 +133,11 @@ void StepCollector::Finish(int64_t layer, LayerBases& bases) {
     steps.assign(kept_steps.begin(), kept_steps.end());
     errors.assign(kept_errors.begin(), kept_errors.end());
   };
-  set("value", values_, bases.value_width, bases.value, bases.output, bases.value_mean,
-      bases.value_steps, bases.value_errors);
+  set("value", values_, bases.num_kv_heads, bases.value_width, bases.value, bases.output,
+      bases.value_mean, bases.value_steps, bases.value_errors);
   if (bases.key_width > 0) {
-    set("key", keys_, bases.key_width, bases.key, bases.query, bases.key_mean, bases.key_steps,
-        bases.key_errors);
+    set("key", keys_, bases.key_groups(), bases.key_width, bases.key, bases.query, bases.key_mean,
+        bases.key_steps, bases.key_errors);
   }
   SpreadOverLayer(bases);
   keys_.clear();

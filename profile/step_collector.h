@@ -23,14 +23,17 @@ namespace kvc::profile {
 // heads.
 class StepCollector {
  public:
-  // Tokens before `sinks` do not count: the cache keeps them whole.
+  // Tokens before `sinks` do not count: the cache keeps them whole. With `latents_in_bits`
+  // (LatentsInBits) latents have steps too.
   StepCollector(const ModelConfig& config,
                 int64_t sinks,
                 ProfileSums& sums,
-                Ranks& ranks = OneRank());
+                Ranks& ranks = OneRank(),
+                bool latents_in_bits = false);
 
-  // Keeps the rows of one window at one layer: `taps` [1, ...] with projections.
-  void Visit(const model::LayerTaps& taps);
+  // Keeps the rows of one window at one layer: `taps` [1, ...] with projections, `weights` those of
+  // the layer.
+  void Visit(int64_t layer, const model::LayerTaps& taps, const model::LayerWeights& weights);
 
   // Collective: fits the steps of the layer's rows to `bases`, or takes those of a finished layer
   // when no rank has visited a window, and sets them, their errors and the runs of mixtures; where
@@ -38,9 +41,10 @@ class StepCollector {
   void Finish(int64_t layer, LayerBases& bases);
 
  private:
-  // Fits every head's rows in the first columns of the basis: [heads].
+  // Fits every head's rows (of `heads`) in the first columns of the basis: [heads].
   [[nodiscard]] std::vector<StepFit> FitHeads(const std::vector<torch::Tensor>& windows,
                                               int64_t num_windows,
+                                              int64_t heads,
                                               const std::vector<float>& forward,
                                               const std::vector<float>& back,
                                               const std::vector<float>& mean,
@@ -50,7 +54,8 @@ class StepCollector {
   int64_t sinks_ = 0;
   ProfileSums& sums_;
   Ranks& ranks_;
-  std::vector<torch::Tensor> keys_;    // of each window [G, T - sinks, D_k]; none for latents
+  bool latents_in_bits_ = false;
+  std::vector<torch::Tensor> keys_;    // of each window [K, T - sinks, D_k]; none without a basis
   std::vector<torch::Tensor> values_;  // [G, T - sinks, D_v]
 };
 

@@ -51,16 +51,17 @@ std::string LossName(size_t layer, const ScorerSpec& scorer) {
 // Shape of a field; empty where the layer does not have it.
 std::vector<int64_t> ShapeOf(const LayerBases& bases, const Field& field) {
   const int64_t width = field.of_key ? bases.key_width : bases.value_width;
+  const int64_t heads = field.of_key ? bases.key_groups() : bases.num_kv_heads;
   if (width == 0) return {};
   switch (field.kind) {
     case Field::kMatrix:
-      return {bases.num_kv_heads, width, width};
+      return {heads, width, width};
     case Field::kMean:
-      return {bases.num_kv_heads, width};
+      return {heads, width};
     case Field::kErrors:
-      return {bases.num_kv_heads, kErrorLevels, width};
+      return {heads, kErrorLevels, width};
     default:
-      return {bases.num_kv_heads, std::ssize(kStepFormats), width};
+      return {heads, std::ssize(kStepFormats), width};
   }
 }
 
@@ -134,12 +135,13 @@ std::vector<float> ReadField(const SafetensorsReader& reader,
             "{}: {}: expected F32 of {} dimensions, got {} of {}", kBasesFile, name, dimensions,
             SafetensorsName(tensor.dtype), tensor.shape.size());
   int64_t& width = field.of_key ? bases.key_width : bases.value_width;
-  if (bases.num_kv_heads == 0) bases.num_kv_heads = tensor.shape[0];
+  int64_t& heads = field.of_key ? bases.num_key_groups : bases.num_kv_heads;
+  if (heads == 0) heads = tensor.shape[0];
   if (width == 0) width = tensor.shape.back();
   KVC_CHECK(
       tensor.shape == ShapeOf(bases, field) && tensor.num_elements() > 0, kBadShape,
       "{}: {}: expected {} heads of width {} as in the layer's other tensors, got another shape",
-      kBasesFile, name, bases.num_kv_heads, width);
+      kBasesFile, name, heads, width);
   std::vector<float> values(tensor.num_elements());
   ConvertToFloat(tensor.dtype, tensor.bytes.data(), tensor.num_elements(), values.data());
   return values;
@@ -194,7 +196,7 @@ void CheckEqual(int64_t actual, int64_t expected, size_t layer, std::string_view
 CodeSteps StepsOf(const std::vector<float>& steps,
                   const std::vector<RunEnds>& runs,
                   const RowFormat& format,
-                  int64_t head,
+                  int64_t head,  // of a key: its stream
                   int64_t width,
                   const char* what) {
   if (!NeedsSteps(format)) return nullptr;
@@ -204,7 +206,8 @@ CodeSteps StepsOf(const std::vector<float>& steps,
             kUnsupported,
             "{}: expected the steps of {} in {}, got none; profile with this version, or take "
             "tiers of 16 bits{}",
-            kBasesFile, what, RowFormatName(format), width == 0 ? " (latents have no steps)" : "");
+            kBasesFile, what, RowFormatName(format),
+            width == 0 ? " (these latents have no steps)" : "");
   const float* own = steps.data() + head * std::ssize(kStepFormats) * width;
   if (mixed) return {own, width, runs[head * kMixedRates + format.rate - 1]};
   return own + (found - kStepFormats.begin()) * width;
@@ -213,7 +216,8 @@ CodeSteps StepsOf(const std::vector<float>& steps,
 }  // namespace
 
 CodeSteps KeySteps(const LayerBases& bases, const RowFormat& format, int64_t head) {
-  return StepsOf(bases.key_steps, bases.key_runs, format, head, bases.key_width, "keys");
+  return StepsOf(bases.key_steps, bases.key_runs, format, bases.KeyGroupOf(head), bases.key_width,
+                 "keys");
 }
 
 CodeSteps ValueSteps(const LayerBases& bases, const RowFormat& format, int64_t head) {
@@ -225,20 +229,22 @@ void SpreadOverLayer(LayerBases& bases) {
   bases.value_runs.clear();
   if (bases.value_errors.empty()) return;
   std::vector<ColumnErrors> rows;
-  const auto add = [&](const std::vector<float>& errors, int64_t width) {
-    for (int64_t g = 0; g < bases.num_kv_heads && !errors.empty(); ++g) {
+  const auto add = [&](const std::vector<float>& errors, int64_t heads, int64_t width) {
+    for (int64_t g = 0; g < heads && !errors.empty(); ++g) {
       rows.push_back({errors.data() + g * kErrorLevels * width, width});
     }
   };
-  add(bases.value_errors, bases.value_width);
-  add(bases.key_errors, bases.key_width);
   const int64_t heads = bases.num_kv_heads;
+  add(bases.value_errors, heads, bases.value_width);
+  add(bases.key_errors, bases.key_groups(), bases.key_width);
   bases.value_runs.resize(static_cast<size_t>(heads * kMixedRates));
-  if (!bases.key_errors.empty()) bases.key_runs.resize(bases.value_runs.size());
+  bases.key_runs.resize((rows.size() - heads) * kMixedRates);
   for (int32_t rate = 1; rate <= kMixedRates; ++rate) {
     const std::vector<RunEnds> ends = SpreadBits(rows, rate);
     for (int64_t i = 0; i < std::ssize(ends); ++i) {
-      (i < heads ? bases.value_runs : bases.key_runs)[i % heads * kMixedRates + rate - 1] = ends[i];
+      const bool of_value = i < heads;
+      const int64_t row = of_value ? i : i - heads;
+      (of_value ? bases.value_runs : bases.key_runs)[row * kMixedRates + rate - 1] = ends[i];
     }
   }
 }
@@ -255,8 +261,11 @@ void CheckBases(const std::vector<LayerBases>& bases) {
     const LayerBases& layer = bases[l];
     KVC_CHECK(layer.num_kv_heads > 0 && layer.value_width > 0 && layer.key_width >= 0, kBadShape,
               "{}: layer {}: expected heads and a value width, got none", kBasesFile, l);
+    KVC_CHECK(layer.num_kv_heads % layer.key_groups() == 0, kBadShape,
+              "{}: layer {}: expected key streams that divide {} kv heads, got {}", kBasesFile, l,
+              layer.num_kv_heads, layer.key_groups());
     for (const Field& field : kFields) CheckField(layer, l, field);
-    CheckInverse(layer.key, layer.query, layer.num_kv_heads, layer.key_width,
+    CheckInverse(layer.key, layer.query, layer.key_groups(), layer.key_width,
                  TensorName(l, "query"));
     CheckInverse(layer.value, layer.output, layer.num_kv_heads, layer.value_width,
                  TensorName(l, "output"));
@@ -273,11 +282,16 @@ void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec) 
       kBasesFile, spec.num_layers(), bases.size());
   for (size_t l = 0; l < bases.size(); ++l) {
     int64_t key_width = 0;
+    bool latent = false;
     for (const CacheGroup& group : spec.layers[l]) {
-      if (!group.keeps_positions) key_width = std::max(key_width, group.key_width);
+      latent = latent || group.keeps_positions;
+      key_width = std::max(key_width, group.key_width);
     }
     CheckEqual(bases[l].num_kv_heads, spec.num_kv_heads, l, "kv heads");
-    CheckEqual(bases[l].key_width, key_width, l, "key width");
+    if (!latent || bases[l].key_width > 0) {
+      CheckEqual(bases[l].key_width, key_width, l, "key width");
+      CheckEqual(bases[l].key_groups(), std::ssize(spec.layers[l]), l, "key streams");
+    }
     CheckEqual(bases[l].value_width, spec.head_width, l, "value width");
     for (int64_t t = 0; t < std::ssize(spec.tiers); ++t) {
       static_cast<void>(ValueSteps(bases[l], ValueFormat(spec, t), 0));
@@ -326,9 +340,9 @@ std::vector<LayerBases> ReadBases(const std::filesystem::path& path) {
   while (reader.Contains(TensorName(bases.size(), "value"))) {
     const size_t l = bases.size();
     LayerBases& layer = bases.emplace_back();
-    const bool latent = !reader.Contains(TensorName(l, "key"));
+    const bool keyless = !reader.Contains(TensorName(l, "key"));
     for (const Field& field : kFields) {
-      if (field.of_key && latent) continue;
+      if (field.of_key && keyless) continue;
       if (MayBeMissing(field) && !reader.Contains(TensorName(l, field.name))) continue;
       layer.*field.values = ReadField(reader, l, field, layer);
       ++read;

@@ -22,34 +22,48 @@
 
 namespace kvc {
 
-// Bases of one layer's G kv heads, row-major; D_k the width of the layer's widest cached key, D_v
-// that of values. A head whose keys are only R wide uses the upper left [R, R] of its block (and
-// the first R of its mean); the rest is the identity (and zero).
+// Where keys are latents, k is the latent c that the heads of a group share, and no query meets it:
+// keys are rebuilt from coordinates, with k = B c + b of the layer,
+//   c' = (c - key_mean) key        k = (B query) c' + (b + B key_mean)
+
+// Bases of one layer's G kv heads and its K cached key streams (K = G, or the groups of latents),
+// row-major; D_k the width of the layer's widest cached key, D_v that of values. A head whose keys
+// are only R wide uses the upper left [R, R] of its block (and the first R of its mean); the rest
+// is the identity (and zero).
 struct LayerBases {
-  int64_t num_kv_heads = 0;  // G
-  int64_t key_width = 0;     // D_k; 0 where keys are latents, which are nested as they are
-  int64_t value_width = 0;   // D_v
-  // Empty where keys are latents:
-  std::vector<float> key;         // [G, D_k, D_k]
-  std::vector<float> query;       // [G, D_k, D_k]; key query^T = I
-  std::vector<float> key_mean;    // [G, D_k]
+  int64_t num_kv_heads = 0;    // G
+  int64_t num_key_groups = 0;  // K, a divisor of G; 0: one for each kv head
+  int64_t key_width = 0;       // D_k; 0: latents that are nested as they are
+  int64_t value_width = 0;     // D_v
+  // Empty without a key width:
+  std::vector<float> key;         // [K, D_k, D_k]
+  std::vector<float> query;       // [K, D_k, D_k]; key query^T = I
+  std::vector<float> key_mean;    // [K, D_k]
   std::vector<float> value;       // [G, D_v, D_v]
   std::vector<float> output;      // [G, D_v, D_v]; value output^T = I
   std::vector<float> value_mean;  // [G, D_v]
   // For kStepFormats one after the other; empty in files of versions before steps, and those of
-  // keys where keys are latents:
-  std::vector<float> key_steps;    // [G, 3, D_k], > 0
+  // keys without a key width:
+  std::vector<float> key_steps;    // [K, 3, D_k], > 0
   std::vector<float> value_steps;  // [G, 3, D_v], > 0
   // Mean squared errors that 8, 4, 2 and no bits leave of a coordinate (core/cache/bit_spread.h),
   // missing as steps are. Keys and values are in one unit: an error of one in any coordinate costs
   // the attention's output the same.
-  std::vector<float> key_errors;    // [G, 4, D_k], >= 0
+  std::vector<float> key_errors;    // [K, 4, D_k], >= 0
   std::vector<float> value_errors;  // [G, 4, D_v], >= 0
   // Not in the file: the runs of mixtures of 1, 2, ... quarters of a bit (SpreadOverLayer).
-  std::vector<RunEnds> key_runs;    // [G, kMixedRates]; empty without errors
+  std::vector<RunEnds> key_runs;    // [K, kMixedRates]; empty without errors
   std::vector<RunEnds> value_runs;  // [G, kMixedRates]
   // Of the layer's cache groups, by the scorers that have some; none in older files.
   LossMapsByScorer loss_maps;
+
+  [[nodiscard]] int64_t key_groups() const {
+    return num_key_groups > 0 ? num_key_groups : num_kv_heads;
+  }
+  // The key stream that a kv head's keys come from.
+  [[nodiscard]] int64_t KeyGroupOf(int64_t head) const {
+    return head * key_groups() / num_kv_heads;
+  }
 };
 
 // Makes the runs of every mixture from the errors: keys and values of all heads of the layer share
@@ -78,12 +92,12 @@ inline constexpr const char* kBasesFile = "bases.safetensors";
 void CheckBases(const std::vector<LayerBases>& bases);
 
 // Throws kBadShape, naming the layer and the field, when the bases are not of the cache's layers,
-// heads and widths; kUnsupported when tiers need steps and the bases have none,
-// and kBadShape when loss maps are not of the cache's groups.
+// heads and widths (of latents: groups; they may have no bases); kUnsupported when tiers need steps
+// and the bases have none, and kBadShape when loss maps are not of the cache's groups.
 void CheckBasesFit(const std::vector<LayerBases>& bases, const CacheSpec& spec);
 
-// Tensors "layers.N.key", ..., all F32; the key's are missing where keys are latents, steps and
-// errors where there are none; and for each scorer that has maps "layers.N.losses.SCORER" [groups,
+// Tensors "layers.N.key", ..., all F32; the key's are missing without a key width, steps and errors
+// where there are none; and for each scorer that has maps "layers.N.losses.SCORER" [groups,
 // 2, points], scores, then losses. Both call CheckBases; Read makes the runs of mixtures, and
 // throws kBadInput for a file with other tensors.
 void WriteBases(const std::filesystem::path& path, const std::vector<LayerBases>& bases);

@@ -40,7 +40,7 @@ void CheckTierFormat(const char* what,
 }
 
 // Throws where a tier's mixture is one that no row has.
-void CheckMixtures(const CacheSpec& spec, const Tier& tier) {
+void CheckMixtures(const Tier& tier) {
   const bool key = tier.key_format && IsMixed(*tier.key_format);
   const bool value = tier.value_format && IsMixed(*tier.value_format);
   KVC_CHECK((!key || tier.key_share >= 1.0) && (!value || tier.value_share >= 1.0), kUnsupported,
@@ -48,15 +48,6 @@ void CheckMixtures(const CacheSpec& spec, const Tier& tier) {
             "{}; leave the share out",
             tier.key_share, tier.value_share,
             RowFormatName(key ? *tier.key_format : *tier.value_format));
-  if (!value) return;
-  for (const auto& groups : spec.layers) {
-    for (const CacheGroup& group : groups) {
-      KVC_CHECK(group.heads.size() == 1, kUnsupported,
-                "tiers: expected values of one head in a group where bits differ by column, got {} "
-                "heads in {}; take 1x8, 1x4 or 1x2",
-                group.heads.size(), RowFormatName(*tier.value_format));
-    }
-  }
 }
 
 // Bytes of a token of the group in the recent block.
@@ -110,7 +101,7 @@ void CheckTiers(const CacheSpec& spec) {
   for (const Tier& tier : spec.tiers) {
     CheckTierFormat("keys", tier.key_format, spec.key_format);
     CheckTierFormat("values", tier.value_format, spec.value_format);
-    CheckMixtures(spec, tier);
+    CheckMixtures(tier);
     const bool steps = NeedsSteps(tier.key_format.value_or(spec.key_format)) ||
                        NeedsSteps(tier.value_format.value_or(spec.value_format));
     KVC_CHECK(!steps || spec.basis == TierBasis::kOffline, kUnsupported,

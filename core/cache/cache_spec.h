@@ -47,8 +47,7 @@ struct CacheSpec : CacheGeometry, CachePolicy {
 // Throws kBadInput, naming the tier, unless the tiers are at most 31, begin with full width in the
 // cache's formats, and keep a dimension or more of every key and value, and one of them keeps all
 // in the recent rows' own format; kUnsupported for a format without a name, for formats with steps
-// in a prompt's basis, and for a mixture of the recent rows, of some of a row's dimensions, or of
-// values of several heads in one group.
+// in a prompt's basis, and for a mixture of the recent rows or of some of a row's dimensions.
 void CheckTiers(const CacheSpec& spec);
 
 // The first tier that stores rows as the recent block does: CheckTiers demands one. tiers.size()

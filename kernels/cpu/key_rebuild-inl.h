@@ -55,8 +55,16 @@ inline LatentPanel LayOutLatents(const RowBlock& latents,
                                  int64_t count,
                                  int64_t rank) {
   float* columns = Scratch(ScratchUse::kStrip, rank * kPanel);
-  WithRows(latents, [&](const auto& reader)
-                        HWY_ATTR { PackPanel(reader.From(first), count, latents.width, columns); });
+  if (NeedsSteps(latents.format)) {
+    float* rows = Scratch(ScratchUse::kLatentRows, kPanel * latents.width);
+    const auto* data = static_cast<const std::byte*>(latents.data) + first * latents.stride;
+    DecodeRows(data, latents.format, latents.stride, {rows, count, latents.width}, latents.steps);
+    PackPanel(ElementRows(rows, latents.width), count, latents.width, columns);
+  } else {
+    WithRows(latents, [&](const auto& reader) HWY_ATTR {
+      PackPanel(reader.From(first), count, latents.width, columns);
+    });
+  }
   std::fill(columns + latents.width * kPanel, columns + rank * kPanel, 0.0F);
   return {latents.width, columns};
 }

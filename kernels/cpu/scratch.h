@@ -11,6 +11,7 @@ namespace kvc::kernels {
 enum class ScratchUse {
   kPanels,         // B of a product
   kStrip,          // a few rows of A, or a panel of latents
+  kLatentRows,     // latents in few bits, as float
   kAngles,         // cosines and sines of a panel of tokens
   kScores,         // logits and probabilities of a tile
   kKeys,           // rebuilt keys of a panel

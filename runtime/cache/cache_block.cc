@@ -24,9 +24,17 @@ void RoundScores(std::span<const float> scores, uint16_t* target) {
 
 }  // namespace
 
+int64_t BlockShape::ValueRowBytesBefore(int64_t planes) const {
+  if (value_steps.empty()) return planes * ValueRowBytes(0);
+  int64_t bytes = 0;
+  for (int64_t plane = 0; plane < planes; ++plane) bytes += ValueRowBytes(plane);
+  return bytes;
+}
+
 int64_t BlockShape::BytesPerRow() const {
-  return KeyRowBytes() + heads * ValueRowBytes() +
-         (positions ? static_cast<int64_t>(sizeof(int32_t)) : 0) + (scores ? kScoreBytes : 0);
+  return KeyRowBytes() + ValueRowBytesBefore(heads) +
+         (positions ? static_cast<int64_t>(sizeof(int32_t)) : 0) +
+         (scores ? kScoreBytes : 0);
 }
 
 BlockShape WorkingShape(const CacheSpec& spec, int64_t layer, int64_t group) {
@@ -67,7 +75,7 @@ CacheBlock::CacheBlock(const BlockShape& shape, int64_t capacity, Device& device
     : shape_(shape),
       capacity_(capacity),
       keys_(capacity * shape.KeyRowBytes(), device, &meter),
-      values_(capacity * shape.heads * shape.ValueRowBytes(), device, &meter) {
+      values_(capacity * shape.ValueRowBytesBefore(shape.heads), device, &meter) {
   if (shape.positions) positions_ = MeteredArray<int32_t>(capacity, meter);
   if (shape.scores) scores_ = MeteredArray<uint16_t>(capacity, meter);
 }
@@ -107,8 +115,8 @@ void CacheBlock::CopyRows(const CacheBlock& from) {
   Device& device = *keys_.device();
   device.Copy(from.keys_, 0, keys_, 0, rows_ * shape_.KeyRowBytes());
   for (int64_t plane = 0; plane < shape_.heads; ++plane) {
-    device.Copy(from.values_, plane * from.PlaneBytes(), values_, plane * PlaneBytes(),
-                rows_ * shape_.ValueRowBytes());
+    device.Copy(from.values_, from.PlaneOffset(plane), values_, PlaneOffset(plane),
+                rows_ * shape_.ValueRowBytes(plane));
   }
   std::ranges::copy(from.positions(), positions_.data());
   if (shape_.scores) std::copy_n(from.scores_.data(), rows_, scores_.data());

@@ -42,10 +42,12 @@ struct BlockShape {
     return value_steps.empty() ? CodeSteps() : value_steps[plane];
   }
   [[nodiscard]] int64_t KeyRowBytes() const { return RowBytes(key_format, key_width, key_steps); }
-  // Of every plane: values of several heads are no mixtures (CheckTiers).
-  [[nodiscard]] int64_t ValueRowBytes() const {
-    return RowBytes(value_format, value_width, ValueSteps(0));
+  // Of a plane: heads of a group differ where their mixtures do.
+  [[nodiscard]] int64_t ValueRowBytes(int64_t plane) const {
+    return RowBytes(value_format, value_width, ValueSteps(plane));
   }
+  // Of the first `planes` planes together.
+  [[nodiscard]] int64_t ValueRowBytesBefore(int64_t planes) const;
   // Bytes of one row, position and score included.
   [[nodiscard]] int64_t BytesPerRow() const;
 };
@@ -73,10 +75,15 @@ class CacheBlock {
   [[nodiscard]] std::span<const int32_t> positions() const;
   // [rows], as they were rounded; empty where the block has none.
   [[nodiscard]] std::vector<float> Scores() const;
-  // Where the elements lie; plane p of the values begins at p * PlaneBytes().
+  // Where the elements lie; plane p of the values takes PlaneBytes(p) from PlaneOffset(p) on.
   [[nodiscard]] const Buffer& keys() const { return keys_; }
   [[nodiscard]] const Buffer& values() const { return values_; }
-  [[nodiscard]] int64_t PlaneBytes() const { return capacity_ * shape_.ValueRowBytes(); }
+  [[nodiscard]] int64_t PlaneBytes(int64_t plane) const {
+    return capacity_ * shape_.ValueRowBytes(plane);
+  }
+  [[nodiscard]] int64_t PlaneOffset(int64_t plane) const {
+    return capacity_ * shape_.ValueRowBytesBefore(plane);
+  }
 
   // A copy whose allocations count on `meter`; its capacity is the same.
   [[nodiscard]] CacheBlock Clone(CacheMeter& meter) const;

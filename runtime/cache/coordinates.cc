@@ -9,7 +9,7 @@ LayerCoordinates::LayerCoordinates(const LayerBases& bases, const std::vector<Ca
   for (const CacheGroup& group : groups) {
     for (const int64_t head : group.heads) {
       values_[head].width = group.value_width;
-      if (!group.keeps_positions) keys_[head].width = group.key_width;
+      if (bases.key_width > 0) keys_[head].width = group.key_width;
     }
   }
 }

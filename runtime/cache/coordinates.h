@@ -40,7 +40,8 @@ class LayerCoordinates {
  private:
   LayerCoordinates() = default;
 
-  std::vector<BasisPlace> keys_;    // [G]; of no width where keys are latents
+  // [G]; of no width where keys are latents as they are; heads of one latent have the same.
+  std::vector<BasisPlace> keys_;
   std::vector<BasisPlace> values_;  // [G]
   const LayerBases* calibrated_ = nullptr;
   Buffer reflectors_;

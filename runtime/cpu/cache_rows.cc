@@ -14,8 +14,8 @@ std::byte* KeyRow(const CacheBlock& block, int64_t row) {
 }
 
 std::byte* ValueRow(const CacheBlock& block, int64_t plane, int64_t row) {
-  return HostMemory::Of(block.values()) + plane * block.PlaneBytes() +
-         row * block.shape().ValueRowBytes();
+  return HostMemory::Of(block.values()) + block.PlaneOffset(plane) +
+         row * block.shape().ValueRowBytes(plane);
 }
 
 // Writes rows to the block's next places; the block does not know of them yet.
@@ -29,7 +29,7 @@ void WriteElements(ConstMatrixF keys, ConstMatrixF values, const CacheBlock& to)
              KeyRow(to, row), shape.KeyRowBytes(), shape.key_steps);
   for (int64_t plane = 0; plane < shape.heads; ++plane) {
     EncodeRows(values.ColRange(plane * shape.value_width, shape.value_width), shape.value_format,
-               ValueRow(to, plane, row), shape.ValueRowBytes(), shape.ValueSteps(plane));
+               ValueRow(to, plane, row), shape.ValueRowBytes(plane), shape.ValueSteps(plane));
   }
 }
 
@@ -38,7 +38,8 @@ StoredRows KeyRowsOf(const BlockShape& shape) {
 }
 
 StoredRows ValueRowsOf(const BlockShape& shape, int64_t plane) {
-  return {shape.value_format, shape.value_width, shape.ValueRowBytes(), shape.ValueSteps(plane)};
+  return {shape.value_format, shape.value_width, shape.ValueRowBytes(plane),
+          shape.ValueSteps(plane)};
 }
 
 }  // namespace
@@ -51,11 +52,11 @@ kernels::RowBlock KeysOf(const CacheBlock& block) {
 
 kernels::RowBlock ValuesOf(const CacheBlock& block, int64_t plane) {
   const BlockShape& shape = block.shape();
-  return {HostMemory::Of(block.values()) + plane * block.PlaneBytes(),
+  return {HostMemory::Of(block.values()) + block.PlaneOffset(plane),
           shape.value_format,
           block.rows(),
           shape.value_width,
-          shape.ValueRowBytes(),
+          shape.ValueRowBytes(plane),
           shape.ValueSteps(plane)};
 }
 
@@ -99,7 +100,7 @@ void KeepRows(std::span<const int64_t> rows, CacheBlock& block) {
                   static_cast<size_t>(block.shape().KeyRowBytes()));
       for (int64_t plane = 0; plane < block.shape().heads; ++plane) {
         std::memcpy(ValueRow(block, plane, to), ValueRow(block, plane, from),
-                    static_cast<size_t>(block.shape().ValueRowBytes()));
+                    static_cast<size_t>(block.shape().ValueRowBytes(plane)));
       }
     }
     ++to;
@@ -114,7 +115,7 @@ void DropFront(int64_t count, CacheBlock& block) {
                  static_cast<size_t>(left * block.shape().KeyRowBytes()));
     for (int64_t plane = 0; plane < block.shape().heads; ++plane) {
       std::memmove(ValueRow(block, plane, 0), ValueRow(block, plane, count),
-                   static_cast<size_t>(left * block.shape().ValueRowBytes()));
+                   static_cast<size_t>(left * block.shape().ValueRowBytes(plane)));
     }
   }
   block.DroppedFront(count);

@@ -19,6 +19,15 @@ Own& As(Base& object) {
   return AsOwn<Own>(object, "cpu");
 }
 
+// The rebuilds of a layer's latents as the cache holds them.
+std::span<const kernels::KeyRebuild> RebuildOf(int64_t layer,
+                                               const SequenceCache& cache,
+                                               const CpuModel& model) {
+  const bool calibrated = cache.spec().basis == TierBasis::kOffline;
+  if (!calibrated || !cache.layer(layer).in_coordinates()) return model.rebuild(layer);
+  return model.rebuild(layer, cache.spec().bases);
+}
+
 // Attention of consecutive rows of the batch, the first being row `first`, each over its own cache.
 void AttendFrom(int64_t layer,
                 int64_t first,
@@ -28,9 +37,10 @@ void AttendFrom(int64_t layer,
   const ConstMatrixF q = x.AttentionIn(layer, 0);
   const MatrixF out = x.AttentionOut(layer);
   DecodeBatch& decode = x.decode();
-  decode.Start(x.plan().attentions[layer], x.model().rebuild(layer));
+  decode.Start(x.plan().attentions[layer]);
   for (int64_t b = 0; b < std::ssize(caches); ++b) {
-    decode.Add(*caches[b], q.RowRange(first + b, 1), out.RowRange(first + b, 1));
+    decode.Add(*caches[b], RebuildOf(layer, *caches[b], x.model()), q.RowRange(first + b, 1),
+               out.RowRange(first + b, 1));
   }
   decode.Attend(pool);
 }
@@ -112,7 +122,7 @@ std::vector<GroupScores> CpuBackend::Score(const ScoreRequest& request,
   ConstMatrixF queries;
   if (request.prompt != nullptr)
     queries = As<const CpuActivations>(*request.prompt).prompt_queries();
-  const LayerScoring scoring = MakeScoring(request, own, queries, pool_, rounding_);
+  const LayerScoring scoring = MakeScoring(request, own, cache.spec(), queries, pool_, rounding_);
   return ScoreLayer(scoring, cache.spec(), cache.layer(request.layer));
 }
 

@@ -1,5 +1,8 @@
 #include "runtime/cpu/cpu_model.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "core/base/memory_left.h"
 
 namespace kvc::runtime {
@@ -105,6 +108,23 @@ std::vector<kernels::KeyRebuild> CpuModel::RebuildsOf(const AttentionStep& step)
     rebuilds.push_back(rebuild);
   }
   return rebuilds;
+}
+
+std::span<const kernels::KeyRebuild> CpuModel::rebuild(
+    int64_t layer, const std::shared_ptr<const std::vector<LayerBases>>& bases) const {
+  if (rebuilds_[layer].empty() || bases == nullptr || bases->at(layer).key_width == 0) {
+    return rebuilds_[layer];
+  }
+  const std::lock_guard<std::mutex> guard(coordinates_mutex_);
+  auto found = std::ranges::find(in_coordinates_, bases, &RebuildsOfBases::bases);
+  if (found == in_coordinates_.end()) {
+    in_coordinates_.push_back({bases, std::vector<LatentRebuilds>(rebuilds_.size())});
+    found = std::prev(in_coordinates_.end());
+  }
+  LatentRebuilds& of_layer = found->layers[layer];
+  if (of_layer.heads.empty())
+    of_layer = RebuildsFromCoordinates(rebuilds_[layer], bases->at(layer), layer);
+  return of_layer.heads;
 }
 
 std::span<const ConstMatrixF> CpuModel::output_grams(int64_t layer, ThreadPool& pool) const {

@@ -3,15 +3,18 @@
 // and the rebuilds of latents with their unit rows.
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "core/base/thread_pool.h"
 #include "core/base/view.h"
+#include "core/cache/cache_bases.h"
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "runtime/backend.h"
+#include "runtime/cpu/latent_coordinates.h"
 #include "runtime/cpu/output_grams.h"
 #include "runtime/cpu/weight_memory.h"
 #include "runtime/load/graph.h"
@@ -28,8 +31,9 @@ struct StepData {
   ConstMatrixF columns;   // [groups*D, R]
 };
 
-// Immutable but for the Gram matrices of output projections, which are made when they are first
-// asked for, behind a lock: sessions on several threads share one.
+// Immutable but for the Gram matrices of output projections and the rebuilds from coordinates,
+// which are made when they are first asked for, behind a lock: sessions on several threads share
+// one.
 class CpuModel : public PreparedModel {
  public:
   // Graph and plan must outlive it. `pack_weights`: kernels::PackedWeight's lossless bf16, and
@@ -45,6 +49,11 @@ class CpuModel : public PreparedModel {
   [[nodiscard]] std::span<const kernels::KeyRebuild> rebuild(int64_t layer) const {
     return rebuilds_[layer];
   }
+  // The same for latents in the coordinates of a cache's bases (core/cache/cache_bases.h); those
+  // above where these have none for latents. Kept with the bases, good as long as the model. Throws
+  // kUnsupported, naming the layer, where the bundle's latents are not the profiled checkpoint's.
+  [[nodiscard]] std::span<const kernels::KeyRebuild> rebuild(
+      int64_t layer, const std::shared_ptr<const std::vector<LayerBases>>& bases) const;
   // The rotation that a layer's queries get in the plan [positions, r/2]; no rows where there is
   // none.
   [[nodiscard]] ConstMatrixF cos(int64_t layer) const { return QueryRotation(layer).cos; }
@@ -73,6 +82,8 @@ class CpuModel : public PreparedModel {
   std::vector<kernels::WeightView> views_;                  // [plan's], what linears_ are made of
   std::vector<kernels::PackedWeight> linears_;              // [plan's]
   std::vector<std::vector<kernels::KeyRebuild>> rebuilds_;  // [L]
+  mutable std::mutex coordinates_mutex_;
+  mutable std::vector<RebuildsOfBases> in_coordinates_;  // of every bases that were asked for
   mutable std::mutex grams_mutex_;
   mutable std::vector<OutputGrams> grams_;  // [L]; empty before they are asked for
 };

@@ -39,9 +39,8 @@ std::span<const kernels::Segment> SegmentTables::Of(int64_t head, const LayerCac
   return heads_[head];
 }
 
-void DecodeBatch::Start(const AttentionStep& step, std::span<const kernels::KeyRebuild> rebuild) {
+void DecodeBatch::Start(const AttentionStep& step) {
   step_ = &step;
-  rebuild_ = rebuild;
   num_heads_ = 0;
   restored_.clear();
   taken_ = 0;
@@ -59,7 +58,10 @@ kernels::DecodeHead& DecodeBatch::NextHead() {
   return heads_[num_heads_++];
 }
 
-void DecodeBatch::Add(SequenceCache& cache, ConstMatrixF q, MatrixF out) {
+void DecodeBatch::Add(SequenceCache& cache,
+                      std::span<const kernels::KeyRebuild> rebuild,
+                      ConstMatrixF q,
+                      MatrixF out) {
   LayerCache& layer = cache.layer(step_->layer);
   SegmentTables& tables = TablesOf(layer);
   const bool in_coordinates = layer.in_coordinates();
@@ -70,7 +72,7 @@ void DecodeBatch::Add(SequenceCache& cache, ConstMatrixF q, MatrixF out) {
   for (int64_t g = 0; g < step_->num_kv_heads; ++g) {
     kernels::DecodeHead& head = NextHead();
     head.segments = tables.Of(g, layer);
-    head.rebuild = step_->latent ? &rebuild_[g] : nullptr;
+    head.rebuild = step_->latent ? &rebuild[g] : nullptr;
     const int64_t width = step_->latent ? stride : step_->key_ranks[g / planes];
     head.queries = {q.data + g * group_size * stride, group_size, width, stride};
     head.outputs = {out.data + g * group_size * value_width, group_size, value_width, value_width};

@@ -33,12 +33,14 @@ class SegmentTables : public LayerTables {
 // Keeps what it allocates, so that a step like the one before allocates nothing.
 class DecodeBatch {
  public:
-  // Begins a layer, with the rebuilds [G] of its latents. Both must outlive the batch's use of
-  // them.
-  void Start(const AttentionStep& step, std::span<const kernels::KeyRebuild> rebuild);
-  // Adds the heads of a sequence: q [1, H * W], out [1, H * D], which must live until Attend. Makes
-  // the layer's tables if there are none.
-  void Add(SequenceCache& cache, ConstMatrixF q, MatrixF out);
+  // Begins a layer, which must outlive the batch's use of it.
+  void Start(const AttentionStep& step);
+  // Adds the heads of a sequence: q [1, H * W], out [1, H * D], and the rebuilds [G] of its latents
+  // (CpuModel::rebuild), which must live until Attend. Makes the layer's tables if there are none.
+  void Add(SequenceCache& cache,
+           std::span<const kernels::KeyRebuild> rebuild,
+           ConstMatrixF q,
+           MatrixF out);
   // Writes every `out`.
   void Attend(ThreadPool& pool);
 
@@ -55,7 +57,6 @@ class DecodeBatch {
   kernels::DecodeHead& NextHead();
 
   const AttentionStep* step_ = nullptr;
-  std::span<const kernels::KeyRebuild> rebuild_;
   std::vector<kernels::DecodeHead> heads_;  // the first num_heads_ are in use
   size_t num_heads_ = 0;
   std::vector<Restored> restored_;

@@ -50,9 +50,10 @@ HeadBasis KeyBasis(const LayerCoordinates& coordinates, int64_t head) {
   if (place.width == 0) return {};
   const LayerBases* bases = coordinates.calibrated();
   if (bases == nullptr) return HeadBasis(Reflectors(coordinates, place));
-  return {Corner(bases->key, bases->key_width, head, place.width),
-          Corner(bases->query, bases->key_width, head, place.width),
-          bases->key_mean.data() + head * bases->key_width};
+  const int64_t group = bases->KeyGroupOf(head);
+  return {Corner(bases->key, bases->key_width, group, place.width),
+          Corner(bases->query, bases->key_width, group, place.width),
+          bases->key_mean.data() + group * bases->key_width};
 }
 
 HeadBasis ValueBasis(const LayerCoordinates& coordinates, int64_t head) {

@@ -16,8 +16,8 @@ CacheBlock DownloadBlock(const CacheBlock& block, CacheMeter& meter) {
   CacheBlock copy(shape, block.rows(), SharedHostDevice(), meter);
   Download(block.keys(), 0, block.rows() * shape.KeyRowBytes(), HostMemory::Of(copy.keys()));
   for (int64_t plane = 0; plane < shape.heads; ++plane) {
-    Download(block.values(), plane * block.PlaneBytes(), copy.PlaneBytes(),
-             HostMemory::Of(copy.values()) + plane * copy.PlaneBytes());
+    Download(block.values(), block.PlaneOffset(plane), copy.PlaneBytes(plane),
+             HostMemory::Of(copy.values()) + copy.PlaneOffset(plane));
   }
   copy.Appended(block.rows(), block.positions(), block.Scores());
   return copy;
@@ -54,9 +54,9 @@ std::vector<GroupScores> ScoreOnHost(const ScoreRequest& request,
   CacheMeter meter;  // of the copy alone
   const LayerCache layer = DownloadLayer(cache.layer(request.layer), meter);
   // In floats, as a device scores.
-  return ScoreLayer(
-      MakeScoring(request, model, prompt_queries, pool, kernels::InputRounding::kNone),
-      cache.spec(), layer);
+  return ScoreLayer(MakeScoring(request, model, cache.spec(), prompt_queries, pool,
+                                kernels::InputRounding::kNone),
+                    cache.spec(), layer);
 }
 
 void FindCoordinatesOnHost(int64_t layer, SequenceCache& cache, ThreadPool& pool) {

@@ -17,6 +17,26 @@ MatrixF MakeRows(int64_t count, int64_t width, FloatRows& rows) {
   return all;
 }
 
+int64_t RowsOf(const std::vector<const CacheBlock*>& blocks) {
+  int64_t count = 0;
+  for (const CacheBlock* block : blocks) count += block->rows();
+  return count;
+}
+
+// The coordinates of rows, as float rows in `storage`.
+kernels::RowBlock CoordinatesOf(const kernels::RowBlock& rows,
+                                const HeadBasis& basis,
+                                std::vector<float>& storage) {
+  std::vector<float> floats(static_cast<size_t>(rows.rows * rows.width));
+  const MatrixF x(floats.data(), rows.rows, rows.width);
+  DecodeRows(rows.data, rows.format, rows.stride, x, rows.steps);
+  storage.resize(floats.size());
+  const MatrixF y(storage.data(), rows.rows, rows.width);
+  basis.ToCoordinates(x, y);
+  return {storage.data(), kRowsF32, rows.rows, rows.width,
+          rows.width * static_cast<int64_t>(sizeof(float))};
+}
+
 }  // namespace
 
 FloatRows Gather(const std::vector<kernels::RowBlock>& blocks) {
@@ -55,27 +75,43 @@ FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis&
 }
 
 FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
-                      const kernels::KeyRebuild& rebuild,
-                      int64_t width,
-                      const RowFormat* format) {
+                      const kernels::KeyRebuild& rebuild) {
   FloatRows rows;
-  int64_t count = 0;
-  for (const CacheBlock* block : blocks) count += block->rows();
-  const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
+  const MatrixF all = MakeRows(RowsOf(blocks), rebuild.rebuild.rows, rows);
   int64_t first = 0;
   for (const CacheBlock* block : blocks) {
-    kernels::RowBlock latents = KeysOf(*block);
-    std::vector<std::byte> held;
-    if (format != nullptr) {
-      const int64_t kept = std::min(latents.width, width);
-      const int64_t stride = RowBytes(*format, kept);
-      held.resize(static_cast<size_t>(latents.rows * stride));
-      CopyRows(latents.data, {latents.format, latents.width, latents.stride}, latents.rows,
-               held.data(), {*format, kept, stride});
-      latents = {held.data(), *format, latents.rows, kept, stride};
+    kernels::RebuildKeys(KeysOf(*block), block->positions(), rebuild,
+                         all.RowRange(first, block->rows()));
+    first += block->rows();
+  }
+  return rows;
+}
+
+FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
+                      const kernels::KeyRebuild& rebuild,
+                      const KeptLatents& kept,
+                      const HeadBasis& basis) {
+  FloatRows rows;
+  const MatrixF all = MakeRows(RowsOf(blocks), rebuild.rebuild.rows, rows);
+  int64_t first = 0;
+  for (const CacheBlock* block : blocks) {
+    const kernels::RowBlock latents = KeysOf(*block);
+    const int64_t width = std::min(latents.width, kept.width);
+    std::vector<float> storage;
+    kernels::RowBlock narrow = latents;
+    if (basis.width() > 0) {
+      narrow = CoordinatesOf(latents, basis, storage);
     }
-    latents.width = std::min(latents.width, width);
-    kernels::RebuildKeys(latents, block->positions(), rebuild, all.RowRange(first, block->rows()));
+    std::vector<std::byte> held;
+    if (kept.format != nullptr) {
+      const int64_t stride = RowBytes(*kept.format, width, kept.steps);
+      held.resize(static_cast<size_t>(latents.rows * stride));
+      CopyRows(narrow.data, {narrow.format, narrow.width, narrow.stride, narrow.steps}, narrow.rows,
+               held.data(), {*kept.format, width, stride, kept.steps});
+      narrow = {held.data(), *kept.format, latents.rows, width, stride, kept.steps};
+    }
+    narrow.width = width;
+    kernels::RebuildKeys(narrow, block->positions(), rebuild, all.RowRange(first, block->rows()));
     first += block->rows();
   }
   return rows;

@@ -26,12 +26,22 @@ struct FloatRows {
 [[nodiscard]] FloatRows Restore(const std::vector<kernels::RowBlock>& blocks,
                                 const HeadBasis& basis);
 
-// Keys from the first `width` columns of latents, or from those that a block has; as a tier in
-// `format` would hold them, where that is given.
+// Keys from latents as blocks hold them.
+[[nodiscard]] FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
+                                    const kernels::KeyRebuild& rebuild);
+
+// What a tier keeps of latents: the first `width` columns, or those that a block has.
+struct KeptLatents {
+  int64_t width = 0;
+  const RowFormat* format = nullptr;  // null: as they are
+  CodeSteps steps = {};               // of `format`
+};
+// Keys from what a tier would keep of latents, by the rebuild of what it keeps: of the latents'
+// coordinates where `basis` has a width, which blocks do not lie in yet.
 [[nodiscard]] FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
                                     const kernels::KeyRebuild& rebuild,
-                                    int64_t width,
-                                    const RowFormat* format = nullptr);
+                                    const KeptLatents& kept,
+                                    const HeadBasis& basis);
 
 // What the first `width` coordinates leave of rows, where `format` is given in that format, with
 // its steps if it needs some.

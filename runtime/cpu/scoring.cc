@@ -65,13 +65,29 @@ class HeadScorer {
                                      int64_t head) const {
     const AttentionStep& attention = *scoring_.attention;
     if (attention.latent) {
-      const kernels::KeyRebuild& rebuild = scoring_.rebuild[head];
-      return RebuildKeys(blocks, rebuild, rebuild.rebuild.cols);
+      return RebuildKeys(blocks, Rebuild(head));
     }
     std::vector<kernels::RowBlock> rows;
     for (const CacheBlock* block : blocks) rows.push_back(KeysOf(*block));
     return layer_.in_coordinates() ? Restore(rows, KeyBasis(*layer_.coordinates, head))
                                    : Gather(rows);
+  }
+
+  // The rebuild of a head's latents as they lie in the blocks.
+  [[nodiscard]] const kernels::KeyRebuild& Rebuild(int64_t head) const {
+    return (layer_.in_coordinates() ? scoring_.from_coordinates : scoring_.rebuild)[head];
+  }
+
+  // Keys from what a tier keeps of latents.
+  [[nodiscard]] FloatRows ApproximateLatents(const std::vector<const CacheBlock*>& blocks,
+                                             int64_t head,
+                                             int64_t width,
+                                             const RowFormat* format,
+                                             CodeSteps steps) const {
+    const KeptLatents kept = {width, format, steps};
+    const HeadBasis basis =
+        layer_.in_coordinates() ? HeadBasis() : KeyBasis(*layer_.coordinates, head);
+    return RebuildKeys(blocks, scoring_.from_coordinates[head], kept, basis);
   }
 
   FloatRows GatherValues(const std::vector<const CacheBlock*>& blocks,
@@ -133,7 +149,8 @@ class HeadScorer {
         const RowFormat* format = Rounding(key_format, spec_.key_format);
         rows.keys = Once(key_width, key_format, keys, [&] {
           return scoring_.attention->latent
-                     ? RebuildKeys(blocks, scoring_.rebuild[head], key_width, format)
+                     ? ApproximateLatents(blocks, head, key_width, format,
+                                          KeyStepsOf(key_format, head))
                      : Approximate(input.keys, KeyBasis(*layer_.coordinates, head), key_width,
                                    format, KeyStepsOf(key_format, head));
         });
@@ -216,6 +233,7 @@ class HeadScorer {
 
 LayerScoring MakeScoring(const ScoreRequest& request,
                          const CpuModel& model,
+                         const CacheSpec& spec,
                          ConstMatrixF prompt_queries,
                          ThreadPool& pool,
                          kernels::InputRounding rounding) {
@@ -223,6 +241,10 @@ LayerScoring MakeScoring(const ScoreRequest& request,
   scoring.scorer = request.scorer;
   scoring.attention = &model.plan().attentions[request.layer];
   scoring.rebuild = model.rebuild(request.layer);
+  scoring.from_coordinates = scoring.rebuild;
+  if (spec.has_narrow_tiers() && spec.basis == TierBasis::kOffline) {
+    scoring.from_coordinates = model.rebuild(request.layer, spec.bases);
+  }
   scoring.cos = model.cos(request.layer);
   scoring.sin = model.sin(request.layer);
   scoring.rotation = request.rotation;

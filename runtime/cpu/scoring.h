@@ -20,9 +20,11 @@ namespace kvc::runtime {
 struct LayerScoring {
   const scorers::Scorer* scorer = nullptr;
   const AttentionStep* attention = nullptr;
-  std::span<const kernels::KeyRebuild> rebuild;  // [G]; latent only
-  ConstMatrixF cos, sin;                         // rotation of the queries; no rows: none
-  LayerRotation rotation;                        // the same as numbers
+  std::span<const kernels::KeyRebuild> rebuild;  // [G]; of latents as the model has them
+  // [G]; of latents in the cache's coordinates, which are the same where it has none for latents
+  std::span<const kernels::KeyRebuild> from_coordinates;
+  ConstMatrixF cos, sin;   // rotation of the queries; no rows: none
+  LayerRotation rotation;  // the same as numbers
   // Queries of the whole prompt as they enter the dot product [T, H * width]; no rows: the ring's
   // stand for them.
   ConstMatrixF prompt_queries;
@@ -32,10 +34,11 @@ struct LayerScoring {
   kernels::InputRounding rounding = kernels::InputRounding::kNone;  // of what meets bf16 rows
 };
 
-// What a backend's request asks of a model. prompt_queries: of the whole prompt [T, H * width]; no
-// rows: the ring's stand for them.
+// What a backend's request asks of a model, for a cache of `spec`. prompt_queries: of the whole
+// prompt [T, H * width]; no rows: the ring's stand for them.
 [[nodiscard]] LayerScoring MakeScoring(const ScoreRequest& request,
                                        const CpuModel& model,
+                                       const CacheSpec& spec,
                                        ConstMatrixF prompt_queries,
                                        ThreadPool& pool,
                                        kernels::InputRounding rounding);

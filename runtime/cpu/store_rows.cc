@@ -32,14 +32,16 @@ void Project(const AttentionStep& step,
     ValueBasis(coordinates, g)
         .ToCoordinates(v.ColRange(g * width, width), values.ColRange(g * width, width));
   }
+  const int64_t planes = step.num_kv_heads / std::ssize(step.key_ranks);
   for (int64_t n = 0; n < std::ssize(step.key_ranks); ++n) {
     const int64_t rank = step.key_ranks[n];
     const ConstMatrixF from = k.ColRange(n * step.stored_width, rank);
     const MatrixF to = keys.ColRange(n * step.stored_width, rank);
-    if (step.latent) {
-      for (int64_t t = 0; t < from.rows; ++t) std::copy_n(from.row(t), rank, to.row(t));
+    const HeadBasis basis = KeyBasis(coordinates, n * planes);
+    if (basis.width() > 0) {
+      basis.ToCoordinates(from, to);
     } else {
-      KeyBasis(coordinates, n).ToCoordinates(from, to);
+      for (int64_t t = 0; t < from.rows; ++t) std::copy_n(from.row(t), rank, to.row(t));
     }
   }
 }

@@ -52,8 +52,8 @@ cuda::CachedRows LayerRows::Keys(const CacheBlock& block) const {
 
 cuda::CachedRows LayerRows::Values(const CacheBlock& block, int64_t plane) const {
   const BlockShape& shape = block.shape();
-  return Plane(DeviceMemory::Of(block.values()) + plane * block.PlaneBytes(), shape.value_format,
-               shape.value_width, shape.ValueRowBytes(), shape.ValueSteps(plane));
+  return Plane(DeviceMemory::Of(block.values()) + block.PlaneOffset(plane), shape.value_format,
+               shape.value_width, shape.ValueRowBytes(plane), shape.ValueSteps(plane));
 }
 
 cuda::CachedRows LayerRows::Plane(

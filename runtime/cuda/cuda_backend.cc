@@ -57,6 +57,15 @@ void CudaBackend::CheckFormats(const CacheSpec& spec) const {
       (void)cuda::RowCodeOf(format);  // throws for one that no kernel knows
     }
   }
+  if (!spec.has_narrow_tiers() || spec.basis != TierBasis::kOffline || spec.bases == nullptr)
+    return;
+  for (size_t l = 0; l < spec.bases->size() && l < spec.layers.size(); ++l) {
+    const bool latent = spec.layers[l].front().keeps_positions;
+    KVC_CHECK(!latent || (*spec.bases)[l].key_width == 0, kUnsupported,
+              "cache: tiers: expected latents as the checkpoint has them on {}, got coordinates of "
+              "a profile in layer {}; take --device cpu, or a profile of --tiers 0,1/8,1/4,1",
+              name(), l);
+  }
 }
 
 std::shared_ptr<const PreparedModel> CudaBackend::Prepare(const Graph& graph,

@@ -17,10 +17,7 @@ bool AskTheSame(const CacheSpec& a, const CacheSpec& b, int64_t layer) {
     return false;
   }
   if (!a.has_narrow_tiers()) return true;
-  const auto equal = [](const Tier& s, const Tier& t) {
-    return s.key_share == t.key_share && s.value_share == t.value_share;
-  };
-  return a.basis == b.basis && a.bases == b.bases && std::ranges::equal(a.tiers, b.tiers, equal);
+  return a.basis == b.basis && a.bases == b.bases && a.tiers == b.tiers;
 }
 
 }  // namespace

@@ -153,6 +153,40 @@ TEST_F(CacheBases, ErrorsComeBackAsRunsOfMixtures) {
   EXPECT_KVC_ERROR((void)ValueSteps(bases_[0], format, 0), kUnsupported, "steps of values in avg3");
 }
 
+// One latent for both heads: one basis, one set of steps and of runs.
+TEST_F(CacheBases, HeadsOfALatentShareItsBasis) {
+  LayerBases layer = MakeLayer(0, 5);
+  layer.num_key_groups = 1;
+  layer.key_width = 16;
+  AddPair(16, 0.5F, layer.key, layer.query);
+  layer.key_mean.assign(16, 2.0F);
+  for (int i = 0; i < 3 * 16; ++i) layer.key_steps.push_back(1.0F + static_cast<float>(i));
+  layer.value_steps.assign(kHeads * 3 * 5, 1.0F);
+  for (int i = 0; i < 4 * 16; ++i) layer.key_errors.push_back(std::pow(0.5F, static_cast<float>(i)));
+  layer.value_errors.assign(kHeads * 4 * 5, 1.0F);
+  WriteBases(path_, {layer});
+  const std::vector<LayerBases> read = ReadBases(path_);
+  EXPECT_EQ(read[0].num_kv_heads, kHeads);
+  EXPECT_EQ(read[0].key_groups(), 1);
+  EXPECT_EQ(read[0].key, layer.key);
+  EXPECT_EQ(std::ssize(read[0].key_runs), kMixedRates);
+  EXPECT_EQ(std::ssize(read[0].value_runs), kHeads * kMixedRates);
+  EXPECT_EQ(KeySteps(read[0], kRowsX4, 0).data, KeySteps(read[0], kRowsX4, 1).data);
+  EXPECT_EQ(*KeySteps(read[0], kRowsX4, 1).data, 17.0F);
+  EXPECT_EQ(KeySteps(read[0], MixedRows(12), 1).ends, read[0].key_runs[11]);
+
+  CacheSpec spec;
+  spec.num_kv_heads = kHeads;
+  spec.head_width = 5;
+  spec.layers = {{{16, 5, {0, 1}, true}}};
+  EXPECT_NO_THROW(CheckBasesFit(read, spec));
+  EXPECT_NO_THROW(CheckBasesFit({MakeLayer(0, 5)}, spec));  // latents as they are
+  spec.layers = {{{16, 5, {0}, true}, {16, 5, {1}, true}}};
+  EXPECT_KVC_ERROR(CheckBasesFit(read, spec), kBadShape, "key streams: expected 2");
+  layer.num_key_groups = 3;
+  EXPECT_KVC_ERROR(CheckBases({layer}), kBadShape, "key streams that divide 2 kv heads, got 3");
+}
+
 TEST_F(CacheBases, HostileErrorsAreRefusedByName) {
   AddSteps(bases_);
   AddErrors(bases_);

@@ -333,8 +333,9 @@ TEST(CacheSpec, MixturesAreTiersOfAHeadsOwnBytes) {
   spec.basis = TierBasis::kPrompt;
   EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "--basis offline");
   spec.basis = TierBasis::kOffline;
-  spec.layers[0][0].heads = {0, 1};
-  EXPECT_KVC_ERROR(CheckTiers(spec), kUnsupported, "values of one head in a group");
+  // Heads that share a group have their own bytes: values of 8 + 8, and of 4 + 4 in three bits.
+  EXPECT_EQ(TierCosts(In(kRowsBF16), {16, 16, {0, 1}, true}, tiers, &bases),
+            (std::vector<int64_t>{96, 8 + 16 + 4}));
 }
 
 TEST(CacheSpec, RefusesTiersThatDoNotFit) {

@@ -223,6 +223,27 @@ TEST_P(PrefillAttentionTest, RebuildKeysFromPrefixes) {
   }
 }
 
+// Latents in few bits are the numbers that their codes stand for.
+TEST_P(PrefillAttentionTest, RebuildKeysFromCodes) {
+  for (const RowFormat& format : {kRowsX8, kRowsX4, kRowsX2, MixedRows(12)}) {
+    Rng rng(7);
+    const TestArray latents = RandomArray(rng, 21, 40, format, 1);
+    const TestRebuild rebuild = RandomRebuild(rng, 44, 40, 120, true, false);
+    std::vector<int32_t> positions(21);
+    std::iota(positions.begin(), positions.end(), 3);
+    TestArray keys = RandomArray(rng, 21, 44, kRowsF32, 2);
+    RebuildKeys(latents.block(), positions, rebuild.view(), keys.view());
+    for (int64_t r = 0; r < 21; ++r) {
+      const Bounded expected = RebuiltKey(latents, r, r + 3, rebuild);
+      for (int64_t d = 0; d < 44; ++d) {
+        const auto i = static_cast<size_t>(d);
+        ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i])
+            << RowFormatName(format);
+      }
+    }
+  }
+}
+
 KVC_FOR_EVERY_SIMD_TARGET(PrefillAttentionTest);
 
 // Queries and probabilities are rounded where the processor multiplies bf16; the bounds hold

@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include "core/base/rng.h"
+#include "model/projections.h"
 #include "model/streamed.h"
 #include "profile/output_error.h"
 #include "tests/model/golden_models.h"
@@ -106,7 +108,8 @@ TEST_P(EveryModel, MatchesSlowMoments) {
   const int64_t width = config.head_width;
   const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
                          const model::LayerWeights& weights) {
-    collector.Visit(layer, taps, energy, OutputProjectionGrams(weights.o, config.num_heads));
+    collector.Visit(layer, taps, weights, energy,
+                    OutputProjectionGrams(weights.o, config.num_heads));
     if (layer != 1) return;
     const auto rows = [&](const Tensor& x, int64_t h) {
       return x[0][h].narrow(0, kSinks, kLength - kSinks).to(torch::kFloat64);
@@ -155,6 +158,80 @@ INSTANTIATE_TEST_SUITE_P(Golden,
                          ::testing::ValuesIn(kvc::testing::GoldenNames()),
                          kvc::testing::ParameterName());
 
+// What errors of the layer's only latent cost in one window: each key's derivative by autograd, of
+// the forward pass's own functions.
+Tensor LatentMetricOf(const ModelConfig& config,
+                      const model::LayerWeights& weights,
+                      const model::LayerTaps& taps,
+                      const Tensor& energy) {
+  const Tensor latents =
+      torch::linear(taps.input, weights.k).detach().requires_grad_(true);  // [1, T, R]
+  const int64_t width = config.head_width;
+  Tensor metric = torch::zeros({latents.size(2), latents.size(2)}, torch::kFloat64);
+  for (int64_t h = 0; h < config.num_heads; ++h) {
+    const int64_t g = h / config.group_size();
+    const Tensor values = taps.v[0][g].to(torch::kFloat64);
+    const Tensor out = weights.o.narrow(1, h * width, width).to(torch::kFloat64);  // [E, D_v]
+    for (int64_t i = kLength - kHorizon; i < kLength; ++i) {
+      const Tensor keys = model::KeysOfLatents(config, weights, 1, latents)[0][g];  // [T, D]
+      const Tensor logits =
+          torch::mv(keys.narrow(0, 0, i + 1), taps.q[0][h][i]) * config.logit_scale();
+      const Tensor gradient =
+          torch::autograd::grad({logits.sum()}, {latents})[0][0].to(torch::kFloat64);  // [T, R]
+      const Tensor a = torch::softmax(logits.detach().to(torch::kFloat64), 0);
+      const Tensor mean = torch::mv(values.narrow(0, 0, i + 1).t(), a);
+      const double weight = 1.0 / (energy[i].item<double>() * kHorizon);
+      for (int64_t j = kSinks; j <= i; ++j) {
+        const double aj = a[j].item<double>();
+        const double moved = torch::mv(out, values[j] - mean).square().sum().item<double>();
+        metric += torch::outer(gradient[j], gradient[j]) * (weight * aj * aj * moved);
+      }
+    }
+  }
+  return metric;
+}
+
+TEST(GramCollector, LatentsHaveTheMetricOfTheKeysTheyMake) {
+  for (const char* name : {"llama-latent", "qwen3-latent"}) {
+    const Checkpoint checkpoint = kvc::testing::OpenGolden(name);
+    const ModelConfig& config = checkpoint.config();
+    if (config.num_key_groups() > 1) continue;
+    ProfileSums sums;
+    GramCollector collector(config, kSinks, kHorizon, sums, true);
+    const Tensor energy = torch::arange(3, 3 + kLength, torch::kFloat64);
+    std::vector<Tensor> latents;
+    Tensor metric;
+    const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
+                           const model::LayerWeights& weights) {
+      collector.Visit(layer, taps, weights, energy,
+                      OutputProjectionGrams(weights.o, config.num_heads));
+      if (layer != 1) return;
+      latents.push_back(torch::linear(taps.input, weights.k)[0]
+                            .narrow(0, kSinks, kLength - kSinks)
+                            .to(torch::kFloat64));
+      const Tensor one = LatentMetricOf(config, weights, taps, energy);
+      metric = metric.defined() ? metric + one : one;
+    };
+    model::StreamOptions stream;
+    stream.taps.projections = true;
+    NoProgress silent;
+    static_cast<void>(
+        model::StreamWindows(checkpoint, RandomWindows(), stream, visit, silent, "test"));
+    const LayerGrams grams = collector.Finish(1, kWindows, kWindows * (kLength - kSinks));
+    const Tensor all = torch::cat(latents);
+    const int64_t rank = config.key_width(1, 0);
+    ASSERT_EQ(grams.key_width, rank);
+    ASSERT_EQ(std::ssize(grams.key_metric), rank * rank);
+    for (const auto& [a, b] : Places(rank)) {
+      EXPECT_NEAR(grams.key_mean[a], SlowMean(all, a), 1e-6);
+      EXPECT_NEAR(grams.key[a * rank + b], SlowMoment(all, a, b, true), 1e-5);
+      EXPECT_NEAR(grams.key_metric[a * rank + b], metric[a][b].item<double>() / kWindows,
+                  1e-4 * metric.abs().max().item<double>())
+          << name;
+    }
+  }
+}
+
 TEST(GramCollector, RefusesNan) {
   const Checkpoint checkpoint = kvc::testing::OpenGolden("llama");
   const ModelConfig& config = checkpoint.config();
@@ -167,9 +244,9 @@ TEST(GramCollector, RefusesNan) {
   taps.v = torch::zeros({1, config.num_kv_heads, kLength, width});
   const Tensor grams = torch::zeros({config.num_heads, width, width});
   const Tensor energy = torch::ones({kLength}, torch::kFloat64);
-  EXPECT_NO_THROW(collector.Visit(0, taps, energy, grams));
+  EXPECT_NO_THROW(collector.Visit(0, taps, {}, energy, grams));
   taps.k[0][0][kLength - 1][0] = std::nanf("");
-  EXPECT_KVC_ERROR(collector.Visit(0, taps, energy, grams), kNumeric, "key in layer 0");
+  EXPECT_KVC_ERROR(collector.Visit(0, taps, {}, energy, grams), kNumeric, "key in layer 0");
 }
 
 }  // namespace

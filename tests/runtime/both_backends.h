@@ -110,10 +110,7 @@ inline CacheSpec StepTiersWithoutTies(const CacheSpec& geometry) {
   if (!latents) spec.recent_format = kRowsX8;
   return spec;
 }
-// Tiers of mixtures, whose bits differ by column; not where a group has values of several heads.
-inline bool CanHaveMixtures(const CacheSpec& geometry) {
-  return geometry.layers[0][0].heads.size() == 1;
-}
+// Tiers of mixtures, whose bits differ by column.
 inline CacheSpec MixturesWithoutTies(const CacheSpec& geometry) {
   CacheSpec spec = StepTiersWithoutTies(geometry);
   const bool latents = geometry.layers[0][0].keeps_positions;

@@ -49,6 +49,50 @@ std::vector<float> Rounded(const float* values, int64_t count, const RowFormat& 
   return result;
 }
 
+// Heads of a group whose mixtures differ have rows of their own lengths.
+TEST(CacheBlock, PlanesAreAsWideAsTheirMixtures) {
+  const std::vector<float> steps(3 * 16, 0.5F);
+  BlockShape shape;
+  shape.key_width = 1;
+  shape.value_format = MixedRows(12);
+  shape.value_width = 16;
+  shape.heads = 2;
+  shape.value_steps = {{steps.data(), 16, {16, 16, 16}}, {steps.data(), 16, {0, 0, 8}}};
+  EXPECT_EQ(shape.ValueRowBytes(0), 16);
+  EXPECT_EQ(shape.ValueRowBytes(1), 4);
+  EXPECT_EQ(shape.BytesPerRow(), 4 + 16 + 4);
+  CacheMeter meter;
+  CacheBlock block(shape, 3, SharedHostDevice(), meter);
+  EXPECT_EQ(meter.live_bytes(), 3 * (4 + 16 + 4));
+  const std::vector<float> keys(3, 1.0F);
+  std::vector<float> values(3 * 32);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 7) / 7.0F - 0.4F;
+  AppendRows({keys.data(), 3, 1}, {values.data(), 3, 32}, 0, block);
+  const auto row = [&](const CacheBlock& of, int64_t plane, int64_t t) {
+    const kernels::RowBlock rows = ValuesOf(of, plane);
+    std::vector<float> result(16);
+    DecodeRows(static_cast<const std::byte*>(rows.data) + t * rows.stride, rows.format, rows.stride,
+               {result.data(), 1, 16}, rows.steps);
+    return result;
+  };
+  for (int64_t t = 0; t < 3; ++t) {
+    for (int64_t i = 0; i < 16; ++i) {
+      EXPECT_NEAR(row(block, 0, t)[i], values[t * 32 + i], 0.25 + 1e-6);
+      // Two bits in steps of a half, and no bits.
+      const float expected = i < 8 ? values[t * 32 + 16 + i] : 0.0F;
+      EXPECT_NEAR(row(block, 1, t)[i], expected, 0.25 + 1e-6);
+    }
+  }
+  const std::vector<int64_t> kept = {0, 2};
+  const CacheBlock copy = block.Clone(meter);
+  KeepRows(kept, block);
+  block.Reserve(2, meter);
+  for (int64_t plane = 0; plane < 2; ++plane) {
+    EXPECT_EQ(row(block, plane, 0), row(copy, plane, 0));
+    EXPECT_EQ(row(block, plane, 1), row(copy, plane, 2));
+  }
+}
+
 class CacheBlockTest : public ::testing::TestWithParam<RowFormat> {
  protected:
   static constexpr int64_t kRows = 7;

@@ -47,9 +47,7 @@ void ExpectReallocates(Both& both, const CacheSpec& spec) {
 TEST_P(EveryKindChecked, RowsInFewBits) {
   Both both(GetParam());
   const CacheSpec geometry = both.processor.geometry();
-  std::vector<CacheSpec> specs = {StepTiersWithoutTies(geometry)};
-  if (CanHaveMixtures(geometry)) specs.push_back(MixturesWithoutTies(geometry));
-  for (const CacheSpec& spec : specs) {
+  for (const CacheSpec& spec : {StepTiersWithoutTies(geometry), MixturesWithoutTies(geometry)}) {
     ExpectAlike(both, spec, "few bits", DecodePolicy::kAppend);
     ExpectReallocates(both, spec);
   }

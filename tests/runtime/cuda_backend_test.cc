@@ -111,13 +111,16 @@ TEST_P(EveryLayoutOnDevice, RowsInFewBitsAreTheProcessors) {
 
 TEST_P(EveryLayoutOnDevice, MixturesAreTheProcessors) {
   Both both(GetParam());
-  const CacheSpec geometry = both.processor.geometry();
-  if (!CanHaveMixtures(geometry)) {
-    EXPECT_KVC_ERROR((void)both.OnDevice(MixturesWithoutTies(geometry)), kUnsupported,
-                     "values of one head in a group");
-    return;
-  }
-  ExpectAlike(both, MixturesWithoutTies(geometry), "mixtures", DecodePolicy::kAppend);
+  ExpectAlike(both, MixturesWithoutTies(both.processor.geometry()), "mixtures",
+              DecodePolicy::kAppend);
+}
+
+// Keys are rebuilt from latents' coordinates on the processor alone.
+TEST(CudaBackend, RefusesLatentsInCoordinatesByName) {
+  Both both("llama-latent");
+  CacheSpec spec = StepTiersWithoutTies(both.processor.geometry());
+  spec.bases = testing::RandomBases(both.processor.geometry(), 3, true);
+  EXPECT_KVC_ERROR((void)both.OnDevice(spec), kUnsupported, "take --device cpu");
 }
 
 // Sequences of different lengths and policies share a step.

@@ -89,9 +89,9 @@ void ExpectAttention(DecodeBatch& batch, const std::vector<Held*>& held, Rng& rn
   const auto rows = std::ssize(held);
   const std::vector<float> q = Random(rows * 2 * kWidth, rng);
   std::vector<float> out(q.size());
-  batch.Start(step, {});
+  batch.Start(step);
   for (int64_t b = 0; b < rows; ++b) {
-    batch.Add(held[b]->cache, {q.data() + b * 2 * kWidth, 1, 2 * kWidth},
+    batch.Add(held[b]->cache, {}, {q.data() + b * 2 * kWidth, 1, 2 * kWidth},
               {out.data() + b * 2 * kWidth, 1, 2 * kWidth});
   }
   batch.Attend(pool);

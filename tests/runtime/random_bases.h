@@ -70,17 +70,21 @@ inline void AddSteps(Rng& rng, int64_t full, double reach, std::vector<float>& s
   }
 }
 
+// With `latents` those of latents too.
 inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpec& spec,
-                                                                  uint64_t seed) {
+                                                                  uint64_t seed,
+                                                                  bool latents = false) {
   Rng rng(seed);
   Rng step_rng(seed + 1);
   std::vector<LayerBases> all;
   for (const auto& groups : spec.layers) {
     LayerBases& bases = all.emplace_back();
     bases.num_kv_heads = spec.num_kv_heads;
+    bases.num_key_groups = std::ssize(groups);
     bases.value_width = groups[0].value_width;
+    const auto has_keys = [&](const CacheGroup& group) { return latents || !group.keeps_positions; };
     for (const CacheGroup& group : groups) {
-      if (!group.keeps_positions) bases.key_width = std::max(bases.key_width, group.key_width);
+      if (has_keys(group)) bases.key_width = std::max(bases.key_width, group.key_width);
     }
     for (const CacheGroup& group : groups) {
       for (size_t i = 0; i < group.heads.size(); ++i) {
@@ -88,7 +92,7 @@ inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpe
         AddRandomMean(rng, group.value_width, bases.value_width, bases.value_mean);
         AddSteps(step_rng, bases.value_width, 2.0, bases.value_steps);
         AddErrors(step_rng, group.value_width, bases.value_width, 2.0, bases.value_errors);
-        if (group.keeps_positions) continue;
+        if (i > 0 || !has_keys(group)) continue;
         AddRandomBasis(rng, group.key_width, bases.key_width, bases.key, bases.query);
         AddRandomMean(rng, group.key_width, bases.key_width, bases.key_mean);
         AddSteps(step_rng, bases.key_width, 8.0, bases.key_steps);

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/cache/kv_invariants.h"
+#include "runtime/cpu/latent_coordinates.h"
 #include "tests/runtime/loaded.h"
 #include "tests/runtime/random_bases.h"
 #include "tests/support/expect_error.h"
@@ -132,16 +133,18 @@ TEST_P(EveryLayoutFormats, TiersOfFewerBits) {
   }
 }
 
-// Rows in few bits with calibrated steps; keys of latents have none.
+// Rows in few bits with calibrated steps; the processor has them of latents too.
 CacheSpec StepTiers(const CacheSpec& geometry,
                     double budget,
-                    const std::vector<RowFormat>& formats = {kRowsX8, kRowsX4, kRowsX2}) {
+                    const std::vector<RowFormat>& formats = {kRowsX8, kRowsX4, kRowsX2},
+                    bool latents_in_bits = false) {
   CacheSpec spec = BitTiers(geometry, budget);
   spec.tiers.resize(1);
+  const bool keys = latents_in_bits || !geometry.layers[0][0].keeps_positions;
   for (const RowFormat& format : formats) {
-    const bool latents = geometry.layers[0][0].keeps_positions;
-    spec.tiers.push_back({1.0, 1.0, latents ? std::nullopt : std::optional(format), format});
+    spec.tiers.push_back({1.0, 1.0, keys ? std::optional(format) : std::nullopt, format});
   }
+  if (latents_in_bits) spec.bases = testing::RandomBases(geometry, 7, true);
   return spec;
 }
 
@@ -173,13 +176,57 @@ TEST_P(EveryLayoutFormats, TiersOfCodesWithSteps) {
 TEST_P(EveryLayoutFormats, TiersOfMixtures) {
   Loaded loaded(GetParam());
   CacheSpec spec = StepTiers(loaded.geometry(), 0.4, {kRowsX8, MixedRows(12), MixedRows(5)});
-  if (loaded.geometry().layers[0][0].heads.size() > 1) {
-    EXPECT_KVC_ERROR((void)loaded.New(spec), kUnsupported, "values of one head in a group");
-    return;
-  }
   ExpectRuns(loaded, spec);
   spec.recent_format = kRowsX8;
   if (!spec.layers[0][0].keeps_positions) ExpectRuns(loaded, spec);
+}
+
+// Losses depend on a tier's bits: policies of one prompt that differ in them alone share none.
+TEST_P(EveryLayoutFormats, TiersOfOtherBitsHaveLossesOfTheirOwn) {
+  Loaded loaded(GetParam());
+  const std::vector<CacheSpec> specs = {
+      StepTiers(loaded.geometry(), 0.4, {kRowsX8, kRowsX4}),
+      StepTiers(loaded.geometry(), 0.4, {kRowsX4, kRowsX2}),
+  };
+  const auto ids = RandomIds(48, 9);
+  const auto together = loaded.PrefillTogether(specs, ids).sequences;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const auto alone = loaded.New(specs[i]);
+    PrefillLast(*loaded.session, *alone, ids);
+    EXPECT_EQ(alone->counters().tier_tokens, together[i]->counters().tier_tokens);
+    const int32_t id = loaded.More(1, 48, 10)[0];
+    EXPECT_EQ(DecodeOne(*loaded.session, *alone, id),
+              DecodeOne(*loaded.session, *together[i], id));
+  }
+}
+
+// Keys rebuilt from codes of latents, in plain bits and in mixtures; recent rows too.
+TEST(SessionFormats, LatentsInFewBits) {
+  for (const char* model : {"llama-latent", "qwen3-latent"}) {
+    Loaded loaded({model, "cpu"});
+    CacheSpec spec = StepTiers(loaded.geometry(), 0.4, {kRowsX8, kRowsX4, kRowsX2}, true);
+    ExpectRuns(loaded, spec);
+    spec.recent_format = kRowsX8;
+    ExpectRuns(loaded, spec);
+    ExpectRuns(loaded,
+               StepTiers(loaded.geometry(), 0.4, {kRowsX8, MixedRows(12), MixedRows(5)}, true));
+  }
+}
+
+// An export without tiers rewrites the latents of a float bundle; a profile's coordinates are not
+// theirs.
+TEST(SessionFormats, RewrittenLatentsHaveNoCoordinates) {
+  std::vector<float> unit = {0.0F, 1.0F, 0.5F, 0.25F};
+  kernels::KeyRebuild rebuild;
+  rebuild.rebuild = {unit.data(), 2, 2};
+  rebuild.units = kernels::FindUnitRows(rebuild.rebuild);
+  LayerBases bases;
+  bases.num_kv_heads = bases.num_key_groups = 1;
+  bases.key_width = 2;
+  bases.query = {1.0F, 0.0F, 0.0F, 1.0F};
+  bases.key_mean = {0.0F, 0.0F};
+  EXPECT_KVC_ERROR((void)RebuildsFromCoordinates({&rebuild, 1}, bases, 3), kUnsupported,
+                   "layer 3: tiers in few bits");
 }
 
 TEST(SessionFormats, CodesNeedTheStepsOfOfflineBases) {

@@ -86,6 +86,25 @@ TEST_P(EveryLayoutMixed, AllTokensAtFullWidthChangeNothing) {
   }
 }
 
+// Latents in the coordinates of bases, from which keys are rebuilt.
+TEST(SessionTiers, LatentsInCoordinatesChangeNothing) {
+  for (const char* model : {"llama-latent", "qwen3-latent"}) {
+    Loaded loaded({model, "cpu"});
+    CacheSpec spec = Mixed(loaded.geometry(), 1.0);
+    spec.bases = testing::RandomBases(loaded.geometry(), 5, true);
+    const auto full = loaded.session->NewSequence({});
+    const auto kept = loaded.New(spec);
+    const auto ids = RandomIds(48, 3);
+    PrefillLast(*loaded.session, *full, ids);
+    PrefillLast(*loaded.session, *kept, ids);
+    EXPECT_EQ(CacheOf(*kept).layer(0).groups[0].tiers.size(), spec.tiers.size());
+    for (const int32_t id : loaded.More(20, 48, 4)) {
+      const std::vector<float> expected = DecodeOne(*loaded.session, *full, id);
+      EXPECT_LE(MaxDifference(DecodeOne(*loaded.session, *kept, id), expected), 2e-4) << model;
+    }
+  }
+}
+
 TEST_P(EveryLayoutMixed, AllocatesWhatWasPromised) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     Loaded loaded(GetParam(), dtype);

@@ -112,8 +112,8 @@ struct Fixture {
     StoreRows(step, {q.data(), 1, kHeads * kWidth}, {k.data(), 1, kKvHeads * kWidth},
               {v.data(), 1, kKvHeads * kWidth}, cache.length(), cache);
     DecodeBatch batch;
-    batch.Start(step, {});
-    batch.Add(cache, {q.data(), 1, kHeads * kWidth}, {out.data(), 1, kHeads * kWidth});
+    batch.Start(step);
+    batch.Add(cache, {}, {q.data(), 1, kHeads * kWidth}, {out.data(), 1, kHeads * kWidth});
     batch.Attend(pool);
     cache.set_length(cache.length() + 1);
     return out;
