@@ -162,7 +162,8 @@ TEST_F(CacheBases, HeadsOfALatentShareItsBasis) {
   layer.key_mean.assign(16, 2.0F);
   for (int i = 0; i < 3 * 16; ++i) layer.key_steps.push_back(1.0F + static_cast<float>(i));
   layer.value_steps.assign(kHeads * 3 * 5, 1.0F);
-  for (int i = 0; i < 4 * 16; ++i) layer.key_errors.push_back(std::pow(0.5F, static_cast<float>(i)));
+  for (int i = 0; i < 4 * 16; ++i)
+    layer.key_errors.push_back(std::pow(0.5F, static_cast<float>(i)));
   layer.value_errors.assign(kHeads * 4 * 5, 1.0F);
   WriteBases(path_, {layer});
   const std::vector<LayerBases> read = ReadBases(path_);

@@ -99,6 +99,51 @@ TEST(ProfileModel, RanksDoNotChangeBits) {
   model::SetThreads(before);
 }
 
+// Latents in few bits: bases and steps of the latents themselves, and curves and maps that follow
+// them, the same for every number of ranks.
+TEST(ProfileModel, LatentsInFewBitsHaveBasesAndSteps) {
+  ProfileOptions options = SmallOptions();
+  options.tiers = ParseNamedTiers("1x8,x4,1x2", "tiers");
+  const ProfileData data = Profile("llama-latent", options, 3);
+  const ModelConfig config = kvc::testing::OpenGolden("llama-latent").config();
+  ASSERT_EQ(std::ssize(data.bases), config.num_layers);
+  EXPECT_NO_THROW(CheckBases(data.bases));
+  for (int64_t l = 0; l < config.num_layers; ++l) {
+    const LayerBases& bases = data.bases[l];
+    EXPECT_EQ(bases.key_groups(), config.num_key_groups());
+    EXPECT_EQ(bases.key_width, config.key_width(l, 0));
+    EXPECT_EQ(std::ssize(bases.key_steps), bases.key_groups() * 3 * bases.key_width);
+    EXPECT_EQ(std::ssize(bases.key_runs), bases.key_groups() * kMixedRates);
+    // Fewer bits leave more of a column, and no bits all of it.
+    for (int64_t i = 0; i < bases.key_width; ++i) {
+      for (int64_t level = 1; level < kErrorLevels; ++level) {
+        EXPECT_LE(bases.key_errors[(level - 1) * bases.key_width + i],
+                  bases.key_errors[level * bases.key_width + i] * 1.0001F);
+      }
+    }
+  }
+  for (const auto& [scorer, curve] : data.mixed_curves) {
+    for (size_t i = 0; i < curve.size(); i += kCurvePoints) {
+      EXPECT_GT(curve[i], 0.0F) << ToString(scorer);
+      EXPECT_EQ(curve[i + kCurvePoints - 1], 0.0F);
+    }
+  }
+  const int before = model::NumThreads();
+  model::SetThreads(1);  // ranks are threads here
+  const ProfileData one = Profile("llama-latent", options, 3);
+  const kvc::testing::TempDir directory;
+  kvc::testing::RunRanks(2, [&](Ranks& ranks) {
+    const Checkpoint checkpoint = kvc::testing::OpenGolden("llama-latent");
+    NoProgress silent;
+    const ProfileData two = ProfileModel(checkpoint, Inputs(checkpoint, RandomWindows(options, 3)),
+                                         options, directory.path(), silent, ranks);
+    if (ranks.rank() == 1) ExpectSameBits(two, one);
+  });
+  model::SetThreads(before);
+  // Without bits of keys, latents stay as they are.
+  options.tiers = ParseNamedTiers("0,1/2,1", "tiers");
+  EXPECT_EQ(Profile("llama-latent", options, 3).bases[0].key_width, 0);
+}
 TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
   const ProfileOptions options = SmallOptions();
   const auto windows = RandomWindows(options, 2);

@@ -117,9 +117,9 @@ void ExpectTier(const RowFormat& format, bool norm) {
   const std::vector<float> held = Held(latents, bases, format);
   const LayerCoordinates coordinates(bases, model.spec.layers[0]);
   for (int64_t g = 0; g < kHeads; ++g) {
-    const FloatRows keys = RebuildKeys({&working}, folded.heads[g],
-                                       {kRank, &format, KeySteps(bases, format, g)},
-                                       KeyBasis(coordinates, g));
+    const FloatRows keys =
+        RebuildKeys({&working}, folded.heads[g], {kRank, &format, KeySteps(bases, format, g)},
+                    KeyBasis(coordinates, g));
     for (int64_t t = 0; t < kRows; ++t) {
       const std::vector<double> expected = model.KeyOf(held.data() + t * kRank, 4 + t, g);
       for (int64_t d = 0; d < kWidth; ++d) {

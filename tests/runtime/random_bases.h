@@ -82,7 +82,9 @@ inline std::shared_ptr<const std::vector<LayerBases>> RandomBases(const CacheSpe
     bases.num_kv_heads = spec.num_kv_heads;
     bases.num_key_groups = std::ssize(groups);
     bases.value_width = groups[0].value_width;
-    const auto has_keys = [&](const CacheGroup& group) { return latents || !group.keeps_positions; };
+    const auto has_keys = [&](const CacheGroup& group) {
+      return latents || !group.keeps_positions;
+    };
     for (const CacheGroup& group : groups) {
       if (has_keys(group)) bases.key_width = std::max(bases.key_width, group.key_width);
     }

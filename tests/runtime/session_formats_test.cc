@@ -195,8 +195,7 @@ TEST_P(EveryLayoutFormats, TiersOfOtherBitsHaveLossesOfTheirOwn) {
     PrefillLast(*loaded.session, *alone, ids);
     EXPECT_EQ(alone->counters().tier_tokens, together[i]->counters().tier_tokens);
     const int32_t id = loaded.More(1, 48, 10)[0];
-    EXPECT_EQ(DecodeOne(*loaded.session, *alone, id),
-              DecodeOne(*loaded.session, *together[i], id));
+    EXPECT_EQ(DecodeOne(*loaded.session, *alone, id), DecodeOne(*loaded.session, *together[i], id));
   }
 }
 
