@@ -78,7 +78,7 @@ struct ProfileOptions {
 // output's error by the prompt's queries, or by the window's where keys are thin behind their
 // rotation, which leaves no query to turn (docs/experiments/2026-11-rows-in-few-bits.md).
 [[nodiscard]] ScorerSpec DefaultScorer(const ModelConfig& config);
-// The tiers that do so: kBitTiers, or dimensions where keys are latents, which have no steps.
+// The tiers that do so: kBitTiers, or dimensions where keys are latents, whose bits devices refuse.
 inline constexpr const char* kBitTiers = "1x8,x6,x4,x3,x2,x1";
 [[nodiscard]] NamedTiers DefaultTiers(const ModelConfig& config);
 

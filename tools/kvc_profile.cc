@@ -76,7 +76,7 @@ void AddOptions(CLI::App& app, Arguments& args) {
          "--tiers", args.tiers,
          "What a token may keep, for the curves with tiers: bits (1x8,1x4,1x2), mixtures of "
          "them (x3,x1.5), shares of its width (0,1/8,1/4,1); 0,1: no such curves; auto: "
-         "1x8,x6,x4,x3,x2,x1, or 0,1/8,1/4,1 for latents, which have no bits")
+         "1x8,x6,x4,x3,x2,x1, or 0,1/8,1/4,1 for latents, which take bits by choice")
       ->capture_default_str();
   app.add_option("--needle-tests", options.needle_tests, "Questions asked with --importance needle")
       ->capture_default_str();
