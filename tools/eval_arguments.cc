@@ -42,6 +42,7 @@ void AddQuestionOption(CLI::App& app, std::string& question) {
 
 std::vector<int64_t> ParseLengths(const std::vector<std::string>& lengths) {
   std::vector<int64_t> parsed;
+  parsed.reserve(lengths.size());
   for (const std::string& length : lengths) parsed.push_back(ParseLength(length, "--lengths"));
   return parsed;
 }
