@@ -11,7 +11,8 @@ namespace {
 // Returns true if two caches of the same prompt get the same scores and losses from the same
 // scorer.
 bool AskTheSame(const CacheSpec& a, const CacheSpec& b, int64_t layer) {
-  if (a.window != b.window || a.sinks != b.sinks ||
+  if (a.window != b.window || a.sinks != b.sinks || a.key_format != b.key_format ||
+      a.value_format != b.value_format ||
       CountsAreGiven(a, layer) != CountsAreGiven(b, layer) ||
       a.has_narrow_tiers() != b.has_narrow_tiers()) {
     return false;

@@ -22,8 +22,8 @@ class PromptScores {
     std::shared_ptr<const PlacedScores> placed;  // these
     double seconds = 0.0;                        // processor time that they took
   };
-  // Returns the scores of an earlier cache with the same scorer, window, sinks and tiers that may
-  // stay on the device alike; null when there is none. Valid until the next Add.
+  // Returns the scores of an earlier cache with the same scorer, window, sinks, formats and tiers
+  // that may stay on the device alike; null when there is none. Valid until the next Add.
   [[nodiscard]] const Scored* Find(const scorers::Scorer* scorer, const CacheSpec& spec) const;
   // Adds scores. Borrows the spec.
   const Scored& Add(const scorers::Scorer* scorer, const CacheSpec& spec, Scored scored);

@@ -5,8 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include "core/cache/bit_spread.h"
 #include "model/threads.h"
 #include "profile/profile_model.h"
+#include "profile/utility_curve.h"
 #include "tests/profile/profile_case.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/thread_ranks.h"
@@ -144,6 +146,7 @@ TEST(ProfileModel, LatentsInFewBitsHaveBasesAndSteps) {
   options.tiers = ParseNamedTiers("0,1/2,1", "tiers");
   EXPECT_EQ(Profile("llama-latent", options, 3).bases[0].key_width, 0);
 }
+
 TEST(ProfileModel, RefusesTheProgressOfAnotherRun) {
   const ProfileOptions options = SmallOptions();
   const auto windows = RandomWindows(options, 2);
