@@ -369,8 +369,6 @@ TEST(DecodeAttentionErrors, NameWhatDoesNotFit) {
   const auto no_rows = MakeCase(1, {1, 8, 8}, {{0}});
   EXPECT_KVC_ERROR(DecodeAttention({&no_rows->head, 1}, kScale, pool), kBadShape,
                    "at least one cached row");
-  const auto codes = MakeCase(1, {1, 8, 8, kRowsX4, 8}, {{3}});
-  EXPECT_KVC_ERROR(DecodeAttention({&codes->head, 1}, kScale, pool), kUnsupported, "got x4");
   const auto wide = MakeCase(1, {1, 8, 8}, {{3, 9, 8}});
   EXPECT_KVC_ERROR(DecodeAttention({&wide->head, 1}, kScale, pool), kBadShape,
                    "key rows that fit queries of width 8, got width 9");
