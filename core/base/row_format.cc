@@ -279,7 +279,7 @@ void EncodeRows(ConstMatrixF rows,
     const CodeRuns runs = RunsOf(format, rows.cols, steps);
     for (int64_t t = 0; t < rows.rows; ++t) {
       CheckFinite(rows.row(t), rows.cols);
-      std::memset(bytes + t * stride, 0, static_cast<size_t>(runs.bytes));
+      std::fill_n(bytes + t * stride, runs.bytes, std::byte{0});
       for (const CodeRun& run : runs.runs()) EncodeRun(run, rows.row(t), bytes + t * stride);
     }
     return;

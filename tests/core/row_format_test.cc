@@ -149,6 +149,8 @@ TEST(RowFormat, PlainRowsAreConvertedElements) {
       std::vector<float> back(row.size());
       ConvertToFloat(dtype, expected.data(), width, back.data());
       const std::vector<float> decoded = Decoded(format, expected, row.size());
+      ASSERT_EQ(decoded.size(), back.size());
+      if (width == 0) continue;
       EXPECT_EQ(std::memcmp(decoded.data(), back.data(), back.size() * sizeof(float)), 0);
     }
   }
