@@ -14,8 +14,9 @@ layer, differently, and two things follow.
   from a rounding: other chunks of a prompt change it on one and the same device
   (docs/experiments/2026-12-emulator-and-processor.md). So two such caches are held to what they
   cost: with K = KLD(full cache || the processor's), a token on average, KLD(processor ||
-  emulator) is at most K / 3. Distributions within K of each other have probabilities within
-  sqrt(K / 2) (Pinsker), so tokens may differ where the best two are closer than sqrt(2 K).
+  emulator) is at most K / 2, about twice the most that was seen between such caches. Distributions
+  within K of each other have probabilities within sqrt(K / 2) (Pinsker), so tokens may differ where
+  the best two are closer than sqrt(2 K).
 """
 
 import array
@@ -27,7 +28,7 @@ import sys
 BOUND = {"f32": 1e-4, "bf16": 1 / 32}
 # Of K: what KLD(processor || emulator) may be. In f32 choices are the same, and what is left is the
 # processor's queries, which are whole numbers where they meet codes.
-SHARE = {"f32": 1 / 64, "bf16": 1 / 3}
+SHARE = {"f32": 1 / 64, "bf16": 1 / 2}
 
 work, bundle, dtype = sys.argv[1:]
 compressed = bundle in ("tiers", "bits")
