@@ -33,8 +33,7 @@ int64_t BlockShape::ValueRowBytesBefore(int64_t planes) const {
 
 int64_t BlockShape::BytesPerRow() const {
   return KeyRowBytes() + ValueRowBytesBefore(heads) +
-         (positions ? static_cast<int64_t>(sizeof(int32_t)) : 0) +
-         (scores ? kScoreBytes : 0);
+         (positions ? static_cast<int64_t>(sizeof(int32_t)) : 0) + (scores ? kScoreBytes : 0);
 }
 
 BlockShape WorkingShape(const CacheSpec& spec, int64_t layer, int64_t group) {

@@ -12,8 +12,7 @@ namespace {
 // scorer.
 bool AskTheSame(const CacheSpec& a, const CacheSpec& b, int64_t layer) {
   if (a.window != b.window || a.sinks != b.sinks || a.key_format != b.key_format ||
-      a.value_format != b.value_format ||
-      CountsAreGiven(a, layer) != CountsAreGiven(b, layer) ||
+      a.value_format != b.value_format || CountsAreGiven(a, layer) != CountsAreGiven(b, layer) ||
       a.has_narrow_tiers() != b.has_narrow_tiers()) {
     return false;
   }
