@@ -41,8 +41,9 @@ CommandRanks Start(const std::string& command, RankUse use, const Launch& launch
             "{}: expected one process of {}, which shares its work with no other, got {}; start it "
             "without {}",
             launch.by, command, launch.size, launch.by);
-  started.launched =
-      StartMpi(launch, [command](const std::string& message) { PrintError(command, message); });
+  started.launched = StartMpi(launch, [command](const std::string& message) {
+    if (!message.empty()) PrintError(command, message);
+  });
   started.cores = CoresOf(*started.launched);
   return started;
 }

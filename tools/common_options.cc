@@ -301,7 +301,10 @@ int RunCommand(int argc,
     if (!options.ranks->is_only()) {
       // Where ranks disagree, all throw the same message, which names the one that differs.
       const bool named = message.starts_with("rank ");
-      options.ranks->Abort(named ? message : RankName(*options.ranks) + ": " + message, code);
+      // A launcher that interrupts all ranks, as when one of them was killed, has said why.
+      const bool said = code == kExitInterrupted;
+      const std::string text = named ? message : RankName(*options.ranks) + ": " + message;
+      options.ranks->Abort(said ? "" : text, code);
     }
     return Fail(name, message, code);
   };

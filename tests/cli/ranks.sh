@@ -135,7 +135,7 @@ cp -r elsewhere other && cp t.txt other && printf '{' |
   dd of=other/model/model.safetensors bs=1 seek=$(($(stat -c %s model/model.safetensors) - 3)) conv=notrunc status=none
 [ ! -d thin ] || cp -r thin other
 on_rank 1 "cd other"
-expect 2 "rank 1 on $here: model: expected .* as on rank 0" launch 3 ./on_rank.sh "${auto[@]}" -o "$work/out"
+expect 2 "error: rank 1 on $here: model: expected .* as on rank 0" launch 3 ./on_rank.sh "${auto[@]}" -o "$work/out"
 expect 2 "rank 1 on $here: model_sha256: expected" launch 3 ./on_rank.sh "${profile[@]}" -o "$work/out"
 expect 6 "rank [0-3] on $here: nowhere" launch 4 "$bin/kvc-profile" nowhere -o out --calib t.txt --quiet
 expect 2 "rank [01] on $here: .*--no-such" launch 2 "${profile[@]}" -o out --no-such
