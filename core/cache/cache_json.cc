@@ -4,14 +4,14 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/size_limits.h"
 #include "core/io/json.h"
 
 namespace kvc {
 namespace {
 
-// Sizes far beyond every cache's, below which no product of them leaves 63 bits.
+// Rows far beyond every cache's, like the sizes of core/base/size_limits.h.
 constexpr int64_t kMostRows = (1LL << 31) - 1;
-constexpr double kMostElements = 0x1p27;  // of a token's queries, of all layers
 
 Json GroupToJson(const CacheGroup& group) {
   Json json;
@@ -150,7 +150,7 @@ void CheckSizes(const CacheSpec& spec, const std::string& origin) {
   const double elements = static_cast<double>(spec.layers.size()) *
                           static_cast<double>(spec.num_heads) *
                           static_cast<double>(spec.head_width);
-  KVC_CHECK(elements <= kMostElements, kBadInput,
+  KVC_CHECK(elements <= kMostQueryElements, kBadInput,
             "{}: expected the sizes of a model, got {} layers of num_heads {} and head_width {}",
             origin, spec.layers.size(), spec.num_heads, spec.head_width);
 }

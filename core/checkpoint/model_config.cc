@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/size_limits.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/windows.h"
 #include "core/io/json.h"
@@ -27,7 +28,6 @@ constexpr std::array<std::pair<std::string_view, Activation>, 6> kActivations = 
 // what is held for each layer and head stays small.
 constexpr int64_t kMostLayers = 1 << 14;
 constexpr double kMostHeads = 0x1p20;    // of all layers
-constexpr double kMostQueries = 0x1p27;  // elements of a token's queries, of all layers
 constexpr double kMostWeights = 0x1p48;  // of all layers, were each matrix as wide as the widest
 
 // Refuses features that would silently change the result if they were ignored.
@@ -126,7 +126,8 @@ void CheckSizes(const ModelConfig& model, const std::string& origin) {
                 static_cast<double>(model.num_heads) * static_cast<double>(model.head_width)});
   const double weights =
       static_cast<double>(model.num_layers) * static_cast<double>(model.model_width) * widest;
-  KVC_CHECK(heads <= kMostHeads && queries <= kMostQueries && weights <= kMostWeights, kBadInput,
+  KVC_CHECK(heads <= kMostHeads && queries <= kMostQueryElements && weights <= kMostWeights,
+            kBadInput,
             "{}: expected the sizes of a model, got {} layers of {} heads {} wide, model width {}, "
             "MLP width {} and {} tokens",
             origin, model.num_layers, model.num_heads, model.head_width, model.model_width,
