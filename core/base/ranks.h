@@ -51,7 +51,8 @@ class Ranks {
   // itself; long computations call it now and then (the commands' Progress does).
   virtual void Poll() {}
   // Ends all ranks with exit code `code` and one message. `message` should name this rank
-  // (RankName); where several ranks fail, one of their messages is printed. OneRank throws it.
+  // (RankName); where several ranks fail, one of their messages is printed; an empty one is not.
+  // OneRank throws it.
   [[noreturn]] virtual void Abort(const std::string& message, int code) = 0;
 
   // Collective: returns when all ranks have called it.
