@@ -17,12 +17,6 @@ MatrixF MakeRows(int64_t count, int64_t width, FloatRows& rows) {
   return all;
 }
 
-int64_t RowsOf(const std::vector<const CacheBlock*>& blocks) {
-  int64_t count = 0;
-  for (const CacheBlock* block : blocks) count += block->rows();
-  return count;
-}
-
 // The coordinates of rows, as float rows in `storage`.
 kernels::RowBlock CoordinatesOf(const kernels::RowBlock& rows,
                                 const HeadBasis& basis,
@@ -76,15 +70,7 @@ FloatRows Restore(const std::vector<kernels::RowBlock>& blocks, const HeadBasis&
 
 FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
                       const kernels::KeyRebuild& rebuild) {
-  FloatRows rows;
-  const MatrixF all = MakeRows(RowsOf(blocks), rebuild.rebuild.rows, rows);
-  int64_t first = 0;
-  for (const CacheBlock* block : blocks) {
-    kernels::RebuildKeys(KeysOf(*block), block->positions(), rebuild,
-                         all.RowRange(first, block->rows()));
-    first += block->rows();
-  }
-  return rows;
+  return RebuildKeys(blocks, rebuild, {rebuild.rebuild.cols}, HeadBasis());
 }
 
 FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
@@ -92,16 +78,16 @@ FloatRows RebuildKeys(const std::vector<const CacheBlock*>& blocks,
                       const KeptLatents& kept,
                       const HeadBasis& basis) {
   FloatRows rows;
-  const MatrixF all = MakeRows(RowsOf(blocks), rebuild.rebuild.rows, rows);
+  int64_t count = 0;
+  for (const CacheBlock* block : blocks) count += block->rows();
+  const MatrixF all = MakeRows(count, rebuild.rebuild.rows, rows);
   int64_t first = 0;
   for (const CacheBlock* block : blocks) {
     const kernels::RowBlock latents = KeysOf(*block);
     const int64_t width = std::min(latents.width, kept.width);
     std::vector<float> storage;
     kernels::RowBlock narrow = latents;
-    if (basis.width() > 0) {
-      narrow = CoordinatesOf(latents, basis, storage);
-    }
+    if (basis.width() > 0) narrow = CoordinatesOf(latents, basis, storage);
     std::vector<std::byte> held;
     if (kept.format != nullptr) {
       const int64_t stride = RowBytes(*kept.format, width, kept.steps);
