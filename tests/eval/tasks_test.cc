@@ -1,4 +1,4 @@
-// What the generated and read tasks ask: ruler, lines, longbench.
+// Prompts and scores of the generated and read tasks: ruler, lines, longbench.
 
 #include <algorithm>
 #include <cmath>

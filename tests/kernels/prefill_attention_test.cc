@@ -180,6 +180,21 @@ TEST_P(PrefillAttentionTest, NaNReachesTheRowsThatSeeIt) {
   }
 }
 
+// Holds keys to what the reference makes of latents at these positions.
+void ExpectRebuilt(const TestArray& keys,
+                   const TestArray& latents,
+                   std::span<const int32_t> positions,
+                   const TestRebuild& rebuild) {
+  for (int64_t r = 0; r < keys.rows; ++r) {
+    const Bounded expected = RebuiltKey(latents, r, positions[static_cast<size_t>(r)], rebuild);
+    for (int64_t d = 0; d < keys.cols; ++d) {
+      const auto i = static_cast<size_t>(d);
+      ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i])
+          << RowFormatName(latents.block().format);
+    }
+  }
+}
+
 // Keys rebuilt for scorers are those of attention.
 TEST_P(PrefillAttentionTest, RebuildKeys) {
   for (const int64_t rows : {0, 1, 13, 100}) {
@@ -191,13 +206,7 @@ TEST_P(PrefillAttentionTest, RebuildKeys) {
     std::iota(positions.rbegin(), positions.rend(), 7);
     TestArray keys = RandomArray(rng, rows, 44, DType::kF32, 2);
     RebuildKeys(latents.block(), positions, rebuild.view(), keys.view());
-    for (int64_t r = 0; r < rows; ++r) {
-      const Bounded expected = RebuiltKey(latents, r, positions[static_cast<size_t>(r)], rebuild);
-      for (int64_t d = 0; d < 44; ++d) {
-        const auto i = static_cast<size_t>(d);
-        ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i]);
-      }
-    }
+    ExpectRebuilt(keys, latents, positions, rebuild);
   }
 }
 
@@ -213,13 +222,7 @@ TEST_P(PrefillAttentionTest, RebuildKeysFromPrefixes) {
     std::iota(positions.begin(), positions.end(), 0);
     TestArray keys = RandomArray(rng, 21, 44, kRowsF32, 2);
     RebuildKeys(prefix.block(), positions, rebuild.view(), keys.view());
-    for (int64_t r = 0; r < 21; ++r) {
-      const Bounded expected = RebuiltKey(prefix, r, r, rebuild);
-      for (int64_t d = 0; d < 44; ++d) {
-        const auto i = static_cast<size_t>(d);
-        ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i]);
-      }
-    }
+    ExpectRebuilt(keys, prefix, positions, rebuild);
   }
 }
 
@@ -233,14 +236,7 @@ TEST_P(PrefillAttentionTest, RebuildKeysFromCodes) {
     std::iota(positions.begin(), positions.end(), 3);
     TestArray keys = RandomArray(rng, 21, 44, kRowsF32, 2);
     RebuildKeys(latents.block(), positions, rebuild.view(), keys.view());
-    for (int64_t r = 0; r < 21; ++r) {
-      const Bounded expected = RebuiltKey(latents, r, r + 3, rebuild);
-      for (int64_t d = 0; d < 44; ++d) {
-        const auto i = static_cast<size_t>(d);
-        ASSERT_LE(std::abs(keys(r, d) - expected.value[i]), expected.bound[i])
-            << RowFormatName(format);
-      }
-    }
+    ExpectRebuilt(keys, latents, positions, rebuild);
   }
 }
 

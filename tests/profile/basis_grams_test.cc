@@ -93,6 +93,15 @@ SlowMetrics MetricsOf(const ModelConfig& config,
   return metrics;
 }
 
+// Calls `visit` for every window at every layer.
+void VisitLayers(const Checkpoint& checkpoint, const model::LayerVisitor& visit) {
+  model::StreamOptions stream;
+  stream.taps.projections = true;
+  NoProgress silent;
+  static_cast<void>(
+      model::StreamWindows(checkpoint, RandomWindows(), stream, visit, silent, "test"));
+}
+
 class EveryModel : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(EveryModel, MatchesSlowMoments) {
@@ -120,11 +129,7 @@ TEST_P(EveryModel, MatchesSlowMoments) {
     key_metric = key_metric.defined() ? key_metric + metrics.key : metrics.key;
     value_metric = value_metric.defined() ? value_metric + metrics.value : metrics.value;
   };
-  model::StreamOptions stream;
-  stream.taps.projections = true;
-  NoProgress silent;
-  static_cast<void>(
-      model::StreamWindows(checkpoint, RandomWindows(), stream, visit, silent, "test"));
+  VisitLayers(checkpoint, visit);
 
   const LayerGrams grams = collector.Finish(1, kWindows, kWindows * (kLength - kSinks));
   const Tensor all_values = torch::cat(values);
@@ -192,43 +197,36 @@ Tensor LatentMetricOf(const ModelConfig& config,
 }
 
 TEST(GramCollector, LatentsHaveTheMetricOfTheKeysTheyMake) {
-  for (const char* name : {"llama-latent", "qwen3-latent"}) {
-    const Checkpoint checkpoint = kvc::testing::OpenGolden(name);
-    const ModelConfig& config = checkpoint.config();
-    if (config.num_key_groups() > 1) continue;
-    ProfileSums sums;
-    GramCollector collector(config, kSinks, kHorizon, sums, true);
-    const Tensor energy = torch::arange(3, 3 + kLength, torch::kFloat64);
-    std::vector<Tensor> latents;
-    Tensor metric;
-    const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
-                           const model::LayerWeights& weights) {
-      collector.Visit(layer, taps, weights, energy,
-                      OutputProjectionGrams(weights.o, config.num_heads));
-      if (layer != 1) return;
-      latents.push_back(torch::linear(taps.input, weights.k)[0]
-                            .narrow(0, kSinks, kLength - kSinks)
-                            .to(torch::kFloat64));
-      const Tensor one = LatentMetricOf(config, weights, taps, energy);
-      metric = metric.defined() ? metric + one : one;
-    };
-    model::StreamOptions stream;
-    stream.taps.projections = true;
-    NoProgress silent;
-    static_cast<void>(
-        model::StreamWindows(checkpoint, RandomWindows(), stream, visit, silent, "test"));
-    const LayerGrams grams = collector.Finish(1, kWindows, kWindows * (kLength - kSinks));
-    const Tensor all = torch::cat(latents);
-    const int64_t rank = config.key_width(1, 0);
-    ASSERT_EQ(grams.key_width, rank);
-    ASSERT_EQ(std::ssize(grams.key_metric), rank * rank);
-    for (const auto& [a, b] : Places(rank)) {
-      EXPECT_NEAR(grams.key_mean[a], SlowMean(all, a), 1e-6);
-      EXPECT_NEAR(grams.key[a * rank + b], SlowMoment(all, a, b, true), 1e-5);
-      EXPECT_NEAR(grams.key_metric[a * rank + b], metric[a][b].item<double>() / kWindows,
-                  1e-4 * metric.abs().max().item<double>())
-          << name;
-    }
+  const Checkpoint checkpoint = kvc::testing::OpenGolden("qwen3-latent");
+  const ModelConfig& config = checkpoint.config();
+  ASSERT_EQ(config.num_key_groups(), 1);
+  ProfileSums sums;
+  GramCollector collector(config, kSinks, kHorizon, sums, true);
+  const Tensor energy = torch::arange(3, 3 + kLength, torch::kFloat64);
+  std::vector<Tensor> latents;
+  Tensor metric;
+  const auto visit = [&](int64_t layer, int64_t, const model::LayerTaps& taps,
+                         const model::LayerWeights& weights) {
+    collector.Visit(layer, taps, weights, energy,
+                    OutputProjectionGrams(weights.o, config.num_heads));
+    if (layer != 1) return;
+    latents.push_back(torch::linear(taps.input, weights.k)[0]
+                          .narrow(0, kSinks, kLength - kSinks)
+                          .to(torch::kFloat64));
+    const Tensor one = LatentMetricOf(config, weights, taps, energy);
+    metric = metric.defined() ? metric + one : one;
+  };
+  VisitLayers(checkpoint, visit);
+  const LayerGrams grams = collector.Finish(1, kWindows, kWindows * (kLength - kSinks));
+  const Tensor all = torch::cat(latents);
+  const int64_t rank = config.key_width(1, 0);
+  ASSERT_EQ(grams.key_width, rank);
+  ASSERT_EQ(std::ssize(grams.key_metric), rank * rank);
+  for (const auto& [a, b] : Places(rank)) {
+    EXPECT_NEAR(grams.key_mean[a], SlowMean(all, a), 1e-6);
+    EXPECT_NEAR(grams.key[a * rank + b], SlowMoment(all, a, b, true), 1e-5);
+    EXPECT_NEAR(grams.key_metric[a * rank + b], metric[a][b].item<double>() / kWindows,
+                1e-4 * metric.abs().max().item<double>());
   }
 }
 

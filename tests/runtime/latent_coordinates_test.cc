@@ -104,16 +104,25 @@ std::vector<float> Held(const std::vector<float>& latents,
   return y;
 }
 
+// A working block of latents [kRows, kRank] at positions from `first` on, with values of zero.
+CacheBlock Working(const Latents& model,
+                   const std::vector<float>& latents,
+                   int64_t first,
+                   CacheMeter& meter) {
+  const std::vector<float> values(kRows * kHeads * kWidth, 0.0F);
+  CacheBlock block(WorkingShape(model.spec, 0, 0), kRows, SharedHostDevice(), meter);
+  AppendRows({latents.data(), kRows, kRank}, {values.data(), kRows, kHeads * kWidth}, first, block);
+  return block;
+}
+
 // Rows of a working block that a tier in `format` would hold.
 void ExpectTier(const RowFormat& format, bool norm) {
   const Latents model(norm);
   const LayerBases& bases = model.spec.bases->front();
   const LatentRebuilds folded = RebuildsFromCoordinates(model.heads, bases, 0);
   const std::vector<float> latents = Normal(kRows * kRank, 9);
-  const std::vector<float> values(kRows * kHeads * kWidth, 0.0F);
   CacheMeter meter;
-  CacheBlock working(WorkingShape(model.spec, 0, 0), kRows, SharedHostDevice(), meter);
-  AppendRows({latents.data(), kRows, kRank}, {values.data(), kRows, kHeads * kWidth}, 4, working);
+  const CacheBlock working = Working(model, latents, 4, meter);
   const std::vector<float> held = Held(latents, bases, format);
   const LayerCoordinates coordinates(bases, model.spec.layers[0]);
   for (int64_t g = 0; g < kHeads; ++g) {
@@ -144,10 +153,8 @@ TEST(LatentCoordinates, AllCoordinatesAreExact) {
   const LayerBases& bases = model.spec.bases->front();
   const LatentRebuilds folded = RebuildsFromCoordinates(model.heads, bases, 0);
   const std::vector<float> latents = Normal(kRows * kRank, 9);
-  const std::vector<float> values(kRows * kHeads * kWidth, 0.0F);
   CacheMeter meter;
-  CacheBlock working(WorkingShape(model.spec, 0, 0), kRows, SharedHostDevice(), meter);
-  AppendRows({latents.data(), kRows, kRank}, {values.data(), kRows, kHeads * kWidth}, 0, working);
+  const CacheBlock working = Working(model, latents, 0, meter);
   const LayerCoordinates coordinates(bases, model.spec.layers[0]);
   for (int64_t g = 0; g < kHeads; ++g) {
     const FloatRows expected = RebuildKeys({&working}, model.heads[g]);
